@@ -1,0 +1,46 @@
+/* Failures that are not bugs: what went wrong, where, and what would be right, as text.
+ *
+ * A function that can fail takes an `Error *err` last, fills it with error_set and returns false (or NULL).
+ * Success costs nothing: err is not touched.  `err` is never NULL.  A bug of ours is BUG_IF, which prints and aborts. */
+#ifndef NUWA_ERROR_H
+#define NUWA_ERROR_H
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef enum ErrorCode {
+  ERROR_NONE,
+  ERROR_MEMORY,     /* an allocation failed */
+  ERROR_IO,         /* the operating system refused a file */
+  ERROR_FORMAT,     /* a file is truncated, damaged, foreign or inconsistent */
+  ERROR_ARGUMENT,   /* the caller asked for something that does not exist or does not fit */
+  ERROR_MODEL,      /* a mistake in a model file; the text starts with file:line */
+  ERROR_DEVICE,     /* a device, or a feature of it, is missing */
+  ERROR_LIMIT,      /* a limit of the sandbox was reached */
+} ErrorCode;
+
+typedef struct Error {
+  ErrorCode code;
+  char text[1500];   /* one or several lines, without a final newline */
+} Error;
+
+#if defined(__GNUC__)
+#define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
+#define NO_RETURN __attribute__((noreturn))
+#else
+#define PRINTF_LIKE(fmt, args)
+#define NO_RETURN
+#endif
+
+/* Always returns false, so that `return error_set(...)` reads well.  An overlong text is cut. */
+bool error_set(Error *err, ErrorCode code, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+/* Puts "fmt: " in front of the text that is already there.  Returns false. */
+bool error_prefix(Error *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+NO_RETURN void bug_report(const char *file, int line, const char *fmt, ...) PRINTF_LIKE(3, 4);
+#define BUG(...) bug_report(__FILE__, __LINE__, __VA_ARGS__)
+#define BUG_IF(condition, ...) ((condition) ? bug_report(__FILE__, __LINE__, __VA_ARGS__) : (void)0)
+
+#endif

@@ -1,0 +1,43 @@
+/* safetensors files: an 8-byte length, a JSON header, raw little-endian tensors.  Shared by the lean runtime (weights)
+ * and by everything that exchanges named tensors; hence its own small strict JSON reader, no library.
+ * Everything is checked before use: header length, UTF-8 free of control characters, duplicate names, dtype, shape
+ * against offsets with overflow-safe arithmetic, offsets in bounds, without overlaps or holes. */
+#ifndef NUWA_SAFETENSORS_H
+#define NUWA_SAFETENSORS_H
+
+#include "runtime/base/dtype.h"
+#include "runtime/base/error.h"
+#include "runtime/base/file.h"
+
+enum { TENSOR_MAX_RANK = 8 };
+
+typedef struct TensorView {
+  const char *name;
+  DType dtype;
+  int rank;
+  int64_t dim[TENSOR_MAX_RANK];
+  const void *data;    /* not owned; aligned to 8 when the file is ours, so copy before vector use */
+  size_t bytes;
+} TensorView;
+
+typedef struct Safetensors Safetensors;
+
+/* Maps and checks path. NULL on failure. */
+Safetensors *safetensors_open(const char *path, Error *err);
+/* The same for bytes in memory, which must outlive the result; `where` names them in errors. */
+Safetensors *safetensors_parse(const void *bytes, size_t n, const char *where, Error *err);
+void safetensors_close(Safetensors *s);
+int safetensors_count(const Safetensors *s);
+const TensorView *safetensors_get(const Safetensors *s, int i);                    /* in file order */
+const TensorView *safetensors_find(const Safetensors *s, const char *name);        /* NULL when absent */
+const char *safetensors_metadata(const Safetensors *s, const char *key);           /* NULL when absent */
+
+typedef struct MetadataEntry {
+  const char *key, *value;
+} MetadataEntry;
+
+/* Writes atomically, tensors in the given order, header padded so that data start aligned to 64 bytes. */
+bool safetensors_write(const char *path, const TensorView *tensors, int n, const MetadataEntry *meta, int n_meta,
+                       Error *err);
+
+#endif
