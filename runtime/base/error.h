@@ -1,7 +1,7 @@
 /* Failures that are not bugs: what went wrong, where, and what would be right, as text.
  *
  * A function that can fail takes an `Error *err` last, fills it with error_set and returns false (or NULL).
- * Success costs nothing: err is not touched.  `err` is never NULL.  A bug of ours is BUG_IF, which prints and aborts. */
+ * Success costs nothing: err is not touched.  `err` is never NULL.  A bug of ours is BUG_IF: it prints and aborts. */
 #ifndef NUWA_ERROR_H
 #define NUWA_ERROR_H
 

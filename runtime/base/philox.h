@@ -12,6 +12,9 @@ typedef struct Philox {
 /* key = 64-bit seed (low word first); counter as in the design: (position, sample, stream, 0). */
 Philox philox(uint64_t seed, uint32_t position, uint32_t sample, uint32_t stream);
 
+/* The bare function: any 64-bit key (low word first) and 128-bit counter. */
+Philox philox_block(uint64_t key, const uint32_t counter[4]);
+
 /* Streams of the counter, so that no two uses share numbers. */
 enum { STREAM_SAMPLE = 0, STREAM_INIT = 1, STREAM_DATA = 2, STREAM_REVIVE = 3, STREAM_DROP = 4, STREAM_TEST = 5 };
 

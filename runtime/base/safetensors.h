@@ -1,5 +1,5 @@
-/* safetensors files: an 8-byte length, a JSON header, raw little-endian tensors.  Shared by the lean runtime (weights)
- * and by everything that exchanges named tensors; hence its own small strict JSON reader, no library.
+/* safetensors files: an 8-byte length, a JSON header, raw little-endian tensors.  Shared by the lean runtime (its
+ * weights) and by everything that exchanges named tensors; hence its own small strict JSON reader, no library.
  * Everything is checked before use: header length, UTF-8 free of control characters, duplicate names, dtype, shape
  * against offsets with overflow-safe arithmetic, offsets in bounds, without overlaps or holes. */
 #ifndef NUWA_SAFETENSORS_H
@@ -36,7 +36,8 @@ typedef struct MetadataEntry {
   const char *key, *value;
 } MetadataEntry;
 
-/* Writes atomically, tensors in the given order, header padded so that data start aligned to 64 bytes. */
+/* Writes atomically, tensors in the given order, header padded so that data start aligned to 64 bytes.  Names are
+ * UTF-8 without control characters, each once; metadata values are UTF-8. */
 bool safetensors_write(const char *path, const TensorView *tensors, int n, const MetadataEntry *meta, int n_meta,
                        Error *err);
 

@@ -1,0 +1,212 @@
+/* Checked allocation, arenas and buffers.
+ *
+ * The two counters below are the only global state of the program: failing the n-th allocation has to reach
+ * allocations in every thread and library, and costs one relaxed atomic addition each. */
+#include "runtime/base/memory.h"
+
+#include <limits.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <string.h>
+
+static atomic_uint_fast64_t alloc_count;
+static atomic_uint_fast64_t alloc_fails_at; /* the count to fail at; 0: never */
+
+static bool alloc_refused(size_t bytes) {
+  uint64_t now = atomic_fetch_add_explicit(&alloc_count, 1, memory_order_relaxed) + 1;
+  return now == atomic_load_explicit(&alloc_fails_at, memory_order_relaxed) || bytes > PTRDIFF_MAX / 2;
+}
+
+uint64_t mem_alloc_count(void) { return atomic_load_explicit(&alloc_count, memory_order_relaxed); }
+
+void mem_fail_at(uint64_t n) {
+  uint64_t at = n ? atomic_load_explicit(&alloc_count, memory_order_relaxed) + n : 0;
+  atomic_store_explicit(&alloc_fails_at, at, memory_order_relaxed);
+}
+
+void *mem_alloc(size_t bytes) { return alloc_refused(bytes) ? NULL : calloc(1, bytes ? bytes : 1); }
+
+void *mem_alloc_aligned(size_t bytes, size_t alignment) {
+  BUG_IF(alignment == 0 || (alignment & (alignment - 1)), "alignment %zu is not a power of two", alignment);
+  if (alignment <= _Alignof(max_align_t)) return mem_alloc(bytes);
+  void *p;
+  if (alloc_refused(bytes) || posix_memalign(&p, alignment, bytes ? bytes : 1)) return NULL;
+  return memset(p, 0, bytes);
+}
+
+void *mem_realloc(void *old, size_t bytes) { return alloc_refused(bytes) ? NULL : realloc(old, bytes ? bytes : 1); }
+
+void mem_free(void *p) { free(p); }
+
+bool size_mul(size_t a, size_t b, size_t *out) { return !__builtin_mul_overflow(a, b, out); }
+bool size_add(size_t a, size_t b, size_t *out) { return !__builtin_add_overflow(a, b, out); }
+
+/* Arenas: a list of blocks, the newest first; an allocation that does not fit opens a new block. */
+
+#ifdef NUWA_STRESS
+enum { BLOCK_FIRST = 64, BLOCK_MAX = 64 };
+#else
+enum { BLOCK_FIRST = 8 << 10, BLOCK_MAX = 1 << 20 };
+#endif
+enum { BLOCK_ALIGN = 64 };
+
+typedef struct Block {
+  struct Block *next;
+  size_t used, cap; /* of the bytes that follow this header */
+  char pad[BLOCK_ALIGN - sizeof(void *) - 2 * sizeof(size_t)];
+} Block;
+_Static_assert(sizeof(Block) == BLOCK_ALIGN, "the bytes after a block's header are aligned like the block");
+
+struct Arena {
+  Block *blocks;
+  jmp_buf *leave; /* of the innermost arena_protect; NULL outside */
+  size_t bytes, next_cap;
+};
+
+Arena *arena_new(void) {
+  Arena *a = mem_alloc(sizeof *a);
+  if (a) a->next_cap = BLOCK_FIRST;
+  return a;
+}
+
+void arena_free(Arena *a) {
+  if (!a) return;
+  for (Block *b = a->blocks, *next; b; b = next) {
+    next = b->next;
+    mem_free(b);
+  }
+  mem_free(a);
+}
+
+NO_RETURN static void arena_fail(Arena *a) {
+  if (a->leave) longjmp(*a->leave, 1);
+  fputs("nuwa: out of memory\n", stderr);
+  abort();
+}
+
+static Block *arena_open_block(Arena *a, size_t bytes) {
+  size_t cap = bytes > a->next_cap ? bytes : a->next_cap, total;
+  if (!size_add(cap, sizeof(Block), &total)) arena_fail(a);
+  Block *b = mem_alloc_aligned(total, BLOCK_ALIGN);
+  if (!b) arena_fail(a);
+  b->cap = cap;
+  /* A block for one large value goes behind the open one, whose rest would be lost otherwise. */
+  if (a->blocks && bytes > a->next_cap / 2) {
+    b->next = a->blocks->next;
+    a->blocks->next = b;
+  } else {
+    b->next = a->blocks;
+    a->blocks = b;
+  }
+  if (a->next_cap < BLOCK_MAX) a->next_cap *= 2;
+  return b;
+}
+
+static size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
+
+void *arena_alloc(Arena *a, size_t bytes) {
+  if (bytes > PTRDIFF_MAX / 2) arena_fail(a);
+  size_t align = bytes >= 64 ? 64 : 16;
+  Block *b = a->blocks;
+  size_t at = b ? round_up(b->used, align) : 0;
+  if (!b || at > b->cap || bytes > b->cap - at) {
+    b = arena_open_block(a, bytes);
+    at = 0;
+  }
+  b->used = at + bytes;
+  a->bytes += bytes;
+  return (char *)(b + 1) + at;
+}
+
+void *arena_alloc_array(Arena *a, size_t elem_bytes, size_t n) {
+  size_t bytes;
+  if (!size_mul(elem_bytes, n, &bytes)) arena_fail(a);
+  return arena_alloc(a, bytes);
+}
+
+void *arena_copy(Arena *a, const void *src, size_t bytes) {
+  void *p = arena_alloc(a, bytes);
+  if (bytes) memcpy(p, src, bytes);
+  return p;
+}
+
+char *arena_strdup(Arena *a, const char *s) { return arena_copy(a, s, strlen(s) + 1); }
+
+char *arena_printf(Arena *a, const char *fmt, ...) {
+  va_list ap, again;
+  va_start(ap, fmt);
+  va_copy(again, ap);
+  int n = vsnprintf(NULL, 0, fmt, ap);
+  va_end(ap);
+  BUG_IF(n < 0, "arena_printf cannot format \"%s\"", fmt);
+  char *s = arena_alloc(a, (size_t)n + 1);
+  vsnprintf(s, (size_t)n + 1, fmt, again);
+  va_end(again);
+  return s;
+}
+
+size_t arena_bytes(const Arena *a) { return a->bytes; }
+
+bool arena_protect(Arena *a, void (*body)(void *ctx), void *ctx, Error *err) {
+  jmp_buf here, *outer = a->leave;
+  if (setjmp(here)) {
+    a->leave = outer;
+    return error_set(err, ERROR_MEMORY, "out of memory");
+  }
+  a->leave = &here;
+  body(ctx);
+  a->leave = outer;
+  return true;
+}
+
+void *arena_grow(Arena *a, const void *list, size_t n, size_t elem_bytes, int *cap) {
+  if (*cap > INT_MAX / 2) arena_fail(a);
+  int wanted = *cap ? 2 * *cap : 4;
+  BUG_IF(n > (size_t)wanted, "a list of %zu elements says it has room for %d", n, *cap);
+  void *p = arena_alloc_array(a, elem_bytes, (size_t)wanted);
+  if (n) memcpy(p, list, n * elem_bytes);
+  *cap = wanted;
+  return p;
+}
+
+/* Room for n more bytes and the NUL. */
+static bool buffer_reserve(Buffer *b, size_t n) {
+  if (b->failed) return false;
+  size_t need;
+  if (!size_add(b->len, n, &need) || !size_add(need, 1, &need) || need > SIZE_MAX / 2) return !(b->failed = true);
+  if (need <= b->cap) return true;
+  size_t cap = b->cap ? b->cap : 64;
+  while (cap < need) cap *= 2;
+  char *data = mem_realloc(b->data, cap);
+  if (!data) return !(b->failed = true);
+  b->data = data;
+  b->cap = cap;
+  return true;
+}
+
+void buffer_append(Buffer *b, const void *bytes, size_t n) {
+  if (!buffer_reserve(b, n)) return;
+  if (n) memcpy(b->data + b->len, bytes, n);
+  b->len += n;
+  b->data[b->len] = 0;
+}
+
+void buffer_printf(Buffer *b, const char *fmt, ...) {
+  va_list ap, again;
+  va_start(ap, fmt);
+  va_copy(again, ap);
+  int n = vsnprintf(NULL, 0, fmt, ap);
+  va_end(ap);
+  BUG_IF(n < 0, "buffer_printf cannot format \"%s\"", fmt);
+  if (buffer_reserve(b, (size_t)n)) {
+    vsnprintf(b->data + b->len, (size_t)n + 1, fmt, again);
+    b->len += (size_t)n;
+  }
+  va_end(again);
+}
+
+void buffer_done(Buffer *b) {
+  mem_free(b->data);
+  *b = (Buffer){0};
+}
