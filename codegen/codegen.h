@@ -1,0 +1,52 @@
+/* Code generation: groups -> kernel IR -> machine code.
+ *
+ * lower_group picks the family's template and parameters; llvm_compile turns kernels into one ELF object; cuda_print
+ * turns a kernel into CUDA C.  Codegen never asks a cache. */
+#ifndef NUWA_CODEGEN_H
+#define NUWA_CODEGEN_H
+
+#include "codegen/kir.h"
+#include "passes/passes.h"
+
+typedef enum Isa { ISA_PLAIN, ISA_AVX2, ISA_AVX512, ISA_NEON, ISA_COUNT } Isa;
+const char *isa_name(Isa isa);
+bool isa_from_name(const char *name, Isa *out);
+/* The best that this machine can run, by feature bits (cpuid, xgetbv / hwcaps), never by the CPU's name. */
+Isa isa_best(void);
+bool isa_available(Isa isa);
+
+typedef struct Target {
+  Isa isa;
+  int vector_bits;        /* 512, 256 or 128: how 16 lanes are cut into machine vectors */
+  int vector_registers;   /* 32 or 16 */
+  const char *triple;     /* LLVM */
+  const char *features;   /* the exact feature string given to LLVM; part of every cache key */
+} Target;
+/* The machine this program runs on, restricted to isa.  Error when isa is not available. */
+bool target_host(Isa isa, Target *out, Error *err);
+
+/* Tile sizes and other choices; printed into --explain and into keys. */
+typedef struct KernelParams {
+  int tile_m, tile_n;     /* CONTRACT: rows and 16-lane columns of the register tile */
+  int tile_k;             /* k elements between stores of the accumulators */
+  int block_m;            /* register tiles a work item has along m */
+  bool pack_b;            /* copy the B panel into scratch first */
+  int unroll;             /* MAP/REDUCE: 16-lane blocks a loop step takes */
+} KernelParams;
+KernelParams params_default(const Group *g, const Target *t);
+void params_print(const KernelParams *p, Buffer *out);
+bool params_parse(const char *text, KernelParams *out, Error *err);
+
+/* Arguments of the kernel are group.in then group.out, in order, then group's in-place aliases resolved by the caller.
+ * NULL after a diagnostic in err (a group that cannot be lowered is a bug of fuse, reported with the node). */
+Kernel *lower_group(Arena *a, const Group *g, const KernelParams *p, const char *name, Error *err);
+
+/* Compiles kernels into one relocatable ELF object without undefined symbols. Bytes appended to out. */
+bool llvm_compile(Kernel *const *kernels, int n, const Target *t, Buffer *out, Error *err);
+/* LLVM IR or assembly, for `inspect`. */
+bool llvm_print(const Kernel *k, const Target *t, bool assembly, Buffer *out, Error *err);
+
+/* CUDA C with an extern "C" __global__ entry of the kernel's name; self-contained (no toolkit header). */
+void cuda_print(const Kernel *k, Buffer *out);
+
+#endif

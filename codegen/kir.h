@@ -1,0 +1,179 @@
+/* Kernel IR: one kernel in structured SSA, executed once for each work item by a group of 16 lanes.
+ *
+ * The model.  A kernel has `item_count` independent work items.  An item is executed by one group of 16 logical lanes:
+ * on the CPU a lane-varying value is a vector of 16 elements (one zmm, two ymm or four xmm), on a GPU each lane is a
+ * thread and a group is half a warp.  A value is either uniform (same in all lanes) or varying.  Control flow is uniform;
+ * lanes differ only by data and by masks of loads and stores.  Instructions are appended to the open block, and a value
+ * may be used in its own block and in blocks inside it.  Mutable variables (accumulators) are explicit.
+ *
+ * Arithmetic is exactly what is written: no contraction, no reassociation; FMA is an instruction.  Building folds
+ * constants and shares equal pure values within a block.  exp, log and the like are built from these instructions
+ * (kir_math.c), so every target computes the same bits.
+ *
+ * CPU ABI:  void name(void *const *buf, const int64_t *dim, int64_t begin, int64_t end, void *scratch)
+ *   buf[i]: buffer i of the kernel;  dim: {B, R};  items [begin, end);  scratch: kernel.scratch_bytes, 64-aligned.
+ * CUDA:     the same kernel with one half warp an item (see print_cuda.c). */
+#ifndef NUWA_KIR_H
+#define NUWA_KIR_H
+
+#include "ir/ir.h"
+
+enum { LANES = 16 };
+
+typedef enum KType { K_BOOL, K_I32, K_I64, K_F32 } KType;
+
+/* Instructions: id, text, number of operands, is it pure. */
+#define KIR_OPS(X)                                                                                         \
+  X(CONST, "const", 0, 1)   /* imm / fimm */                                                               \
+  X(ITEM, "item", 0, 1)     /* i64, uniform */                                                             \
+  X(SIZE, "size", 0, 1)     /* i64, uniform: B (imm 0) or R (imm 1) */                                     \
+  X(LANE, "lane", 0, 1)     /* i32, varying: 0..15 */                                                      \
+  X(ADD, "add", 2, 1) X(SUB, "sub", 2, 1) X(MUL, "mul", 2, 1)                                              \
+  X(DIV, "div", 2, 1)       /* f32: IEEE; integers: towards minus infinity, divisor > 0 */                 \
+  X(MOD, "mod", 2, 1)       /* integers: in [0, divisor) */                                                \
+  X(MIN, "min", 2, 1) X(MAX, "max", 2, 1)   /* f32: the second operand when either is NaN (x < y ? x : y) */ \
+  X(NEG, "neg", 1, 1) X(ABS, "abs", 1, 1) X(SQRT, "sqrt", 1, 1)                                            \
+  X(FLOOR, "floor", 1, 1)   /* f32 -> f32, towards minus infinity */                                       \
+  X(RINT, "rint", 1, 1)     /* f32 -> f32, nearest even */                                                 \
+  X(FMA, "fma", 3, 1)                                                                                      \
+  X(AND, "and", 2, 1) X(OR, "or", 2, 1) X(XOR, "xor", 2, 1) X(NOT, "not", 1, 1)  /* bool, or bits of i32 */ \
+  X(SHL, "shl", 2, 1) X(SHR, "shr", 2, 1)   /* i32; SHR is arithmetic */                                   \
+  X(LT, "lt", 2, 1) X(LE, "le", 2, 1) X(EQ, "eq", 2, 1)                                                    \
+  X(SELECT, "select", 3, 1) /* cond, then, else */                                                         \
+  X(TO_F32, "to_f32", 1, 1) /* from i32 */                                                                 \
+  X(TO_I32, "to_i32", 1, 1) /* from f32 (towards zero; saturating is not promised), i64 (low bits), bool (0/1) */ \
+  X(TO_I64, "to_i64", 1, 1) /* from i32, sign-extended; uniform only */                                    \
+  X(BITS_I32, "bits_i32", 1, 1) X(BITS_F32, "bits_f32", 1, 1)                                              \
+  X(TREE_ADD, "tree_add", 1, 1)  /* varying f32 -> uniform: the fixed tree x[i]+x[i^8], ^4, ^2, ^1 */      \
+  X(TREE_MAX, "tree_max", 1, 1)  /* varying f32 or i32 -> uniform */                                       \
+  X(TREE_MIN, "tree_min", 1, 1)                                                                            \
+  X(LANE_GET, "lane_get", 2, 1)  /* varying value, uniform i32 lane -> uniform */                          \
+  X(LOAD, "load", 4, 0)     /* see kir_load */                                                             \
+  X(STORE, "store", 5, 0)                                                                                  \
+  X(VAR, "var", 1, 0)       /* a mutable variable with its first value */                                  \
+  X(GET, "get", 1, 0) X(SET, "set", 2, 0)                                                                  \
+  X(FOR, "for", 3, 0)       /* lo, hi, step: i64 uniform; result is the loop variable */                   \
+  X(IF, "if", 1, 0)                                                                                        \
+  X(SYNC, "sync", 0, 0)     /* what lanes of the group stored to scratch is visible to its other lanes */
+
+typedef enum KOp {
+#define X(id, text, n, pure) KOP_##id,
+  KIR_OPS(X)
+#undef X
+  KOP_COUNT
+} KOp;
+
+typedef struct KInst KInst;
+typedef struct KBlock {
+  KInst *first, *last;
+  struct KBlock *parent;
+} KBlock;
+
+struct KInst {
+  KOp op;
+  KType type;
+  bool varying;
+  int id;
+  int n_in;
+  KInst *in[5];
+  int64_t imm;              /* CONST of integers and bools, SIZE, buffer of LOAD/STORE, unroll factor of FOR (0: none) */
+  float fimm;
+  int64_t lo, hi;           /* range of integer values, inclusive, when known; else INT64_MIN / INT64_MAX */
+  KBlock *body, *other;     /* FOR: body; IF: then, else */
+  KBlock *block;            /* where it stands */
+  KInst *next;
+};
+
+typedef enum KSpace {
+  SPACE_GLOBAL,             /* an argument */
+  SPACE_SCRATCH,            /* private to the group while it executes an item: CPU thread scratch; GPU shared memory */
+  SPACE_TABLE,              /* constant data, part of the kernel */
+} KSpace;
+
+typedef struct KBuf {
+  const char *name;
+  DType dtype;
+  KSpace space;
+  bool written;
+  bool restrict_;           /* no other buffer of the kernel overlaps it (in-place operands are not) */
+  int64_t elems;            /* scratch and table: number of elements; 0 for arguments */
+  const void *data;         /* table: [elems] */
+} KBuf;
+
+/* item_count = product of ceil(size / tile). */
+typedef struct KFactor {
+  Dim size;
+  int64_t tile;
+} KFactor;
+
+enum { KIR_MAX_BUFS = 48, KIR_MAX_FACTORS = 6 };
+
+typedef struct Kernel {
+  Arena *arena;
+  const char *name;
+  KBuf buf[KIR_MAX_BUFS];
+  int n_buf;                 /* arguments come first, in order */
+  int n_args;
+  KFactor factor[KIR_MAX_FACTORS];
+  int n_factor;
+  int64_t grain;             /* items a thread should take at once, at least 1 */
+  KBlock *body;
+  KBlock *open;              /* where instructions go */
+  int n_inst;
+} Kernel;
+
+Kernel *kir_new(Arena *a, const char *name);
+int kir_arg(Kernel *k, const char *name, DType dtype, bool written);   /* before any scratch or table */
+int kir_scratch(Kernel *k, const char *name, DType dtype, int64_t elems);
+int kir_table(Kernel *k, const char *name, DType dtype, const void *data, int64_t elems);
+void kir_factor(Kernel *k, Dim size, int64_t tile);
+/* Bytes of scratch a CPU thread needs: all scratch buffers, each aligned to 64. */
+int64_t kir_scratch_bytes(const Kernel *k);
+
+KInst *kir_i32(Kernel *k, int32_t x);
+KInst *kir_i64(Kernel *k, int64_t x);
+KInst *kir_f32(Kernel *k, float x);
+KInst *kir_bool(Kernel *k, bool x);
+KInst *kir_item(Kernel *k);
+KInst *kir_lane(Kernel *k);
+KInst *kir_dim(Kernel *k, Dim d);       /* i64: c + b B + r R */
+/* Any pure instruction.  Types are checked (BUG on a mismatch); the result is varying when an operand is.  i32 and i64
+ * do not mix: convert. */
+KInst *kir_op(Kernel *k, KOp op, KInst *x, KInst *y, KInst *z);
+static inline KInst *kir_un(Kernel *k, KOp op, KInst *x) { return kir_op(k, op, x, 0, 0); }
+static inline KInst *kir_bin(Kernel *k, KOp op, KInst *x, KInst *y) { return kir_op(k, op, x, y, 0); }
+
+/* Element base + lane_offset of buffer buf.  base: uniform i64.  lane_offset: NULL for a uniform load, else i32, usually
+ * varying (contiguous when it is LANE itself, or LANE plus a uniform value).  mask: NULL, or bool (masked-off lanes give
+ * 0 and are not read).  u8 and i32 load as i32; bf16 and f32 as f32. */
+KInst *kir_load(Kernel *k, int buf, KInst *base, KInst *lane_offset, KInst *mask);
+/* The same for storing (value converted to the buffer's dtype).  A uniform value with lane_offset NULL is stored once. */
+void kir_store(Kernel *k, int buf, KInst *base, KInst *lane_offset, KInst *value, KInst *mask);
+
+KInst *kir_var(Kernel *k, KInst *first, bool varying);
+KInst *kir_get(Kernel *k, KInst *var);
+void kir_set(Kernel *k, KInst *var, KInst *value);
+/* for (i = lo; i < hi; i += step): returns i (i64).  Close with kir_end.  unroll: a hint, 0 or 1 for none. */
+KInst *kir_for(Kernel *k, KInst *lo, KInst *hi, int64_t step, int unroll);
+void kir_if(Kernel *k, KInst *cond);
+void kir_else(Kernel *k);
+void kir_end(Kernel *k);
+void kir_sync(Kernel *k);
+
+/* Polynomials, the same bits on every target (kir_math.c states each one's error against the true function). */
+KInst *kir_exp(Kernel *k, KInst *x);
+KInst *kir_log(Kernel *k, KInst *x);
+KInst *kir_tanh(Kernel *k, KInst *x);
+KInst *kir_erf(Kernel *k, KInst *x);
+KInst *kir_sin(Kernel *k, KInst *x);
+KInst *kir_cos(Kernel *k, KInst *x);
+
+/* Text of the kernel: for people, and the exact key under which compiled code is kept. */
+void kir_print(const Kernel *k, Buffer *out);
+/* Checks scoping, types, uniformity, and that masks and ranges keep loads in tables and scratch in bounds where known. */
+bool kir_verify(const Kernel *k, Error *err);
+
+/* The definition of the kernel IR, slow: executes a kernel on buffers; for tests. args[i]: argument buffers. */
+bool kir_interpret(const Kernel *k, void *const *args, int64_t B, int64_t R, Error *err);
+
+#endif

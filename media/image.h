@@ -1,0 +1,63 @@
+/* RGB pictures: files to bytes and back, sizes, floats, contact sheets.
+ *
+ * Pictures are 8-bit sRGB, three bytes a pixel, rows from the top, no padding.  Reading flattens everything else to
+ * that (grey, palette, 16 bit; transparency is laid on white).  Colour profiles are left to others. */
+#ifndef NUWA_IMAGE_H
+#define NUWA_IMAGE_H
+
+#include <stdint.h>
+
+#include "runtime/base/error.h"
+#include "runtime/base/memory.h"
+
+/* What a file may ask for: checked before anything is allocated. */
+enum { IMAGE_MAX_SIDE = 16384, IMAGE_MAX_PIXELS = 64 << 20 };
+
+typedef struct Image {
+  int width, height;
+  uint8_t *rgb;   /* [height, width, 3], owned */
+} Image;
+
+/* A black picture; image_done frees it and may be called on a zeroed or done one.  Sides of 1..IMAGE_MAX_SIDE. */
+bool image_init(Image *im, int width, int height, Error *err);
+void image_done(Image *im);
+
+/* A key and its text inside a PNG file, for instance the recipe a picture was made by. */
+typedef struct ImageText {
+  const char *key;     /* 1 to 79 printable ASCII characters */
+  const char *value;   /* UTF-8; written as tEXt when it is ASCII, else as iTXt */
+} ImageText;
+
+/* The file as bytes in `out` (appended), or as a file that appears whole or not at all. */
+bool image_encode_png(const Image *im, const ImageText *texts, int n_texts, Buffer *out, Error *err);
+bool image_write_png(const char *path, const Image *im, const ImageText *texts, int n_texts, Error *err);
+
+/* Decodes PNG or JPEG, told apart by their first bytes; `where` names the bytes in errors.  Damaged and truncated
+ * data are refused, not guessed at.  *out is untouched on failure. */
+bool image_decode(const void *bytes, size_t n, const char *where, Image *out, Error *err);
+bool image_read(const char *path, Image *out, Error *err);
+
+/* The text stored under `key` in a PNG (uncompressed tEXt or iTXt), heap-allocated.  NULL with err->code ERROR_NONE
+ * when the file holds no such key. */
+char *image_find_text(const void *bytes, size_t n, const char *where, const char *key, Error *err);
+
+/* Area average where an axis shrinks, linear interpolation where it grows. */
+bool image_resize(const Image *im, int width, int height, Image *out, Error *err);
+/* The part of width x height whose upper left pixel is (x, y); must lie inside. */
+bool image_crop(const Image *im, int x, int y, int width, int height, Image *out, Error *err);
+/* The largest centred part of the shape width:height, resized to exactly that. */
+bool image_fit(const Image *im, int width, int height, Image *out, Error *err);
+
+/* pixels values (three a pixel): u8 -> f32 in [-1, 1] and back, rounded and clamped.  NaN gives 0. */
+void image_to_floats(const uint8_t *rgb, size_t values, float *out);
+void image_from_floats(const float *values, size_t n, uint8_t *out);
+
+/* n pictures of width x height, one after another in `rgb`, in rows of `columns`, each pixel drawn `zoom` times as
+ * large, with `gap` pixels of mid-grey around them. */
+bool image_sheet(const uint8_t *rgb, int n, int width, int height, int columns, int gap, int zoom, Image *out,
+                 Error *err);
+
+/* Peak signal-to-noise ratio in dB over n values of 8 bits; INFINITY when they are equal. */
+double image_psnr(const uint8_t *a, const uint8_t *b, size_t n);
+
+#endif

@@ -1,0 +1,226 @@
+/* PNG and JPEG files to pictures and back.
+ *
+ * Pixels go through libpng's simplified interface, which converts every colour type and keeps its error handling to
+ * itself.  It knows nothing of text chunks, so those are put into and looked up in the finished file here.  Sizes
+ * are checked against the limits of image.h before anything is allocated. */
+#include <jpeglib.h>
+#include <png.h>
+#include <setjmp.h>
+#include <string.h>
+
+#include "media/image.h"
+#include "runtime/base/file.h"
+
+static const uint8_t png_signature[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
+enum { PNG_HEAD_BYTES = 8 + 25 };   /* the signature and the IHDR chunk, which must come first */
+
+static uint32_t png_crc(uint32_t crc, const uint8_t *p, size_t n) {
+  crc = ~crc;
+  for (size_t i = 0; i < n; i++) {
+    crc ^= p[i];
+    for (int k = 0; k < 8; k++) crc = crc >> 1 ^ (0xedb88320u & -(crc & 1));
+  }
+  return ~crc;
+}
+
+static uint32_t load_be32(const uint8_t *p) {
+  return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static void append_be32(Buffer *b, uint32_t x) {
+  uint8_t bytes[4] = {(uint8_t)(x >> 24), (uint8_t)(x >> 16), (uint8_t)(x >> 8), (uint8_t)x};
+  buffer_append(b, bytes, 4);
+}
+
+static bool check_key(const char *key, Error *err) {
+  size_t n = strlen(key);
+  bool ok = n >= 1 && n <= 79;
+  for (size_t i = 0; ok && i < n; i++) ok = key[i] >= 32 && key[i] < 127;
+  return ok || error_set(err, ERROR_ARGUMENT, "PNG text key \"%.100s\": must be 1 to 79 printable ASCII characters", key);
+}
+
+/* tEXt is Latin-1, so whatever is not ASCII becomes iTXt, which is UTF-8. */
+static bool append_text(Buffer *out, const ImageText *t, Error *err) {
+  if (!check_key(t->key, err)) return false;
+  size_t key_bytes = strlen(t->key) + 1, value_bytes = strlen(t->value);
+  bool ascii = true;
+  for (size_t i = 0; i < value_bytes; i++) ascii &= (unsigned char)t->value[i] < 128;
+  if (value_bytes > (1u << 30)) return error_set(err, ERROR_LIMIT, "PNG text \"%s\": longer than 1 GiB", t->key);
+  append_be32(out, (uint32_t)(key_bytes + value_bytes + (ascii ? 0 : 4)));
+  size_t start = out->len;
+  buffer_append(out, ascii ? "tEXt" : "iTXt", 4);
+  buffer_append(out, t->key, key_bytes);
+  if (!ascii) buffer_append(out, "\0\0\0\0", 4);   /* not compressed, method 0, no language, no translated key */
+  buffer_append(out, t->value, value_bytes);
+  if (!out->failed) append_be32(out, png_crc(0, (const uint8_t *)out->data + start, out->len - start));
+  return true;
+}
+
+bool image_encode_png(const Image *im, const ImageText *texts, int n_texts, Buffer *out, Error *err) {
+  png_image png = {.version = PNG_IMAGE_VERSION, .format = PNG_FORMAT_RGB};
+  png.width = (png_uint_32)im->width;
+  png.height = (png_uint_32)im->height;
+  png_alloc_size_t bytes = PNG_IMAGE_PNG_SIZE_MAX(png);
+  uint8_t *file = mem_alloc(bytes);
+  if (!file) return error_set(err, ERROR_MEMORY, "writing a PNG of %d x %d: out of memory", im->width, im->height);
+  bool ok = png_image_write_to_memory(&png, file, &bytes, 0, im->rgb, 0, NULL);
+  if (!ok) error_set(err, ERROR_ARGUMENT, "writing a PNG of %d x %d: %s", im->width, im->height, png.message);
+  if (ok) buffer_append(out, file, PNG_HEAD_BYTES);
+  for (int i = 0; ok && i < n_texts; i++) ok = append_text(out, &texts[i], err);
+  if (ok) buffer_append(out, file + PNG_HEAD_BYTES, bytes - PNG_HEAD_BYTES);
+  if (ok && out->failed) ok = error_set(err, ERROR_MEMORY, "writing a PNG of %d x %d: out of memory", im->width, im->height);
+  mem_free(file);
+  return ok;
+}
+
+bool image_write_png(const char *path, const Image *im, const ImageText *texts, int n_texts, Error *err) {
+  Buffer b = {0};
+  bool ok = image_encode_png(im, texts, n_texts, &b, err) && file_write_all(path, b.data, b.len, err);
+  buffer_done(&b);
+  return ok;
+}
+
+static bool check_size(const char *where, uint64_t width, uint64_t height, Error *err) {
+  bool ok = width >= 1 && height >= 1 && width <= IMAGE_MAX_SIDE && height <= IMAGE_MAX_SIDE &&
+            width * height <= IMAGE_MAX_PIXELS;
+  return ok || error_set(err, ERROR_LIMIT, "%s: a picture of %llu x %llu; the limits are %d pixels a side, %d in all", where,
+                         (unsigned long long)width, (unsigned long long)height, IMAGE_MAX_SIDE, IMAGE_MAX_PIXELS);
+}
+
+/* What png.warning_or_error says of warnings is not for us: a damaged ancillary chunk costs no pixel. */
+static bool decode_png(const void *bytes, size_t n, const char *where, Image *out, Error *err) {
+  png_image png = {.version = PNG_IMAGE_VERSION};
+  if (!png_image_begin_read_from_memory(&png, bytes, n))
+    return error_set(err, ERROR_FORMAT, "%s: not a readable PNG: %s", where, png.message);
+  Image im = {0};
+  bool ok = check_size(where, png.width, png.height, err) && image_init(&im, (int)png.width, (int)png.height, err);
+  if (ok) {
+    png_color white = {255, 255, 255};
+    png.format = PNG_FORMAT_RGB;
+    ok = png_image_finish_read(&png, &white, im.rgb, 0, NULL) ||
+         error_set(err, ERROR_FORMAT, "%s: damaged PNG: %s", where, png.message);
+  }
+  png_image_free(&png);
+  if (ok) *out = im;
+  else image_done(&im);
+  return ok;
+}
+
+typedef struct JpegState {
+  struct jpeg_decompress_struct jpeg;
+  struct jpeg_error_mgr handlers;
+  jmp_buf failed;
+  char message[JMSG_LENGTH_MAX];
+  Image im;
+} JpegState;
+
+static void jpeg_fail(j_common_ptr jpeg) {
+  JpegState *s = jpeg->client_data;
+  s->handlers.format_message(jpeg, s->message);
+  longjmp(s->failed, 1);
+}
+
+/* libjpeg fills what is missing or damaged with grey and only warns (level -1); a reader of data should not. */
+static void jpeg_message(j_common_ptr jpeg, int level) {
+  if (level < 0) jpeg_fail(jpeg);
+}
+
+static bool jpeg_run(JpegState *s, const void *bytes, size_t n, const char *where, Error *err) {
+  if (setjmp(s->failed)) return error_set(err, ERROR_FORMAT, "%s: damaged JPEG: %s", where, s->message);
+  jpeg_create_decompress(&s->jpeg);
+  jpeg_mem_src(&s->jpeg, bytes, (unsigned long)n);
+  jpeg_read_header(&s->jpeg, TRUE);
+  if (!check_size(where, s->jpeg.image_width, s->jpeg.image_height, err)) return false;
+  if (s->jpeg.num_components == 4)
+    return error_set(err, ERROR_FORMAT, "%s: a CMYK JPEG; only grey and colour (YCbCr, RGB) ones are read", where);
+  s->jpeg.out_color_space = JCS_RGB;
+  jpeg_start_decompress(&s->jpeg);
+  if (!image_init(&s->im, (int)s->jpeg.output_width, (int)s->jpeg.output_height, err)) return false;
+  while (s->jpeg.output_scanline < s->jpeg.output_height) {
+    JSAMPROW row = s->im.rgb + (size_t)s->jpeg.output_scanline * 3 * (size_t)s->im.width;
+    jpeg_read_scanlines(&s->jpeg, &row, 1);
+  }
+  jpeg_finish_decompress(&s->jpeg);
+  return true;
+}
+
+static bool decode_jpeg(const void *bytes, size_t n, const char *where, Image *out, Error *err) {
+  JpegState *s = mem_alloc(sizeof *s);
+  if (!s) return error_set(err, ERROR_MEMORY, "%s: out of memory", where);
+  s->jpeg.err = jpeg_std_error(&s->handlers);
+  s->jpeg.client_data = s;
+  s->handlers.error_exit = jpeg_fail;
+  s->handlers.emit_message = jpeg_message;
+  bool ok = jpeg_run(s, bytes, n, where, err);
+  jpeg_destroy_decompress(&s->jpeg);
+  if (ok) *out = s->im;
+  else image_done(&s->im);
+  mem_free(s);
+  return ok;
+}
+
+bool image_decode(const void *bytes, size_t n, const char *where, Image *out, Error *err) {
+  const uint8_t *p = bytes;
+  if (n >= 8 && !memcmp(p, png_signature, 8)) return decode_png(bytes, n, where, out, err);
+  if (n >= 3 && p[0] == 0xff && p[1] == 0xd8 && p[2] == 0xff) return decode_jpeg(bytes, n, where, out, err);
+  return error_set(err, ERROR_FORMAT, "%s: neither a PNG nor a JPEG file (%zu bytes)", where, n);
+}
+
+bool image_read(const char *path, Image *out, Error *err) {
+  FileMap m;
+  if (!file_map(path, &m, err)) return false;
+  bool ok = image_decode(m.data, m.len, path, out, err);
+  file_unmap(&m);
+  return ok;
+}
+
+/* Where the text of an iTXt begins, after key, flags, language and translated key; NULL if compressed or damaged. */
+static const uint8_t *skip_itxt_head(const uint8_t *p, const uint8_t *end) {
+  if (end - p < 2 || p[0] != 0) return NULL;
+  p += 2;
+  for (int i = 0; i < 2; i++) {
+    p = memchr(p, 0, (size_t)(end - p));
+    if (!p) return NULL;
+    p++;
+  }
+  return p;
+}
+
+static char *copy_text(const uint8_t *p, size_t n, const char *where, Error *err) {
+  char *text = mem_alloc(n + 1);
+  if (!text) {
+    error_set(err, ERROR_MEMORY, "%s: out of memory", where);
+    return NULL;
+  }
+  memcpy(text, p, n);
+  return text;
+}
+
+char *image_find_text(const void *bytes, size_t n, const char *where, const char *key, Error *err) {
+  const uint8_t *p = bytes;
+  err->code = ERROR_NONE;
+  if (n < 8 || memcmp(p, png_signature, 8)) {
+    error_set(err, ERROR_FORMAT, "%s: not a PNG file", where);
+    return NULL;
+  }
+  size_t key_bytes = strlen(key) + 1;
+  for (size_t at = 8; at < n;) {
+    uint32_t len = n - at < 12 ? UINT32_MAX : load_be32(p + at);
+    if (len == UINT32_MAX || len > n - at - 12) {
+      error_set(err, ERROR_FORMAT, "%s: truncated PNG: a chunk at byte %zu ends after the file", where, at);
+      return NULL;
+    }
+    const uint8_t *data = p + at + 8, *end = data + len;
+    bool text = !memcmp(data - 4, "tEXt", 4), itxt = !memcmp(data - 4, "iTXt", 4);
+    if ((text || itxt) && len >= key_bytes && !memcmp(data, key, key_bytes)) {
+      if (png_crc(0, data - 4, (size_t)len + 4) != load_be32(end)) {
+        error_set(err, ERROR_FORMAT, "%s: damaged PNG: wrong checksum of the text \"%s\"", where, key);
+        return NULL;
+      }
+      const uint8_t *value = itxt ? skip_itxt_head(data + key_bytes, end) : data + key_bytes;
+      if (value) return copy_text(value, (size_t)(end - value), where, err);
+    }
+    at += (size_t)len + 12;
+  }
+  return NULL;
+}
