@@ -1,0 +1,134 @@
+/* Functions: views of a graph.  What a function needs is what its outputs, updates and inputs reach. */
+#include <string.h>
+
+#include "ir/internal.h"
+
+static const char *bad_ports(const Port *p, int n, bool are_inputs) {
+  for (int i = 0; i < n; i++) {
+    if (!p[i].name || !*p[i].name) return "a name is empty";
+    if (!p[i].node) return "a node is missing";
+    if (are_inputs && p[i].node->op != OP_INPUT) return "an input is no input node";
+    for (int j = 0; j < i; j++) {
+      if (strcmp(p[i].name, p[j].name) == 0) return are_inputs ? "two inputs have one name" : "two outputs have one name";
+    }
+  }
+  return NULL;
+}
+
+static Port *copy_ports(Graph *g, const Port *p, int n) {
+  Port *copy = ARENA_ARRAY(g->arena, Port, n);
+  for (int i = 0; i < n; i++) copy[i] = (Port){arena_strdup(g->arena, p[i].name), p[i].node};
+  return copy;
+}
+
+static void sort_ports(Port *p, int n) {
+  for (int i = 1; i < n; i++)
+    for (int j = i; j > 0 && strcmp(p[j - 1].name, p[j].name) > 0; j--) {
+      Port swap = p[j];
+      p[j] = p[j - 1];
+      p[j - 1] = swap;
+    }
+}
+
+Func *func_new(Graph *g, const char *name, const Port *in, int n_in, const Port *out, int n_out) {
+  if (g->err->code != ERROR_NONE) return NULL;
+  const char *bad = bad_ports(in, n_in, true);
+  if (!bad) bad = bad_ports(out, n_out, false);
+  if (bad) return graph_error(g, NULL, "function %s: %s", name, bad);
+  Func *f = ARENA_NEW(g->arena, Func);
+  *f = (Func){.name = arena_strdup(g->arena, name), .graph = g, .n_in = n_in, .n_out = n_out, .loc = g->here};
+  f->in = copy_ports(g, in, n_in);
+  f->out = copy_ports(g, out, n_out);
+  sort_ports(f->out, n_out);
+  return f;
+}
+
+typedef struct Reach {
+  Arena *arena;
+  Node **by_id;       /* [n_nodes], NULL where not reached */
+  Node **stack;
+  int n, cap, count;
+} Reach;
+
+static void reach(Reach *r, Node *n) {
+  if (r->by_id[n->id]) return;
+  r->by_id[n->id] = n;
+  r->count++;
+  ARENA_PUSH(r->arena, r->stack, r->n, r->cap, n);
+}
+
+Node **func_nodes(const Func *f, int *out_n) {
+  Arena *a = f->graph->arena;
+  Reach r = {.arena = a, .by_id = ARENA_ARRAY(a, Node *, f->graph->n_nodes)};
+  for (int i = 0; i < f->n_in; i++) reach(&r, f->in[i].node);
+  for (int i = 0; i < f->n_out; i++) reach(&r, f->out[i].node);
+  for (int i = 0; i < f->n_update; i++) {
+    reach(&r, f->update[i].target);
+    reach(&r, f->update[i].value);
+  }
+  while (r.n > 0) {
+    Node *n = r.stack[--r.n];
+    for (int i = 0; i < n->n_in; i++) reach(&r, n->in[i]);
+  }
+  int k = 0;
+  for (int id = 0; id < f->graph->n_nodes; id++)
+    if (r.by_id[id]) r.by_id[k++] = r.by_id[id];
+  *out_n = k;
+  return r.by_id;
+}
+
+Node *node_rebuild(Graph *g, Node *n, Node *const *in) {
+  bool same = true;
+  for (int i = 0; i < n->n_in; i++) {
+    if (!in[i]) return NULL;
+    same = same && in[i] == n->in[i];
+  }
+  return same ? n : graph_op(g, n->op, in, n->n_in, &n->attrs, &n->type);
+}
+
+/* new_of[id]: what a node of f has become. */
+static bool rewrite_nodes(Func *f, RewriteFn make, void *ctx, Node **new_of) {
+  Graph *g = f->graph;
+  int n, widest = 0;
+  Node **nodes = func_nodes(f, &n);
+  for (int i = 0; i < n; i++) widest = nodes[i]->n_in > widest ? nodes[i]->n_in : widest;
+  Node **in = ARENA_ARRAY(g->arena, Node *, widest);
+  const Loc *here = g->here;
+  bool ok = true;
+  for (int i = 0; i < n && ok; i++) {
+    for (int k = 0; k < nodes[i]->n_in; k++) in[k] = new_of[nodes[i]->in[k]->id];
+    g->here = nodes[i]->loc;
+    new_of[nodes[i]->id] = make(ctx, g, nodes[i], in);
+    ok = new_of[nodes[i]->id] != NULL;
+  }
+  g->here = here;
+  return ok;
+}
+
+/* An input that became something else is no longer an input of the function. */
+static Func *rewrite_signature(Func *f, Node **new_of) {
+  Graph *g = f->graph;
+  Func *to = ARENA_NEW(g->arena, Func);
+  *to = *f;
+  to->in = ARENA_ARRAY(g->arena, Port, f->n_in);
+  to->out = ARENA_ARRAY(g->arena, Port, f->n_out);
+  to->update = ARENA_ARRAY(g->arena, Update, f->n_update);
+  to->n_in = 0;
+  for (int i = 0; i < f->n_in; i++) {
+    Node *n = new_of[f->in[i].node->id];
+    if (n->op == OP_INPUT) to->in[to->n_in++] = (Port){f->in[i].name, n};
+  }
+  for (int i = 0; i < f->n_out; i++) to->out[i] = (Port){f->out[i].name, new_of[f->out[i].node->id]};
+  for (int i = 0; i < f->n_update; i++) {
+    Node *target = new_of[f->update[i].target->id];
+    if (target->op != OP_PARAM && target->op != OP_STATE)
+      return graph_error(g, f->loc, "function %s: an update's target became %s", f->name, op_info[target->op].text);
+    to->update[i] = (Update){target, new_of[f->update[i].value->id]};
+  }
+  return to;
+}
+
+Func *func_rewrite(Func *f, RewriteFn make, void *ctx) {
+  Node **new_of = ARENA_ARRAY(f->graph->arena, Node *, f->graph->n_nodes);
+  return rewrite_nodes(f, make, ctx, new_of) ? rewrite_signature(f, new_of) : NULL;
+}
