@@ -13,9 +13,12 @@
 static atomic_uint_fast64_t alloc_count;
 static atomic_uint_fast64_t alloc_fails_at; /* the count to fail at; 0: never */
 
+/* Far above any machine of ours, and below the sizes at which a sanitizer ends the program by itself. */
+static const size_t alloc_max = (size_t)1 << 38;
+
 static bool alloc_refused(size_t bytes) {
   uint64_t now = atomic_fetch_add_explicit(&alloc_count, 1, memory_order_relaxed) + 1;
-  return now == atomic_load_explicit(&alloc_fails_at, memory_order_relaxed) || bytes > PTRDIFF_MAX / 2;
+  return now == atomic_load_explicit(&alloc_fails_at, memory_order_relaxed) || bytes > alloc_max;
 }
 
 uint64_t mem_alloc_count(void) { return atomic_load_explicit(&alloc_count, memory_order_relaxed); }
@@ -106,7 +109,7 @@ static Block *arena_open_block(Arena *a, size_t bytes) {
 static size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
 void *arena_alloc(Arena *a, size_t bytes) {
-  if (bytes > PTRDIFF_MAX / 2) arena_fail(a);
+  if (bytes > alloc_max) arena_fail(a);
   size_t align = bytes >= 64 ? 64 : 16;
   Block *b = a->blocks;
   size_t at = b ? round_up(b->used, align) : 0;
@@ -139,7 +142,7 @@ char *arena_printf(Arena *a, const char *fmt, ...) {
   va_copy(again, ap);
   int n = vsnprintf(NULL, 0, fmt, ap);
   va_end(ap);
-  BUG_IF(n < 0, "arena_printf cannot format \"%s\"", fmt);
+  BUG_IF(n < 0, "a format or its arguments are invalid");
   char *s = arena_alloc(a, (size_t)n + 1);
   vsnprintf(s, (size_t)n + 1, fmt, again);
   va_end(again);
@@ -198,7 +201,7 @@ void buffer_printf(Buffer *b, const char *fmt, ...) {
   va_copy(again, ap);
   int n = vsnprintf(NULL, 0, fmt, ap);
   va_end(ap);
-  BUG_IF(n < 0, "buffer_printf cannot format \"%s\"", fmt);
+  BUG_IF(n < 0, "a format or its arguments are invalid");
   if (buffer_reserve(b, (size_t)n)) {
     vsnprintf(b->data + b->len, (size_t)n + 1, fmt, again);
     b->len += (size_t)n;

@@ -12,8 +12,9 @@
 
 #include "runtime/base/error.h"
 
-/* malloc, realloc and free, except that tests can make them fail.  mem_alloc gives zeroed memory; NULL on failure
- * (and for 0 bytes a valid pointer).  mem_alloc_aligned: alignment is a power of two; free with mem_free. */
+/* malloc, realloc and free, except that tests can make them fail.  mem_alloc and mem_alloc_aligned give zeroed
+ * memory (NULL on failure, and for 0 bytes a valid pointer), mem_realloc does not zero what it adds.  alignment is a
+ * power of two.  Free all with mem_free. */
 void *mem_alloc(size_t bytes);
 void *mem_alloc_aligned(size_t bytes, size_t alignment);
 void *mem_realloc(void *old, size_t bytes);
