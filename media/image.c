@@ -8,8 +8,8 @@ bool image_init(Image *im, int width, int height, Error *err) {
   *im = (Image){0};
   if (width < 1 || height < 1 || width > IMAGE_MAX_SIDE || height > IMAGE_MAX_SIDE ||
       (int64_t)width * height > IMAGE_MAX_PIXELS)
-    return error_set(err, ERROR_LIMIT, "a picture of %d x %d; the limits are 1 to %d pixels a side, %d in all", width, height,
-                     IMAGE_MAX_SIDE, IMAGE_MAX_PIXELS);
+    return error_set(err, ERROR_LIMIT, "a picture of %d x %d; the limits are 1 to %d pixels a side, %d in all", width,
+                     height, IMAGE_MAX_SIDE, IMAGE_MAX_PIXELS);
   uint8_t *rgb = mem_alloc((size_t)width * (size_t)height * 3);
   if (!rgb) return error_set(err, ERROR_MEMORY, "a picture of %d x %d: out of memory", width, height);
   *im = (Image){width, height, rgb};
@@ -90,20 +90,24 @@ bool image_resize(const Image *im, int width, int height, Image *out, Error *err
   Tap *across = taps_new(im->width, width), *down = taps_new(im->height, height);
   float *sum = mem_alloc(3 * (size_t)width * sizeof *sum);
   bool ok = across && down && sum;
-  if (ok) resize_into(im, across, down, sum, &made);
-  else error_set(err, ERROR_MEMORY, "resizing a picture to %d x %d: out of memory", width, height);
+  if (ok)
+    resize_into(im, across, down, sum, &made);
+  else
+    error_set(err, ERROR_MEMORY, "resizing a picture to %d x %d: out of memory", width, height);
   mem_free(across);
   mem_free(down);
   mem_free(sum);
-  if (ok) *out = made;
-  else image_done(&made);
+  if (ok)
+    *out = made;
+  else
+    image_done(&made);
   return ok;
 }
 
 bool image_crop(const Image *im, int x, int y, int width, int height, Image *out, Error *err) {
   if (x < 0 || y < 0 || width < 1 || height < 1 || width > im->width - x || height > im->height - y)
-    return error_set(err, ERROR_ARGUMENT, "a part of %d x %d at (%d, %d) is not inside a picture of %d x %d", width, height, x,
-                     y, im->width, im->height);
+    return error_set(err, ERROR_ARGUMENT, "a part of %d x %d at (%d, %d) is not inside a picture of %d x %d", width,
+                     height, x, y, im->width, im->height);
   Image made;
   if (!image_init(&made, width, height, err)) return false;
   size_t bytes = 3 * (size_t)width;
@@ -117,8 +121,10 @@ bool image_fit(const Image *im, int width, int height, Image *out, Error *err) {
   if (width < 1 || height < 1)
     return error_set(err, ERROR_ARGUMENT, "cannot fit a picture into %d x %d", width, height);
   int64_t w = im->width, h = im->height;
-  if (w * height > h * width) w = h * width / height;
-  else h = w * height / width;
+  if (w * height > h * width)
+    w = h * width / height;
+  else
+    h = w * height / width;
   if (w < 1) w = 1;
   if (h < 1) h = 1;
   Image part;
@@ -135,7 +141,7 @@ void image_to_floats(const uint8_t *rgb, size_t values, float *out) {
 void image_from_floats(const float *values, size_t n, uint8_t *out) {
   for (size_t i = 0; i < n; i++) {
     float v = values[i] * 127.5f + 127.5f;
-    out[i] = v > 0 ? (uint8_t)(v < 255 ? v + 0.5f : 255) : 0;   /* NaN fails the first test */
+    out[i] = v > 0 ? (uint8_t)(v < 255 ? v + 0.5f : 255) : 0; /* NaN fails the first test */
   }
 }
 
@@ -151,13 +157,15 @@ bool image_sheet(const uint8_t *rgb, int n, int width, int height, int columns, 
                  Error *err) {
   if (n < 1 || columns < 1 || gap < 0 || gap > 1000 || zoom < 1 || zoom > 64 || width < 1 || height < 1 ||
       width > IMAGE_MAX_SIDE || height > IMAGE_MAX_SIDE)
-    return error_set(err, ERROR_ARGUMENT, "a sheet of %d pictures, %d columns, gap %d, zoom %d", n, columns, gap, zoom);
+    return error_set(err, ERROR_ARGUMENT, "a sheet of %d pictures, %d columns, gap %d, zoom %d", n, columns, gap,
+                     zoom);
   if (columns > n) columns = n;
   int rows = (n - 1) / columns + 1;
   int64_t cell_w = (int64_t)width * zoom + gap, cell_h = (int64_t)height * zoom + gap;
   int64_t w = cell_w * columns + gap, h = cell_h * rows + gap;
   if (w > IMAGE_MAX_SIDE || h > IMAGE_MAX_SIDE)
-    return error_set(err, ERROR_LIMIT, "a sheet of %lld x %lld pixels; at most %d a side: fewer pictures, or a smaller zoom",
+    return error_set(err, ERROR_LIMIT,
+                     "a sheet of %lld x %lld pixels; at most %d a side: fewer pictures, or a smaller zoom",
                      (long long)w, (long long)h, IMAGE_MAX_SIDE);
   Image sheet;
   if (!image_init(&sheet, (int)w, (int)h, err)) return false;

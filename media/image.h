@@ -15,7 +15,7 @@ enum { IMAGE_MAX_SIDE = 16384, IMAGE_MAX_PIXELS = 64 << 20 };
 
 typedef struct Image {
   int width, height;
-  uint8_t *rgb;   /* [height, width, 3], owned */
+  uint8_t *rgb; /* [height, width, 3], owned */
 } Image;
 
 /* A black picture; image_done frees it and may be called on a zeroed or done one.  Sides of 1..IMAGE_MAX_SIDE. */
@@ -24,8 +24,8 @@ void image_done(Image *im);
 
 /* A key and its text inside a PNG file, for instance the recipe a picture was made by. */
 typedef struct ImageText {
-  const char *key;     /* 1 to 79 printable ASCII characters */
-  const char *value;   /* UTF-8; written as tEXt when it is ASCII, else as iTXt */
+  const char *key;   /* 1 to 79 printable ASCII characters */
+  const char *value; /* UTF-8; written as tEXt when it is ASCII, else as iTXt */
 } ImageText;
 
 /* The file as bytes in `out` (appended), or as a file that appears whole or not at all. */

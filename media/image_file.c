@@ -3,16 +3,18 @@
  * Pixels go through libpng's simplified interface, which converts every colour type and keeps its error handling to
  * itself.  It knows nothing of text chunks, so those are put into and looked up in the finished file here.  Sizes
  * are checked against the limits of image.h before anything is allocated. */
+#include <setjmp.h>
+#include <stdio.h>
+#include <string.h>
+
 #include <jpeglib.h>
 #include <png.h>
-#include <setjmp.h>
-#include <string.h>
 
 #include "media/image.h"
 #include "runtime/base/file.h"
 
 static const uint8_t png_signature[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
-enum { PNG_HEAD_BYTES = 8 + 25 };   /* the signature and the IHDR chunk, which must come first */
+enum { PNG_HEAD_BYTES = 8 + 25 }; /* the signature and the IHDR chunk, which must come first */
 
 static uint32_t png_crc(uint32_t crc, const uint8_t *p, size_t n) {
   crc = ~crc;
@@ -36,7 +38,8 @@ static bool check_key(const char *key, Error *err) {
   size_t n = strlen(key);
   bool ok = n >= 1 && n <= 79;
   for (size_t i = 0; ok && i < n; i++) ok = key[i] >= 32 && key[i] < 127;
-  return ok || error_set(err, ERROR_ARGUMENT, "PNG text key \"%.100s\": must be 1 to 79 printable ASCII characters", key);
+  return ok ||
+         error_set(err, ERROR_ARGUMENT, "PNG text key \"%.100s\": must be 1 to 79 printable ASCII characters", key);
 }
 
 /* tEXt is Latin-1, so whatever is not ASCII becomes iTXt, which is UTF-8. */
@@ -50,7 +53,7 @@ static bool append_text(Buffer *out, const ImageText *t, Error *err) {
   size_t start = out->len;
   buffer_append(out, ascii ? "tEXt" : "iTXt", 4);
   buffer_append(out, t->key, key_bytes);
-  if (!ascii) buffer_append(out, "\0\0\0\0", 4);   /* not compressed, method 0, no language, no translated key */
+  if (!ascii) buffer_append(out, "\0\0\0\0", 4); /* not compressed, method 0, no language, no translated key */
   buffer_append(out, t->value, value_bytes);
   if (!out->failed) append_be32(out, png_crc(0, (const uint8_t *)out->data + start, out->len - start));
   return true;
@@ -68,7 +71,8 @@ bool image_encode_png(const Image *im, const ImageText *texts, int n_texts, Buff
   if (ok) buffer_append(out, file, PNG_HEAD_BYTES);
   for (int i = 0; ok && i < n_texts; i++) ok = append_text(out, &texts[i], err);
   if (ok) buffer_append(out, file + PNG_HEAD_BYTES, bytes - PNG_HEAD_BYTES);
-  if (ok && out->failed) ok = error_set(err, ERROR_MEMORY, "writing a PNG of %d x %d: out of memory", im->width, im->height);
+  if (ok && out->failed)
+    ok = error_set(err, ERROR_MEMORY, "writing a PNG of %d x %d: out of memory", im->width, im->height);
   mem_free(file);
   return ok;
 }
@@ -83,8 +87,9 @@ bool image_write_png(const char *path, const Image *im, const ImageText *texts, 
 static bool check_size(const char *where, uint64_t width, uint64_t height, Error *err) {
   bool ok = width >= 1 && height >= 1 && width <= IMAGE_MAX_SIDE && height <= IMAGE_MAX_SIDE &&
             width * height <= IMAGE_MAX_PIXELS;
-  return ok || error_set(err, ERROR_LIMIT, "%s: a picture of %llu x %llu; the limits are %d pixels a side, %d in all", where,
-                         (unsigned long long)width, (unsigned long long)height, IMAGE_MAX_SIDE, IMAGE_MAX_PIXELS);
+  return ok ||
+         error_set(err, ERROR_LIMIT, "%s: a picture of %llu x %llu; the limits are %d pixels a side, %d in all",
+                   where, (unsigned long long)width, (unsigned long long)height, IMAGE_MAX_SIDE, IMAGE_MAX_PIXELS);
 }
 
 /* What png.warning_or_error says of warnings is not for us: a damaged ancillary chunk costs no pixel. */
@@ -101,8 +106,10 @@ static bool decode_png(const void *bytes, size_t n, const char *where, Image *ou
          error_set(err, ERROR_FORMAT, "%s: damaged PNG: %s", where, png.message);
   }
   png_image_free(&png);
-  if (ok) *out = im;
-  else image_done(&im);
+  if (ok)
+    *out = im;
+  else
+    image_done(&im);
   return ok;
 }
 
@@ -153,8 +160,10 @@ static bool decode_jpeg(const void *bytes, size_t n, const char *where, Image *o
   s->handlers.emit_message = jpeg_message;
   bool ok = jpeg_run(s, bytes, n, where, err);
   jpeg_destroy_decompress(&s->jpeg);
-  if (ok) *out = s->im;
-  else image_done(&s->im);
+  if (ok)
+    *out = s->im;
+  else
+    image_done(&s->im);
   mem_free(s);
   return ok;
 }
