@@ -1,0 +1,189 @@
+/* Opening a world: options checked, things named, sprites made.  Which scenes there are is world_scene.c's. */
+#include "media/world.h"
+
+#include <string.h>
+
+#include "media/world_internal.h"
+
+static const char *const colour_names[] = {
+#define X(id, name, r, g, b) name,
+    WORLD_COLOUR_TABLE(X)
+#undef X
+};
+static const uint8_t colour_values[][3] = {
+#define X(id, name, r, g, b) {r, g, b},
+    WORLD_COLOUR_TABLE(X)
+#undef X
+};
+static const char *const motion_names[] = {
+#define X(id, name) name,
+    WORLD_MOTION_TABLE(X)
+#undef X
+};
+static const char *const place_names[] = {"top left", "top",         "top right", "left",        "center",
+                                          "right",    "bottom left", "bottom",    "bottom right"};
+
+void world_options_init(WorldOptions *o) {
+  *o = (WorldOptions){.things = WORLD_DEFAULT_THINGS,
+                      .size = 32,
+                      .thing_min = 16,
+                      .thing_max = 18,
+                      .jitter = 1,
+                      .held_out = 8,
+                      .kinds = WORLD_SINGLE,
+                      .seed = 1};
+}
+
+const WorldOptions *world_options(const World *w) { return &w->options; }
+int world_thing_count(const World *w) { return w->things; }
+const char *world_thing_name(const World *w, int thing) { return w->names[thing]; }
+const char *world_colour_name(int colour) { return colour_names[colour]; }
+const uint8_t *world_colour_rgb(int colour) { return colour_values[colour]; }
+const char *world_place_name(int place) { return place_names[place]; }
+const char *world_motion_name(Motion m) { return motion_names[m]; }
+
+int world_size_count(const World *w) { return (w->options.thing_max - w->options.thing_min) / WORLD_SIZE_STEP + 1; }
+
+const Sprite *world_sprite(const World *w, int thing, int size) {
+  return &w->still[(size_t)thing * (size_t)(w->size_hi - w->size_lo + 1) + (size_t)(size - w->size_lo)];
+}
+
+int world_axis_position(const World *w, int size, int cell, int offset) {
+  return (w->options.size - size - w->options.jitter) * cell / 2 + offset;
+}
+
+static bool check_geometry(const WorldOptions *o, Error *err) {
+  if (o->size < 16 || o->size > 1024)
+    return error_set(err, ERROR_ARGUMENT, "world: pictures of %d pixels; 16 to 1024 are possible", o->size);
+  if (o->thing_min < 14 || o->thing_max < o->thing_min || o->thing_max > 256)
+    return error_set(err, ERROR_ARGUMENT, "world: things of %d to %d pixels; at least 14 and at most 256",
+                     o->thing_min, o->thing_max);
+  int room = o->size - o->thing_max - o->jitter;
+  if (o->jitter < 0 || o->jitter > 64 || room / 2 <= o->jitter)
+    return error_set(err, ERROR_ARGUMENT,
+                     "world: things of %d pixels and a jitter of %d leave no three places on %d pixels: "
+                     "(size - thing - jitter) / 2 must exceed jitter",
+                     o->thing_max, o->jitter, o->size);
+  if ((o->kinds & WORLD_TWO) && 2 * o->thing_min > o->size)
+    return error_set(err, ERROR_ARGUMENT, "world: two things of %d pixels do not fit side by side on %d",
+                     o->thing_min, o->size);
+  return true;
+}
+
+static bool check_options(const WorldOptions *o, Error *err) {
+  if (!check_geometry(o, err)) return false;
+  if (o->held_out < 2 || o->held_out > WORLD_COLOURS)
+    return error_set(err, ERROR_ARGUMENT, "world: one pair in %d held out; 2 to %d are possible", o->held_out,
+                     WORLD_COLOURS);
+  if (!(o->kinds & (WORLD_SINGLE | WORLD_TWO | WORLD_CLIPS)) || o->kinds > 31)
+    return error_set(err, ERROR_ARGUMENT, "world: kinds %u names no kind of scene", o->kinds);
+  if (o->things < 0 || o->things == 1)
+    return error_set(err, ERROR_ARGUMENT, "world: %d things; 0 (all) or at least 2", o->things);
+  return true;
+}
+
+/* FNV-1a. */
+static uint32_t hash_name(const char *s) {
+  uint32_t h = 2166136261u;
+  for (; *s; s++) h = (h ^ (uint8_t)*s) * 16777619u;
+  return h;
+}
+
+/* Every sprite of the world in one block: still ones of every size, and turned ones of the sizes drawn. */
+static bool allocate_sprites(World *w, int capacity, Error *err) {
+  bool clips = (w->options.kinds & WORLD_CLIPS) != 0;
+  w->size_lo = clips ? w->options.thing_min / 2 : w->options.thing_min;
+  w->size_hi = w->options.thing_max;
+  size_t n = (size_t)capacity, sizes = (size_t)(w->size_hi - w->size_lo + 1), per_thing = 0;
+  for (int s = w->size_lo; s <= w->size_hi; s++) per_thing += (size_t)(s * s);
+  for (int s = w->options.thing_min; clips && s <= w->size_hi; s += WORLD_SIZE_STEP)
+    per_thing += (size_t)(s * s * TURN_STEPS);
+  w->names = mem_alloc(n * sizeof *w->names);
+  w->hashes = mem_alloc(n * sizeof *w->hashes);
+  w->still = mem_alloc(n * sizes * sizeof(Sprite));
+  w->turned = clips ? mem_alloc(n * (size_t)world_size_count(w) * TURN_STEPS * sizeof(Sprite)) : NULL;
+  w->pixels = mem_alloc(n * per_thing * 4);
+  return (w->names && w->hashes && w->still && (w->turned || !clips) && w->pixels) ||
+         error_set(err, ERROR_MEMORY, "a world of %d things: out of memory", capacity);
+}
+
+static Sprite sprite_take(uint8_t **at, int size) {
+  Sprite s = {*at, *at + 3 * size * size};
+  *at += 4 * size * size;
+  return s;
+}
+
+/* Draws all sprites of a new thing and returns the pixels still free. */
+static uint8_t *add_thing(World *w, const ThingName *t, const GlyphBitmap *g, uint8_t *free_pixels) {
+  int i = w->things++;
+  memcpy(w->names[i], t->name, sizeof t->name);
+  w->hashes[i] = hash_name(t->name);
+  for (int s = w->size_lo; s <= w->size_hi; s++) {
+    Sprite *sprite = (Sprite *)world_sprite(w, i, s);
+    *sprite = sprite_take(&free_pixels, s);
+    sprite_draw(g, s, sprite);
+  }
+  for (int k = 0; w->turned && k < world_size_count(w) * TURN_STEPS; k++) {
+    int size = w->options.thing_min + k / TURN_STEPS * WORLD_SIZE_STEP;
+    Sprite *sprite = &w->turned[(size_t)i * (size_t)world_size_count(w) * TURN_STEPS + (size_t)k];
+    *sprite = sprite_take(&free_pixels, size);
+    sprite_draw_turned(g, size, k % TURN_STEPS, sprite);
+  }
+  return free_pixels;
+}
+
+/* The first `limit` names the font can show.  A name of the fixed order that it cannot show is an error: leaving it
+ * out would shift the meaning of all things after it. */
+static bool load_things(World *w, const ThingName *list, int n, int fixed, int limit, Error *err) {
+  EmojiFont *font = emoji_font_open(w->options.font_path, err);
+  if (!font) return error_prefix(err, "the world's pictures");
+  bool ok = true;
+  uint8_t *free_pixels = w->pixels;
+  for (int i = 0; ok && i < n && w->things < limit; i++) {
+    GlyphBitmap g;
+    bool found;
+    ok = emoji_font_glyph(font, list[i].code, &g, &found, err);
+    if (!ok) break;
+    if (found) {
+      free_pixels = add_thing(w, &list[i], &g, free_pixels);
+      mem_free(g.rgba);
+    } else if (i < fixed) {
+      ok = error_set(err, ERROR_FORMAT, "the emoji font has no colour bitmap of \"%s\" (U+%04X)", list[i].name,
+                     (unsigned)list[i].code);
+    }
+  }
+  emoji_font_close(font);
+  if (ok && w->things < w->options.things)
+    ok = error_set(err, ERROR_ARGUMENT, "a world of %d things: there are only %d", w->options.things, w->things);
+  return ok;
+}
+
+World *world_open(const WorldOptions *o, Error *err) {
+  if (!check_options(o, err)) return NULL;
+  World *w = mem_alloc(sizeof *w);
+  if (!w) {
+    error_set(err, ERROR_MEMORY, "opening a world: out of memory");
+    return NULL;
+  }
+  w->options = *o;
+  ThingName *list = NULL;
+  int n = 0, fixed = 0;
+  bool ok = things_read(o->names_path, &list, &n, &fixed, err);
+  int limit = o->things && o->things < n ? o->things : n;
+  ok = ok && allocate_sprites(w, limit, err) && load_things(w, list, n, fixed, limit, err);
+  mem_free(list);
+  w->options.names_path = w->options.font_path = NULL; /* the caller's; not ours to keep */
+  if (ok) return w;
+  world_close(w);
+  return NULL;
+}
+
+void world_close(World *w) {
+  if (!w) return;
+  mem_free(w->names);
+  mem_free(w->hashes);
+  mem_free(w->still);
+  mem_free(w->turned);
+  mem_free(w->pixels);
+  mem_free(w);
+}

@@ -1,0 +1,231 @@
+/* Drawing lots for scenes, and drawing scenes.
+ *
+ * A scene comes from Philox words alone: key = seed, counter = (index, split and attempt and block, STREAM_DATA), so
+ * scenes are made in any order by any thread.  A scene whose pairs are on the wrong side of the held-out rule is
+ * drawn again with the next attempt number. */
+#include <string.h>
+
+#include "media/world_internal.h"
+#include "runtime/base/philox.h"
+
+/* The words of one attempt, handed out one by one. */
+typedef struct Lots {
+  uint64_t seed;
+  uint32_t index, sample;
+  int used;
+  Philox block;
+} Lots;
+
+static uint32_t lots_word(Lots *l) {
+  if (l->used % 4 == 0) l->block = philox(l->seed, l->index, l->sample + (uint32_t)(l->used / 4), STREAM_DATA);
+  return l->block.word[l->used++ % 4];
+}
+
+/* 0..n-1, without the modulo's bias. */
+static int lots_below(Lots *l, int n) { return (int)((uint64_t)lots_word(l) * (uint64_t)n >> 32); }
+
+bool world_pair_held_out(const World *w, WorldPair kind, int thing, int value) {
+  uint32_t h = w->hashes[thing] >> (8 * (int)kind) & 0xff;
+  return ((uint32_t)value + h) % (uint32_t)w->options.held_out == 0;
+}
+
+bool world_scene_held_out(const World *w, const Scene *s) {
+  for (int i = 0; i < s->n_things; i++) {
+    const SceneThing *t = &s->part[i];
+    if (world_pair_held_out(w, PAIR_BACKGROUND, t->thing, s->background)) return true;
+    if (t->colour >= 0 && world_pair_held_out(w, PAIR_COLOUR, t->thing, t->colour)) return true;
+  }
+  return s->motion != MOTION_NONE && world_pair_held_out(w, PAIR_MOTION, s->part[0].thing, (int)s->motion - 1);
+}
+
+/* "red envelope" is a thing of its own, so an envelope is never recoloured red. */
+static bool can_recolour(const World *w, int thing, int colour) {
+  size_t n = strlen(world_colour_name(colour));
+  for (int i = 0; i < w->things; i++)
+    if (!strncmp(w->names[i], world_colour_name(colour), n) && w->names[i][n] == ' ' &&
+        !strcmp(w->names[i] + n + 1, w->names[thing]))
+      return false;
+  return true;
+}
+
+static void draw_thing(const World *w, Lots *l, int background, SceneThing *t) {
+  const WorldOptions *o = &w->options;
+  *t = (SceneThing){.thing = lots_below(l, w->things), .colour = -1, .place = lots_below(l, WORLD_PLACES)};
+  int sizes = world_size_count(w);
+  t->size = o->thing_min + WORLD_SIZE_STEP * lots_below(l, sizes);
+  t->dx = lots_below(l, o->jitter + 1);
+  t->dy = lots_below(l, o->jitter + 1);
+  if ((o->kinds & WORLD_RECOLOUR) && lots_below(l, 2)) {
+    int colour = lots_below(l, WORLD_RECOLOURS);
+    if (colour != background && can_recolour(w, t->thing, colour)) t->colour = colour;
+  }
+  if ((o->kinds & WORLD_SIZED) && sizes > 1 && lots_below(l, 2)) {
+    t->size_word = lots_below(l, 2) ? 1 : -1;
+    t->size = t->size_word > 0 ? o->thing_min + WORLD_SIZE_STEP * (sizes - 1) : o->thing_min;
+  }
+}
+
+/* Where a moving thing's path spans an axis, its place does not choose on that axis. */
+static void settle_motion(Scene *s) {
+  int row = s->part[0].place / 3, column = s->part[0].place % 3;
+  switch (s->motion) {
+  case MOTION_LEFT:
+  case MOTION_RIGHT:
+    column = 1;
+    break;
+  case MOTION_UP:
+  case MOTION_DOWN:
+    row = 1;
+    break;
+  case MOTION_DIAGONAL:
+    row = column = 1;
+    break;
+  case MOTION_BOUNCE:
+    row = 2;
+    break;
+  default:
+    break;
+  }
+  s->part[0].place = 3 * row + column;
+}
+
+/* Two things stand in rows or columns that are not neighbours and are as small as they get. */
+static bool settle_pair(const World *w, Scene *s) {
+  SceneThing *a = &s->part[0], *b = &s->part[1];
+  int rows = a->place / 3 - b->place / 3, columns = a->place % 3 - b->place % 3;
+  if (rows * rows < 4 && columns * columns < 4) return false;
+  for (int i = 0; i < 2; i++) {
+    SceneThing *t = &s->part[i];
+    t->size = w->options.thing_min;
+    t->size_word = 0;
+    /* Towards the border, so that two things of half the picture fit. */
+    t->dx = t->place % 3 == 2 ? w->options.jitter : t->place % 3 == 0 ? 0 : t->dx;
+    t->dy = t->place / 3 == 2 ? w->options.jitter : t->place / 3 == 0 ? 0 : t->dy;
+  }
+  return a->thing != b->thing;
+}
+
+static bool draw_scene(const World *w, Lots *l, Scene *s) {
+  unsigned kinds[3];
+  int n = 0;
+  for (unsigned k = WORLD_SINGLE; k <= WORLD_CLIPS; k *= 2)
+    if (w->options.kinds & k) kinds[n++] = k;
+  unsigned kind = kinds[lots_below(l, n)];
+  *s = (Scene){.n_things = 1, .phrasing = lots_below(l, WORLD_PHRASINGS), .background = lots_below(l, WORLD_COLOURS)};
+  draw_thing(w, l, s->background, &s->part[0]);
+  if (kind == WORLD_CLIPS) {
+    s->motion = (Motion)(1 + lots_below(l, MOTION_COUNT - 1));
+    settle_motion(s);
+  }
+  if (kind == WORLD_TWO) {
+    draw_thing(w, l, s->background, &s->part[1]);
+    s->n_things = 2;
+    return settle_pair(w, s);
+  }
+  return true;
+}
+
+/* With one pair in 2..WORLD_COLOURS held out, every thing has backgrounds on both sides of the rule, so an attempt of
+ * either kind succeeds at least one time in a few dozen: 4096 attempts do not fail. */
+Scene world_scene(const World *w, WorldSplit split, uint64_t index) {
+  Scene s = {0};
+  for (uint32_t attempt = 0; attempt < 4096; attempt++) {
+    Lots l = {.seed = w->options.seed + (index >> 32) * 0x9e3779b97f4a7c15u, .index = (uint32_t)index};
+    l.sample = (uint32_t)split << 30 | attempt << 8;
+    if (draw_scene(w, &l, &s) && world_scene_held_out(w, &s) == (split == WORLD_HELD_OUT)) return s;
+  }
+  BUG("scene %llu of split %d: no attempt fits the held-out rule", (unsigned long long)index, (int)split);
+}
+
+int world_scene_frames(const Scene *s) { return s->motion == MOTION_NONE ? 1 : WORLD_FRAMES; }
+
+/* a to b over the frames of a clip, rounded down. */
+static int glide(int a, int b, int frame) {
+  return (a * (WORLD_FRAMES - 1 - frame) + b * frame) / (WORLD_FRAMES - 1);
+}
+
+void world_box(const World *w, const Scene *s, int part, int frame, int *x, int *y, int *size) {
+  static const int height[WORLD_FRAMES] = {0, 12, 16, 12, 0, 12, 16, 12}; /* of a bounce, in sixteenths */
+  const SceneThing *t = &s->part[part];
+  int far = w->options.size - t->size, small = t->size / 2;
+  *size = t->size;
+  *x = world_axis_position(w, t->size, t->place % 3, t->dx);
+  *y = world_axis_position(w, t->size, t->place / 3, t->dy);
+  switch (part == 0 ? s->motion : MOTION_NONE) {
+  case MOTION_LEFT:
+    *x = glide(far, 0, frame);
+    break;
+  case MOTION_RIGHT:
+    *x = glide(0, far, frame);
+    break;
+  case MOTION_UP:
+    *y = glide(far, 0, frame);
+    break;
+  case MOTION_DOWN:
+    *y = glide(0, far, frame);
+    break;
+  case MOTION_DIAGONAL:
+    *x = *y = glide(0, far, frame);
+    break;
+  case MOTION_GROW:
+    *size = glide(small, t->size, frame);
+    break;
+  case MOTION_SHRINK:
+    *size = glide(t->size, small, frame);
+    break;
+  case MOTION_BOUNCE:
+    *y = far - far * height[frame] / 16;
+    break;
+  default:
+    break;
+  }
+  *x += (t->size - *size) / 2;
+  *y += (t->size - *size) / 2;
+}
+
+/* Keeps lightness: black stays black, white stays white, what is between takes the colour.  p is premultiplied. */
+static void recolour_pixel(const uint8_t p[3], int alpha, const uint8_t *colour, uint8_t out[3]) {
+  int light = (77 * p[0] + 150 * p[1] + 29 * p[2] + 128) >> 8; /* 0..alpha */
+  int share = 2 * light <= alpha ? 2 * light : 2 * (alpha - light), white = 2 * light > alpha ? 2 * light - alpha : 0;
+  for (int c = 0; c < 3; c++) out[c] = (uint8_t)(colour[c] * share / 255 + white);
+}
+
+static void blend_pixel(const uint8_t *rgb, int alpha, uint8_t *q) {
+  for (int c = 0; c < 3; c++) {
+    unsigned v = (unsigned)q[c] * (unsigned)(255 - alpha) + 128;
+    q[c] = (uint8_t)(rgb[c] + ((v + (v >> 8)) >> 8)); /* v / 255, rounded */
+  }
+}
+
+static void draw_part(const World *w, const Scene *s, int part, int frame, uint8_t *rgb, uint16_t *labels) {
+  const SceneThing *t = &s->part[part];
+  int x0, y0, size;
+  world_box(w, s, part, frame, &x0, &y0, &size);
+  const Sprite *sprite = world_sprite(w, t->thing, size);
+  if (part == 0 && s->motion == MOTION_TURN) {
+    int drawn = (t->size - w->options.thing_min) / WORLD_SIZE_STEP;
+    sprite =
+        &w->turned[((size_t)t->thing * (size_t)world_size_count(w) + (size_t)drawn) * TURN_STEPS + (size_t)frame];
+  }
+  for (int y = 0; y < size; y++) {
+    size_t at = (size_t)(y0 + y) * (size_t)w->options.size + (size_t)x0;
+    uint8_t *q = rgb + 3 * at;
+    for (int x = 0; x < size; x++, q += 3) {
+      int k = y * size + x, alpha = sprite->alpha[k];
+      uint8_t tinted[3];
+      const uint8_t *p = sprite->rgb + 3 * k;
+      if (t->colour >= 0) recolour_pixel(p, alpha, world_colour_rgb(t->colour), tinted), p = tinted;
+      blend_pixel(p, alpha, q);
+      if (labels && alpha >= 128) labels[at + (size_t)x] = (uint16_t)(1 + t->thing);
+    }
+  }
+}
+
+void world_render(const World *w, const Scene *s, int frame, uint8_t *rgb, uint16_t *labels) {
+  size_t pixels = (size_t)w->options.size * (size_t)w->options.size, row = 3 * (size_t)w->options.size;
+  const uint8_t *colour = world_colour_rgb(s->background);
+  for (size_t i = 0; i < row; i++) rgb[i] = colour[i % 3];
+  for (int y = 1; y < w->options.size; y++) memcpy(rgb + (size_t)y * row, rgb, row);
+  if (labels) memset(labels, 0, pixels * sizeof *labels);
+  for (int i = 0; i < s->n_things; i++) draw_part(w, s, i, frame, rgb, labels);
+}
