@@ -1,0 +1,207 @@
+/* Composites -> primitives.
+ *
+ * needs: any form.  gives: FORM_PRIMITIVE.  breaks: nothing.
+ * Decides the numerically stable form of each composite, and thereby its order of summation (sums are taken as the
+ * primitives `sum` and `max` define).  Which of the resulting nodes share a kernel is fuse's decision: rows are reduced to
+ * values that come back by reshape and broadcast, which is the shape that fuse recognises.
+ *
+ * One rule for each composite of ops.def: expand_<scalar>.  A missing one fails to compile, an unused one warns. */
+#include <math.h>
+
+#include "passes/passes.h"
+
+static Node *scaled(Graph *g, Node *x, double by) {
+  return x ? graph_binary(g, OP_MUL, x, graph_fill_like(g, by, x)) : NULL;
+}
+
+static Node *plus(Graph *g, Node *x, double add) {
+  return x ? graph_binary(g, OP_ADD, x, graph_fill_like(g, add, x)) : NULL;
+}
+
+static Node *reciprocal(Graph *g, Node *x) {
+  return x ? graph_binary(g, OP_DIV, graph_fill_like(g, 1, x), x) : NULL;
+}
+
+/* What was reduced over `axes` of `like`, back at the shape of `like`. */
+static Node *spread(Graph *g, Node *reduced, uint32_t axes, const Node *like) {
+  return graph_broadcast(g, graph_insert_axes(g, reduced, axes), &like->type);
+}
+
+static uint32_t last_axis(const Node *x) { return 1u << (x->type.rank - 1); }
+
+/* The shape that `axes` of x span. */
+static Type axes_type(const Node *x, uint32_t axes) {
+  Type t = {x->type.dtype, 0, {{0}}};
+  for (int i = 0; i < x->type.rank; i++) {
+    if (axes >> i & 1) t.dim[t.rank++] = x->type.dim[i];
+  }
+  return t;
+}
+
+/* x / number of elements of `counted`: a constant, or a sum of ones where samples or rows are counted too. */
+static Node *divide_by_count(Graph *g, Node *x, const Type *counted) {
+  if (!x) return NULL;
+  Dim count;
+  if (!type_elems(counted, &count)) return graph_error(g, g->here, "mean: the number of elements is not affine in B and R");
+  if (dim_is_const(count)) return graph_binary(g, OP_DIV, x, graph_fill_like(g, (double)count.c, x));
+  Node *total = graph_sum(g, graph_fill(g, 1, counted), (1u << counted->rank) - 1);
+  return graph_binary(g, OP_DIV, x, graph_broadcast(g, total, &x->type));
+}
+
+/* A sum that also covers the last axis takes that first: rows are then independent work. */
+static Node *expand_mean(Graph *g, Node *n) {
+  Node *x = n->in[0];
+  uint32_t axes = (uint32_t)n->attrs.axes.axes;
+  if (!axes) return x;
+  uint32_t last = last_axis(x);
+  Node *sum = axes & last && axes != last ? graph_sum(g, graph_sum(g, x, last), axes & ~last) : graph_sum(g, x, axes);
+  Type counted = axes_type(x, axes);
+  return divide_by_count(g, sum, &counted);
+}
+
+/* Through tanh, whose derivative 1 - t*t is finite everywhere; 1 / (1 + exp(-x)) has inf * 0 in its derivative. */
+static Node *sigmoid_of(Graph *g, Node *x) {
+  return plus(g, scaled(g, graph_unary(g, OP_TANH, scaled(g, x, 0.5)), 0.5), 0.5);
+}
+
+static Node *expand_sigmoid(Graph *g, Node *n) { return sigmoid_of(g, n->in[0]); }
+
+static Node *expand_silu(Graph *g, Node *n) { return graph_binary(g, OP_MUL, n->in[0], sigmoid_of(g, n->in[0])); }
+
+static Node *expand_gelu(Graph *g, Node *n) {
+  Node *x = n->in[0];
+  Node *phi = plus(g, graph_unary(g, OP_ERF, scaled(g, x, sqrt(0.5))), 1);
+  return graph_binary(g, OP_MUL, scaled(g, x, 0.5), phi);
+}
+
+static Node *expand_relu(Graph *g, Node *n) {
+  return graph_binary(g, OP_MAXIMUM, n->in[0], graph_fill_like(g, 0, n->in[0]));
+}
+
+/* x minus the largest of its row.  The largest is a constant to the gradient: softmax does not depend on it. */
+static Node *centred_at_max(Graph *g, Node *x) {
+  Node *top = graph_unary(g, OP_DETACH, graph_max(g, x, last_axis(x)));
+  return graph_binary(g, OP_SUB, x, spread(g, top, last_axis(x), x));
+}
+
+static Node *expand_softmax(Graph *g, Node *n) {
+  Node *x = n->in[0];
+  Node *e = graph_unary(g, OP_EXP, centred_at_max(g, x));
+  if (!e) return NULL;
+  Node *r = reciprocal(g, graph_sum(g, e, last_axis(x)));
+  return graph_binary(g, OP_MUL, e, spread(g, r, last_axis(x), x));
+}
+
+static Node *expand_log_softmax(Graph *g, Node *n) {
+  Node *x = n->in[0];
+  Node *z = centred_at_max(g, x);
+  Node *log_sum = graph_unary(g, OP_LOG, graph_sum(g, graph_unary(g, OP_EXP, z), last_axis(x)));
+  return graph_binary(g, OP_SUB, z, spread(g, log_sum, last_axis(x), x));
+}
+
+/* log(sum(exp(z))) - z[target], z[target] as a masked sum over the row: no gather, and its gradient is a select. */
+static Node *expand_cross_entropy(Graph *g, Node *n) {
+  Node *x = n->in[0], *target = n->in[1];
+  uint32_t last = last_axis(x);
+  Node *z = centred_at_max(g, x);
+  if (!z) return NULL;
+  Node *log_sum = graph_unary(g, OP_LOG, graph_sum(g, graph_unary(g, OP_EXP, z), last));
+  Type index = x->type;
+  index.dtype = DTYPE_I32;
+  Node *at = graph_iota(g, x->type.rank - 1, &index);
+  Node *is_target = graph_binary(g, OP_EQ, at, spread(g, target, last, x));
+  Node *picked = graph_sum(g, graph_select(g, is_target, z, graph_fill_like(g, 0, z)), last);
+  return graph_binary(g, OP_SUB, log_sum, picked);
+}
+
+/* 1 / sqrt(variance + eps) */
+static Node *inverse_deviation(Graph *g, Node *variance, double eps) {
+  return reciprocal(g, graph_unary(g, OP_SQRT, plus(g, variance, eps)));
+}
+
+/* normal * gain + bias, both over the last axis. */
+static Node *gain_and_bias(Graph *g, Node *normal, Node *gain, Node *bias) {
+  if (!normal) return NULL;
+  Node *y = graph_binary(g, OP_MUL, normal, graph_broadcast(g, gain, &normal->type));
+  return graph_binary(g, OP_ADD, y, graph_broadcast(g, bias, &normal->type));
+}
+
+/* The variance in two passes, as the mean of squared distances from the mean: no cancellation. */
+static Node *expand_layer_norm(Graph *g, Node *n) {
+  Node *x = n->in[0];
+  uint32_t last = last_axis(x);
+  Type row = axes_type(x, last);
+  Node *mean = divide_by_count(g, graph_sum(g, x, last), &row);
+  Node *c = graph_binary(g, OP_SUB, x, spread(g, mean, last, x));
+  if (!c) return NULL;
+  Node *variance = divide_by_count(g, graph_sum(g, graph_binary(g, OP_MUL, c, c), last), &row);
+  Node *r = inverse_deviation(g, variance, n->attrs.norm.eps);
+  return gain_and_bias(g, graph_binary(g, OP_MUL, c, spread(g, r, last, x)), n->in[1], n->in[2]);
+}
+
+/* Mean of x [b,h,w,c] over h, w and the channels of a group -> [b,groups].  Over h and w first, which keeps channels
+ * side by side in the vectors, then over the few channels of a group. */
+static Node *group_mean(Graph *g, Node *x, int64_t groups) {
+  Node *by_channel = graph_sum(g, x, 1u << 1 | 1u << 2);
+  if (!by_channel) return NULL;
+  const Dim *dim = x->type.dim;
+  int64_t width = dim[3].c / groups;
+  Type split = type_make(x->type.dtype, 3, (Dim[]){dim[0], dim_const(groups), dim_const(width)});
+  Node *sum = graph_sum(g, graph_reshape(g, by_channel, &split), 1u << 2);
+  Type counted = type_make(x->type.dtype, 3, (Dim[]){dim[1], dim[2], dim_const(width)});
+  return divide_by_count(g, sum, &counted);
+}
+
+/* y [b,groups] -> [b,h,w,c] */
+static Node *group_spread(Graph *g, Node *y, Node *x, int64_t groups) {
+  const Dim *dim = x->type.dim;
+  int64_t width = dim[3].c / groups;
+  DType t = x->type.dtype;
+  Type split = type_make(t, 3, (Dim[]){dim[0], dim_const(groups), dim_const(width)});
+  Type row = type_make(t, 4, (Dim[]){dim[0], dim_const(1), dim_const(1), dim[3]});
+  Node *wide = graph_broadcast(g, graph_insert_axes(g, y, 1u << 2), &split);
+  return graph_broadcast(g, graph_reshape(g, wide, &row), &x->type);
+}
+
+static Node *expand_group_norm(Graph *g, Node *n) {
+  Node *x = n->in[0];
+  int64_t groups = n->attrs.norm.groups;
+  Node *c = graph_binary(g, OP_SUB, x, group_spread(g, group_mean(g, x, groups), x, groups));
+  Node *square = graph_binary(g, OP_MUL, c, c);
+  if (!square) return NULL;
+  Node *r = inverse_deviation(g, group_mean(g, square, groups), n->attrs.norm.eps);
+  return gain_and_bias(g, graph_binary(g, OP_MUL, c, group_spread(g, r, x, groups)), n->in[1], n->in[2]);
+}
+
+typedef Node *(*ExpandFn)(Graph *g, Node *n);
+
+#define EXPAND_LEAF(id, rule)
+#define EXPAND_MAP(id, rule)
+#define EXPAND_MOVE(id, rule)
+#define EXPAND_REDUCE(id, rule)
+#define EXPAND_SCATTER(id, rule)
+#define EXPAND_CONTRACT(id, rule)
+#define EXPAND_ATTEND(id, rule)
+#define EXPAND_COMPOSITE(id, rule) [OP_##id] = expand_##rule,
+
+static const ExpandFn expand_rule[OP_COUNT] = {
+#define OP(id, text, arity, attrs, class, infer, eval, grad, scalar) EXPAND_##class(id, scalar)
+#include "ir/ops.def"
+#undef OP
+};
+
+Node *expand_node(Graph *g, Node *n) {
+  BUG_IF(!expand_rule[n->op], "%s is no composite", op_info[n->op].text);
+  const Loc *here = g->here;
+  g->here = n->loc;
+  Node *y = expand_rule[n->op](g, n);
+  g->here = here;
+  return y;
+}
+
+static Node *expand_visit(void *ctx, Graph *g, Node *n, Node *const *in) {
+  Node *same = node_rebuild(g, n, in);
+  return same && op_info[n->op].class == CLASS_COMPOSITE ? expand_node(g, same) : same;
+}
+
+Func *pass_expand(Func *f) { return func_rewrite(f, expand_visit, NULL); }
