@@ -1,0 +1,174 @@
+/* Generation: the prologue once, then one step call a wave, a token drawn for every row.
+ *
+ * A row is (sample, position).  With guidance every sample has two rows: stream `i` under its condition and stream
+ * `count + i` under the null condition; both are given the token drawn from the guided logits.  The order of positions
+ * (order.c) and the number of rows a call takes change no bit of the result: kernels compute every row alike, and the
+ * random number of a token depends on (seed, raster position, sample) only. */
+#include <string.h>
+#include <time.h>
+
+#include "runtime/base/philox.h"
+#include "runtime/session.h"
+
+typedef struct Run {
+  NuwaSession *s;
+  const NuwaGenerate *g;
+  const PlanDecode *d;
+  int64_t streams;        /* samples of the session in use: count, or 2 count with guidance */
+  int32_t *token_state;   /* [samples][positions] */
+  int32_t *rows;          /* [rows][2] */
+  int32_t *row_slot;      /* [rows] or NULL */
+  int32_t *slots;         /* [positions] or NULL */
+  const float *logits;    /* [rows][vocab] */
+  const int32_t *chunk;   /* positions of the call in progress */
+  int64_t n_free;         /* free slots on order.free_slot */
+  int64_t next_slot;      /* slots never used yet */
+  int64_t dead;           /* positions of order.dying whose slots are free again */
+} Run;
+
+static double now_ms(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+static bool is_guided(const NuwaGenerate *g) { return g->guidance != 1.0f; }
+
+static bool check_request(const Plan *p, const NuwaGenerate *g, Error *err) {
+  if (g->decode < 0 || g->decode >= p->n_decode) return error_set(err, ERROR_ARGUMENT, "this model has no decode %d", g->decode);
+  if (g->count < 1) return error_set(err, ERROR_ARGUMENT, "count is %lld, must be at least 1", (long long)g->count);
+  if (!(g->guidance == g->guidance)) return error_set(err, ERROR_ARGUMENT, "guidance is not a number");
+  const PlanDecode *d = &p->decode[g->decode];
+  int64_t positions = d->grid[0] * d->grid[1] * d->grid[2];
+  for (int64_t i = 0; g->given && i < g->count * positions; i++)
+    if (g->given[i % positions] && (g->given_tokens[i] < 0 || g->given_tokens[i] >= d->vocab))
+      return error_set(err, ERROR_ARGUMENT, "given token %d at position %lld of sample %lld: the vocabulary has %lld",
+                       g->given_tokens[i], (long long)(i % positions), (long long)(i / positions), (long long)d->vocab);
+  return true;
+}
+
+bool nuwa_generate_needs(const Plan *p, const NuwaGenerate *g, int64_t *out_slots, int64_t *out_rows, Error *err) {
+  if (!check_request(p, g, err)) return false;
+  const PlanDecode *d = &p->decode[g->decode];
+  DecodeOrder order = {0};
+  if (!order_init(&order, d->grid[0] * d->grid[1] * d->grid[2], err)) return false;
+  order_build(&order, d, g->raster, g->given);
+  *out_slots = order.slots;
+  *out_rows = order.rows * g->count * (is_guided(g) ? 2 : 1);
+  order_done(&order);
+  return true;
+}
+
+static int64_t ring_slots(const NuwaSession *s, const PlanDecode *d) {
+  return s->options.ring_slots ? s->options.ring_slots : d->live;
+}
+
+static bool run_init(Run *r, NuwaSession *s, const NuwaGenerate *g, Error *err) {
+  if (!check_request(s->plan, g, err)) return false;
+  const PlanDecode *d = &s->plan->decode[g->decode];
+  *r = (Run){.s = s, .g = g, .d = d, .streams = g->count * (is_guided(g) ? 2 : 1)};
+  if (r->streams > s->options.samples || r->streams > s->options.rows)
+    return error_set(err, ERROR_ARGUMENT, "%lld samples with guidance %g need %lld rows, the session has %lld samples, %lld rows",
+                     (long long)g->count, (double)g->guidance, (long long)r->streams, (long long)s->options.samples,
+                     (long long)s->options.rows);
+  order_build(&s->order, d, g->raster, g->given);
+  if (s->order.slots > ring_slots(s, d))
+    return error_set(err, ERROR_ARGUMENT, "this request holds %lld positions at once, the session's rings have %lld slots",
+                     (long long)s->order.slots, (long long)ring_slots(s, d));
+  r->token_state = nuwa_state(s, "tokens");
+  r->rows = nuwa_input(s, d->step, "rows");
+  r->row_slot = nuwa_input(s, d->step, "row_slot");
+  r->slots = nuwa_input(s, d->step, "slots");
+  r->logits = nuwa_output(s, d->step, "logits");
+  if (!r->token_state) return error_set(err, ERROR_FORMAT, "decode \"%s\": its plan has no state \"tokens\"", d->name);
+  return true;
+}
+
+static void write_given(Run *r) {
+  int64_t N = r->s->order.positions;
+  for (int64_t stream = 0; stream < r->streams; stream++)
+    for (int64_t p = 0; p < N; p++)
+      r->token_state[stream * N + p] = r->g->given && r->g->given[p] ? r->g->given_tokens[stream % r->g->count * N + p] : 0;
+}
+
+static void take_slots(Run *r, int64_t begin, int64_t end) {
+  DecodeOrder *o = &r->s->order;
+  for (int64_t i = begin; i < end; i++)
+    o->slot[o->position[i]] = r->n_free ? o->free_slot[--r->n_free] : (int32_t)r->next_slot++;
+}
+
+static void release_slots(Run *r, int64_t wave) {
+  DecodeOrder *o = &r->s->order;
+  for (; r->dead < o->positions && o->last_wave[o->dying[r->dead]] == wave; r->dead++) {
+    int32_t p = o->dying[r->dead];
+    o->free_slot[r->n_free++] = o->slot[p];
+    o->slot[p] = -1;
+  }
+}
+
+/* Draws the tokens of positions [begin, end) of the chunk, all samples. */
+static void draw_items(void *ctx, int64_t begin, int64_t end, int thread) {
+  const Run *r = ctx;
+  const NuwaSession *s = r->s;
+  int vocab = (int)r->d->vocab;
+  float *guided = s->draw_scratch + (size_t)thread * s->draw_stride, *scratch = guided + vocab;
+  for (int64_t item = begin; item < end; item++) {
+    int64_t k = item / r->g->count, sample = item % r->g->count, N = s->order.positions;
+    int32_t p = r->chunk[k];
+    if (r->g->given && r->g->given[p]) continue;
+    const float *logits = r->logits + (k * r->streams + sample) * vocab;
+    if (is_guided(r->g)) {
+      sampler_guide(guided, logits, logits + r->g->count * vocab, r->g->guidance, vocab);
+      logits = guided;
+    }
+    Philox random = philox(r->g->seed, (uint32_t)p, (uint32_t)sample, STREAM_SAMPLE);
+    int32_t token = sampler_draw(logits, vocab, &r->g->sample, philox_uniform(random.word[0]), scratch);
+    r->token_state[sample * N + p] = token;
+    if (is_guided(r->g)) r->token_state[(r->g->count + sample) * N + p] = token;
+  }
+}
+
+/* One step call on positions [begin, end) of the order. */
+static void run_chunk(Run *r, int64_t begin, int64_t end) {
+  DecodeOrder *o = &r->s->order;
+  int64_t R = 0;
+  r->chunk = o->position + begin;
+  for (int64_t i = begin; i < end; i++)
+    for (int64_t stream = 0; stream < r->streams; stream++, R++) {
+      r->rows[2 * R] = (int32_t)stream;
+      r->rows[2 * R + 1] = o->position[i];
+      if (r->row_slot) r->row_slot[R] = o->slot[o->position[i]] * (int32_t)r->streams + (int32_t)stream;
+    }
+  if (r->slots) memcpy(r->slots, o->slot, sizeof *r->slots * (size_t)o->positions);
+  nuwa_run(r->s, r->d->step, r->streams, R);
+  pool_run(r->s->pool, draw_items, r, (end - begin) * r->g->count, 1);
+}
+
+bool nuwa_generate(NuwaSession *s, const NuwaGenerate *g, int32_t *tokens, NuwaGenerateStats *stats,
+                   void (*progress)(void *ctx, int64_t done, int64_t total), void *ctx, Error *err) {
+  Run r;
+  if (!run_init(&r, s, g, err)) return false;
+  DecodeOrder *o = &s->order;
+  for (int64_t p = 0; p < o->positions; p++) o->slot[p] = -1;
+  write_given(&r);
+  double t0 = now_ms();
+  if (r.d->prologue >= 0) nuwa_run(s, r.d->prologue, r.streams, 0);
+  double t1 = now_ms();
+  int64_t most = s->options.rows / r.streams, calls = 0;
+  for (int64_t wave = 0; wave < o->n_wave; wave++) {
+    int64_t begin = o->wave_begin[wave], end = o->wave_begin[wave + 1];
+    take_slots(&r, begin, end);
+    /* Cutting a wave in raster order is safe: causal keys never come later in raster order than their query. */
+    for (int64_t at = begin; at < end; at += most, calls++) run_chunk(&r, at, at + most < end ? at + most : end);
+    release_slots(&r, wave);
+    if (progress) progress(ctx, end, o->positions);
+  }
+  memcpy(tokens, r.token_state, sizeof *tokens * (size_t)(g->count * o->positions));
+  if (stats) {
+    int64_t drawn = 0;
+    for (int64_t p = 0; p < o->positions; p++) drawn += !(g->given && g->given[p]);
+    *stats = (NuwaGenerateStats){.steps = calls, .tokens = drawn * g->count, .live = o->slots, .prologue_ms = t1 - t0,
+                                 .step_ms = now_ms() - t1};
+  }
+  return true;
+}

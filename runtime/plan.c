@@ -1,0 +1,321 @@
+/* The format of a bundle, described once: the same functions write a plan and read it back.
+ *
+ *   "NUWAPLAN"  u32 version  u32 0  u64 length of the body  32 bytes SHA-256 of the body  body
+ *
+ * The body is a stream of little-endian 64-bit integers, doubles, and length-prefixed bytes in the order of the fields
+ * below.  Reading checks only that the stream is well formed; plan_check (plan_check.c) checks what it says. */
+#include <string.h>
+
+#include "runtime/base/sha256.h"
+#include "runtime/plan.h"
+
+static const char PLAN_MAGIC[8] = "NUWAPLAN";
+enum { PLAN_VERSION = 1, PLAN_HEADER = 56 };
+
+/* Reads when out is NULL, else writes.  After a failure everything is a no-op and reads give zeros. */
+typedef struct Codec {
+  Buffer *out;
+  Arena *arena;
+  const uint8_t *at, *end;
+  Error *err;
+  bool failed;
+} Codec;
+
+static void code_fail(Codec *c, const char *what) {
+  if (!c->failed && !c->out) error_set(c->err, ERROR_FORMAT, "%s", what);
+  c->failed = true;
+}
+
+static void code_bytes(Codec *c, void *p, size_t n) {
+  if (c->out) {
+    buffer_append(c->out, p, n);
+    return;
+  }
+  if (c->failed || (size_t)(c->end - c->at) < n) {
+    memset(p, 0, n);
+    code_fail(c, "the plan ends in the middle of a field");
+    return;
+  }
+  memcpy(p, c->at, n);
+  c->at += n;
+}
+
+static void code_i64(Codec *c, int64_t *x) { code_bytes(c, x, sizeof *x); }
+
+static void code_f64(Codec *c, double *x) { code_bytes(c, x, sizeof *x); }
+
+static void code_i32(Codec *c, int32_t *x) {
+  int64_t wide = *x;
+  code_i64(c, &wide);
+  if (wide < INT32_MIN || wide > INT32_MAX) code_fail(c, "an integer of the plan is out of range");
+  else *x = (int32_t)wide;
+}
+
+static void code_bool(Codec *c, bool *x) {
+  int64_t wide = *x;
+  code_i64(c, &wide);
+  if (wide != 0 && wide != 1) code_fail(c, "a truth value of the plan is neither 0 nor 1");
+  *x = wide == 1;
+}
+
+/* A count of things that take at least one byte each, so that a damaged one cannot ask for much memory. */
+static void *code_array(Codec *c, int32_t *n, void *array, size_t elem_bytes) {
+  code_i32(c, n);
+  if (c->out) return array;
+  if (!c->failed && (*n < 0 || *n > c->end - c->at)) code_fail(c, "a count of the plan exceeds its length");
+  if (c->failed) *n = 0;
+  return arena_alloc_array(c->arena, elem_bytes, (size_t)*n);
+}
+#define CODE_ARRAY(c, n, array) ((array) = code_array((c), &(n), (array), sizeof *(array)))
+
+static void code_blob(Codec *c, const uint8_t **bytes, int64_t *len) {
+  code_i64(c, len);
+  if (c->out) {
+    buffer_append(c->out, *bytes, (size_t)*len);
+    return;
+  }
+  if (c->failed || *len < 0 || *len > c->end - c->at) {
+    code_fail(c, "a blob of the plan exceeds its length");
+    *len = 0;
+  }
+  uint8_t *copy = arena_alloc(c->arena, (size_t)*len + 1);
+  memcpy(copy, c->at, (size_t)*len);
+  copy[*len] = 0;
+  if (!c->failed) c->at += *len;
+  *bytes = copy;
+}
+
+static void code_text(Codec *c, const char **text) {
+  const uint8_t *bytes = (const uint8_t *)*text;
+  int64_t len = c->out ? (int64_t)strlen(*text) : 0;
+  code_blob(c, &bytes, &len);
+  if (!c->out && memchr(bytes, 0, (size_t)len)) code_fail(c, "a text of the plan holds a NUL");
+  *text = (const char *)bytes;
+}
+
+static void code_dim(Codec *c, Dim *d) {
+  code_i64(c, &d->c);
+  code_i64(c, &d->b);
+  code_i64(c, &d->r);
+}
+
+static void code_tensor(Codec *c, PlanTensor *t) {
+  code_text(c, &t->name);
+  int32_t dtype = (int32_t)t->dtype;
+  code_i32(c, &dtype);
+  t->dtype = (DType)dtype;
+  code_i32(c, &t->rank);
+  if (t->rank < 0 || t->rank > MAX_RANK) {
+    code_fail(c, "a tensor of the plan has a rank out of range");
+    t->rank = 0;
+  }
+  for (int i = 0; i < t->rank; i++) code_dim(c, &t->dim[i]);
+}
+
+static void code_ref(Codec *c, PlanRef *r) {
+  int32_t kind = (int32_t)r->kind;
+  code_i32(c, &kind);
+  r->kind = (RefKind)kind;
+  code_i32(c, &r->index);
+  code_i32(c, &r->part);
+  code_i64(c, &r->unit_offset);
+  code_dim(c, &r->bytes);
+}
+
+static void code_launch(Codec *c, PlanLaunch *l) {
+  code_i32(c, &l->kernel);
+  CODE_ARRAY(c, l->n_ref, l->ref);
+  for (int i = 0; i < l->n_ref; i++) code_ref(c, &l->ref[i]);
+  code_i32(c, &l->n_factor);
+  if (l->n_factor < 0 || l->n_factor > PLAN_MAX_FACTORS) {
+    code_fail(c, "a launch of the plan has too many factors");
+    l->n_factor = 0;
+  }
+  for (int i = 0; i < l->n_factor; i++) {
+    code_dim(c, &l->factor[i].size);
+    code_i64(c, &l->factor[i].tile);
+  }
+  code_i64(c, &l->grain);
+}
+
+static void code_function(Codec *c, PlanFunction *f) {
+  code_text(c, &f->name);
+  CODE_ARRAY(c, f->n_in, f->in);
+  for (int i = 0; i < f->n_in; i++) code_tensor(c, &f->in[i]);
+  CODE_ARRAY(c, f->n_out, f->out);
+  for (int i = 0; i < f->n_out; i++) code_tensor(c, &f->out[i]);
+  CODE_ARRAY(c, f->n_launch, f->launch);
+  for (int i = 0; i < f->n_launch; i++) code_launch(c, &f->launch[i]);
+  CODE_ARRAY(c, f->n_copy, f->copy);
+  for (int i = 0; i < f->n_copy; i++) {
+    code_ref(c, &f->copy[i].from);
+    code_ref(c, &f->copy[i].to);
+  }
+  for (int i = 0; i < 3; i++) code_i64(c, &f->part_bytes[i]);
+  code_bool(c, &f->is_prepare);
+}
+
+static void code_interval(Codec *c, int32_t **list, int64_t n) {
+  if (!c->out) *list = arena_alloc_array(c->arena, sizeof(int32_t), (size_t)n);
+  for (int64_t i = 0; i < n; i++) code_i32(c, &(*list)[i]);
+}
+
+static void code_extent(Codec *c, PlanExtent *e, const int64_t grid[3]) {
+  code_bool(c, &e->is_axis);
+  code_bool(c, &e->is_raster);
+  for (int x = 0; x < 3; x++) {
+    code_interval(c, &e->centre[x], grid[x]);
+    code_interval(c, &e->lo[x], grid[x]);
+    code_interval(c, &e->hi[x], grid[x]);
+  }
+}
+
+static void code_decode(Codec *c, PlanDecode *d) {
+  code_text(c, &d->name);
+  for (int x = 0; x < 3; x++) {
+    code_i64(c, &d->grid[x]);
+    if (d->grid[x] < 1 || (!c->out && d->grid[x] > c->end - c->at)) {
+      code_fail(c, "a decoded grid of the plan has an axis out of range");
+      d->grid[x] = 1;
+    }
+  }
+  code_i64(c, &d->vocab);
+  code_i32(c, &d->prologue);
+  code_i32(c, &d->step);
+  CODE_ARRAY(c, d->n_extent, d->extent);
+  for (int i = 0; i < d->n_extent; i++) code_extent(c, &d->extent[i], d->grid);
+  CODE_ARRAY(c, d->n_stencil, d->stencil);
+  for (int i = 0; i < d->n_stencil; i++) {
+    for (int x = 0; x < 3; x++) code_i64(c, &d->stencil[i].delta[x]);
+    code_bool(c, &d->stencil[i].raster);
+  }
+  for (int x = 0; x < 3; x++) {
+    code_i64(c, &d->wavefront[x]);
+    code_i64(c, &d->raster[x]);
+  }
+  code_i64(c, &d->live);
+}
+
+static void code_plan(Codec *c, Plan *p) {
+  code_text(c, &p->isa);
+  code_text(c, &p->features);
+  CODE_ARRAY(c, p->n_param, p->param);
+  for (int i = 0; i < p->n_param; i++) {
+    code_tensor(c, &p->param[i].type);
+    code_i32(c, &p->param[i].init);
+    code_f64(c, &p->param[i].scale);
+  }
+  CODE_ARRAY(c, p->n_state, p->state);
+  for (int i = 0; i < p->n_state; i++) {
+    code_tensor(c, &p->state[i].type);
+    code_bool(c, &p->state[i].is_ring);
+  }
+  CODE_ARRAY(c, p->n_function, p->function);
+  for (int i = 0; i < p->n_function; i++) code_function(c, &p->function[i]);
+  CODE_ARRAY(c, p->n_kernel, p->kernel);
+  for (int i = 0; i < p->n_kernel; i++) {
+    code_text(c, &p->kernel[i].name);
+    code_i32(c, &p->kernel[i].object);
+    code_i64(c, &p->kernel[i].scratch_bytes);
+  }
+  CODE_ARRAY(c, p->n_object, p->object);
+  for (int i = 0; i < p->n_object; i++) code_blob(c, &p->object[i].bytes, &p->object[i].len);
+  CODE_ARRAY(c, p->n_decode, p->decode);
+  for (int i = 0; i < p->n_decode; i++) code_decode(c, &p->decode[i]);
+  CODE_ARRAY(c, p->n_text, p->text);
+  for (int i = 0; i < p->n_text; i++) {
+    code_text(c, &p->text[i].key);
+    code_text(c, &p->text[i].value);
+  }
+}
+
+bool plan_write(const Plan *p, Buffer *out, Error *err) {
+  Buffer body = {0};
+  Codec c = {.out = &body, .err = err};
+  code_plan(&c, (Plan *)p);   /* writing changes nothing */
+  uint8_t digest[32];
+  sha256(body.data, body.len, digest);
+  uint32_t version[2] = {PLAN_VERSION, 0};
+  uint64_t length = body.len;
+  buffer_append(out, PLAN_MAGIC, sizeof PLAN_MAGIC);
+  buffer_append(out, version, sizeof version);
+  buffer_append(out, &length, sizeof length);
+  buffer_append(out, digest, sizeof digest);
+  buffer_append(out, body.data, body.len);
+  bool ok = !body.failed && !out->failed;
+  buffer_done(&body);
+  return ok ? true : error_set(err, ERROR_MEMORY, "out of memory while writing a bundle");
+}
+
+static bool header_check(const uint8_t *bytes, size_t n, const char *where, Error *err) {
+  if (n < PLAN_HEADER || memcmp(bytes, PLAN_MAGIC, sizeof PLAN_MAGIC) != 0)
+    return error_set(err, ERROR_FORMAT, "%s: not a nuwa bundle (it does not start with \"NUWAPLAN\")", where);
+  uint32_t version;
+  uint64_t length;
+  memcpy(&version, bytes + 8, sizeof version);
+  memcpy(&length, bytes + 16, sizeof length);
+  if (version != PLAN_VERSION)
+    return error_set(err, ERROR_FORMAT, "%s: bundle version %u, this program reads version %d", where, version,
+                     PLAN_VERSION);
+  if (length != n - PLAN_HEADER)
+    return error_set(err, ERROR_FORMAT, "%s: truncated or too long: the header promises %llu bytes, there are %llu", where,
+                     (unsigned long long)length, (unsigned long long)(n - PLAN_HEADER));
+  uint8_t digest[32];
+  sha256(bytes + PLAN_HEADER, n - PLAN_HEADER, digest);
+  if (memcmp(digest, bytes + 24, 32) != 0)
+    return error_set(err, ERROR_FORMAT, "%s: damaged: the contents do not match their SHA-256", where);
+  return true;
+}
+
+typedef struct ReadCall {
+  Codec codec;
+  Arena *arena;
+  Plan *plan;
+} ReadCall;
+
+static void read_body(void *ctx) {
+  ReadCall *call = ctx;
+  call->plan = ARENA_NEW(call->arena, Plan);
+  call->plan->arena = call->arena;
+  code_plan(&call->codec, call->plan);
+  if (!call->codec.failed && call->codec.at != call->codec.end) code_fail(&call->codec, "bytes follow the end of the plan");
+  if (!call->codec.failed && !plan_check(call->plan, call->codec.err)) call->codec.failed = true;
+}
+
+Plan *plan_read(const void *bytes, size_t n, const char *where, Error *err) {
+  if (!header_check(bytes, n, where, err)) return NULL;
+  Arena *arena = arena_new();
+  if (!arena) {
+    error_set(err, ERROR_MEMORY, "%s: out of memory", where);
+    return NULL;
+  }
+  ReadCall call = {.arena = arena};
+  call.codec = (Codec){.arena = arena, .at = (const uint8_t *)bytes + PLAN_HEADER, .end = (const uint8_t *)bytes + n, .err = err};
+  bool ok = arena_protect(arena, read_body, &call, err);
+  if (ok && !call.codec.failed) return call.plan;
+  error_prefix(err, "%s", where);
+  arena_free(arena);
+  return NULL;
+}
+
+void plan_free(Plan *p) {
+  if (p) arena_free(p->arena);
+}
+
+int plan_find_function(const Plan *p, const char *name) {
+  for (int i = 0; i < p->n_function; i++)
+    if (strcmp(p->function[i].name, name) == 0) return i;
+  return -1;
+}
+
+int plan_find_decode(const Plan *p, const char *name) {
+  for (int i = 0; i < p->n_decode; i++)
+    if (strcmp(p->decode[i].name, name) == 0) return i;
+  return -1;
+}
+
+const char *plan_text(const Plan *p, const char *key) {
+  for (int i = 0; i < p->n_text; i++)
+    if (strcmp(p->text[i].key, key) == 0) return p->text[i].value;
+  return NULL;
+}

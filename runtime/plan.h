@@ -1,0 +1,146 @@
+/* A plan: everything a compiled model is, apart from its weights.  What runs is always a plan; the compiler makes one in
+ * memory, a bundle (.nuwa) is one in a file.
+ *
+ * A plan has params (named weights), states (tensors that live as long as a session: optimiser moments, packed weights,
+ * keys and values), functions (lists of kernel launches over references), native objects that hold the kernels, and what
+ * a runtime must know to decode.  Sizes are affine in B and R (base/dim.h). */
+#ifndef NUWA_PLAN_H
+#define NUWA_PLAN_H
+
+#include "runtime/base/dim.h"
+#include "runtime/base/dtype.h"
+#include "runtime/base/error.h"
+#include "runtime/base/memory.h"
+
+typedef struct PlanTensor {
+  const char *name;
+  DType dtype;
+  int32_t rank;
+  Dim dim[MAX_RANK];
+} PlanTensor;
+
+typedef struct PlanParam {
+  PlanTensor type;
+  int32_t init;          /* 0 zeros, 1 ones, 2 normal, 3 uniform */
+  double scale;
+} PlanParam;
+
+typedef struct PlanState {
+  PlanTensor type;       /* starts as zeros */
+  bool is_ring;          /* dim[0] counts slots; a session may be opened with another number of them */
+} PlanState;
+
+typedef enum RefKind { REF_ARENA, REF_INPUT, REF_OUTPUT, REF_PARAM, REF_STATE, REF_KIND_COUNT } RefKind;
+
+/* Where an operand of a launch is. */
+typedef struct PlanRef {
+  RefKind kind;
+  int32_t index;         /* input, output, param or state */
+  int32_t part;          /* arena: 0 constant, 1 per B, 2 per R */
+  int64_t unit_offset;   /* arena: bytes a unit of the part */
+  Dim bytes;             /* of the tensor */
+} PlanRef;
+
+typedef struct PlanFactor {
+  Dim size;
+  int64_t tile;
+} PlanFactor;
+
+enum { PLAN_MAX_FACTORS = 6 };
+
+/* items = product of ceil(size / tile). */
+typedef struct PlanLaunch {
+  int32_t kernel;
+  int32_t n_ref;
+  PlanRef *ref;
+  int32_t n_factor;
+  PlanFactor factor[PLAN_MAX_FACTORS];
+  int64_t grain;
+} PlanLaunch;
+
+typedef struct PlanCopy {
+  PlanRef from, to;
+} PlanCopy;
+
+typedef struct PlanFunction {
+  const char *name;
+  int32_t n_in, n_out, n_launch, n_copy;
+  PlanTensor *in, *out;
+  PlanLaunch *launch;
+  PlanCopy *copy;        /* after the launches; all sources are read as they were before the first copy */
+  int64_t part_bytes[3];
+  bool is_prepare;       /* runs once, when weights are there and whenever they change */
+} PlanFunction;
+
+typedef struct PlanKernel {
+  const char *name;      /* symbol */
+  int32_t object;
+  int64_t scratch_bytes; /* a thread */
+} PlanKernel;
+
+typedef struct PlanObject {
+  const uint8_t *bytes;  /* relocatable ELF */
+  int64_t len;
+} PlanObject;
+
+/* One self-attention of the generated grid: intervals of keys per query and axis (ir/extent.h). */
+typedef struct PlanExtent {
+  bool is_axis, is_raster;
+  int32_t *centre[3], *lo[3], *hi[3];   /* [grid[axis]] */
+} PlanExtent;
+
+typedef struct PlanStencil {
+  int64_t delta[3];
+  bool raster;
+} PlanStencil;
+
+typedef struct PlanDecode {
+  const char *name;
+  int64_t grid[3];
+  int64_t vocab;
+  int32_t prologue, step;          /* functions; prologue -1: none */
+  int32_t n_extent, n_stencil;
+  PlanExtent *extent;
+  PlanStencil *stencil;
+  int64_t wavefront[3], raster[3]; /* schedules */
+  int64_t live;                    /* slots of the rings as planned */
+} PlanDecode;
+
+typedef struct PlanText {
+  const char *key, *value;
+} PlanText;
+
+typedef struct Plan {
+  Arena *arena;                    /* owns everything */
+  const char *isa;                 /* "avx512", ... what the objects were made for */
+  const char *features;            /* the exact feature string, for people */
+  int32_t n_param, n_state, n_function, n_kernel, n_object, n_decode, n_text;
+  PlanParam *param;
+  PlanState *state;
+  PlanFunction *function;
+  PlanKernel *kernel;
+  PlanObject *object;
+  PlanDecode *decode;
+  PlanText *text;                  /* model, options ("option.dim"), vocabulary ("bpe"), ... */
+} Plan;
+
+void plan_free(Plan *p);
+/* -1 when there is none. */
+int plan_find_function(const Plan *p, const char *name);
+int plan_find_decode(const Plan *p, const char *name);
+const char *plan_text(const Plan *p, const char *key);   /* NULL when absent */
+/* Elements and bytes under B and R; false on overflow or a negative size. */
+bool plan_tensor_elems(const PlanTensor *t, int64_t B, int64_t R, int64_t *out);
+bool plan_tensor_bytes(const PlanTensor *t, int64_t B, int64_t R, int64_t *out);
+
+/* Everything in range and consistent?  What plan_read accepts, a session can run without further checks.  The native
+ * code itself is trusted. */
+bool plan_check(const Plan *p, Error *err);
+
+/* Bytes of a bundle: magic, version, length, SHA-256 of the rest, the plan. */
+bool plan_write(const Plan *p, Buffer *out, Error *err);
+/* Refuses truncated, foreign, damaged and inconsistent bundles with the reason; `where` names it in errors. The result
+ * owns copies of everything. */
+Plan *plan_read(const void *bytes, size_t n, const char *where, Error *err);
+
+#endif

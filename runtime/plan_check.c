@@ -1,0 +1,202 @@
+/* What a plan says must be possible: indices in range, sizes that fit, references inside what they refer to.  Sizes are
+ * compared coefficient by coefficient, which is sufficient because all coefficients are non-negative and B, R >= 0. */
+#include <string.h>
+
+#include "runtime/plan.h"
+
+enum { MAX_COEFFICIENT_BITS = 46 };
+
+static bool dim_is_sane(Dim d) {
+  int64_t most = (int64_t)1 << MAX_COEFFICIENT_BITS;
+  return d.c >= 0 && d.b >= 0 && d.r >= 0 && d.c <= most && d.b <= most && d.r <= most;
+}
+
+static bool dim_value_checked(Dim d, int64_t B, int64_t R, int64_t *out) {
+  int64_t b, r, sum;
+  if (__builtin_mul_overflow(d.b, B, &b) || __builtin_mul_overflow(d.r, R, &r) || __builtin_add_overflow(d.c, b, &sum) ||
+      __builtin_add_overflow(sum, r, out))
+    return false;
+  return *out >= 0;
+}
+
+bool plan_tensor_elems(const PlanTensor *t, int64_t B, int64_t R, int64_t *out) {
+  int64_t n = 1;
+  for (int i = 0; i < t->rank; i++) {
+    int64_t d;
+    if (!dim_value_checked(t->dim[i], B, R, &d) || __builtin_mul_overflow(n, d, &n)) return false;
+  }
+  *out = n;
+  return n <= (int64_t)1 << MAX_COEFFICIENT_BITS;
+}
+
+bool plan_tensor_bytes(const PlanTensor *t, int64_t B, int64_t R, int64_t *out) {
+  int64_t n;
+  if (!plan_tensor_elems(t, B, R, &n)) return false;
+  *out = n * (int64_t)dtype_bytes(t->dtype);
+  return true;
+}
+
+static bool check_tensor(const PlanTensor *t, const char *what, Error *err) {
+  if (!t->name[0]) return error_set(err, ERROR_FORMAT, "a %s has no name", what);
+  if ((unsigned)t->dtype >= DTYPE_COUNT) return error_set(err, ERROR_FORMAT, "%s \"%s\": unknown element type", what, t->name);
+  for (int i = 0; i < t->rank; i++)
+    if (!dim_is_sane(t->dim[i])) return error_set(err, ERROR_FORMAT, "%s \"%s\": axis %d is out of range", what, t->name, i);
+  int64_t bytes;
+  if (!plan_tensor_bytes(t, 1, 1, &bytes)) return error_set(err, ERROR_FORMAT, "%s \"%s\" is too large", what, t->name);
+  return true;
+}
+
+/* The product of the dims as an affine size in bytes, when it is one. */
+static bool tensor_bytes_dim(const PlanTensor *t, Dim *out) {
+  Dim n = dim_const((int64_t)dtype_bytes(t->dtype));
+  for (int i = 0; i < t->rank; i++) {
+    Dim d = t->dim[i];
+    if (!dim_is_const(n) && !dim_is_const(d)) return false;
+    Dim affine = dim_is_const(n) ? d : n;
+    int64_t k = dim_is_const(n) ? n.c : d.c;
+    if (__builtin_mul_overflow(affine.c, k, &n.c) || __builtin_mul_overflow(affine.b, k, &n.b) ||
+        __builtin_mul_overflow(affine.r, k, &n.r))
+      return false;
+  }
+  *out = n;
+  return true;
+}
+
+static bool dim_within(Dim x, Dim y) { return x.c <= y.c && x.b <= y.b && x.r <= y.r; }
+
+static bool check_ref(const Plan *p, const PlanFunction *f, const PlanRef *r, Error *err) {
+  const PlanTensor *t = NULL;
+  if (!dim_is_sane(r->bytes)) return error_set(err, ERROR_FORMAT, "function \"%s\": an operand has a size out of range", f->name);
+  if (r->kind == REF_ARENA) {
+    int64_t unit = r->part == 0 ? r->bytes.c : r->part == 1 ? r->bytes.c + r->bytes.b : r->bytes.c + r->bytes.r;
+    bool right_part = (r->part == 0 && r->bytes.b == 0 && r->bytes.r == 0) || (r->part == 1 && r->bytes.r == 0) ||
+                      (r->part == 2 && r->bytes.b == 0);
+    if (!right_part || r->unit_offset < 0 || r->unit_offset % 64 != 0 || r->unit_offset > f->part_bytes[r->part] - unit)
+      return error_set(err, ERROR_FORMAT, "function \"%s\": an operand lies outside the arena", f->name);
+    return true;
+  }
+  int32_t i = r->index;
+  if (i < 0) return error_set(err, ERROR_FORMAT, "function \"%s\": an operand has a negative index", f->name);
+  if (r->kind == REF_INPUT && i < f->n_in) t = &f->in[i];
+  if (r->kind == REF_OUTPUT && i < f->n_out) t = &f->out[i];
+  if (r->kind == REF_PARAM && i < p->n_param) t = &p->param[i].type;
+  if (r->kind == REF_STATE && i < p->n_state) t = &p->state[i].type;
+  if (!t) return error_set(err, ERROR_FORMAT, "function \"%s\": an operand refers to tensor %d, which does not exist", f->name, i);
+  Dim have;
+  if (!tensor_bytes_dim(t, &have) || !dim_within(r->bytes, have))
+    return error_set(err, ERROR_FORMAT, "function \"%s\": an operand is larger than \"%s\"", f->name, t->name);
+  return true;
+}
+
+static bool check_launch(const Plan *p, const PlanFunction *f, const PlanLaunch *l, Error *err) {
+  if (l->kernel < 0 || l->kernel >= p->n_kernel)
+    return error_set(err, ERROR_FORMAT, "function \"%s\": launch of kernel %d, there are %d", f->name, l->kernel, p->n_kernel);
+  if (l->grain < 1) return error_set(err, ERROR_FORMAT, "function \"%s\": a launch has no grain", f->name);
+  for (int i = 0; i < l->n_factor; i++)
+    if (!dim_is_sane(l->factor[i].size) || l->factor[i].tile < 1)
+      return error_set(err, ERROR_FORMAT, "function \"%s\": a launch has an impossible number of items", f->name);
+  for (int i = 0; i < l->n_ref; i++)
+    if (!check_ref(p, f, &l->ref[i], err)) return false;
+  return true;
+}
+
+static bool check_function(const Plan *p, const PlanFunction *f, Error *err) {
+  if (!f->name[0]) return error_set(err, ERROR_FORMAT, "a function has no name");
+  for (int i = 0; i < 3; i++)
+    if (f->part_bytes[i] < 0 || f->part_bytes[i] > (int64_t)1 << MAX_COEFFICIENT_BITS || f->part_bytes[i] % 64 != 0)
+      return error_set(err, ERROR_FORMAT, "function \"%s\": the size of its arena is out of range", f->name);
+  for (int i = 0; i < f->n_in; i++)
+    if (!check_tensor(&f->in[i], "input", err)) return false;
+  for (int i = 0; i < f->n_out; i++)
+    if (!check_tensor(&f->out[i], "output", err)) return false;
+  for (int i = 0; i < f->n_launch; i++)
+    if (!check_launch(p, f, &f->launch[i], err)) return false;
+  for (int i = 0; i < f->n_copy; i++) {
+    const PlanCopy *c = &f->copy[i];
+    if (!check_ref(p, f, &c->from, err) || !check_ref(p, f, &c->to, err)) return false;
+    if (!dim_equal(c->from.bytes, c->to.bytes) || c->to.kind == REF_INPUT)
+      return error_set(err, ERROR_FORMAT, "function \"%s\": an impossible copy", f->name);
+  }
+  return true;
+}
+
+static bool check_extent(const PlanDecode *d, const PlanExtent *e, Error *err) {
+  for (int x = 0; x < 3; x++)
+    for (int64_t i = 0; i < d->grid[x]; i++)
+      if (e->lo[x][i] < 0 || e->hi[x][i] >= d->grid[x] || e->centre[x][i] < 0 || e->centre[x][i] >= d->grid[x])
+        return error_set(err, ERROR_FORMAT, "decode \"%s\": a visible interval leaves the grid", d->name);
+  return true;
+}
+
+static const PlanTensor *find_port(const PlanTensor *list, int n, const char *name) {
+  for (int i = 0; i < n; i++)
+    if (strcmp(list[i].name, name) == 0) return &list[i];
+  return NULL;
+}
+
+static bool port_is(const PlanTensor *t, DType dtype, int rank, const Dim *dim) {
+  if (!t || t->dtype != dtype || t->rank != rank) return false;
+  for (int i = 0; i < rank; i++)
+    if (!dim_equal(t->dim[i], dim[i])) return false;
+  return true;
+}
+
+/* The ports through which decode.c talks to a step, see passes/incremental.c. */
+static bool check_step(const Plan *p, const PlanDecode *d, Error *err) {
+  const PlanFunction *f = &p->function[d->step];
+  int64_t positions = d->grid[0] * d->grid[1] * d->grid[2];
+  Dim rows = {0, 0, 1};
+  const PlanTensor *slots = find_port(f->in, f->n_in, "slots"), *ring_rows = find_port(f->in, f->n_in, "row_slot");
+  bool ok = port_is(find_port(f->in, f->n_in, "rows"), DTYPE_I32, 2, (Dim[]){rows, dim_const(2)}) &&
+            port_is(find_port(f->out, f->n_out, "logits"), DTYPE_F32, 2, (Dim[]){rows, dim_const(d->vocab)}) &&
+            (!slots || port_is(slots, DTYPE_I32, 1, (Dim[]){dim_const(positions)})) &&
+            (!ring_rows || port_is(ring_rows, DTYPE_I32, 1, (Dim[]){rows}));
+  if (!ok) return error_set(err, ERROR_FORMAT, "decode \"%s\": its step lacks a port or has one of another type", d->name);
+  return true;
+}
+
+static bool check_decode(const Plan *p, const PlanDecode *d, Error *err) {
+  if (!d->name[0]) return error_set(err, ERROR_FORMAT, "a decode has no name");
+  int64_t positions = 1;
+  for (int x = 0; x < 3; x++)
+    if (d->grid[x] > 1 << 20 || __builtin_mul_overflow(positions, d->grid[x], &positions) || positions > 1 << 24)
+      return error_set(err, ERROR_FORMAT, "decode \"%s\": its grid is too large", d->name);
+  if (d->step < 0 || d->step >= p->n_function || d->prologue < -1 || d->prologue >= p->n_function)
+    return error_set(err, ERROR_FORMAT, "decode \"%s\" refers to a function that does not exist", d->name);
+  if (d->vocab < 1 || d->vocab > 1 << 28 || d->live < 0 || d->live > positions)
+    return error_set(err, ERROR_FORMAT, "decode \"%s\": vocabulary or ring size out of range", d->name);
+  for (int x = 0; x < 3; x++)
+    if (d->wavefront[x] < 0 || d->raster[x] < 0 || d->wavefront[x] > 1 << 24 || d->raster[x] > 1 << 24)
+      return error_set(err, ERROR_FORMAT, "decode \"%s\": a schedule is out of range", d->name);
+  for (int i = 0; i < d->n_extent; i++)
+    if (!check_extent(d, &d->extent[i], err)) return false;
+  return check_step(p, d, err);
+}
+
+bool plan_check(const Plan *p, Error *err) {
+  for (int i = 0; i < p->n_param; i++) {
+    if (!check_tensor(&p->param[i].type, "param", err)) return false;
+    for (int k = 0; k < p->param[i].type.rank; k++)
+      if (!dim_is_const(p->param[i].type.dim[k]))
+        return error_set(err, ERROR_FORMAT, "param \"%s\" has a symbolic size", p->param[i].type.name);
+    if (p->param[i].init < 0 || p->param[i].init > 3)
+      return error_set(err, ERROR_FORMAT, "param \"%s\" has an unknown initialiser", p->param[i].type.name);
+  }
+  for (int i = 0; i < p->n_state; i++) {
+    if (!check_tensor(&p->state[i].type, "state", err)) return false;
+    if (p->state[i].is_ring && (p->state[i].type.rank < 2 || !dim_is_const(p->state[i].type.dim[0])))
+      return error_set(err, ERROR_FORMAT, "state \"%s\" cannot be a ring", p->state[i].type.name);
+  }
+  for (int i = 0; i < p->n_object; i++)
+    if (p->object[i].len < 1) return error_set(err, ERROR_FORMAT, "object %d is empty", i);
+  for (int i = 0; i < p->n_kernel; i++) {
+    const PlanKernel *k = &p->kernel[i];
+    if (k->object < 0 || k->object >= p->n_object || k->scratch_bytes < 0 || k->scratch_bytes > (int64_t)1 << 34)
+      return error_set(err, ERROR_FORMAT, "kernel \"%s\" refers to an object that does not exist or asks for too much", k->name);
+  }
+  for (int i = 0; i < p->n_function; i++)
+    if (!check_function(p, &p->function[i], err)) return false;
+  for (int i = 0; i < p->n_decode; i++)
+    if (!check_decode(p, &p->decode[i], err)) return false;
+  return true;
+}

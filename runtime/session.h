@@ -1,0 +1,55 @@
+/* The inside of a session, shared by session.c (memory, launches), weights.c and decode.c. */
+#ifndef NUWA_SESSION_H
+#define NUWA_SESSION_H
+
+#include "runtime/isa.h"
+#include "runtime/loader.h"
+#include "runtime/nuwa.h"
+#include "runtime/pool.h"
+
+typedef void (*KernelFn)(void *const *buf, const int64_t *dim, int64_t begin, int64_t end, void *scratch);
+
+/* The order in which one request's positions run; memory for the largest decode of the plan. */
+typedef struct DecodeOrder {
+  int64_t positions;      /* of the grid */
+  int64_t n_wave;
+  int32_t *position;      /* [positions] wave by wave, raster order inside a wave */
+  int32_t *wave_begin;    /* [positions + 1] into position */
+  int32_t *wave_of;       /* [positions] */
+  int32_t *last_wave;     /* [positions] the last wave that sees the position's keys */
+  int32_t *slot;          /* [positions] ring slot, -1 before and after its life */
+  int32_t *free_slot;     /* [positions] a stack */
+  int32_t *dying;         /* [positions] positions sorted by last_wave */
+  int64_t slots;          /* most slots in use at once */
+  int64_t rows;           /* positions of the largest wave */
+} DecodeOrder;
+
+struct NuwaSession {
+  const Plan *plan;
+  NuwaOptions options;
+  Pool *pool;
+  Object **object;        /* [n_object] */
+  KernelFn *kernel;       /* [n_kernel] */
+  uint8_t *memory;        /* everything below in one allocation */
+  size_t bytes;
+  void **param, **state;  /* [n_param], [n_state] */
+  void ***input, ***output; /* [n_function][n_in], [n_function][n_out] */
+  void ****args;          /* [n_function][n_launch][n_ref] */
+  uint8_t *arena;
+  uint8_t *scratch;       /* [threads][scratch_stride] */
+  size_t scratch_stride;
+  float *draw_scratch;    /* [threads][draw_stride] for the sampler */
+  size_t draw_stride;
+  DecodeOrder order;
+};
+
+/* Where a reference points in this session. */
+void *session_resolve(const NuwaSession *s, int function, const PlanRef *r);
+
+/* Fills o (whose arrays have room for the grid) for a request.  False when a given token is out of the vocabulary. */
+void order_build(DecodeOrder *o, const PlanDecode *d, bool raster, const uint8_t *given);
+/* Arrays for `positions`, from mem_alloc; order_done frees them. */
+bool order_init(DecodeOrder *o, int64_t positions, Error *err);
+void order_done(DecodeOrder *o);
+
+#endif
