@@ -45,11 +45,11 @@ typedef enum KType { K_BOOL, K_I32, K_I64, K_F32 } KType;
   X(TO_I64, "to_i64", 1, 1) /* from i32, sign-extended; uniform only */                                    \
   X(BITS_I32, "bits_i32", 1, 1) X(BITS_F32, "bits_f32", 1, 1)                                              \
   X(TREE_ADD, "tree_add", 1, 1)  /* varying f32 -> uniform: the fixed tree x[i]+x[i^8], ^4, ^2, ^1 */      \
-  X(TREE_MAX, "tree_max", 1, 1)  /* varying f32 or i32 -> uniform */                                       \
+  X(TREE_MAX, "tree_max", 1, 1)  /* varying f32 or i32 -> uniform: x[i] max x[i+8] for i < 8, ^4, ^2, ^1 */                                       \
   X(TREE_MIN, "tree_min", 1, 1)                                                                            \
   X(LANE_GET, "lane_get", 2, 1)  /* varying value, uniform i32 lane -> uniform */                          \
-  X(LOAD, "load", 4, 0)     /* see kir_load */                                                             \
-  X(STORE, "store", 5, 0)                                                                                  \
+  X(LOAD, "load", 3, 0)     /* base, lane offset or NULL, mask or NULL: see kir_load */                    \
+  X(STORE, "store", 4, 0)   /* base, lane offset or NULL, mask or NULL, value */                           \
   X(VAR, "var", 1, 0)       /* a mutable variable with its first value */                                  \
   X(GET, "get", 1, 0) X(SET, "set", 2, 0)                                                                  \
   X(FOR, "for", 3, 0)       /* lo, hi, step: i64 uniform; result is the loop variable */                   \
@@ -82,6 +82,7 @@ struct KInst {
   KBlock *body, *other;     /* FOR: body; IF: then, else */
   KBlock *block;            /* where it stands */
   KInst *next;
+  KInst *chain;             /* value numbering */
 };
 
 typedef enum KSpace {
@@ -119,7 +120,9 @@ typedef struct Kernel {
   int64_t grain;             /* items a thread should take at once, at least 1 */
   KBlock *body;
   KBlock *open;              /* where instructions go */
-  int n_inst;
+  int n_inst;                /* ids are below this; operands have smaller ids than their users */
+  KInst **bucket;            /* value numbering: pure instructions by hash */
+  int n_bucket;
 } Kernel;
 
 Kernel *kir_new(Arena *a, const char *name);
@@ -172,6 +175,9 @@ KInst *kir_cos(Kernel *k, KInst *x);
 void kir_print(const Kernel *k, Buffer *out);
 /* Checks scoping, types, uniformity, and that masks and ranges keep loads in tables and scratch in bounds where known. */
 bool kir_verify(const Kernel *k, Error *err);
+
+/* Product of ceil(size / tile) over the factors; 1 without factors. */
+int64_t kir_item_count(const Kernel *k, int64_t B, int64_t R);
 
 /* The definition of the kernel IR, slow: executes a kernel on buffers; for tests. args[i]: argument buffers. */
 bool kir_interpret(const Kernel *k, void *const *args, int64_t B, int64_t R, Error *err);

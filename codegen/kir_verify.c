@@ -1,0 +1,90 @@
+/* Checks a finished kernel: scoping, types, uniformity, and accesses that are surely out of bounds. */
+#include "codegen/kir_build.h"
+
+typedef struct Verifier {
+  const Kernel *k;
+  bool *seen;       /* by id: the instruction stands before the current one, in a block around it */
+  Error *err;
+} Verifier;
+
+static bool broken(Verifier *v, const KInst *i, const char *what) {
+  return error_set(v->err, ERROR_ARGUMENT, "kernel %s: instruction %d (%s): %s", v->k->name, i->id,
+                   kop_info[i->op].text, what);
+}
+
+static bool check_operands(Verifier *v, const KInst *i) {
+  if (i->n_in != kop_info[i->op].n_in) return broken(v, i, "wrong number of operands");
+  for (int j = 0; j < i->n_in; j++) {
+    const KInst *x = i->in[j];
+    bool optional = (i->op == KOP_LOAD || i->op == KOP_STORE) && (j == 1 || j == 2);
+    if (!x && optional) continue;
+    if (!x) return broken(v, i, "an operand is missing");
+    if (x->id < 0 || x->id >= v->k->n_inst || !v->seen[x->id]) return broken(v, i, "an operand is not visible here");
+    if ((x->op == KOP_VAR) != ((i->op == KOP_GET || i->op == KOP_SET) && j == 0))
+      return broken(v, i, "variables are read by get and written by set only");
+    bool statement = x->op == KOP_STORE || x->op == KOP_SET || x->op == KOP_IF || x->op == KOP_SYNC;
+    if (statement) return broken(v, i, "an operand has no value");
+  }
+  return true;
+}
+
+static bool check_type(Verifier *v, const KInst *i) {
+  KType type = i->type;
+  bool varying = false;
+  const char *wrong = kir_infer(i, &type, &varying);
+  if (wrong) return broken(v, i, wrong);
+  if (i->op != KOP_IF && i->op != KOP_SYNC && type != i->type) return broken(v, i, "wrong type");
+  if (i->op != KOP_STORE && varying != i->varying) return broken(v, i, "uniform and varying confused");
+  if (i->op == KOP_GET && i->type != i->in[0]->type) return broken(v, i, "not the variable's type");
+  if (i->op == KOP_FOR && (!kir_is_const(i->in[2]) || i->in[2]->imm <= 0))
+    return broken(v, i, "the step must be a positive constant");
+  return true;
+}
+
+/* Ranges are upper bounds of what can happen, so only an access none of whose values fits is surely wrong; LANE itself
+ * takes all its values. */
+static bool check_bounds(Verifier *v, const KInst *i) {
+  if (i->imm < 0 || i->imm >= v->k->n_buf) return broken(v, i, "the buffer does not exist");
+  const KBuf *b = &v->k->buf[i->imm];
+  if (i->op == KOP_STORE && !b->written) return broken(v, i, "the buffer is only read");
+  if (b->space == SPACE_GLOBAL || i->in[2]) return true;
+  int64_t lo = i->in[0]->lo, hi = i->in[0]->hi;
+  if (lo == INT64_MIN || hi == INT64_MAX) return true;
+  int64_t lane_lo = i->in[1] ? i->in[1]->lo : 0, lane_hi = i->in[1] ? i->in[1]->hi : 0;
+  if (lane_lo == INT64_MIN || lane_hi == INT64_MAX) return true;
+  bool exact = i->in[1] && i->in[1]->op == KOP_LANE;
+  int64_t last = hi + lane_lo, first = exact ? lo + lane_hi : lo + lane_lo;
+  if (last < 0 || first >= b->elems) return broken(v, i, "the access is outside the buffer");
+  return true;
+}
+
+static bool check_block(Verifier *v, const KBlock *b, const KBlock *parent);
+
+static bool check_inst(Verifier *v, const KInst *i) {
+  if (!check_operands(v, i) || !check_type(v, i)) return false;
+  if ((i->op == KOP_LOAD || i->op == KOP_STORE) && !check_bounds(v, i)) return false;
+  if ((i->op == KOP_FOR || i->op == KOP_IF) != (i->body != NULL)) return broken(v, i, "its block is missing");
+  v->seen[i->id] = true;
+  if (i->body && !check_block(v, i->body, i->block)) return false;
+  return !i->other || check_block(v, i->other, i->block);
+}
+
+static bool check_block(Verifier *v, const KBlock *b, const KBlock *parent) {
+  if (b->parent != parent)
+    return error_set(v->err, ERROR_ARGUMENT, "kernel %s: a block with the wrong parent", v->k->name);
+  for (const KInst *i = b->first; i; i = i->next) {
+    if (i->block != b || i->id < 0 || i->id >= v->k->n_inst) return broken(v, i, "it stands in the wrong block");
+    if (!check_inst(v, i)) return false;
+  }
+  for (const KInst *i = b->first; i; i = i->next) v->seen[i->id] = false;
+  return true;
+}
+
+bool kir_verify(const Kernel *k, Error *err) {
+  if (k->open != k->body) return error_set(err, ERROR_ARGUMENT, "kernel %s: a block is still open", k->name);
+  Verifier v = {.k = k, .err = err, .seen = mem_alloc((size_t)k->n_inst)};
+  if (!v.seen) return error_set(err, ERROR_MEMORY, "out of memory");
+  bool ok = check_block(&v, k->body, NULL);
+  mem_free(v.seen);
+  return ok;
+}

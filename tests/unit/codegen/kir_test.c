@@ -1,0 +1,215 @@
+/* Kernel IR: building, folding, printing, checking, and its interpreter. */
+#include <math.h>
+
+#include "codegen/kir_build.h"
+#include "tests/test.h"
+
+typedef struct Fix {
+  Arena *a;
+  Kernel *k;
+  int x, y;
+} Fix;
+
+static Fix fix_new(void) {
+  Fix f = {.a = arena_new()};
+  f.k = kir_new(f.a, "t");
+  f.x = kir_arg(f.k, "x", DTYPE_F32, false);
+  f.y = kir_arg(f.k, "y", DTYPE_F32, true);
+  return f;
+}
+
+static KInst *add(Kernel *k, KInst *x, KInst *y) { return kir_bin(k, KOP_ADD, x, y); }
+static KInst *mul(Kernel *k, KInst *x, KInst *y) { return kir_bin(k, KOP_MUL, x, y); }
+
+TEST("constants fold, and equal values are one") {
+  Fix f = fix_new();
+  Kernel *k = f.k;
+  EXPECT(add(k, kir_f32(k, 1), kir_f32(k, 2)) == kir_f32(k, 3));
+  EXPECT(add(k, kir_i32(k, INT32_MAX), kir_i32(k, 1)) == kir_i32(k, INT32_MIN));
+  EXPECT(kir_bin(k, KOP_DIV, kir_i64(k, -7), kir_i64(k, 2)) == kir_i64(k, -4));
+  EXPECT(kir_bin(k, KOP_MOD, kir_i64(k, -7), kir_i64(k, 2)) == kir_i64(k, 1));
+  EXPECT(kir_bin(k, KOP_MAX, kir_f32(k, 2), kir_f32(k, 5)) == kir_f32(k, 5));
+  EXPECT(kir_op(k, KOP_FMA, kir_f32(k, 0x1.000002p0f), kir_f32(k, 0x1.000002p0f), kir_f32(k, -1)) ==
+         kir_f32(k, fmaf(0x1.000002p0f, 0x1.000002p0f, -1)));
+  KInst *item = kir_item(k), *lane = kir_lane(k);
+  EXPECT(add(k, item, kir_i64(k, 3)) == add(k, kir_i64(k, 3), item));
+  EXPECT(add(k, add(k, item, kir_i64(k, 3)), kir_i64(k, -3)) == item);
+  EXPECT(mul(k, lane, kir_i32(k, 0)) == kir_i32(k, 0));
+  EXPECT(kir_f32(k, 0) != kir_f32(k, -0.0f));
+  arena_free(f.a);
+}
+
+TEST("what flushing or the default NaN could change is not folded") {
+  Fix f = fix_new();
+  Kernel *k = f.k;
+  EXPECT(mul(k, kir_f32(k, 0x1p-100f), kir_f32(k, 0x1p-40f))->op == KOP_MUL);
+  EXPECT(add(k, kir_f32(k, 0x1p-140f), kir_f32(k, 1))->op == KOP_ADD);
+  EXPECT(kir_bin(k, KOP_SUB, kir_f32(k, INFINITY), kir_f32(k, INFINITY))->op == KOP_SUB);
+  KInst *x = kir_load(k, f.x, kir_i64(k, 0), NULL, NULL);
+  EXPECT(add(k, x, kir_f32(k, 0)) != x, "-0 + 0 is 0");
+  EXPECT(mul(k, x, kir_f32(k, 0))->op == KOP_MUL);
+  EXPECT(add(k, x, kir_f32(k, -0.0f)) == x);
+  arena_free(f.a);
+}
+
+TEST("ranges decide comparisons and remainders") {
+  Fix f = fix_new();
+  Kernel *k = f.k;
+  KInst *lane = kir_lane(k);
+  EXPECT(kir_bin(k, KOP_LT, lane, kir_i32(k, 16)) == kir_bool(k, true));
+  EXPECT(kir_bin(k, KOP_LT, lane, kir_i32(k, 15))->op == KOP_LT);
+  EXPECT(kir_bin(k, KOP_MOD, lane, kir_i32(k, 16)) == lane);
+  EXPECT(kir_bin(k, KOP_DIV, lane, kir_i32(k, 16)) == kir_i32(k, 0));
+  KInst *i = kir_for(k, kir_i64(k, 0), kir_i64(k, 20), 8, 0);
+  EXPECT(i->lo == 0 && i->hi == 16);
+  KInst *at = add(k, mul(k, i, kir_i64(k, 4)), kir_i64(k, 1));
+  EXPECT(at->lo == 1 && at->hi == 65);
+  EXPECT(kir_bin(k, KOP_MIN, at, kir_i64(k, 65)) == at);
+  KInst *narrow = kir_un(k, KOP_TO_I32, at);
+  EXPECT(narrow->hi == 65 && mul(k, narrow, kir_i32(k, 1 << 30))->hi == INT64_MAX);
+  kir_end(k);
+  arena_free(f.a);
+}
+
+TEST("a value of a closed block is not shared with what follows") {
+  Fix f = fix_new();
+  Kernel *k = f.k;
+  KInst *item = kir_item(k);
+  kir_for(k, kir_i64(k, 0), kir_i64(k, 2), 1, 0);
+  KInst *inside = add(k, item, kir_i64(k, 5));
+  kir_end(k);
+  KInst *after = add(k, item, kir_i64(k, 5));
+  EXPECT(inside != after && inside->block != after->block);
+  Error err;
+  EXPECT(kir_verify(k, &err), "%s", err.text);
+  kir_store(k, f.y, inside, NULL, kir_f32(k, 1), NULL);
+  EXPECT(!kir_verify(k, &err));
+  EXPECT_HAS(err.text, "not visible");
+  arena_free(f.a);
+}
+
+static void build_row_sum(Kernel *k, int x, int y, bool with_dead_code) {
+  KInst *row = kir_item(k), *lane = kir_lane(k);
+  KInst *sum = kir_var(k, kir_f32(k, 0), true);
+  if (with_dead_code) kir_exp(k, kir_load(k, x, row, NULL, NULL));
+  KInst *i = kir_for(k, kir_i64(k, 0), kir_i64(k, 40), 16, 2);
+  KInst *mask = kir_bin(k, KOP_LT, add(k, kir_un(k, KOP_TO_I32, i), lane), kir_i32(k, 40));
+  KInst *base = add(k, mul(k, row, kir_i64(k, 40)), i);
+  KInst *old = kir_get(k, sum);
+  kir_set(k, sum, add(k, old, kir_load(k, x, base, lane, mask)));
+  kir_end(k);
+  kir_store(k, y, row, NULL, kir_un(k, KOP_TREE_ADD, kir_get(k, sum)), NULL);
+}
+
+TEST("text is exact, and the same with dead code") {
+  const char *want =
+      "kernel t\n"
+      "  global f32 x\n"
+      "  global f32 y written\n"
+      "  items 2B+1, grain 1\n"
+      "  %0:i64 = item\n"
+      "  %1:i32x16 = lane\n"
+      "  %2:f32x16 = var 0\n"
+      "  for %3 = 0 to 40 step 16 unroll 2 {\n"
+      "    %4:i32 = to_i32 %3\n"
+      "    %5:i32x16 = add %4, %1\n"
+      "    %6:boolx16 = lt %5, 40\n"
+      "    %7:i64 = mul %0, 40\n"
+      "    %8:i64 = add %7, %3\n"
+      "    %9:f32x16 = get %2\n"
+      "    %10:f32x16 = load x[%8 + %1] if %6\n"
+      "    %11:f32x16 = add %9, %10\n"
+      "    set %2, %11\n"
+      "  }\n"
+      "  %12:f32x16 = get %2\n"
+      "  %13:f32 = tree_add %12\n"
+      "  store y[%0] = %13\n";
+  for (int dead = 0; dead < 2; dead++) {
+    Fix f = fix_new();
+    kir_factor(f.k, (Dim){1, 2, 0}, 1);
+    build_row_sum(f.k, f.x, f.y, dead);
+    Buffer out = {0};
+    kir_print(f.k, &out);
+    EXPECT_TEXT(out.data, want);
+    buffer_done(&out);
+    arena_free(f.a);
+  }
+}
+
+TEST("the interpreter sums rows with a tail") {
+  Fix f = fix_new();
+  kir_factor(f.k, (Dim){1, 2, 0}, 1);
+  build_row_sum(f.k, f.x, f.y, false);
+  float x[3 * 40], y[3] = {0};
+  for (int i = 0; i < 120; i++) x[i] = (float)i;
+  Error err;
+  REQUIRE(kir_interpret(f.k, (void *[]){x, y}, 1, 0, &err), "%s", err.text);
+  EXPECT(y[0] == 780 && y[1] == 2380 && y[2] == 3980, "%g %g %g", y[0], y[1], y[2]);
+  arena_free(f.a);
+}
+
+TEST("trees add halves: lane i meets lane i+8 first") {
+  Fix f = fix_new();
+  Kernel *k = f.k;
+  KInst *x = kir_load(k, f.x, kir_i64(k, 0), kir_lane(k), NULL);
+  kir_store(k, f.y, kir_i64(k, 0), NULL, kir_un(k, KOP_TREE_ADD, x), NULL);
+  kir_store(k, f.y, kir_i64(k, 1), NULL, kir_un(k, KOP_TREE_MAX, x), NULL);
+  kir_store(k, f.y, kir_i64(k, 2), NULL, kir_bin(k, KOP_LANE_GET, x, kir_i32(k, 3)), NULL);
+  float in[16] = {[0] = 1e8f, [8] = -1e8f, [1] = 1, [3] = 7}, out[3];
+  Error err;
+  REQUIRE(kir_interpret(k, (void *[]){in, out}, 1, 0, &err), "%s", err.text);
+  EXPECT(out[0] == 8 && out[1] == 1e8f && out[2] == 7, "%g %g %g", out[0], out[1], out[2]);
+  arena_free(f.a);
+}
+
+TEST("accesses outside scratch and tables are found") {
+  Fix f = fix_new();
+  Kernel *k = f.k;
+  int32_t data[8] = {0};
+  int table = kir_table(k, "codes", DTYPE_I32, data, 8);
+  KInst *at = kir_un(k, KOP_TO_I32, kir_load(k, f.x, kir_i64(k, 0), NULL, NULL));
+  KInst *c = kir_load(k, table, kir_un(k, KOP_TO_I64, at), NULL, NULL);
+  kir_store(k, f.y, kir_i64(k, 0), NULL, kir_un(k, KOP_TO_F32, c), NULL);
+  float in[1] = {7}, out[1];
+  Error err;
+  EXPECT(kir_interpret(k, (void *[]){in, out}, 1, 0, &err));
+  in[0] = 8;
+  EXPECT(!kir_interpret(k, (void *[]){in, out}, 1, 0, &err));
+  EXPECT_HAS(err.text, "outside the buffer");
+  kir_load(k, table, kir_i64(k, 0), kir_lane(k), NULL);
+  EXPECT(!kir_verify(k, &err));
+  EXPECT_HAS(err.text, "outside the buffer");
+  arena_free(f.a);
+}
+
+TEST("the uniform part of an offset moves into the base") {
+  Fix f = fix_new();
+  Kernel *k = f.k;
+  KInst *i = kir_for(k, kir_i64(k, 0), kir_i64(k, 4), 1, 0);
+  KInst *off = add(k, mul(k, kir_un(k, KOP_TO_I32, i), kir_i32(k, 16)), kir_lane(k));
+  KInst *x = kir_load(k, f.x, kir_i64(k, 0), off, NULL);
+  EXPECT(x->in[1] == kir_lane(k));
+  EXPECT(x->in[0]->lo == 0 && x->in[0]->hi == 48);
+  kir_end(k);
+  arena_free(f.a);
+}
+
+TEST("branches and variables") {
+  Fix f = fix_new();
+  Kernel *k = f.k;
+  kir_factor(k, dim_const(4), 1);
+  KInst *v = kir_var(k, kir_f32(k, 0), false);
+  kir_if(k, kir_bin(k, KOP_LT, kir_item(k), kir_i64(k, 2)));
+  kir_set(k, v, kir_f32(k, 5));
+  kir_else(k);
+  kir_set(k, v, kir_f32(k, 6));
+  kir_end(k);
+  kir_store(k, f.y, kir_item(k), NULL, kir_get(k, v), NULL);
+  float in[1] = {0}, out[4];
+  Error err;
+  REQUIRE(kir_interpret(k, (void *[]){in, out}, 1, 0, &err), "%s", err.text);
+  EXPECT(out[0] == 5 && out[1] == 5 && out[2] == 6 && out[3] == 6);
+  arena_free(f.a);
+}
+
+TEST_MAIN()
