@@ -1,0 +1,228 @@
+/* Constant folding and exact algebra, to a fixed point.
+ *
+ * needs: any form.  gives: the same form.  breaks: grad (detach disappears: gradients are taken before).
+ * Only rules that keep every bit: also for -0, infinities and NaN (whose payload does not count).  So x+0, 0*x, x-x and
+ * x*c1*c2 stay for floats unless the operand is known to make them exact.  Values are those of the interpreter (f64):
+ * a constant is rounded once, where generated code uses it.
+ * Every rule either removes a node or replaces it by a cheaper one of the same operands, so folding ends.
+ * Movement is in fold_move.c. */
+#include "passes/fold.h"
+
+#include <math.h>
+
+static bool is_int(const Node *n) { return !dtype_is_float(n->type.dtype); }
+
+static bool is_value(const Node *n, double v) {
+  double x;
+  return fold_is_fill(n, &x) && x == v && signbit(x) == signbit(v);
+}
+
+/* ---- constants ---- */
+
+static bool fits(DType t, double v) {
+  switch (t) {
+    case DTYPE_F32: return true;
+    case DTYPE_I32: return v == floor(v) && v >= INT32_MIN && v <= INT32_MAX;
+    case DTYPE_U8: return v == floor(v) && v >= 0 && v <= 255;
+    default: return false;   /* bf16 rounds where the op definitions say so */
+  }
+}
+
+static bool unary_value(Op op, double x, double *out) {
+  switch (op) {
+    case OP_NEG: *out = -x; return true;
+    case OP_ABS: *out = fabs(x); return true;
+    case OP_EXP: *out = exp(x); return true;
+    case OP_LOG: *out = log(x); return true;
+    case OP_SQRT: *out = sqrt(x); return true;
+    case OP_TANH: *out = tanh(x); return true;
+    case OP_ERF: *out = erf(x); return true;
+    case OP_SIN: *out = sin(x); return true;
+    case OP_COS: *out = cos(x); return true;
+    case OP_FLOOR: *out = floor(x); return true;
+    default: return false;
+  }
+}
+
+/* Integer division by 0 is left to run time. */
+static bool binary_value(Op op, bool ints, double x, double y, double *out) {
+  switch (op) {
+    case OP_ADD: *out = x + y; return true;
+    case OP_SUB: *out = x - y; return true;
+    case OP_MUL: *out = x * y; return true;
+    case OP_DIV: *out = ints ? floor(x / y) : x / y; return !ints || y != 0;
+    case OP_MOD: *out = x - y * floor(x / y); return y != 0;
+    case OP_LT: *out = x < y; return true;
+    case OP_LE: *out = x <= y; return true;
+    case OP_EQ: *out = x == y; return true;
+    case OP_MAXIMUM: *out = x < y ? y : x; return x == x && y == y && x != y;
+    case OP_MINIMUM: *out = y < x ? y : x; return x == x && y == y && x != y;
+    default: return false;
+  }
+}
+
+/* The node as a constant, when all operands are.  A cast folds when the number is one of both types. */
+static Node *fold_constants(Graph *g, Node *n) {
+  double v[3] = {0}, y;
+  if (n->n_in < 1 || n->n_in > 3) return n;
+  for (int i = 0; i < n->n_in; i++) {
+    if (!fold_is_fill(n->in[i], &v[i]) || n->in[i]->type.dtype == DTYPE_BF16) return n;
+  }
+  bool known = false;
+  if (n->op == OP_CAST) y = v[0], known = true;
+  else if (n->op == OP_FMA) y = fma(v[0], v[1], v[2]), known = true;
+  else if (n->n_in == 1) known = unary_value(n->op, v[0], &y);
+  else if (n->n_in == 2) known = binary_value(n->op, is_int(n->in[0]), v[0], v[1], &y);
+  return known && fits(n->type.dtype, y) ? graph_fill(g, y, &n->type) : n;
+}
+
+/* ---- algebra ---- */
+
+/* Whether x is never -0, so that x + 0 is x: it is never negative, or it was an integer.  (That a sum of IEEE numbers is
+ * not -0 would not do: negative results below the smallest normal number are flushed to -0.) */
+static bool no_minus_zero(const Node *x, int depth) {
+  if (is_int(x)) return true;
+  if (depth == 0) return false;
+  switch (x->op) {
+    case OP_FILL: return !signbit(x->attrs.fill.value);
+    case OP_EXP: case OP_ABS: return true;
+    case OP_CAST: return is_int(x->in[0]) || no_minus_zero(x->in[0], depth - 1);
+    case OP_MUL: return x->in[0] == x->in[1];
+        case OP_SELECT: return no_minus_zero(x->in[1], depth - 1) && no_minus_zero(x->in[2], depth - 1);
+    case OP_RESHAPE: case OP_TRANSPOSE: case OP_BROADCAST: case OP_SLICE: case OP_DETACH:
+      return no_minus_zero(x->in[0], depth - 1);
+    default: return false;
+  }
+}
+
+/* x + -0 = x for all x; x + 0 = x unless x is -0; x + -y = x - y by definition. */
+static Node *fold_add(Graph *g, Node *n) {
+  Node *x = n->in[0], *y = n->in[1];
+  if (x->op == OP_FILL && y->op != OP_FILL) return graph_binary(g, OP_ADD, y, x);   /* constants stand right */
+  if (!is_int(n) && is_value(y, -0.0)) return x;
+  if (is_value(y, 0) && no_minus_zero(x, 4)) return x;
+  if (is_int(n)) return n;
+  if (y->op == OP_NEG) return graph_binary(g, OP_SUB, x, y->in[0]);
+  if (x->op == OP_NEG) return graph_binary(g, OP_SUB, y, x->in[0]);
+  return n;
+}
+
+/* x - 0 = x also for -0; -0 - x = -x; x - -y = x + y; x - x = 0 for integers only (inf - inf). */
+static Node *fold_sub(Graph *g, Node *n) {
+  Node *x = n->in[0], *y = n->in[1];
+  if (is_value(y, 0)) return x;
+  if (is_int(n)) return x == y ? graph_fill_like(g, 0, n) : n;
+  if (is_value(x, -0.0)) return graph_unary(g, OP_NEG, y);
+  if (y->op == OP_NEG) return graph_binary(g, OP_ADD, x, y->in[0]);
+  return n;
+}
+
+/* x * 1 = x; x * -1 = -x; -x * -y = x * y; x * 0 = 0 for integers only. */
+static Node *fold_mul(Graph *g, Node *n) {
+  Node *x = n->in[0], *y = n->in[1];
+  if (x->op == OP_FILL && y->op != OP_FILL) return graph_binary(g, OP_MUL, y, x);
+  if (is_value(y, 1)) return x;
+  if (is_int(n)) return is_value(y, 0) ? y : n;
+  if (is_value(y, -1)) return graph_unary(g, OP_NEG, x);
+  if (x->op == OP_NEG && y->op == OP_NEG) return graph_binary(g, OP_MUL, x->in[0], y->in[0]);
+  return n;
+}
+
+/* x / 1 = x; x / -1 = -x; x / 2^k = x * 2^-k, both round the same real number, while 2^-k is a normal f32. */
+static Node *fold_div(Graph *g, Node *n) {
+  Node *x = n->in[0], *y = n->in[1];
+  double v;
+  int exponent;
+  if (is_value(y, 1)) return x;
+  if (is_int(n) || !fold_is_fill(y, &v)) return n;
+  if (v == -1) return graph_unary(g, OP_NEG, x);
+  if (fabs(frexp(v, &exponent)) == 0.5 && exponent > -120 && exponent < 120)
+    return graph_binary(g, OP_MUL, x, graph_fill_like(g, 1 / v, x));
+  return n;
+}
+
+/* fma(x, y, -0) = x * y: the sum with -0 changes no product.  fma(x, 1, y) = x + y: the product is exact. */
+static Node *fold_fma(Graph *g, Node *n) {
+  Node *x = n->in[0], *y = n->in[1], *z = n->in[2];
+  if (is_value(z, -0.0)) return graph_binary(g, OP_MUL, x, y);
+  if (is_value(y, 1)) return graph_binary(g, OP_ADD, x, z);
+  if (is_value(x, 1)) return graph_binary(g, OP_ADD, y, z);
+  return n;
+}
+
+/* Whether every number of `from` is one of `to`. */
+static bool lossless(DType from, DType to) {
+  if (from == to || from == DTYPE_U8) return true;
+  return from == DTYPE_BF16 && to == DTYPE_F32;
+}
+
+static Node *fold_cast(Graph *g, Node *n) {
+  Node *x = n->in[0];
+  if (x->type.dtype == n->type.dtype) return x;
+  if (x->op == OP_CAST && lossless(x->in[0]->type.dtype, x->type.dtype)) return graph_cast(g, x->in[0], n->type.dtype);
+  return n;
+}
+
+/* x < x is false even for NaN; x <= x and x == x are not true for it. */
+static Node *fold_compare(Graph *g, Node *n) {
+  if (n->in[0] != n->in[1]) return n;
+  if (n->op == OP_LT) return graph_fill(g, 0, &n->type);
+  return is_int(n->in[0]) ? graph_fill(g, 1, &n->type) : n;
+}
+
+static Node *fold_select(Node *n) {
+  double c;
+  if (n->in[1] == n->in[2]) return n->in[1];
+  if (fold_is_fill(n->in[0], &c)) return n->in[c != 0 ? 1 : 2];
+  return n;
+}
+
+Node *fold_map(Graph *g, Node *n) {
+  Node *y = fold_constants(g, n);
+  if (y != n) return y;
+  Node *x = n->n_in ? n->in[0] : NULL;
+  switch (n->op) {
+    case OP_ADD: return fold_add(g, n);
+    case OP_SUB: return fold_sub(g, n);
+    case OP_MUL: return fold_mul(g, n);
+    case OP_DIV: return fold_div(g, n);
+    case OP_FMA: return fold_fma(g, n);
+    case OP_CAST: return fold_cast(g, n);
+    case OP_SELECT: return fold_select(n);
+    case OP_LT: case OP_LE: case OP_EQ: return fold_compare(g, n);
+    case OP_DETACH: return x;
+    case OP_NEG: return x->op == OP_NEG ? x->in[0] : n;
+    case OP_ABS: return x->op == OP_ABS ? x : x->op == OP_NEG ? graph_unary(g, OP_ABS, x->in[0]) : n;
+    case OP_FLOOR: return x->op == OP_FLOOR ? x : n;
+    case OP_MAXIMUM: case OP_MINIMUM: return x == n->in[1] ? x : n;
+    default: return n;
+  }
+}
+
+/* A result of a rule may have operands that are new, but these are constants; so only the result itself is tried again. */
+static Node *fold_visit(void *ctx, Graph *g, Node *old, Node *const *in) {
+  Node *n = node_rebuild(g, old, in);
+  for (Node *before = NULL; n && n != before;) {
+    before = n;
+    n = op_info[n->op].class == CLASS_MAP ? fold_map(g, n) : fold_move(g, n);
+  }
+  return n;
+}
+
+static bool same_function(const Func *x, const Func *y) {
+  for (int i = 0; i < x->n_out; i++) {
+    if (x->out[i].node != y->out[i].node) return false;
+  }
+  for (int i = 0; i < x->n_update; i++) {
+    if (x->update[i].value != y->update[i].value) return false;
+  }
+  return true;
+}
+
+Func *pass_fold(Func *f) {
+  for (;;) {
+    Func *to = func_rewrite(f, fold_visit, NULL);
+    if (!to || same_function(f, to)) return to;
+    f = to;
+  }
+}

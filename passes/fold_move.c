@@ -1,0 +1,222 @@
+/* Simplification of movement: every rule gives the same elements at the same places.
+ *
+ * Chains of one kind become one node, moves of a constant become the constant, moves that only touch axes of size 1
+ * become reshapes (which cost nothing), and a transpose of the last two axes goes into the product that reads it. */
+#include "passes/fold.h"
+
+#include <string.h>
+
+static bool is_one(Dim d) { return dim_equal(d, dim_const(1)); }
+static bool is_zero(Dim d) { return dim_equal(d, dim_const(0)); }
+
+static Node *unary_with(Graph *g, Op op, Node *x, const Attrs *a) { return graph_op(g, op, &x, 1, a, NULL); }
+
+static Node *fold_reshape(Graph *g, Node *n) {
+  Node *x = n->in[0];
+  if (type_same_shape(&x->type, &n->type)) return x;
+  return x->op == OP_RESHAPE ? graph_reshape(g, x->in[0], &n->type) : n;
+}
+
+/* Whether the axes of size other than 1 keep their order. */
+static bool moves_only_ones(const Node *n) {
+  int64_t last = -1;
+  for (int i = 0; i < n->type.rank; i++) {
+    int64_t from = n->attrs.perm.perm[i];
+    if (is_one(n->type.dim[i])) continue;
+    if (from < last) return false;
+    last = from;
+  }
+  return true;
+}
+
+static Node *fold_transpose(Graph *g, Node *n) {
+  Node *x = n->in[0];
+  const int64_t *perm = n->attrs.perm.perm;
+  if (moves_only_ones(n)) return graph_reshape(g, x, &n->type);
+  if (x->op == OP_TRANSPOSE) {
+    int64_t both[MAX_RANK] = {0};
+    for (int i = 0; i < n->type.rank; i++) both[i] = x->attrs.perm.perm[perm[i]];
+    return graph_transpose(g, x->in[0], both);
+  }
+  if (x->op == OP_IOTA) {
+    for (int i = 0; i < n->type.rank; i++) {
+      if (perm[i] == x->attrs.axis.axis) return graph_iota(g, i, &n->type);
+    }
+  }
+  return n;
+}
+
+/* No element is repeated: only axes of size 1 are new. */
+static Node *fold_broadcast(Graph *g, Node *n) {
+  Node *x = n->in[0];
+  int extra = n->type.rank - x->type.rank;
+  bool repeats = false;
+  for (int i = 0; i < n->type.rank; i++)
+    repeats |= i < extra ? !is_one(n->type.dim[i]) : !dim_equal(n->type.dim[i], x->type.dim[i - extra]);
+  if (!repeats) return graph_reshape(g, x, &n->type);
+  if (x->op == OP_BROADCAST) return graph_broadcast(g, x->in[0], &n->type);
+  if (x->op == OP_IOTA) {
+    int64_t axis = x->attrs.axis.axis;
+    if (dim_equal(x->type.dim[axis], n->type.dim[axis + extra])) return graph_iota(g, (int)axis + extra, &n->type);
+  }
+  return n;
+}
+
+/* slice(slice(x)): starts add up and steps multiply.  Needs constant sizes where the inner step is not 1. */
+static Node *slice_of_slice(Graph *g, Node *n) {
+  Node *x = n->in[0];
+  Attrs a = n->attrs;
+  for (int i = 0; i < n->type.rank; i++) {
+    int64_t step = x->attrs.slice.step[i];
+    if (step != 1 && (!dim_is_const(n->attrs.slice.stop[i]) || !dim_is_const(n->attrs.slice.start[i]))) return n;
+    if (step != 1 && n->attrs.slice.stop[i].c == n->attrs.slice.start[i].c) return n;
+    Dim start = x->attrs.slice.start[i], last = dim_add(n->attrs.slice.stop[i], dim_const(-1));
+    a.slice.start[i] = dim_add(start, dim_scale(n->attrs.slice.start[i], step));
+    a.slice.stop[i] = dim_add(dim_add(start, dim_scale(last, step)), dim_const(1));
+    a.slice.step[i] = step * n->attrs.slice.step[i];
+  }
+  return unary_with(g, OP_SLICE, x->in[0], &a);
+}
+
+/* slice(concat) that lies in one operand, on axes of constant sizes. */
+static Node *slice_of_concat(Graph *g, Node *n) {
+  Node *x = n->in[0];
+  int64_t axis = x->attrs.axis.axis, at = 0;
+  Dim start = n->attrs.slice.start[axis], stop = n->attrs.slice.stop[axis];
+  if (!dim_is_const(start) || !dim_is_const(stop)) return n;
+  for (int i = 0; i < x->n_in; i++) {
+    Dim size = x->in[i]->type.dim[axis];
+    if (!dim_is_const(size)) return n;
+    if (start.c >= at && stop.c <= at + size.c) {
+      Attrs a = n->attrs;
+      a.slice.start[axis].c -= at;
+      a.slice.stop[axis].c -= at;
+      return unary_with(g, OP_SLICE, x->in[i], &a);
+    }
+    at += size.c;
+  }
+  return n;
+}
+
+static Node *fold_slice(Graph *g, Node *n) {
+  Node *x = n->in[0];
+  bool whole = true;
+  for (int i = 0; i < n->type.rank; i++)
+    whole &= is_zero(n->attrs.slice.start[i]) && dim_equal(n->type.dim[i], x->type.dim[i]);
+  if (whole) return x;
+  if (x->op == OP_SLICE) return slice_of_slice(g, n);
+  if (x->op == OP_CONCAT) return slice_of_concat(g, n);
+  return n;
+}
+
+static bool same_value(double x, double y) { return memcmp(&x, &y, sizeof x) == 0; }
+
+static Node *fold_pad(Graph *g, Node *n) {
+  Node *x = n->in[0];
+  bool nothing = true, plain = true;
+  double v;
+  for (int i = 0; i < n->type.rank; i++) {
+    nothing &= dim_equal(n->type.dim[i], x->type.dim[i]);
+    plain &= n->attrs.pad.interior[i] == 0 && (x->op != OP_PAD || x->attrs.pad.interior[i] == 0);
+  }
+  if (nothing) return x;
+  if (fold_is_fill(x, &v) && same_value(v, n->attrs.pad.value)) return graph_fill(g, v, &n->type);
+  if (x->op != OP_PAD || !plain || !same_value(x->attrs.pad.value, n->attrs.pad.value)) return n;
+  Attrs a = n->attrs;
+  for (int i = 0; i < n->type.rank; i++) {
+    a.pad.lo[i] = dim_add(a.pad.lo[i], x->attrs.pad.lo[i]);
+    a.pad.hi[i] = dim_add(a.pad.hi[i], x->attrs.pad.hi[i]);
+  }
+  return unary_with(g, OP_PAD, x->in[0], &a);
+}
+
+static Node *fold_reverse(Graph *g, Node *n) {
+  Node *x = n->in[0];
+  int64_t axes = n->attrs.axes.axes;
+  if (x->op == OP_REVERSE) {
+    Attrs a = {.axes = {axes ^ x->attrs.axes.axes}};
+    return a.axes.axes ? unary_with(g, OP_REVERSE, x->in[0], &a) : x->in[0];
+  }
+  for (int i = 0; i < n->type.rank; i++) {
+    if (is_one(n->type.dim[i])) axes &= ~((int64_t)1 << i);
+  }
+  Attrs a = {.axes = {axes}};
+  if (axes == n->attrs.axes.axes) return n;
+  return axes ? unary_with(g, OP_REVERSE, x, &a) : x;
+}
+
+/* Operands that are concats along the same axis give their operands. */
+static Node *fold_concat(Graph *g, Node *n) {
+  int total = 0;
+  if (n->n_in == 1) return n->in[0];
+#define IS_INNER(x) ((x)->op == OP_CONCAT && (x)->attrs.axis.axis == n->attrs.axis.axis)
+  for (int i = 0; i < n->n_in; i++) total += IS_INNER(n->in[i]) ? n->in[i]->n_in : 1;
+  if (total == n->n_in) return n;
+  Node **in = ARENA_ARRAY(g->arena, Node *, total);
+  int k = 0;
+  for (int i = 0; i < n->n_in; i++) {
+    Node *x = n->in[i];
+    for (int j = 0; IS_INNER(x) && j < x->n_in; j++) in[k++] = x->in[j];
+    if (!IS_INNER(x)) in[k++] = x;
+  }
+#undef IS_INNER
+  return graph_op(g, OP_CONCAT, in, total, &n->attrs, NULL);
+}
+
+static Node *fold_shift(Node *n) {
+  const int64_t *d = n->attrs.shift.delta;
+  return !n->attrs.shift.raster && !d[0] && !d[1] && !d[2] ? n->in[0] : n;
+}
+
+/* The maximum of one element is the element; the sum of one element is 0 + x, which differs from x for -0. */
+static Node *fold_reduce(Graph *g, Node *n) {
+  Node *x = n->in[0];
+  int64_t axes = n->op == OP_ARGMAX ? (int64_t)1 << n->attrs.axis.axis : n->attrs.axes.axes;
+  for (int i = 0; i < x->type.rank; i++) {
+    if ((axes >> i & 1) && !is_one(x->type.dim[i])) return n;
+  }
+  if (n->op == OP_ARGMAX) return graph_fill(g, 0, &n->type);
+  Node *one = graph_reshape(g, x, &n->type);
+  return n->op == OP_MAX ? one : one ? graph_binary(g, OP_ADD, one, graph_fill_like(g, 0, one)) : NULL;
+}
+
+static bool swaps_last_two(const Node *n) {
+  int rank = n->type.rank;
+  if (n->op != OP_TRANSPOSE || rank < 2) return false;
+  for (int i = 0; i < rank - 2; i++) {
+    if (n->attrs.perm.perm[i] != i) return false;
+  }
+  return n->attrs.perm.perm[rank - 1] == rank - 2;
+}
+
+static Node *fold_matmul(Graph *g, Node *n) {
+  Node *a = n->in[0], *b = n->in[1];
+  bool flip_a = swaps_last_two(a), flip_b = swaps_last_two(b);
+  if (!flip_a && !flip_b) return n;
+  return graph_matmul(g, flip_a ? a->in[0] : a, flip_b ? b->in[0] : b, flip_a != (n->attrs.matmul.trans_a != 0),
+                      flip_b != (n->attrs.matmul.trans_b != 0));
+}
+
+/* Moves that only rearrange, repeat or drop elements leave a constant what it is. */
+static bool keeps_constants(Op op) {
+  return op == OP_RESHAPE || op == OP_TRANSPOSE || op == OP_BROADCAST || op == OP_SLICE || op == OP_REVERSE ||
+         op == OP_GATHER;
+}
+
+Node *fold_move(Graph *g, Node *n) {
+  double v;
+  if (keeps_constants(n->op) && fold_is_fill(n->in[0], &v)) return graph_fill(g, v, &n->type);
+  switch (n->op) {
+    case OP_RESHAPE: return fold_reshape(g, n);
+    case OP_TRANSPOSE: return fold_transpose(g, n);
+    case OP_BROADCAST: return fold_broadcast(g, n);
+    case OP_SLICE: return fold_slice(g, n);
+    case OP_PAD: return fold_pad(g, n);
+    case OP_REVERSE: return fold_reverse(g, n);
+    case OP_CONCAT: return fold_concat(g, n);
+    case OP_SHIFT: return fold_shift(n);
+    case OP_SUM: case OP_MAX: case OP_ARGMAX: return fold_reduce(g, n);
+    case OP_MATMUL: return fold_matmul(g, n);
+    default: return n;
+  }
+}
