@@ -1,0 +1,98 @@
+/* Gradients of products, convolutions and attention: again products, convolutions and attention. */
+#include "passes/grad.h"
+
+/* x with the last two axes exchanged. */
+static Node *swap_last(Graph *g, Node *x) {
+  if (!x) return NULL;
+  int64_t perm[MAX_RANK];
+  for (int i = 0; i < x->type.rank; i++) perm[i] = i;
+  perm[x->type.rank - 1] = x->type.rank - 2;
+  perm[x->type.rank - 2] = x->type.rank - 1;
+  return graph_transpose(g, x, perm);
+}
+
+/* All axes but the last as one. */
+static Node *as_rows(Graph *g, Node *x) {
+  Type t = {.dtype = x->type.dtype, .rank = 2};
+  if (!type_elems_range(&x->type, 0, x->type.rank - 1, &t.dim[0]))
+    return graph_error(g, x->loc, "matmul: the number of rows is not affine in the number of samples");
+  t.dim[1] = x->type.dim[x->type.rank - 1];
+  return graph_reshape(g, x, &t);
+}
+
+/* For b [k, n] shared by all batches of a: its gradient sums over them, as one product over all rows. */
+static Node *shared_grad_b(Graph *g, Node *a, Node *dy, bool trans_a, bool trans_b) {
+  if (trans_a) a = swap_last(g, a);
+  if (!a) return NULL;
+  Node *rows = as_rows(g, a), *dy_rows = as_rows(g, dy);
+  return trans_b ? graph_matmul(g, dy_rows, rows, true, false) : graph_matmul(g, rows, dy_rows, true, false);
+}
+
+bool grad_matmul(Graph *g, Node *n, Node *dy, Node **dx) {
+  Node *a = n->in[0], *b = n->in[1];
+  bool ta = n->attrs.matmul.trans_a, tb = n->attrs.matmul.trans_b;
+  bool is_shared = b->type.rank == 2 && a->type.rank > 2;
+  if (ta && !is_shared) dx[0] = graph_matmul(g, b, dy, tb, true);
+  else dx[0] = graph_matmul(g, dy, b, false, !tb);
+  if (ta && is_shared) dx[0] = swap_last(g, dx[0]);
+  if (is_shared) dx[1] = shared_grad_b(g, a, dy, ta, tb);
+  else dx[1] = tb ? graph_matmul(g, dy, a, true, ta) : graph_matmul(g, a, dy, !ta, false);
+  return dx[0] && dx[1];
+}
+
+/* Gradient of conv2d(x, w) for x [b, h, w, c]: dy with stride - 1 zeros between its elements and kh - 1 around it,
+ * convolved with the filter turned by 180 degrees and its channels exchanged. */
+static Node *conv_grad_x(Graph *g, Node *x, Node *w, Node *dy, int64_t stride) {
+  Attrs pad = {0};
+  for (int i = 0; i < 2; i++) {
+    int64_t k = w->type.dim[i].c, size = x->type.dim[i + 1].c;
+    pad.pad.lo[i + 1] = dim_const(k - 1);
+    pad.pad.hi[i + 1] = dim_const(k - 1 + (size - k) % stride);
+    pad.pad.interior[i + 1] = stride - 1;
+  }
+  Attrs turn = {.axes.axes = 1 << 0 | 1 << 1}, conv = {.conv.stride = 1};
+  Node *in[2] = {graph_op(g, OP_PAD, &dy, 1, &pad, NULL), graph_op(g, OP_REVERSE, &w, 1, &turn, NULL)};
+  if (!in[0] || !in[1]) return NULL;
+  in[1] = swap_last(g, in[1]);
+  return in[1] ? graph_op(g, OP_CONV2D, in, 2, &conv, NULL) : NULL;
+}
+
+bool grad_conv2d(Graph *g, Node *n, Node *dy, Node **dx) {
+  Node *x = n->in[0], *w = n->in[1], *in[2] = {x, dy};
+  Attrs a = {.conv = {n->attrs.conv.stride, w->type.dim[0].c, w->type.dim[1].c}};
+  dx[0] = conv_grad_x(g, x, w, dy, n->attrs.conv.stride);
+  dx[1] = graph_op(g, OP_CONV2D_GRAD_W, in, 2, &a, NULL);
+  return dx[0] && dx[1];
+}
+
+/* conv2d_grad_w is linear in both operands; its gradients are the other two members of the family. */
+bool grad_conv2d_grad_w(Graph *g, Node *n, Node *dw, Node **dx) {
+  Node *x = n->in[0], *dy = n->in[1], *in[2] = {x, dw};
+  Attrs a = {.conv.stride = n->attrs.conv.stride};
+  dx[0] = conv_grad_x(g, x, dw, dy, n->attrs.conv.stride);
+  dx[1] = graph_op(g, OP_CONV2D, in, 2, &a, NULL);
+  return dx[0] && dx[1];
+}
+
+/* delta [.., heads]: sum over each head of y * dy. */
+static Node *head_sums(Graph *g, Node *y, Node *dy, int64_t heads) {
+  Type t = y->type;
+  t.dim[t.rank - 1] = dim_const(heads);
+  t.dim[t.rank++] = dim_const(y->type.dim[y->type.rank - 1].c / heads);
+  Node *product = graph_binary(g, OP_MUL, y, dy);
+  return product ? graph_sum(g, graph_reshape(g, product, &t), 1u << (t.rank - 1)) : NULL;
+}
+
+/* With p the weights, dp = dy . v, ds = p (dp - delta):  dq = scale sum ds k,  dk = scale sum ds q,  dv = sum p dy
+ * (Dao et al., FlashAttention, 2022, appendix B). */
+bool grad_attend(Graph *g, Node *n, Node *dy, Node **dx) {
+  Node *q = n->in[0], *k = n->in[1], *v = n->in[2], *qk[2] = {q, k};
+  Node *lse = graph_op(g, OP_ATTEND_LSE, qk, 2, &n->attrs, NULL);
+  Node *delta = head_sums(g, n, dy, n->attrs.attend.heads);
+  if (!lse || !delta) return false;
+  Node *all[6] = {q, k, v, dy, lse, delta}, *for_v[4] = {q, k, dy, lse};
+  dx[0] = graph_op(g, OP_ATTEND_GRAD_Q, all, 6, &n->attrs, NULL);
+  dx[1] = graph_op(g, OP_ATTEND_GRAD_K, all, 6, &n->attrs, NULL);
+  dx[2] = graph_op(g, OP_ATTEND_GRAD_V, for_v, 4, &n->attrs, NULL);
+  return dx[0] && dx[1] && dx[2];
+}
