@@ -1,4 +1,5 @@
 /* The op table and the attribute table as data: field lists drive hashing, comparison, printing and parsing. */
+#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -84,8 +85,13 @@ void attrs_copy(AttrKind kind, Attrs *to, const Attrs *from) {
   memset(to, 0, sizeof *to);
   int n;
   const AttrField *f = attr_fields(kind, &n);
-  for (int i = 0; i < n; i++)
+  for (int i = 0; i < n; i++) {
+    double real;
     memcpy((char *)to + f[i].offset, (const char *)from + f[i].offset, field_bytes(f[i].type));
+    if (f[i].type != FIELD_real) continue;
+    memcpy(&real, (const char *)from + f[i].offset, sizeof real);
+    if (isnan(real)) memcpy((char *)to + f[i].offset, &(double){NAN}, sizeof real);
+  }
 }
 
 bool attrs_equal(AttrKind kind, const Attrs *x, const Attrs *y) {

@@ -19,7 +19,8 @@ typedef struct AttrField {
 
 const AttrField *attr_fields(AttrKind kind, int *out_n);
 /* Only the fields of the kind are looked at, so whatever else a union holds does not matter. */
-void attrs_copy(AttrKind kind, Attrs *to, const Attrs *from);   /* the rest of *to becomes zero */
+/* The rest of *to becomes zero, and every NaN the same NaN. */
+void attrs_copy(AttrKind kind, Attrs *to, const Attrs *from);
 bool attrs_equal(AttrKind kind, const Attrs *x, const Attrs *y);
 uint32_t attrs_hash(AttrKind kind, const Attrs *x, uint32_t h);
 
@@ -64,8 +65,5 @@ bool infer_dtype(Infer *c, int operand, DType t);
 bool infer_is_float(Infer *c, int operand);
 /* Axis `ax` of operand x and axis `ay` of operand y have one size. */
 bool infer_same_dim(Infer *c, int x, int ax, int y, int ay);
-
-/* The name of an operand or function as it stands in text: bare when it is an identifier, else quoted. */
-bool name_is_bare(const char *s);
 
 #endif

@@ -1,0 +1,14 @@
+/* How names and numbers stand in IR text: what the printer writes and the parser reads. */
+#ifndef NUWA_IR_TEXT_H
+#define NUWA_IR_TEXT_H
+
+#include "ir/internal.h"
+
+/* A letter or _, then letters, digits, _ and dots: prints bare; all other names are quoted. */
+bool name_is_bare(const char *s);
+void text_quote(Buffer *out, const char *s);   /* "with \"escapes\" and \x01" */
+void text_name(Buffer *out, const char *s);    /* bare or quoted */
+/* The shortest decimal that reads back as v; inf, -inf, nan. */
+void text_real(Buffer *out, double v);
+
+#endif
