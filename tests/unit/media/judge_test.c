@@ -1,0 +1,112 @@
+#include <time.h>
+
+#include "media/judge.h"
+#include "runtime/base/philox.h"
+#include "tests/test.h"
+
+static double seconds(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Judges n held-out scenes whose values get noise of +-`noise`. */
+static SlotScore judge_scenes(World *w, int n, int noise) {
+  Error err;
+  SlotScore score = {0};
+  Judge *j = judge_new(w, &err);
+  if (!j) {
+    TEST_FAIL_("%s", err.text);
+    return score;
+  }
+  uint8_t rgb[32 * 32 * 3];
+  for (int i = 0; i < n; i++) {
+    Scene s = world_held_out_scene(w, (uint64_t)i);
+    world_render(w, &s, 0, rgb, NULL);
+    for (int k = 0; k < (noise ? 3072 : 0); k++) {
+      int v = rgb[k] + (int)(philox(5, (uint32_t)k, (uint32_t)i, STREAM_TEST).word[0] % (uint32_t)(2 * noise + 1)) -
+              noise;
+      rgb[k] = (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
+    }
+    Judgement got = judge_picture(j, rgb);
+    judge_count(&got, &s, &score);
+    if (!noise) {
+      EXPECT(got.size == s.part[0].size && got.dx == s.part[0].dx && got.dy == s.part[0].dy, "scene %d", i);
+      EXPECT(got.error < 0.5, "scene %d: %g", i, got.error);
+    }
+  }
+  judge_free(j);
+  return score;
+}
+
+static World *open_world(int things) {
+  WorldOptions o;
+  Error err;
+  world_options_init(&o);
+  o.things = things;
+  World *w = world_open(&o, &err);
+  if (!w) TEST_FAIL_("%s", err.text);
+  return w;
+}
+
+TEST("true renderings are judged right in every slot, 98 of 100 at least") {
+  World *w = open_world(64);
+  REQUIRE(w, "");
+  double start = seconds();
+  SlotScore s = judge_scenes(w, 512, 0);
+  double per_256 = (seconds() - start) / 2;
+  EXPECT(s.n == 512 && s.thing >= 502 && s.place >= 502 && s.background >= 502,
+         "%d: thing %d, place %d, background %d", s.n, s.thing, s.place, s.background);
+  EXPECT(per_256 < 60, "%.1f s for 256 pictures", per_256);
+  printf("256 pictures judged in %.2f s\n", per_256);
+  world_close(w);
+}
+
+TEST("128 things under strong noise are still told apart") {
+  World *w = open_world(128);
+  REQUIRE(w, "");
+  SlotScore s = judge_scenes(w, 64, 60);
+  EXPECT(s.thing >= 63 && s.place >= 63 && s.background >= 63, "thing %d, place %d, background %d of 64", s.thing,
+         s.place, s.background);
+  world_close(w);
+}
+
+TEST("the error is the mean squared difference from the rendering found") {
+  World *w = open_world(64);
+  REQUIRE(w, "");
+  Error err;
+  Judge *j = judge_new(w, &err);
+  REQUIRE(j, "%s", err.text);
+  uint8_t a[3072], b[3072];
+  for (int k = 0; k < 3072; k++) a[k] = (uint8_t)(philox(9, (uint32_t)k, 0, STREAM_TEST).word[0] >> 24);
+  Judgement got = judge_picture(j, a);
+  Scene s = {.n_things = 1, .background = got.background};
+  s.part[0] = (SceneThing){
+      .thing = got.thing, .colour = -1, .place = got.place, .size = got.size, .dx = got.dx, .dy = got.dy};
+  world_render(w, &s, 0, b, NULL);
+  double sum = 0;
+  for (int k = 0; k < 3072; k++) sum += (a[k] - b[k]) * (a[k] - b[k]);
+  EXPECT(sum / 3072 - got.error < 1 && got.error - sum / 3072 < 1, "%g and %g", got.error, sum / 3072);
+  judge_free(j), world_close(w);
+}
+
+TEST("scenes shuffled against each other score by chance only") {
+  World *w = open_world(64);
+  REQUIRE(w, "");
+  Error err;
+  Judge *j = judge_new(w, &err);
+  REQUIRE(j, "%s", err.text);
+  SlotScore score = {0};
+  uint8_t rgb[3072];
+  for (uint64_t i = 0; i < 256; i++) {
+    Scene s = world_held_out_scene(w, i), other = world_held_out_scene(w, (i + 1) % 256);
+    world_render(w, &s, 0, rgb, NULL);
+    Judgement got = judge_picture(j, rgb);
+    judge_count(&got, &other, &score);
+  }
+  EXPECT(score.thing < 20 && score.place < 60 && score.background < 60, "%d %d %d", score.thing, score.place,
+         score.background);
+  judge_free(j), world_close(w);
+}
+
+TEST_MAIN()
