@@ -88,7 +88,7 @@ static bool no_minus_zero(const Node *x, int depth) {
     case OP_EXP: case OP_ABS: return true;
     case OP_CAST: return is_int(x->in[0]) || no_minus_zero(x->in[0], depth - 1);
     case OP_MUL: return x->in[0] == x->in[1];
-        case OP_SELECT: return no_minus_zero(x->in[1], depth - 1) && no_minus_zero(x->in[2], depth - 1);
+    case OP_SELECT: return no_minus_zero(x->in[1], depth - 1) && no_minus_zero(x->in[2], depth - 1);
     case OP_RESHAPE: case OP_TRANSPOSE: case OP_BROADCAST: case OP_SLICE: case OP_DETACH:
       return no_minus_zero(x->in[0], depth - 1);
     default: return false;

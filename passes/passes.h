@@ -13,10 +13,10 @@
 
 /* ---- graph -> graph ---- */
 
-/* Constant folding and algebra that is exact in floating point (x+0 only where -0 cannot differ matters not: see file),
- * reshape of reshape, transpose of transpose, broadcast of fill, slice of whole... */
+/* Constants, algebra that keeps every bit (also of -0, infinities, NaN), chains of moves; detach disappears, so gradients
+ * are taken before.  To a fixed point. */
 Func *pass_fold(Func *f);
-/* Drops what outputs and updates do not reach.  Inputs stay (a function keeps its signature). */
+/* Drops updates that change nothing, and what only they reached.  Inputs stay (a function keeps its signature). */
 Func *pass_dce(Func *f);
 /* Composites -> primitives.  gives: FORM_PRIMITIVE */
 Func *pass_expand(Func *f);
@@ -58,10 +58,9 @@ typedef struct Decode {
   SelfAttend *attend; int n_attend;
   StencilEntry *stencil; int n_stencil;
   Schedule wavefront, raster;
-  int64_t live_wavefront, live_raster;   /* positions whose keys and values are live at once, at most */
 } Decode;
 
-/* f: the teacher-forced function; tokens: name of its input i32 [B,S,H,W] (B may be missing: then 1); logits: name of
+/* f: the teacher-forced function; tokens: name of its input i32 [B,S,H,W]; logits: name of
  * its output f32 [B,S,H,W,V].  NULL after a diagnostic that names the op that mixes positions of the generated grid. */
 Decode *pass_incremental(Func *f, const char *tokens, const char *logits);
 
@@ -69,9 +68,6 @@ Decode *pass_incremental(Func *f, const char *tokens, const char *logits);
 bool wavefront_find(Graph *g, const int64_t grid[3], const SelfAttend *attend, int n_attend,
                     const StencilEntry *stencil, int n_stencil, Schedule *out);
 Schedule wavefront_raster(const int64_t grid[3]);
-/* The number of positions whose keys and values must be held at once under the schedule, at most. */
-int64_t wavefront_live(Arena *a, const int64_t grid[3], const SelfAttend *attend, int n_attend, const Schedule *s);
-
 /* ---- analyses ---- */
 
 /* Kernel families: how a group is lowered. */
@@ -102,6 +98,10 @@ typedef struct Program {
 /* needs: FORM_PRIMITIVE.  Never duplicates arithmetic: only FILL, IOTA and MOVE nodes may stand in several groups. */
 Program *pass_fuse(Func *f);
 
+/* Whether `out` of MAP group g may be written over operand `in`: out reads in, the group reads in only at the element it
+ * writes, and the two have one size and element type. */
+bool group_overwrites(const Group *g, Node *in, Node *out);
+
 /* The node whose memory holds n: n itself, or the operand behind reshape and detach, which cost nothing. */
 Node *program_home(Node *n);
 
@@ -115,19 +115,21 @@ typedef enum ArenaPart { PART_CONST, PART_B, PART_R } ArenaPart;
 
 typedef struct Storage {
   StorageKind kind;
-  int index;            /* which input, output, update target (leaf's position in leafs) */
+  int index;            /* INPUT, OUTPUT: port of the function; PARAM, STATE: position in MemPlan.leaf */
   ArenaPart part;
   int64_t unit_offset;  /* bytes a unit of the part, a multiple of 64 */
   int64_t unit_bytes;
 } Storage;
 
 typedef struct CopyStep {
-  Node *from, *to;      /* value -> PARAM/STATE target or output, after the last group */
+  Node *from, *to;      /* home of the value -> PARAM/STATE target, after the last group, in this order; to NULL: */
+  int output;           /* -> this output of the function (-1 when there is a target) */
 } CopyStep;
 
 typedef struct MemPlan {
   Storage *of;          /* by node id; only homes that live in memory are set; [n_ids] */
   int n_ids;
+  Node **leaf; int n_leaf;      /* the PARAMs and STATEs that are read or written, in order of id */
   int64_t part_bytes[3];
   CopyStep *copy; int n_copy;   /* updates and outputs that could not be computed in place */
   int64_t in_place;             /* how many values were, for --explain */
@@ -136,7 +138,7 @@ typedef struct MemPlan {
 /* First fit by decreasing size over lifetimes in order of groups; a MAP group may write over an operand that dies there
  * (same shape, read only at the written element); a ring_write always does; updates of states and params are written
  * in place when every other read of the old contents comes earlier. */
-MemPlan *pass_memplan(const Program *p);
+MemPlan *pass_memplan(const Program *p);   /* NULL after a diagnostic */
 
 /* ---- names, for `nuwa inspect --after PASS` and --explain ---- */
 
