@@ -48,19 +48,19 @@ typedef struct Reach {
   Arena *arena;
   Node **by_id;       /* [n_nodes], NULL where not reached */
   Node **stack;
-  int n, cap, count;
+  int n, cap, n_nodes;
 } Reach;
 
 static void reach(Reach *r, Node *n) {
+  BUG_IF(!n || n->id < 0 || n->id >= r->n_nodes, "a function reaches a node that is not of its graph");
   if (r->by_id[n->id]) return;
   r->by_id[n->id] = n;
-  r->count++;
   ARENA_PUSH(r->arena, r->stack, r->n, r->cap, n);
 }
 
 Node **func_nodes(const Func *f, int *out_n) {
   Arena *a = f->graph->arena;
-  Reach r = {.arena = a, .by_id = ARENA_ARRAY(a, Node *, f->graph->n_nodes)};
+  Reach r = {.arena = a, .by_id = ARENA_ARRAY(a, Node *, f->graph->n_nodes), .n_nodes = f->graph->n_nodes};
   for (int i = 0; i < f->n_in; i++) reach(&r, f->in[i].node);
   for (int i = 0; i < f->n_out; i++) reach(&r, f->out[i].node);
   for (int i = 0; i < f->n_update; i++) {

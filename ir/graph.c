@@ -142,7 +142,9 @@ static bool check_arity(Infer *c) {
 static bool check_result(Infer *c) {
   Dim elems;
   char type[TYPE_TEXT];
-  if (type_elems(c->out, &elems)) return true;
+  bool sound = type_elems(c->out, &elems);
+  for (int i = 0; i < c->out->rank; i++) sound = sound && dim_is_sound(c->out->dim[i]);
+  if (sound) return true;
   return graph_error(c->g, NULL, "%s: the size of the result %s is not affine in B and R, or too large",
                      op_info[c->op].text, type_print(c->out, type, sizeof type));
 }
@@ -154,6 +156,8 @@ static const InferFn infer_of[OP_COUNT] = {
 #undef OP
 };
 
+bool infer_all(Infer *c) { return check_arity(c) && infer_of[c->op](c) && check_result(c); }
+
 Node *graph_op(Graph *g, Op op, Node *const *in, int n_in, const Attrs *attrs, const Type *type) {
   BUG_IF((unsigned)op >= OP_COUNT, "graph_op: op %d", (int)op);
   if (g->err->code != ERROR_NONE) return NULL;
@@ -161,7 +165,7 @@ Node *graph_op(Graph *g, Op op, Node *const *in, int n_in, const Attrs *attrs, c
   Node made = {.op = op, .n_in = n_in, .in = (Node **)(uintptr_t)in};
   attrs_copy(op_info[op].attrs, &made.attrs, attrs ? attrs : &none);
   Infer c = {g, op, in, n_in, &made.attrs, type, &made.type};
-  if (!check_arity(&c) || !infer_of[op](&c) || !check_result(&c)) return NULL;
+  if (!infer_all(&c)) return NULL;
   made.hash = node_hash(&made);
   Node *old = node_find(g, &made);
   return old ? check_redeclared(g, old, &made) : node_insert(g, &made);

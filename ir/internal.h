@@ -58,6 +58,9 @@ typedef struct Infer {
 #include "ir/ops.def"
 #undef OP
 
+/* Number of operands, the op's own rule, and what holds for every result. */
+bool infer_all(Infer *c);
+
 /* "op: what: f32[8,4] x f32[5,4] (detail)"; an empty detail leaves the brackets out.  Returns false. */
 bool infer_refuse(Infer *c, const char *what, const char *detail, ...) PRINTF_LIKE(3, 4);
 bool infer_rank(Infer *c, int operand, int lo, int hi);

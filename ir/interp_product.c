@@ -106,12 +106,17 @@ static bool mean(Eval *e) {
   return true;
 }
 
-/* log sum exp of a row. */
-static double row_lse(const double *x, int64_t n) {
-  double m = -INFINITY, sum = 0;
+/* x [n]: the largest element, and the sum of exp(x - largest). */
+static double row_max(const double *x, int64_t n) {
+  double m = -INFINITY;
   for (int64_t i = 0; i < n; i++) m = fmax(m, x[i]);
+  return m;
+}
+
+static double row_sum(const double *x, int64_t n, double m) {
+  double sum = 0;
   for (int64_t i = 0; i < n; i++) sum += exp(x[i] - m);
-  return m + log(sum);
+  return sum;
 }
 
 static int64_t row_length(const Tensor *t) { return t->rank ? t->dim[t->rank - 1] : 1; }
@@ -119,11 +124,9 @@ static int64_t row_length(const Tensor *t) { return t->rank ? t->dim[t->rank - 1
 static bool softmax(Eval *e, bool is_log) {
   int64_t n = row_length(e->out), all = tensor_elems(e->out);
   for (int64_t r = 0; r < all; r += n) {
-    double lse = row_lse(e->in[0]->data + r, n);
-    for (int64_t i = r; i < r + n; i++) {
-      double y = e->in[0]->data[i] - lse;
-      e->out->data[i] = is_log ? y : exp(y);
-    }
+    const double *x = e->in[0]->data + r;
+    double m = row_max(x, n), sum = row_sum(x, n, m);
+    for (int64_t i = 0; i < n; i++) e->out->data[r + i] = is_log ? x[i] - m - log(sum) : exp(x[i] - m) / sum;
   }
   return true;
 }
@@ -134,7 +137,9 @@ static bool cross_entropy(Eval *e) {
   for (int64_t r = 0; r < rows; r++) {
     int64_t k = (int64_t)e->in[1]->data[r];
     k = k < 0 ? 0 : k >= n ? n - 1 : k;
-    e->out->data[r] = row_lse(e->in[0]->data + r * n, n) - e->in[0]->data[r * n + k];
+    const double *x = e->in[0]->data + r * n;
+    double m = row_max(x, n);
+    e->out->data[r] = m + log(row_sum(x, n, m)) - x[k];
   }
   return true;
 }

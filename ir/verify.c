@@ -1,0 +1,102 @@
+/* The verifier: what must hold between any two passes.  Only a bug of a pass can break it, but it never trusts what it
+ * looks at more than it has to, so that the report comes before the crash. */
+#include <string.h>
+
+#include "ir/internal.h"
+
+typedef struct Verify {
+  const Func *f;
+  const char *after;
+  Error *err;
+  Node **by_id;   /* [n_nodes], NULL where f does not reach */
+} Verify;
+
+static bool broken(Verify *v, const Node *n, const char *why, const char *detail) {
+  char type[TYPE_TEXT], at[400] = "";
+  if (!n)
+    return error_set(v->err, ERROR_MODEL, "after %s: function %s: %s%s", v->after, v->f->name, why, detail);
+  if (n->loc && n->loc->file) snprintf(at, sizeof at, " (%s:%d)", n->loc->file, n->loc->line);
+  const char *op = (unsigned)n->op < OP_COUNT ? op_info[n->op].text : "?";
+  return error_set(v->err, ERROR_MODEL, "after %s: function %s: node %d, %s : %s%s: %s%s", v->after, v->f->name, n->id,
+                   op, type_print(&n->type, type, sizeof type), at, why, detail);
+}
+
+static bool check_operands(Verify *v, const Node *n) {
+  for (int i = 0; i < n->n_in; i++) {
+    if (n->in[i]->id >= n->id) return broken(v, n, "an operand comes after its user", "");
+    if (v->by_id[n->in[i]->id] != n->in[i]) return broken(v, n, "an operand shares its id with another node", "");
+  }
+  return true;
+}
+
+static bool check_inferred(Verify *v, const Node *n) {
+  Error err = {0};
+  Graph probe = *v->f->graph;
+  Attrs attrs;
+  Type type = {0};
+  char text[TYPE_TEXT];
+  static const Loc nowhere = {0};
+  probe.err = &err;
+  probe.here = &nowhere;
+  attrs_copy(op_info[n->op].attrs, &attrs, &n->attrs);
+  Infer c = {&probe, n->op, n->in, n->n_in, &attrs, &n->type, &type};
+  if (!infer_all(&c)) return broken(v, n, "", err.text);
+  if (!type_equal(&type, &n->type))
+    return broken(v, n, "its type should be ", type_print(&type, text, sizeof text));
+  if (!attrs_equal(op_info[n->op].attrs, &attrs, &n->attrs)) return broken(v, n, "its attributes are not in normal form", "");
+  return true;
+}
+
+static bool check_node(Verify *v, const Node *n, Form form) {
+  if ((unsigned)n->op >= OP_COUNT) return broken(v, n, "there is no such op", "");
+  if (!n->loc) return broken(v, n, "it has no location", "");
+  if (form == FORM_PRIMITIVE && op_info[n->op].class == CLASS_COMPOSITE)
+    return broken(v, n, "a composite in primitive form", "");
+  if (n->op != OP_INPUT) return check_operands(v, n) && check_inferred(v, n);
+  for (int i = 0; i < v->f->n_in; i++)
+    if (v->f->in[i].node == n) return check_inferred(v, n);
+  return broken(v, n, "an input that is not in the signature: ", n->attrs.leaf.name);
+}
+
+static bool check_ports(Verify *v) {
+  const Func *f = v->f;
+  for (int i = 0; i < f->n_in; i++) {
+    if (!f->in[i].node || f->in[i].node->op != OP_INPUT) return broken(v, NULL, "not an input: ", f->in[i].name);
+    if (strcmp(f->in[i].name, f->in[i].node->attrs.leaf.name) != 0)
+      return broken(v, NULL, "an input has two names: ", f->in[i].name);
+    for (int j = 0; j < i; j++)
+      if (strcmp(f->in[i].name, f->in[j].name) == 0) return broken(v, NULL, "two inputs are called ", f->in[i].name);
+  }
+  for (int i = 0; i < f->n_out; i++) {
+    if (!f->out[i].node) return broken(v, NULL, "nothing is returned as ", f->out[i].name);
+    if (i > 0 && strcmp(f->out[i - 1].name, f->out[i].name) >= 0)
+      return broken(v, NULL, "outputs are not sorted at ", f->out[i].name);
+  }
+  return true;
+}
+
+static bool check_updates(Verify *v) {
+  const Func *f = v->f;
+  for (int i = 0; i < f->n_update; i++) {
+    const Node *target = f->update[i].target, *value = f->update[i].value;
+    if (!target || !value) return broken(v, NULL, "an update lacks its target or value", "");
+    if (target->op != OP_PARAM && target->op != OP_STATE)
+      return broken(v, target, "updated, but neither param nor state", "");
+    if (!type_equal(&target->type, &value->type)) return broken(v, target, "updated by another type", "");
+    for (int j = 0; j < i; j++)
+      if (f->update[j].target == target) return broken(v, target, "updated twice", "");
+  }
+  return true;
+}
+
+bool func_verify(const Func *f, Form form, const char *after, Error *err) {
+  Verify v = {f, after, err, NULL};
+  if (!check_ports(&v) || !check_updates(&v)) return false;
+  int n;
+  Node **nodes = func_nodes(f, &n);
+  v.by_id = ARENA_ARRAY(f->graph->arena, Node *, f->graph->n_nodes);
+  for (int i = 0; i < n; i++) v.by_id[nodes[i]->id] = nodes[i];
+  for (int i = 0; i < n; i++)
+    if (!check_node(&v, nodes[i], form)) return false;
+  return true;
+}
