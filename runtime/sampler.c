@@ -1,5 +1,5 @@
-/* Selection works on keys, integers in the order of the logits, by radix: four passes over 256 bins find the key of
- * the k-th largest token, or of the one where a share of the weight is reached, without sorting. */
+/* Selection works on keys, integers in the order of the logits, by radix: three passes over at most 2048 bins find the
+ * key of the k-th largest token, or of the one where a share of the weight is reached, without sorting. */
 #include "runtime/sampler.h"
 
 #include <math.h>
@@ -8,8 +8,8 @@
 
 #include "runtime/base/error.h"
 
-enum { WEIGHT_BITS = 40, KEY_NAN = 0 };
-static const double weight_one = 1099511627776.0; /* 2^WEIGHT_BITS: 2^23 of them fit 64 bits */
+enum { KEY_NAN = 0 };
+static const double weight_one = 1099511627776.0; /* 2^40, so that 2^23 weights fit 64 bits */
 
 static float float_from_bits(uint32_t u) {
   float f;
@@ -26,37 +26,46 @@ static uint32_t key_of(float logit) {
   return u >> 31 ? ~u : u | 0x80000000u;
 }
 
-static float logit_of(uint32_t key) { return float_from_bits(key >> 31 ? key & 0x7FFFFFFFu : ~key); }
-
 static const uint32_t key_minus_inf = 0x007FFFFFu; /* ~0xFF800000 */
 
-/* exp(x) for -28 < x <= 0: x = k ln 2 + r, |r| <= ln 2 / 2, and the Taylor polynomial of degree 13, whose error is
- * below 1e-17.  Every operation rounds once, so all machines agree. */
-static double exp_fixed(double x) {
-  static const double inverse[] = {1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880,
-                                   1.0 / 40320,      1.0 / 5040,      1.0 / 720,      1.0 / 120,     1.0 / 24,
-                                   1.0 / 6,          0.5,             1.0,            1.0};
-  int k = (int)(x * 1.44269504088896338700e+00 - 0.5);
-  double r = x - k * 6.93147180369123816490e-01 - k * 1.90821492927058770002e-10;
-  double y = inverse[0];
-  for (int i = 1; i < (int)(sizeof inverse / sizeof inverse[0]); i++) y = y * r + inverse[i];
-  uint64_t bits = (uint64_t)(1023 + k) << 52;
+static float logit_without_denormals(float logit) {
+  uint32_t u;
+  memcpy(&u, &logit, sizeof u);
+  return float_from_bits((u & 0x7F800000u) == 0 ? 0 : u);
+}
+
+/* exp(x) in [2^-40, 1], or 0 where it is less or x is NaN; x <= 0.  x = k ln 2 + r, |r| <= ln 2 / 2, and the Taylor
+ * polynomial of degree 8, whose error of 2e-10 is far below the float's.  Every operation rounds once, so all machines
+ * agree, and there are no branches, so that compilers make vectors of it. */
+static float exp_fixed(double x) {
+  double inside = x > -27.9 ? x : 0;
+  int k = (int)(inside * 1.44269504088896338700e+00 - 0.5);
+  double r = inside - k * 6.93147180369123816490e-01 - k * 1.90821492927058770002e-10;
+  double y = r * (1.0 / 40320) + 1.0 / 5040;
+  y = y * r + 1.0 / 720;
+  y = y * r + 1.0 / 120;
+  y = y * r + 1.0 / 24;
+  y = y * r + 1.0 / 6;
+  y = y * r + 0.5;
+  y = y * r + 1;
+  y = y * r + 1;
+  int64_t bits = (int64_t)(1023 + k) << 52;
   double scale;
   memcpy(&scale, &bits, sizeof scale);
-  return y * scale;
+  y *= scale;
+  return ((x > -27.9) & (y * weight_one >= 1)) ? (float)y : 0;
 }
 
-/* In [2^-40, 1], or 0. */
-static float weight_of(uint32_t key, uint32_t max_key, double temperature) {
-  if (key == max_key) return 1;
-  if (key <= key_minus_inf) return 0;
-  double x = ((double)logit_of(key) - (double)logit_of(max_key)) / temperature;
-  if (!(x > -27.9)) return 0;
-  double w = exp_fixed(x);
-  return w * weight_one < 1 ? 0 : (float)w;
+static void weigh(const float *logits, int n, float max, float temperature, float *weights) {
+  double inverse = 1 / (double)temperature, top = (double)logit_without_denormals(max);
+  if (isinf(max))
+    for (int i = 0; i < n; i++) weights[i] = logits[i] == max;
+  else
+    for (int i = 0; i < n; i++)
+      weights[i] = exp_fixed(((double)logit_without_denormals(logits[i]) - top) * inverse);
 }
 
-static uint64_t weight_units(float w) { return (uint64_t)((double)w * weight_one); }
+static uint64_t weight_units(float w) { return (uint64_t)(int64_t)((double)w * weight_one); }
 
 static int argmax(const float *logits, int n) {
   int best = 0;
@@ -74,18 +83,19 @@ static uint64_t token_mass(const float *weights, int i, bool by_weight) {
  * the mass of those with larger keys. */
 static uint32_t select_key(const float *logits, const float *weights, int n, bool by_weight, uint64_t need,
                            uint64_t *out_above) {
+  static const int shifts[] = {21, 10, 0}, bits[] = {11, 11, 10};
   uint32_t prefix = 0, known = 0;
   uint64_t above = 0;
-  for (int shift = 24; shift >= 0; shift -= 8) {
-    uint64_t bin[256] = {0};
+  for (int pass = 0; pass < 3; pass++) {
+    uint64_t bin[1 << 11] = {0};
+    uint32_t b = (1u << bits[pass]) - 1, mask = b;
     for (int i = 0; i < n; i++) {
       uint32_t key = key_of(logits[i]);
-      if ((key & known) == prefix) bin[key >> shift & 255] += token_mass(weights, i, by_weight);
+      if ((key & known) == prefix) bin[key >> shifts[pass] & mask] += token_mass(weights, i, by_weight);
     }
-    uint32_t b = 255;
     while (above + bin[b] < need) above += bin[b--];
-    prefix |= b << shift;
-    known |= 255u << shift;
+    prefix |= b << shifts[pass];
+    known |= mask << shifts[pass];
   }
   *out_above = above;
   return prefix;
@@ -132,7 +142,7 @@ int sampler_draw(const float *logits, int n, const SampleOptions *o, float unifo
   int best = argmax(logits, n);
   uint32_t max_key = key_of(logits[best]);
   if (!(o->temperature >= 1.17549435e-38f) || max_key <= key_minus_inf) return best;
-  for (int i = 0; i < n; i++) scratch[i] = weight_of(key_of(logits[i]), max_key, o->temperature);
+  weigh(logits, n, logits[best], o->temperature, scratch);
   if (o->top_k >= 1 && o->top_k < count_positive(scratch, n))
     keep_largest(logits, scratch, n, false, (uint64_t)o->top_k);
   if (!(o->top_p >= 1)) {
