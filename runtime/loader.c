@@ -190,9 +190,8 @@ static const char *symbol_name(const Loader *l, const Elf64_Sym *y) {
   return "(a section)";
 }
 
-/* The address of symbol i, or why it has none. */
+/* The address of symbol i < n_symbols, or why it has none. */
 static bool symbol_resolve(Loader *l, size_t i, uint64_t *out) {
-  if (i >= l->n_symbols) return FAIL(l, "symbol %zu of %zu", i, l->n_symbols);
   const Elf64_Sym *y = &l->symbols[i];
   const char *name = symbol_name(l, y);
   int type = ELF64_ST_TYPE(y->st_info);
@@ -209,8 +208,11 @@ static bool symbol_resolve(Loader *l, size_t i, uint64_t *out) {
 static bool relocate_one(Loader *l, const Section *into, const Elf64_Rela *r) {
   uint64_t symbol, type = ELF64_R_TYPE(r->r_info);
   int width = reloc_width(HOST_MACHINE, (uint32_t)type);
-  if (width < 0) return FAIL(l, "relocations of type %llu are not supported", (unsigned long long)type);
   if (width == 0) return true;
+  if (ELF64_R_SYM(r->r_info) >= l->n_symbols) return FAIL(l, "a relocation names no symbol");
+  if (width < 0)
+    return FAIL(l, "symbol '%.200s': relocations of type %llu are not supported (data must be internal or hidden)",
+                symbol_name(l, &l->symbols[ELF64_R_SYM(r->r_info)]), (unsigned long long)type);
   if (r->r_offset > into->h.sh_size || (uint64_t)width > into->h.sh_size - r->r_offset)
     return FAIL(l, "a relocation lies beyond its section");
   if (!symbol_resolve(l, ELF64_R_SYM(r->r_info), &symbol)) return false;

@@ -1,8 +1,9 @@
 /* Loads a relocatable ELF object: its sections get pages, its relocations are applied, its code becomes executable.
  * No page is ever writable and executable.  x86-64 and aarch64, each on its own kind of machine.
  *
- * Objects are self-contained: an undefined symbol is an error.  Everything the bytes say is checked before use, so
- * damaged bytes give an error; what the code does when it runs is the caller's trust (digests, see plan.h). */
+ * Objects are self-contained: an undefined symbol is an error, and so is a global offset table, which compilers want
+ * for data that is neither internal nor hidden.  Everything the bytes say is checked before use, so damaged bytes give
+ * an error; what the code does when it runs is the caller's trust (digests, see plan.h). */
 #ifndef NUWA_LOADER_H
 #define NUWA_LOADER_H
 
