@@ -76,7 +76,7 @@ static bool read_hex4(Reader *r, uint32_t *out) {
 
 /* After "\u": one code unit, or a pair of surrogates. */
 static bool read_unicode_escape(Reader *r, uint32_t *out) {
-  uint32_t low;
+  uint32_t low = 0;
   if (!read_hex4(r, out)) return false;
   if (*out < 0xD800 || *out >= 0xE000) return true;
   if (*out >= 0xDC00 || r->end - r->p < 2 || r->p[0] != '\\' || r->p[1] != 'u')
