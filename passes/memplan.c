@@ -89,14 +89,23 @@ static bool reads(const Group *g, const Node *home) {
   return false;
 }
 
-static bool is_ring_of(const Node *n, const Node *ring) { return n->op == OP_RING_WRITE && program_home(n->in[0]) == ring; }
+/* Whether n is the anchor of g, a ring_write of `ring`, and nothing else in g reads the ring. */
+static bool writes_ring(const Group *g, const Node *n, const Node *ring) {
+  if (n->op != OP_RING_WRITE || program_home(n->in[0]) != ring) return false;
+  for (int i = 0; i < g->n_node; i++) {
+    for (int k = g->node[i] == n; k < g->node[i]->n_in; k++) {
+      if (program_home(g->node[i]->in[k]) == ring) return false;
+    }
+  }
+  return true;
+}
 
 /* Whether group k may compute `value` right into leaf `target`: all other reads of the old contents come earlier. */
 static bool may_write_leaf(const Plan *w, Node *value, Node *target) {
   int k = w->def[value->id];
   const Group *g = &w->p->group[k];
   if (w->kept[target->id] || w->last[target->id] > k) return false;
-  return !reads(g, target) || is_ring_of(value, target) || group_overwrites(g, target, value);
+  return !reads(g, target) || writes_ring(g, value, target) || group_overwrites(g, target, value);
 }
 
 static void place_updates(Plan *w) {
@@ -187,7 +196,7 @@ static bool place_ring(Plan *w, int k, Node *out) {
   Node *ring = program_home(out->in[0]);
   int b = w->buf_of[ring->id];
   bool later = w->last[ring->id] > k || (is_leaf(ring) ? w->kept[ring->id] : b < 0 || w->buf[b].last > k);
-  if (later || ring->op == OP_INPUT)
+  if (later || ring->op == OP_INPUT || !writes_ring(&w->p->group[k], out, ring))
     return graph_error(w->g, out->loc, "ring_write: the old contents of the ring are still wanted"), false;
   if (b >= 0) return share_buf(w, out, b);
   if (w->m->of[out->id].kind == w->m->of[ring->id].kind && w->m->of[out->id].index == w->m->of[ring->id].index) return true;
