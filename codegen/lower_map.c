@@ -1,0 +1,149 @@
+/* MAP groups: elementwise chains with index maps.
+ *
+ * Decides which trailing axes the lanes run over.  Merged axes give long vectors and few items; an index map that does
+ * not survive the merge turns loads into gathers with quotients.  So every split is built and the cheapest kept. */
+#include "codegen/kir_build.h"
+#include "codegen/lower.h"
+
+enum { PIECE_VECTORS = 64, GRAIN_ELEMS = 16384 };
+
+typedef struct MapBody {
+  const Type *domain;
+  int split;                   /* axes before it are outer: uniform within an item */
+  Type inner;
+  Ix *outer[MAX_RANK];
+} MapBody;
+
+/* The index of the same element in a tensor of another shape. */
+static void reindex(Lower *l, const Type *from, const Type *to, Ix *const *idx, Ix **out) {
+  if (type_same_shape(from, to))
+    for (int i = 0; i < to->rank; i++) out[i] = idx[i];
+  else
+    ix_unflatten(l, to, ix_flatten(l, from, idx), out);
+}
+
+static void map_vector(void *ctx, Lower *l, Ix *i) {
+  MapBody *m = ctx;
+  const Group *g = l->group;
+  Ix *idx[MAX_RANK], *at[MAX_RANK];
+  for (int a = 0; a < m->split; a++) idx[a] = m->outer[a];
+  ix_unflatten(l, &m->inner, i, idx + m->split);
+  /* All values before any store: an output may lie over an operand of another. */
+  KInst **value = ARENA_ARRAY(l->arena, KInst *, g->n_out);
+  for (int o = 0; o < g->n_out; o++) {
+    reindex(l, m->domain, &g->out[o]->type, idx, at);
+    value[o] = lower_value(l, g->out[o], at);
+  }
+  for (int o = 0; o < g->n_out; o++) {
+    reindex(l, m->domain, &g->out[o]->type, idx, at);
+    lower_store(l, o, at, value[o]);
+  }
+}
+
+/* item -> outer index (uniform, in [0, outer)) and piece. */
+static void decode_item(Lower *l, const LanePlan *p, Dim outer, bool has_outer, Ix **out_outer, Ix **out_piece) {
+  Kernel *k = l->k;
+  KInst *item = kir_item(k);
+  Dim step = dim_const(LANES * p->vectors);
+  *out_outer = *out_piece = ix_const(l, 0);
+  if (has_outer) kir_factor(k, outer, 1);
+  if (!p->single) kir_factor(k, p->n, step.c);
+  if (!has_outer && p->single) {
+    kir_factor(k, dim_is_const(p->n) ? dim_const(p->n.c > 0) : p->n, step.c);
+    return;
+  }
+  if (p->single) {
+    *out_outer = ix_value(l, item, outer);
+  } else if (!has_outer) {
+    *out_piece = ix_value(l, item, p->n);
+  } else {
+    KInst *n = kir_bin(k, KOP_ADD, kir_dim(k, p->n), kir_i64(k, step.c - 1));
+    KInst *pieces = kir_bin(k, KOP_DIV, n, kir_i64(k, step.c));
+    Dim most = dim_is_const(p->n) ? dim_const((p->n.c + step.c - 1) / step.c) : p->n;
+    *out_outer = ix_value(l, kir_bin(k, KOP_DIV, item, pieces), outer);
+    *out_piece = ix_value(l, kir_bin(k, KOP_MOD, item, pieces), most);
+  }
+}
+
+/* Builds the kernel with lanes over axes [split, rank).  False after a diagnostic. */
+static bool build(Lower *l, const KernelParams *params, const Type *domain, int split, double *out_elems) {
+  MapBody m = {domain, split, type_make(domain->dtype, domain->rank - split, domain->dim + split), {0}};
+  Type outer_type = type_make(domain->dtype, split, domain->dim);
+  Dim outer, inner;
+  if (!type_elems(&outer_type, &outer) || !type_elems(&m.inner, &inner))
+    return lower_fail(l, l->group->anchor, "the number of elements is not affine in B and R");
+  LanePlan p = lane_plan(inner, PIECE_VECTORS);
+  bool has_outer = !dim_equal(outer, dim_const(1));
+  Ix *flat, *piece;
+  decode_item(l, &p, outer, has_outer, &flat, &piece);
+  ix_unflatten(l, &outer_type, flat, m.outer);
+  for (int a = 0; a < split; a++) {   /* emitted here, once an item, for those that stay as they are */
+    KInst *base, *none;
+    ix_emit(l, m.outer[a], &base, &none);
+  }
+  lane_each(l, &p, piece, params->unroll, map_vector, &m);
+  double elems = p.single ? (double)inner.c : (double)(LANES * p.vectors);
+  *out_elems = elems;
+  int64_t grain = (int64_t)((double)GRAIN_ELEMS / (elems > 1 ? elems : 1));
+  l->k->grain = grain > 1 ? grain : 1;
+  return !l->failed;
+}
+
+static double inst_cost(const KInst *i) {
+  bool fixed = i->n_in > 1 && i->in[1] && i->in[1]->op == KOP_CONST;
+  bool spread = i->in[1] && i->in[1]->varying && i->in[1]->op != KOP_LANE;
+  switch (i->op) {
+  case KOP_LOAD: return spread ? 14 : i->varying ? 1 : 0.5;
+  case KOP_STORE: return spread ? 24 : 1;
+  case KOP_DIV: case KOP_MOD:
+    if (i->type == K_F32) return 4;
+    return i->varying ? (fixed ? 6 : 40) : fixed ? 2 : 20;
+  default: return i->varying ? 0.5 : 0.25;
+  }
+}
+
+/* Rough time of a block: loops count as often as they run (64 times where that is not known), the tail's branch little. */
+static double block_cost(const KBlock *b, const int *uses) {
+  double sum = 0;
+  for (const KInst *i = b->first; i; i = i->next) {
+    if (uses[i->id] < 0) continue;
+    if (i->op == KOP_FOR) {
+      bool known = i->in[0]->op == KOP_CONST && i->in[1]->op == KOP_CONST;
+      sum += (known ? (double)(i->in[1]->imm - i->in[0]->imm) : PIECE_VECTORS) * block_cost(i->body, uses);
+    } else if (i->op == KOP_IF) {
+      sum += 0.1 * block_cost(i->body, uses);
+    } else {
+      sum += inst_cost(i);
+    }
+  }
+  return sum;
+}
+
+static double kernel_cost(const Kernel *k, double elems) {
+  int *uses = kir_count_uses(k);
+  if (!uses) return 0;   /* memory is short: any choice is right */
+  double cost = (4 + block_cost(k->body, uses)) / (elems > 0 ? elems : 1);
+  mem_free(uses);
+  return cost;
+}
+
+static bool is_one(Dim d) { return dim_equal(d, dim_const(1)); }
+
+bool lower_map(Lower *l, const KernelParams *params) {
+  const Type *domain = &l->group->out[0]->type;
+  Kernel *best = NULL;
+  double best_cost = 0;
+  for (int split = 0; split == 0 || split < domain->rank; split++) {
+    if (split > 0 && is_one(domain->dim[split - 1])) continue;   /* the same vectors as the split before */
+    double elems;
+    if (best) lower_restart(l);
+    if (!build(l, params, domain, split, &elems)) return false;
+    double cost = kernel_cost(l->k, elems);
+    if (!best || cost < 0.95 * best_cost) {
+      best = l->k;
+      best_cost = cost;
+    }
+  }
+  l->k = best;
+  return true;
+}
