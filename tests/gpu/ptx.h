@@ -34,7 +34,7 @@ typedef enum PtxOp {
 } PtxOp;
 
 typedef enum PtxRound { ROUND_NONE, ROUND_RN, ROUND_RZ, ROUND_RM, ROUND_RP, ROUND_RNI, ROUND_RZI, ROUND_RMI,
-                        ROUND_RPI } PtxRound;
+                        ROUND_RPI, ROUND_RNA } PtxRound;
 typedef enum PtxCompare { CMP_EQ, CMP_NE, CMP_LT, CMP_LE, CMP_GT, CMP_GE, CMP_NUM, CMP_NAN } PtxCompare;
 
 /* Sub-operations share one field: no operation has two of them. */
@@ -78,10 +78,10 @@ typedef struct Instr {
 
 typedef enum RowKind { ROW_REGISTER, ROW_CONSTANT, ROW_TID, ROW_NTID, ROW_CTAID, ROW_NCTAID, ROW_LANEID, ROW_WARPID,
                        ROW_LANEMASK_EQ, ROW_LANEMASK_LT, ROW_LANEMASK_LE, ROW_LANEMASK_GT, ROW_LANEMASK_GE,
-                       ROW_NWARPID, ROW_SMID, ROW_NSMID, ROW_DYNAMIC_SHARED, ROW_DYNAMIC_SHARED_BYTES } RowKind;
+                       ROW_NWARPID, ROW_SMID, ROW_NSMID, ROW_SHARED, ROW_LOCAL, ROW_DYNAMIC_SHARED, ROW_DYNAMIC_SHARED_BYTES } RowKind;
 typedef struct Row {
   uint8_t kind, axis;           /* axis: 0 x, 1 y, 2 z */
-  uint64_t value;               /* of a constant */
+  uint64_t value;               /* of a constant; SHARED and LOCAL: offset in the function, linking makes it a constant */
 } Row;
 
 typedef struct Param {
@@ -98,7 +98,7 @@ typedef struct Function {
   int rows, row_cap;
   int *branch_targets;
   int n_branch_targets, branch_target_cap;
-  Param *param, result;         /* a kernel's: in its parameter block; a function's: in its local frame */
+  Param *param, *result;        /* a kernel's: in its parameter block; a function's: in its local frame */
   int params, param_cap, param_bytes;
   int local_bytes, shared_bytes;   /* static; both multiples of 16 */
   int max_threads;              /* .maxntid, or 0 */
@@ -114,6 +114,7 @@ typedef struct Variable {
 } Variable;
 
 typedef struct Module {
+  int target;                   /* 80 for sm_80 */
   char *text;                   /* comments blanked out, newlines kept */
   Function **function;          /* parsed; [0, functions) */
   int functions, function_cap;

@@ -13,18 +13,29 @@ typedef struct Token {
 } Token;
 
 typedef enum SymbolKind { SYMBOL_REGISTER, SYMBOL_PARAM, SYMBOL_FRAME_PARAM, SYMBOL_LOCAL, SYMBOL_SHARED,
-                          SYMBOL_DYNAMIC_SHARED, SYMBOL_VARIABLE, SYMBOL_FUNCTION, SYMBOL_LABEL,
-                          SYMBOL_TARGETS } SymbolKind;
+                          SYMBOL_DYNAMIC_SHARED, SYMBOL_VARIABLE, SYMBOL_FUNCTION } SymbolKind;
 typedef struct Symbol {
   const char *name;             /* not terminated unless owned */
   int n;
   bool owned;
   SymbolKind kind;
-  int64_t value;                /* row, offset, index of a variable or function, instruction of a label */
-  int bytes, count;
+  int64_t value;                /* row, offset, index of a variable or function */
+  int bytes;
   int next;                     /* chain of its bucket */
   unsigned bucket;
 } Symbol;
+
+/* A label, known once it is met; a .branchtargets list has `targets` > 0 and starts at f->branch_targets[instr]. */
+typedef struct Label {
+  const char *name;
+  int n, instr, targets;
+} Label;
+/* A place that waits for a label: instruction `instr`, or entry `instr` of f->branch_targets when `in_table`. */
+typedef struct Fixup {
+  const char *name;
+  int n, instr, line;
+  bool in_table;
+} Fixup;
 
 enum { BUCKETS = 1 << 14 };
 typedef struct Parser {
@@ -36,12 +47,16 @@ typedef struct Parser {
   Symbol *symbol;
   int symbols, symbol_cap;
   int bucket[BUCKETS];          /* newest symbol of the bucket + 1 */
+  Label *label;                 /* of the function being parsed, as are the fixups */
+  int labels, label_cap;
+  Fixup *fixup;
+  int fixups, fixup_cap;
   PlaceFn *place;
   void *place_ctx;
   jmp_buf escape;
   char *error;
   size_t error_bytes;
-  int sink_row;
+  void *scratch;                /* freed with the parser, whatever happens */
 } Parser;
 
 __attribute__((noreturn, format(printf, 3, 4))) void parse_fail(Parser *p, int line, const char *fmt, ...);
@@ -63,11 +78,12 @@ void scope_close(Parser *p, int mark);
 void decode_instruction(Parser *p);
 PtxType type_from_text(const char *s, int n);    /* T_NONE if it is none */
 int row_of_constant(Parser *p, uint64_t value);
+int row_of_name(Parser *p, const Token *t);      /* of a register, special register, variable or immediate */
 int row_add(Function *f, RowKind kind, int axis, uint64_t value);
 int frame_alloc(int *total, int bytes, int align);   /* offset of a new piece of a frame */
 
-/* ptx_link.c: the kernel of an entry with all it calls. */
-Function *link_kernel(Parser *p, Function *entry);
+/* ptx_link.c: adds the kernel of an entry, with all it calls, to p->m. */
+void link_kernel(Parser *p, Function *entry);
 void function_free(Function *f);
 
 #endif

@@ -1,0 +1,90 @@
+/* An emulated CUDA driver: libnuwa_emucuda.so exports the driver API by name, runs PTX on the CPU and refuses what
+ * real hardware would let pass: races, reads of memory never written, divergent shuffles (see ptx_exec.h).
+ *
+ * Differences from a driver that a caller can see: cubins are refused with 209 (NO_BINARY_FOR_GPU); kernels run inside
+ * cuLaunchKernel, their faults appear, as on hardware, at the next call that synchronises, and stay until emu_reset;
+ * streams run in order.  The text of the last failure names the kernel, the PTX line and the thread.
+ * Any thread may call; one call runs at a time. */
+#ifndef EMU_CUDA_H
+#define EMU_CUDA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define EMU_API __attribute__((visibility("default")))
+
+/* ---- the emulator's own entry points ---- */
+EMU_API void emu_reset(void);                       /* everything is freed; as if the library had just been loaded */
+EMU_API bool emu_set_capability(int capability);    /* 75, 80 (the default) or 90; false for others */
+EMU_API void emu_set_memory(size_t bytes);          /* device memory; default 2 GiB */
+EMU_API void emu_set_step_limit(uint64_t steps);    /* warp instructions a launch may take before 702; default 2^32 */
+EMU_API const char *emu_last_error(void);           /* why a call last failed; "" if none did */
+EMU_API uint64_t emu_last_steps(void);              /* warp instructions of the last launch */
+
+/* ---- the driver API, as cuda.h has it ---- */
+typedef int CUresult, CUdevice;
+typedef unsigned long long CUdeviceptr;
+typedef struct CUctx_st *CUcontext;
+typedef struct CUmod_st *CUmodule;
+typedef struct CUfunc_st *CUfunction;
+typedef struct CUstream_st *CUstream;
+typedef struct CUevent_st *CUevent;
+
+EMU_API CUresult cuInit(unsigned flags);
+EMU_API CUresult cuDriverGetVersion(int *version);
+EMU_API CUresult cuGetErrorString(CUresult code, const char **text);
+EMU_API CUresult cuGetErrorName(CUresult code, const char **name);
+EMU_API CUresult cuDeviceGetCount(int *count);
+EMU_API CUresult cuDeviceGet(CUdevice *device, int ordinal);
+EMU_API CUresult cuDeviceGetName(char *name, int bytes, CUdevice device);
+EMU_API CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device);
+EMU_API CUresult cuDeviceGetAttribute(int *value, int attribute, CUdevice device);
+EMU_API CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device);
+EMU_API CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device);
+EMU_API CUresult cuCtxSetCurrent(CUcontext context);
+EMU_API CUresult cuCtxGetCurrent(CUcontext *context);
+EMU_API CUresult cuCtxGetDevice(CUdevice *device);
+EMU_API CUresult cuCtxSynchronize(void);
+
+EMU_API CUresult cuModuleLoadData(CUmodule *module, const void *image);
+EMU_API CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned n, int *option, void **value);
+EMU_API CUresult cuModuleUnload(CUmodule module);
+EMU_API CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name);
+EMU_API CUresult cuModuleGetGlobal_v2(CUdeviceptr *address, size_t *bytes, CUmodule module, const char *name);
+EMU_API CUresult cuFuncGetAttribute(int *value, int attribute, CUfunction function);
+EMU_API CUresult cuFuncSetAttribute(CUfunction function, int attribute, int value);
+EMU_API CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+                                unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream,
+                                void **params, void **extra);
+
+EMU_API CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes);
+EMU_API CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes);
+EMU_API CUresult cuMemFree_v2(CUdeviceptr address);
+EMU_API CUresult cuMemAllocHost_v2(void **p, size_t bytes);
+EMU_API CUresult cuMemHostAlloc(void **p, size_t bytes, unsigned flags);
+EMU_API CUresult cuMemFreeHost(void *p);
+EMU_API CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void *from, size_t bytes);
+EMU_API CUresult cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t bytes);
+EMU_API CUresult cuMemcpyDtoD_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes);
+EMU_API CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes, CUstream stream);
+EMU_API CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t bytes, CUstream stream);
+EMU_API CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream);
+EMU_API CUresult cuMemsetD8_v2(CUdeviceptr to, unsigned char value, size_t n);
+EMU_API CUresult cuMemsetD32_v2(CUdeviceptr to, unsigned value, size_t n);
+EMU_API CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t n, CUstream stream);
+EMU_API CUresult cuMemsetD32Async(CUdeviceptr to, unsigned value, size_t n, CUstream stream);
+
+EMU_API CUresult cuStreamCreate(CUstream *stream, unsigned flags);
+EMU_API CUresult cuStreamDestroy_v2(CUstream stream);
+EMU_API CUresult cuStreamSynchronize(CUstream stream);
+EMU_API CUresult cuStreamQuery(CUstream stream);
+EMU_API CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags);
+EMU_API CUresult cuEventCreate(CUevent *event, unsigned flags);
+EMU_API CUresult cuEventDestroy_v2(CUevent event);
+EMU_API CUresult cuEventRecord(CUevent event, CUstream stream);
+EMU_API CUresult cuEventSynchronize(CUevent event);
+EMU_API CUresult cuEventQuery(CUevent event);
+EMU_API CUresult cuEventElapsedTime(float *milliseconds, CUevent start, CUevent end);
+
+#endif

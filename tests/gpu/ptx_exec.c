@@ -1,0 +1,342 @@
+/* Runs a launch: blocks in sequence, in a block every warp until it exits or waits, then the barrier.  Control flow is
+ * executed here, everything else by the handlers that ptx_ops.def names. */
+#include "tests/gpu/ptx_exec.h"
+
+#include <fenv.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static RunFn *const run_table[OP_COUNT] = {
+#define OP(id, text, groups, fewest, most, run) run,
+#include "tests/gpu/ptx_ops.def"
+};
+
+const char *ptx_instr_bind(Instr *i) {
+  RunFn *run = run_table[i->op];
+  if (run == run_alu) {
+    for (int k = 0; k < i->operands; k++)
+      if (i->count[k] != 1) return "a vector operand";
+    return bind_alu(i);
+  }
+  if (run == run_setp) return bind_setp(i);
+  if (run == run_cvt) return bind_cvt(i);
+  if (run == run_ld || run == run_st || run == run_atom || run == run_cp) return bind_memory(i);
+  if (run == run_shfl || run == run_vote || run == run_match || run == run_redux || run == run_activemask)
+    return bind_warp(i);
+  if (run == run_ldmatrix || run == run_mma) return bind_matrix(i);
+  if (i->op == OP_CVTA && (i->space == SPACE_PARAM || i->type[0] != T_U64)) return "this address conversion";
+  if (i->op == OP_MOV && (i->types != 1 || (i->count[0] > 1 && i->count[1] > 1))) return "this move";
+  if (i->op == OP_BAR || i->op == OP_BARRIER) {
+    int operands = i->sub == BARRIER_RED ? 3 : 1;
+    if (i->operands != operands || (i->sub == BARRIER_RED) != (i->sub2 != 0)) return "a barrier for some of the threads";
+  }
+  return NULL;
+}
+
+void exec_fault(Exec *x, const Instr *i, int lane, int code, const char *fmt, ...) {
+  char why[300];
+  va_list args;
+  va_start(args, fmt);
+  vsnprintf(why, sizeof why, fmt, args);
+  va_end(args);
+  unsigned t = (unsigned)(x->current * LANES + lane);
+  x->code = code;
+  snprintf(x->message, x->message_bytes,
+           "kernel %s: %s; PTX line %d: '%.*s'; block (%u,%u,%u), thread (%u,%u,%u), number %u", x->f->name, why, i->line,
+           i->text_bytes, i->text, x->id[0], x->id[1], x->id[2], t % x->block[0], t / x->block[0] % x->block[1],
+           t / x->block[0] / x->block[1], t);
+  longjmp(x->escape, 1);
+}
+
+void exec_sync_warp(Exec *x) { x->warp[x->current].sync_clock = ++x->clock; }
+
+/* Never reached: exec_control does the work.  It marks control flow in the table. */
+void run_control(Exec *x, const Instr *i, uint32_t lanes) {}
+
+void run_trap(Exec *x, const Instr *i, uint32_t lanes) {
+  if (lanes) exec_fault(x, i, __builtin_ctz(lanes), FAULT_LAUNCH, "a trap was executed");
+}
+
+/* Lanes that share the lowest program counter.  They run together below `limit`, where others wait to be met. */
+typedef struct Group {
+  uint32_t lanes;
+  int pc, limit;
+} Group;
+
+static bool group_select(const Warp *w, Group *g) {
+  uint32_t ready = w->live & ~w->waiting;
+  if (!ready) return false;
+  int low = INT32_MAX, next = INT32_MAX;
+  EACH_LANE(l, ready) if (w->pc[l] < low) low = w->pc[l];
+  g->lanes = 0;
+  EACH_LANE(k, ready) {
+    if (w->pc[k] == low) g->lanes |= 1u << k;
+    else if (w->pc[k] < next) next = w->pc[k];
+  }
+  g->pc = low;
+  g->limit = next;
+  return true;
+}
+
+static void group_store(Warp *w, uint32_t lanes, int pc) {
+  EACH_LANE(l, lanes) w->pc[l] = pc;
+}
+
+static void barrier_arrive(Exec *x, const Instr *i, uint32_t lanes) {
+  Warp *w = &x->warp[x->current];
+  bool red = i->sub == BARRIER_RED;
+  if ((i->flags & FLAG_ALIGNED) && lanes != w->live)
+    exec_fault(x, i, __builtin_ctz(lanes), FAULT_LAUNCH,
+               "only lanes %#x of the warp reach this barrier together, lanes %#x are elsewhere", lanes, w->live & ~lanes);
+  w->waiting |= lanes;
+  EACH_LANE(l, lanes) {
+    w->barrier[l] = i;
+    w->barrier_id[l] = (int)operand_row(x, i, red ? 1 : 0, 0)[l];
+    if (red && ((operand_row(x, i, 2, 0)[l] ^ (i->negated >> 2)) & 1)) w->vote |= 1u << l;
+    else w->vote &= ~(1u << l);
+  }
+}
+
+static void barrier_of_warp(Exec *x, const Instr *i, uint32_t lanes) {
+  warp_check_members(x, i, lanes, operand_row(x, i, 0, 0));
+  exec_sync_warp(x);
+}
+
+/* Where the lanes of an indirect branch go. */
+static void branch_indirect(Exec *x, Warp *w, const Instr *i, uint32_t lanes) {
+  EACH_LANE(l, lanes) {
+    uint32_t k = (uint32_t)operand_row(x, i, 0, 0)[l];
+    if (k >= (uint32_t)i->targets)
+      exec_fault(x, i, (int)l, FAULT_LAUNCH, "branch %u of %d", k, i->targets);
+    w->pc[l] = x->f->branch_targets[i->target + (int)k];
+  }
+}
+
+/* One control instruction for the lanes of g that pass its guard.  False: the group must be selected anew. */
+static bool exec_control(Exec *x, Warp *w, const Instr *i, Group *g, uint32_t lanes) {
+  if (!lanes || i->sub == BARRIER_WARP) {
+    if (lanes) barrier_of_warp(x, i, lanes);
+    g->pc++;
+    return true;
+  }
+  uint32_t others = g->lanes & ~lanes;
+  group_store(w, others, g->pc + 1);
+  switch (i->op) {
+  case OP_CALL:
+    EACH_LANE(l, lanes) x->row[i->link][l] = (uint64_t)(g->pc + 1);
+    /* fall through */
+  case OP_BRA:
+    if (!others) {
+      g->pc = i->target;
+      return true;
+    }
+    group_store(w, lanes, i->target);
+    break;
+  case OP_BRX: branch_indirect(x, w, i, lanes); break;
+  case OP_RET:
+    EACH_LANE(k, lanes) w->pc[k] = (int)x->row[i->link][k];
+    break;
+  case OP_EXIT: w->live &= ~lanes; break;
+  default:
+    group_store(w, lanes, g->pc + 1);
+    barrier_arrive(x, i, lanes);
+  }
+  return false;
+}
+
+static uint32_t guarded(Exec *x, const Instr *i, uint32_t lanes) {
+  if (i->guard < 0) return lanes;
+  const uint64_t *p = x->row[i->guard];
+  uint32_t set = 0;
+  for (int l = 0; l < LANES; l++) set |= (uint32_t)(p[l] & 1) << l;
+  return lanes & (i->guard_negated ? ~set : set);
+}
+
+/* Until all lanes of the warp have exited or wait. */
+static void run_warp(Exec *x, int index) {
+  Warp *w = &x->warp[index];
+  const Instr *code = x->f->code;
+  Group g;
+  x->current = index;
+  x->row = w->row;
+  while (group_select(w, &g)) {
+    bool together = true;
+    while (together && g.pc < g.limit) {
+      const Instr *i = &code[g.pc];
+      uint32_t lanes = guarded(x, i, g.lanes);
+      if (++x->steps > x->limit)
+        exec_fault(x, i, __builtin_ctz(g.lanes), FAULT_TIMEOUT, "no end after %llu warp instructions",
+                   (unsigned long long)x->limit);
+      RunFn *run = run_table[i->op];
+      if (run == run_control) {
+        together = exec_control(x, w, i, &g, lanes);
+      } else {
+        if (lanes) run(x, i, lanes);
+        g.pc++;
+      }
+    }
+    if (together) group_store(w, g.lanes, g.pc);
+  }
+}
+
+/* ---- blocks ---- */
+
+static uint64_t special_value(const Exec *x, const Row *r, int warp, int lane) {
+  unsigned t = (unsigned)(warp * LANES + lane);
+  const unsigned tid[3] = {t % x->block[0], t / x->block[0] % x->block[1], t / x->block[0] / x->block[1]};
+  switch (r->kind) {
+  case ROW_CONSTANT: return r->value;
+  case ROW_TID: return tid[r->axis];
+  case ROW_NTID: return x->block[r->axis];
+  case ROW_CTAID: return x->id[r->axis];
+  case ROW_NCTAID: return x->grid[r->axis];
+  case ROW_LANEID: return (unsigned)lane;
+  case ROW_WARPID: return (unsigned)warp;
+  case ROW_NWARPID: return (unsigned)x->warps;
+  case ROW_LANEMASK_EQ: return 1u << lane;
+  case ROW_LANEMASK_LT: return (1u << lane) - 1;
+  case ROW_LANEMASK_LE: return (2u << lane) - 1;
+  case ROW_LANEMASK_GT: return ~((2u << lane) - 1);
+  case ROW_LANEMASK_GE: return ~((1u << lane) - 1);
+  case ROW_NSMID: return 1;
+  case ROW_DYNAMIC_SHARED: return (unsigned)x->f->shared_bytes;
+  case ROW_DYNAMIC_SHARED_BYTES: return x->dynamic_bytes;
+  default: return 0;
+  }
+}
+
+/* Fills the rows that are not registers; those of the block's place (`all` false) or every one. */
+static void fill_rows(Exec *x, int warp, bool all) {
+  for (int k = 0; k < x->f->rows; k++) {
+    const Row *r = &x->f->row[k];
+    if (r->kind == ROW_REGISTER || (!all && r->kind != ROW_CTAID)) continue;
+    for (int l = 0; l < LANES; l++) x->warp[warp].row[k][l] = special_value(x, r, warp, l);
+  }
+}
+
+static void block_begin(Exec *x) {
+  x->block_clock = x->barrier_clock = ++x->clock;
+  for (int k = 0; k < x->warps; k++) {
+    Warp *w = &x->warp[k];
+    fill_rows(x, k, false);
+    memset(w->pc, 0, sizeof w->pc);
+    memset(w->group, 0, sizeof w->group);
+    w->live = w->exists;
+    w->waiting = w->vote = 0;
+    w->sync_clock = x->clock;
+    for (int c = 0; c < w->copies; c++)
+      for (int b = 0; b < w->copy[c].bytes; b++) x->shadow[w->copy[c].to + (unsigned)b].in_flight = false;
+    w->copies = 0;
+  }
+}
+
+static uint64_t vote_result(const Exec *x, int how) {
+  int set = 0;
+  for (int k = 0; k < x->warps; k++) set += __builtin_popcount(x->warp[k].vote);
+  return how == REDUCE_POPC ? (uint64_t)set : how == REDUCE_OR ? set > 0 : set == x->threads;
+}
+
+/* All warps have run as far as they can.  False: all have exited.  Otherwise every thread of the block must be at the
+ * same barrier; a thread that has exited leaves the others waiting for ever. */
+static bool block_pass_barrier(Exec *x) {
+  int waiting = -1, missing = -1, id = 0;
+  const Instr *at = NULL;
+  for (int k = 0; k < x->threads; k++) {
+    const Warp *w = &x->warp[k / LANES];
+    int l = k % LANES;
+    if (!(w->waiting >> l & 1)) {
+      missing = k;
+      continue;
+    }
+    if (at && w->barrier_id[l] != id) missing = k;
+    if (!at) waiting = k, at = w->barrier[l], id = w->barrier_id[l];
+  }
+  if (!at) return false;
+  if (missing >= 0) {
+    x->current = waiting / LANES;
+    exec_fault(x, at, waiting % LANES, FAULT_LAUNCH,
+               "deadlock: this barrier waits for thread %d, which %s", missing,
+               x->warp[missing / LANES].live >> missing % LANES & 1 ? "is at another one" : "has exited");
+  }
+  x->barrier_clock = ++x->clock;
+  for (int k = 0; k < x->threads; k++) {
+    Warp *w = &x->warp[k / LANES];
+    const Instr *i = w->barrier[k % LANES];
+    w->sync_clock = x->clock;
+    if (i->sub == BARRIER_RED) w->row[i->row[i->at[0]]][k % LANES] = vote_result(x, i->sub2);
+  }
+  for (int k = 0; k < x->warps; k++) x->warp[k].waiting = 0;
+  return true;
+}
+
+static void run_blocks(Exec *x) {
+  for (int k = 0; k < x->warps; k++) fill_rows(x, k, true);
+  for (x->id[2] = 0; x->id[2] < x->grid[2]; x->id[2]++)
+    for (x->id[1] = 0; x->id[1] < x->grid[1]; x->id[1]++)
+      for (x->id[0] = 0; x->id[0] < x->grid[0]; x->id[0]++) {
+        block_begin(x);
+        do
+          for (int k = 0; k < x->warps; k++) run_warp(x, k);
+        while (block_pass_barrier(x));
+      }
+}
+
+static void exec_init(Exec *x, const Launch *launch) {
+  const Function *f = launch->kernel;
+  x->f = f;
+  x->memory = launch->memory;
+  memcpy(x->grid, launch->grid, sizeof x->grid);
+  memcpy(x->block, launch->block, sizeof x->block);
+  x->threads = (int)(x->block[0] * x->block[1] * x->block[2]);
+  x->warps = (x->threads + LANES - 1) / LANES;
+  x->params = launch->params;
+  x->dynamic_bytes = launch->dynamic_bytes;
+  x->shared_bytes = (uint32_t)f->shared_bytes + launch->dynamic_bytes;
+  x->shared = emu_alloc(x->shared_bytes);
+  x->shadow = emu_alloc(x->shared_bytes * sizeof *x->shadow);
+  x->limit = launch->limit;
+  for (int k = 0; k < x->warps; k++) {
+    Warp *w = &x->warp[k];
+    int lanes = x->threads - k * LANES;
+    size_t row_bytes = (size_t)f->rows * sizeof *w->row;
+    w->exists = lanes >= LANES ? UINT32_MAX : (1u << lanes) - 1;
+    w->row = emu_alloc(row_bytes);
+    memset(w->row, 0xff, row_bytes);   /* registers never set show as NaN and -1 */
+    w->local = emu_alloc((size_t)f->local_bytes * LANES);
+    memset(w->local, 0xff, (size_t)f->local_bytes * LANES);
+  }
+}
+
+static void exec_done(Exec *x) {
+  for (int k = 0; k < x->warps; k++) {
+    free(x->warp[k].row);
+    free(x->warp[k].local);
+    free(x->warp[k].copy);
+  }
+  free(x->shared);
+  free(x->shadow);
+  free(x);
+}
+
+static void run_caught(Exec *x) {
+  if (setjmp(x->escape) == 0) run_blocks(x);
+}
+
+int exec_launch(const Launch *launch, uint64_t *out_steps, char *message, size_t message_bytes) {
+  Exec *x = emu_alloc(sizeof *x);
+  fenv_t mode;
+  exec_init(x, launch);
+  x->message = message;
+  x->message_bytes = message_bytes;
+  /* The caller's thread may flush denormals; the device does so only where the instruction says. */
+  fegetenv(&mode);
+  fesetenv(FE_DFL_ENV);
+  run_caught(x);
+  fesetenv(&mode);
+  int code = x->code;
+  *out_steps = x->steps;
+  exec_done(x);
+  return code;
+}

@@ -1,0 +1,171 @@
+/* The interpreter: one launch at a time, blocks in sequence, warp by warp, 32 lanes per operation.
+ * Lanes of a warp that are at different instructions run lowest instruction first, so that they meet again where the
+ * branches join. */
+#ifndef EMU_PTX_EXEC_H
+#define EMU_PTX_EXEC_H
+
+#include <setjmp.h>
+
+#include "tests/gpu/ptx.h"
+
+/* ---- device memory (ptx_memory.c) ---- */
+
+/* Addresses are invented and never used twice; between two allocations lies a gap, so that an access out of bounds
+ * or after a free hits nothing. */
+enum { ALLOCATION_ALIGN = 512, ALLOCATION_GAP = 1 << 16 };
+#define GLOBAL_BASE 0x700000000000u
+#define SHARED_BASE 0x500000000000u   /* the windows of generic addresses */
+#define LOCAL_BASE 0x600000000000u
+#define WINDOW_BYTES 0x010000000000u
+
+typedef struct Allocation {
+  uint64_t address;
+  size_t bytes;
+  unsigned char *data;
+  unsigned char *written;       /* a bit per byte */
+  bool constant;
+} Allocation;
+typedef struct Memory {
+  Allocation *list;             /* by address */
+  int n, cap, recent;
+  uint64_t next;
+  size_t used, limit;
+} Memory;
+
+/* 0 when the limit is passed.  Fresh memory counts as never written. */
+uint64_t memory_alloc(Memory *m, size_t bytes);
+bool memory_free(Memory *m, uint64_t address);
+void memory_done(Memory *m);
+Allocation *memory_find(Memory *m, uint64_t address);   /* the one that holds the address, or NULL */
+void memory_mark_written(Allocation *a, uint64_t address, size_t bytes);
+bool memory_is_written(const Allocation *a, uint64_t address, size_t bytes);
+
+/* ---- one launch ---- */
+
+/* Who touched a byte of shared memory last and when; the clock of the launch moves on at every barrier, of the
+ * block or of a warp. */
+typedef struct Shadow {
+  uint32_t write_stamp, read_stamp;
+  uint16_t writer, reader;      /* a thread, WHO_WARP | warp, or WHO_MANY */
+  bool in_flight;               /* the target of a cp.async that has not been waited for */
+  bool atomic;                  /* the last write was atomic */
+} Shadow;
+enum { WHO_WARP = 0x4000, WHO_MANY = 0x8000 };
+
+typedef struct PendingCopy {
+  uint64_t from;                /* global address */
+  uint32_t to;                  /* shared offset */
+  uint32_t group;
+  uint8_t bytes, from_bytes, lane;
+} PendingCopy;
+
+typedef struct Warp {
+  uint64_t (*row)[LANES];
+  int pc[LANES];
+  uint32_t exists, live, waiting;   /* lanes; waiting ones stand behind their barrier */
+  const Instr *barrier[LANES];
+  int barrier_id[LANES];
+  uint32_t vote;                /* predicates given to bar.red */
+  uint32_t sync_clock;          /* the clock of its last barrier, of warp or block */
+  unsigned char *local;         /* [LANES, local_bytes] */
+  PendingCopy *copy;
+  int copies, copy_cap;
+  uint32_t group[LANES];        /* copy groups committed so far */
+} Warp;
+
+typedef struct Exec {
+  const Function *f;
+  Memory *memory;
+  unsigned grid[3], block[3], id[3];
+  int threads, warps;
+  unsigned char *params, *shared;
+  Shadow *shadow;
+  uint32_t shared_bytes, dynamic_bytes;
+  uint32_t clock, block_clock, barrier_clock;   /* now, when this block began, at its last barrier */
+  Warp warp[MAX_WARPS];
+  const unsigned char *storing; /* the bytes of the plain store in progress, or NULL */
+  int current;                  /* the warp that runs */
+  uint64_t (*row)[LANES];       /* its rows */
+  uint64_t steps, limit;        /* warp instructions executed and allowed */
+  jmp_buf escape;
+  int code;                     /* driver error, 0 is none */
+  char *message;
+  size_t message_bytes;
+} Exec;
+
+enum { FAULT_ADDRESS = 700, FAULT_TIMEOUT = 702, FAULT_MISALIGNED = 716, FAULT_LAUNCH = 719 };   /* CUresult */
+
+typedef struct Launch {
+  const Function *kernel;
+  Memory *memory;
+  unsigned grid[3], block[3], dynamic_bytes;
+  unsigned char *params;        /* kernel->param_bytes */
+  uint64_t limit;
+} Launch;
+
+/* 0, or a CUresult and the reason in `message`: kernel, what, PTX line and text, block and thread. */
+int exec_launch(const Launch *launch, uint64_t *out_steps, char *message, size_t message_bytes);
+
+/* Ends the launch. */
+__attribute__((noreturn, format(printf, 5, 6))) void exec_fault(Exec *x, const Instr *i, int lane, int code,
+                                                               const char *fmt, ...);
+
+typedef enum AccessKind { ACCESS_READ, ACCESS_WRITE, ACCESS_ATOMIC, ACCESS_COPY } AccessKind;
+
+/* Checks everything there is to check about one access of one lane (alignment, bounds, never written, races) and
+ * gives the bytes.  COPY is the issue of a cp.async into shared memory. */
+unsigned char *exec_access(Exec *x, const Instr *i, int lane, int space, uint64_t address, int bytes, AccessKind kind);
+/* The copy has arrived: its bytes in shared memory are written by its thread now. */
+void exec_land_copy(Exec *x, const Instr *i, const PendingCopy *c);
+/* Orders what the lanes of the current warp did before against what they do after. */
+void exec_sync_warp(Exec *x);
+
+typedef void RunFn(Exec *x, const Instr *i, uint32_t lanes);
+RunFn run_alu, run_setp, run_cvt, run_mov, run_cvta, run_isspacep, run_ld, run_st, run_atom, run_cp, run_nothing,
+    run_shfl, run_vote, run_match, run_redux, run_activemask, run_ldmatrix, run_mma, run_control, run_trap,
+    run_param_copy;
+
+/* For bind: NULL or what is missing. */
+const char *bind_alu(Instr *i);
+const char *bind_setp(Instr *i);
+const char *bind_cvt(Instr *i);
+const char *bind_memory(Instr *i);
+const char *bind_warp(Instr *i);
+const char *bind_matrix(Instr *i);
+
+/* Faults unless all lanes that `members` names (and that exist) are here. */
+void warp_check_members(Exec *x, const Instr *i, uint32_t lanes, const uint64_t *members);
+
+/* Row k of operand n. */
+static inline uint64_t *operand_row(Exec *x, const Instr *i, int n, int k) { return x->row[i->row[i->at[n] + k]]; }
+
+#define EACH_LANE(l, lanes)                                                                            \
+  for (uint32_t rest_##l = (lanes), l = 0; rest_##l && (l = (uint32_t)__builtin_ctz(rest_##l), 1);      \
+       rest_##l &= rest_##l - 1)
+
+/* ---- values ---- */
+
+static inline float f32_of(uint64_t bits) {
+  union { uint32_t u; float f; } x = {.u = (uint32_t)bits};
+  return x.f;
+}
+static inline double f64_of(uint64_t bits) {
+  union { uint64_t u; double f; } x = {.u = bits};
+  return x.f;
+}
+/* A NaN result of f32 arithmetic is always this one on the device. */
+static inline uint64_t f32_bits(float f) {
+  union { float f; uint32_t u; } x = {.f = f};
+  return f != f ? 0x7fffffffu : x.u;
+}
+static inline uint64_t f64_bits(double f) {
+  union { double f; uint64_t u; } x = {.f = f};
+  return x.u;
+}
+static inline uint64_t f32_flush(uint64_t bits) { return bits & 0x7f800000u ? bits : bits & 0x80000000u; }
+
+/* ptx_convert.c */
+double half_value(uint32_t bits, PtxType t);            /* of f16 or bf16 */
+uint32_t half_bits(double v, PtxType t, PtxRound round);   /* nearest even, or towards zero for ROUND_RZ */
+
+#endif

@@ -1,0 +1,93 @@
+/* ldmatrix and mma.sync: 8x8 tiles of 16-bit elements spread over a warp.
+ *
+ * Fragments (PTX ISA, "Matrix Fragments for mma.m16n8k16"): lane l belongs to group g = l / 4 and holds, of every
+ * 8x8 tile of A or C, row g and the two columns 2 (l % 4), + 1; of B, which is stored by columns, column g and those
+ * rows.  A's registers are the tiles top left, bottom left, top right, bottom right; C's pairs are top and bottom.
+ * Sums: the exact products are added in k order in f64, together with C, and rounded once; the device's own order is
+ * not specified, so results agree within its tolerance and not bit by bit. */
+#include <string.h>
+
+#include "tests/gpu/ptx_exec.h"
+
+const char *bind_matrix(Instr *i) {
+  if (i->negated) return "a negated operand";
+  if (i->op == OP_LDMATRIX)
+    return i->shape == SHAPE_M8N8 && i->space == SPACE_SHARED && i->types == 1 && i->type[0] == T_B16 &&
+                   i->count[0] == i->vector
+               ? NULL
+               : "this matrix load";
+  bool f32 = i->types == 4 && i->type[0] == T_F32 && i->type[3] == T_F32 && i->type[1] == i->type[2];
+  bool layout = (i->flags & FLAG_ROW) && (i->flags & FLAG_COL);
+  bool half = i->type[1] == T_BF16 || i->type[1] == T_F16, deep = i->shape == SHAPE_M16N8K16;
+  bool counts = i->count[0] == 4 && i->count[3] == 4;
+  if (half) counts = counts && i->count[1] == (deep ? 4 : 2) && i->count[2] == (deep ? 2 : 1);
+  else counts = counts && !deep && i->count[1] == 4 && i->count[2] == 2;
+  if (!f32 || !layout || !counts || i->shape == SHAPE_M8N8 || i->shape == SHAPE_NONE || (!half && i->type[1] != T_TF32))
+    return "this matrix product";
+  return NULL;
+}
+
+static void need_whole_warp(Exec *x, const Instr *i, uint32_t lanes) {
+  if (lanes != UINT32_MAX)
+    exec_fault(x, i, __builtin_ctz(lanes), FAULT_LAUNCH, "only lanes %#x are here, but this needs the whole warp", lanes);
+}
+
+void run_ldmatrix(Exec *x, const Instr *i, uint32_t lanes) {
+  need_whole_warp(x, i, lanes);
+  const uint64_t *address = operand_row(x, i, 1, 0);
+  uint16_t row[LANES][8];
+  int tiles = i->vector;
+  for (int l = 0; l < tiles * 8; l++)
+    memcpy(row[l], exec_access(x, i, l, SPACE_SHARED, address[l] + (uint64_t)i->offset[0], 16, ACCESS_READ), 16);
+  for (int t = 0; t < tiles; t++) {
+    uint64_t *d = operand_row(x, i, 0, t);
+    for (int l = 0; l < LANES; l++) {
+      int r = l / 4, c = l % 4 * 2;
+      uint32_t low = i->flags & FLAG_TRANS ? row[8 * t + c][r] : row[8 * t + r][c];
+      uint32_t high = i->flags & FLAG_TRANS ? row[8 * t + c + 1][r] : row[8 * t + r][c + 1];
+      d[l] = low | high << 16;
+    }
+  }
+}
+
+/* Element `k % 2` of a register of packed halves; tf32 ignores the low 13 bits. */
+static double element(const uint64_t *row, int lane, int high, int type) {
+  if (type == T_TF32) return f32_of(row[lane] & 0xffffe000u);
+  return half_value((uint32_t)(row[lane] >> 16 * high) & 0xffff, (PtxType)type);
+}
+
+static void gather_halves(Exec *x, const Instr *i, double a[16][16], double b[16][8], int depth) {
+  for (int l = 0; l < LANES; l++)
+    for (int h = 0; h < 2; h++) {
+      int g = l / 4, c = l % 4 * 2 + h;
+      for (int t = 0; t < depth / 4; t++)
+        a[g + t % 2 * 8][c + t / 2 * 8] = element(operand_row(x, i, 1, t), l, h, i->type[1]);
+      for (int t = 0; t < depth / 8; t++) b[c + t * 8][g] = element(operand_row(x, i, 2, t), l, h, i->type[1]);
+    }
+}
+
+/* m16n8k8 of tf32: one element a register; A's are (g, c), (g + 8, c), (g, c + 4), (g + 8, c + 4). */
+static void gather_tf32(Exec *x, const Instr *i, double a[16][16], double b[16][8]) {
+  for (int l = 0; l < LANES; l++) {
+    int g = l / 4, c = l % 4;
+    for (int t = 0; t < 4; t++) a[g + t % 2 * 8][c + t / 2 * 4] = element(operand_row(x, i, 1, t), l, 0, T_TF32);
+    for (int t = 0; t < 2; t++) b[c + t * 4][g] = element(operand_row(x, i, 2, t), l, 0, T_TF32);
+  }
+}
+
+void run_mma(Exec *x, const Instr *i, uint32_t lanes) {
+  need_whole_warp(x, i, lanes);
+  double a[16][16], b[16][8];
+  int depth = i->shape == SHAPE_M16N8K16 ? 16 : 8;
+  if (i->type[1] == T_TF32) gather_tf32(x, i, a, b);
+  else gather_halves(x, i, a, b, depth);
+  uint64_t d[4][LANES];         /* D may share registers with C */
+  for (int t = 0; t < 4; t++)
+    for (int l = 0; l < LANES; l++) {
+      int r = l / 4 + t / 2 * 8, c = l % 4 * 2 + t % 2;
+      double sum = f32_of(operand_row(x, i, 3, t)[l]);
+      for (int k = 0; k < depth; k++) sum += a[r][k] * b[k][c];
+      d[t][l] = f32_bits((float)sum);
+    }
+  for (int t = 0; t < 4; t++) memcpy(operand_row(x, i, 0, t), d[t], sizeof d[t]);
+}

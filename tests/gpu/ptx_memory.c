@@ -1,0 +1,227 @@
+/* Device memory and what is known about it: allocations with a bit per written byte, and the shadow of shared memory
+ * that finds races.  Global memory is not watched for races between threads. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/gpu/ptx_exec.h"
+
+uint64_t memory_alloc(Memory *m, size_t bytes) {
+  if (bytes == 0 || bytes > m->limit - m->used) return 0;
+  if (!m->next) m->next = GLOBAL_BASE;
+  Allocation a = {.address = m->next, .bytes = bytes, .data = malloc(bytes), .written = calloc(1, bytes / 8 + 2)};
+  if (!a.data || !a.written) {
+    free(a.data);
+    free(a.written);
+    return 0;
+  }
+  memset(a.data, 0xff, bytes);   /* what is read by mistake shows: NaN, -1 */
+  m->next += (bytes + ALLOCATION_GAP + ALLOCATION_ALIGN - 1) / ALLOCATION_ALIGN * ALLOCATION_ALIGN;
+  m->used += bytes;
+  EMU_PUSH(m->list, m->n, m->cap, a);
+  return a.address;
+}
+
+Allocation *memory_find(Memory *m, uint64_t address) {
+  if (m->recent < m->n && address - m->list[m->recent].address < m->list[m->recent].bytes) return &m->list[m->recent];
+  int low = 0, high = m->n;
+  while (low < high) {
+    int mid = (low + high) / 2;
+    if (m->list[mid].address <= address) low = mid + 1;
+    else high = mid;
+  }
+  if (low == 0 || address - m->list[low - 1].address >= m->list[low - 1].bytes) return NULL;
+  m->recent = low - 1;
+  return &m->list[low - 1];
+}
+
+bool memory_free(Memory *m, uint64_t address) {
+  Allocation *a = memory_find(m, address);
+  if (!a || a->address != address) return false;
+  m->used -= a->bytes;
+  free(a->data);
+  free(a->written);
+  int k = (int)(a - m->list);
+  memmove(&m->list[k], &m->list[k + 1], (size_t)(m->n - k - 1) * sizeof *m->list);
+  m->n--;
+  return true;
+}
+
+void memory_done(Memory *m) {
+  for (int k = 0; k < m->n; k++) {
+    free(m->list[k].data);
+    free(m->list[k].written);
+  }
+  free(m->list);
+  *m = (Memory){.limit = m->limit, .next = m->next};
+}
+
+void memory_mark_written(Allocation *a, uint64_t address, size_t bytes) {
+  size_t at = (size_t)(address - a->address), end = at + bytes;
+  for (; at < end && at % 8; at++) a->written[at / 8] |= (unsigned char)(1u << at % 8);
+  size_t whole = (end - at) / 8;
+  memset(a->written + at / 8, 0xff, whole);
+  for (at += whole * 8; at < end; at++) a->written[at / 8] |= (unsigned char)(1u << at % 8);
+}
+
+bool memory_is_written(const Allocation *a, uint64_t address, size_t bytes) {
+  size_t at = (size_t)(address - a->address), end = at + bytes;
+  if (at % 8 == 0 && bytes % 8 == 0) {
+    for (; at < end; at += 8)
+      if (a->written[at / 8] != 0xff) return false;
+    return true;
+  }
+  for (; at < end; at++)
+    if (!(a->written[at / 8] >> at % 8 & 1)) return false;
+  return true;
+}
+
+static unsigned char *access_global(Exec *x, const Instr *i, int lane, uint64_t address, int bytes, AccessKind kind) {
+  Allocation *a = memory_find(x->memory, address);
+  if (!a || address - a->address + (unsigned)bytes > a->bytes) {
+    const Allocation *near = a;
+    for (int k = 0; k < x->memory->n && !a; k++)
+      if (!near || llabs((long long)(x->memory->list[k].address - address)) <
+                       llabs((long long)(near->address - address)))
+        near = &x->memory->list[k];
+    if (!near) exec_fault(x, i, lane, FAULT_ADDRESS, "access to %#llx: no memory is allocated", (unsigned long long)address);
+    exec_fault(x, i, lane, FAULT_ADDRESS,
+               "out of bounds: %d bytes at %#llx, which is offset %lld of the %zu bytes allocated at %#llx", bytes,
+               (unsigned long long)address, (long long)(address - near->address), near->bytes,
+               (unsigned long long)near->address);
+  }
+  if (kind != ACCESS_WRITE && !memory_is_written(a, address, (size_t)bytes))
+    exec_fault(x, i, lane, FAULT_LAUNCH, "read of global memory never written: offset %lld of the %zu bytes at %#llx",
+               (long long)(address - a->address), a->bytes, (unsigned long long)a->address);
+  if (kind != ACCESS_READ) {
+    if (a->constant) exec_fault(x, i, lane, FAULT_ADDRESS, "write to constant memory at %#llx", (unsigned long long)address);
+    memory_mark_written(a, address, (size_t)bytes);
+  }
+  return a->data + (address - a->address);
+}
+
+/* Did another thread, unordered with this one, leave this mark? */
+static bool mark_races(const Exec *x, uint32_t stamp, uint16_t who, int warp, int thread) {
+  if (stamp < x->block_clock || who == thread) return false;
+  bool same_warp = who == (WHO_WARP | warp) || (who < WHO_WARP && who / LANES == warp);
+  return stamp >= (same_warp ? x->warp[warp].sync_clock : x->barrier_clock);
+}
+
+/* The mark of a byte after one more thread has touched it. */
+static uint16_t mark_merge(const Exec *x, uint32_t stamp, uint16_t who, int warp, int thread) {
+  if (stamp < x->barrier_clock || who == thread) return (uint16_t)thread;
+  if (who == (WHO_WARP | warp) || (who < WHO_WARP && who / LANES == warp))
+    return (uint16_t)(stamp < x->warp[warp].sync_clock ? thread : WHO_WARP | warp);
+  return WHO_MANY;
+}
+
+static void describe_who(uint16_t who, char text[32]) {
+  if (who == WHO_MANY) snprintf(text, 32, "several warps");
+  else if (who & WHO_WARP) snprintf(text, 32, "warp %d", who & 31);
+  else snprintf(text, 32, "thread %d", who);
+}
+
+static void shadow_read(Exec *x, const Instr *i, int lane, uint32_t at, Shadow *s) {
+  int thread = x->current * LANES + lane;
+  char who[32];
+  if (s->in_flight)
+    exec_fault(x, i, lane, FAULT_LAUNCH, "read of shared memory offset %u while a cp.async into it has not been waited for", at);
+  if (s->write_stamp < x->block_clock)
+    exec_fault(x, i, lane, FAULT_LAUNCH, "read of shared memory never written: offset %u", at);
+  if (mark_races(x, s->write_stamp, s->writer, x->current, thread)) {
+    describe_who(s->writer, who);
+    exec_fault(x, i, lane, FAULT_LAUNCH, "shared memory race: offset %u was written by %s and no barrier lies between", at, who);
+  }
+  s->reader = mark_merge(x, s->read_stamp, s->reader, x->current, thread);
+  s->read_stamp = x->clock;
+}
+
+/* Lanes of one warp may store the same value to one place: it is well defined, and a common idiom. */
+static bool stores_the_same(const Exec *x, uint32_t at, const Shadow *s, int byte) {
+  bool same_warp = s->writer < WHO_WARP && s->writer / LANES == x->current;
+  return same_warp && x->storing && x->shared[at] == x->storing[byte];
+}
+
+static void shadow_write(Exec *x, const Instr *i, int lane, uint32_t at, Shadow *s, AccessKind kind,
+                         int byte) {
+  int thread = x->current * LANES + lane;
+  bool atomic = kind == ACCESS_ATOMIC;
+  char who[32];
+  if (s->in_flight)
+    exec_fault(x, i, lane, FAULT_LAUNCH, "write to shared memory offset %u while a cp.async into it has not been waited for", at);
+  if (atomic && s->write_stamp < x->block_clock)
+    exec_fault(x, i, lane, FAULT_LAUNCH, "read of shared memory never written: offset %u", at);
+  if (!(atomic && s->atomic) && mark_races(x, s->write_stamp, s->writer, x->current, thread) &&
+      !stores_the_same(x, at, s, byte)) {
+    describe_who(s->writer, who);
+    exec_fault(x, i, lane, FAULT_LAUNCH, "shared memory race: offset %u was also written by %s and no barrier lies between", at,
+               who);
+  }
+  if (mark_races(x, s->read_stamp, s->reader, x->current, thread)) {
+    describe_who(s->reader, who);
+    exec_fault(x, i, lane, FAULT_LAUNCH, "shared memory race: offset %u was read by %s and no barrier lies between", at, who);
+  }
+  s->writer = atomic ? mark_merge(x, s->write_stamp, s->writer, x->current, thread) : (uint16_t)thread;
+  s->write_stamp = x->clock;
+  s->atomic = atomic;
+  s->in_flight = kind == ACCESS_COPY;
+}
+
+static unsigned char *access_shared(Exec *x, const Instr *i, int lane, uint64_t address, int bytes, AccessKind kind) {
+  if (address > x->shared_bytes || (unsigned)bytes > x->shared_bytes - address)
+    exec_fault(x, i, lane, FAULT_ADDRESS, "out of bounds: %d bytes at offset %lld of %u bytes of shared memory", bytes,
+               (long long)address, x->shared_bytes);
+  uint32_t at = (uint32_t)address;
+  for (int k = 0; k < bytes; k++) {
+    Shadow *s = &x->shadow[at + (unsigned)k];
+    if (kind == ACCESS_READ) shadow_read(x, i, lane, at + (unsigned)k, s);
+    else shadow_write(x, i, lane, at + (unsigned)k, s, kind, k);
+  }
+  return x->shared + at;
+}
+
+void exec_land_copy(Exec *x, const Instr *i, const PendingCopy *c) {
+  unsigned char *to = x->shared + c->to;
+  memset(to, 0, c->bytes);
+  if (c->from_bytes == c->bytes)
+    memcpy(to, exec_access(x, i, c->lane, SPACE_GLOBAL, c->from, c->bytes, ACCESS_READ), c->bytes);
+  else
+    for (unsigned k = 0; k < c->from_bytes; k++)
+      to[k] = *exec_access(x, i, c->lane, SPACE_GLOBAL, c->from + k, 1, ACCESS_READ);
+  for (uint32_t k = 0; k < c->bytes; k++) {
+    Shadow *s = &x->shadow[c->to + k];
+    s->in_flight = false;
+    s->write_stamp = x->clock;
+    s->writer = (uint16_t)(x->current * LANES + c->lane);
+  }
+}
+
+unsigned char *exec_access(Exec *x, const Instr *i, int lane, int space, uint64_t address, int bytes, AccessKind kind) {
+  if (space == SPACE_GENERIC) {
+    if (address - SHARED_BASE < WINDOW_BYTES) {
+      space = SPACE_SHARED;
+      address -= SHARED_BASE;
+    } else if (address - LOCAL_BASE < WINDOW_BYTES) {
+      space = SPACE_LOCAL;
+      address -= LOCAL_BASE;
+    }
+  }
+  if (address & (unsigned)(bytes - 1))
+    exec_fault(x, i, lane, FAULT_MISALIGNED, "misaligned address %#llx: an access of %d bytes needs a multiple of %d",
+               (unsigned long long)address, bytes, bytes);
+  switch (space) {
+  case SPACE_SHARED: return access_shared(x, i, lane, address, bytes, kind);
+  case SPACE_LOCAL:
+    if (address > (unsigned)x->f->local_bytes || (unsigned)bytes > (unsigned)x->f->local_bytes - address)
+      exec_fault(x, i, lane, FAULT_ADDRESS, "out of bounds: %d bytes at offset %lld of %d bytes of local memory", bytes,
+                 (long long)address, x->f->local_bytes);
+    return x->warp[x->current].local + (size_t)lane * (size_t)x->f->local_bytes + address;
+  case SPACE_PARAM:
+    if (address > (unsigned)x->f->param_bytes || (unsigned)bytes > (unsigned)x->f->param_bytes - address)
+      exec_fault(x, i, lane, FAULT_ADDRESS, "out of bounds: %d bytes at offset %lld of %d bytes of parameters", bytes,
+                 (long long)address, x->f->param_bytes);
+    if (kind != ACCESS_READ) exec_fault(x, i, lane, FAULT_ADDRESS, "write to the parameters of a kernel");
+    return x->params + address;
+  default: return access_global(x, i, lane, address, bytes, kind);
+  }
+}
