@@ -21,7 +21,10 @@ typedef struct Target {
   int vector_registers;   /* 32 or 16 */
   const char *triple;     /* LLVM */
   const char *features;   /* the exact feature string given to LLVM; part of every cache key */
+  bool has_fma;           /* else FMA is emulated exactly in f64: correct, slow */
 } Target;
+/* The target of an instruction set, whatever this machine is. */
+Target target_of(Isa isa);
 /* The machine this program runs on, restricted to isa.  Error when isa is not available. */
 bool target_host(Isa isa, Target *out, Error *err);
 
@@ -41,7 +44,8 @@ bool params_parse(const char *text, KernelParams *out, Error *err);
  * NULL after a diagnostic in err (a group that cannot be lowered is a bug of fuse, reported with the node). */
 Kernel *lower_group(Arena *a, const Group *g, const KernelParams *p, const char *name, Error *err);
 
-/* Compiles kernels into one relocatable ELF object without undefined symbols. Bytes appended to out. */
+/* Compiles kernels into one relocatable ELF object without undefined symbols, position-independent; one global function
+ * a kernel, of its name.  Bytes appended to out.  Any number of threads may compile at once. */
 bool llvm_compile(Kernel *const *kernels, int n, const Target *t, Buffer *out, Error *err);
 /* LLVM IR or assembly, for `inspect`. */
 bool llvm_print(const Kernel *k, const Target *t, bool assembly, Buffer *out, Error *err);
