@@ -102,6 +102,8 @@ bool infer_group_norm(Infer *c) {
   return true;
 }
 
+bool infer_last_axis(Infer *c) { return infer_rank(c, 0, 1, MAX_RANK) && infer_float(c); }
+
 bool infer_cross_entropy(Infer *c) {
   const Type *logits = &c->in[0]->type;
   if (!infer_rank(c, 0, 1, MAX_RANK) || !infer_is_float(c, 0) || !infer_dtype(c, 1, DTYPE_I32)) return false;

@@ -29,16 +29,19 @@ const Loc *scan_loc(Scan *s) {
   return s->loc;
 }
 
+/* Blanks are not skipped: what is wrong may stand before them, on an earlier line. */
 bool scan_fail(Scan *s, const char *fmt, ...) {
-  char text[600], near[24] = "the end of the text";
+  char text[600], near[24];
   va_list ap;
   va_start(ap, fmt);
   vsnprintf(text, sizeof text, fmt, ap);
   va_end(ap);
-  const Loc *loc = scan_loc(s);
   size_t n = strcspn(s->p, "\n");
-  if (*s->p) snprintf(near, sizeof near, "\"%.*s\"", n < 16 ? (int)n : 16, s->p);
-  graph_error(s->g, loc, "%s, at %s", text, near);
+  if (n)
+    snprintf(near, sizeof near, "\"%.*s\"", n < 16 ? (int)n : 16, s->p);
+  else
+    snprintf(near, sizeof near, "the end of the %s", *s->p ? "line" : "text");
+  graph_error(s->g, &(Loc){s->name, s->line, NULL}, "%s, at %s", text, near);
   return false;
 }
 

@@ -89,6 +89,17 @@ static bool check_updates(Verify *v) {
   return true;
 }
 
+/* What the function names itself is also what its walk found: else an id stands for two nodes. */
+static bool check_roots(Verify *v) {
+  for (int i = 0; i < v->f->n_out; i++)
+    if (v->by_id[v->f->out[i].node->id] != v->f->out[i].node)
+      return broken(v, v->f->out[i].node, "it shares its id with another node", "");
+  for (int i = 0; i < v->f->n_update; i++)
+    if (v->by_id[v->f->update[i].value->id] != v->f->update[i].value)
+      return broken(v, v->f->update[i].value, "it shares its id with another node", "");
+  return true;
+}
+
 bool func_verify(const Func *f, Form form, const char *after, Error *err) {
   Verify v = {f, after, err, NULL};
   if (!check_ports(&v) || !check_updates(&v)) return false;
@@ -96,6 +107,7 @@ bool func_verify(const Func *f, Form form, const char *after, Error *err) {
   Node **nodes = func_nodes(f, &n);
   v.by_id = ARENA_ARRAY(f->graph->arena, Node *, f->graph->n_nodes);
   for (int i = 0; i < n; i++) v.by_id[nodes[i]->id] = nodes[i];
+  if (!check_roots(&v)) return false;
   for (int i = 0; i < n; i++)
     if (!check_node(&v, nodes[i], form)) return false;
   return true;

@@ -275,6 +275,7 @@ static const Refusal refusals[] = {
     {"conv2d", "f32[1,2,2,3] f32[1,1,2,1]", "stride=1", "f32[1,2,2,1]", "3 vs 2"},
     {"conv2d", "f32[1,2,2,3] f32[1,1,3,1]", "stride=0", "f32[1,2,2,1]", "stride 0"},
     {"conv2d_grad_w", "f32[1,3,3,1] f32[1,1,2,1]", "stride=1, kh=2, kw=2", "f32[2,2,1,1]", "axis 1: 1 vs 2"},
+    {"softmax", "f32[]", "", "f32[]", "operand 0 needs rank 1 to 8, has 0"},
     {"layer_norm", "f32[2,3] f32[2] f32[3]", "eps=1e-5", "f32[2,3]", "3 vs 2"},
     {"layer_norm", "f32[2,3] f32[3] f32[3]", "eps=-1", "f32[2,3]", "eps"},
     {"group_norm", "f32[1,2,2,6] f32[6] f32[6]", "eps=0, groups=4", "f32[1,2,2,6]", "4 groups, 6 channels"},
