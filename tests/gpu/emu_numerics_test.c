@@ -1,0 +1,220 @@
+/* What the host computes, the emulated device computes bit for bit: NVRTC with --fmad=false contracts nothing, and
+ * the interpreter rounds as IEEE 754 says. */
+#include <fenv.h>
+
+#include "tests/gpu/emu_test.h"
+
+enum { N = 4096 };
+
+/* Ordinary numbers, and every special one against every other. */
+static void fill(float *a, float *b) {
+  static const uint32_t special[] = {0, 0x80000000, 1, 0x80000001, 0x007fffff, 0x00800000, 0x3f800000, 0xbf800000,
+                                     0x7f7fffff, 0xff7fffff, 0x7f800000, 0xff800000, 0x7fc00000, 0x3effffff, 0x3f000001,
+                                     0x4b000001, 0x4f000000, 0xcf000000, 0x5f000000, 0x3f7fffff, 0x40490fdb, 0x00000123};
+  enum { S = sizeof special / sizeof *special };
+  uint64_t seed = 5;
+  for (int i = 0; i < N; i++) {
+    uint32_t u = special[i % S], v = special[i / S % S];
+    memcpy(&a[i], &u, 4);
+    memcpy(&b[i], &v, 4);
+    if (i < S * S) continue;
+    a[i] = ldexpf(random_unit(&seed), i % 60 - 30);
+    b[i] = ldexpf(random_unit(&seed), i % 37 - 18);
+  }
+}
+
+static float same_nan(float f) {   /* the device has one NaN */
+  uint32_t u = 0x7fffffff;
+  if (f != f) memcpy(&f, &u, 4);
+  return f;
+}
+
+/* Instructions that CUDA C has no name for without the toolkit's headers. */
+static const char prelude[] =
+    "typedef long long i64; typedef unsigned long long u64; typedef unsigned u32;\n"
+    "__device__ u32 bf16x2(float high, float low)\n"
+    "{ u32 d; asm(\"cvt.rn.bf16x2.f32 %0, %1, %2;\" : \"=r\"(d) : \"f\"(high), \"f\"(low)); return d; }\n"
+    "__device__ float through_f16(float a) { unsigned short h; float f;\n"
+    "  asm(\"cvt.rn.f16.f32 %0, %1;\" : \"=h\"(h) : \"f\"(a)); asm(\"cvt.f32.f16 %0, %1;\" : \"=f\"(f) : \"h\"(h)); return f; }\n"
+    "__device__ float product(float a, float b)\n"
+    "{ float d; asm(\"mul.rn.f32 %0, %1, %2;\" : \"=f\"(d) : \"f\"(a), \"f\"(b)); return d; }\n"
+    "__device__ float flushed(float a, float b)\n"
+    "{ float d; asm(\"mul.rn.ftz.f32 %0, %1, %2;\" : \"=f\"(d) : \"f\"(a), \"f\"(b)); return d; }\n";
+
+/* Runs `z = EXPRESSION of a and b` on the device. */
+static bool device_map(const char *type, const char *expression, const float *a, const float *b, void *z, size_t bytes) {
+  char source[3000];
+  snprintf(source, sizeof source,
+           "%s\nextern \"C\" __global__ void k(const float *x, const float *y, %s *z) {\n"
+           "  int i = blockIdx.x * blockDim.x + threadIdx.x; float a = x[i], b = y[i]; z[i] = %s; }\n", prelude, type, expression);
+  CUfunction f = kernel_of(source);
+  if (!f) return false;
+  CUdeviceptr da = device_array(a, N * 4), db = device_array(b, N * 4), dz = device_array(NULL, N * bytes);
+  CUresult code = launch(f, N / 256, 256, 0, (void *[]){&da, &db, &dz});
+  if (code) fprintf(stderr, "%s\n", emu_last_error());
+  cuMemcpyDtoH_v2(z, dz, N * bytes);
+  return code == 0;
+}
+
+#define AGREES(text, host)                                                                             \
+  do {                                                                                                 \
+    const char *expression = text;                                                                     \
+    REQUIRE(device_map("float", expression, x, y, z, 4), "%s", expression);                            \
+    int wrong = 0, first = -1;                                                                         \
+    for (int i = 0; i < N; i++) {                                                                      \
+      volatile float a = x[i], b = y[i];                                                               \
+      (void)b;                                                                                         \
+      float want = same_nan(host);                                                                     \
+      if (bits_of(want) != bits_of(z[i])) wrong++, first = first < 0 ? i : first;                      \
+      if (first == i) fprintf(stderr, "%s: %a, %a: %a for %a\n", text, a, b, z[i], want);              \
+    }                                                                                                  \
+    EXPECT(wrong == 0, "%s: %d of %d differ", text, wrong, N);                                         \
+  } while (0)
+
+static float x[N], y[N], z[N];
+
+TEST("sums, products, quotients and roots are the host's bit for bit") {
+  NEED_NVRTC();
+  fill(x, y);
+  AGREES("a + b", a + b);
+  AGREES("a - b", a - b);
+  AGREES("a * b", a * b);
+  AGREES("a * b + a", a * b + a);
+  AGREES("a / b", a / b);
+  AGREES("1.0f / a", 1.0f / a);
+  AGREES("sqrtf(a)", sqrtf(a));
+  AGREES("fmaf(a, b, a)", fmaf(a, b, a));
+  AGREES("fabsf(a) + copysignf(b, a)", fabsf(a) + copysignf(b, a));
+}
+
+TEST("minimum and maximum prefer numbers to NaN and order the zeros") {
+  NEED_NVRTC();
+  fill(x, y);
+  AGREES("fminf(a, b)", a != a ? b : b != b ? a : a < b || (a == b && signbit(a)) ? a : b);
+  AGREES("fmaxf(a, b)", a != a ? b : b != b ? a : a > b || (a == b && !signbit(a)) ? a : b);
+}
+
+TEST("rounding to whole numbers and single directed roundings are the host's") {
+  NEED_NVRTC();
+  fill(x, y);
+  AGREES("rintf(a)", rintf(a));
+  AGREES("truncf(a)", truncf(a));
+  AGREES("floorf(a)", floorf(a));
+  AGREES("ceilf(a)", ceilf(a));
+  fesetround(FE_TOWARDZERO);
+  static float want[N];
+  for (int i = 0; i < N; i++) {
+    volatile float a = x[i], b = y[i];
+    volatile float s = a + b;
+    want[i] = same_nan(s);
+  }
+  fesetround(FE_TONEAREST);
+  REQUIRE(device_map("float", "__fadd_rz(a, b)", x, y, z, 4), "no kernel");
+  EXPECT(memcmp(z, want, sizeof z) == 0, "__fadd_rz differs");
+}
+
+/* C leaves out-of-range conversions open, PTX clamps them and turns NaN to 0. */
+static long long clamped(double v, double low, double high) { return v != v ? 0 : v <= low ? (long long)low : v >= high ? (long long)high : (long long)v; }
+
+TEST("conversions to integers clamp, round as asked and turn NaN to 0") {
+  NEED_NVRTC();
+  fill(x, y);
+  static int got[N];
+  static unsigned ugot[N];
+  REQUIRE(device_map("int", "(int)a", x, y, got, 4), "no kernel");
+  for (int i = 0; i < N; i++) EXPECT(got[i] == clamped(x[i], -2147483648.0, 2147483647.0), "(int)%a is %d", x[i], got[i]);
+  REQUIRE(device_map("u32", "__float2uint_rz(a)", x, y, ugot, 4), "no kernel");
+  for (int i = 0; i < N; i++) EXPECT(ugot[i] == (unsigned)clamped(x[i], 0, 4294967295.0), "(unsigned)%a is %u", x[i], ugot[i]);
+  REQUIRE(device_map("int", "__float2int_rn(a)", x, y, got, 4), "no kernel");
+  for (int i = 0; i < N; i++) EXPECT(got[i] == clamped(rint(x[i]), -2147483648.0, 2147483647.0), "rn %a is %d", x[i], got[i]);
+  REQUIRE(device_map("int", "__float2int_ru(a)", x, y, got, 4), "no kernel");
+  for (int i = 0; i < N; i++) EXPECT(got[i] == clamped(ceil(x[i]), -2147483648.0, 2147483647.0), "ru %a is %d", x[i], got[i]);
+}
+
+TEST("conversions from integers and between widths are the host's") {
+  NEED_NVRTC();
+  fill(x, y);
+  AGREES("(float)__float_as_int(a)", (float)(int)bits_of(a));
+  AGREES("(float)__float_as_uint(a)", (float)bits_of(a));
+  AGREES("(float)((i64)__float_as_int(a) * 1234567891)", (float)((long long)(int)bits_of(a) * 1234567891));
+  AGREES("(float)((u64)__float_as_uint(a) * 4123456789ull)", (float)(bits_of(a) * 4123456789ull));
+  AGREES("(float)((double)a * (double)b)", (float)((double)a * (double)b));
+  AGREES("(float)(signed char)__float_as_int(a)", (float)(signed char)bits_of(a));
+  AGREES("(float)(unsigned short)(__float_as_int(a) + 77)", (float)(unsigned short)(bits_of(a) + 77));
+}
+
+TEST("bits are moved as C moves them") {
+  NEED_NVRTC();
+  fill(x, y);
+  static unsigned r[N];
+  static const char text[] = "(__float_as_uint(a) << (i & 31)) ^ (__float_as_int(b) >> (i & 31)) ^ "
+                             "__byte_perm(__float_as_uint(a), __float_as_uint(b), 0x6142) + __popc(__float_as_uint(a)) + "
+                             "__clz(__float_as_uint(b)) + __brev(__float_as_uint(a)) + __umulhi(__float_as_uint(a), 77777u) + "
+                             "__funnelshift_r(__float_as_uint(a), __float_as_uint(b), i) + (__float_as_int(a) / (i + 1)) % 7 + "
+                             "(u32)((i64)__float_as_int(b) * __float_as_int(a) >> 13) + __mulhi(__float_as_int(a), i - 9)";
+  REQUIRE(device_map("u32", text, x, y, r, 4), "no kernel");
+  for (int i = 0; i < N; i++) {
+    uint32_t a = bits_of(x[i]), b = bits_of(y[i]), reversed = 0;
+    for (int k = 0; k < 32; k++) reversed |= (a >> k & 1) << (31 - k);
+    uint32_t perm = (a >> 16 & 255) | (b & 255) << 8 | (a >> 8 & 255) << 16 | (b >> 16 & 255) << 24;
+    uint32_t funnel = (uint32_t)(((uint64_t)b << 32 | a) >> (i & 31));
+    int s = i & 31;
+    uint32_t sum = perm + (uint32_t)__builtin_popcount(a) + (b ? (uint32_t)__builtin_clz(b) : 32) + reversed +
+                   (uint32_t)((uint64_t)a * 77777 >> 32) + funnel + (uint32_t)((int)a / (i + 1) % 7) +
+                   (uint32_t)((int64_t)((uint64_t)(int64_t)(int)b * (uint64_t)(int64_t)(int)a) >> 13) +
+                   (uint32_t)((int64_t)(int)a * (i - 9) >> 32);
+    uint32_t want = (a << s) ^ (uint32_t)((int)b >> s) ^ sum;
+    EXPECT(r[i] == want, "at %d: %#x for %#x", i, r[i], want);
+  }
+}
+
+TEST("bf16 and f16 round to the nearest even") {
+  NEED_NVRTC();
+  fill(x, y);
+  static unsigned r[N];
+  REQUIRE(device_map("u32", "bf16x2(b, a)", x, y, r, 4), "no kernel");
+  for (int i = 0; i < N; i++) {
+    uint32_t u = bits_of(x[i]), low = x[i] != x[i] ? 0x7fff : (u + 0x7fff + (u >> 16 & 1)) >> 16;
+    EXPECT((r[i] & 0xffff) == low, "bf16(%a) is %#x for %#x", x[i], r[i] & 0xffff, low);
+  }
+  REQUIRE(device_map("float", "through_f16(a)", x, y, z, 4), "no kernel");
+  for (int i = 0; i < N; i++) {
+    double m = fabs(x[i]), unit = m < 0x1p-14 ? 0x1p-24 : ldexp(1, ilogb(m) - 10);
+    double want = isfinite(x[i]) ? rint(m / unit) * unit : m;
+    if (want >= 65520) want = INFINITY;
+    EXPECT(want != want ? z[i] != z[i] : fabsf(z[i]) == want, "f16(%a) is %a for %a", x[i], z[i], want);
+  }
+}
+
+TEST("flushing instructions flush denormals and the others keep them") {
+  NEED_NVRTC();
+  fill(x, y);
+  AGREES("product(a, b)", a * b);
+  REQUIRE(device_map("float", "flushed(a, b)", x, y, z, 4), "no kernel");
+  for (int i = 0; i < N; i++) {
+    float a = fabsf(x[i]) < 0x1p-126f ? copysignf(0, x[i]) : x[i], b = fabsf(y[i]) < 0x1p-126f ? copysignf(0, y[i]) : y[i];
+    float want = a * b;
+    if (fabsf(want) < 0x1p-126f) want = copysignf(0, want);
+    EXPECT(bits_of(same_nan(want)) == bits_of(z[i]), "%a * %a is %a for %a", x[i], y[i], z[i], want);
+  }
+}
+
+TEST("the transcendental functions that NVRTC expands agree to their documented error") {
+  NEED_NVRTC();
+  uint64_t seed = 6;
+  for (int i = 0; i < N; i++) x[i] = random_unit(&seed) * 8, y[i] = random_unit(&seed) + 1.5f;
+  static const struct { const char *text; double (*host)(double); double error; } cases[] = {
+      {"expf(a)", exp, 3e-7}, {"__expf(a)", exp, 3e-6}, {"erff(a)", erf, 3e-7}, {"tanhf(a)", tanh, 3e-7},
+      {"sinf(a)", sin, 3e-7}, {"logf(fabsf(a))", NULL, 3e-7}, {"exp2f(a)", exp2, 3e-7}};
+  for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+    REQUIRE(device_map("float", cases[c].text, x, y, z, 4), "no kernel");
+    double worst = 0;
+    for (int i = 0; i < N; i++) {
+      double want = cases[c].host ? cases[c].host(x[i]) : log(fabs(x[i]));
+      worst = fmax(worst, fabs(z[i] - want) / fmax(fabs(want), 1e-2));
+    }
+    EXPECT(worst < cases[c].error * 2, "%s: %g", cases[c].text, worst);
+  }
+}
+
+TEST_MAIN()
