@@ -30,14 +30,6 @@ typedef struct Product {
 
 /* ---- the three ops as products ---- */
 
-static int buffer_of(Lower *l, Node *operand) {
-  Node *home = program_home(operand);
-  for (int i = 0; i < l->group->n_in; i++)
-    if (program_home(l->group->in[i]) == home) return l->in_buf[i];
-  lower_fail(l, operand, "the operand of a product is not in memory");
-  return 0;
-}
-
 static Dim elems_between(const Type *t, int from, int to) {
   Dim d;
   BUG_IF(!type_elems_range(t, from, to, &d), "a range of axes is not affine");
@@ -361,8 +353,8 @@ static void add_factors(Emit *e) {
 bool lower_contract(Lower *l, const KernelParams *params) {
   Emit e = {.l = l, .k = l->k, .params = *params, .panel = -1, .tile = -1};
   describe(&e.p, l->group->anchor);
-  e.p.buf_a = buffer_of(l, e.p.node->in[0]);
-  e.p.buf_b = buffer_of(l, e.p.node->in[1]);
+  e.p.buf_a = lower_operand(l, e.p.node->in[0]);
+  e.p.buf_b = lower_operand(l, e.p.node->in[1]);
   if (params->tile_m < 1 || params->tile_m > MAX_TILE_M || params->tile_n < 1 || params->tile_n > MAX_TILE_N)
     return lower_fail(l, e.p.node, "no register tile of %d x %d", params->tile_m, params->tile_n) != NULL;
   for (int i = 0; i < l->group->n_out; i++) e.has_epilogue |= l->group->out[i] != e.p.node;
