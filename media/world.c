@@ -82,11 +82,13 @@ static bool check_options(const WorldOptions *o, Error *err) {
   return true;
 }
 
-/* FNV-1a. */
+/* FNV-1a, and MurmurHash3's last step: names are short, and their low bits are used. */
 static uint32_t hash_name(const char *s) {
   uint32_t h = 2166136261u;
   for (; *s; s++) h = (h ^ (uint8_t)*s) * 16777619u;
-  return h;
+  h = (h ^ h >> 16) * 0x85ebca6bu;
+  h = (h ^ h >> 13) * 0xc2b2ae35u;
+  return h ^ h >> 16;
 }
 
 /* Every sprite of the world in one block: still ones of every size, and turned ones of the sizes drawn. */
