@@ -38,13 +38,16 @@ bool world_scene_held_out(const World *w, const Scene *s) {
   return s->motion != MOTION_NONE && world_pair_held_out(w, PAIR_MOTION, s->part[0].thing, (int)s->motion - 1);
 }
 
-/* "red envelope" is a thing of its own, so an envelope is never recoloured red. */
+/* "red envelope" is a thing of its own, so neither an envelope nor an "envelope with arrow" is ever recoloured red.
+ */
 static bool can_recolour(const World *w, int thing, int colour) {
   size_t n = strlen(world_colour_name(colour));
-  for (int i = 0; i < w->things; i++)
-    if (!strncmp(w->names[i], world_colour_name(colour), n) && w->names[i][n] == ' ' &&
-        !strcmp(w->names[i] + n + 1, w->names[thing]))
-      return false;
+  for (int i = 0; i < w->things; i++) {
+    if (strncmp(w->names[i], world_colour_name(colour), n) || w->names[i][n] != ' ') continue;
+    const char *rest = w->names[i] + n + 1;
+    size_t len = strlen(rest);
+    if (!strncmp(rest, w->names[thing], len) && (!w->names[thing][len] || w->names[thing][len] == ' ')) return false;
+  }
   return true;
 }
 
