@@ -78,6 +78,9 @@ void lower_bind_at(Lower *l, Node *n, Ix *const *idx, KInst *v);
 /* Stores value as element idx of out (group->out[i]). */
 void lower_store(Lower *l, int out, Ix *const *idx, KInst *value);
 
+/* The kernel argument that holds an operand (through views) of the group's anchor; fails when it is not in memory. */
+int lower_operand(Lower *l, Node *operand);
+
 /* Whether n is computed inside the group. */
 bool lower_is_member(const Lower *l, const Node *n);
 

@@ -284,12 +284,14 @@ static void visit_weight(void *ctx, Attend *a, KInst *const at[3], KInst *index)
   kir_set(a->k, f->l, kir_bin(a->k, KOP_ADD, kir_get(a->k, f->l), p));
 }
 
-/* scores[i] = exp(scores[i] - m) for all keys, 16 at a time; what is rounded up to is never read. */
+/* scores[i] = exp(scores[i] - m) for all keys, 16 at a time. */
 static void exponentiate(Attend *a, Forward *f) {
-  KInst *i = kir_for(a->k, num(a, 0), kir_get(a->k, f->n), LANES, 0);
-  KInst *score = kir_load(a->k, a->scores, i, kir_lane(a->k), NULL);
-  kir_store(a->k, a->scores, i, kir_lane(a->k), kir_exp(a->k, kir_bin(a->k, KOP_SUB, score, kir_get(a->k, f->m))), NULL);
-  kir_end(a->k);
+  Kernel *k = a->k;
+  KInst *n = kir_get(k, f->n), *i = kir_for(k, num(a, 0), n, LANES, 0);
+  KInst *mask = bin(a, KOP_LT, kir_lane(k), kir_un(k, KOP_TO_I32, bin(a, KOP_SUB, n, i)));
+  KInst *score = kir_load(k, a->scores, i, kir_lane(k), mask);
+  kir_store(k, a->scores, i, kir_lane(k), kir_exp(k, kir_bin(k, KOP_SUB, score, kir_get(k, f->m))), mask);
+  kir_end(k);
 }
 
 /* position: row of q; q_at: coordinates of the query. */
