@@ -20,8 +20,7 @@ typedef struct Eval {
 #include "ir/ops.def"
 #undef OP
 
-/* The order of a sum over n elements x[i * step]: element i in lane i mod 16, then the tree. */
-double lanes_sum(const double *x, int64_t n, int64_t step);
+/* The end of a sum whose element i went to lane i mod 16: the tree.  Overwrites the lanes. */
 double lanes_tree(double lane[16]);
 /* Integers wrap around in their type; out-of-range floats are cut to it by casts only. */
 double integer_wrap(DType t, int64_t v);

@@ -53,8 +53,8 @@ static void reverse(AxisExtent *e) {
 
 static void axis_init(Arena *arena, AxisExtent *e, const AttendAttrs *a, int x) {
   int64_t queries = a->query_grid[x], keys = a->key_grid[x];
-  BUG_IF(queries < 1 || keys < 1 || queries > EXTENT_INF || keys > EXTENT_INF, "extent of a grid axis of %lld and %lld",
-         (long long)queries, (long long)keys);
+  BUG_IF(queries < 1 || keys < 1 || queries > EXTENT_INF || keys > EXTENT_INF,
+         "extent of a grid axis of %lld and %lld", (long long)queries, (long long)keys);
   *e = (AxisExtent){.queries = (int32_t)queries, .keys = (int32_t)keys};
   int32_t **of_query[] = {&e->centre, &e->lo, &e->hi};
   int32_t **of_key[] = {&e->query_lo, &e->query_hi, &e->at_lo, &e->at_hi};

@@ -1,9 +1,9 @@
 /* What an attention sees, per axis: the single definition that interpreter, passes, generated code and runtime use.
  *
  * On each axis the visible keys of a query coordinate form an interval (design section 2: centre, extent or block,
- * edge rule, and `past`).  The intervals of the three axes combine as a product (full, nearby, block) or as a union of
- * lines through the centre (axis).  `raster` cuts what comes after the query.  Reverse intervals (which queries hold
- * a key) exist because both ends of an interval never decrease with the query. */
+ * edge rule, and `past`).  The intervals of the three axes combine as a product (full, nearby, block) or as a union
+ * of lines through the centre (axis).  `raster` cuts what comes after the query.  Reverse intervals (which queries
+ * hold a key) exist because both ends of an interval never decrease with the query. */
 #ifndef NUWA_EXTENT_H
 #define NUWA_EXTENT_H
 
@@ -13,7 +13,7 @@ typedef struct AxisExtent {
   int32_t queries, keys;
   int32_t *centre;              /* [queries] */
   int32_t *lo, *hi;             /* [queries], inclusive; lo > hi: nothing */
-  int32_t *query_lo, *query_hi; /* [keys]: queries q with lo[q] <= key <= hi[q]; inclusive; query_lo > query_hi: none */
+  int32_t *query_lo, *query_hi; /* [keys]: queries q with lo[q] <= key <= hi[q]; query_lo > query_hi: none */
   int32_t *at_lo, *at_hi;       /* [keys]: queries whose centre is the key; at_lo > at_hi: none */
 } AxisExtent;
 

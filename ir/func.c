@@ -10,7 +10,8 @@ static const char *bad_ports(const Port *p, int n, bool are_inputs) {
     if (are_inputs && p[i].node->op != OP_INPUT) return "an input is no input node";
     if (are_inputs && strcmp(p[i].name, p[i].node->attrs.leaf.name) != 0) return "an input has two names";
     for (int j = 0; j < i; j++) {
-      if (strcmp(p[i].name, p[j].name) == 0) return are_inputs ? "two inputs have one name" : "two outputs have one name";
+      if (strcmp(p[i].name, p[j].name) == 0)
+        return are_inputs ? "two inputs have one name" : "two outputs have one name";
     }
   }
   return NULL;

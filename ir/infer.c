@@ -32,7 +32,8 @@ bool infer_rank(Infer *c, int operand, int lo, int hi) {
 bool infer_dtype(Infer *c, int operand, DType t) {
   DType has = c->in[operand]->type.dtype;
   if (has == t) return true;
-  return infer_refuse(c, "wrong element type", "operand %d needs %s, has %s", operand, dtype_name(t), dtype_name(has));
+  return infer_refuse(c, "wrong element type", "operand %d needs %s, has %s", operand, dtype_name(t),
+                      dtype_name(has));
 }
 
 bool infer_is_float(Infer *c, int operand) {
@@ -52,7 +53,7 @@ bool infer_same_dim(Infer *c, int x, int ax, int y, int ay) {
                       ty);
 }
 
-/* Operand i has exactly the shape, and if `dtype` the element type, of operand 0... */
+/* Operand i has the shape of operand `first`, and if `dtype` its element type. */
 static bool like_operand(Infer *c, int first, int i, bool dtype) {
   const Type *x = &c->in[first]->type, *y = &c->in[i]->type;
   if (x->rank != y->rank) return infer_refuse(c, "ranks differ", "%d vs %d", x->rank, y->rank);

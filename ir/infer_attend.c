@@ -14,8 +14,8 @@ static bool take_grid(Infer *c, int i, int64_t grid[3]) {
       return infer_refuse(c, "a grid needs constant sizes of at least 1", "operand %d, axis %c: %s", i, axis_name[x],
                           dim_print(d, dim));
     if (grid[x] && grid[x] != d.c)
-      return infer_refuse(c, "the grid of the attributes differs from the operand's", "operand %d, axis %c: %lld vs %lld",
-                          i, axis_name[x], (long long)grid[x], (long long)d.c);
+      return infer_refuse(c, "the grid of the attributes differs from the operand's",
+                          "operand %d, axis %c: %lld vs %lld", i, axis_name[x], (long long)grid[x], (long long)d.c);
     grid[x] = d.c;
   }
   return true;
@@ -151,7 +151,8 @@ static bool rows_in_rings(Infer *c) {
   if (!infer_rank(c, 4, 1, 1) || !infer_dtype(c, 4, DTYPE_I32)) return false;
   int64_t positions = 1;
   for (int x = 0; x < 3; x++) {
-    if (a->key_grid[x] < 1 || a->key_grid[x] > EXTENT_INF || __builtin_mul_overflow(positions, a->key_grid[x], &positions))
+    if (a->key_grid[x] < 1 || a->key_grid[x] > EXTENT_INF ||
+        __builtin_mul_overflow(positions, a->key_grid[x], &positions))
       return infer_refuse(c, "rings need the keys' grid in the attributes", "axis %c: %lld", axis_name[x],
                           (long long)a->key_grid[x]);
   }

@@ -188,8 +188,10 @@ bool infer_scatter(Infer *c) {
 
 bool infer_ring(Infer *c) {
   const Type *ring = &c->in[0]->type;
-  if (!infer_rank(c, 0, 1, MAX_RANK) || !infer_rank(c, 1, 1, 1) || !infer_rank(c, 2, ring->rank, ring->rank)) return false;
-  if (!infer_dtype(c, 1, DTYPE_I32) || !infer_dtype(c, 2, ring->dtype) || !infer_same_dim(c, 1, 0, 2, 0)) return false;
+  if (!infer_rank(c, 0, 1, MAX_RANK) || !infer_rank(c, 1, 1, 1) || !infer_rank(c, 2, ring->rank, ring->rank))
+    return false;
+  if (!infer_dtype(c, 1, DTYPE_I32) || !infer_dtype(c, 2, ring->dtype) || !infer_same_dim(c, 1, 0, 2, 0))
+    return false;
   for (int i = 1; i < ring->rank; i++)
     if (!infer_same_dim(c, 0, i, 2, i)) return false;
   *c->out = *ring;

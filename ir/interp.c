@@ -1,4 +1,4 @@
-/* The reference interpreter: walks a function and evaluates node by node.  The meaning of each op is in interp_*.c. */
+/* The reference interpreter: walks a function and evaluates node by node.  What an op means is in interp_*.c. */
 #include "ir/interp.h"
 
 #include <string.h>

@@ -1,7 +1,7 @@
 /* Meaning of attention and its gradients, from extent_sees and the formulas alone.
  *
  * For a head of width w: s = (q . k) / sqrt(w), p = exp(s - lse), y = sum p v.  With delta = y . dy:
- *   dv = sum over queries p dy;   ds = p (dy . v - delta) / sqrt(w);   dq = sum ds k;   dk = sum over queries ds q. */
+ *   dv = sum over queries p dy;   ds = p (dy . v - delta) / sqrt(w);   dq = sum ds k;  dk = sum over queries ds q */
 #include <math.h>
 
 #include "ir/eval.h"
@@ -51,7 +51,9 @@ static double dot(const double *x, const double *y, int64_t n) {
   return lanes_tree(lane);
 }
 
-static double score(const double *q, const double *k, int64_t width) { return dot(q, k, width) / sqrt((double)width); }
+static double score(const double *q, const double *k, int64_t width) {
+  return dot(q, k, width) / sqrt((double)width);
+}
 
 /* Softmax-weighted sum of the n_seen values into y [v_width]; returns log sum exp.  Nothing seen: y stays 0, -inf. */
 static double attend_one(const Attention *t, const double *q, int64_t width, int64_t v_width, double *y) {
@@ -113,8 +115,9 @@ static bool check_slots(Eval *e, const Attention *t, int64_t row) {
   for (int64_t i = 0; e->node->n_in == 5 && i < t->n_seen; i++) {
     double slot = e->in[4]->data[t->seen[i]];
     if (slot < 0 || slot >= (double)e->in[2]->dim[0])
-      return error_set(e->err, ERROR_ARGUMENT, "attend_rows: row %lld sees position %lld, which is in slot %g of %lld",
-                       (long long)row, (long long)t->seen[i], slot, (long long)e->in[2]->dim[0]);
+      return error_set(e->err, ERROR_ARGUMENT,
+                       "attend_rows: row %lld sees position %lld, which is in slot %g of %lld", (long long)row,
+                       (long long)t->seen[i], slot, (long long)e->in[2]->dim[0]);
   }
   return true;
 }
@@ -124,8 +127,9 @@ bool eval_attend_rows(Eval *e) {
   for (int64_t row = 0; row < e->out->dim[0]; row++) {
     double sample = e->in[1]->data[2 * row], position = e->in[1]->data[2 * row + 1];
     if (sample < 0 || sample >= (double)t.batch || position < 0 || position >= (double)t.queries)
-      return error_set(e->err, ERROR_ARGUMENT, "attend_rows: row %lld is position %g of sample %g: there are %lld of %lld",
-                       (long long)row, position, sample, (long long)t.queries, (long long)t.batch);
+      return error_set(e->err, ERROR_ARGUMENT,
+                       "attend_rows: row %lld is position %g of sample %g: there are %lld of %lld", (long long)row,
+                       position, sample, (long long)t.queries, (long long)t.batch);
     look(&t, (int64_t)position);
     if (!check_slots(e, &t, row)) return false;
     for (int64_t head = 0; head < t.heads; head++) {

@@ -68,7 +68,8 @@ bool eval_pad(Eval *e) {
   for (int64_t i = 0; i < n; i++, index_next(x->rank, x->dim, at)) {
     int64_t to = 0;
     for (int a = 0; a < x->rank; a++)
-      to += (dim_value(e->node->attrs.pad.lo[a], e->B, e->R) + at[a] * (1 + e->node->attrs.pad.interior[a])) * stride[a];
+      to += (dim_value(e->node->attrs.pad.lo[a], e->B, e->R) + at[a] * (1 + e->node->attrs.pad.interior[a])) *
+            stride[a];
     out->data[to] = x->data[i];
   }
   return true;
@@ -143,12 +144,6 @@ double lanes_tree(double lane[16]) {
   for (int half = 8; half >= 1; half /= 2)
     for (int i = 0; i < half; i++) lane[i] += lane[i + half];
   return lane[0];
-}
-
-double lanes_sum(const double *x, int64_t n, int64_t step) {
-  double lane[16] = {0};
-  for (int64_t i = 0; i < n; i++) lane[i % 16] += x[i * step];
-  return lanes_tree(lane);
 }
 
 typedef double (*Reducer)(DType t, const double *x, const int64_t *at, int64_t n);

@@ -20,7 +20,8 @@ static const double *rows_of_b(Eval *e, const double *b, double *room, int64_t k
 bool eval_matmul(Eval *e) {
   const Tensor *a = e->in[0], *b = e->in[1], *out = e->out;
   bool trans_a = e->node->attrs.matmul.trans_a;
-  int64_t m = out->dim[out->rank - 2], n = out->dim[out->rank - 1], k = a->dim[a->rank - (trans_a ? 2 : 1)], batch = 1;
+  int64_t m = out->dim[out->rank - 2], n = out->dim[out->rank - 1], k = a->dim[a->rank - (trans_a ? 2 : 1)],
+          batch = 1;
   for (int i = 0; i < out->rank - 2; i++) batch *= out->dim[i];
   double *room = ARENA_ARRAY(e->arena, double, k * n);
   for (int64_t g = 0; g < batch; g++) {
@@ -33,8 +34,8 @@ bool eval_matmul(Eval *e) {
   return true;
 }
 
-/* Calls body for every pair of an output pixel and an input pixel under the kernel: out [b, oh, ow, o] at y, x at px,
- * kernel position w = ky * kw + kx. */
+/* Calls body for every pair of an output pixel and an input pixel under the kernel: pixel y of [b, oh, ow], pixel px
+ * of [b, h, w], place w = ky * kw + kx in the kernel. */
 typedef void (*ConvBody)(void *ctx, int64_t y, int64_t px, int64_t w);
 
 typedef struct ConvShape {
@@ -59,12 +60,14 @@ typedef struct Conv {
 
 static void conv_forward(void *ctx, int64_t y, int64_t px, int64_t w) {
   const Conv *v = ctx;
-  for (int64_t i = 0; i < v->c; i++) axpy(v->out + y * v->o, v->x[px * v->c + i], v->other + (w * v->c + i) * v->o, v->o);
+  for (int64_t i = 0; i < v->c; i++)
+    axpy(v->out + y * v->o, v->x[px * v->c + i], v->other + (w * v->c + i) * v->o, v->o);
 }
 
 static void conv_backward(void *ctx, int64_t y, int64_t px, int64_t w) {
   const Conv *v = ctx;
-  for (int64_t i = 0; i < v->c; i++) axpy(v->out + (w * v->c + i) * v->o, v->x[px * v->c + i], v->other + y * v->o, v->o);
+  for (int64_t i = 0; i < v->c; i++)
+    axpy(v->out + (w * v->c + i) * v->o, v->x[px * v->c + i], v->other + y * v->o, v->o);
 }
 
 bool eval_conv2d(Eval *e) {

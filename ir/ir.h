@@ -182,13 +182,16 @@ typedef struct Func {
   const Loc *loc;
 } Func;
 
+/* Ports are copied.  An input's name is that of its node; names are unique.  Updates are set afterwards. */
 Func *func_new(Graph *g, const char *name, const Port *in, int n_in, const Port *out, int n_out);
-/* All nodes the function needs, operands before users, in order of id; n in *out_n.  In the graph's arena. */
+/* All nodes the function needs, and its inputs whether needed or not, operands before users, in order of id; n in
+ * *out_n.  In the graph's arena. */
 Node **func_nodes(const Func *f, int *out_n);
 
 /* A rewriting visit: calls make(ctx, node, new_operands) for every node of f in topological order and builds a new
  * function in the same graph from the results.  make returns NULL after a diagnostic (then so does this).  Leafs are
- * passed too.  node_rebuild gives the node itself over new operands. */
+ * passed too; an input that becomes something else leaves the signature.  node_rebuild gives the node itself over new
+ * operands. */
 typedef Node *(*RewriteFn)(void *ctx, Graph *g, Node *n, Node *const *in);
 Func *func_rewrite(Func *f, RewriteFn make, void *ctx);
 Node *node_rebuild(Graph *g, Node *n, Node *const *in);

@@ -112,7 +112,8 @@ static bool parse_update(Parser *p) {
     return scan_fail(&p->s, "only a param or a state can be updated, not %s", op_info[u.target->op].text);
   if (!type_equal(&u.target->type, &u.value->type)) return scan_fail(&p->s, "an update's types differ");
   for (int i = 0; i < p->n_update; i++)
-    if (p->update[i].target == u.target) return scan_fail(&p->s, "\"%s\" is updated twice", u.target->attrs.leaf.name);
+    if (p->update[i].target == u.target)
+      return scan_fail(&p->s, "\"%s\" is updated twice", u.target->attrs.leaf.name);
   ARENA_PUSH(p->s.g->arena, p->update, p->n_update, p->cap_update, u);
   return true;
 }

@@ -1,4 +1,4 @@
-/* Reading the pieces of IR text.  Nothing here trusts the text: numbers are range-checked, lists have fixed lengths. */
+/* Reading the pieces of IR text.  Nothing here trusts the text: numbers are checked for range, lists for length. */
 #include "ir/scan.h"
 
 #include <ctype.h>

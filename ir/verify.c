@@ -1,5 +1,5 @@
-/* The verifier: what must hold between any two passes.  Only a bug of a pass can break it, but it never trusts what it
- * looks at more than it has to, so that the report comes before the crash. */
+/* The verifier: what must hold between any two passes.  Only a bug of a pass can break it, but it never trusts what
+ * it looks at more than it has to, so that the report comes before the crash. */
 #include <string.h>
 
 #include "ir/internal.h"
@@ -17,8 +17,8 @@ static bool broken(Verify *v, const Node *n, const char *why, const char *detail
     return error_set(v->err, ERROR_MODEL, "after %s: function %s: %s%s", v->after, v->f->name, why, detail);
   if (n->loc && n->loc->file) snprintf(at, sizeof at, " (%s:%d)", n->loc->file, n->loc->line);
   const char *op = (unsigned)n->op < OP_COUNT ? op_info[n->op].text : "?";
-  return error_set(v->err, ERROR_MODEL, "after %s: function %s: node %d, %s : %s%s: %s%s", v->after, v->f->name, n->id,
-                   op, type_print(&n->type, type, sizeof type), at, why, detail);
+  return error_set(v->err, ERROR_MODEL, "after %s: function %s: node %d, %s : %s%s: %s%s", v->after, v->f->name,
+                   n->id, op, type_print(&n->type, type, sizeof type), at, why, detail);
 }
 
 static bool check_operands(Verify *v, const Node *n) {
@@ -43,7 +43,8 @@ static bool check_inferred(Verify *v, const Node *n) {
   if (!infer_all(&c)) return broken(v, n, "", err.text);
   if (!type_equal(&type, &n->type))
     return broken(v, n, "its type should be ", type_print(&type, text, sizeof text));
-  if (!attrs_equal(op_info[n->op].attrs, &attrs, &n->attrs)) return broken(v, n, "its attributes are not in normal form", "");
+  if (!attrs_equal(op_info[n->op].attrs, &attrs, &n->attrs))
+    return broken(v, n, "its attributes are not in normal form", "");
   return true;
 }
 

@@ -81,9 +81,12 @@ static Node *delta_of(Graph *g, Node *y, Node *dy) {
 /* loss = sum(attend(q, k, v) * dy) and its three gradients. */
 static Func *build(Trial *c) {
   Graph *g = c->g;
-  Node *in[] = {input(g, "q", tokens(c->attrs.query_grid, QK_WIDTH)), input(g, "k", tokens(c->attrs.key_grid, QK_WIDTH)),
-                input(g, "v", tokens(c->attrs.key_grid, V_WIDTH)), input(g, "dy", tokens(c->attrs.query_grid, V_WIDTH)),
-                NULL, NULL};
+  Node *in[] = {input(g, "q", tokens(c->attrs.query_grid, QK_WIDTH)),
+                input(g, "k", tokens(c->attrs.key_grid, QK_WIDTH)),
+                input(g, "v", tokens(c->attrs.key_grid, V_WIDTH)),
+                input(g, "dy", tokens(c->attrs.query_grid, V_WIDTH)),
+                NULL,
+                NULL};
   for (int i = 0; i < 4; i++) c->leaf[i] = random_tensor(c, &in[i]->type, 1000u * (uint32_t)(i + 1));
   Node *y = attention(c, OP_ATTEND, in, 3), *lse = attention(c, OP_ATTEND_LSE, in, 2);
   in[4] = lse;
@@ -111,7 +114,8 @@ static void check_gradient(Trial *c, const Func *loss, Tensor *x, const Tensor *
     x->data[i] = old - h;
     double down = loss_at(c, loss), want = (up - down) / (2 * h);
     x->data[i] = old;
-    EXPECT(fabs(grad->data[i] - want) <= 1e-8, "trial %u: d%s[%d] is %g, want %g", c->t, name, (int)i, grad->data[i], want);
+    EXPECT(fabs(grad->data[i] - want) <= 1e-8, "trial %u: d%s[%d] is %g, want %g", c->t, name, (int)i, grad->data[i],
+           want);
   }
 }
 
@@ -160,7 +164,8 @@ static void fill_rows(Trial *c) {
     *ring = tensor_new(c->arena, DTYPE_F32, 3, (int64_t[]){keys, B, w});
     for (int64_t i = 0; i < keys; i++)
       for (int64_t b = 0; b < B; b++)
-        memcpy(ring->data + ((keys - 1 - i) * B + b) * w, whole->data + (b * keys + i) * w, (size_t)w * sizeof(double));
+        memcpy(ring->data + ((keys - 1 - i) * B + b) * w, whole->data + (b * keys + i) * w,
+               (size_t)w * sizeof(double));
   }
 }
 
@@ -170,7 +175,8 @@ static Func *build_rows(Trial *c) {
   int64_t n = count(c->attrs.query_grid), keys = count(c->attrs.key_grid);
   Dim R = {0, 0, 1}, samples = {0, 1, 0};
   Type flat = type_make(DTYPE_F32, 2, (Dim[]){{0, n, 0}, dim_const(QK_WIDTH)}), one = type_make(DTYPE_I32, 1, &R);
-  Node *q = input(g, "q", tokens(c->attrs.query_grid, QK_WIDTH)), *k = input(g, "k", tokens(c->attrs.key_grid, QK_WIDTH));
+  Node *q = input(g, "q", tokens(c->attrs.query_grid, QK_WIDTH)),
+       *k = input(g, "k", tokens(c->attrs.key_grid, QK_WIDTH));
   Node *v = input(g, "v", tokens(c->attrs.key_grid, V_WIDTH));
   Node *rows = input(g, "rows", type_make(DTYPE_I32, 2, (Dim[]){R, dim_const(2)}));
   Node *rk = input(g, "ring_k", type_make(DTYPE_F32, 3, (Dim[]){dim_const(keys), samples, dim_const(QK_WIDTH)}));
@@ -184,12 +190,14 @@ static Func *build_rows(Trial *c) {
   part.slice.start[1] = dim_const(1);
   part.slice.stop[1] = dim_const(2);
   Node *position = graph_reshape(g, graph_op(g, OP_SLICE, &rows, 1, &part, NULL), &one);
-  Node *index = graph_binary(g, OP_ADD, graph_binary(g, OP_MUL, sample, graph_fill_like(g, (double)n, sample)), position);
+  Node *index =
+      graph_binary(g, OP_ADD, graph_binary(g, OP_MUL, sample, graph_fill_like(g, (double)n, sample)), position);
   Node *pick[] = {graph_reshape(g, q, &flat), index};
   Node *qr = graph_op(g, OP_GATHER, pick, 2, NULL, NULL);
   Node *on_grid[] = {qr, rows, k, v}, *in_ring[] = {qr, rows, rk, rv, slot}, *whole[] = {q, k, v};
   Port in[] = {{"q", q}, {"k", k}, {"v", v}, {"rows", rows}, {"ring_k", rk}, {"ring_v", rv}, {"slot", slot}};
-  Port out[] = {{"grid", attention(c, OP_ATTEND_ROWS, on_grid, 4)}, {"ring", attention(c, OP_ATTEND_ROWS, in_ring, 5)},
+  Port out[] = {{"grid", attention(c, OP_ATTEND_ROWS, on_grid, 4)},
+                {"ring", attention(c, OP_ATTEND_ROWS, in_ring, 5)},
                 {"whole", attention(c, OP_ATTEND, whole, 3)}};
   return func_new(g, "f", in, 7, out, 3);
 }
@@ -209,7 +217,8 @@ static void rows_are_attend(void *ctx) {
     int64_t token = (int64_t)c->leaf[4].data[2 * r] * n + (int64_t)c->leaf[4].data[2 * r + 1];
     for (int64_t j = 0; j < V_WIDTH; j++) {
       double want = out[2].data[token * V_WIDTH + j];
-      EXPECT(out[0].data[r * V_WIDTH + j] == want && out[1].data[r * V_WIDTH + j] == want, "trial %u row %d", c->t, (int)r);
+      EXPECT(out[0].data[r * V_WIDTH + j] == want && out[1].data[r * V_WIDTH + j] == want, "trial %u row %d", c->t,
+             (int)r);
     }
   }
   c->leaf[7].data[0] = -1;
@@ -221,6 +230,8 @@ static void rows_are_attend(void *ctx) {
   EXPECT_HAS(err.text, "attend_rows: row 0");
 }
 
-TEST("rows of attention, on grids and in rings, are the rows of the whole, to the bit") { each_trial(rows_are_attend); }
+TEST("rows of attention, on grids and in rings, are the rows of the whole, to the bit") {
+  each_trial(rows_are_attend);
+}
 
 TEST_MAIN()

@@ -32,7 +32,8 @@ static bool sees(const AttendAttrs *a, const int64_t q[3], const int64_t key[3])
       for (int x = 0; x < 3; x++)
         if (c[x] / a->block[x] != key[x] / a->block[x]) return false;
       return true;
-    case ATTEND_NEARBY: return in_line(a, 0, c[0], key[0]) && in_line(a, 1, c[1], key[1]) && in_line(a, 2, c[2], key[2]);
+    case ATTEND_NEARBY:
+      return in_line(a, 0, c[0], key[0]) && in_line(a, 1, c[1], key[1]) && in_line(a, 2, c[2], key[2]);
     case ATTEND_AXIS: {
       bool at[3], seen = false;
       for (int x = 0; x < 3; x++) at[x] = key[x] == c[x];
@@ -86,8 +87,8 @@ static void compare_sees(Case *c, uint32_t t) {
     int64_t k[3] = {0}, seen = 0;
     do {
       bool want = sees(&c->attrs, q, k);
-      EXPECT(extent_sees(c->e, q, k) == want, "case %u: query %d %d %d key %d %d %d", t, (int)q[0], (int)q[1], (int)q[2],
-             (int)k[0], (int)k[1], (int)k[2]);
+      EXPECT(extent_sees(c->e, q, k) == want, "case %u: query %d %d %d key %d %d %d", t, (int)q[0], (int)q[1],
+             (int)q[2], (int)k[0], (int)k[1], (int)k[2]);
       seen += want;
       if (want) c->offset[k[0] - q[0] + 13][k[1] - q[1] + 13][k[2] - q[2] + 13] = true;
     } while (next(k, c->attrs.key_grid));

@@ -17,10 +17,11 @@ static inline void case_text(char *out, size_t cap, const char *op, const char *
   char name = 'a';
   for (char *t = strtok_r(list, " ", &save); t; t = strtok_r(NULL, " ", &save), name++) {
     at += (size_t)snprintf(out + at, cap - at, "%s%%%c: %s", name == 'a' ? "" : ", ", name, t);
-    snprintf(operands + strlen(operands), sizeof operands - strlen(operands), "%s%%%c", name == 'a' ? "" : ", ", name);
+    snprintf(operands + strlen(operands), sizeof operands - strlen(operands), "%s%%%c", name == 'a' ? "" : ", ",
+             name);
   }
-  snprintf(out + at, cap - at, ") {\n  %%1 = %s(%s)%s%s%s : %s\n  return y = %%1\n}\n", op, operands, *attrs ? " {" : "",
-           attrs, *attrs ? "}" : "", result);
+  snprintf(out + at, cap - at, ") {\n  %%1 = %s(%s)%s%s%s : %s\n  return y = %%1\n}\n", op, operands,
+           *attrs ? " {" : "", attrs, *attrs ? "}" : "", result);
 }
 
 /* Numbers separated by blanks into t; false when their number is not t's. */

@@ -11,7 +11,8 @@ typedef struct OpCase {
 #define X2 "f32[2]"
 #define I3 "i32[3]"
 #define NEAR "heads=1, kind=nearby, lo=[0,0,-1], hi=[0,0,1], block=[0,0,0], edge=clip, causal=none, "
-#define FULL(more) "heads=1, kind=full, lo=[-inf,-inf,-inf], hi=[inf,inf,inf], block=[0,0,0], edge=clip, causal=none, " more
+#define FULL(more)                                                                                                   \
+  "heads=1, kind=full, lo=[-inf,-inf,-inf], hi=[inf,inf,inf], block=[0,0,0], edge=clip, causal=none, " more
 #define GRID2 "query_grid=[1,1,2], key_grid=[1,1,2]"
 #define TOK "f32[1,1,2,1]"
 #define LN3 "1.0986122886681098"
@@ -95,18 +96,33 @@ static const OpCase cases[] = {
     {"matmul", "f32[B,1,2] f32[2,1]", "trans_a=0, trans_b=0", "f32[B,1,1]", {"1 2 3 4", "1 10"}, "21 43"},
     {"matmul", "f32[2,1,2] f32[2,1,2]", "trans_a=0, trans_b=1", "f32[2,1,1]", {"1 2 3 4", "1 10 1 1"}, "21 7"},
     {"matmul", "f32[2,0] f32[0,1]", "trans_a=0, trans_b=0", "f32[2,1]", {"", ""}, "0 0"},
-    {"conv2d", "f32[1,3,3,1] f32[2,2,1,1]", "stride=1, kh=0, kw=0", "f32[1,2,2,1]",
-     {"1 2 3 4 5 6 7 8 9", "1 10 100 1000"}, "5421 6532 8754 9865"},
-    {"conv2d", "f32[B,2,2,2] f32[1,1,2,1]", "stride=2, kh=0, kw=0", "f32[B,1,1,1]",
-     {"1 2 3 4 5 6 7 8 9 8 7 6 5 4 3 2", "1 10"}, "21 89"},
-    {"conv2d_grad_w", "f32[1,3,3,1] f32[1,2,2,1]", "stride=1, kh=2, kw=2", "f32[2,2,1,1]",
-     {"1 2 3 4 5 6 7 8 9", "1 10 100 1000"}, "5421 6532 8754 9865"},
+    {"conv2d",
+     "f32[1,3,3,1] f32[2,2,1,1]",
+     "stride=1, kh=0, kw=0",
+     "f32[1,2,2,1]",
+     {"1 2 3 4 5 6 7 8 9", "1 10 100 1000"},
+     "5421 6532 8754 9865"},
+    {"conv2d",
+     "f32[B,2,2,2] f32[1,1,2,1]",
+     "stride=2, kh=0, kw=0",
+     "f32[B,1,1,1]",
+     {"1 2 3 4 5 6 7 8 9 8 7 6 5 4 3 2", "1 10"},
+     "21 89"},
+    {"conv2d_grad_w",
+     "f32[1,3,3,1] f32[1,2,2,1]",
+     "stride=1, kh=2, kw=2",
+     "f32[2,2,1,1]",
+     {"1 2 3 4 5 6 7 8 9", "1 10 100 1000"},
+     "5421 6532 8754 9865"},
     {"attend", TOK " " TOK " " TOK, FULL(GRID2), TOK, {"1 2", "0 " LN3, "1 5"}, "4 4.6"},
     {"attend", TOK " " TOK " " TOK, NEAR "query_grid=[1,1,2], key_grid=[1,1,2]", TOK, {"0 0", "3 4", "1 5"}, "3 3"},
-    {"attend", "f32[1,1,2,2] f32[1,1,1,2] f32[1,1,1,4]",
+    {"attend",
+     "f32[1,1,2,2] f32[1,1,1,2] f32[1,1,1,4]",
      "heads=2, kind=nearby, lo=[0,0,-2], hi=[0,0,-1], block=[0,0,0], edge=clip, causal=none, query_grid=[1,1,2], "
      "key_grid=[1,1,1]",
-     "f32[1,1,2,4]", {"1 1 1 1", "2 2", "1 2 3 4"}, "0 0 0 0 0 0 0 0"},
+     "f32[1,1,2,4]",
+     {"1 1 1 1", "2 2", "1 2 3 4"},
+     "0 0 0 0 0 0 0 0"},
     {"attend_lse", TOK " " TOK, FULL(GRID2), TOK, {"1 2", "0 " LN3}, "1.3862943611198906 2.302585092994046"},
     {"mean", "f32[2,2]", "axes=[1]", "f32[2]", {"1 2 3 5"}, "1.5 4"},
     {"sigmoid", X2, "", X2, {"0 1"}, "0.5 0.7310585786300049"},
@@ -116,9 +132,24 @@ static const OpCase cases[] = {
     {"softmax", "f32[2,2]", "", "f32[2,2]", {"0 " LN3 " 1000 1000"}, "0.25 0.75 0.5 0.5"},
     {"log_softmax", X2, "", X2, {"0 " LN3}, "-1.3862943611198906 -0.2876820724517809"},
     {"layer_norm", "f32[2,2] " X2 " " X2, "eps=0, groups=0", "f32[2,2]", {"1 3 10 20", "2 3", "0 1"}, "-2 4 -2 4"},
-    {"group_norm", "f32[1,1,2,2] " X2 " " X2, "eps=0, groups=1", "f32[1,1,2,2]", {"1 1 3 3", "1 2", "0 1"}, "-1 -1 1 3"},
-    {"group_norm", "f32[1,1,2,2] " X2 " " X2, "eps=0, groups=2", "f32[1,1,2,2]", {"1 5 3 9", "1 2", "0 1"}, "-1 -1 1 3"},
-    {"cross_entropy", "f32[2,2] i32[2]", "", X2, {"0 " LN3 " 0 " LN3, "0 1"}, "1.3862943611198906 0.2876820724517809"},
+    {"group_norm",
+     "f32[1,1,2,2] " X2 " " X2,
+     "eps=0, groups=1",
+     "f32[1,1,2,2]",
+     {"1 1 3 3", "1 2", "0 1"},
+     "-1 -1 1 3"},
+    {"group_norm",
+     "f32[1,1,2,2] " X2 " " X2,
+     "eps=0, groups=2",
+     "f32[1,1,2,2]",
+     {"1 5 3 9", "1 2", "0 1"},
+     "-1 -1 1 3"},
+    {"cross_entropy",
+     "f32[2,2] i32[2]",
+     "",
+     X2,
+     {"0 " LN3 " 0 " LN3, "0 1"},
+     "1.3862943611198906 0.2876820724517809"},
 };
 
 typedef struct Bench {
@@ -254,7 +285,8 @@ static const Refusal refusals[] = {
     {"concat", "f32[2,1] f32[3,1]", "axis=1", "f32[2,2]", "axis 0: 2 vs 3"},
     {"gather", "f32[3,2] f32[4]", "", "f32[4,2]", "operand 1 needs i32"},
     {"gather", "f32[0,2] i32[4]", "", "f32[4,2]", "nothing to gather from"},
-    {"shift", "f32[1,2,2,3] f32[2]", "delta=[0,0,-1]", "f32[1,2,2,3]", "axis 3 of operand 0 vs axis 0 of operand 1: 3 vs 2"},
+    {"shift", "f32[1,2,2,3] f32[2]", "delta=[0,0,-1]", "f32[1,2,2,3]",
+     "axis 3 of operand 0 vs axis 0 of operand 1: 3 vs 2"},
     {"shift", "f32[1,2,2,3] f32[3]", "delta=[0,0,-1], raster=1", "f32[1,2,2,3]", "axis w: -1"},
     {"shift", "f32[2,2,3] f32[3]", "", "f32[2,2,3]", "needs rank 4 to 5, has 3"},
     {"sum", "f32[2]", "axes=[]", "f32[2]", "at least one axis"},
@@ -296,9 +328,11 @@ static const Refusal refusals[] = {
     {"attend_grad_k", Q " " Q " " Q " " Q " f32[1,2,2,3] " LSE, PLAIN, Q, "operand 4: 3 vs 2 heads"},
     {"attend_grad_v", Q " " Q " f32[1,1,2,8] " LSE, PLAIN, Q, "axis 1: 2 vs 1"},
     {"attend_rows", "f32[R,8] i32[R,2] f32[B,1,2,2,8]", PLAIN, "f32[R,8]", "4 or 5 operands"},
-    {"attend_rows", "f32[R,8] i32[R,3] f32[B,1,2,2,8] f32[B,1,2,2,8]", PLAIN, "f32[R,8]", "pairs of sample and position"},
+    {"attend_rows", "f32[R,8] i32[R,3] f32[B,1,2,2,8] f32[B,1,2,2,8]", PLAIN, "f32[R,8]",
+     "pairs of sample and position"},
     {"attend_rows", "f32[R,8] i32[R,2] f32[B,1,2,2,8] f32[B,1,2,2,8]", PLAIN, "f32[R,8]", "queries' grid"},
-    {"attend_rows", "f32[R,8] i32[R,2] f32[3,B,8] f32[3,B,8] i32[3]", PLAIN ", key_grid=[1,2,2]", "f32[R,8]", "3 vs 4"},
+    {"attend_rows", "f32[R,8] i32[R,2] f32[3,B,8] f32[3,B,8] i32[3]", PLAIN ", key_grid=[1,2,2]", "f32[R,8]",
+     "3 vs 4"},
 };
 
 TEST("shape rules refuse what does not fit, and say what and where") {

@@ -72,7 +72,8 @@ TEST("comments, blanks and missing attributes are fine in hand-written text") {
 TEST("every double prints so that it reads back") {
   Graph *g = new_graph();
   Type t = type_make(DTYPE_F32, 0, NULL);
-  const double known[] = {0.0, -0.0, 0.1, 1e300, 5e-324, 1.0 / 3, INFINITY, -INFINITY, NAN, -NAN, 123456789012345678.0};
+  const double known[] = {
+      0.0, -0.0, 0.1, 1e300, 5e-324, 1.0 / 3, INFINITY, -INFINITY, NAN, -NAN, 123456789012345678.0};
   for (uint32_t i = 0; i < 3000; i++) {
     Philox bits = philox(3, i, 0, STREAM_TEST);
     double v;
