@@ -302,7 +302,7 @@ CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned n, int
   Driver *d = driver_enter(&code);
   if (!d) return code;
   if (!image || !module) return driver_fail(d, CU_INVALID_VALUE, "cuModuleLoadData: no image");
-  if (memcmp(image, "\177ELF", 4) == 0 || memcmp(image, "\x50\xed\x55\xba", 4) == 0)
+  if (strncmp(image, "\177ELF", 4) == 0 || strncmp(image, "\x50\xed\x55\xba", 4) == 0)
     return driver_fail(d, CU_NO_BINARY, "the emulated device runs PTX, not machine code");
   uint64_t mark = d->memory.next;
   Module *ptx = ptx_module_new(image, place_variable, d, text, sizeof text);

@@ -289,31 +289,29 @@ static void parse_tuning(Parser *p) {
   }
 }
 
-/* The function of a name, new unless a prototype came before. */
-static Function *function_declare(Parser *p, const Token *name, Function *f) {
+/* The function of a name: new, or the one of its prototype with the parameters forgotten. */
+static Function *function_declare(Parser *p, const Token *name, bool entry) {
   Symbol *y = symbol_find(p, name->s, name->n);
-  if (!y) {
-    f->name = emu_strndup(name->s, (size_t)name->n);
-    EMU_PUSH(p->m->function, p->m->functions, p->m->function_cap, f);
-    symbol_add(p, f->name, name->n, SYMBOL_FUNCTION, p->m->functions - 1);
+  Function *f;
+  if (y) {
+    f = y->kind == SYMBOL_FUNCTION ? p->m->function[y->value] : NULL;
+    if (!f || f->defined || f->entry != entry) parse_fail(p, name->line, "'%.*s' is defined twice", name->n, name->s);
+    char *kept = f->name;
+    free(f->param);
+    free(f->result);
+    *f = (Function){.name = kept, .entry = entry};
     return f;
   }
-  Function *old = y->kind == SYMBOL_FUNCTION ? p->m->function[y->value] : NULL;
-  if (!old || old->defined) parse_fail(p, name->line, "'%.*s' is defined twice", name->n, name->s);
-  char *kept = old->name;
-  free(old->param);
-  free(old->result);
-  *old = *f;
-  old->name = kept;
-  free(f);
-  return old;
+  f = emu_alloc(sizeof *f);
+  EMU_PUSH(p->m->function, p->m->functions, p->m->function_cap, f);
+  f->name = emu_strndup(name->s, (size_t)name->n);
+  f->entry = entry;
+  symbol_add(p, f->name, name->n, SYMBOL_FUNCTION, p->m->functions - 1);
+  return f;
 }
 
 static void parse_function(Parser *p, bool entry) {
-  Function *f = emu_alloc(sizeof *f);
   int results = 0, result_cap = 0;
-  f->entry = entry;
-  p->f = f;
   /* The results stand before the name; the name must outlive the parameters' scope, so it is declared first. */
   const char *open = p->t.s;
   if (p->t.kind == '(') {
@@ -323,7 +321,7 @@ static void parse_function(Parser *p, bool entry) {
     open = NULL;
   }
   if (p->t.kind != 'w') parse_fail(p, p->t.line, "a function name expected");
-  p->f = f = function_declare(p, &p->t, f);
+  Function *f = p->f = function_declare(p, &p->t, entry);
   lex_advance(p);
   int mark = p->symbols;
   if (open) {
