@@ -11,14 +11,19 @@ typedef struct Verify {
   Node **by_id;   /* [n_nodes], NULL where f does not reach */
 } Verify;
 
+static bool type_is_sane(const Type *t) {
+  return (unsigned)t->dtype < DTYPE_COUNT && t->rank >= 0 && t->rank <= MAX_RANK;
+}
+
 static bool broken(Verify *v, const Node *n, const char *why, const char *detail) {
-  char type[TYPE_TEXT], at[400] = "";
+  char type[TYPE_TEXT] = "?", at[400] = "";
   if (!n)
     return error_set(v->err, ERROR_MODEL, "after %s: function %s: %s%s", v->after, v->f->name, why, detail);
   if (n->loc && n->loc->file) snprintf(at, sizeof at, " (%s:%d)", n->loc->file, n->loc->line);
+  if (type_is_sane(&n->type)) type_print(&n->type, type, sizeof type);
   const char *op = (unsigned)n->op < OP_COUNT ? op_info[n->op].text : "?";
   return error_set(v->err, ERROR_MODEL, "after %s: function %s: node %d, %s : %s%s: %s%s", v->after, v->f->name,
-                   n->id, op, type_print(&n->type, type, sizeof type), at, why, detail);
+                   n->id, op, type, at, why, detail);
 }
 
 static bool check_operands(Verify *v, const Node *n) {
@@ -107,7 +112,10 @@ bool func_verify(const Func *f, Form form, const char *after, Error *err) {
   int n;
   Node **nodes = func_nodes(f, &n);
   v.by_id = ARENA_ARRAY(f->graph->arena, Node *, f->graph->n_nodes);
-  for (int i = 0; i < n; i++) v.by_id[nodes[i]->id] = nodes[i];
+  for (int i = 0; i < n; i++) {
+    v.by_id[nodes[i]->id] = nodes[i];
+    if (!type_is_sane(&nodes[i]->type)) return broken(&v, nodes[i], "its type is no type", "");
+  }
   if (!check_roots(&v)) return false;
   for (int i = 0; i < n; i++)
     if (!check_node(&v, nodes[i], form)) return false;

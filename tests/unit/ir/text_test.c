@@ -175,6 +175,9 @@ static Node *silu_of(Func *f) { return f->out[0].node; }
 static void nothing(Func *f) { (void)f; }
 static void wrong_type(Func *f) { silu_of(f)->in[0]->type.dim[0] = dim_const(5); }
 static void wrong_dtype(Func *f) { f->out[1].node->type.dtype = DTYPE_I32; }
+static void no_dtype(Func *f) { silu_of(f)->in[0]->type.dtype = DTYPE_COUNT; }
+static void no_rank(Func *f) { f->out[1].node->type.rank = MAX_RANK + 1; }
+static void no_op(Func *f) { silu_of(f)->op = OP_COUNT; }
 static void wrong_order(Func *f) { silu_of(f)->id = 0; }
 static void wrong_arity(Func *f) { f->out[1].node->n_in = 1; }
 static void wrong_axes(Func *f) { silu_of(f)->in[0]->attrs.axes.axes = 16; }
@@ -192,6 +195,9 @@ static const Corruption corruptions[] = {
     {nothing, FORM_PRIMITIVE, "a composite in primitive form"},
     {wrong_type, FORM_ANY, "its type should be f32[2]"},
     {wrong_dtype, FORM_ANY, "its type should be f32[2,3]"},
+    {no_dtype, FORM_ANY, "its type is no type"},
+    {no_rank, FORM_ANY, "its type is no type"},
+    {no_op, FORM_ANY, "there is no such op"},
     {wrong_order, FORM_ANY, "shares its id|comes after its user"},
     {wrong_arity, FORM_ANY, "add: needs 2 operands, has 1"},
     {wrong_axes, FORM_ANY, "axis 4 of rank 2"},
