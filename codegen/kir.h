@@ -37,7 +37,7 @@ typedef enum KType { K_BOOL, K_I32, K_I64, K_F32 } KType;
   X(RINT, "rint", 1, 1)     /* f32 -> f32, nearest even */                                                 \
   X(FMA, "fma", 3, 1)                                                                                      \
   X(AND, "and", 2, 1) X(OR, "or", 2, 1) X(XOR, "xor", 2, 1) X(NOT, "not", 1, 1)  /* bool, or bits of i32 */ \
-  X(SHL, "shl", 2, 1) X(SHR, "shr", 2, 1)   /* i32; SHR is arithmetic */                                   \
+  X(SHL, "shl", 2, 1) X(SHR, "shr", 2, 1)   /* i32, by y mod 32; SHR is arithmetic */                       \
   X(LT, "lt", 2, 1) X(LE, "le", 2, 1) X(EQ, "eq", 2, 1)                                                    \
   X(SELECT, "select", 3, 1) /* cond, then, else */                                                         \
   X(TO_F32, "to_f32", 1, 1) /* from i32 */                                                                 \

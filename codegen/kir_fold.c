@@ -195,6 +195,8 @@ KInst *kir_simplify(Kernel *k, KInst *i) {
     i->in[0] = i->in[1];
     i->in[1] = x;
   }
+  bool shift = i->op == KOP_SHL || i->op == KOP_SHR;
+  if (shift && (i->in[1]->lo < 0 || i->in[1]->hi > 31)) i->in[1] = kir_bin(k, KOP_AND, i->in[1], kir_i32(k, 31));
   switch (i->op) {
   case KOP_SELECT: return simplify_select(i);
   case KOP_TREE_ADD: case KOP_TREE_MAX: case KOP_TREE_MIN: case KOP_LANE_GET: return simplify_lanes(k, i);

@@ -164,10 +164,8 @@ static LLVMValueRef emit_int(Emit *e, const KInst *i, LLVMValueRef x, LLVMValueR
   case KOP_OR: return LLVMBuildOr(e->b, x, y, "");
   case KOP_XOR: return LLVMBuildXor(e->b, x, y, "");
   case KOP_NOT: return LLVMBuildNot(e->b, x, "");
-  case KOP_SHL: case KOP_SHR: {
-    LLVMValueRef n = LLVMBuildAnd(e->b, y, const_like(y, LLVMConstInt(e->i32, 31, 0)), "");
-    return i->op == KOP_SHL ? LLVMBuildShl(e->b, x, n, "") : LLVMBuildAShr(e->b, x, n, "");
-  }
+  case KOP_SHL: return LLVMBuildShl(e->b, x, y, ""); /* y < 32: kir_fold.c */
+  case KOP_SHR: return LLVMBuildAShr(e->b, x, y, "");
   case KOP_LT: return LLVMBuildICmp(e->b, LLVMIntSLT, x, y, "");
   case KOP_LE: return LLVMBuildICmp(e->b, LLVMIntSLE, x, y, "");
   case KOP_EQ: return LLVMBuildICmp(e->b, LLVMIntEQ, x, y, "");

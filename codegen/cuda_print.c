@@ -1,0 +1,459 @@
+/* Kernel IR as CUDA C: one half warp an item, a thread a lane, 8 items a block of 128 threads.
+ *
+ * Launch with ceil(items / 8) blocks and 8 * kir_scratch_bytes of dynamic shared memory; parameters are the buffers, then
+ * B, R and the number of items.  Compile with --fmad=false --ftz=true.  The two halves of a warp go different ways, so
+ * every shuffle and barrier names only its own half.
+ *
+ * Values with one reader are written into its expression.  Loads, and what exchanges lanes, get statements of their own:
+ * their place matters. */
+#include <math.h>
+#include <string.h>
+
+#include "codegen/codegen.h"
+#include "codegen/kir_build.h"
+
+enum { GROUPS = 8, MAX_NESTING = 4, MAX_SCAN = 64 };
+
+typedef struct Cuda {
+  const Kernel *k;
+  Buffer *out;
+  int *uses;              /* by id; negative: not printed */
+  int *label;             /* by id: v<label> */
+  int *nesting;           /* by id: 0 for a statement, else how deep in its reader's expression */
+  const KInst **reader;   /* by id, of values read once; then the statement it is printed in */
+  int n_label;
+} Cuda;
+
+static const char prelude[] =
+    "typedef long long i64;\n"
+    "template <class T> static __device__ __forceinline__ T min_of(T x, T y) { return x < y ? x : y; }\n"
+    "template <class T> static __device__ __forceinline__ T max_of(T x, T y) { return x > y ? x : y; }\n"
+    "template <class T> static __device__ __forceinline__ T abs_of(T x) { return x < 0 ? -x : x; }\n"
+    "template <class T> static __device__ __forceinline__ T floor_div(T x, T y) { return x / y - (x % y < 0); }\n"
+    "template <class T> static __device__ __forceinline__ T floor_mod(T x, T y) { return x % y + (x % y < 0 ? y : 0); }\n"
+    "static __device__ __forceinline__ float from_bf16(unsigned short x) { return __uint_as_float((unsigned)x << 16); }\n"
+    "static __device__ __forceinline__ unsigned short to_bf16(float x) {\n"
+    "  unsigned u = __float_as_uint(x);\n"
+    "  if ((u & 0x7fffffffu) > 0x7f800000u) return (unsigned short)(u >> 16 | 0x40);\n"
+    "  return (unsigned short)((u + 0x7fffu + (u >> 16 & 1)) >> 16);\n"
+    "}\n"
+    "/* The fixed tree: lane i meets lane i^8, then i^4, i^2, i^1; the lower lane is the left operand. */\n"
+    "static __device__ __forceinline__ float tree_add(unsigned half, float x) {\n"
+    "  for (int d = 8; d; d >>= 1) x = x + __shfl_xor_sync(half, x, d, 16);\n"
+    "  return x;\n"
+    "}\n"
+    "template <class T> static __device__ __forceinline__ T tree_max(unsigned half, T x) {\n"
+    "  for (int d = 8; d; d >>= 1) {\n"
+    "    T y = __shfl_xor_sync(half, x, d, 16);\n"
+    "    x = threadIdx.x & d ? max_of(y, x) : max_of(x, y);\n"
+    "  }\n"
+    "  return x;\n"
+    "}\n"
+    "template <class T> static __device__ __forceinline__ T tree_min(unsigned half, T x) {\n"
+    "  for (int d = 8; d; d >>= 1) {\n"
+    "    T y = __shfl_xor_sync(half, x, d, 16);\n"
+    "    x = threadIdx.x & d ? min_of(y, x) : min_of(x, y);\n"
+    "  }\n"
+    "  return x;\n"
+    "}\n\n";
+
+/* ---- which values become part of an expression ---- */
+
+static void find_readers(Cuda *c, const KBlock *b) {
+  for (const KInst *i = b->first; i; i = i->next) {
+    if (c->uses[i->id] < 0) continue;
+    for (int j = 0; j < i->n_in; j++)
+      if (i->in[j]) c->reader[i->in[j]->id] = i;
+    if (i->body) find_readers(c, i->body);
+    if (i->other) find_readers(c, i->other);
+  }
+}
+
+/* Nothing between the get and the statement changes the variable. */
+static bool get_can_move(const KInst *get, const KInst *statement) {
+  int n = 0;
+  for (const KInst *i = get->next; i && n < MAX_SCAN; i = i->next, n++) {
+    if (i == statement) return true;
+    if (i->op == KOP_FOR || i->op == KOP_IF || (i->op == KOP_SET && i->in[0] == get->in[0])) return false;
+  }
+  return false;
+}
+
+static bool can_inline(const Cuda *c, const KInst *i) {
+  const KInst *r = c->reader[i->id];
+  bool moves = (kop_info[i->op].pure || i->op == KOP_GET) && i->op != KOP_TREE_ADD && i->op != KOP_TREE_MAX &&
+               i->op != KOP_TREE_MIN && i->op != KOP_LANE_GET;
+  if (!moves || c->uses[i->id] != 1 || r->block != i->block || r->op == KOP_FOR) return false;
+  if (c->nesting[r->id] == MAX_NESTING) return false;
+  return i->op != KOP_GET || get_can_move(i, c->nesting[r->id] ? c->reader[r->id] : r);
+}
+
+static void list_block(const KBlock *b, const KInst **by_id) {
+  for (const KInst *i = b->first; i; i = i->next) {
+    by_id[i->id] = i;
+    if (i->body) list_block(i->body, by_id);
+    if (i->other) list_block(i->other, by_id);
+  }
+}
+
+/* Readers come after what they read and are decided first. */
+static void choose_inline(Cuda *c, const KInst *const *by_id) {
+  for (int id = c->k->n_inst - 1; id >= 0; id--) {
+    const KInst *i = by_id[id];
+    if (!i || c->uses[id] < 0 || !can_inline(c, i)) continue;
+    const KInst *r = c->reader[id];
+    c->nesting[id] = c->nesting[r->id] + 1;
+    if (c->nesting[r->id]) c->reader[id] = c->reader[r->id];
+  }
+}
+
+/* ---- expressions ---- */
+
+static void expr(Cuda *c, const KInst *i, bool top);
+
+static void print_name(Buffer *out, const char *name) {
+  for (const char *s = name; *s; s++) {
+    bool letter = (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') || (*s >= '0' && *s <= '9');
+    buffer_append(out, letter ? s : "_", 1);
+  }
+}
+
+/* The number keeps buffers apart from each other, from values and from keywords. */
+static void print_buf(Cuda *c, int64_t buf) {
+  const char *name = c->k->buf[buf].name;
+  if (*name >= '0' && *name <= '9') buffer_printf(c->out, "b");
+  print_name(c->out, name);
+  buffer_printf(c->out, "_%d", (int)buf);
+}
+
+static void print_float(Buffer *out, float x) {
+  char text[32];
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  snprintf(text, sizeof text, "%.9g", (double)x);
+  if (!isfinite(x)) buffer_printf(out, "__int_as_float(0x%08x)", bits);
+  else buffer_printf(out, "%s%sf", text, strpbrk(text, ".e") ? "" : ".0");
+}
+
+static void print_const(Buffer *out, const KInst *i) {
+  if (i->type == K_F32) print_float(out, i->fimm);
+  else if (i->type == K_BOOL) buffer_printf(out, "%s", i->imm ? "true" : "false");
+  else if (i->type == K_I32 && i->imm == INT32_MIN) buffer_printf(out, "(-2147483647 - 1)");
+  else buffer_printf(out, "%lld%s", (long long)i->imm, i->type == K_I64 ? "ll" : "");
+}
+
+static const char *binary_sign(const KInst *i) {
+  switch (i->op) {
+  case KOP_ADD: return "+";
+  case KOP_SUB: return "-";
+  case KOP_MUL: return "*";
+  case KOP_DIV: return i->type != K_F32 && i->in[0]->lo >= 0 ? "/" : NULL;
+  case KOP_MOD: return i->in[0]->lo >= 0 ? "%" : NULL;
+  case KOP_AND: return "&";
+  case KOP_OR: return "|";
+  case KOP_XOR: return "^";
+  case KOP_SHR: return ">>";
+  case KOP_LT: return "<";
+  case KOP_LE: return "<=";
+  case KOP_EQ: return "==";
+  default: return NULL;
+  }
+}
+
+/* f(x, y, z), the half warp's mask first where lanes are exchanged. */
+static const char *function_name(const KInst *i) {
+  bool is_float = i->in[0]->type == K_F32;
+  switch (i->op) {
+  case KOP_DIV: return is_float ? "__fdiv_rn" : "floor_div";
+  case KOP_MOD: return "floor_mod";
+  case KOP_MIN: return "min_of";
+  case KOP_MAX: return "max_of";
+  case KOP_ABS: return is_float ? "fabsf" : "abs_of";
+  case KOP_SQRT: return "__fsqrt_rn";
+  case KOP_FLOOR: return "floorf";
+  case KOP_RINT: return "rintf";
+  case KOP_FMA: return "__fmaf_rn";
+  case KOP_TO_F32: return "(float)";
+  case KOP_TO_I32: return "(int)";
+  case KOP_TO_I64: return "(i64)";
+  case KOP_BITS_I32: return "__float_as_int";
+  case KOP_BITS_F32: return "__int_as_float";
+  case KOP_NEG: return "-";
+  case KOP_NOT: return i->type == K_BOOL ? "!" : "~";
+  case KOP_TREE_ADD: return "tree_add";
+  case KOP_TREE_MAX: return "tree_max";
+  case KOP_TREE_MIN: return "tree_min";
+  case KOP_LANE_GET: return "__shfl_sync";
+  default: BUG("%s has no CUDA form", kop_info[i->op].text);
+  }
+}
+
+static bool exchanges_lanes(KOp op) { return op >= KOP_TREE_ADD && op <= KOP_LANE_GET; }
+
+static void print_call(Cuda *c, const KInst *i) {
+  buffer_printf(c->out, "%s%s(", i->op == KOP_LANE_GET && i->type == K_BOOL ? "0 != " : "", function_name(i));
+  if (exchanges_lanes(i->op)) buffer_printf(c->out, "half, ");
+  for (int j = 0; j < i->n_in; j++) {
+    if (j) buffer_printf(c->out, ", ");
+    expr(c, i->in[j], true);
+  }
+  buffer_printf(c->out, i->op == KOP_LANE_GET ? ", 16)" : ")");
+}
+
+/* i32 arithmetic that may wrap goes through unsigned, where wrapping is defined. */
+static void print_wrapping(Cuda *c, const KInst *i) {
+  const char *sign = i->op == KOP_SHL ? "<<" : binary_sign(i);
+  buffer_printf(c->out, "(int)(");
+  if (i->op == KOP_NEG) buffer_printf(c->out, "0u - ");
+  buffer_printf(c->out, "(unsigned)");
+  expr(c, i->in[0], false);
+  if (i->op != KOP_NEG) {
+    buffer_printf(c->out, i->op == KOP_SHL ? " %s " : " %s (unsigned)", sign);
+    expr(c, i->in[1], false);
+  }
+  buffer_printf(c->out, ")");
+}
+
+static bool may_wrap(const KInst *i) {
+  if (i->type != K_I32) return false;
+  bool arith = i->op == KOP_ADD || i->op == KOP_SUB || i->op == KOP_MUL || i->op == KOP_NEG;
+  return i->op == KOP_SHL || (arith && i->lo == INT64_MIN);
+}
+
+static void print_operation(Cuda *c, const KInst *i, bool top) {
+  const char *sign = i->n_in == 2 ? binary_sign(i) : NULL;
+  if (may_wrap(i)) {
+    print_wrapping(c, i);
+  } else if (i->op == KOP_SELECT) {
+    if (!top) buffer_printf(c->out, "(");
+    expr(c, i->in[0], false);
+    buffer_printf(c->out, " ? ");
+    expr(c, i->in[1], false);
+    buffer_printf(c->out, " : ");
+    expr(c, i->in[2], false);
+    if (!top) buffer_printf(c->out, ")");
+  } else if (sign) {
+    if (!top) buffer_printf(c->out, "(");
+    expr(c, i->in[0], false);
+    buffer_printf(c->out, " %s ", sign);
+    expr(c, i->in[1], false);
+    if (!top) buffer_printf(c->out, ")");
+  } else {
+    print_call(c, i);
+  }
+}
+
+static void expr(Cuda *c, const KInst *i, bool top) {
+  switch (i->op) {
+  case KOP_CONST: print_const(c->out, i); return;
+  case KOP_ITEM: buffer_printf(c->out, "item"); return;
+  case KOP_LANE: buffer_printf(c->out, "lane"); return;
+  case KOP_SIZE: buffer_printf(c->out, i->imm ? "R" : "B"); return;
+  default: break;
+  }
+  if (!c->nesting[i->id]) buffer_printf(c->out, "v%d", c->label[i->id]);
+  else if (i->op == KOP_GET) buffer_printf(c->out, "v%d", c->label[i->in[0]->id]);
+  else print_operation(c, i, top);
+}
+
+/* ---- statements ---- */
+
+static void print_block(Cuda *c, const KBlock *b, int depth);
+
+static const char *c_type(KType t) {
+  static const char *const names[] = {"bool", "int", "i64", "float"};
+  return names[t];
+}
+
+static const char *c_memory_type(DType t) {
+  switch (t) {
+  case DTYPE_F32: return "float";
+  case DTYPE_BF16: return "unsigned short";
+  case DTYPE_I32: return "int";
+  default: return "unsigned char";
+  }
+}
+
+static void print_place(Cuda *c, const KInst *i) {
+  print_buf(c, i->imm);
+  buffer_printf(c->out, "[");
+  expr(c, i->in[0], !i->in[1]);
+  if (i->in[1]) {
+    buffer_printf(c->out, " + ");
+    expr(c, i->in[1], false);
+  }
+  buffer_printf(c->out, "]");
+}
+
+static void print_load(Cuda *c, const KInst *i) {
+  bool bf16 = c->k->buf[i->imm].dtype == DTYPE_BF16;
+  if (i->in[2]) {
+    expr(c, i->in[2], false);
+    buffer_printf(c->out, " ? ");
+  }
+  buffer_printf(c->out, bf16 ? "from_bf16(" : "");
+  print_place(c, i);
+  buffer_printf(c->out, bf16 ? ")" : "");
+  if (i->in[2]) buffer_printf(c->out, i->type == K_F32 ? " : 0.0f" : " : 0");
+}
+
+/* A uniform store is lane 0's. */
+static void print_store(Cuda *c, const KInst *i) {
+  const char *and = "";
+  if (i->in[2] || !i->in[1]) buffer_printf(c->out, "if (");
+  if (!i->in[1]) buffer_printf(c->out, "lane == 0"), and = " && ";
+  if (i->in[2]) {
+    buffer_printf(c->out, "%s", and);
+    expr(c, i->in[2], !*and);
+  }
+  if (i->in[2] || !i->in[1]) buffer_printf(c->out, ") ");
+  print_place(c, i);
+  DType t = c->k->buf[i->imm].dtype;
+  buffer_printf(c->out, t == DTYPE_BF16 ? " = to_bf16(" : t == DTYPE_U8 ? " = (unsigned char)(" : " = ");
+  expr(c, i->in[3], true);
+  buffer_printf(c->out, t == DTYPE_BF16 || t == DTYPE_U8 ? ");\n" : ";\n");
+}
+
+static void print_for(Cuda *c, const KInst *i, int depth) {
+  int v = c->label[i->id] = c->n_label++;
+  if (i->imm > 1) buffer_printf(c->out, "#pragma unroll %lld\n%*s", (long long)i->imm, 2 * depth, "");
+  buffer_printf(c->out, "for (i64 v%d = ", v);
+  expr(c, i->in[0], true);
+  buffer_printf(c->out, "; v%d < ", v);
+  expr(c, i->in[1], false);
+  buffer_printf(c->out, "; v%d += %lld) {\n", v, (long long)i->in[2]->imm);
+  print_block(c, i->body, depth + 1);
+  buffer_printf(c->out, "%*s}\n", 2 * depth, "");
+}
+
+static void print_if(Cuda *c, const KInst *i, int depth) {
+  buffer_printf(c->out, "if (");
+  expr(c, i->in[0], true);
+  buffer_printf(c->out, ") {\n");
+  print_block(c, i->body, depth + 1);
+  if (i->other) {
+    buffer_printf(c->out, "%*s} else {\n", 2 * depth, "");
+    print_block(c, i->other, depth + 1);
+  }
+  buffer_printf(c->out, "%*s}\n", 2 * depth, "");
+}
+
+static void print_definition(Cuda *c, const KInst *i) {
+  c->label[i->id] = c->n_label++;
+  buffer_printf(c->out, "%s%s v%d = ", i->op == KOP_VAR ? "" : "const ", c_type(i->type), c->label[i->id]);
+  if (i->op == KOP_LOAD) print_load(c, i);
+  else if (i->op == KOP_VAR) expr(c, i->in[0], true);
+  else if (i->op == KOP_GET) buffer_printf(c->out, "v%d", c->label[i->in[0]->id]);
+  else print_operation(c, i, true);
+  buffer_printf(c->out, ";\n");
+}
+
+static void print_statement(Cuda *c, const KInst *i, int depth) {
+  buffer_printf(c->out, "%*s", 2 * depth, "");
+  switch (i->op) {
+  case KOP_FOR: print_for(c, i, depth); break;
+  case KOP_IF: print_if(c, i, depth); break;
+  case KOP_STORE: print_store(c, i); break;
+  case KOP_SYNC: buffer_printf(c->out, "__syncwarp(half);\n"); break;
+  case KOP_SET:
+    buffer_printf(c->out, "v%d = ", c->label[i->in[0]->id]);
+    expr(c, i->in[1], true);
+    buffer_printf(c->out, ";\n");
+    break;
+  default: print_definition(c, i);
+  }
+}
+
+static void print_block(Cuda *c, const KBlock *b, int depth) {
+  for (const KInst *i = b->first; i; i = i->next) {
+    bool named = i->op == KOP_CONST || i->op == KOP_ITEM || i->op == KOP_LANE || i->op == KOP_SIZE;
+    if (!named && c->uses[i->id] >= 0 && !c->nesting[i->id]) print_statement(c, i, depth);
+  }
+}
+
+/* ---- the kernel ---- */
+
+/* Tables hold bits, which say infinities and NaN too. */
+static void print_table(Cuda *c, int buf) {
+  const KBuf *b = &c->k->buf[buf];
+  size_t bytes = dtype_bytes(b->dtype);
+  const char *word = bytes == 4 ? "unsigned" : bytes == 2 ? "unsigned short" : "unsigned char";
+  buffer_printf(c->out, "static __device__ const %s ", word);
+  print_buf(c, buf);
+  buffer_printf(c->out, "_bits[%lld] = {", (long long)b->elems);
+  for (int64_t i = 0; i < b->elems; i++) {
+    uint32_t bits = 0;
+    memcpy(&bits, (const char *)b->data + (size_t)i * bytes, bytes);
+    buffer_printf(c->out, "%s0x%x", i == 0 ? "" : i % 12 ? ", " : ",\n    ", bits);
+  }
+  buffer_printf(c->out, "};\n\n");
+}
+
+static void print_signature(Cuda *c) {
+  buffer_printf(c->out, "extern \"C\" __global__ void __launch_bounds__(%d) %s(", GROUPS * LANES, c->k->name);
+  for (int i = 0; i < c->k->n_args; i++) {
+    const KBuf *b = &c->k->buf[i];
+    buffer_printf(c->out, "%s%s *%s", b->written ? "" : "const ", c_memory_type(b->dtype),
+                  b->restrict_ ? "__restrict__ " : "");
+    print_buf(c, i);
+    buffer_printf(c->out, ", ");
+  }
+  buffer_printf(c->out, "i64 B, i64 R, i64 items) {\n");
+}
+
+static void print_locals(Cuda *c) {
+  const Kernel *k = c->k;
+  int64_t bytes = kir_scratch_bytes(k);
+  buffer_printf(c->out, "  const int lane = threadIdx.x & 15, group = threadIdx.x >> 4;\n"
+                        "  const unsigned half = 0xffffu << (threadIdx.x & 16);\n"
+                        "  const i64 item = (i64)blockIdx.x * %d + group;\n", GROUPS);
+  if (bytes) buffer_printf(c->out, "  extern __shared__ __align__(64) unsigned char shared[];\n");
+  for (int i = k->n_args; i < k->n_buf; i++) {
+    const KBuf *b = &k->buf[i];
+    const char *type = c_memory_type(b->dtype);
+    bool table = b->space == SPACE_TABLE;
+    buffer_printf(c->out, "  %s%s *const ", table ? "const " : "", type);
+    print_buf(c, i);
+    if (table) {
+      buffer_printf(c->out, " = (const %s *)", type);
+      print_buf(c, i);
+      buffer_printf(c->out, "_bits;\n");
+    } else {
+      buffer_printf(c->out, " = (%s *)(shared + group * %lld + %lld);\n", type, (long long)bytes,
+                    (long long)kir_scratch_offset(k, i));
+    }
+  }
+}
+
+static void print_kernel(Cuda *c) {
+  buffer_append(c->out, prelude, sizeof prelude - 1);
+  for (int i = 0; i < c->k->n_buf; i++)
+    if (c->k->buf[i].space == SPACE_TABLE) print_table(c, i);
+  print_signature(c);
+  print_locals(c);
+  buffer_printf(c->out, "  if (item < items) {\n");
+  print_block(c, c->k->body, 2);
+  buffer_printf(c->out, "  }\n}\n");
+}
+
+void cuda_print(const Kernel *k, Buffer *out) {
+  size_t n = (size_t)k->n_inst;
+  Cuda c = {.k = k, .out = out, .uses = kir_count_uses(k)};
+  c.label = mem_alloc(n * sizeof *c.label);
+  c.nesting = mem_alloc(n * sizeof *c.nesting);
+  c.reader = mem_alloc(n * sizeof *c.reader);
+  const KInst **by_id = mem_alloc(n * sizeof *by_id);
+  if (c.uses && c.label && c.nesting && c.reader && by_id) {
+    find_readers(&c, k->body);
+    list_block(k->body, by_id);
+    choose_inline(&c, by_id);
+    print_kernel(&c);
+  } else {
+    out->failed = true;
+  }
+  mem_free(c.uses);
+  mem_free(c.label);
+  mem_free(c.nesting);
+  mem_free(c.reader);
+  mem_free(by_id);
+}
