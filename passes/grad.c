@@ -97,12 +97,14 @@ bool grad_sweep(Graph *g, Node *y, Node *dy, Node *const *wrt, int n, bool stop,
 bool grad_build(Graph *g, Node *y, Node *const *wrt, int n, Node **out) {
   if (y->type.rank != 0 || !dtype_is_float(y->type.dtype)) {
     char text[160];
-    graph_error(g, g->here, "grad: the differentiated value must be a float scalar, it is %s", type_print(&y->type, text, sizeof text));
+    graph_error(g, g->here, "grad: the differentiated value must be a float scalar, it is %s",
+                type_print(&y->type, text, sizeof text));
     return false;
   }
   for (int i = 0; i < n; i++)
     if (!dtype_is_float(wrt[i]->type.dtype)) {
-      graph_error(g, g->here, "grad: entry %d is %s, only floats have gradients", i + 1, dtype_name(wrt[i]->type.dtype));
+      graph_error(g, g->here, "grad: entry %d is %s, only floats have gradients", i + 1,
+                  dtype_name(wrt[i]->type.dtype));
       return false;
     }
   Node *one = graph_fill_like(g, 1.0, y);

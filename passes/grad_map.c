@@ -1,4 +1,5 @@
-/* Gradients of the elementwise ops.  A rule may return a gradient for an operand that needs none; the sweep drops it. */
+/* Gradients of the elementwise ops.  A rule may return a gradient for an operand that needs none; the sweep drops it.
+ */
 #include <math.h>
 
 #include "passes/grad.h"
@@ -37,7 +38,9 @@ bool grad_erf(Graph *g, Node *n, Node *dy, Node **dx) {
   return (dx[0] = mul(g, dy, mul(g, like(g, 2.0 / sqrt(acos(-1.0)), x), bell)));
 }
 
-bool grad_sin(Graph *g, Node *n, Node *dy, Node **dx) { return (dx[0] = mul(g, dy, graph_unary(g, OP_COS, n->in[0]))); }
+bool grad_sin(Graph *g, Node *n, Node *dy, Node **dx) {
+  return (dx[0] = mul(g, dy, graph_unary(g, OP_COS, n->in[0])));
+}
 
 bool grad_cos(Graph *g, Node *n, Node *dy, Node **dx) {
   return (dx[0] = neg(g, mul(g, dy, graph_unary(g, OP_SIN, n->in[0]))));

@@ -42,7 +42,9 @@ bool grad_pad(Graph *g, Node *n, Node *dy, Node **dx) {
   return (dx[0] = graph_op(g, OP_SLICE, &dy, 1, &a, NULL));
 }
 
-bool grad_reverse(Graph *g, Node *n, Node *dy, Node **dx) { return (dx[0] = graph_op(g, OP_REVERSE, &dy, 1, &n->attrs, NULL)); }
+bool grad_reverse(Graph *g, Node *n, Node *dy, Node **dx) {
+  return (dx[0] = graph_op(g, OP_REVERSE, &dy, 1, &n->attrs, NULL));
+}
 
 bool grad_concat(Graph *g, Node *n, Node *dy, Node **dx) {
   int axis = (int)n->attrs.axis.axis;
@@ -163,7 +165,8 @@ static Node *off_grid(Graph *g, Node *n) {
   as_float.dtype = n->type.dtype;
   Node *one = graph_fill(g, 1.0, &as_float), *zero = graph_fill(g, 0.0, &as_float);
   for (int x = 0; x < 3 && one && zero; x++) {
-    Node *at = graph_binary(g, OP_ADD, graph_iota(g, x, &grid), graph_fill(g, (double)n->attrs.shift.delta[x], &grid));
+    Node *at =
+        graph_binary(g, OP_ADD, graph_iota(g, x, &grid), graph_fill(g, (double)n->attrs.shift.delta[x], &grid));
     Node *below = graph_binary(g, OP_LT, at, graph_fill(g, 0.0, &grid));
     Node *beyond = graph_binary(g, OP_LE, graph_fill(g, (double)grid.dim[x].c, &grid), at);
     Node *here = graph_select(g, below, one, graph_select(g, beyond, one, zero));
@@ -194,7 +197,8 @@ bool grad_sum(Graph *g, Node *n, Node *dy, Node **dx) { return (dx[0] = spread(g
 /* In equal parts to all elements that are the largest. */
 bool grad_max(Graph *g, Node *n, Node *dy, Node **dx) {
   Node *x = n->in[0], *top = spread(g, n, n);
-  Node *is_top = graph_select(g, graph_binary(g, OP_EQ, x, top), graph_fill_like(g, 1.0, x), graph_fill_like(g, 0.0, x));
+  Node *is_top =
+      graph_select(g, graph_binary(g, OP_EQ, x, top), graph_fill_like(g, 1.0, x), graph_fill_like(g, 0.0, x));
   Node *share = is_top ? graph_binary(g, OP_DIV, dy, graph_sum(g, is_top, (uint32_t)n->attrs.axes.axes)) : NULL;
   return share && (dx[0] = graph_binary(g, OP_MUL, is_top, spread(g, share, n)));
 }

@@ -3,9 +3,9 @@
  *
  * f maps tokens i32 [B,S,H,W] (and conditions) to logits [B,S,H,W,V].  The step computes the same logits for R rows:
  * row r is position rows[r] = (sample, raster index).  A value that depends on the tokens has its grid axes in front
- * ([B,S,H,W,rest], [B*P,rest], [B,P,rest]; P = S H W) and becomes [R,rest]; ops that keep rows apart are applied to rows,
- * the others are refused by name.  A value that does not depend on the tokens is made once, by the prologue, which keeps
- * it in a STATE "<name>.keep.<k>"; the step gathers its rows.
+ * ([B,S,H,W,rest], [B*P,rest], [B,P,rest]; P = S H W) and becomes [R,rest]; ops that keep rows apart are applied to
+ * rows, the others are refused by name.  A value that does not depend on the tokens is made once, by the prologue,
+ * which keeps it in a STATE "<name>.keep.<k>"; the step gathers its rows.
  *
  *   attend(q, k, v) of rows     writes k and v into rings and attends over them (attend_rows, arity 5)
  *   attend(q, k, v), k, v kept  attend_rows over the whole of them (arity 4)
@@ -13,8 +13,8 @@
  *                               computed again for every stencil entry; it must be a function of single tokens.
  *
  * Ports of the step: inputs rows i32 [R,2], row_slot i32 [R] (ring row slot*B + sample), slots i32 [P] (slot of every
- * live position); output logits [R,V]; STATE tokens i32 [B,P]; rings STATE "<name>.ring.<k>" f32 [P,B,d] (slots first, so
- * that their number can be chosen when a session is opened; P is only the most there can be). */
+ * live position); output logits [R,V]; STATE tokens i32 [B,P]; rings STATE "<name>.ring.<k>" f32 [P,B,d] (slots
+ * first, so that their number can be chosen when a session is opened; P is only the most there can be). */
 #include <string.h>
 
 #include "passes/passes.h"
@@ -51,7 +51,8 @@ typedef struct Incremental {
 static Node *row_value(Incremental *c, Place *at, Node *n);
 
 static Node *refuse(Incremental *c, const Node *n, const char *why) {
-  return graph_error(c->g, n->loc, "%s mixes positions of the generated grid of \"%s\": %s", op_info[n->op].text, c->name, why);
+  return graph_error(c->g, n->loc, "%s mixes positions of the generated grid of \"%s\": %s", op_info[n->op].text,
+                     c->name, why);
 }
 
 /* ---- where the grid axes of a value are ---- */
@@ -77,9 +78,15 @@ static Type rows_vector(DType dtype) { return (Type){.dtype = dtype, .rank = 1, 
 
 static Node *number(Incremental *c, int64_t x, const Node *like) { return graph_fill_like(c->g, (double)x, like); }
 static Node *add(Incremental *c, Node *x, Node *y) { return graph_binary(c->g, OP_ADD, x, y); }
-static Node *mul(Incremental *c, Node *x, int64_t k) { return x ? graph_binary(c->g, OP_MUL, x, number(c, k, x)) : NULL; }
-static Node *quotient(Incremental *c, Node *x, int64_t k) { return x ? graph_binary(c->g, OP_DIV, x, number(c, k, x)) : NULL; }
-static Node *modulo(Incremental *c, Node *x, int64_t k) { return x ? graph_binary(c->g, OP_MOD, x, number(c, k, x)) : NULL; }
+static Node *mul(Incremental *c, Node *x, int64_t k) {
+  return x ? graph_binary(c->g, OP_MUL, x, number(c, k, x)) : NULL;
+}
+static Node *quotient(Incremental *c, Node *x, int64_t k) {
+  return x ? graph_binary(c->g, OP_DIV, x, number(c, k, x)) : NULL;
+}
+static Node *modulo(Incremental *c, Node *x, int64_t k) {
+  return x ? graph_binary(c->g, OP_MOD, x, number(c, k, x)) : NULL;
+}
 
 static Node *rows_column(Incremental *c, int64_t column) {
   Attrs a = {0};
@@ -110,7 +117,8 @@ static bool place_from_index(Incremental *c, Place *p, Node *index) {
 static Place *place_shifted(Incremental *c, Place *from, const Node *shift) {
   const int64_t *delta = shift->attrs.shift.delta;
   bool raster = shift->attrs.shift.raster;
-  if (from->raster || (raster && from != c->places)) return refuse(c, shift, "shifts in raster order cannot be combined with others"), NULL;
+  if (from->raster || (raster && from != c->places))
+    return refuse(c, shift, "shifts in raster order cannot be combined with others"), NULL;
   int64_t sum[3];
   for (int x = 0; x < 3; x++) sum[x] = from->delta[x] + delta[x];
   for (Place *p = c->places; p; p = p->next)
@@ -131,7 +139,8 @@ static Node *where_on_grid(Incremental *c, const Place *p, Node *x, Node *y) {
   for (int i = 1; i < column.rank; i++) column.dim[i] = dim_const(1);
   for (int axis = 0; axis < 3 && x; axis++) {
     Node *at = p->coord[axis];
-    Node *below = graph_binary(c->g, OP_LT, at, number(c, 0, at)), *beyond = graph_binary(c->g, OP_LE, number(c, c->grid[axis], at), at);
+    Node *below = graph_binary(c->g, OP_LT, at, number(c, 0, at)),
+         *beyond = graph_binary(c->g, OP_LE, number(c, c->grid[axis], at), at);
     if (!below || !beyond) return NULL;
     below = graph_broadcast(c->g, graph_reshape(c->g, below, &column), &x->type);
     beyond = graph_broadcast(c->g, graph_reshape(c->g, beyond, &column), &x->type);
@@ -172,7 +181,8 @@ static Node *gather_rows(Incremental *c, const Place *at, Node *n, int lead) {
   return gather(c, graph_reshape(c->g, all, &flat), add(c, mul(c, c->sample, c->positions), at->index));
 }
 
-/* A broadcast into the grid: over the whole grid (rest only), or over the samples ([S,H,W,rest]: rows by position). */
+/* A broadcast into the grid: over the whole grid (rest only), or over the samples ([S,H,W,rest]: rows by position).
+ */
 static Node *broadcast_rows(Incremental *c, const Place *at, Node *n, int lead, bool *out_done) {
   Node *x = n->in[0];
   Type rows = row_type(&n->type, lead), source = x->type;
@@ -213,11 +223,12 @@ static bool keeps_rows(const Node *n, int lead) {
   for (int i = 0; i < lead; i++) {
     Dim size = n->in[0]->type.dim[i];
     if (n->op == OP_TRANSPOSE && n->attrs.perm.perm[i] != i) return false;
-    if (n->op == OP_SLICE && !(dim_equal(n->attrs.slice.start[i], dim_const(0)) && dim_equal(n->attrs.slice.stop[i], size) &&
-                               n->attrs.slice.step[i] == 1))
+    if (n->op == OP_SLICE && !(dim_equal(n->attrs.slice.start[i], dim_const(0)) &&
+                               dim_equal(n->attrs.slice.stop[i], size) && n->attrs.slice.step[i] == 1))
       return false;
     if (n->op == OP_PAD && !(dim_equal(n->type.dim[i], size))) return false;
-    if (n->op == OP_BROADCAST && (n->type.rank != n->in[0]->type.rank || !dim_equal(n->type.dim[i], size))) return false;
+    if (n->op == OP_BROADCAST && (n->type.rank != n->in[0]->type.rank || !dim_equal(n->type.dim[i], size)))
+      return false;
   }
   if (n->op == OP_REVERSE && (n->attrs.axes.axes & ((1 << lead) - 1))) return false;
   if ((n->op == OP_SUM || n->op == OP_MAX) && (n->attrs.axes.axes & ((1 << lead) - 1))) return false;
@@ -289,7 +300,8 @@ static Node *move_rows(Incremental *c, Place *at, Node *n) {
 
 static Node *token_rows(Incremental *c, Place *at) {
   if (at == c->places)
-    return graph_error(c->g, c->tokens->loc, "decode \"%s\": the logits of a position depend on its own token; shift the input", c->name);
+    return graph_error(c->g, c->tokens->loc,
+                       "decode \"%s\": the logits of a position depend on its own token; shift the input", c->name);
   Type flat = {.dtype = DTYPE_I32, .rank = 1, .dim = {{0, c->positions, 0}}};
   Node *all = graph_reshape(c->g, c->token_state, &flat);
   Type rows = row_type(&c->tokens->type, grid_axes(c, &c->tokens->type));
@@ -324,7 +336,8 @@ static Node *matmul_rows(Incremental *c, Place *at, Node *n) {
   int lead = grid_axes(c, &a->type);
   if (c->live[b->id]) return refuse(c, n, "its second operand depends on the generated tokens");
   bool rows_in_front = lead > 0 && lead < a->type.rank && (lead < a->type.rank - 1 || !n->attrs.matmul.trans_a);
-  if (!rows_in_front || b->type.rank != 2) return refuse(c, n, "rows must stay apart: grid axes in front, second operand [k, n]");
+  if (!rows_in_front || b->type.rank != 2)
+    return refuse(c, n, "rows must stay apart: grid axes in front, second operand [k, n]");
   Node *x = row_value(c, at, a), *y = whole(c, b);
   return x && y ? graph_matmul(c->g, x, y, n->attrs.matmul.trans_a, n->attrs.matmul.trans_b) : NULL;
 }
@@ -381,7 +394,8 @@ static Node *attend_rows(Incremental *c, Place *at, Node *n) {
   for (int x = 0; x < 3; x++)
     if (n->attrs.attend.query_grid[x] != c->grid[x]) return refuse(c, n, "its queries are on another grid");
   bool live_k = c->live[n->in[1]->id], live_v = c->live[n->in[2]->id];
-  if (live_k != live_v || !c->live[n->in[0]->id]) return refuse(c, n, "queries, keys and values must all depend on the tokens, or only the queries");
+  if (live_k != live_v || !c->live[n->in[0]->id])
+    return refuse(c, n, "queries, keys and values must all depend on the tokens, or only the queries");
   Node *y;
   if (live_k) {
     y = self_attend(c, at, n);
@@ -406,7 +420,8 @@ static Node *live_rows(Incremental *c, Place *at, Node *n) {
     if (n->op == OP_SHIFT) return shift_rows(c, at, n);
     return move_rows(c, at, n);
   case CLASS_REDUCE: return move_rows(c, at, n);
-  case CLASS_CONTRACT: return n->op == OP_MATMUL ? matmul_rows(c, at, n) : refuse(c, n, "a convolution sees its neighbours");
+  case CLASS_CONTRACT:
+    return n->op == OP_MATMUL ? matmul_rows(c, at, n) : refuse(c, n, "a convolution sees its neighbours");
   case CLASS_ATTEND: return n->op == OP_ATTEND ? attend_rows(c, at, n) : refuse(c, n, "only attend can be decoded");
   default: return refuse(c, n, "it has no form for rows");
   }
@@ -433,11 +448,14 @@ static bool check_signature(Incremental *c, const Node *logits) {
   const Type *t = &c->tokens->type, *l = &logits->type;
   char text[2][160];
   bool ok = t->dtype == DTYPE_I32 && t->rank == 4 && dim_equal(t->dim[0], (Dim){0, 1, 0}) && l->rank == 5;
-  for (int i = 1; ok && i < 4; i++) ok = dim_is_const(t->dim[i]) && t->dim[i].c >= 1 && dim_equal(l->dim[i], t->dim[i]);
+  for (int i = 1; ok && i < 4; i++)
+    ok = dim_is_const(t->dim[i]) && t->dim[i].c >= 1 && dim_equal(l->dim[i], t->dim[i]);
   ok = ok && dim_equal(l->dim[0], t->dim[0]) && dim_is_const(l->dim[4]) && l->dtype == DTYPE_F32;
   if (!ok)
-    graph_error(c->g, c->f->loc, "decode \"%s\": tokens must be i32[batch,s,h,w] and logits f32[batch,s,h,w,classes]; they are %s and %s",
-                c->name, type_print(t, text[0], sizeof text[0]), type_print(l, text[1], sizeof text[1]));
+    graph_error(
+        c->g, c->f->loc,
+        "decode \"%s\": tokens must be i32[batch,s,h,w] and logits f32[batch,s,h,w,classes]; they are %s and %s",
+        c->name, type_print(t, text[0], sizeof text[0]), type_print(l, text[1], sizeof text[1]));
   return ok;
 }
 
@@ -472,7 +490,9 @@ static Func *make_step(Incremental *c, Node *logits) {
   Type t = {.dtype = DTYPE_F32, .rank = 2, .dim = {{0, 0, 1}, logits->type.dim[4]}};
   Port out = {"logits", graph_reshape(c->g, rows, &t)};
   Port in[3] = {{"rows", c->rows}, {"row_slot", c->row_slot}, {"slots", c->slots}};
-  Func *step = out.node ? func_new(c->g, arena_printf(c->g->arena, "%s.step", c->name), in, c->uses_rings ? 3 : 1, &out, 1) : NULL;
+  Func *step = out.node
+                   ? func_new(c->g, arena_printf(c->g->arena, "%s.step", c->name), in, c->uses_rings ? 3 : 1, &out, 1)
+                   : NULL;
   if (!step) return NULL;
   step->update = c->ring;
   step->n_update = c->n_ring;
@@ -501,7 +521,8 @@ Decode *pass_incremental(Func *f, const char *tokens, const char *logits) {
   Incremental c = {.f = plain, .g = g, .name = f->name, .tokens = find_port(plain->in, plain->n_in, tokens)};
   output = find_port(plain->out, plain->n_out, logits);
   if (!check_signature(&c, output) || !begin(&c)) return NULL;
-  if (!c.live[output->id]) return graph_error(g, f->loc, "decode \"%s\": the logits do not depend on the tokens", f->name);
+  if (!c.live[output->id])
+    return graph_error(g, f->loc, "decode \"%s\": the logits do not depend on the tokens", f->name);
   Decode *d = ARENA_NEW(g->arena, Decode);
   d->name = f->name;
   memcpy(d->grid, c.grid, sizeof d->grid);

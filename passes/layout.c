@@ -6,8 +6,8 @@
 #include "passes/passes.h"
 
 static bool is_view(const Node *n) {
-  return n->op == OP_RESHAPE || n->op == OP_BROADCAST || n->op == OP_DETACH || n->op == OP_PARAM || n->op == OP_FILL ||
-         n->op == OP_IOTA;
+  return n->op == OP_RESHAPE || n->op == OP_BROADCAST || n->op == OP_DETACH || n->op == OP_PARAM ||
+         n->op == OP_FILL || n->op == OP_IOTA;
 }
 
 typedef struct Layout {
@@ -82,7 +82,8 @@ static void move_updates(Layout *l) {
   Update *update = ARENA_ARRAY(f->graph->arena, Update, f->n_update);
   for (int i = 0; i < f->n_update; i++) {
     Update u = f->update[i];
-    if (u.target->op == OP_STATE && l->fixed[u.value->id]) ARENA_PUSH(f->graph->arena, l->update, l->n_update, l->cap_update, u);
+    if (u.target->op == OP_STATE && l->fixed[u.value->id])
+      ARENA_PUSH(f->graph->arena, l->update, l->n_update, l->cap_update, u);
     else update[kept++] = u;
   }
   f->update = update;

@@ -1,9 +1,9 @@
 /* Generation: the prologue once, then one step call a wave, a token drawn for every row.
  *
  * A row is (sample, position).  With guidance every sample has two rows: stream `i` under its condition and stream
- * `count + i` under the null condition; both are given the token drawn from the guided logits.  The order of positions
- * (order.c) and the number of rows a call takes change no bit of the result: kernels compute every row alike, and the
- * random number of a token depends on (seed, raster position, sample) only. */
+ * `count + i` under the null condition; both are given the token drawn from the guided logits.  The order of
+ * positions (order.c) and the number of rows a call takes change no bit of the result: kernels compute every row
+ * alike, and the random number of a token depends on (seed, raster position, sample) only. */
 #include <string.h>
 #include <time.h>
 
@@ -35,7 +35,8 @@ static double now_ms(void) {
 static bool is_guided(const NuwaGenerate *g) { return g->guidance != 1.0f; }
 
 static bool check_request(const Plan *p, const NuwaGenerate *g, Error *err) {
-  if (g->decode < 0 || g->decode >= p->n_decode) return error_set(err, ERROR_ARGUMENT, "this model has no decode %d", g->decode);
+  if (g->decode < 0 || g->decode >= p->n_decode)
+    return error_set(err, ERROR_ARGUMENT, "this model has no decode %d", g->decode);
   if (g->count < 1) return error_set(err, ERROR_ARGUMENT, "count is %lld, must be at least 1", (long long)g->count);
   if (!(g->guidance == g->guidance)) return error_set(err, ERROR_ARGUMENT, "guidance is not a number");
   const PlanDecode *d = &p->decode[g->decode];
@@ -43,7 +44,8 @@ static bool check_request(const Plan *p, const NuwaGenerate *g, Error *err) {
   for (int64_t i = 0; g->given && i < g->count * positions; i++)
     if (g->given[i % positions] && (g->given_tokens[i] < 0 || g->given_tokens[i] >= d->vocab))
       return error_set(err, ERROR_ARGUMENT, "given token %d at position %lld of sample %lld: the vocabulary has %lld",
-                       g->given_tokens[i], (long long)(i % positions), (long long)(i / positions), (long long)d->vocab);
+                       g->given_tokens[i], (long long)(i % positions), (long long)(i / positions),
+                       (long long)d->vocab);
   return true;
 }
 
@@ -68,19 +70,22 @@ static bool run_init(Run *r, NuwaSession *s, const NuwaGenerate *g, Error *err) 
   const PlanDecode *d = &s->plan->decode[g->decode];
   *r = (Run){.s = s, .g = g, .d = d, .streams = g->count * (is_guided(g) ? 2 : 1)};
   if (r->streams > s->options.samples || r->streams > s->options.rows)
-    return error_set(err, ERROR_ARGUMENT, "%lld samples with guidance %g need %lld rows, the session has %lld samples, %lld rows",
+    return error_set(err, ERROR_ARGUMENT,
+                     "%lld samples with guidance %g need %lld rows, the session has %lld samples, %lld rows",
                      (long long)g->count, (double)g->guidance, (long long)r->streams, (long long)s->options.samples,
                      (long long)s->options.rows);
   order_build(&s->order, d, g->raster, g->given);
   if (s->order.slots > ring_slots(s, d))
-    return error_set(err, ERROR_ARGUMENT, "this request holds %lld positions at once, the session's rings have %lld slots",
+    return error_set(err, ERROR_ARGUMENT,
+                     "this request holds %lld positions at once, the session's rings have %lld slots",
                      (long long)s->order.slots, (long long)ring_slots(s, d));
   r->token_state = nuwa_state(s, "tokens");
   r->rows = nuwa_input(s, d->step, "rows");
   r->row_slot = nuwa_input(s, d->step, "row_slot");
   r->slots = nuwa_input(s, d->step, "slots");
   r->logits = nuwa_output(s, d->step, "logits");
-  if (!r->token_state) return error_set(err, ERROR_FORMAT, "decode \"%s\": its plan has no state \"tokens\"", d->name);
+  if (!r->token_state)
+    return error_set(err, ERROR_FORMAT, "decode \"%s\": its plan has no state \"tokens\"", d->name);
   return true;
 }
 
@@ -88,7 +93,8 @@ static void write_given(Run *r) {
   int64_t N = r->s->order.positions;
   for (int64_t stream = 0; stream < r->streams; stream++)
     for (int64_t p = 0; p < N; p++)
-      r->token_state[stream * N + p] = r->g->given && r->g->given[p] ? r->g->given_tokens[stream % r->g->count * N + p] : 0;
+      r->token_state[stream * N + p] =
+          r->g->given && r->g->given[p] ? r->g->given_tokens[stream % r->g->count * N + p] : 0;
 }
 
 static void take_slots(Run *r, int64_t begin, int64_t end) {

@@ -1,7 +1,7 @@
 /* The order in which the positions of one request run, and the ring slots they occupy.
  *
- * Wave 0 holds the positions that depend on given tokens only; then follow the waves of the schedule.  A position keeps
- * its slot from its own wave to the last wave with a query that sees it. */
+ * Wave 0 holds the positions that depend on given tokens only; then follow the waves of the schedule.  A position
+ * keeps its slot from its own wave to the last wave with a query that sees it. */
 #include <string.h>
 
 #include "runtime/session.h"
@@ -30,12 +30,15 @@ static void coords_of(const int64_t grid[3], int64_t p, int64_t at[3]) {
   at[0] = p / (grid[2] * grid[1]);
 }
 
-static int64_t raster_of(const int64_t grid[3], const int64_t at[3]) { return (at[0] * grid[1] + at[1]) * grid[2] + at[2]; }
+static int64_t raster_of(const int64_t grid[3], const int64_t at[3]) {
+  return (at[0] * grid[1] + at[1]) * grid[2] + at[2];
+}
 
 /* Calls visit for every key that the query sees: its raster index, until visit returns false. */
 typedef bool (*VisitFn)(void *ctx, int64_t key);
 
-static bool visit_box(const int64_t grid[3], const int64_t lo[3], const int64_t hi[3], int64_t last, VisitFn visit, void *ctx) {
+static bool visit_box(const int64_t grid[3], const int64_t lo[3], const int64_t hi[3], int64_t last, VisitFn visit,
+                      void *ctx) {
   for (int64_t s = lo[0]; s <= hi[0]; s++)
     for (int64_t h = lo[1]; h <= hi[1]; h++)
       for (int64_t w = lo[2]; w <= hi[2]; w++) {
@@ -112,7 +115,8 @@ static int64_t schedule_time(const int64_t a[3], const int64_t grid[3], int64_t 
   return a[0] * at[0] + a[1] * at[1] + a[2] * at[2];
 }
 
-/* Stable counting sort of the positions by key[p] in [0, keys): fills out with positions, begin with keys + 1 bounds. */
+/* Stable counting sort of the positions by key[p] in [0, keys): fills out with positions, begin with keys + 1 bounds.
+ */
 static void sort_positions(int32_t *out, int32_t *begin, const int32_t *key, int64_t positions, int64_t keys) {
   memset(begin, 0, sizeof *begin * (size_t)(keys + 1));
   for (int64_t p = 0; p < positions; p++) begin[key[p]]++;
@@ -131,7 +135,8 @@ static void sort_positions(int32_t *out, int32_t *begin, const int32_t *key, int
 static void number_waves(DecodeOrder *o, const PlanDecode *d, const int64_t schedule[3], int64_t first) {
   int64_t N = o->positions;
   for (int64_t p = 0; p < N; p++) o->position[p] = (int32_t)p;
-  /* Times can exceed the number of positions (an axis may be skipped), so sort by comparison: shell sort, no memory. */
+  /* Times can exceed the number of positions (an axis may be skipped), so sort by comparison: shell sort, no memory.
+   */
   for (int64_t gap = N / 2; gap > 0; gap /= 2)
     for (int64_t i = gap; i < N; i++) {
       int32_t p = o->position[i];
