@@ -1,14 +1,14 @@
 /* The decoding schedule t(p) = A s + B h + C w with the fewest steps (design section 2).
  *
- * Constraints: t(delta) <= 0 for every visible offset of a self-attention, < 0 for every offset of the input shift; only
- * offsets between two tokens of the grid count.  All of them are lexicographically negative for causal attention, so
- * raster order (H W, W, 1) always satisfies them.
+ * Constraints: t(delta) <= 0 for every visible offset of a self-attention, < 0 for every offset of the input shift;
+ * only offsets between two tokens of the grid count.  All of them are lexicographically negative for causal
+ * attention, so raster order (H W, W, 1) always satisfies them.
  *
- * The search.  How many times occur depends on which pairs of tokens share one, and a primitive schedule that lets some
- * share is bounded: sharing on one plane fixes a ratio of two coefficients below the sizes of its axes, sharing on two
- * fixes the schedule as their cross product.  Within those bounds all schedules are tried; the number of steps of a
- * plane, known in closed form, plus the length of the third axis less one is a lower bound (|X + Y| >= |X| + |Y| - 1)
- * that discards nearly all before their steps are counted. */
+ * The search.  How many times occur depends on which pairs of tokens share one, and a primitive schedule that lets
+ * some share is bounded: sharing on one plane fixes a ratio of two coefficients below the sizes of its axes, sharing
+ * on two fixes the schedule as their cross product.  Within those bounds all schedules are tried; the number of steps
+ * of a plane, known in closed form, plus the length of the third axis less one is a lower bound (|X + Y| >= |X| + |Y|
+ * - 1) that discards nearly all before their steps are counted. */
 #include <string.h>
 
 #include "passes/passes.h"
@@ -199,7 +199,8 @@ bool wavefront_find(Graph *g, const int64_t grid[3], const SelfAttend *attend, i
   Schedule raster = wavefront_raster(grid);
   consider(&s, raster.a, raster.steps);
   if (!s.found) {
-    graph_error(g, g->here, "decode: some token depends on a later one, so no order of decoding exists");
+    graph_error(g, g->here,
+                "decode: some token depends on one that is not earlier in raster order, so it cannot be generated");
     return false;
   }
   search(&s, most);
