@@ -149,6 +149,15 @@ static int call_op(lua_State *L) {
   return 1;
 }
 
+/* `select` is Lua's as well: with a tensor first it is the op.  Upvalues: the op, Lua's function. */
+static int call_select(lua_State *L) {
+  if (bind_test_tensor(L, 1)) return call_op(L);
+  lua_pushvalue(L, lua_upvalueindex(2));
+  lua_insert(L, 1);
+  lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+  return lua_gettop(L);
+}
+
 /* ---- operators ---- */
 
 typedef struct Operator {
@@ -184,7 +193,8 @@ void binding_open_ops(lua_State *L) {
   for (int op = 0; op < OP_COUNT; op++) {
     if (op_info[op].class == CLASS_LEAF) continue;
     lua_pushinteger(L, op);
-    lua_pushcclosure(L, call_op, 1);
+    if (op == OP_SELECT) lua_getglobal(L, "select");
+    lua_pushcclosure(L, op == OP_SELECT ? call_select : call_op, op == OP_SELECT ? 2 : 1);
     lua_pushvalue(L, -1);
     lua_setfield(L, -3, op_info[op].text);
     lua_setglobal(L, op_info[op].text);

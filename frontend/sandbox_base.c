@@ -28,18 +28,19 @@ static int base_pcall(lua_State *L) {
 /* The handler runs after the stack was unwound: without `debug` it could not look at it anyway. */
 static int base_xpcall(lua_State *L) {
   luaL_checktype(L, 2, LUA_TFUNCTION);
-  lua_pushvalue(L, 1);
-  lua_replace(L, 1);
   lua_pushvalue(L, 2);
-  lua_rotate(L, 1, 1);           /* handler, f, handler, arguments... */
-  lua_remove(L, 3);
+  lua_rotate(L, 1, 1);
+  lua_remove(L, 3);              /* handler, f, arguments... */
   int status = lua_pcall(L, lua_gettop(L) - 2, LUA_MULTRET, 0);
   if (status != LUA_OK) {
     recheck(L, status);
-    lua_call(L, 1, 1);
+    lua_call(L, 1, LUA_MULTRET);
+    lua_pushboolean(L, false);
+    lua_insert(L, 1);
+  } else {
+    lua_pushboolean(L, true);
+    lua_replace(L, 1);
   }
-  lua_pushboolean(L, status == LUA_OK);
-  lua_replace(L, 1);
   return lua_gettop(L);
 }
 

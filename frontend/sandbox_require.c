@@ -41,9 +41,13 @@ void sandbox_load_file(lua_State *L, const char *path) {
   mem_free(text);
   lua_remove(L, -2);
   if (status == LUA_OK) return;
-  if (status == LUA_ERRSYNTAX && sandbox_push_whole_name(L, lua_tostring(L, -1), path)) lua_remove(L, -2);
-  if (status == LUA_ERRMEM) sandbox_exhaust(L, sandbox_of(L)->memory_refused ? ERROR_LIMIT : ERROR_MEMORY,
-                                            "%s: out of memory while reading", path);
+  if (status != LUA_ERRMEM) {
+    const char *said = lua_tostring(L, -1);
+    if (!sandbox_push_whole_name(L, said, path) && !strchr(said, ':')) lua_pushfstring(L, "%s: %s", path, said);
+  }
+  if (status == LUA_ERRMEM)
+    sandbox_exhaust(L, sandbox_of(L)->memory_refused ? ERROR_LIMIT : ERROR_MEMORY, "%s: out of memory while reading",
+                    path);
   lua_error(L);
 }
 

@@ -1,0 +1,219 @@
+-- Layers.  Every layer takes its name first: the names of its parameters are NAME.weight, NAME.bias and so on, with the
+-- layouts PyTorch uses (linear [out, in]; convolution [out, in, kh, kw]; norms and biases [n]), so that converted
+-- checkpoints load.  nn.scope puts a prefix before all names that are made inside of it.
+--
+-- Tensors: tokens [..., d]; grids [b?, s, h, w, d]; pictures [b, h, w, c].  Axes count from 0.
+
+local nn = {}
+
+local prefix = ""
+
+-- NAME with the scopes around it.
+local function full(name)
+  if type(name) ~= "string" or name == "" then
+    error("a layer needs a name, not " .. tostring(name), 3)
+  end
+  return prefix .. name
+end
+
+-- body(...) with "NAME." before the names of all parameters made inside; gives what body returns.
+function nn.scope(name, body, ...)
+  local before = prefix
+  local restore <close> = setmetatable({}, { __close = function() prefix = before end })
+  prefix = full(name) .. "."
+  return body(...)
+end
+
+function nn.param(name, type, init)
+  return param(full(name), type, init)
+end
+
+-- What a constant size is for: parameters cannot grow with the batch.
+local function constant(size, what)
+  if math.type(size) ~= "integer" then
+    error(what .. " must be a constant, not " .. tostring(size), 3)
+  end
+  return size
+end
+
+local function last(x) return x.shape[x.rank] end
+
+-- ---- products and norms ----
+
+-- x [..., m, n] -> [..., m, out].  options: bias (true), init ({ uniform = 1 / sqrt(n) }).
+function nn.linear(name, x, out, options)
+  options = options or {}
+  local n = constant(last(x), "linear: the width of x")
+  local init = options.init or { uniform = 1 / math.sqrt(n) }
+  local w = param(full(name) .. ".weight", f32(out, n), init)
+  -- Of rows, heads and grids alike, only the last axis is mixed: one product over all rows.
+  local y = matmul(x, w, { trans_b = true })
+  if options.bias == false then return y end
+  return y + param(full(name) .. ".bias", f32(out), "zeros")
+end
+
+function nn.layer_norm(name, x, eps)
+  local d = constant(last(x), "layer_norm: the width of x")
+  local gain, bias = param(full(name) .. ".weight", f32(d), "ones"), param(full(name) .. ".bias", f32(d), "zeros")
+  return layer_norm(x, gain, bias, { eps = eps or 1e-5 })
+end
+
+-- x [b, h, w, c]
+function nn.group_norm(name, x, groups, eps)
+  local c = constant(last(x), "group_norm: the channels of x")
+  local gain, bias = param(full(name) .. ".weight", f32(c), "ones"), param(full(name) .. ".bias", f32(c), "zeros")
+  return group_norm(x, gain, bias, { groups = groups or 32, eps = eps or 1e-6 })
+end
+
+-- tokens i32 [...] -> [..., d]
+function nn.embedding(name, tokens, count, d, init)
+  return gather(param(full(name) .. ".weight", f32(count, d), init or { normal = 0.02 }), tokens)
+end
+
+-- A learned vector per place of each axis, summed: x [b?, s, h, w, d] -> the same.  Tables NAME.s, NAME.h, NAME.w; an axis of
+-- length 1 has none.
+function nn.positions(name, x, init)
+  local first = x.rank - 4
+  if first ~= 0 and first ~= 1 then error("positions: x must be [b?, s, h, w, d], not " .. tostring(x), 2) end
+  local d = constant(last(x), "positions: the width of x")
+  for i, axis in ipairs { "s", "h", "w" } do
+    local n = x.shape[first + i]
+    if n ~= 1 then
+      local table_of = param(full(name) .. "." .. axis, f32(n, d), init or { normal = 0.02 })
+      local places = { 1, 1, 1, d }
+      places[i] = n
+      x = x + reshape(table_of, places)
+    end
+  end
+  return x
+end
+
+-- d -> inner -> d with GELU between; inner is 4d unless given.
+function nn.feed_forward(name, x, options)
+  options = options or {}
+  local d = constant(last(x), "feed_forward: the width of x")
+  return nn.scope(name, function()
+    local hidden = gelu(nn.linear("fc1", x, options.inner or 4 * d, { init = options.init }))
+    return nn.linear("fc2", hidden, d, { init = options.out_init or options.init })
+  end)
+end
+
+-- ---- attention ----
+
+-- x [b?, s, h, w, d] sees `context` (x itself when nil).  options: those of attend, and width (of queries, keys and values
+-- together over all heads; d), init, out_init, bias.
+function nn.attention(name, x, context, options)
+  context = context or x
+  local d = constant(last(x), "attention: the width of x")
+  local width = options.width or d
+  local layer = { init = options.init, bias = options.bias }
+  return nn.scope(name, function()
+    local q = nn.linear("q", x, width, layer)
+    local k = nn.linear("k", context, width, layer)
+    local v = nn.linear("v", context, width, layer)
+    local y = attend(q, k, v, { heads = options.heads, kind = options.kind, extent = options.extent,
+                                causal = options.causal, edge = options.edge })
+    return nn.linear("out", y, d, { init = options.out_init or options.init, bias = options.bias })
+  end)
+end
+
+-- One layer of an encoder or decoder with norms before: self-attention, plus cross-attention to `context` when there is one
+-- (both on the normed input and added, as in NUWA's Y(l)), then feed-forward.  options: self, cross (tables for
+-- nn.attention), inner, init, out_init.
+function nn.block(name, x, context, options)
+  return nn.scope(name, function()
+    local normed = nn.layer_norm("norm1", x)
+    local mixed = nn.attention("self", normed, nil, options.self)
+    if context then mixed = mixed + nn.attention("cross", normed, context, options.cross) end
+    x = x + mixed
+    return x + nn.feed_forward("mlp", nn.layer_norm("norm2", x), options)
+  end)
+end
+
+-- ---- pictures [b, h, w, c] ----
+
+-- A square convolution.  options: size (3), stride (1), padding (same on all sides: (size - 1) / 2, or a table { top, bottom,
+-- left, right }), bias (true), init.
+function nn.conv(name, x, out, options)
+  options = options or {}
+  local size, stride = options.size or 3, options.stride or 1
+  if x.rank ~= 4 then error("conv: x must be [b, h, w, c], not " .. tostring(x), 2) end
+  local c = constant(last(x), "conv: the channels of x")
+  local p = options.padding or (size - 1) // 2
+  if type(p) == "number" then p = { p, p, p, p } end
+  local init = options.init or { uniform = 1 / math.sqrt(c * size * size) }
+  local w = param(full(name) .. ".weight", f32(out, c, size, size), init)
+  if p[1] ~= 0 or p[2] ~= 0 or p[3] ~= 0 or p[4] ~= 0 then
+    x = pad(x, { lo = { 0, p[1], p[3], 0 }, hi = { 0, p[2], p[4], 0 } })
+  end
+  local y = conv2d(x, transpose(w, 2, 3, 1, 0), { stride = stride })
+  if options.bias == false then return y end
+  return y + param(full(name) .. ".bias", f32(out), "zeros")
+end
+
+-- Twice the rows and columns, each element four times: [b, h, w, c] -> [b, 2h, 2w, c].
+function nn.repeat2(x)
+  if x.rank ~= 4 then error("repeat2: x must be [b, h, w, c], not " .. tostring(x), 2) end
+  local b, h, w, c = table.unpack(x.shape)
+  local wide = broadcast(reshape(x, b, h, 1, w, 1, c), b, h, 2, w, 2, c)
+  return reshape(wide, b, 2 * h, 2 * w, c)
+end
+
+-- Nearest neighbours, then a convolution NAME.conv.
+function nn.upsample(name, x)
+  return nn.conv(name .. ".conv", nn.repeat2(x), constant(last(x), "upsample: the channels of x"))
+end
+
+-- A convolution NAME.conv of stride 2, padded below and to the right: half the rows and columns.
+function nn.downsample(name, x)
+  return nn.conv(name .. ".conv", x, constant(last(x), "downsample: the channels of x"),
+                 { stride = 2, padding = { 0, 1, 0, 1 } })
+end
+
+-- Two convolutions with norms and SiLU before, and the input added (through NAME.nin_shortcut when the channels change).
+function nn.residual(name, x, out, options)
+  options = options or {}
+  local c = constant(last(x), "residual: the channels of x")
+  out = out or c
+  return nn.scope(name, function()
+    local y = nn.conv("conv1", silu(nn.group_norm("norm1", x, options.groups)), out)
+    y = nn.conv("conv2", silu(nn.group_norm("norm2", y, options.groups)), out)
+    if out ~= c then x = nn.conv("nin_shortcut", x, out, { size = 1 }) end
+    return x + y
+  end)
+end
+
+-- Full attention of one head among the places of a picture, with 1x1 convolutions q, k, v, proj_out.
+function nn.picture_attention(name, x, options)
+  options = options or {}
+  local c = constant(last(x), "picture_attention: the channels of x")
+  local b, h, w = x.shape[1], x.shape[2], x.shape[3]
+  return nn.scope(name, function()
+    local normed = nn.group_norm("norm", x, options.groups)
+    local function tokens(part)
+      return reshape(nn.conv(part, normed, c, { size = 1 }), b, 1, h, w, c)
+    end
+    local y = attend(tokens "q", tokens "k", tokens "v", { heads = 1, kind = "full" })
+    return x + nn.conv("proj_out", reshape(y, b, h, w, c), c, { size = 1 })
+  end)
+end
+
+-- ---- losses and codes ----
+
+-- The mean of -log softmax(logits)[target]: logits [..., n], target i32 [...] -> a scalar.
+function nn.cross_entropy(logits, target)
+  return mean(cross_entropy(logits, target))
+end
+
+-- The nearest row of codebook [n, d] for every vector of x [..., d], by squared distance -> i32 [...].  |x|^2 is the same for
+-- all rows and left out.
+function nn.nearest_code(x, codebook)
+  local d = constant(last(x), "nearest_code: the width of x")
+  local rows = reshape(x, -1, d)
+  local score = matmul(rows, codebook, { trans_b = true }) - 0.5 * sum(codebook * codebook, 1)
+  local shape = x.shape
+  shape[#shape] = nil
+  return reshape(argmax(score), shape)
+end
+
+return nn
