@@ -177,8 +177,21 @@ bool image_sheet(const uint8_t *rgb, int n, int width, int height, int columns, 
   return true;
 }
 
+double image_box_error(const uint8_t *a, const uint8_t *b, int width, int x, int y, int w, int h) {
+  double sum = 0;
+  for (int row = y; row < y + h; row++) {
+    size_t at = 3 * ((size_t)row * (size_t)width + (size_t)x);
+    for (size_t i = at; i < at + 3 * (size_t)w; i++) sum += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+  }
+  return sum;
+}
+
+double image_psnr_of(double sum, size_t n) {
+  return sum > 0 ? 10 * log10(255.0 * 255.0 * (double)n / sum) : INFINITY;
+}
+
 double image_psnr(const uint8_t *a, const uint8_t *b, size_t n) {
   double sum = 0;
   for (size_t i = 0; i < n; i++) sum += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
-  return sum > 0 ? 10 * log10(255.0 * 255.0 * (double)n / sum) : INFINITY;
+  return image_psnr_of(sum, n);
 }

@@ -57,7 +57,12 @@ void image_from_floats(const float *values, size_t n, uint8_t *out);
 bool image_sheet(const uint8_t *rgb, int n, int width, int height, int columns, int gap, int zoom, Image *out,
                  Error *err);
 
+/* The sum of squared differences inside the box of w x h at (x, y) of two pictures that are `width` pixels wide. */
+double image_box_error(const uint8_t *a, const uint8_t *b, int width, int x, int y, int w, int h);
+
 /* Peak signal-to-noise ratio in dB over n values of 8 bits; INFINITY when they are equal. */
 double image_psnr(const uint8_t *a, const uint8_t *b, size_t n);
+/* The same from a sum of squared differences over n values, for means over many pictures. */
+double image_psnr_of(double sum, size_t n);
 
 #endif

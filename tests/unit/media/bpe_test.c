@@ -89,6 +89,8 @@ TEST("the first merges of CLIP's file give CLIP's ids, lowest rank first") {
   REQUIRE(bpe_encode(b, "The thing", ids, 16, &n, &err), "%s", err.text);
   EXPECT(n == 3 && ids[0] == 512 + 6 && ids[1] == 512 + 1 && ids[2] == 512 + 7, "%d: %d %d %d", n, ids[0], ids[1],
          ids[2]);
+  REQUIRE(bpe_encode(b, "a", ids, 16, &n, &err), "%s", err.text);
+  EXPECT(n == 1 && ids[0] == 320, "%d", ids[0]);
   REQUIRE(bpe_encode(b, "tare", ids, 16, &n, &err), "%s", err.text); /* e</w> is not e, so only a r merges */
   EXPECT(n == 3 && ids[1] == 512 + 4, "%d: %d", n, ids[1]);
   REQUIRE(bpe_encode_fixed(b, "the", ids, 6, &err), "%s", err.text);
@@ -180,6 +182,29 @@ TEST("any text decodes back to its words, in any script") {
   EXPECT(!bpe_decode(b, ids, n, &out, &err), "");
   EXPECT_HAS(err.text, "outside of the vocabulary");
   buffer_done(&out), bpe_free(b);
+}
+
+TEST("random merges and texts are refused or used, never harmful") {
+  uint32_t x = 1;
+  Error err;
+  for (int round = 0; round < 3000; round++) {
+    char file[200], text[100];
+    int32_t ids[64];
+    int n;
+    for (int i = 0; i < 199; i++) {
+      x = x * 1664525u + 1013904223u;
+      file[i] = "ab e\n</w>\xc3\xa9\xc4\xa0\n\n"[x >> 28];
+      text[i % 99] = (char)(x >> 16 | 1);
+    }
+    file[199] = text[99] = 0;
+    Bpe *b = bpe_parse(file, (size_t)(x >> 8) % 200, "random", &err);
+    if (!b) b = bpe_parse(small_merges, strlen(small_merges), "memory", &err);
+    REQUIRE(b, "%s", err.text);
+    REQUIRE(bpe_encode(b, text, ids, 64, &n, &err), "%s", err.text);
+    Buffer out = {0};
+    EXPECT(bpe_decode(b, ids, n < 64 ? n : 64, &out, &err), "%s", err.text);
+    buffer_done(&out), bpe_free(b);
+  }
 }
 
 TEST("malformed merges name the line") {

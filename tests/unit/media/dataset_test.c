@@ -1,3 +1,5 @@
+#include <pthread.h>
+
 #include "media/dataset.h"
 #include "tests/test.h"
 
@@ -69,6 +71,35 @@ TEST("batches do not depend on where they begin, and pixels equal images") {
   int off = 0;
   for (int i = 0; i < N * VALUES; i++) off += a[i] != (float)pixels[i] * (2.0f / 255.0f) - 1.0f;
   EXPECT(off == 0, "%d", off);
+  close_fixture(&f);
+}
+
+typedef struct Loader {
+  const Dataset *data;
+  float *images;
+  int32_t *text;
+  bool ok;
+} Loader;
+
+static void *load(void *arg) {
+  Loader *l = arg;
+  Error err;
+  l->ok = true;
+  for (int round = 0; round < 20; round++)
+    l->ok &= dataset_fill(l->data, WORLD_TRAIN, 40, N, &(Batch){.images = l->images, .text = l->text}, &err);
+  return NULL;
+}
+
+TEST("two threads fill the same batch at once and both get it right") {
+  Fixture f;
+  REQUIRE(open_fixture(&f, WORLD_SINGLE, 1), "");
+  static float a[N * VALUES], b[N * VALUES];
+  static int32_t at[N * T], bt[N * T];
+  Loader loaders[2] = {{&f.data, a, at, false}, {&f.data, b, bt, false}};
+  pthread_t threads[2];
+  for (int i = 0; i < 2; i++) REQUIRE(!pthread_create(&threads[i], NULL, load, &loaders[i]), "");
+  for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+  EXPECT(loaders[0].ok && loaders[1].ok && !memcmp(a, b, sizeof a) && !memcmp(at, bt, sizeof at), "");
   close_fixture(&f);
 }
 

@@ -247,6 +247,34 @@ TEST("PSNR of a known error") {
   uint8_t a[4] = {10, 10, 10, 10}, b[4] = {11, 9, 11, 9};
   EXPECT(fabs(image_psnr(a, b, 4) - 48.1308) < 1e-3, "%g", image_psnr(a, b, 4));
   EXPECT(isinf(image_psnr(a, a, 4)), "");
+  uint8_t p[5 * 4 * 3] = {0}, q[5 * 4 * 3] = {0};
+  for (int i = 0; i < 60; i++) q[i] = 2;
+  EXPECT(image_box_error(p, q, 5, 3, 1, 2, 3) == 4 * 2 * 3 * 3, "%g", image_box_error(p, q, 5, 3, 1, 2, 3));
+}
+
+static bool pass_through(const Image *im, Buffer *file, Image *back, Image *small, Image *sheet, Error *err) {
+  static const ImageText text = {"key", "value"};
+  return image_encode_png(im, &text, 1, file, err) && image_decode(file->data, file->len, "memory", back, err) &&
+         image_fit(back, 5, 9, small, err) && image_sheet(small->rgb, 1, 5, 9, 1, 1, 1, sheet, err);
+}
+
+TEST("running out of memory anywhere is reported") {
+  Image a;
+  Error err;
+  REQUIRE(image_init(&a, 40, 30, &err), "%s", err.text);
+  int failures = 0;
+  for (uint64_t k = 1; k < 30; k++) {
+    Buffer file = {0};
+    Image back = {0}, small = {0}, sheet = {0};
+    mem_fail_at(k);
+    bool ok = pass_through(&a, &file, &back, &small, &sheet, &err);
+    mem_fail_at(0);
+    failures += !ok;
+    if (!ok) EXPECT(err.code == ERROR_MEMORY, "allocation %d: %s", (int)k, err.text);
+    buffer_done(&file), image_done(&back), image_done(&small), image_done(&sheet);
+  }
+  EXPECT(failures >= 8 && failures < 29, "%d", failures);
+  image_done(&a);
 }
 
 TEST_MAIN()

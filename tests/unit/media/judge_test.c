@@ -1,6 +1,7 @@
 #include <time.h>
 
 #include "media/judge.h"
+#include "runtime/base/memory.h"
 #include "runtime/base/philox.h"
 #include "tests/test.h"
 
@@ -107,6 +108,20 @@ TEST("scenes shuffled against each other score by chance only") {
   EXPECT(score.thing < 20 && score.place < 60 && score.background < 60, "%d %d %d", score.thing, score.place,
          score.background);
   judge_free(j), world_close(w);
+}
+
+TEST("a judge that finds no memory says so") {
+  World *w = open_world(8);
+  REQUIRE(w, "");
+  Error err;
+  for (uint64_t k = 1; k <= 5; k++) {
+    mem_fail_at(k);
+    Judge *j = judge_new(w, &err);
+    mem_fail_at(0);
+    EXPECT(!j && err.code == ERROR_MEMORY, "allocation %d", (int)k);
+    judge_free(j);
+  }
+  world_close(w);
 }
 
 TEST_MAIN()

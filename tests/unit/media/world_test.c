@@ -1,6 +1,7 @@
 #include <math.h>
 
 #include "media/world_internal.h"
+#include "runtime/base/file.h"
 #include "tests/test.h"
 
 static World *open_world(int things, unsigned kinds) {
@@ -298,6 +299,47 @@ TEST("captions outside the grammar are refused with what was expected where") {
   EXPECT(!world_parse_caption(w, endless, &s, &err), "");
   EXPECT_HAS(err.text, "longer than");
   world_close(w);
+}
+
+TEST("random words never harm the reader of captions, nor damaged names that of the world") {
+  World *w = open_world(128, EVERYTHING);
+  REQUIRE(w, "");
+  static const char *const words[] = {"a",      "on",         "at the", "red",     "background", "with",
+                                      "fox",    "top",        "left",   "and",     "in",         "little",
+                                      "moving", "picture of", "light",  "growing", "blue,",      "\xff"};
+  Error err;
+  Scene s;
+  uint32_t x = 3;
+  int parsed = 0;
+  for (int round = 0; round < 20000; round++) {
+    char text[400] = "";
+    for (int i = 0; i < 9; i++) {
+      x = x * 1664525u + 1013904223u;
+      strcat(text, words[(x >> 16) % COUNT_OF(words)]);
+      strcat(text, " ");
+    }
+    parsed += world_parse_caption(w, text, &s, &err);
+  }
+  EXPECT(parsed < 20000, "%d", parsed);
+  world_close(w);
+  size_t len;
+  char *names = file_read("/usr/share/unicode/emoji/emoji-test.txt", &len, &err);
+  REQUIRE(names, "%s", err.text);
+  for (int round = 0; round < 40; round++) {
+    for (int i = 0; i < 2000; i++) {
+      x = x * 1664525u + 1013904223u;
+      names[x % len] = (char)(x >> 24);
+    }
+    REQUIRE(file_write_all("world_test.names", names, len, &err), "%s", err.text);
+    ThingName *list = NULL;
+    int n, fixed;
+    if (things_read("world_test.names", &list, &n, &fixed, &err))
+      EXPECT(n >= fixed, "%d", n);
+    else
+      EXPECT(err.code == ERROR_FORMAT, "%s", err.text);
+    mem_free(list);
+  }
+  remove("world_test.names"), mem_free(names);
 }
 
 TEST("worlds that cannot be are refused with the reason") {
