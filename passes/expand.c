@@ -38,13 +38,18 @@ static Type axes_type(const Node *x, uint32_t axes) {
   return t;
 }
 
-/* x / number of elements of `counted`: a constant, or a sum of ones where samples or rows are counted too. */
+/* x / number of elements of `counted`: a constant, or where samples or rows are counted too, a sum over those (of whole
+ * numbers, exact below 2^24). */
 static Node *divide_by_count(Graph *g, Node *x, const Type *counted) {
   if (!x) return NULL;
-  Dim count;
-  if (!type_elems(counted, &count)) return graph_error(g, g->here, "mean: the number of elements is not affine in B and R");
-  if (dim_is_const(count)) return graph_binary(g, OP_DIV, x, graph_fill_like(g, (double)count.c, x));
-  Node *total = graph_sum(g, graph_fill(g, 1, counted), (1u << counted->rank) - 1);
+  double each = 1;
+  Type symbolic = {counted->dtype, 0, {{0}}};
+  for (int i = 0; i < counted->rank; i++) {
+    if (dim_is_const(counted->dim[i])) each *= (double)counted->dim[i].c;
+    else symbolic.dim[symbolic.rank++] = counted->dim[i];
+  }
+  if (!symbolic.rank) return graph_binary(g, OP_DIV, x, graph_fill_like(g, each, x));
+  Node *total = graph_sum(g, graph_fill(g, each, &symbolic), (1u << symbolic.rank) - 1);
   return graph_binary(g, OP_DIV, x, graph_broadcast(g, total, &x->type));
 }
 

@@ -223,6 +223,13 @@ static const char *refuse_attention(Fuse *f, int p, int c) {
   return same ? NULL : "the attentions differ in queries, keys or extent";
 }
 
+static const char *refuse_product(const Fuse *f, int p, int c) {
+  int n;
+  const char *why = check_edges(f, p, c, check_epilogue_operand, &f->cluster[c], &n);
+  return why ? why : f->cluster[p].family == FAMILY_CONTRACT ? "a kernel holds one product"
+                                                             : "a product's kernel holds no reduction";
+}
+
 static const char *refuse_family(Fuse *f, int p, int c) {
   Family fp = f->cluster[p].family, fc = f->cluster[c].family;
   if (fp == FAMILY_MAP && fc == FAMILY_MAP) return refuse_maps(f, p, c);
@@ -233,8 +240,8 @@ static const char *refuse_family(Fuse *f, int p, int c) {
   if (fp == FAMILY_CONTRACT && fc == FAMILY_MAP) return refuse_epilogue(f, p, c);
   if (fp == FAMILY_MAP && fc == FAMILY_CONTRACT) return refuse_prologue(f, p, c);
   if (fp == FAMILY_MAP && fc == FAMILY_SCATTER) return refuse_prologue(f, p, c);
-  if (fp == FAMILY_CONTRACT && fc == FAMILY_CONTRACT) return "a kernel holds one product";
-  if (fp == FAMILY_CONTRACT || fc == FAMILY_CONTRACT) return "a product's kernel holds no reduction";
+  if (fc == FAMILY_CONTRACT) return refuse_product(f, p, c);
+  if (fp == FAMILY_CONTRACT) return "a product's kernel holds no reduction";
   if (fc == FAMILY_SCATTER) return "a scatter's kernel holds no reduction";
   return refuse_reduce(f, p, c);
 }
