@@ -451,12 +451,25 @@ static void bind_outputs(Attend *a) {
   }
 }
 
+static void bind_rows(Attend *a, Node *n) {
+  a->is_rows = true;
+  a->buf_rows = lower_operand(a->l, n->in[1]);
+  a->key = operand_heads(a, n, 2);
+  a->v = operand_heads(a, n, 3);
+  a->has_slots = n->n_in == 5;
+  if (a->has_slots) a->buf_slots = lower_operand(a->l, n->in[4]);
+}
+
 /* Operands, from whichever members of the group name them. */
 static void bind_inputs(Attend *a) {
   const Group *g = a->l->group;
   for (int i = 0; i < g->n_node; i++) {
     Node *n = g->node[i];
     a->q = operand_heads(a, n, 0);
+    if (n->op == OP_ATTEND_ROWS) {
+      bind_rows(a, n);
+      continue;
+    }
     a->key = operand_heads(a, n, 1);
     if (n->op != OP_ATTEND_LSE && n->op != OP_ATTEND_GRAD_V) a->v = operand_heads(a, n, 2);
     if (n->op == OP_ATTEND_GRAD_V) {
@@ -468,11 +481,6 @@ static void bind_inputs(Attend *a) {
       a->buf_lse = lower_operand(a->l, n->in[4]);
       a->buf_delta = lower_operand(a->l, n->in[5]);
     }
-    if (n->op != OP_ATTEND_ROWS) continue;
-    a->is_rows = true;
-    a->buf_rows = lower_operand(a->l, n->in[3]);
-    a->has_slots = n->n_in == 5;
-    if (a->has_slots) a->buf_slots = lower_operand(a->l, n->in[4]);
   }
 }
 

@@ -379,10 +379,10 @@ static Node *self_attend(Incremental *c, Place *at, Node *n) {
   Node *in[5] = {flat_rows(c, row_value(c, at, n->in[0]))};
   for (int i = 1; i < 3; i++) {
     Node *rows = flat_rows(c, row_value(c, at, n->in[i]));
-    in[i] = rows ? ring_store(c, rows) : NULL;
+    in[i + 1] = rows ? ring_store(c, rows) : NULL;
   }
-  if (!in[0] || !in[1] || !in[2]) return NULL;
-  in[3] = c->rows;
+  if (!in[0] || !in[2] || !in[3]) return NULL;
+  in[1] = c->rows;
   in[4] = c->slots;
   c->uses_rings = true;
   note_attend(c, &n->attrs.attend);
@@ -400,8 +400,8 @@ static Node *attend_rows(Incremental *c, Place *at, Node *n) {
   if (live_k) {
     y = self_attend(c, at, n);
   } else {
-    Node *in[4] = {flat_rows(c, row_value(c, at, n->in[0])), whole(c, n->in[1]), whole(c, n->in[2]), c->rows};
-    if (!in[0] || !in[1] || !in[2]) return NULL;
+    Node *in[4] = {flat_rows(c, row_value(c, at, n->in[0])), c->rows, whole(c, n->in[1]), whole(c, n->in[2])};
+    if (!in[0] || !in[2] || !in[3]) return NULL;
     y = graph_op(c->g, OP_ATTEND_ROWS, in, 4, &n->attrs, NULL);
   }
   Type rows = row_type(&n->type, grid_axes(c, &n->type));

@@ -1,0 +1,305 @@
+/* Assembles a plan: which memory every operand is, which kernel every launch runs, and the objects of the kernels.
+ *
+ * Kernels are shared between groups that lower to the same text.  Params and states are those that some function names;
+ * the same name means the same tensor in all of them. */
+#include "codegen/plan_build.h"
+
+#include <string.h>
+
+#include "runtime/nuwa.h"
+#include "runtime/session.h"
+
+struct PlanBuild {
+  Arena *arena;
+  Target target;
+  const ObjectStore *store;
+  int threads;
+  Buffer *explain;
+  Error *err;
+  Plan plan;
+  int cap_param, cap_state, cap_function, cap_kernel, cap_decode, cap_text;
+  Kernel **kernel;             /* [plan.n_kernel] */
+  const char **kernel_text;
+  int cap_kernel_list, cap_text_list, n_kernel_list, n_text_list;
+};
+
+PlanBuild *plan_build_new(Arena *a, const Target *t, const ObjectStore *store, int threads, Buffer *explain, Error *err) {
+  PlanBuild *b = ARENA_NEW(a, PlanBuild);
+  *b = (PlanBuild){.arena = a, .target = *t, .store = store, .threads = threads, .explain = explain, .err = err};
+  b->plan.isa = isa_name(t->isa);
+  b->plan.features = t->features;
+  return b;
+}
+
+void plan_build_text(PlanBuild *b, const char *key, const char *value) {
+  PlanText t = {arena_strdup(b->arena, key), arena_strdup(b->arena, value)};
+  ARENA_PUSH(b->arena, b->plan.text, b->plan.n_text, b->cap_text, t);
+}
+
+/* ---- tensors ---- */
+
+static PlanTensor tensor_of(const char *name, const Node *n) {
+  PlanTensor t = {.name = name, .dtype = n->type.dtype, .rank = n->type.rank};
+  memcpy(t.dim, n->type.dim, sizeof t.dim);
+  return t;
+}
+
+static bool same_tensor(const PlanTensor *x, const PlanTensor *y) {
+  if (x->dtype != y->dtype || x->rank != y->rank) return false;
+  for (int i = 0; i < x->rank; i++)
+    if (!dim_equal(x->dim[i], y->dim[i])) return false;
+  return true;
+}
+
+static int find_param(PlanBuild *b, const Node *leaf) {
+  PlanTensor t = tensor_of(leaf->attrs.leaf.name, leaf);
+  for (int i = 0; i < b->plan.n_param; i++)
+    if (strcmp(b->plan.param[i].type.name, t.name) == 0) return i;
+  PlanParam p = {.type = t, .init = (int32_t)leaf->attrs.leaf.init.kind, .scale = leaf->attrs.leaf.init.scale};
+  ARENA_PUSH(b->arena, b->plan.param, b->plan.n_param, b->cap_param, p);
+  return b->plan.n_param - 1;
+}
+
+static int find_state(PlanBuild *b, const Node *leaf) {
+  PlanTensor t = tensor_of(leaf->attrs.leaf.name, leaf);
+  for (int i = 0; i < b->plan.n_state; i++)
+    if (strcmp(b->plan.state[i].type.name, t.name) == 0) {
+      BUG_IF(!same_tensor(&b->plan.state[i].type, &t), "state \"%s\" has two types", t.name);
+      return i;
+    }
+  ARENA_PUSH(b->arena, b->plan.state, b->plan.n_state, b->cap_state, ((PlanState){.type = t}));
+  return b->plan.n_state - 1;
+}
+
+static Dim bytes_of(const Node *n) {
+  Dim d;
+  BUG_IF(!type_elems(&n->type, &d), "the size of a %s is not affine", op_info[n->op].text);
+  return dim_scale(d, (int64_t)dtype_bytes(n->type.dtype));
+}
+
+static PlanRef leaf_ref(PlanBuild *b, const Node *leaf) {
+  bool is_param = leaf->op == OP_PARAM;
+  return (PlanRef){.kind = is_param ? REF_PARAM : REF_STATE, .index = is_param ? find_param(b, leaf) : find_state(b, leaf),
+                   .bytes = bytes_of(leaf)};
+}
+
+/* Where a value is, by the memory plan. */
+static PlanRef ref_of(PlanBuild *b, const MemPlan *m, Node *n) {
+  Node *home = program_home(n);
+  const Storage *s = &m->of[home->id];
+  PlanRef r = {.index = s->index, .bytes = bytes_of(n)};
+  switch (s->kind) {
+  case STORAGE_INPUT: r.kind = REF_INPUT; return r;
+  case STORAGE_OUTPUT: r.kind = REF_OUTPUT; return r;
+  case STORAGE_PARAM: case STORAGE_STATE: {
+    PlanRef leaf = leaf_ref(b, m->leaf[s->index]);
+    leaf.bytes = r.bytes;
+    return leaf;
+  }
+  case STORAGE_ARENA:
+    r.kind = REF_ARENA;
+    r.index = 0;
+    r.part = (int32_t)s->part;
+    r.unit_offset = s->unit_offset;
+    return r;
+  default: BUG("a %s has no memory", op_info[home->op].text);
+  }
+}
+
+/* ---- kernels ---- */
+
+static int add_kernel(PlanBuild *b, Kernel *k) {
+  Buffer text = {0};
+  kir_print(k, &text);
+  BUG_IF(text.failed, "out of memory while printing a kernel");
+  for (int i = 0; i < b->plan.n_kernel; i++)
+    if (strcmp(b->kernel_text[i], text.data) == 0) {
+      buffer_done(&text);
+      return i;
+    }
+  int i = b->plan.n_kernel;
+  ARENA_PUSH(b->arena, b->kernel_text, b->n_text_list, b->cap_text_list, arena_strdup(b->arena, text.data));
+  ARENA_PUSH(b->arena, b->kernel, b->n_kernel_list, b->cap_kernel_list, k);
+  PlanKernel pk = {.name = k->name, .object = i, .scratch_bytes = kir_scratch_bytes(k)};
+  ARENA_PUSH(b->arena, b->plan.kernel, b->plan.n_kernel, b->cap_kernel, pk);
+  buffer_done(&text);
+  return i;
+}
+
+static bool same_place(const PlanRef *x, const PlanRef *y) {
+  return x->kind == y->kind && x->index == y->index && x->part == y->part && x->unit_offset == y->unit_offset;
+}
+
+/* Arguments that share memory (an operand written in place, one tensor read twice) may not be promised apart. */
+static void find_aliases(Kernel *k, const PlanRef *ref, int n) {
+  for (int i = 0; i < n; i++)
+    for (int j = 0; j < n; j++)
+      if (i != j && same_place(&ref[i], &ref[j]) && (k->buf[i].written || k->buf[j].written))
+        k->buf[i].restrict_ = k->buf[j].restrict_ = false;
+}
+
+static bool build_launch(PlanBuild *b, const Group *g, const MemPlan *m, PlanLaunch *l) {
+  KernelParams params = params_default(g, &b->target);
+  Kernel *k = lower_group(b->arena, g, &params, "kernel", b->err);
+  if (!k) return false;
+  l->n_ref = g->n_in + g->n_out;
+  l->ref = ARENA_ARRAY(b->arena, PlanRef, l->n_ref);
+  for (int i = 0; i < g->n_in; i++) l->ref[i] = ref_of(b, m, g->in[i]);
+  for (int i = 0; i < g->n_out; i++) l->ref[g->n_in + i] = ref_of(b, m, g->out[i]);
+  BUG_IF(k->n_args != l->n_ref, "a kernel has %d arguments, its group %d operands", k->n_args, l->n_ref);
+  BUG_IF(k->n_factor > PLAN_MAX_FACTORS, "a kernel has %d factors", k->n_factor);
+  find_aliases(k, l->ref, l->n_ref);
+  l->n_factor = k->n_factor;
+  for (int i = 0; i < k->n_factor; i++) l->factor[i] = (PlanFactor){k->factor[i].size, k->factor[i].tile};
+  l->grain = k->grain > 0 ? k->grain : 1;
+  l->kernel = add_kernel(b, k);
+  return true;
+}
+
+/* ---- functions ---- */
+
+static void build_ports(PlanBuild *b, const Func *f, PlanFunction *pf) {
+  pf->n_in = f->n_in;
+  pf->n_out = f->n_out;
+  pf->in = ARENA_ARRAY(b->arena, PlanTensor, f->n_in);
+  pf->out = ARENA_ARRAY(b->arena, PlanTensor, f->n_out);
+  for (int i = 0; i < f->n_in; i++) pf->in[i] = tensor_of(f->in[i].name, f->in[i].node);
+  for (int i = 0; i < f->n_out; i++) pf->out[i] = tensor_of(f->out[i].name, f->out[i].node);
+}
+
+static void build_copies(PlanBuild *b, const MemPlan *m, PlanFunction *pf) {
+  pf->n_copy = m->n_copy;
+  pf->copy = ARENA_ARRAY(b->arena, PlanCopy, m->n_copy);
+  for (int i = 0; i < m->n_copy; i++) {
+    const CopyStep *c = &m->copy[i];
+    pf->copy[i].from = ref_of(b, m, c->from);
+    pf->copy[i].to = c->to ? leaf_ref(b, c->to) : (PlanRef){.kind = REF_OUTPUT, .index = c->output};
+    pf->copy[i].to.bytes = pf->copy[i].from.bytes;
+  }
+}
+
+int plan_build_function(PlanBuild *b, Func *f, bool is_prepare) {
+  Program *p = pass_fuse(f);
+  MemPlan *m = p ? pass_memplan(p) : NULL;
+  if (!m) return -1;
+  if (b->explain) {
+    buffer_printf(b->explain, "function %s\n", f->name);
+    extents_explain(f, b->explain);
+    program_explain(p, m, b->explain);
+  }
+  PlanFunction pf = {.name = f->name, .is_prepare = is_prepare};
+  build_ports(b, f, &pf);
+  pf.n_launch = p->n_group;
+  pf.launch = ARENA_ARRAY(b->arena, PlanLaunch, p->n_group);
+  for (int i = 0; i < p->n_group; i++)
+    if (!build_launch(b, &p->group[i], m, &pf.launch[i])) return -1;
+  build_copies(b, m, &pf);
+  memcpy(pf.part_bytes, m->part_bytes, sizeof pf.part_bytes);
+  for (int i = 0; i < m->n_leaf; i++) leaf_ref(b, m->leaf[i]);
+  ARENA_PUSH(b->arena, b->plan.function, b->plan.n_function, b->cap_function, pf);
+  return b->plan.n_function - 1;
+}
+
+/* ---- decoding ---- */
+
+static PlanExtent extent_of(const Extent *e) {
+  PlanExtent p = {.is_axis = e->is_axis, .is_raster = e->is_raster};
+  for (int x = 0; x < 3; x++) {
+    p.centre[x] = e->axis[x].centre;
+    p.lo[x] = e->axis[x].lo;
+    p.hi[x] = e->axis[x].hi;
+  }
+  return p;
+}
+
+/* Rings hold the slots that the wavefront needs, not all positions.  Their operands shrink with them. */
+static void shrink_rings(PlanBuild *b, const Decode *d, int step, int64_t live) {
+  for (int i = 0; i < d->step->n_update; i++) {
+    int index = find_state(b, d->step->update[i].target);
+    PlanState *s = &b->plan.state[index];
+    Dim bytes = dim_scale(s->type.dim[1], live * s->type.dim[2].c * (int64_t)dtype_bytes(s->type.dtype));
+    s->is_ring = true;
+    s->type.dim[0] = dim_const(live);
+    PlanFunction *f = &b->plan.function[step];
+    for (int k = 0; k < f->n_launch; k++)
+      for (int r = 0; r < f->launch[k].n_ref; r++) {
+        PlanRef *ref = &f->launch[k].ref[r];
+        if (ref->kind == REF_STATE && ref->index == index) ref->bytes = bytes;
+      }
+  }
+}
+
+bool plan_build_decode(PlanBuild *b, const Decode *d, int prologue, int step) {
+  PlanDecode pd = {.name = d->name, .vocab = d->vocab, .prologue = prologue, .step = step, .n_extent = d->n_attend,
+                   .n_stencil = d->n_stencil};
+  memcpy(pd.grid, d->grid, sizeof pd.grid);
+  memcpy(pd.wavefront, d->wavefront.a, sizeof pd.wavefront);
+  memcpy(pd.raster, d->raster.a, sizeof pd.raster);
+  pd.extent = ARENA_ARRAY(b->arena, PlanExtent, d->n_attend);
+  for (int i = 0; i < d->n_attend; i++) pd.extent[i] = extent_of(d->attend[i].extent);
+  pd.stencil = ARENA_ARRAY(b->arena, PlanStencil, d->n_stencil);
+  for (int i = 0; i < d->n_stencil; i++) {
+    memcpy(pd.stencil[i].delta, d->stencil[i].delta, sizeof pd.stencil[i].delta);
+    pd.stencil[i].raster = d->stencil[i].raster;
+  }
+  DecodeOrder order = {0};
+  if (!order_init(&order, pd.grid[0] * pd.grid[1] * pd.grid[2], b->err)) return false;
+  order_build(&order, &pd, false, NULL);
+  pd.live = order.slots;
+  order_done(&order);
+  shrink_rings(b, d, step, pd.live);
+  ARENA_PUSH(b->arena, b->plan.decode, b->plan.n_decode, b->cap_decode, pd);
+  return true;
+}
+
+/* ---- compiling ---- */
+
+typedef struct Job {
+  PlanBuild *b;
+  Buffer *object;     /* [n_kernel]; data NULL: to be compiled */
+  Error *error;       /* [n_kernel] */
+} Job;
+
+static void compile_items(void *ctx, int64_t begin, int64_t end, int thread) {
+  Job *j = ctx;
+  for (int64_t i = begin; i < end; i++)
+    if (!j->object[i].data) llvm_compile(&j->b->kernel[i], 1, &j->b->target, &j->object[i], &j->error[i]);
+}
+
+/* The whole key: what is compiled, for what, by what. */
+static char *store_key(PlanBuild *b, int i) {
+  return arena_printf(b->arena, "llvm19 %s %d %d %d %s\n%s", b->plan.isa, b->target.vector_bits, b->target.vector_registers,
+                      b->target.has_fma, b->target.features, b->kernel_text[i]);
+}
+
+static bool compile_all(PlanBuild *b, Job *j) {
+  int n = b->plan.n_kernel;
+  bool *was_stored = ARENA_ARRAY(b->arena, bool, n);
+  for (int i = 0; i < n && b->store; i++) was_stored[i] = b->store->get(b->store->ctx, store_key(b, i), &j->object[i]);
+  Pool *pool = pool_new(b->threads < 1 ? 1 : b->threads, b->err);
+  if (!pool) return false;
+  pool_run(pool, compile_items, j, n, 1);
+  pool_free(pool);
+  for (int i = 0; i < n; i++) {
+    if (j->error[i].code != ERROR_NONE) {
+      *b->err = j->error[i];
+      return false;
+    }
+    if (b->store && !was_stored[i]) b->store->put(b->store->ctx, store_key(b, i), j->object[i].data, j->object[i].len);
+  }
+  return true;
+}
+
+bool plan_build_finish(PlanBuild *b, Buffer *out) {
+  Plan *p = &b->plan;
+  Job j = {.b = b, .object = ARENA_ARRAY(b->arena, Buffer, p->n_kernel), .error = ARENA_ARRAY(b->arena, Error, p->n_kernel)};
+  bool ok = compile_all(b, &j);
+  if (ok) {
+    p->n_object = p->n_kernel;
+    p->object = ARENA_ARRAY(b->arena, PlanObject, p->n_object);
+    for (int i = 0; i < p->n_object; i++) p->object[i] = (PlanObject){(const uint8_t *)j.object[i].data, (int64_t)j.object[i].len};
+    ok = plan_check(p, b->err) && plan_write(p, out, b->err);
+  }
+  for (int i = 0; i < p->n_kernel; i++) buffer_done(&j.object[i]);
+  return ok;
+}

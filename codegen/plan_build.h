@@ -1,0 +1,31 @@
+/* From functions to a plan: fuses, plans memory, lowers every group, compiles each distinct kernel once. */
+#ifndef NUWA_PLAN_BUILD_H
+#define NUWA_PLAN_BUILD_H
+
+#include "codegen/codegen.h"
+#include "runtime/plan.h"
+#include "runtime/pool.h"
+
+/* Keeps compiled kernels between runs: fills out with the object of the kernel whose full key is this text, or returns
+ * false.  Called from one thread at a time. */
+typedef struct ObjectStore {
+  bool (*get)(void *ctx, const char *key, Buffer *out);
+  void (*put)(void *ctx, const char *key, const void *bytes, size_t n);
+  void *ctx;
+} ObjectStore;
+
+typedef struct PlanBuild PlanBuild;
+
+/* Everything lives in a; inside arena_protect.  store and explain may be NULL.  threads: for compiling. */
+PlanBuild *plan_build_new(Arena *a, const Target *t, const ObjectStore *store, int threads, Buffer *explain, Error *err);
+
+/* Adds one function in primitive form; its index, or -1 after a diagnostic. */
+int plan_build_function(PlanBuild *b, Func *f, bool is_prepare);
+/* Adds what decoding needs beside the functions of prologue and step (their indices; prologue -1: none). */
+bool plan_build_decode(PlanBuild *b, const Decode *d, int prologue, int step);
+void plan_build_text(PlanBuild *b, const char *key, const char *value);
+
+/* Compiles and writes the bundle's bytes. */
+bool plan_build_finish(PlanBuild *b, Buffer *out);
+
+#endif

@@ -1,0 +1,39 @@
+/* The pipeline: from a model's functions to the bytes of a bundle. */
+#ifndef NUWA_COMPILE_H
+#define NUWA_COMPILE_H
+
+#include "codegen/plan_build.h"
+#include "frontend/model.h"
+
+/* How parameters move in training (Kingma, Ba: Adam, ICLR 2015; decoupled weight decay: Loshchilov, Hutter, 2019). */
+typedef struct AdamOptions {
+  double beta1, beta2, eps, weight_decay;
+  double clip;                    /* largest norm of the whole gradient; 0: no limit */
+} AdamOptions;
+
+typedef struct CompileOptions {
+  const char *const *function;    /* names to compile; NULL: all functions and decodes */
+  int n_function;
+  const char *train;              /* also the training step of this function (which has a scalar output "loss"), or NULL */
+  AdamOptions adam;
+  Isa isa;
+  int threads;                    /* that compile */
+  const ObjectStore *store;       /* may be NULL */
+  Buffer *explain;                /* may be NULL */
+} CompileOptions;
+
+/* Appends the bundle to out.  Call from anywhere (protects its own arena). */
+bool compile_model(Model *m, const CompileOptions *o, Buffer *out, Error *err);
+
+/* The training step of a loss function as a function "train": inputs of f and the scalars lr, correction1 =
+ * 1 / (1 - beta1^t), correction2 = 1 / (1 - beta2^t); outputs of f and grad_norm (before clipping); updates every param
+ * that the loss depends on and STATEs "adam.m.<param>", "adam.v.<param>".  NULL after a diagnostic. */
+Func *train_build(Func *f, const AdamOptions *o);
+
+/* Passes by the letter-free names that `inspect --after` takes: lua, expand, fold, dce, layout, fuse, memplan (as groups),
+ * prologue, step.  Prints f after the pass of that name. */
+bool compile_print_after(Model *m, Func *f, const char *pass, Buffer *out, Error *err);
+/* Names of the passes, ended by NULL. */
+extern const char *const compile_passes[];
+
+#endif
