@@ -1,0 +1,69 @@
+/* Composites against their direct definitions in the interpreter, at plain, large and degenerate values. */
+#include "tests/test.h"
+#include "tests/unit/passes/pass_case.h"
+
+static void expect_expands(const char *body) {
+  PassCase c = {0};
+  Error err = {0};
+  char text[600];
+  snprintf(text, sizeof text, "func @f(%%x: f32[B,3,5,8], %%g: f32[8], %%b: f32[8], %%t: i32[B,3,5]) {\n%s return y = %%y\n}\n",
+           body);
+  Func *f = case_parse(&c, "t", text), *to = f ? pass_expand(f) : NULL;
+  REQUIRE(to, "%s: %s", body, c.err.text);
+  EXPECT(func_verify(to, FORM_PRIMITIVE, "expand", &err), "%s", err.text);
+  for (c.B = 1; c.B <= 5; c.B += 2) EXPECT(case_equal(&c, f, to, &err), "%s: %s", body, err.text);
+  case_done(&c);
+}
+
+TEST("every composite equals its definition") {
+  expect_expands(" %y = sigmoid(%x) : f32[B,3,5,8]\n");
+  expect_expands(" %y = silu(%x) : f32[B,3,5,8]\n");
+  expect_expands(" %y = gelu(%x) : f32[B,3,5,8]\n");
+  expect_expands(" %y = relu(%x) : f32[B,3,5,8]\n");
+  expect_expands(" %y = softmax(%x) : f32[B,3,5,8]\n");
+  expect_expands(" %y = log_softmax(%x) : f32[B,3,5,8]\n");
+  expect_expands(" %y = layer_norm(%x, %g, %b) {eps=1e-05, groups=0} : f32[B,3,5,8]\n");
+  expect_expands(" %y = group_norm(%x, %g, %b) {eps=1e-06, groups=4} : f32[B,3,5,8]\n");
+  expect_expands(" %y = group_norm(%x, %g, %b) {eps=1e-06, groups=1} : f32[B,3,5,8]\n");
+  expect_expands(" %y = group_norm(%x, %g, %b) {eps=1e-06, groups=8} : f32[B,3,5,8]\n");
+  expect_expands(" %y = cross_entropy(%x, %t) : f32[B,3,5]\n");
+}
+
+TEST("means over every set of axes equal their definition, samples among them") {
+  for (int axes = 1; axes < 16; axes++) {
+    char body[200], shape[40] = "", list[20] = "";
+    static const char *const dim[] = {"B", "3", "5", "8"};
+    for (int i = 0; i < 4; i++) {
+      char *to = axes >> i & 1 ? list : shape;
+      if (*to) strcat(to, ",");
+      char digit[4];
+      snprintf(digit, sizeof digit, "%d", i);
+      strcat(to, axes >> i & 1 ? digit : dim[i]);
+    }
+    snprintf(body, sizeof body, " %%y = mean(%%x) {axes=[%s]} : f32[%s]\n", list, shape);
+    expect_expands(body);
+  }
+}
+
+TEST("softmax and cross-entropy of huge logits are finite and right") {
+  expect_expands(" %k = fill() {value=1e30} : f32[B,3,5,8]\n %z = mul(%x, %k) : f32[B,3,5,8]\n"
+                 " %y = softmax(%z) : f32[B,3,5,8]\n");
+  expect_expands(" %k = fill() {value=1000} : f32[B,3,5,8]\n %z = mul(%x, %k) : f32[B,3,5,8]\n"
+                 " %y = cross_entropy(%z, %t) : f32[B,3,5]\n");
+}
+
+TEST("the norm of a constant is the bias") {
+  expect_expands(" %c = fill() {value=7} : f32[B,3,5,8]\n"
+                 " %y = layer_norm(%c, %g, %b) {eps=1e-05, groups=0} : f32[B,3,5,8]\n");
+}
+
+TEST("a mean over a multiple of the samples counts them") {
+  PassCase c = {0};
+  Func *f = case_parse(&c, "t", "func @f(%x: f32[4B,8]) {\n %y = mean(%x) {axes=[0,1]} : f32[]\n return y = %y\n}\n");
+  REQUIRE(f, "%s", c.err.text);
+  Error err = {0};
+  for (c.B = 1; c.B < 4; c.B++) EXPECT(case_equal(&c, f, pass_expand(f), &err), "%s", err.text);
+  case_done(&c);
+}
+
+TEST_MAIN()
