@@ -109,7 +109,10 @@ TEST("a warp that exits leaves the others waiting at their barrier") {
 
 TEST("a barrier inside a branch that divides a warp is caught") {
   NEED_NVRTC();
-  expect_fault(KERNEL "if (i & 1) { out[i] = in[i]; __syncthreads(); out[i + 1] = 0; } }", 64, 719, "reach this barrier together");
+  expect_fault(KERNEL "if (i & 1) { out[i] = in[i]; __syncthreads(); out[i + 1] = 0; } }", 64, 719, "deadlock");
+  NEED_NVRTC();
+  expect_fault(KERNEL "if (i & 1) { out[i] = in[i]; __syncthreads(); out[i] = 2; }\n"
+               "else { out[i] = -in[i]; __syncthreads(); out[i] = 3; } }", 64, 719, "reach this barrier together");
 }
 
 TEST("a loop without end is stopped") {
@@ -156,6 +159,8 @@ TEST("an unknown operation, modifier, type or name is refused with its line and 
   expect_refused(PTX("bra nowhere;"), "no label 'nowhere'");
   expect_refused(PTX("add.s32 %r1, %r2, %r3"), "PTX line 11: ';' expected, found 'ret'");
   expect_refused(PTX("bar.sync 0, 32;"), "a barrier for some of the threads");
+  expect_refused(PTX(".shared .b8 s[50000];"), "50000 bytes of static shared");
+  expect_refused(PTX(".local .b8 s[9999999999];"), "is too long");
   expect_refused("int main() {}", "this is not PTX");
   expect_refused(PTX("{ "), "found the end of the text");
 }

@@ -291,6 +291,52 @@ TEST("a bf16 product through cp.async, ldmatrix and mma.sync is right") {
   EXPECT(worst < 1e-5f, "worst difference %g", worst);
 }
 
+TEST("a tf32 product through mma.sync is right") {
+  NEED_NVRTC();
+  CUfunction f = kernel_of(
+      "__device__ unsigned tf(float x) { unsigned r; asm(\"cvt.rna.tf32.f32 %0, %1;\" : \"=r\"(r) : \"f\"(x)); return r; }\n"
+      "extern \"C\" __global__ void k(const float *a, const float *b, float *c) {\n"
+      "  int l = threadIdx.x, g = l / 4, t = l % 4; float d[4] = {1, 1, 1, 1};\n"
+      "  asm volatile(\"mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9},\"\n"
+      "    \" {%0,%1,%2,%3};\" : \"+f\"(d[0]), \"+f\"(d[1]), \"+f\"(d[2]), \"+f\"(d[3]) : \"r\"(tf(a[g * 8 + t])),\n"
+      "    \"r\"(tf(a[(g + 8) * 8 + t])), \"r\"(tf(a[g * 8 + t + 4])), \"r\"(tf(a[(g + 8) * 8 + t + 4])),\n"
+      "    \"r\"(tf(b[t * 8 + g])), \"r\"(tf(b[(t + 4) * 8 + g])));\n"
+      "  for (int e = 0; e < 4; e++) c[(g + e / 2 * 8) * 8 + t * 2 + e % 2] = d[e];\n"
+      "}\n");
+  REQUIRE(f, "no kernel");
+  float a[16 * 8], b[8 * 8], c[16 * 8];
+  for (int i = 0; i < 128; i++) a[i] = (float)(i * 7 % 31 - 15) / 8;
+  for (int i = 0; i < 64; i++) b[i] = (float)(i * 5 % 29 - 14) / 4;
+  CUdeviceptr da = device_array(a, sizeof a), db = device_array(b, sizeof b), dc = device_array(NULL, sizeof c);
+  REQUIRE_RUNS(launch(f, 1, 32, 0, (void *[]){&da, &db, &dc}));
+  cuMemcpyDtoH_v2(c, dc, sizeof c);
+  for (int i = 0; i < 128; i++) {
+    float want = 1;
+    for (int j = 0; j < 8; j++) want += a[i / 8 * 8 + j] * b[j * 8 + i % 8];
+    EXPECT(c[i] == want, "at %d: %g for %g", i, c[i], want);
+  }
+}
+
+TEST("packed bf16 and f16 arithmetic rounds every half once") {
+  NEED_NVRTC();
+  CUfunction f = kernel_of(
+      "extern \"C\" __global__ void k(const unsigned *a, unsigned *r) {\n"
+      "  unsigned d, x = a[0], y = a[1], z = a[2];\n"
+      "  asm(\"fma.rn.bf16x2 %0, %1, %2, %3;\" : \"=r\"(d) : \"r\"(x), \"r\"(y), \"r\"(z)); r[0] = d;\n"
+      "  asm(\"add.rn.f16x2 %0, %1, %2;\" : \"=r\"(d) : \"r\"(a[3]), \"r\"(a[4])); r[1] = d;\n"
+      "  asm(\"max.bf16x2 %0, %1, %2;\" : \"=r\"(d) : \"r\"(x), \"r\"(y)); r[2] = d;\n"
+      "}\n");
+  REQUIRE(f, "no kernel");
+  /* bf16 1.5 * 3 + 2^-7 = 4.5078, next to 4.5; -2 * 0.5 + 1 = 0.  f16 2048 + 1 ties to 2048; 1 + 2 = 3. */
+  unsigned a[5] = {0xc0003fc0, 0x3f004040, 0x3f803c00, 0x3c006800, 0x40003c00}, r[3];
+  CUdeviceptr da = device_array(a, sizeof a), dr = device_array(NULL, sizeof r);
+  REQUIRE_RUNS(launch(f, 1, 1, 0, (void *[]){&da, &dr}));
+  cuMemcpyDtoH_v2(r, dr, sizeof r);
+  EXPECT(r[0] == 0x00004090, "%#x", r[0]);
+  EXPECT(r[1] == 0x42006800, "%#x", r[1]);
+  EXPECT(r[2] == 0x3f004040, "%#x", r[2]);
+}
+
 TEST("a wait for too few groups of copies is caught") {
   NEED_NVRTC();
   float worst;

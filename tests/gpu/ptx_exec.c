@@ -59,25 +59,24 @@ void run_trap(Exec *x, const Instr *i, uint32_t lanes) {
   if (lanes) exec_fault(x, i, __builtin_ctz(lanes), FAULT_LAUNCH, "a trap was executed");
 }
 
-/* Lanes that share the lowest program counter.  They run together below `limit`, where others wait to be met. */
+/* Lanes that share the lowest program counter, none when no lane can move.  They run together below `limit`, where others wait to be met. */
 typedef struct Group {
   uint32_t lanes;
   int pc, limit;
 } Group;
 
-static bool group_select(const Warp *w, Group *g) {
-  uint32_t ready = w->live & ~w->waiting;
-  if (!ready) return false;
+static Group group_select(const Warp *w) {
+  uint32_t ready = w->live & ~w->waiting & ~w->parked;
+  Group g = {0};
   int low = INT32_MAX, next = INT32_MAX;
   EACH_LANE(l, ready) if (w->pc[l] < low) low = w->pc[l];
-  g->lanes = 0;
   EACH_LANE(k, ready) {
-    if (w->pc[k] == low) g->lanes |= 1u << k;
+    if (w->pc[k] == low) g.lanes |= 1u << k;
     else if (w->pc[k] < next) next = w->pc[k];
   }
-  g->pc = low;
-  g->limit = next;
-  return true;
+  g.pc = low;
+  g.limit = next;
+  return g;
 }
 
 static void group_store(Warp *w, uint32_t lanes, int pc) {
@@ -154,30 +153,45 @@ static uint32_t guarded(Exec *x, const Instr *i, uint32_t lanes) {
   return lanes & (i->guard_negated ? ~set : set);
 }
 
+/* Runs a group until it parts, waits or meets other lanes.  `forced`: no lane can move, so the first instruction is
+ * executed even where members are missing, and says so. */
+static void run_group(Exec *x, Warp *w, Group *g, bool forced) {
+  while (g->pc < g->limit) {
+    const Instr *i = &x->f->code[g->pc];
+    uint32_t lanes = guarded(x, i, g->lanes);
+    if (++x->steps > x->limit)
+      exec_fault(x, i, __builtin_ctz(g->lanes), FAULT_TIMEOUT, "no end after %llu warp instructions",
+                 (unsigned long long)x->limit);
+    if (lanes && lanes != w->live && !forced && warp_is_incomplete(x, i, lanes)) {
+      w->parked |= g->lanes;
+      break;
+    }
+    forced = false;
+    RunFn *run = run_table[i->op];
+    if (run == run_control) {
+      if (!exec_control(x, w, i, g, lanes)) return;
+    } else {
+      if (lanes) run(x, i, lanes);
+      g->pc++;
+    }
+  }
+  group_store(w, g->lanes, g->pc);
+}
+
 /* Until all lanes of the warp have exited or wait. */
 static void run_warp(Exec *x, int index) {
   Warp *w = &x->warp[index];
-  const Instr *code = x->f->code;
-  Group g;
   x->current = index;
   x->row = w->row;
-  while (group_select(w, &g)) {
-    bool together = true;
-    while (together && g.pc < g.limit) {
-      const Instr *i = &code[g.pc];
-      uint32_t lanes = guarded(x, i, g.lanes);
-      if (++x->steps > x->limit)
-        exec_fault(x, i, __builtin_ctz(g.lanes), FAULT_TIMEOUT, "no end after %llu warp instructions",
-                   (unsigned long long)x->limit);
-      RunFn *run = run_table[i->op];
-      if (run == run_control) {
-        together = exec_control(x, w, i, &g, lanes);
-      } else {
-        if (lanes) run(x, i, lanes);
-        g.pc++;
-      }
+  for (;;) {
+    Group g = group_select(w);
+    bool forced = !g.lanes;
+    if (forced) {
+      w->parked = 0;
+      g = group_select(w);
     }
-    if (together) group_store(w, g.lanes, g.pc);
+    if (!g.lanes) return;
+    run_group(x, w, &g, forced);
   }
 }
 
@@ -224,7 +238,7 @@ static void block_begin(Exec *x) {
     memset(w->pc, 0, sizeof w->pc);
     memset(w->group, 0, sizeof w->group);
     w->live = w->exists;
-    w->waiting = w->vote = 0;
+    w->waiting = w->parked = w->vote = 0;
     w->sync_clock = x->clock;
     for (int c = 0; c < w->copies; c++)
       for (int b = 0; b < w->copy[c].bytes; b++) x->shadow[w->copy[c].to + (unsigned)b].in_flight = false;
@@ -271,7 +285,8 @@ static bool block_pass_barrier(Exec *x) {
   return true;
 }
 
-static void run_blocks(Exec *x) {
+/* Apart from the setjmp, so that no variable of the loops lives across it. */
+__attribute__((noinline)) static void run_blocks(Exec *x) {
   for (int k = 0; k < x->warps; k++) fill_rows(x, k, true);
   for (x->id[2] = 0; x->id[2] < x->grid[2]; x->id[2]++)
     for (x->id[1] = 0; x->id[1] < x->grid[1]; x->id[1]++)

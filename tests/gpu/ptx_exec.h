@@ -1,6 +1,7 @@
 /* The interpreter: one launch at a time, blocks in sequence, warp by warp, 32 lanes per operation.
  * Lanes of a warp that are at different instructions run lowest instruction first, so that they meet again where the
- * branches join. */
+ * branches join.  A join may lie below one of its branches: therefore lanes that come to an operation between lanes
+ * before its other members wait there until no lane can move. */
 #ifndef EMU_PTX_EXEC_H
 #define EMU_PTX_EXEC_H
 
@@ -63,6 +64,7 @@ typedef struct Warp {
   uint64_t (*row)[LANES];
   int pc[LANES];
   uint32_t exists, live, waiting;   /* lanes; waiting ones stand behind their barrier */
+  uint32_t parked;              /* stand before an operation of the whole warp that other lanes may still reach */
   const Instr *barrier[LANES];
   int barrier_id[LANES];
   uint32_t vote;                /* predicates given to bar.red */
@@ -119,6 +121,9 @@ unsigned char *exec_access(Exec *x, const Instr *i, int lane, int space, uint64_
 void exec_land_copy(Exec *x, const Instr *i, const PendingCopy *c);
 /* Orders what the lanes of the current warp did before against what they do after. */
 void exec_sync_warp(Exec *x);
+
+/* Are members of this operation between lanes alive but not in `lanes`?  False for other operations. */
+bool warp_is_incomplete(Exec *x, const Instr *i, uint32_t lanes);
 
 typedef void RunFn(Exec *x, const Instr *i, uint32_t lanes);
 RunFn run_alu, run_setp, run_cvt, run_mov, run_cvta, run_isspacep, run_ld, run_st, run_atom, run_cp, run_nothing,

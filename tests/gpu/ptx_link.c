@@ -17,6 +17,8 @@ typedef struct Linker {
   Placed *placed;               /* one for each function of the module */
 } Linker;
 
+enum { MOST_SHARED = 48 << 10, MOST_LOCAL = 512 << 10 };   /* the hardware's limits */
+
 static void place_function(Linker *l, int index, const Instr *from) {
   Function *f = l->p->m->function[index], *out = l->out;
   Placed *at = &l->placed[index];
@@ -26,6 +28,10 @@ static void place_function(Linker *l, int index, const Instr *from) {
   *at = (Placed){.placed = true, .open = true, .code = out->instrs, .row = out->rows, .targets = out->n_branch_targets};
   at->local = frame_alloc(&out->local_bytes, f->local_bytes, 128);
   at->shared = frame_alloc(&out->shared_bytes, f->shared_bytes, 128);
+  if (out->shared_bytes > MOST_SHARED || out->local_bytes > MOST_LOCAL)
+    parse_fail(l->p, f->instrs ? f->code[0].line : 0,
+               "kernel %s needs %d bytes of static shared and %d of local memory, %d and %d are allowed", out->name,
+               out->shared_bytes, out->local_bytes, MOST_SHARED, MOST_LOCAL);
   for (int k = 0; k < f->rows; k++) {
     Row r = f->row[k];
     if (r.kind == ROW_LOCAL) r = (Row){ROW_CONSTANT, 0, r.value + (uint64_t)at->local};

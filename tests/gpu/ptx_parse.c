@@ -99,7 +99,7 @@ static void parse_declared(Parser *p, Declared *d) {
   lex_advance(p);
   while (lex_accept(p, "[")) {
     int64_t n = token_is(&p->t, "]") ? 0 : lex_integer(p, "an array length");
-    if (n < 0 || n > 1 << 28 || d->count * n > 1 << 28)
+    if (n < 0 || n > 1 << 24 || d->count * n > 1 << 24)
       parse_fail(p, p->t.line, "array '%.*s' is too long", d->name.n, d->name.s);
     d->count *= n;
     lex_expect(p, "]");
@@ -266,7 +266,7 @@ static void parse_params(Parser *p, Param **list, int *n, int *cap) {
     parse_declared(p, &d);
     Param q = {.bytes = d.bytes};
     q.offset = frame_alloc(f->entry ? &f->param_bytes : &f->local_bytes, d.bytes, d.align);
-    if (q.offset + q.bytes > MAX_PARAM_BYTES) parse_fail(p, d.name.line, "more than 4096 bytes of parameters");
+    if (q.bytes > MAX_PARAM_BYTES || q.offset + q.bytes > MAX_PARAM_BYTES) parse_fail(p, d.name.line, "more than 4096 bytes of parameters");
     EMU_PUSH(*list, *n, *cap, q);
     SymbolKind kind = f->entry ? SYMBOL_PARAM : SYMBOL_FRAME_PARAM;
     symbol_add(p, d.name.s, d.name.n, kind, q.offset)->bytes = d.bytes;
@@ -362,7 +362,8 @@ static void parse_target(Parser *p) {
   lex_skip_line(p);
 }
 
-static void parse_module(Parser *p) {
+/* Apart from the setjmp, so that no variable lives across it. */
+__attribute__((noinline)) static void parse_module(Parser *p) {
   lex_advance(p);
   if (!token_is(&p->t, ".version")) parse_fail(p, p->t.line, "this is not PTX: it does not begin with .version");
   while (p->t.kind) {

@@ -29,6 +29,27 @@ void warp_check_members(Exec *x, const Instr *i, uint32_t lanes, const uint64_t 
   }
 }
 
+/* The operand with the member mask; -1 when the whole warp takes part, -2 for other operations. */
+static int members_operand(const Instr *i) {
+  switch (i->op) {
+  case OP_SHFL: return 4;
+  case OP_VOTE: case OP_MATCH: case OP_REDUX: return 2;
+  case OP_LDMATRIX: case OP_MMA: return -1;
+  case OP_BAR: case OP_BARRIER: return i->sub == BARRIER_WARP ? 0 : i->flags & FLAG_ALIGNED ? -1 : -2;
+  default: return -2;
+  }
+}
+
+bool warp_is_incomplete(Exec *x, const Instr *i, uint32_t lanes) {
+  uint32_t elsewhere = x->warp[x->current].live & ~lanes, named = 0;
+  int operand = members_operand(i);
+  if (!elsewhere || operand == -2) return false;
+  if (operand == -1) return true;
+  const uint64_t *members = operand_row(x, i, operand, 0);
+  EACH_LANE(l, lanes) named |= (uint32_t)members[l];
+  return (named & elsewhere) != 0;
+}
+
 /* shfl d|p, a, b, c, members: c holds the highest lane in bits 0-4 and the segment mask in bits 8-12. */
 void run_shfl(Exec *x, const Instr *i, uint32_t lanes) {
   const uint64_t *a = operand_row(x, i, 1, 0), *b = operand_row(x, i, 2, 0), *c = operand_row(x, i, 3, 0);
