@@ -151,6 +151,8 @@ static bool parse_args(int argc, char **argv, DataArgs *a, Error *err) {
     if (!known) return error_set(err, ERROR_ARGUMENT, "\"%s\" is no option of nuwa data", argv[i]);
     i++;
   }
+  if (a->sheet && a->count > 10000)
+    return error_set(err, ERROR_ARGUMENT, "--sheet: holds at most 10000 scenes, not %d", a->count);
   if (a->judge && a->world.kinds != WORLD_SINGLE)
     return error_set(err, ERROR_ARGUMENT, "--judge: judges --kinds single only");
   return true;
