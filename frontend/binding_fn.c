@@ -232,6 +232,7 @@ static int new_fn(lua_State *L) {
   FnBody f = {.in = in.port, .n_in = in.n, .out = out.port, .n_out = out.n};
   f.update = read_updates(L, results + 1, &f.n_update);
   if (!f.n_out && !f.n_update) return luaL_error(L, "fn: the body returns nothing");
+  sandbox_charge(L, (uint64_t)binding_of(L)->g->n_nodes);
   *(const FnBody **)lua_newuserdatauv(L, sizeof(FnBody *), 0) = bind_graph(L, make_fn, &f);
   luaL_setmetatable(L, BIND_FN);
   return 1;
@@ -267,6 +268,7 @@ static int call_grad(lua_State *L) {
     if (!d.wrt[i]) return luaL_error(L, "grad: entry %d of the list is %s, not a tensor", i + 1, sandbox_tostring(L, -1));
     lua_pop(L, 1);
   }
+  sandbox_charge(L, (uint64_t)binding_of(L)->g->n_nodes);
   bind_graph(L, make_grad, &d);
   lua_createtable(L, d.n, 0);
   for (int i = 0; i < d.n; i++) {
@@ -294,6 +296,7 @@ static int call_parameters(lua_State *L) {
   int n = lua_gettop(L);
   Ports p = push_ports(L, n);
   for (int i = 0; i < n; i++) p.port[i] = (Port){"", bind_check_tensor(L, i + 1, "parameters")};
+  sandbox_charge(L, (uint64_t)binding_of(L)->g->n_nodes);
   Reached r = {.out = p.port, .n_out = n};
   bind_graph(L, find_reached, &r);
   lua_newtable(L);

@@ -42,44 +42,49 @@ local function last(x) return x.shape[x.rank] end
 
 -- x [..., m, n] -> [..., m, out].  options: bias (true), init ({ uniform = 1 / sqrt(n) }).
 function nn.linear(name, x, out, options)
+  name = full(name)
   options = options or {}
   local n = constant(last(x), "linear: the width of x")
   local init = options.init or { uniform = 1 / math.sqrt(n) }
-  local w = param(full(name) .. ".weight", f32(out, n), init)
+  local w = param(name .. ".weight", f32(out, n), init)
   -- Of rows, heads and grids alike, only the last axis is mixed: one product over all rows.
   local y = matmul(x, w, { trans_b = true })
   if options.bias == false then return y end
-  return y + param(full(name) .. ".bias", f32(out), "zeros")
+  return y + param(name .. ".bias", f32(out), "zeros")
 end
 
 function nn.layer_norm(name, x, eps)
+  name = full(name)
   local d = constant(last(x), "layer_norm: the width of x")
-  local gain, bias = param(full(name) .. ".weight", f32(d), "ones"), param(full(name) .. ".bias", f32(d), "zeros")
+  local gain, bias = param(name .. ".weight", f32(d), "ones"), param(name .. ".bias", f32(d), "zeros")
   return layer_norm(x, gain, bias, { eps = eps or 1e-5 })
 end
 
 -- x [b, h, w, c]
 function nn.group_norm(name, x, groups, eps)
+  name = full(name)
   local c = constant(last(x), "group_norm: the channels of x")
-  local gain, bias = param(full(name) .. ".weight", f32(c), "ones"), param(full(name) .. ".bias", f32(c), "zeros")
+  local gain, bias = param(name .. ".weight", f32(c), "ones"), param(name .. ".bias", f32(c), "zeros")
   return group_norm(x, gain, bias, { groups = groups or 32, eps = eps or 1e-6 })
 end
 
 -- tokens i32 [...] -> [..., d]
 function nn.embedding(name, tokens, count, d, init)
-  return gather(param(full(name) .. ".weight", f32(count, d), init or { normal = 0.02 }), tokens)
+  name = full(name)
+  return gather(param(name .. ".weight", f32(count, d), init or { normal = 0.02 }), tokens)
 end
 
 -- A learned vector per place of each axis, summed: x [b?, s, h, w, d] -> the same.  Tables NAME.s, NAME.h, NAME.w; an axis of
 -- length 1 has none.
 function nn.positions(name, x, init)
+  name = full(name)
   local first = x.rank - 4
   if first ~= 0 and first ~= 1 then error("positions: x must be [b?, s, h, w, d], not " .. tostring(x), 2) end
   local d = constant(last(x), "positions: the width of x")
   for i, axis in ipairs { "s", "h", "w" } do
     local n = x.shape[first + i]
     if n ~= 1 then
-      local table_of = param(full(name) .. "." .. axis, f32(n, d), init or { normal = 0.02 })
+      local table_of = param(name .. "." .. axis, f32(n, d), init or { normal = 0.02 })
       local places = { 1, 1, 1, d }
       places[i] = n
       x = x + reshape(table_of, places)
@@ -135,6 +140,7 @@ end
 -- A square convolution.  options: size (3), stride (1), padding (same on all sides: (size - 1) / 2, or a table { top, bottom,
 -- left, right }), bias (true), init.
 function nn.conv(name, x, out, options)
+  name = full(name)
   options = options or {}
   local size, stride = options.size or 3, options.stride or 1
   if x.rank ~= 4 then error("conv: x must be [b, h, w, c], not " .. tostring(x), 2) end
@@ -142,13 +148,13 @@ function nn.conv(name, x, out, options)
   local p = options.padding or (size - 1) // 2
   if type(p) == "number" then p = { p, p, p, p } end
   local init = options.init or { uniform = 1 / math.sqrt(c * size * size) }
-  local w = param(full(name) .. ".weight", f32(out, c, size, size), init)
+  local w = param(name .. ".weight", f32(out, c, size, size), init)
   if p[1] ~= 0 or p[2] ~= 0 or p[3] ~= 0 or p[4] ~= 0 then
     x = pad(x, { lo = { 0, p[1], p[3], 0 }, hi = { 0, p[2], p[4], 0 } })
   end
   local y = conv2d(x, transpose(w, 2, 3, 1, 0), { stride = stride })
   if options.bias == false then return y end
-  return y + param(full(name) .. ".bias", f32(out), "zeros")
+  return y + param(name .. ".bias", f32(out), "zeros")
 end
 
 -- Twice the rows and columns, each element four times: [b, h, w, c] -> [b, 2h, 2w, c].

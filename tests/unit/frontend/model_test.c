@@ -1,0 +1,390 @@
+/* Models as Lua describes them: functions, options, fields, and errors that say where and why. */
+#include "tests/test.h"
+
+#include "tests/unit/frontend/load.h"
+
+/* A module of one function y = `expression` of x.a f32[8,4], x.b f32[5,4], x.i i32[8], x.g f32[B,2,3,4,8]. */
+static const char *wrap(const char *expression) {
+  static char text[4000];
+  snprintf(text, sizeof text,
+           "return module { f = fn({ a = f32(8, 4), b = f32(5, 4), i = i32(8), g = f32(batch, 2, 3, 4, 8) }, function(x)\n"
+           "return { y = %s } end) }", expression);
+  return text;
+}
+
+/* The type of the expression's value. */
+static const char *type_of(const char *expression) {
+  static char type[1500];
+  Error err;
+  Model *m = load_text(wrap(expression), &err);
+  if (m) type_print(&m->func[0]->out[0].node->type, type, sizeof type);
+  else snprintf(type, sizeof type, "%s", err.text);
+  model_free(m);
+  return type;
+}
+
+/* What the error says behind "FOLDER/". */
+static const char *complaint(const char *expression) {
+  const char *text = load_error(wrap(expression)), *at = strstr(text, "model.lua");
+  return at ? at : text;
+}
+
+static const char ten_lines[] =
+    "local o = options { dim = 64, kind = \"nearby\" }\n"
+    "local q = f32(4, 8, 8, 64)\n"
+    "\n"
+    "return module {\n"
+    "  step = fn({ q = q, k = q, v = q }, function(x)\n"
+    "    return { y = attend(x.q, x.k, x.v, {\n"
+    "      heads = 4, kind = o.kind, extent = { s = 3, h = 3, w = 3 },\n"
+    "      causal = \"raster\", edge = \"clip\" }) }\n"
+    "  end),\n"
+    "}\n";
+
+TEST("the ten-line model of the design becomes one attention") {
+  Error err;
+  Model *m = load_text(ten_lines, &err);
+  REQUIRE(m, "%s", err.text);
+  Buffer out = {0};
+  func_print(model_find(m, "step", &err), &out);
+  EXPECT_TEXT(out.data,
+              "func @step(%k: f32[4,8,8,64], %q: f32[4,8,8,64], %v: f32[4,8,8,64]) {\n"
+              "  %1 = attend(%q, %k, %v) {heads=4, kind=nearby, lo=[-1,-1,-1], hi=[1,1,1], block=[0,0,0], edge=clip, "
+              "causal=raster, query_grid=[4,8,8], key_grid=[4,8,8]} : f32[4,8,8,64]\n"
+              "  return y = %1\n"
+              "}\n");
+  buffer_done(&out);
+  model_print_signature(m->func[0], &out);
+  EXPECT_TEXT(out.data, "step(k: f32[4,8,8,64], q: f32[4,8,8,64], v: f32[4,8,8,64]) -> y: f32[4,8,8,64]");
+  buffer_done(&out);
+  EXPECT(!model_find(m, "stop", &err), "found");
+  EXPECT_HAS(err.text, "there is no function \"stop\"; there is: step");
+  model_free(m);
+}
+
+TEST("options take the type of their default") {
+  const char *text = "local o = options { n = 3, r = 0.5, on = false, s = 'a', k = one_of { 'x', 'y' } }\n"
+                     "return module { n = o.n, r = o.r, on = o.on, s = o.s, k = o.k,\n"
+                     "f = fn({ x = f32(2) }, function(x) return { y = x.x } end) }";
+  const Define define[] = {{"n", "-7"}, {"r", "inf"}, {"on", "true"}, {"s", "b c"}, {"k", "y"}};
+  Error err;
+  Model *m = load_with(text, (ModelOptions){.define = define, .n_define = 5}, &err);
+  REQUIRE(m, "%s", err.text);
+  EXPECT(m->options.n == 5, "%d", m->options.n);
+  EXPECT(model_field(m, "n")->integer == -7 && model_field(m, "n")->kind == VALUE_INT, "n");
+  EXPECT(model_field(m, "r")->real > 1e300 && model_field(m, "on")->boolean, "r, on");
+  EXPECT_TEXT(model_field(m, "s")->text, "b c");
+  EXPECT_TEXT(model_field(m, "k")->text, "y");
+  EXPECT(m->options.option[1].given && m->options.option[1].standard.integer == 3, "n is given");
+  EXPECT_TEXT(m->options.option[0].name, "k");
+  EXPECT(m->options.option[0].n_choice == 2, "choices");
+  model_free(m);
+}
+
+static const char *define_error(const char *name, const char *value) {
+  static Error err;
+  const Define define = {name, value};
+  Model *m = load_with("local o = options { dim = 64, rate = 0.5, on = true, kind = one_of { 'full', 'axis' } }\n"
+                       "return module { f = fn({ x = f32(2) }, function(x) return { y = x.x } end) }",
+                       (ModelOptions){.define = &define, .n_define = 1}, &err);
+  if (m) err.text[0] = 0;
+  model_free(m);
+  return err.text;
+}
+
+TEST("wrong options are refused with the valid ones") {
+  EXPECT_HAS(define_error("dmi", "3"), "-D dmi: no such option; the options are: dim = 64, kind = full, on = true, rate = 0.5");
+  EXPECT_HAS(define_error("dim", "3.5"), "model.lua:1: options: -D dim=3.5: needs an integer");
+  EXPECT_HAS(define_error("dim", ""), "needs an integer");
+  EXPECT_HAS(define_error("dim", "99999999999999999999"), "needs an integer");
+  EXPECT_HAS(define_error("rate", "fast"), "-D rate=fast: needs a number");
+  EXPECT_HAS(define_error("on", "1"), "-D on=1: needs true or false");
+  EXPECT_HAS(define_error("kind", "near"), "-D kind=near: needs one of: full, axis");
+  EXPECT_TEXT(define_error("dim", "3"), "");
+  const Define define = {"x", "1"};
+  Error err;
+  EXPECT(!load_with("return module { f = fn({ x = f32(2) }, function(x) return { y = x.x } end) }",
+                    (ModelOptions){.define = &define, .n_define = 1}, &err), "it loaded");
+  EXPECT_HAS(err.text, "the model has no options");
+  EXPECT(err.code == ERROR_ARGUMENT, "%d", err.code);
+}
+
+TEST("an options table is read-only and knows its names") {
+  EXPECT_HAS(load_error("local o = options { dim = 1 }\nprint(o.dmi)"),
+             "model.lua:2: options: there is no option \"dmi\"; the options are: dim");
+  EXPECT_HAS(load_error("local o = options { dim = 1 }\no.dim = 2"), "model.lua:2: options: values are read-only (dim)");
+  EXPECT_HAS(load_error("options { dim = {} }"), "options: the default of \"dim\" is a table");
+  EXPECT_HAS(load_error("options { dim = 1 } options { dim = 2 }"), "\"dim\" is declared twice");
+}
+
+TEST("operators broadcast and take numbers") {
+  EXPECT_TEXT(type_of("x.a + 1"), "f32[8,4]");
+  EXPECT_TEXT(type_of("2 * x.a - x.a / 3"), "f32[8,4]");
+  EXPECT_TEXT(type_of("reshape(x.a, 8, 1, 4) * x.b"), "f32[8,5,4]");
+  EXPECT_TEXT(type_of("-x.i // 2 % 3"), "i32[8]");
+  EXPECT_TEXT(type_of("x.a // 2"), "f32[8,4]");
+  EXPECT_TEXT(type_of("select(lt(x.a, 0), 0, x.a)"), "f32[8,4]");
+  EXPECT_TEXT(type_of("maximum(0, x.a):minimum(1)"), "f32[8,4]");
+  EXPECT_TEXT(type_of("x.g + 1"), "f32[B,2,3,4,8]");
+  EXPECT_HAS(complaint("x.i / 2"), "model.lua:2: /: i32 divides with //");
+  EXPECT_HAS(complaint("x.i + 0.5"), "0.5 as i32");
+  EXPECT_HAS(complaint("x.a + x.i:reshape(8, 1)"), "element types differ");
+  EXPECT_HAS(complaint("x.a < x.a"), "tensors are compared with lt(x, y)");
+  EXPECT_HAS(complaint("x.a + 'b'"), "operand 1 must be a tensor or number, not b");
+}
+
+TEST("ops take their attributes as documented") {
+  EXPECT_TEXT(type_of("sum(x.a)"), "f32[]");
+  EXPECT_TEXT(type_of("sum(x.g, { 1, -1 })"), "f32[B,3,4]");
+  EXPECT_TEXT(type_of("mean(x.g, { 1, -1, keep = true })"), "f32[B,1,3,4,1]");
+  EXPECT_TEXT(type_of("max(x.a, 0, { keep = true })"), "f32[1,4]");
+  EXPECT_TEXT(type_of("argmax(x.a)"), "i32[8]");
+  EXPECT_TEXT(type_of("concat({ x.a, x.b }, 0)"), "f32[13,4]");
+  EXPECT_TEXT(type_of("concat(x.a, x.a)"), "f32[8,8]");
+  EXPECT_TEXT(type_of("reshape(x.g, -1, 8)"), "f32[24B,8]");
+  EXPECT_TEXT(type_of("reshape(x.g, batch * 6, 4, -1)"), "f32[6B,4,8]");
+  EXPECT_TEXT(type_of("transpose(x.a)"), "f32[4,8]");
+  EXPECT_TEXT(type_of("transpose(x.g, 0, -1, 1, 2, 3)"), "f32[B,8,2,3,4]");
+  EXPECT_TEXT(type_of("slice(x.a, 0, 2, -1)"), "f32[5,4]");
+  EXPECT_TEXT(type_of("slice(x.a, { start = { 1, 0 }, stop = { 8, 2 }, step = { 2, 1 } })"), "f32[4,2]");
+  EXPECT_TEXT(type_of("pad(x.a, { lo = { 1, 0 }, hi = { 0, 2 }, interior = { 1, 0 }, value = 3 })"), "f32[16,6]");
+  EXPECT_TEXT(type_of("matmul(x.a, x.b, { trans_b = true })"), "f32[8,5]");
+  EXPECT_TEXT(type_of("gather(x.b, x.i)"), "f32[8,4]");
+  EXPECT_TEXT(type_of("scatter_add(x.i, x.a, 10)"), "f32[10,4]");
+  EXPECT_TEXT(type_of("cast(x.i, f32) + cast(x.i, 'f32')"), "f32[8]");
+  EXPECT_TEXT(type_of("iota(i32(3, 4), 0)"), "i32[3,4]");
+  EXPECT_TEXT(type_of("fill(0.5, bf16(3))"), "bf16[3]");
+  EXPECT_TEXT(type_of("broadcast(sum(x.a, 0), x.a.shape)"), "f32[8,4]");
+  EXPECT_TEXT(type_of("shift(x.g, { w = -1 }, fill(0, f32(8)))"), "f32[B,2,3,4,8]");
+  EXPECT_TEXT(type_of("reverse(x.a, 0)"), "f32[8,4]");
+  EXPECT_TEXT(type_of("layer_norm(x.a, fill(1, f32(4)), fill(0, f32(4)), { eps = 1e-3 })"), "f32[8,4]");
+  EXPECT_TEXT(type_of("conv2d(reshape(x.g, batch * 2, 3, 4, 8), fill(0, f32(3, 3, 8, 5)), { stride = 1 })"), "f32[2B,1,2,5]");
+}
+
+TEST("a shape mistake names line, op, shapes and axis") {
+  EXPECT_HAS(complaint("x.a + x.b"), "model.lua:2: +: shapes do not broadcast: f32[8,4] x f32[5,4] (axis 0: 8 vs 5)");
+  EXPECT_HAS(complaint("select(lt(x.a, 0), x.b, 1)"),
+             "model.lua:2: select: shapes do not broadcast: u8[8,4] x f32[5,4] x number (axis 0: 8 vs 5)");
+  EXPECT_HAS(complaint("x.g + f32(3)"), "+: operand 1 must be a tensor or number, not f32[3]");
+  EXPECT_HAS(complaint("matmul(x.a, x.b)"), "model.lua:2: matmul: inner sizes differ: f32[8,4] x f32[5,4] (4 vs 5)");
+  EXPECT_HAS(complaint("concat({ x.a, x.b }, 1)"), "concat: sizes differ: f32[8,4] x f32[5,4] (axis 0: 8 vs 5)");
+  EXPECT_HAS(complaint("sum(x.a, 2)"), "sum: there is no axis 2 in f32[8,4]");
+  EXPECT_HAS(complaint("sum(x.a, { 0, -2 })"), "sum: axis -2 is listed twice");
+  EXPECT_HAS(complaint("reshape(x.a, 3, -1)"), "cannot work out the size of axis 1: f32[8,4] to f32[3,1]");
+  EXPECT_HAS(complaint("reshape(x.a, 5)"), "reshape: the number of elements changes: f32[8,4] (to f32[5]: 32 vs 5)");
+  EXPECT_HAS(complaint("x.c"), "model.lua:2: fn: there is no input \"c\"; the inputs are: a, b, g, i");
+  EXPECT_HAS(complaint("x.a.foo"), "tensor: there is no field \"foo\"");
+  EXPECT_HAS(complaint("3"), "fn: output \"y\" is 3, not a tensor");
+  EXPECT_HAS(complaint("exp(nil)"), "exp: operand 0 must be a tensor, not nil");
+  EXPECT_HAS(complaint("exp(x.a, 1)"), "exp: unexpected argument 1");
+  EXPECT_HAS(complaint("matmul(x.a, x.b, { transb = true })"),
+             "matmul: there is no option \"transb\"; the options are: trans_a, trans_b");
+  EXPECT_HAS(complaint("fill(0, f32(batch * batch))"), "size: the product of B and B is not affine in the batch");
+}
+
+TEST("sizes are affine in the batch") {
+  EXPECT_TEXT(type_of("fill(0, f32(batch * 64 + 3))"), "f32[64B+3]");
+  EXPECT_TEXT(type_of("fill(0, f32({ 1 + batch, 2 }))"), "f32[B+1,2]");
+  EXPECT_TEXT(type_of("fill(0, f32(2 * batch - 1))"), "f32[2B-1]");
+  EXPECT_TEXT(type_of("fill(0, f32(batch * 6 // 3))"), "f32[2B]");
+  EXPECT_TEXT(type_of("fill(#x.g.shape, f32(#x.g, x.g.rank))"), "f32[B,5]");
+  EXPECT_HAS(complaint("fill(0, f32(batch // 2))"), "size: B // 2 is not exact");
+  EXPECT_HAS(complaint("fill(0, f32(-3))"), "f32: size 0 is -3");
+  EXPECT_HAS(complaint("fill(0, f32(1, 1, 1, 1, 1, 1, 1, 1, 1))"), "f32: 9 axes, at most 8");
+  EXPECT_HAS(complaint("fill(0, f32(1.5))"), "f32: size 0 must be an integer or a size, not 1.5");
+  EXPECT_HAS(complaint("fill(0, f32(batch * math.maxinteger + batch))"), "arithmetic overflow");
+}
+
+static AttendAttrs attend_attrs(const char *options) {
+  char expression[400];
+  snprintf(expression, sizeof expression, "attend(x.g, x.g, x.g, { heads = 2, %s })", options);
+  Error err;
+  Model *m = load_text(wrap(expression), &err);
+  AttendAttrs a = {0};
+  EXPECT(m, "%s", err.text);
+  if (m) a = m->func[0]->out[0].node->attrs.attend;
+  model_free(m);
+  return a;
+}
+
+TEST("an extent is a width, a pair, or the whole axis") {
+  AttendAttrs a = attend_attrs("kind = 'nearby', extent = { s = 3, h = 4, w = { -2, 0 } }, edge = 'shift'");
+  EXPECT(a.lo[0] == -1 && a.hi[0] == 1, "odd: %d..%d", (int)a.lo[0], (int)a.hi[0]);
+  EXPECT(a.lo[1] == -2 && a.hi[1] == 1, "even: %d..%d", (int)a.lo[1], (int)a.hi[1]);
+  EXPECT(a.lo[2] == -2 && a.hi[2] == 0 && a.edge == EDGE_SHIFT, "pair");
+  a = attend_attrs("kind = 'axis', extent = { s = math.huge, w = { -math.huge, 0 }, h = 1.0 }, causal = 'past'");
+  EXPECT(a.lo[0] == -EXTENT_INF && a.hi[0] == EXTENT_INF && a.lo[1] == 0 && a.hi[1] == 0, "infinite and one");
+  EXPECT(a.lo[2] == -EXTENT_INF && a.hi[2] == 0 && a.causal == CAUSAL_PAST && a.kind == ATTEND_AXIS, "half open");
+  a = attend_attrs("kind = 'block', extent = { s = 1, h = 2 }");
+  EXPECT(a.block[0] == 1 && a.block[1] == 2 && a.block[2] == EXTENT_INF, "block");
+  a = attend_attrs("kind = 'full', extent = { s = 1 }");
+  EXPECT(a.lo[0] == -EXTENT_INF && a.hi[0] == EXTENT_INF, "full ignores extents");
+  EXPECT(a.query_grid[0] == 2 && a.query_grid[1] == 3 && a.key_grid[2] == 4, "grids");
+}
+
+TEST("wrong attention options are refused with the valid ones") {
+  EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 2, kind = 'near' })"),
+             "attend: kind must be one of: full, axis, nearby, block; not near");
+  EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 2, extents = {} })"),
+             "attend: there is no option \"extents\"; the options are: heads, kind, extent, causal, edge");
+  EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 2, extent = { x = 3 } })"), "the options are: s, h, w");
+  EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 2, extent = { s = 0 } })"), "extent.s must be at least 1, not 0");
+  EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 2, extent = { s = 2.5 } })"), "extent.s must be an integer");
+  EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 2, extent = { s = { 1, 0 } } })"), "extent.s: lo 1 is above hi 0");
+  EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 3 })"), "attend: heads must divide the width: f32[B,2,3,4,8]");
+  EXPECT_HAS(complaint("attend(x.g, x.g, x.g)"), "attend: needs a table of options");
+  EXPECT_HAS(complaint("attend(x.a, x.a, x.a, { heads = 1 })"), "attend: wrong rank: f32[8,4]");
+}
+
+TEST("a fault inside a shared file names the line that used it, tail calls included") {
+  load_write("layers.lua", "local M = {}\n"
+                           "function M.mix(x, w)\n"
+                           "  return matmul(x, w)\n"
+                           "end\n"
+                           "function M.check(x) error('mix: no good') end\n"
+                           "return M\n");
+  const char *text = load_error("local layers = require 'layers'\n"
+                                "local function body(x)\n"
+                                "  return layers.mix(x.a, x.b)\n"
+                                "end\n"
+                                "return module { f = fn({ a = f32(8, 4), b = f32(5, 4) }, function(x)\n"
+                                "  return { y = body(x) }\n"
+                                "end) }");
+  EXPECT_HAS(text, "layers.lua:3: matmul: inner sizes differ: f32[8,4] x f32[5,4] (4 vs 5)");
+  EXPECT_HAS(text, "called from");
+  EXPECT_HAS(text, "model.lua:3");
+  EXPECT_HAS(text, "model.lua:6");
+  text = load_error("local layers = require 'layers'\nlayers.check(1)");
+  EXPECT_HAS(text, "layers.lua:5: mix: no good; called from");
+  EXPECT_HAS(text, "model.lua:2");
+}
+
+TEST("every node knows its line and the lines that called") {
+  Error err;
+  Model *m = load_text("local function double(x)\n  return x + x\nend\n"
+                       "return module { f = fn({ x = f32(2) }, function(x)\n  local y = double(x.x)\n  return { y = y }\n"
+                       "end) }", &err);
+  REQUIRE(m, "%s", err.text);
+  const Loc *loc = m->func[0]->out[0].node->loc;
+  EXPECT_HAS(loc->file, "model.lua");
+  EXPECT(loc->line == 2 && loc->caller && loc->caller->line == 5, "line %d", loc->line);
+  EXPECT(loc->caller->caller && loc->caller->caller->line == 4, "the line of fn");
+  model_free(m);
+}
+
+TEST("an error that is caught leaves nothing half-made") {
+  Error err;
+  Model *m = load_text("local ok, why = pcall(fn, { x = f32(2) }, function(x) return { y = x.x + f32 } end)\n"
+                       "assert(not ok and why:find '^.-: operand 1 must be a tensor or number')\n"
+                       "ok, why = pcall(fn, { x = f32(2) }, function(x) return { y = matmul(x.x, x.x) } end)\n"
+                       "assert(not ok and why:find 'matmul')\n"
+                       "return module { f = fn({ x = f32(3) }, function(x) return { y = x.x + 1 } end) }", &err);
+  REQUIRE(m, "%s", err.text);
+  EXPECT(m->n_func == 1 && m->graph->err->code == ERROR_NONE, "one function, no error");
+  model_free(m);
+}
+
+TEST("params are shared by name and must agree") {
+  EXPECT_HAS(load_error("local a = param('w', f32(2), 'ones')\nlocal b = param('w', f32(3), 'ones')"),
+             "model.lua:2: param: \"w\" is f32[3] here but f32[2] where it was first declared at");
+  EXPECT_HAS(load_error("param('w', f32(2), { normal = 'a' })"), "init must be \"zeros\", \"ones\", { normal = s }");
+  EXPECT_HAS(load_error("param('w', f32(batch), 'ones')"), "a param needs a constant shape");
+  EXPECT_HAS(load_error("param('', f32(2))"), "the name is empty");
+}
+
+TEST("updates and states carry over") {
+  Error err;
+  Model *m = load_text("local w, n = param('w', f32(3), { uniform = 0.5 }), state('n', i32())\n"
+                       "return module { f = fn({ x = f32(3) }, function(x)\n"
+                       "  local loss = sum(w * x.x)\n"
+                       "  assert(#parameters(loss) == 1 and parameters(loss)[1] == w and w.name == 'w')\n"
+                       "  local g = grad(loss, { w })[1]\n"
+                       "  return { loss = loss }, { { w, w - 0.1 * g }, { n, n + 1 } }\n"
+                       "end) }", &err);
+  REQUIRE(m, "%s", err.text);
+  EXPECT(m->func[0]->n_update == 2, "%d", m->func[0]->n_update);
+  EXPECT(func_verify(m->func[0], FORM_ANY, "loading", &err), "%s", err.text);
+  model_free(m);
+  EXPECT_HAS(load_error("local w = param('w', f32(3))\nfn({ x = f32(2) }, function(x) return {}, { { w, x.x } } end)"),
+             "fn: update of \"w\": types differ: f32[3] vs f32[2]");
+  EXPECT_HAS(load_error("fn({ x = f32(2) }, function(x) return {}, { { x.x, x.x } } end)"),
+             "only params and states can be updated");
+  EXPECT_HAS(load_error("fn({ x = f32(2) }, function(x) return { g = grad(x.x, { x.x })[1] } end)"),
+             "grad: needs a scalar, has f32[2]");
+}
+
+TEST("decode names the generated grid and what it is drawn from") {
+  const char *text = "local f = fn({ tokens = i32(batch, 1, 2, 2) }, function(x)\n"
+                     "return { logits = gather(param('t', f32(10, 10)), x.tokens) } end)\n"
+                     "return module { draw = decode(f, { tokens = 'tokens', logits = 'logits' }), train = { loss = f } }";
+  Error err;
+  Model *m = load_text(text, &err);
+  REQUIRE(m, "%s", err.text);
+  const ModelDecode *d = model_find_decode(m, "draw", &err);
+  REQUIRE(d, "%s", err.text);
+  EXPECT_TEXT(d->tokens, "tokens");
+  EXPECT(d->func == model_find(m, "draw", &err) && model_find(m, "train.loss", &err), "as functions too");
+  model_free(m);
+  EXPECT_HAS(load_error("decode(fn({ t = i32(1, 2, 2) }, function(x) return { y = x.t } end), { tokens = 's', logits = 'y' })"),
+             "decode: the function has no input \"s\"");
+  EXPECT_HAS(load_error("decode(fn({ t = i32(1, 2, 2) }, function(x) return { y = x.t } end), { tokens = 't', logits = 'y' })"),
+             "decode: tokens must be i32[b?, s, h, w] and logits");
+}
+
+TEST("a module's plain fields can be read") {
+  Error err;
+  Model *m = load_text("return module { f = fn({ x = f32(2) }, function(x) return { y = x.x } end),\n"
+                       "train = { lr = 1e-3, steps = 5, name = 'adam', on = true, sizes = { 4, 5 } } }", &err);
+  REQUIRE(m, "%s", err.text);
+  EXPECT(model_field(m, "train.lr")->real == 1e-3 && model_field(m, "train.steps")->integer == 5, "numbers");
+  EXPECT(model_field(m, "train.on")->boolean && model_field(m, "train.sizes.2")->integer == 5, "others");
+  EXPECT_TEXT(model_field(m, "train.name")->text, "adam");
+  EXPECT(!model_field(m, "train"), "tables are no value");
+  model_free(m);
+  EXPECT_HAS(load_error("return 5"), "model.lua: the file must return module { ... }, not 5");
+  EXPECT_HAS(load_error("return module { f = print }"), "module: \"f\" is function; a module holds");
+  EXPECT_HAS(load_error("return module { n = 1 }"), "the module has no functions");
+  EXPECT_HAS(load_error("local t = {} t.t = t return module(t)"), "nested more than 8 deep");
+  EXPECT_HAS(load_error("local y fn({ x = f32(2) }, function(x) y = x.x return { y = y } end)\n"
+                        "fn({ z = f32(2) }, function(x) return { z = y } end)"), "uses \"x\", an input of another function");
+}
+
+TEST("a missing file is an error of its own") {
+  Error err = {0};
+  EXPECT(!model_load(load_path("absent.lua"), NULL, &err), "it loaded");
+  EXPECT_HAS(err.text, "absent.lua");
+  EXPECT(!model_load("/dev/zero", NULL, &err), "it loaded");
+  EXPECT_HAS(err.text, "not a plain file");
+}
+
+TEST("any failed allocation is an error, never a crash or a leak") {
+  const char *text = "local o = options { n = 4, k = one_of { 'a', 'b' } }\n"
+                     "local w = param('w', f32(o.n, 8), { normal = 0.02 })\n"
+                     "return module { train = { lr = 0.1, name = 'x' },\n"
+                     "f = fn({ x = f32(batch, o.n) }, function(x)\n"
+                     "  local loss = mean(gelu(matmul(x.x, w)))\n"
+                     "  return { loss = loss, s = softmax(x.x + 1) }, { { w, w - grad(loss, { w })[1] } } end) }";
+  const char *path = load_write("model.lua", text);
+  const Define define = {"n", "6"};
+  const ModelOptions options = {.define = &define, .n_define = 1};
+  int failures = 0, n = 1;
+  for (bool reached = true; reached && n < 100000; n++) {
+    Error err = {0};
+    uint64_t before = mem_alloc_count();
+    mem_fail_at((uint64_t)n);
+    Model *m = model_load(path, &options, &err);
+    mem_fail_at(0);
+    reached = mem_alloc_count() - before >= (uint64_t)n;
+    if (!m) {
+      failures++;
+      if (err.code != ERROR_MEMORY) {
+        EXPECT(err.code == ERROR_MEMORY, "allocation %d: code %d: %s", n, err.code, err.text);
+        break;
+      }
+    }
+    model_free(m);
+  }
+  EXPECT(failures > 10 && n > 500, "%d failures in %d allocations", failures, n);
+}
+
+TEST_MAIN()

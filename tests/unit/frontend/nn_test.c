@@ -1,0 +1,253 @@
+/* models/nn.lua: names and layouts of parameters as PyTorch has them, and layers against plain loops. */
+#include "tests/test.h"
+
+#include <math.h>
+
+#include "ir/interp.h"
+#include "tests/unit/frontend/load.h"
+
+/* The shipped models: three folders above this file. */
+static const char *models_dir(void) {
+  static char dir[400];
+  const char *end = strstr(__FILE__, "tests/unit/frontend/");
+  snprintf(dir, sizeof dir, "%.*smodels", (int)(end - __FILE__), __FILE__);
+  return dir;
+}
+
+/* A module of one function of x with the given type; nn is there. */
+static Model *load_layer(const char *type, const char *expression, Error *err) {
+  char text[2000];
+  snprintf(text, sizeof text,
+           "local nn = require 'nn'\nreturn module { f = fn({ x = %s }, function(x)\nreturn { y = %s } end) }", type,
+           expression);
+  return load_with(text, (ModelOptions){.models_dir = models_dir()}, err);
+}
+
+/* "name f32[...]" of all params, in order of name, each on a line. */
+static void expect_params(const char *type, const char *expression, const char *wanted) {
+  Error err;
+  Model *m = load_layer(type, expression, &err);
+  REQUIRE(m, "%s", err.text);
+  const char *names[64];
+  char lines[64][100], text[4000] = "";
+  int n_nodes, n = 0;
+  Node **nodes = func_nodes(m->func[0], &n_nodes);
+  for (int i = 0; i < n_nodes; i++) {
+    if (nodes[i]->op != OP_PARAM || n == 64) continue;
+    int at = n++;
+    for (; at > 0 && strcmp(names[at - 1], nodes[i]->attrs.leaf.name) > 0; at--) {
+      names[at] = names[at - 1];
+      strcpy(lines[at], lines[at - 1]);
+    }
+    names[at] = nodes[i]->attrs.leaf.name;
+    type_print(&nodes[i]->type, lines[at], sizeof lines[at]);
+  }
+  for (int i = 0; i < n; i++) snprintf(text + strlen(text), sizeof text - strlen(text), "%s %s\n", names[i], lines[i]);
+  EXPECT_TEXT(text, wanted);
+  model_free(m);
+}
+
+TEST("parameters have PyTorch's names and layouts") {
+  expect_params("f32(batch, 5, 8)", "nn.linear('fc', x.x, 3)", "fc.bias f32[3]\nfc.weight f32[3,8]\n");
+  expect_params("f32(batch, 6, 6, 4)", "nn.conv('c', x.x, 7)", "c.bias f32[7]\nc.weight f32[7,4,3,3]\n");
+  expect_params("f32(batch, 6, 6, 4)", "nn.downsample('down.0', x.x)",
+                "down.0.conv.bias f32[4]\ndown.0.conv.weight f32[4,4,3,3]\n");
+  expect_params("f32(batch, 6, 6, 4)", "nn.residual('r', x.x, 8, { groups = 2 })",
+                "r.conv1.bias f32[8]\nr.conv1.weight f32[8,4,3,3]\nr.conv2.bias f32[8]\nr.conv2.weight f32[8,8,3,3]\n"
+                "r.nin_shortcut.bias f32[8]\nr.nin_shortcut.weight f32[8,4,1,1]\nr.norm1.bias f32[4]\nr.norm1.weight f32[4]\n"
+                "r.norm2.bias f32[8]\nr.norm2.weight f32[8]\n");
+  expect_params("f32(batch, 6, 6, 4)", "nn.picture_attention('a', x.x, { groups = 2 })",
+                "a.k.bias f32[4]\na.k.weight f32[4,4,1,1]\na.norm.bias f32[4]\na.norm.weight f32[4]\n"
+                "a.proj_out.bias f32[4]\na.proj_out.weight f32[4,4,1,1]\na.q.bias f32[4]\na.q.weight f32[4,4,1,1]\n"
+                "a.v.bias f32[4]\na.v.weight f32[4,4,1,1]\n");
+  expect_params("i32(batch, 2, 3, 4)", "nn.positions('pos', nn.embedding('tok', x.x, 9, 8))",
+                "pos.h f32[3,8]\npos.s f32[2,8]\npos.w f32[4,8]\ntok.weight f32[9,8]\n");
+}
+
+TEST("scopes nest, and end when their body fails") {
+  expect_params("f32(2, 8)", "nn.scope('a', function() return nn.scope('0', function() return nn.layer_norm('n', x.x) end) end)",
+                "a.0.n.bias f32[8]\na.0.n.weight f32[8]\n");
+  expect_params("f32(2, 8)", "(function() pcall(nn.scope, 'a', error) return nn.layer_norm('n', x.x) end)()",
+                "n.bias f32[8]\nn.weight f32[8]\n");
+}
+
+TEST("a block has self-attention, cross-attention when there is a context, and a feed-forward part") {
+  Error err;
+  Model *m = load_layer("f32(batch, 1, 4, 4, 8)",
+                        "nn.block('b', x.x, x.x, { self = { heads = 2, extent = { h = 3, w = 3 }, causal = 'raster' },"
+                        " cross = { heads = 2, kind = 'full' } })", &err);
+  REQUIRE(m, "%s", err.text);
+  int n, attends = 0;
+  Node **nodes = func_nodes(m->func[0], &n);
+  for (int i = 0; i < n; i++) attends += nodes[i]->op == OP_ATTEND;
+  EXPECT(attends == 2, "%d", attends);
+  EXPECT(func_verify(m->func[0], FORM_ANY, "loading", &err), "%s", err.text);
+  model_free(m);
+}
+
+/* ---- values ---- */
+
+typedef struct Values {
+  Arena *arena;
+  Tensor of[16];
+  const char *name[16];
+  int n;
+} Values;
+
+/* Numbers in [-1, 1] that differ by name and place. */
+static const Tensor *leaf_value(void *ctx, const Node *leaf, Error *err) {
+  Values *v = ctx;
+  for (int i = 0; i < v->n; i++)
+    if (strcmp(v->name[i], leaf->attrs.leaf.name) == 0) return &v->of[i];
+  int64_t dim[MAX_RANK];
+  for (int i = 0; i < leaf->type.rank; i++) dim[i] = dim_value(leaf->type.dim[i], 2, 0);
+  Tensor t = tensor_new(v->arena, leaf->type.dtype, leaf->type.rank, dim);
+  int64_t n = tensor_elems(&t);
+  for (int64_t i = 0; i < n; i++) t.data[i] = sin((double)(i + 1) * 1.7 + leaf->attrs.leaf.name[0]);
+  v->name[v->n] = leaf->attrs.leaf.name;
+  v->of[v->n] = t;
+  return &v->of[v->n++];
+}
+
+/* What the caller checks a layer with: its result, and its leafs by name. */
+typedef struct Ran {
+  Model *m;
+  Values values;
+  Tensor y;
+  bool ok;
+  Error err;
+} Ran;
+
+static void run_body(void *ctx) {
+  Ran *r = ctx;
+  r->ok = interp_run(r->m->func[0], 2, 0, leaf_value, &r->values, r->values.arena, &r->y, NULL, &r->err);
+}
+
+static bool run_layer(Ran *r, const char *type, const char *expression) {
+  *r = (Ran){0};
+  r->m = load_layer(type, expression, &r->err);
+  EXPECT(r->m, "%s", r->err.text);
+  if (!r->m) return false;
+  r->values.arena = arena_new();
+  r->ok = r->values.arena && arena_protect(r->values.arena, run_body, r, &r->err) && r->ok;
+  EXPECT(r->ok, "%s", r->err.text);
+  return r->ok;
+}
+
+static void ran_done(Ran *r) {
+  arena_free(r->values.arena);
+  model_free(r->m);
+}
+
+static const double *value_of(const Ran *r, const char *name) {
+  for (int i = 0; i < r->values.n; i++)
+    if (strcmp(r->values.name[i], name) == 0) return r->values.of[i].data;
+  EXPECT(false, "no leaf %s", name);
+  return NULL;
+}
+
+/* x [b, h, w, c], weight [o, c, k, k] as in PyTorch; `top` and `left` zeros before. */
+static double conv_at(const double *x, const double *weight, const double *bias, const int n[4], int k, int top, int left,
+                      int stride, const int at[4]) {
+  double sum = bias[at[3]];
+  for (int ky = 0; ky < k; ky++)
+    for (int kx = 0; kx < k; kx++)
+      for (int c = 0; c < n[3]; c++) {
+        int row = at[1] * stride + ky - top, column = at[2] * stride + kx - left;
+        if (row < 0 || row >= n[1] || column < 0 || column >= n[2]) continue;
+        sum += x[((at[0] * n[1] + row) * n[2] + column) * n[3] + c] * weight[((at[3] * n[3] + c) * k + ky) * k + kx];
+      }
+  return sum;
+}
+
+static double conv_error(const Ran *r, const char *weight, const char *bias, const int n[4], int k, int top, int left,
+                         int stride) {
+  double worst = 0;
+  const int64_t *d = r->y.dim;
+  const double *x = value_of(r, "x"), *w = value_of(r, weight), *b = value_of(r, bias);
+  for (int64_t i = 0; i < tensor_elems(&r->y); i++) {
+    const int at[4] = {(int)(i / (d[1] * d[2] * d[3])), (int)(i / (d[2] * d[3]) % d[1]), (int)(i / d[3] % d[2]),
+                       (int)(i % d[3])};
+    worst = fmax(worst, fabs(r->y.data[i] - conv_at(x, w, b, n, k, top, left, stride, at)));
+  }
+  return worst;
+}
+
+TEST("a convolution pads and strides like PyTorch's") {
+  Ran r;
+  const int n[4] = {2, 5, 4, 3};
+  if (run_layer(&r, "f32(batch, 5, 4, 3)", "nn.conv('c', x.x, 2)")) {
+    EXPECT(r.y.dim[1] == 5 && r.y.dim[2] == 4 && r.y.dim[3] == 2, "size is kept");
+    EXPECT(conv_error(&r, "c.weight", "c.bias", n, 3, 1, 1, 1) < 1e-12, "%g", conv_error(&r, "c.weight", "c.bias", n, 3, 1, 1, 1));
+  }
+  ran_done(&r);
+  const int m[4] = {2, 6, 4, 3};
+  if (run_layer(&r, "f32(batch, 6, 4, 3)", "nn.downsample('d', x.x)")) {
+    EXPECT(r.y.dim[1] == 3 && r.y.dim[2] == 2, "half the size");
+    EXPECT(conv_error(&r, "d.conv.weight", "d.conv.bias", m, 3, 0, 0, 2) < 1e-12, "downsample");
+  }
+  ran_done(&r);
+}
+
+TEST("repeat2 copies each element to four places") {
+  Ran r;
+  if (run_layer(&r, "f32(batch, 3, 2, 4)", "nn.repeat2(x.x)")) {
+    const double *x = value_of(&r, "x");
+    bool same = r.y.dim[1] == 6 && r.y.dim[2] == 4;
+    for (int64_t i = 0; same && i < tensor_elems(&r.y); i++) {
+      int64_t c = i % 4, column = i / 4 % 4, row = i / 16 % 6, b = i / 96;
+      same = r.y.data[i] == x[((b * 3 + row / 2) * 2 + column / 2) * 4 + c];
+    }
+    EXPECT(same, "repeated");
+  }
+  ran_done(&r);
+}
+
+TEST("linear is x times the transposed weight plus the bias") {
+  Ran r;
+  if (run_layer(&r, "f32(batch, 3, 5)", "nn.linear('l', x.x, 4)")) {
+    const double *x = value_of(&r, "x"), *w = value_of(&r, "l.weight"), *b = value_of(&r, "l.bias");
+    double worst = 0;
+    for (int i = 0; i < 6 * 4; i++) {
+      double sum = b[i % 4];
+      for (int k = 0; k < 5; k++) sum += x[i / 4 * 5 + k] * w[i % 4 * 5 + k];
+      worst = fmax(worst, fabs(sum - r.y.data[i]));
+    }
+    EXPECT(worst < 1e-12, "%g", worst);
+  }
+  ran_done(&r);
+}
+
+TEST("the nearest code is the one of the least distance") {
+  Ran r;
+  if (run_layer(&r, "f32(batch, 3, 3)", "nn.nearest_code(x.x, param('book', f32(7, 3)))")) {
+    const double *x = value_of(&r, "x"), *book = value_of(&r, "book");
+    for (int i = 0; i < 6; i++) {
+      int best = -1;
+      double least = HUGE_VAL;
+      for (int k = 0; k < 7; k++) {
+        double sum = 0;
+        for (int c = 0; c < 3; c++) sum += (x[i * 3 + c] - book[k * 3 + c]) * (x[i * 3 + c] - book[k * 3 + c]);
+        if (sum < least) least = sum, best = k;
+      }
+      EXPECT(r.y.data[i] == best, "row %d: %g, not %d", i, r.y.data[i], best);
+    }
+  }
+  ran_done(&r);
+}
+
+TEST("mistakes with layers name the user's line") {
+  Error err;
+  EXPECT(!load_layer("f32(2, 3)", "nn.linear(x.x, 4)", &err), "it loaded");
+  EXPECT_HAS(err.text, "model.lua:3: a layer needs a name, not f32[2,3]");
+  EXPECT(!load_layer("f32(2, 3)", "nn.conv('c', x.x, 4)", &err), "it loaded");
+  EXPECT_HAS(err.text, "model.lua:3: conv: x must be [b, h, w, c], not f32[2,3]");
+  EXPECT(!load_layer("f32(2, batch)", "nn.linear('l', x.x, 4)", &err), "it loaded");
+  EXPECT_HAS(err.text, "model.lua:3: linear: the width of x must be a constant, not B");
+  EXPECT(!load_layer("f32(1, 4, 4, 6)", "nn.attention('a', x.x, nil, { heads = 4 })", &err), "it loaded");
+  EXPECT_HAS(err.text, "nn.lua:");
+  EXPECT_HAS(err.text, "attend: heads must divide the width: f32[1,4,4,6]");
+  EXPECT_HAS(err.text, "model.lua:3");
+}
+
+TEST_MAIN()
