@@ -21,9 +21,6 @@ typedef struct Run {
   int32_t *slots;         /* [positions] or NULL */
   const float *logits;    /* [rows][vocab] */
   const int32_t *chunk;   /* positions of the call in progress */
-  int64_t n_free;         /* free slots on order.free_slot */
-  int64_t next_slot;      /* slots never used yet */
-  int64_t dead;           /* positions of order.dying whose slots are free again */
 } Run;
 
 static double now_ms(void) {
@@ -97,21 +94,6 @@ static void write_given(Run *r) {
           r->g->given && r->g->given[p] ? r->g->given_tokens[stream % r->g->count * N + p] : 0;
 }
 
-static void take_slots(Run *r, int64_t begin, int64_t end) {
-  DecodeOrder *o = &r->s->order;
-  for (int64_t i = begin; i < end; i++)
-    o->slot[o->position[i]] = r->n_free ? o->free_slot[--r->n_free] : (int32_t)r->next_slot++;
-}
-
-static void release_slots(Run *r, int64_t wave) {
-  DecodeOrder *o = &r->s->order;
-  for (; r->dead < o->positions && o->last_wave[o->dying[r->dead]] == wave; r->dead++) {
-    int32_t p = o->dying[r->dead];
-    o->free_slot[r->n_free++] = o->slot[p];
-    o->slot[p] = -1;
-  }
-}
-
 /* Draws the tokens of positions [begin, end) of the chunk, all samples. */
 static void draw_items(void *ctx, int64_t begin, int64_t end, int thread) {
   const Run *r = ctx;
@@ -155,7 +137,6 @@ bool nuwa_generate(NuwaSession *s, const NuwaGenerate *g, int32_t *tokens, NuwaG
   Run r;
   if (!run_init(&r, s, g, err)) return false;
   DecodeOrder *o = &s->order;
-  for (int64_t p = 0; p < o->positions; p++) o->slot[p] = -1;
   write_given(&r);
   double t0 = now_ms();
   if (r.d->prologue >= 0) nuwa_run(s, r.d->prologue, r.streams, 0);
@@ -163,10 +144,10 @@ bool nuwa_generate(NuwaSession *s, const NuwaGenerate *g, int32_t *tokens, NuwaG
   int64_t most = s->options.rows / r.streams, calls = 0;
   for (int64_t wave = 0; wave < o->n_wave; wave++) {
     int64_t begin = o->wave_begin[wave], end = o->wave_begin[wave + 1];
-    take_slots(&r, begin, end);
+    order_take_slots(o, wave);
     /* Cutting a wave in raster order is safe: causal keys never come later in raster order than their query. */
     for (int64_t at = begin; at < end; at += most, calls++) run_chunk(&r, at, at + most < end ? at + most : end);
-    release_slots(&r, wave);
+    order_release_slots(o, wave);
     if (progress) progress(ctx, end, o->positions);
   }
   memcpy(tokens, r.token_state, sizeof *tokens * (size_t)(g->count * o->positions));

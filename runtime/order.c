@@ -192,6 +192,24 @@ static void count_slots(DecodeOrder *o) {
   }
 }
 
+static void reset_slots(DecodeOrder *o) {
+  for (int64_t p = 0; p < o->positions; p++) o->slot[p] = -1;
+  o->n_free = o->next_slot = o->dead = 0;
+}
+
+void order_take_slots(DecodeOrder *o, int64_t wave) {
+  for (int32_t i = o->wave_begin[wave]; i < o->wave_begin[wave + 1]; i++)
+    o->slot[o->position[i]] = o->n_free ? o->free_slot[--o->n_free] : (int32_t)o->next_slot++;
+}
+
+void order_release_slots(DecodeOrder *o, int64_t wave) {
+  for (; o->dead < o->positions && o->last_wave[o->dying[o->dead]] == wave; o->dead++) {
+    int32_t p = o->dying[o->dead];
+    o->free_slot[o->n_free++] = o->slot[p];
+    o->slot[p] = -1;
+  }
+}
+
 void order_build(DecodeOrder *o, const PlanDecode *d, bool raster, const uint8_t *given) {
   o->positions = d->grid[0] * d->grid[1] * d->grid[2];
   int64_t first = 0;
@@ -203,4 +221,5 @@ void order_build(DecodeOrder *o, const PlanDecode *d, bool raster, const uint8_t
   sort_positions(o->dying, o->wave_begin, o->last_wave, o->positions, o->n_wave);
   sort_positions(o->position, o->wave_begin, o->wave_of, o->positions, o->n_wave);
   count_slots(o);
+  reset_slots(o);
 }

@@ -22,6 +22,9 @@ typedef struct DecodeOrder {
   int32_t *dying;         /* [positions] positions sorted by last_wave */
   int64_t slots;          /* most slots in use at once */
   int64_t rows;           /* positions of the largest wave */
+  int64_t n_free;         /* slots on free_slot */
+  int64_t next_slot;      /* slots from here on were never used */
+  int64_t dead;           /* positions of dying whose slots are free again */
 } DecodeOrder;
 
 struct NuwaSession {
@@ -46,8 +49,12 @@ struct NuwaSession {
 /* Where a reference points in this session. */
 void *session_resolve(const NuwaSession *s, int function, const PlanRef *r);
 
-/* Fills o (whose arrays have room for the grid) for a request.  False when a given token is out of the vocabulary. */
+/* Fills o (whose arrays have room for the grid) for a request; given [positions] is NULL when no token is. */
 void order_build(DecodeOrder *o, const PlanDecode *d, bool raster, const uint8_t *given);
+/* Slots for the positions of a wave before it runs, and those nobody sees any more back after it ran.  In order of
+ * waves; never more than o->slots at once. */
+void order_take_slots(DecodeOrder *o, int64_t wave);
+void order_release_slots(DecodeOrder *o, int64_t wave);
 /* Arrays for `positions`, from mem_alloc; order_done frees them. */
 bool order_init(DecodeOrder *o, int64_t positions, Error *err);
 void order_done(DecodeOrder *o);
