@@ -7,6 +7,8 @@
  * Comparisons of symbolic sizes must hold for all B >= 1 and R >= 1. */
 #include "codegen/lower.h"
 
+#include <math.h>
+
 typedef enum AtomKind {
   ATOM_VALUE,     /* a kernel value */
   ATOM_ASSUMED,   /* inner, with a range that the caller vouches for */
@@ -416,19 +418,26 @@ static void emit_atom(Lower *l, const IxAtom *a, KInst **out_base, KInst **out_l
   }
 }
 
-static void check_span(Lower *l, const Ix *x) {
-  int64_t span = 0;
+/* The largest varying part as far as sizes are constant; an estimate is enough, hence a double. */
+static double lane_span(const Ix *x) {
+  double span = 0;
   for (int i = 0; i < x->n; i++) {
-    const IxTerm *t = &x->term[i];
-    if (!t->atom->varying || !t->atom->range.has_hi || !dim_is_const(t->atom->range.hi) || !dim_is_const(t->coef))
-      continue;
-    int64_t part, size = t->coef.c < 0 ? -t->coef.c : t->coef.c;
-    if (__builtin_mul_overflow(size, t->atom->range.hi.c, &part) || __builtin_add_overflow(span, part, &span) ||
-        span > INT32_MAX) {
-      lower_fail(l, l->group->anchor, "lanes would span more than 2^31 elements of a tensor");
-      return;
+    const IxAtom *a = x->term[i].atom;
+    double part = 0, by = (double)(dim_is_const(a->by) ? a->by.c : 1);
+    if (!a->varying || !dim_is_const(x->term[i].coef)) continue;
+    switch (a->kind) {
+    case ATOM_VALUE: part = dim_is_const(a->range.hi) ? (double)a->range.hi.c : 0; break;
+    case ATOM_DIV: part = lane_span(a->inner) / by + 1; break;
+    case ATOM_MOD: part = by; break;
+    default: part = lane_span(a->inner); break;
     }
+    span += part * fabs((double)x->term[i].coef.c);
   }
+  return span;
+}
+
+static void check_span(Lower *l, const Ix *x) {
+  if (lane_span(x) > INT32_MAX) lower_fail(l, l->group->anchor, "lanes would span more than 2^31 elements of a tensor");
 }
 
 void ix_emit(Lower *l, Ix *x, KInst **out_base, KInst **out_lane) {

@@ -51,6 +51,12 @@ static void row_index(Lower *l, const Scatter *s, Ix *i, Ix **out_target, Ix **o
   for (int a = 0; a < s->row.rank; a++) out_from[m + a] = out_target[1 + a];
 }
 
+/* Every vector of the item's piece of a row; a row of one element is uniform. */
+static void each(Lower *l, Scatter *s, LaneFn body) {
+  if (dim_equal(s->plan.n, dim_const(1))) body(s, l, ix_const(l, 0));
+  else lane_each(l, &s->plan, s->piece, 4, body, s);
+}
+
 /* ---- scatter_add ---- */
 
 static void acc_place(Lower *l, const Scatter *s, Ix *i, KInst **out_base, KInst **out_lane) {
@@ -104,7 +110,7 @@ static void scan_vector(void *ctx, Lower *l, Ix *i) {
   type_elems(&s->index->type, &n);
   ix_unflatten(l, &s->index->type, ix_value(l, kir_bin(k, KOP_ADD, base, j), n), s->from);
   l->mask = NULL;
-  lane_each(l, &s->plan, s->piece, 4, add_vector, s);
+  each(l, s, add_vector);
   l->mask = saved;
   kir_end(k);
   kir_end(k);
@@ -117,10 +123,10 @@ static bool scatter_add(Lower *l, Scatter *s) {
   if (!type_elems(&s->index->type, &n)) return lower_fail(l, s->node, "the number of indices is not affine in B and R");
   if (!decode_item(l, s, dim_const(s->node->attrs.scatter.rows), &s->target)) return false;
   s->acc = kir_scratch(k, "sum", is_float(s->node) ? DTYPE_F32 : DTYPE_I32, LANES * s->plan.vectors);
-  lane_each(l, &s->plan, s->piece, 4, start_vector, s);
+  each(l, s, start_vector);
   LanePlan all = lane_plan(n, INT64_MAX / (4 * LANES));
   lane_each(l, &all, ix_const(l, 0), 1, scan_vector, s);
-  lane_each(l, &s->plan, s->piece, 4, sum_vector, s);
+  each(l, s, sum_vector);
   int64_t indices = dim_is_const(n) && n.c > 0 ? n.c : GRAIN_ELEMS;
   k->grain = indices < GRAIN_ELEMS ? GRAIN_ELEMS / indices : 1;
   return !l->failed;
@@ -143,7 +149,7 @@ static bool ring_write(Lower *l, Scatter *s) {
   KInst *n = kir_un(k, KOP_TO_I32, kir_dim(k, slots));
   s->target = ix_value(l, kir_un(k, KOP_TO_I64, at), slots);
   kir_if(k, kir_bin(k, KOP_AND, kir_bin(k, KOP_LE, kir_i32(k, 0), at), kir_bin(k, KOP_LT, at, n)));
-  lane_each(l, &s->plan, s->piece, 4, write_vector, s);
+  each(l, s, write_vector);
   kir_end(k);
   k->grain = 1 + GRAIN_ELEMS / (LANES * s->plan.vectors) / 4;
   return !l->failed;
