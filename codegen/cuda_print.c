@@ -1,8 +1,7 @@
 /* Kernel IR as CUDA C: one half warp an item, a thread a lane, 8 items a block of 128 threads.
  *
- * Launch with ceil(items / 8) blocks and 8 * kir_scratch_bytes of dynamic shared memory; parameters are the buffers, then
- * B, R and the number of items.  Compile with --fmad=false --ftz=true.  The two halves of a warp go different ways, so
- * every shuffle and barrier names only its own half.
+ * How to compile and launch is said in codegen.h.  The two halves of a warp go different ways, so every shuffle and
+ * barrier names only its own half.
  *
  * Values with one reader are written into its expression.  Loads, and what exchanges lanes, get statements of their own:
  * their place matters. */
@@ -12,7 +11,7 @@
 #include "codegen/codegen.h"
 #include "codegen/kir_build.h"
 
-enum { GROUPS = 8, MAX_NESTING = 4, MAX_SCAN = 64 };
+enum { MAX_NESTING = 4, MAX_SCAN = 64 };
 
 typedef struct Cuda {
   const Kernel *k;
@@ -390,7 +389,7 @@ static void print_table(Cuda *c, int buf) {
 }
 
 static void print_signature(Cuda *c) {
-  buffer_printf(c->out, "extern \"C\" __global__ void __launch_bounds__(%d) %s(", GROUPS * LANES, c->k->name);
+  buffer_printf(c->out, "extern \"C\" __global__ void __launch_bounds__(%d) %s(", CUDA_THREADS, c->k->name);
   for (int i = 0; i < c->k->n_args; i++) {
     const KBuf *b = &c->k->buf[i];
     buffer_printf(c->out, "%s%s *%s", b->written ? "" : "const ", c_memory_type(b->dtype),
@@ -406,7 +405,7 @@ static void print_locals(Cuda *c) {
   int64_t bytes = kir_scratch_bytes(k);
   buffer_printf(c->out, "  const int lane = threadIdx.x & 15, group = threadIdx.x >> 4;\n"
                         "  const unsigned half = 0xffffu << (threadIdx.x & 16);\n"
-                        "  const i64 item = (i64)blockIdx.x * %d + group;\n", GROUPS);
+                        "  const i64 item = (i64)blockIdx.x * %d + group;\n", CUDA_ITEMS);
   if (bytes) buffer_printf(c->out, "  extern __shared__ __align__(64) unsigned char shared[];\n");
   for (int i = k->n_args; i < k->n_buf; i++) {
     const KBuf *b = &k->buf[i];

@@ -12,7 +12,7 @@
  *
  * CPU ABI:  void name(void *const *buf, const int64_t *dim, int64_t begin, int64_t end, void *scratch)
  *   buf[i]: buffer i of the kernel;  dim: {B, R};  items [begin, end);  scratch: kernel.scratch_bytes, 64-aligned.
- * CUDA:     the same kernel with one half warp an item (see print_cuda.c). */
+ * CUDA:     the same kernel with one half warp an item (see cuda_print.c). */
 #ifndef NUWA_KIR_H
 #define NUWA_KIR_H
 
@@ -54,7 +54,7 @@ typedef enum KType { K_BOOL, K_I32, K_I64, K_F32 } KType;
   X(GET, "get", 1, 0) X(SET, "set", 2, 0)                                                                  \
   X(FOR, "for", 3, 0)       /* lo, hi, step: i64 uniform; result is the loop variable */                   \
   X(IF, "if", 1, 0)                                                                                        \
-  X(SYNC, "sync", 0, 0)     /* what lanes of the group stored to scratch is visible to its other lanes */
+  X(SYNC, "sync", 0, 0)     /* what lanes of the group stored is visible to its other lanes; a uniform store is one lane's */
 
 typedef enum KOp {
 #define X(id, text, n, pure) KOP_##id,

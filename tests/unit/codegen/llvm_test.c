@@ -167,6 +167,47 @@ TEST("random kernels give the interpreter's bits on every instruction set") {
 
 /* ---- math ---- */
 
+static float any_float(void) {
+  uint32_t bits = random_u32() << 1 ^ random_u32();
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+TEST("FMA rounds once: in hardware, and emulated in f64") {
+  enum { N = 1 << 16 };
+  static float x[N], y[N], z[N], got[N];
+  Arena *a = arena_new();
+  Kernel *k = kir_new(a, "fma_of");
+  for (int i = 0; i < 3; i++) kir_arg(k, "in", DTYPE_F32, false);
+  int out = kir_arg(k, "out", DTYPE_F32, true);
+  kir_factor(k, dim_const(N), LANES);
+  KInst *base = mul(k, kir_item(k), kir_i64(k, LANES)), *lane = kir_lane(k), *in[3];
+  for (int i = 0; i < 3; i++) in[i] = kir_load(k, i, base, lane, NULL);
+  kir_store(k, out, base, lane, fma_(k, in[0], in[1], in[2]), NULL);
+  /* Any exponents; and sums that nearly cancel, or end half way between two floats. */
+  for (int i = 0; i < N; i++) {
+    x[i] = any_float();
+    y[i] = i % 4 ? 1 + (float)random_below(1 << 23) * 0x1p-23f : any_float();
+    z[i] = i % 4 == 0 ? any_float() : i % 4 == 1 ? -x[i] * y[i] : x[i] * 0x1p24f * (i % 4 == 2 ? 1.0f : 1.5f);
+  }
+  static float want[N];
+  Error err;
+  REQUIRE(kir_interpret(k, (void *[]){x, y, z, want}, 0, 0, &err), "%s", err.text);
+  for (int emulated = 0; emulated < 2; emulated++) {
+    Target t;
+    REQUIRE(target_host(ISA_PLAIN, &t, &err), "%s", err.text);
+    t.has_fma = !emulated;
+    REQUIRE(kernel_run(k, &t, (void *[]){x, y, z, got}, 0, 0, &err), "%s", err.text);
+    int wrong = 0;
+    for (int i = 0; i < N; i++)
+      if (!same_elem(DTYPE_F32, got, want, i) && wrong++ < 3)
+        TEST_FAIL_("%a * %a + %a is %a, not %a", (double)x[i], (double)y[i], (double)z[i], (double)got[i],
+                   (double)want[i]);
+  }
+  arena_free(a);
+}
+
 typedef KInst *(*Build)(Kernel *k, KInst *x);
 
 TEST("the polynomials have the same bits on every instruction set, every 97th float") {
