@@ -1,9 +1,9 @@
 /* Dead code: drops the nodes that nothing reaches, and updates that change nothing.
  *
  * needs: any form.  gives: the same form.  breaks: nothing.
- * A function is a view of its graph, so an unreached node is not in it to begin with; what can be dead is an update that
- * writes back what its target holds, and everything that such an update alone kept alive.  Inputs stay: a function keeps
- * its signature. */
+ * A function is a view of its graph, so an unreached node is not in it to begin with; what can be dead is an
+ * update that writes back what its target holds, and everything that such an update alone kept alive.  Inputs
+ * stay: a function keeps its signature. */
 #include "passes/passes.h"
 
 /* What a node computes without arithmetic and movement: detach gives its operand, a reshape to the same shape too. */

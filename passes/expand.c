@@ -2,8 +2,8 @@
  *
  * needs: any form.  gives: FORM_PRIMITIVE.  breaks: nothing.
  * Decides the numerically stable form of each composite, and thereby its order of summation (sums are taken as the
- * primitives `sum` and `max` define).  Which of the resulting nodes share a kernel is fuse's decision: rows are reduced to
- * values that come back by reshape and broadcast, which is the shape that fuse recognises.
+ * primitives `sum` and `max` define).  Which of the resulting nodes share a kernel is fuse's decision: rows are
+ * reduced to values that come back by reshape and broadcast, which is the shape that fuse recognises.
  *
  * One rule for each composite of ops.def: expand_<scalar>.  A missing one fails to compile, an unused one warns. */
 #include <math.h>
@@ -38,8 +38,8 @@ static Type axes_type(const Node *x, uint32_t axes) {
   return t;
 }
 
-/* x / number of elements of `counted`: a constant, or where samples or rows are counted too, a sum over those (of whole
- * numbers, exact below 2^24). */
+/* x / number of elements of `counted`: a constant, or where samples or rows are counted too, a sum over those (of
+ * whole numbers, exact below 2^24). */
 static Node *divide_by_count(Graph *g, Node *x, const Type *counted) {
   if (!x) return NULL;
   double each = 1;

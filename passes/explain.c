@@ -184,9 +184,10 @@ static void explain_group(const Group *g, int k, Buffer *out) {
 }
 
 static void explain_memory(const MemPlan *m, Buffer *out) {
-  buffer_printf(out, "  memory: %lld bytes + %lld a sample + %lld a row; %lld values in place of another; %d copies\n",
-                (long long)m->part_bytes[PART_CONST], (long long)m->part_bytes[PART_B], (long long)m->part_bytes[PART_R],
-                (long long)m->in_place, m->n_copy);
+  buffer_printf(out,
+                "  memory: %lld bytes + %lld a sample + %lld a row; %lld values in place of another; %d copies\n",
+                (long long)m->part_bytes[PART_CONST], (long long)m->part_bytes[PART_B],
+                (long long)m->part_bytes[PART_R], (long long)m->in_place, m->n_copy);
   for (int i = 0; i < m->n_copy; i++) {
     buffer_printf(out, "    copy: ");
     print_node(out, m->copy[i].from);
@@ -226,9 +227,9 @@ static void explain_attention(Arena *a, const Node *n, Buffer *out) {
   int64_t most, pairs = visible_pairs(a, t, &most), queries = G[0] * G[1] * G[2], keys = K[0] * K[1] * K[2];
   buffer_printf(out, "%s", op_info[n->op].text);
   print_loc(out, n);
-  buffer_printf(out, ": %s, edge %s, causal %s, %lld heads, queries %lldx%lldx%lld, keys %lldx%lldx%lld\n", kind[t->kind],
-                edge[t->edge], causal[t->causal], (long long)t->heads, (long long)G[0], (long long)G[1], (long long)G[2],
-                (long long)K[0], (long long)K[1], (long long)K[2]);
+  buffer_printf(out, ": %s, edge %s, causal %s, %lld heads, queries %lldx%lldx%lld, keys %lldx%lldx%lld\n",
+                kind[t->kind], edge[t->edge], causal[t->causal], (long long)t->heads, (long long)G[0],
+                (long long)G[1], (long long)G[2], (long long)K[0], (long long)K[1], (long long)K[2]);
   buffer_printf(out, "  key box:");
   print_box(out, t);
   buffer_printf(out, "\n  keys a query: at most %lld, %.1f on average of %lld\n", (long long)most,

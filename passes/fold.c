@@ -1,9 +1,9 @@
 /* Constant folding and exact algebra, to a fixed point.
  *
  * needs: any form.  gives: the same form.  breaks: grad (detach disappears: gradients are taken before).
- * Only rules that keep every bit: also for -0, infinities and NaN (whose payload does not count).  So x+0, 0*x, x-x and
- * x*c1*c2 stay for floats unless the operand is known to make them exact.  Values are those of the interpreter (f64):
- * a constant is rounded once, where generated code uses it.
+ * Only rules that keep every bit: also for -0, infinities and NaN (whose payload does not count).  So x+0, 0*x,
+ * x-x and x*c1*c2 stay for floats unless the operand is known to make them exact.  Values are those of the
+ * interpreter (f64): a constant is rounded once, where generated code uses it.
  * Every rule either removes a node or replaces it by a cheaper one of the same operands, so folding ends.
  * Movement is in fold_move.c. */
 #include "passes/fold.h"
@@ -78,8 +78,8 @@ static Node *fold_constants(Graph *g, Node *n) {
 
 /* ---- algebra ---- */
 
-/* Whether x is never -0, so that x + 0 is x: it is never negative, or it was an integer.  (That a sum of IEEE numbers is
- * not -0 would not do: negative results below the smallest normal number are flushed to -0.) */
+/* Whether x is never -0, so that x + 0 is x: it is never negative, or it was an integer.  (That a sum of IEEE
+ * numbers is not -0 would not do: negative results below the smallest normal number are flushed to -0.) */
 static bool no_minus_zero(const Node *x, int depth) {
   if (is_int(x)) return true;
   if (depth == 0) return false;
@@ -159,7 +159,8 @@ static bool lossless(DType from, DType to) {
 static Node *fold_cast(Graph *g, Node *n) {
   Node *x = n->in[0];
   if (x->type.dtype == n->type.dtype) return x;
-  if (x->op == OP_CAST && lossless(x->in[0]->type.dtype, x->type.dtype)) return graph_cast(g, x->in[0], n->type.dtype);
+  if (x->op == OP_CAST && lossless(x->in[0]->type.dtype, x->type.dtype))
+    return graph_cast(g, x->in[0], n->type.dtype);
   return n;
 }
 
@@ -199,7 +200,8 @@ Node *fold_map(Graph *g, Node *n) {
   }
 }
 
-/* A result of a rule may have operands that are new, but these are constants; so only the result itself is tried again. */
+/* A result of a rule may have operands that are new, but these are constants; so only the result itself is tried
+ * again. */
 static Node *fold_visit(void *ctx, Graph *g, Node *old, Node *const *in) {
   Node *n = node_rebuild(g, old, in);
   for (Node *before = NULL; n && n != before;) {

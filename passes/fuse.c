@@ -1,14 +1,15 @@
 /* Which nodes become one kernel.
  *
  * needs: FORM_PRIMITIVE.  gives: groups in order of execution, each computing without memory between its members.
- * Never duplicates arithmetic: an element that two kernels need, or one kernel at several places, stands in memory; only
- * moves and constants are repeated (fuse_units.c).
+ * Never duplicates arithmetic: an element that two kernels need, or one kernel at several places, stands in
+ * memory; only moves and constants are repeated (fuse_units.c).
  *
  * Every unit begins as a kernel of its own.  Kernels are merged along edges, greedily and in a fixed order, while the
  * result still has the form of its family and no third kernel stands between them:
  *   1. epilogues of products, where that writes no more than before;  2. attentions over the same queries and keys;
  *   3. reductions over the same axes of the same shape, with the maps before, between and after them;
- *   4. epilogues of products that write one more result;  5. maps;  6. independent reductions that share an operand. */
+ *   4. epilogues of products that write one more result;  5. maps;  6. independent reductions that share an
+ * operand. */
 #include "passes/fuse.h"
 
 #include <string.h>
@@ -100,7 +101,8 @@ static int count_in(Fuse *f, int p, int c) {
     for (int u = f->cluster[pair[k]].first; u >= 0; u = f->unit[u].next) {
       for (int i = 0; i < f->unit[u].n_read; i++) {
         int id = f->unit[u].read[i]->id, from = f->unit_of[id];
-        if (f->node_mark[id] == stamp || (from >= 0 && (f->unit[from].cluster == p || f->unit[from].cluster == c))) continue;
+        if (f->node_mark[id] == stamp || (from >= 0 && (f->unit[from].cluster == p || f->unit[from].cluster == c)))
+          continue;
         f->node_mark[id] = stamp;
         n++;
       }
@@ -216,7 +218,8 @@ static const char *refuse_attention(Fuse *f, int p, int c) {
   const Node *v = x->op == OP_ATTEND_GRAD_V ? x : y, *k = v == x ? y : x;
   bool forward = (x->op == OP_ATTEND && y->op == OP_ATTEND_LSE) || (y->op == OP_ATTEND && x->op == OP_ATTEND_LSE);
   bool backward = v->op == OP_ATTEND_GRAD_V && k->op == OP_ATTEND_GRAD_K;
-  if (f->cluster[p].n > 1 || f->cluster[c].n > 1 || (!forward && !backward)) return "attention kernels take no other nodes";
+  if (f->cluster[p].n > 1 || f->cluster[c].n > 1 || (!forward && !backward))
+    return "attention kernels take no other nodes";
   bool same = x->in[0] == y->in[0] && x->in[1] == y->in[1] &&
               memcmp(&x->attrs.attend, &y->attrs.attend, sizeof x->attrs.attend) == 0;
   if (backward) same = same && k->in[3] == v->in[2] && k->in[4] == v->in[3];
@@ -269,7 +272,8 @@ static bool reaches_around(Fuse *f, int p, int c) {
   return found;
 }
 
-/* Between the ranks of p and c: first what p does not reach, then the merged cluster c, then what p reaches (marked). */
+/* Between the ranks of p and c: first what p does not reach, then the merged cluster c, then what p reaches
+ * (marked). */
 static void reorder(Fuse *f, int p, int c, int *spare) {
   int lo = f->cluster[p].rank, hi = f->cluster[c].rank, at = lo, n = 0;
   for (int r = lo; r <= hi; r++) {

@@ -1,8 +1,10 @@
-/* Between the files of the fuse pass: units (fuse_units.c), clusters and their merging (fuse.c), groups (fuse_emit.c).
+/* Between the files of the fuse pass: units (fuse_units.c), clusters and their merging (fuse.c), groups
+ * (fuse_emit.c).
  *
- * A *unit* is a node that belongs to exactly one kernel: arithmetic, reductions, products, attention, scatters, and moves
- * whose result must stand in memory.  The other nodes (moves, constants) are *free*: each kernel repeats those it reads
- * through.  An *edge* is a way from one unit to another through free nodes; its path says which elements are read. */
+ * A *unit* is a node that belongs to exactly one kernel: arithmetic, reductions, products, attention, scatters,
+ * and moves whose result must stand in memory.  The other nodes (moves, constants) are *free*: each kernel repeats
+ * those it reads through.  An *edge* is a way from one unit to another through free nodes; its path says which
+ * elements are read. */
 #ifndef NUWA_PASSES_FUSE_H
 #define NUWA_PASSES_FUSE_H
 
@@ -52,7 +54,7 @@ typedef struct Cluster {
   Family family;
   int first, last, n; /* its units, linked; n = 0: merged away */
   int anchor;         /* unit */
-  Type domain;        /* MAP: shape of the outputs; REDUCE: what is reduced; CONTRACT: the result; SCATTER: the values */
+  Type domain;        /* MAP: shape of the outputs; REDUCE: of what is reduced; CONTRACT: result; SCATTER: values */
   uint32_t axes;      /* REDUCE */
   bool has_inner;     /* MAP: some units are read through a move and have another shape */
   int rank;           /* place in a topological order of clusters */

@@ -1,4 +1,5 @@
-/* Clusters -> groups: members with the free nodes they read through, operands, results, and the reason for the border. */
+/* Clusters -> groups: members with the free nodes they read through, operands, results, and the reason for the
+ * border. */
 #include "passes/fuse.h"
 
 typedef struct Emit {
@@ -99,7 +100,8 @@ static Group emit_group(Fuse *f, int c) {
   sort_by_id(e.node, e.n_node);
   sort_by_id(e.in, e.n_in);
   sort_by_id(e.out, e.n_out);
-  return (Group){f->cluster[c].family, e.node, e.n_node, e.in, e.n_in, e.out, e.n_out, anchor_of(&e, &f->cluster[c]), border(&e)};
+  Node *anchor = anchor_of(&e, &f->cluster[c]);
+  return (Group){f->cluster[c].family, e.node, e.n_node, e.in, e.n_in, e.out, e.n_out, anchor, border(&e)};
 }
 
 Program *fuse_emit(Fuse *f) {
@@ -126,8 +128,8 @@ static int member_index(const Group *g, const Node *n) {
   return lo < g->n_node && g->node[lo] == n ? lo : -1;
 }
 
-/* How `in` is read for results [from, to).  seen [n_node] is working memory: how each member is read itself.  Flat indices
- * count, so reshapes keep the element. */
+/* How `in` is read for results [from, to).  seen [n_node] is working memory: how each member is read itself.  Flat
+ * indices count, so reshapes keep the element. */
 static int how_read(const Group *g, const Node *in, int from, int to, uint8_t *seen) {
   int found = 0;
   for (int i = 0; i < g->n_node; i++) seen[i] = 0;

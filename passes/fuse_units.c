@@ -1,7 +1,7 @@
 /* Units of fusion and the paths between them.
  *
- * Decides what must stand in memory: outputs and updates, operands of products, attentions and the tables and indices of
- * scatters; reshapes and detach are views of what they stand on.  Decides nothing about kernels. */
+ * Decides what must stand in memory: outputs and updates, operands of products, attentions and the tables and
+ * indices of scatters; reshapes and detach are views of what they stand on.  Decides nothing about kernels. */
 #include "passes/fuse.h"
 
 Node *program_home(Node *n) {

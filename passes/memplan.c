@@ -1,9 +1,10 @@
 /* Where every value lives.
  *
  * needs: groups in order of execution.  gives: a storage for every home in memory, and the copies that remain.
- * Decides in this order: ring_writes stand on their ring; values of updates are computed into their target, outputs into the
- * caller's buffer, when nobody misses the old contents; a MAP group writes over an operand that dies in it; what is left
- * is placed by first fit, largest first, where lifetimes meet no other.  Views have no storage: see program_home. */
+ * Decides in this order: ring_writes stand on their ring; values of updates are computed into their target,
+ * outputs into the caller's buffer, when nobody misses the old contents; a MAP group writes over an operand that
+ * dies in it; what is left is placed by first fit, largest first, where lifetimes meet no other.  Views have no
+ * storage: see program_home. */
 #include "passes/passes.h"
 
 typedef struct Buf {
@@ -151,7 +152,8 @@ static bool copy_updates(Plan *w) {
       left--;
     }
     if (left == before)
-      return graph_error(w->g, f->loc, "function %s: updates exchange the contents of params or states", f->name), false;
+      return graph_error(w->g, f->loc, "function %s: updates exchange the contents of params or states", f->name),
+             false;
   }
   return true;
 }
@@ -165,9 +167,13 @@ static bool size_buf(Plan *w, Node *n, Buf *b) {
   char type[200];
   type_print(&n->type, type, sizeof type);
   if (!type_elems(&n->type, &elems))
-    return graph_error(w->g, n->loc, "memplan: %s of %s: the size is not affine in B and R", op_info[n->op].text, type), false;
+    return graph_error(w->g, n->loc, "memplan: %s of %s: the size is not affine in B and R", op_info[n->op].text,
+                       type),
+           false;
   if (elems.b && elems.r)
-    return graph_error(w->g, n->loc, "memplan: %s of %s mixes samples and rows in one size", op_info[n->op].text, type), false;
+    return graph_error(w->g, n->loc, "memplan: %s of %s mixes samples and rows in one size", op_info[n->op].text,
+                       type),
+           false;
   int64_t per_unit = elems.b + elems.r, fixed = elems.c > 0 || !per_unit ? elems.c : 0;
   b->part = elems.b ? PART_B : elems.r ? PART_R : PART_CONST;
   b->unit_bytes = round_up((per_unit + fixed) * (int64_t)dtype_bytes(n->type.dtype));
@@ -199,8 +205,10 @@ static bool place_ring(Plan *w, int k, Node *out) {
   if (later || ring->op == OP_INPUT || !writes_ring(&w->p->group[k], out, ring))
     return graph_error(w->g, out->loc, "ring_write: the old contents of the ring are still wanted"), false;
   if (b >= 0) return share_buf(w, out, b);
-  if (w->m->of[out->id].kind == w->m->of[ring->id].kind && w->m->of[out->id].index == w->m->of[ring->id].index) return true;
-  return graph_error(w->g, out->loc, "ring_write: its ring is no state that the function updates with the result"), false;
+  if (w->m->of[out->id].kind == w->m->of[ring->id].kind && w->m->of[out->id].index == w->m->of[ring->id].index)
+    return true;
+  return graph_error(w->g, out->loc, "ring_write: its ring is no state that the function updates with the result"),
+         false;
 }
 
 static bool make_bufs(Plan *w) {

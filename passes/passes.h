@@ -13,8 +13,8 @@
 
 /* ---- graph -> graph ---- */
 
-/* Constants, algebra that keeps every bit (also of -0, infinities, NaN), chains of moves; detach disappears, so gradients
- * are taken before.  To a fixed point. */
+/* Constants, algebra that keeps every bit (also of -0, infinities, NaN), chains of moves; detach disappears, so
+ * gradients are taken before.  To a fixed point. */
 Func *pass_fold(Func *f);
 /* Drops updates that change nothing, and what only they reached.  Inputs stay (a function keeps its signature). */
 Func *pass_dce(Func *f);
@@ -28,7 +28,7 @@ Node *expand_node(Graph *g, Node *n);
 bool grad_build(Graph *g, Node *y, Node *const *wrt, int n, Node **out);
 
 /* Splits what depends only on params (weight packing, transposed filters) into a function of its own that runs once
- * when weights are loaded.  f's use of such a value becomes a STATE "prepare.<k>" and *out_prepare writes it by updates.
+ * when weights are loaded.  f's use of such a value becomes a STATE "prepare.<k>", which *out_prepare updates.
  * *out_prepare is NULL when there is nothing to prepare.  Not for functions that update params. */
 Func *pass_layout(Func *f, Func **out_prepare);
 
@@ -61,7 +61,8 @@ typedef struct Decode {
 } Decode;
 
 /* f: the teacher-forced function; tokens: name of its input i32 [B,S,H,W]; logits: name of
- * its output f32 [B,S,H,W,V].  NULL after a diagnostic that names the op that mixes positions of the generated grid. */
+ * its output f32 [B,S,H,W,V].  NULL after a diagnostic that names the op that mixes
+ * positions of the generated grid. */
 Decode *pass_incremental(Func *f, const char *tokens, const char *logits);
 
 /* The schedule with the fewest steps (design section 2), and the one of raster order. */
@@ -76,7 +77,8 @@ typedef enum Family { FAMILY_MAP, FAMILY_REDUCE, FAMILY_SCATTER, FAMILY_CONTRACT
 /* Nodes that become one kernel.  The members compute without touching memory between them.
  * MAP:      outputs share one shape (the domain); members are MAP and MOVE nodes.
  * REDUCE:   all reductions of the group are over the same axes of the same domain shape; members may be MAP and MOVE
- *           nodes at the domain shape ("element level", before or after a reduction) or at the reduced shape ("row level").
+ *           nodes at the domain shape ("element level", before or after a reduction) or at the reduced shape ("row
+ *           level").
  *           Element-level members reach row-level values through reshape/broadcast of them along the reduced axes.
  * SCATTER:  one scatter_add or ring_write, with MAP/MOVE prologue on its values.
  * CONTRACT: one product, then an epilogue of MAP nodes (and MOVE nodes on its other operands) on the result's shape.
@@ -84,7 +86,7 @@ typedef enum Family { FAMILY_MAP, FAMILY_REDUCE, FAMILY_SCATTER, FAMILY_CONTRACT
 typedef struct Group {
   Family family;
   Node **node; int n_node;   /* members, in topological order */
-  Node **in; int n_in;       /* read from memory: leafs or results of earlier groups (views resolved, see program_home) */
+  Node **in; int n_in;       /* read from memory: leafs, results of earlier groups (program_home of what is read) */
   Node **out; int n_out;     /* written to memory */
   Node *anchor;              /* the product, attention or scatter; for REDUCE the first reduction; for MAP out[0] */
   const char *why;           /* for --explain: why it ends where it ends */
@@ -98,8 +100,8 @@ typedef struct Program {
 /* needs: FORM_PRIMITIVE.  Never duplicates arithmetic: only FILL, IOTA and MOVE nodes may stand in several groups. */
 Program *pass_fuse(Func *f);
 
-/* Whether `out` of MAP group g may be written over operand `in`: out reads in, the group reads in only at the element it
- * writes, and the two have one size and element type. */
+/* Whether `out` of MAP group g may be written over operand `in`: out reads in, the group reads in only at the element
+ * it writes, and the two have one size and element type. */
 bool group_overwrites(const Group *g, Node *in, Node *out);
 
 /* The node whose memory holds n: n itself, or the operand behind reshape and detach, which cost nothing. */
@@ -107,10 +109,13 @@ Node *program_home(Node *n);
 
 /* ---- memory ---- */
 
-typedef enum StorageKind { STORAGE_NONE, STORAGE_ARENA, STORAGE_INPUT, STORAGE_OUTPUT, STORAGE_PARAM, STORAGE_STATE } StorageKind;
+typedef enum StorageKind {
+  STORAGE_NONE, STORAGE_ARENA, STORAGE_INPUT, STORAGE_OUTPUT, STORAGE_PARAM, STORAGE_STATE
+} StorageKind;
 
 /* Sizes are affine, so the arena has three parts that are planned apart in units: constant, per B, per R.  A buffer of
- * c + b B + r R bytes goes to the part of B (or R) with b + c bytes a unit when B (or R) occurs alone. */
+ * c + b B bytes goes to the part of B with b + c bytes a unit (b where c < 0), likewise for R; sizes with both B and R
+ * are refused.  Parts stand in this order; address = start of the part + unit_offset * B (or R, or 1). */
 typedef enum ArenaPart { PART_CONST, PART_B, PART_R } ArenaPart;
 
 typedef struct Storage {
@@ -135,17 +140,18 @@ typedef struct MemPlan {
   int64_t in_place;             /* how many values were, for --explain */
 } MemPlan;
 
-/* First fit by decreasing size over lifetimes in order of groups; a MAP group may write over an operand that dies there
+/* First fit by decreasing size over lifetimes in order of groups; a MAP group may write over an operand that dies in it
  * (same shape, read only at the written element); a ring_write always does; updates of states and params are written
  * in place when every other read of the old contents comes earlier. */
 MemPlan *pass_memplan(const Program *p);   /* NULL after a diagnostic */
 
 /* ---- names, for `nuwa inspect --after PASS` and --explain ---- */
 
-/* Bytes read and written by a group, and its floating-point operations, per B and R (affine; cut to the leading term). */
+/* Bytes read and written by a group, and its floating-point operations, per B and R (cut to the leading term). */
 typedef struct GroupCost { Dim bytes_read, bytes_written, flops; } GroupCost;
 GroupCost program_cost(const Group *g);
 void program_explain(const Program *p, const MemPlan *m, Buffer *out);
-void extents_explain(const Func *f, Buffer *out);   /* every attention: key box, keys a query, reuse, bytes, operations, offsets */
+/* Every attention: key box, keys a query, reuse, bytes, operations, dependence offsets. */
+void extents_explain(const Func *f, Buffer *out);
 
 #endif

@@ -7,8 +7,8 @@
  *   the function after the passes, or after `fuse` the groups, or after `memplan` the storages
  *   end
  *
- * Lines that start with # outside of cases are comments.  The function is also computed before and after the passes on
- * random numbers.  --rewrite writes what comes out into the files. */
+ * Lines that start with # outside of cases are comments.  The function is also computed before and after the
+ * passes on random numbers.  --rewrite writes what comes out into the files. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +30,8 @@ static Func *add_gradients(Func *f) {
   Node **nodes = func_nodes(f, &n), **wrt = ARENA_ARRAY(g->arena, Node *, n), **d = ARENA_ARRAY(g->arena, Node *, n);
   Port *out = ARENA_ARRAY(g->arena, Port, n + f->n_out);
   for (int i = 0; i < n; i++) {
-    if ((nodes[i]->op == OP_INPUT || nodes[i]->op == OP_PARAM) && nodes[i]->type.dtype == DTYPE_F32) wrt[n_wrt++] = nodes[i];
+    if ((nodes[i]->op == OP_INPUT || nodes[i]->op == OP_PARAM) && nodes[i]->type.dtype == DTYPE_F32)
+      wrt[n_wrt++] = nodes[i];
   }
   if (!grad_build(g, f->out[0].node, wrt, n_wrt, d)) return NULL;
   for (int i = 0; i < f->n_out; i++) out[i] = f->out[i];
@@ -40,7 +41,8 @@ static Func *add_gradients(Func *f) {
 }
 
 static bool print_storages(const Program *p, Buffer *out) {
-  static const char *const kind[] = {"none", "arena", "input", "output", "param", "state"}, *const part[] = {"", " B", " R"};
+  static const char *const kind[] = {"none", "arena", "input", "output", "param", "state"}, *const part[] = {"", " B",
+                                                                                                             " R"};
   MemPlan *m = pass_memplan(p);
   if (!m) return false;
   for (int k = 0; k < p->n_group; k++) {

@@ -6,8 +6,8 @@ static void expect_expands(const char *body) {
   PassCase c = {0};
   Error err = {0};
   char text[600];
-  snprintf(text, sizeof text, "func @f(%%x: f32[B,3,5,8], %%g: f32[8], %%b: f32[8], %%t: i32[B,3,5]) {\n%s return y = %%y\n}\n",
-           body);
+  snprintf(text, sizeof text,
+           "func @f(%%x: f32[B,3,5,8], %%g: f32[8], %%b: f32[8], %%t: i32[B,3,5]) {\n%s return y = %%y\n}\n", body);
   Func *f = case_parse(&c, "t", text), *to = f ? pass_expand(f) : NULL;
   REQUIRE(to, "%s: %s", body, c.err.text);
   EXPECT(func_verify(to, FORM_PRIMITIVE, "expand", &err), "%s", err.text);

@@ -1,5 +1,5 @@
-/* Fusion: every grouping computes the function, in order, without doing arithmetic twice; which nodes share a kernel in the
- * cases that matter is in tests/golden/fuse.txt. */
+/* Fusion: every grouping computes the function, in order, without doing arithmetic twice; which nodes share a
+ * kernel in the cases that matter is in tests/golden/fuse.txt. */
 #include "tests/test.h"
 #include "tests/unit/passes/pass_random.h"
 

@@ -1,5 +1,6 @@
-/* Memory plans: executed on memory that remembers whose value each 64 bytes hold.  A plan is right when every kernel finds
- * its operands, writes only over what is dead (or what it may overwrite), and all outputs and updates end in their place. */
+/* Memory plans: executed on memory that remembers whose value each 64 bytes hold.  A plan is right when every
+ * kernel finds its operands, writes only over what is dead (or what it may overwrite), and all outputs and updates
+ * end in their place. */
 #include "tests/test.h"
 #include "tests/unit/passes/pass_random.h"
 
@@ -49,7 +50,8 @@ static bool holds(Sim *s, const Node *home, const char *who) {
   int *owner = where(s, home, &n);
   for (int64_t i = 0; i < n && owner && s->err.code == ERROR_NONE; i++) {
     if (owner[i] != home->id)
-      error_set(&s->err, ERROR_FORMAT, "%s: %%%d (%s) was overwritten by %%%d", who, home->id, op_info[home->op].text, owner[i]);
+      error_set(&s->err, ERROR_FORMAT, "%s: %%%d (%s) was overwritten by %%%d", who, home->id, op_info[home->op].text,
+                owner[i]);
   }
   return s->err.code == ERROR_NONE;
 }
@@ -149,7 +151,8 @@ static bool text_is_sound(const char *source, int64_t *out_in_place) {
   Func *f = case_parse(&c, "t", source);
   Program *p = f ? pass_fuse(f) : NULL;
   MemPlan *m = p ? pass_memplan(p) : NULL;
-  bool ok = m && plan_is_sound(p, m, 3, 5, &err) && plan_is_sound(p, m, 1, 1, &err) && plan_is_sound(p, m, 7, 2, &err);
+  bool ok =
+      m && plan_is_sound(p, m, 3, 5, &err) && plan_is_sound(p, m, 1, 1, &err) && plan_is_sound(p, m, 7, 2, &err);
   if (!ok) printf("%s%s\n", c.err.text, err.text);
   if (m) *out_in_place = m->in_place;
   case_done(&c);
@@ -218,10 +221,14 @@ TEST("states that exchange their contents are refused") {
 }
 
 TEST("a ring whose old contents are still wanted is refused") {
-  expect_refused("func @f(%i: i32[R], %x: f32[R,8]) {\n %a = state() {name=\"a\"} : f32[20,8]\n"
-                 " %1 = ring_write(%a, %i, %x) : f32[20,8]\n update %a = %1\n return y = %1, old = %a\n}\n", "old contents");
-  expect_refused("func @f(%i: i32[R], %x: f32[R,8]) {\n %a = state() {name=\"a\"} : f32[20,8]\n"
-                 " %1 = ring_write(%a, %i, %x) : f32[20,8]\n return y = %1\n}\n", "no state that the function updates");
+  expect_refused(
+      "func @f(%i: i32[R], %x: f32[R,8]) {\n %a = state() {name=\"a\"} : f32[20,8]\n"
+      " %1 = ring_write(%a, %i, %x) : f32[20,8]\n update %a = %1\n return y = %1, old = %a\n}\n",
+      "old contents");
+  expect_refused(
+      "func @f(%i: i32[R], %x: f32[R,8]) {\n %a = state() {name=\"a\"} : f32[20,8]\n"
+      " %1 = ring_write(%a, %i, %x) : f32[20,8]\n return y = %1\n}\n",
+      "no state that the function updates");
 }
 
 TEST_MAIN()

@@ -1,5 +1,5 @@
-/* What tests of passes share: functions from text, run before and after a pass on the same numbers, and the check that a
- * program computes its function. */
+/* What tests of passes share: functions from text, run before and after a pass on the same numbers, and the check
+ * that a program computes its function. */
 #ifndef NUWA_PASS_CASE_H
 #define NUWA_PASS_CASE_H
 
@@ -38,7 +38,9 @@ static const Tensor *case_leaf(void *ctx, const Node *leaf, Error *err) {
   for (int64_t i = 0; i < tensor_elems(t); i++) {
     Philox p = philox(seed, (uint32_t)i, 0, STREAM_TEST);
     double u = philox_uniform(p.word[0]), v = philox_uniform(p.word[1]);
-    t->data[i] = t->dtype == DTYPE_I32 ? p.word[0] % 4 : t->dtype == DTYPE_U8 ? p.word[0] % 2 : (float)(2 * (u + v - 1));
+    t->data[i] = t->dtype == DTYPE_I32  ? p.word[0] % 4
+                 : t->dtype == DTYPE_U8 ? p.word[0] % 2
+                                        : (float)(2 * (u + v - 1));
   }
   return t;
 }
@@ -88,7 +90,8 @@ static inline bool case_group_closed(const Group *g, Error *err) {
       Node *in = g->node[i]->in[k];
       bool later = case_holds(g->node + i, g->n_node - i, in);
       if (later || (!case_holds(g->node, i, in) && !case_holds(g->in, g->n_in, program_home(in))))
-        return error_set(err, ERROR_FORMAT, "%s reads %s from nowhere", op_info[g->node[i]->op].text, op_info[in->op].text);
+        return error_set(err, ERROR_FORMAT, "%s reads %s from nowhere", op_info[g->node[i]->op].text,
+                         op_info[in->op].text);
     }
   }
   for (int i = 0; i < g->n_out; i++) {
@@ -104,10 +107,12 @@ static inline bool case_program_sound(const Program *p, Error *err) {
   for (int k = 0; k < p->n_group; k++) {
     const Group *g = &p->group[k];
     if (!case_group_closed(g, err)) return false;
-    if (g->n_in + g->n_out > 40 || g->n_out < 1) return error_set(err, ERROR_FORMAT, "group %d has too many buffers", k);
+    if (g->n_in + g->n_out > 40 || g->n_out < 1)
+      return error_set(err, ERROR_FORMAT, "group %d has too many buffers", k);
     for (int i = 0; i < g->n_in; i++) {
       bool leaf = op_info[g->in[i]->op].class == CLASS_LEAF;
-      if (!leaf && !stored[g->in[i]->id]) return error_set(err, ERROR_FORMAT, "group %d reads what is not there yet", k);
+      if (!leaf && !stored[g->in[i]->id])
+        return error_set(err, ERROR_FORMAT, "group %d reads what is not there yet", k);
     }
     for (int i = 0; i < g->n_node; i++) {
       Node *n = g->node[i];

@@ -1,4 +1,5 @@
-/* Random functions: DAGs of maps, moves, reductions and products over a few shapes, with outputs, states and updates. */
+/* Random functions: DAGs of maps, moves, reductions and products over a few shapes, with outputs, states and
+ * updates. */
 #ifndef NUWA_PASS_RANDOM_H
 #define NUWA_PASS_RANDOM_H
 
@@ -6,7 +7,9 @@
 
 typedef struct Rng { uint64_t seed; uint32_t at; } Rng;
 
-static inline int rng_below(Rng *r, int n) { return (int)(philox(r->seed, r->at++, 0, STREAM_TEST).word[0] % (uint32_t)n); }
+static inline int rng_below(Rng *r, int n) {
+  return (int)(philox(r->seed, r->at++, 0, STREAM_TEST).word[0] % (uint32_t)n);
+}
 
 typedef struct Pool { Node *node[200]; int n; } Pool;
 
@@ -33,7 +36,8 @@ static inline Node *random_leaf(Graph *g, Op op, const char *name, int rank) {
 }
 
 static inline Node *random_map(Graph *g, Pool *p, Rng *r) {
-  static const Op unary[] = {OP_NEG, OP_ABS, OP_TANH, OP_SIN, OP_DETACH}, binary[] = {OP_ADD, OP_SUB, OP_MUL, OP_MAXIMUM};
+  static const Op unary[] = {OP_NEG, OP_ABS, OP_TANH, OP_SIN, OP_DETACH},
+                  binary[] = {OP_ADD, OP_SUB, OP_MUL, OP_MAXIMUM};
   int rank = 1 + rng_below(r, 3);
   Node *x = pool_pick(p, r, rank), *y = pool_pick(p, r, rank);
   switch (rng_below(r, 4)) {
@@ -51,7 +55,9 @@ static inline Node *random_move(Graph *g, Pool *p, Rng *r) {
   switch (rng_below(r, 4)) {
     case 0: return graph_op(g, OP_REVERSE, &x, 1, &a, NULL);
     case 1: return graph_reshape(g, graph_unary(g, OP_SIN, graph_reshape(g, x, &flat)), &other);
-    case 2: return graph_transpose(g, graph_unary(g, OP_ABS, graph_transpose(g, x, (int64_t[]){0, 2, 1})), (int64_t[]){0, 2, 1});
+    case 2:
+      return graph_transpose(g, graph_unary(g, OP_ABS, graph_transpose(g, x, (int64_t[]){0, 2, 1})),
+                             (int64_t[]){0, 2, 1});
     default: return graph_broadcast(g, pool_pick(p, r, 1), &other);
   }
 }
@@ -81,7 +87,8 @@ static inline Func *random_func(PassCase *c, uint64_t seed, int n) {
   c->B = 2;
   c->R = 1;
   Node *x = random_leaf(g, OP_INPUT, "x", 3), *b = random_leaf(g, OP_INPUT, "b", 1);
-  Node *state[3] = {random_leaf(g, OP_STATE, "s1", 1), random_leaf(g, OP_STATE, "s2", 2), random_leaf(g, OP_STATE, "s3", 3)};
+  Node *state[3] = {random_leaf(g, OP_STATE, "s1", 1), random_leaf(g, OP_STATE, "s2", 2),
+                    random_leaf(g, OP_STATE, "s3", 3)};
   p.node[p.n++] = x, p.node[p.n++] = b;
   for (int i = 0; i < 3; i++) p.node[p.n++] = state[i];
   while (p.n < n) {
@@ -90,7 +97,8 @@ static inline Func *random_func(PassCase *c, uint64_t seed, int n) {
     if (!m) return NULL;
     p.node[p.n++] = m;
   }
-  Port in[] = {{"x", x}, {"b", b}}, out[] = {{"o1", p.node[n - 1]}, {"o2", p.node[n - 4]}, {"o3", pool_pick(&p, &r, 1)}};
+  Port in[] = {{"x", x}, {"b", b}},
+       out[] = {{"o1", p.node[n - 1]}, {"o2", p.node[n - 4]}, {"o3", pool_pick(&p, &r, 1)}};
   Func *f = func_new(g, "f", in, 2, out, 3);
   if (!f) return NULL;
   f->update = ARENA_ARRAY(g->arena, Update, 3);
