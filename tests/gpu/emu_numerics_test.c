@@ -87,6 +87,16 @@ TEST("sums, products, quotients and roots are the host's bit for bit") {
   AGREES("fabsf(a) + copysignf(b, a)", fabsf(a) + copysignf(b, a));
 }
 
+TEST("remainders and 64-bit quotients, which NVRTC expands into loops and calls, are exact") {
+  NEED_NVRTC();
+  fill(x, y);
+  AGREES("fmodf(a, b)", fmodf(a, b));
+  AGREES("(float)(((i64)__float_as_int(a) << 20) / ((i64)__float_as_int(b) | 1))",
+         (float)((int64_t)((uint64_t)(int64_t)(int)bits_of(a) << 20) / ((int64_t)(int)bits_of(b) | 1)));
+  AGREES("(float)(((u64)__float_as_uint(a) << 20) % ((u64)__float_as_uint(b) | 1))",
+         (float)(((uint64_t)bits_of(a) << 20) % ((uint64_t)bits_of(b) | 1)));
+}
+
 TEST("minimum and maximum prefer numbers to NaN and order the zeros") {
   NEED_NVRTC();
   fill(x, y);
