@@ -1,0 +1,103 @@
+-- NUWA (Wu et al., arXiv 2111.12417): a 3D encoder-decoder with 3D Nearby Attention.  Text goes through the encoder, the
+-- decoder generates a grid of VQ-GAN codes:
+--   C(l) = 3DNA(C(l-1), C(l-1))        Y(l) = 3DNA(Y(l-1), Y(l-1)) + 3DNA(Y(l-1), C(L))
+-- The defaults are the paper's video model; grid_s = 1 makes pictures.
+
+local nn = require "nn"
+
+local o = options {
+  encoder = one_of { "nearby", "full", "axis", "block" },
+  decoder = one_of { "nearby", "full", "axis", "block" },   -- self- and cross-attention
+  extent_s = 3, extent_h = 3, extent_w = 3,                 -- widths; of kind block: the block
+  grid_s = 10, grid_h = 21, grid_w = 21,
+  stencil = one_of { "local", "left", "raster" },
+  causal = one_of { "raster", "past" },
+  dim = 1280, heads = 20,
+  encoder_layers = 12, decoder_layers = 24,
+  codebook = 12288,
+  text_tokens = 77, vocab = 49408,
+}
+
+local small = { normal = 0.02 }
+local out_init = { normal = 0.02 / math.sqrt(2 * o.decoder_layers) }   -- what is added to the residual stream
+
+local function attend_options(kind, extent, causal)
+  return { heads = o.heads, kind = kind, extent = extent, causal = causal, init = small, out_init = out_init }
+end
+
+-- Text is a line of words: its extent is (inf, 1, 1), the whole of it; as a block, all of it.
+local words = { s = math.huge, h = 1, w = 1 }
+local function word_extent(kind)
+  if kind == "block" then return { s = o.text_tokens, h = 1, w = 1 } end
+  return words
+end
+
+-- i32 [b, words] -> [b, words, 1, 1, dim]
+local function encode(text)
+  return nn.scope("encoder", function()
+    local x = nn.embedding("embedding", text, o.vocab, o.dim, small)
+    x = reshape(x, x.shape[1], o.text_tokens, 1, 1, o.dim)
+    x = nn.positions("position", x, small)
+    for i = 0, o.encoder_layers - 1 do
+      x = nn.block("layer." .. i, x, nil, { self = attend_options(o.encoder, word_extent(o.encoder)), init = small, out_init = out_init })
+    end
+    return nn.layer_norm("norm", x)
+  end)
+end
+
+-- The tokens a position is predicted from; entries along an axis of length 1 would only ever be off the grid.
+local stencils = {
+  ["local"] = { { "left", { s = 0, h = 0, w = -1 } }, { "above", { s = 0, h = -1, w = 0 } }, { "before", { s = -1, h = 0, w = 0 } } },
+  left = { { "left", { s = 0, h = 0, w = -1 } } },
+  raster = { { "previous", "raster" } },
+}
+
+local function is_useful(delta)
+  if delta == "raster" then return true end
+  return (delta.s == 0 or o.grid_s > 1) and (delta.h == 0 or o.grid_h > 1) and (delta.w == 0 or o.grid_w > 1)
+end
+
+-- i32 [b, s, h, w] -> [b, s, h, w, dim]; each entry of the stencil has its own table and start vector.
+local function input(tokens)
+  local x
+  for _, entry in ipairs(stencils[o.stencil]) do
+    local name, delta = entry[1], entry[2]
+    if is_useful(delta) then
+      local seen = shift(nn.embedding("embedding." .. name, tokens, o.codebook, o.dim, small), delta,
+                         nn.param("start." .. name, f32(o.dim), small))
+      x = x and x + seen or seen
+    end
+  end
+  return nn.positions("position", x, small)
+end
+
+local extent = { s = o.extent_s, h = o.extent_h, w = o.extent_w }
+
+local function decoder(tokens, condition)
+  return nn.scope("decoder", function()
+    local x = input(tokens)
+    for i = 0, o.decoder_layers - 1 do
+      x = nn.block("layer." .. i, x, condition, {
+        self = attend_options(o.decoder, extent, o.causal), cross = attend_options(o.decoder, word_extent(o.decoder)),
+        init = small, out_init = out_init })
+    end
+    return nn.linear("logits", nn.layer_norm("norm", x), o.codebook, { init = small })
+  end)
+end
+
+local text = i32(batch, o.text_tokens)
+local tokens = i32(batch, o.grid_s, o.grid_h, o.grid_w)
+
+local generate = fn({ text = text, tokens = tokens }, function(x)
+  return { logits = decoder(x.tokens, encode(x.text)) }
+end)
+
+return module {
+  grid = { o.grid_s, o.grid_h, o.grid_w }, codebook = o.codebook, text_tokens = o.text_tokens, vocab = o.vocab,
+
+  decode = decode(generate, { tokens = "tokens", logits = "logits" }),
+
+  loss = fn({ text = text, tokens = tokens }, function(x)
+    return { loss = nn.cross_entropy(decoder(x.tokens, encode(x.text)), x.tokens) }
+  end),
+}

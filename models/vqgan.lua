@@ -1,0 +1,124 @@
+-- VQ-GAN's autoencoder (Esser, Rombach, Ommer: Taming Transformers, 2021): pictures <-> grids of codes.  Parameter names
+-- and layouts are those of taming-transformers checkpoints, so one converted to safetensors loads, strictly.
+-- The defaults are NUWA's: 336 pixels, factor 16, 21 x 21 codes out of 12288, of width 256.
+
+local nn = require "nn"
+
+local o = options {
+  size = 336,               -- pixels on a side
+  colours = 3,              -- channels of a picture (a sketch: its classes)
+  channels = 128,
+  multipliers = "1,1,2,2,4",-- channels of each level over `channels`; each level but the last halves the size
+  blocks = 2,               -- residual blocks a level (the decoder has one more)
+  attention = "21",         -- sizes at which blocks are followed by attention; "" for none
+  latent = 256,             -- channels before quantisation
+  width = 256,              -- of a code
+  codebook = 12288,
+  groups = 32,
+  commitment = 0.25,
+}
+
+local function numbers(text)
+  local list = {}
+  for n in string.gmatch(text, "%d+") do list[#list + 1] = math.tointeger(tonumber(n)) end
+  return list
+end
+
+local multipliers, attention_sizes = numbers(o.multipliers), {}
+for _, size in ipairs(numbers(o.attention)) do attention_sizes[size] = true end
+local levels = #multipliers
+local factor = 1 << (levels - 1)
+if levels == 0 or o.size % factor ~= 0 then
+  error("size " .. o.size .. " must be a multiple of " .. factor .. ", which " .. levels .. " multipliers make")
+end
+local grid = o.size // factor
+
+local function norm_silu(name, x) return silu(nn.group_norm(name, x, o.groups)) end
+local function residual(name, x, out) return nn.residual(name, x, out, { groups = o.groups }) end
+local function attend_picture(name, x) return nn.picture_attention(name, x, { groups = o.groups }) end
+
+-- One block, and its attention where the size has one.  Names are those of taming's ModuleLists, from 0.
+local function block(i, x, out)
+  x = residual("block." .. i, x, out)
+  if attention_sizes[x.shape[2]] then x = attend_picture("attn." .. i, x) end
+  return x
+end
+
+local function middle(x)
+  return nn.scope("mid", function()
+    x = residual("block_1", x)
+    x = attend_picture("attn_1", x)
+    return residual("block_2", x)
+  end)
+end
+
+-- [b, size, size, colours] -> [b, grid, grid, width]
+local function encoder(x)
+  x = nn.scope("encoder", function()
+    x = nn.conv("conv_in", x, o.channels)
+    for level = 0, levels - 1 do
+      nn.scope("down." .. level, function()
+        for i = 0, o.blocks - 1 do x = block(i, x, o.channels * multipliers[level + 1]) end
+        if level < levels - 1 then x = nn.downsample("downsample", x) end
+      end)
+    end
+    x = middle(x)
+    return nn.conv("conv_out", norm_silu("norm_out", x), o.latent)
+  end)
+  return nn.conv("quant_conv", x, o.width, { size = 1 })
+end
+
+-- [b, grid, grid, width] -> [b, size, size, colours]
+local function decoder(z)
+  z = nn.conv("post_quant_conv", z, o.latent, { size = 1 })
+  return nn.scope("decoder", function()
+    local x = middle(nn.conv("conv_in", z, o.channels * multipliers[levels]))
+    for level = levels - 1, 0, -1 do
+      nn.scope("up." .. level, function()
+        for i = 0, o.blocks do x = block(i, x, o.channels * multipliers[level + 1]) end
+        if level > 0 then x = nn.upsample("upsample", x) end
+      end)
+    end
+    return nn.conv("conv_out", norm_silu("norm_out", x), o.colours)
+  end)
+end
+
+local codebook = param("quantize.embedding.weight", f32(o.codebook, o.width), { uniform = 1 / o.codebook })
+
+local function as_grid(codes) return reshape(codes, codes.shape[1], 1, grid, grid) end
+local function as_picture(codes) return reshape(codes, codes.shape[1], grid, grid) end
+
+local function mean_square(x) return mean(x * x) end
+
+local picture = f32(batch, o.size, o.size, o.colours)
+local codes = i32(batch, 1, grid, grid)
+
+return module {
+  size = o.size, grid = grid, codebook = o.codebook,
+  revive = { codebook = "quantize.embedding.weight", codes = "codes", vectors = "latent" },
+
+  encode = fn({ image = picture }, function(x)
+    return { codes = as_grid(nn.nearest_code(encoder(x.image), codebook)) }
+  end),
+
+  decode = fn({ codes = codes }, function(x)
+    return { image = decoder(gather(codebook, as_picture(x.codes))) }
+  end),
+
+  reconstruct = fn({ image = picture }, function(x)
+    local found = nn.nearest_code(encoder(x.image), codebook)
+    return { codes = as_grid(found), image = decoder(gather(codebook, found)) }
+  end),
+
+  -- Reconstruction, codebook and commitment (van den Oord, Vinyals, Kavukcuoglu: VQ-VAE, 2017); the decoder's gradient
+  -- passes straight through to the encoder.
+  loss = fn({ image = picture }, function(x)
+    local z = encoder(x.image)
+    local found = nn.nearest_code(z, codebook)
+    local quantised = gather(codebook, found)
+    local image = decoder(z + detach(quantised - z))
+    local error_of_picture = mean_square(image - x.image)
+    local error_of_codes = mean_square(quantised - detach(z)) + o.commitment * mean_square(z - detach(quantised))
+    return { loss = error_of_picture + error_of_codes, mse = error_of_picture, codes = as_grid(found), latent = z }
+  end),
+}
