@@ -21,20 +21,9 @@ static bool is_costly(Op op) {
          op == OP_SQRT;
 }
 
-/* The register tile of a product: accumulators take most vector registers, the rest hold a row of B and one of A. */
-static void contract_tile(KernelParams *p, const Target *t) {
-  int regs_per_lanes = 32 * LANES / t->vector_bits;
-  if (regs_per_lanes < 1) regs_per_lanes = 1;
-  int groups = t->vector_registers / regs_per_lanes;   /* 16-lane values that fit in registers */
-  p->tile_n = groups >= 16 ? 2 : 1;
-  p->tile_m = (groups - p->tile_n - 1) / p->tile_n;
-  if (p->tile_m > 12) p->tile_m = 12;
-  if (p->tile_m < 2) p->tile_m = 2;
-}
-
 KernelParams params_default(const Group *g, const Target *t) {
-  KernelParams p = {.tile_m = 1, .tile_n = 1, .tile_k = 256, .block_m = 4, .pack_b = false, .unroll = 4};
-  contract_tile(&p, t);
+  KernelParams p = {.tile_m = 1, .tile_n = 1, .tile_k = 1, .block_m = 1, .pack_b = false, .unroll = 4};
+  if (g->family == FAMILY_CONTRACT) contract_params(g, t, &p);
   int costly = 0;
   for (int i = 0; i < g->n_node; i++) costly += is_costly(g->node[i]->op);
   if (costly > 1 || g->n_node > 24) p.unroll = 1;

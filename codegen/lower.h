@@ -103,6 +103,9 @@ typedef void (*LaneFn)(void *ctx, Lower *l, Ix *i);   /* i: element index, varyi
 /* Emits body for every vector of piece (i64 Ix, ignored when single); unroll is a hint. */
 void lane_each(Lower *l, const LanePlan *p, Ix *piece, int unroll, LaneFn body, void *ctx);
 
+/* Tile sizes of a CONTRACT group on a target, into out. */
+void contract_params(const Group *g, const Target *t, KernelParams *out);
+
 /* The family templates. */
 bool lower_map(Lower *l, const KernelParams *p);
 bool lower_reduce(Lower *l, const KernelParams *p);

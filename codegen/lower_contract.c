@@ -384,7 +384,6 @@ static int pick_tile_m(const Product *p, int most) {
   return best;
 }
 
-/* Tile sizes for a product on a target. */
 void contract_params(const Group *g, const Target *t, KernelParams *out) {
   Product p = {0};
   describe(&p, g->anchor);
