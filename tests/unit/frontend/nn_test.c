@@ -29,7 +29,8 @@ static void expect_params(const char *type, const char *expression, const char *
   Model *m = load_layer(type, expression, &err);
   REQUIRE(m, "%s", err.text);
   const char *names[64];
-  char lines[64][100], text[4000] = "";
+  char lines[64][100];
+  Buffer text = {0};
   int n_nodes, n = 0;
   Node **nodes = func_nodes(m->func[0], &n_nodes);
   for (int i = 0; i < n_nodes; i++) {
@@ -42,8 +43,9 @@ static void expect_params(const char *type, const char *expression, const char *
     names[at] = nodes[i]->attrs.leaf.name;
     type_print(&nodes[i]->type, lines[at], sizeof lines[at]);
   }
-  for (int i = 0; i < n; i++) snprintf(text + strlen(text), sizeof text - strlen(text), "%s %s\n", names[i], lines[i]);
-  EXPECT_TEXT(text, wanted);
+  for (int i = 0; i < n; i++) buffer_printf(&text, "%s %s\n", names[i], lines[i]);
+  EXPECT_TEXT(text.data, wanted);
+  buffer_done(&text);
   model_free(m);
 }
 
