@@ -134,11 +134,14 @@ static void print_float(Buffer *out, float x) {
   else buffer_printf(out, "%s%sf", text, strpbrk(text, ".e") ? "" : ".0");
 }
 
-static void print_const(Buffer *out, const KInst *i) {
+static void print_const(Buffer *out, const KInst *i, bool top) {
+  bool negative = i->type == K_F32 ? signbit(i->fimm) && isfinite(i->fimm) : i->imm < 0 && i->imm != INT32_MIN;
+  if (negative && !top) buffer_printf(out, "(");
   if (i->type == K_F32) print_float(out, i->fimm);
   else if (i->type == K_BOOL) buffer_printf(out, "%s", i->imm ? "true" : "false");
   else if (i->type == K_I32 && i->imm == INT32_MIN) buffer_printf(out, "(-2147483647 - 1)");
   else buffer_printf(out, "%lld%s", (long long)i->imm, i->type == K_I64 ? "ll" : "");
+  if (negative && !top) buffer_printf(out, ")");
 }
 
 static const char *binary_sign(const KInst *i) {
@@ -189,7 +192,16 @@ static const char *function_name(const KInst *i) {
 
 static bool exchanges_lanes(KOp op) { return op >= KOP_TREE_ADD && op <= KOP_LANE_GET; }
 
+static bool is_prefix(KOp op) {
+  return op == KOP_NEG || op == KOP_NOT || op == KOP_TO_F32 || op == KOP_TO_I32 || op == KOP_TO_I64;
+}
+
 static void print_call(Cuda *c, const KInst *i) {
+  if (is_prefix(i->op)) {
+    buffer_printf(c->out, "%s", function_name(i));
+    expr(c, i->in[0], false);
+    return;
+  }
   buffer_printf(c->out, "%s%s(", i->op == KOP_LANE_GET && i->type == K_BOOL ? "0 != " : "", function_name(i));
   if (exchanges_lanes(i->op)) buffer_printf(c->out, "half, ");
   for (int j = 0; j < i->n_in; j++) {
@@ -244,7 +256,7 @@ static void print_operation(Cuda *c, const KInst *i, bool top) {
 
 static void expr(Cuda *c, const KInst *i, bool top) {
   switch (i->op) {
-  case KOP_CONST: print_const(c->out, i); return;
+  case KOP_CONST: print_const(c->out, i, top); return;
   case KOP_ITEM: buffer_printf(c->out, "item"); return;
   case KOP_LANE: buffer_printf(c->out, "lane"); return;
   case KOP_SIZE: buffer_printf(c->out, i->imm ? "R" : "B"); return;

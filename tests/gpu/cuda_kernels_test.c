@@ -95,7 +95,7 @@ TEST("the text of a kernel can be read") {
               "  const i64 item = (i64)blockIdx.x * 8 + group;\n"
               "  if (item < items) {\n"
               "    const i64 v0 = item * 16ll;\n"
-              "    const bool v1 = (int)((unsigned)(int)(v0) + (unsigned)lane) < 70;\n"
+              "    const bool v1 = (int)((unsigned)(int)v0 + (unsigned)lane) < 70;\n"
               "    const float v2 = v1 ? from_bf16(x_0[v0 + lane]) : 0.0f;\n"
               "    const float v3 = v1 ? float_1[v0 + lane] : 0.0f;\n"
               "    if (v1) float_1[v0 + lane] = __fmaf_rn(1.70000005f, v2, v3);\n"

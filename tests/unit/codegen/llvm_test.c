@@ -286,6 +286,26 @@ TEST("a medium kernel uses the registers of its target") {
   arena_free(a);
 }
 
+TEST("short of memory is an error") {
+  Arena *a = arena_new();
+  Kernel *k = softmax_kernel(a, 64);
+  Target t = target_of(ISA_PLAIN);
+  bool ok = false;
+  int failures = 0;
+  for (uint64_t n = 1; !ok && n < 100; n++) {
+    Buffer out = {0};
+    Error err = {0};
+    mem_fail_at(n);
+    ok = llvm_compile(&k, 1, &t, &out, &err);
+    mem_fail_at(0);
+    if (!ok) failures += err.code == ERROR_MEMORY;
+    if (!ok) EXPECT(err.code == ERROR_MEMORY, "%s", err.text);
+    buffer_done(&out);
+  }
+  EXPECT(ok && failures >= 4, "%d failures", failures);
+  arena_free(a);
+}
+
 TEST("a broken target is an error") {
   Arena *a = arena_new();
   Kernel *k = softmax_kernel(a, 64);
