@@ -251,25 +251,25 @@ static const char *refuse_family(Fuse *f, int p, int c) {
 
 /* ---- order: no third kernel in between ---- */
 
-/* Marks with a fresh stamp the clusters that p reaches and that stand before c; whether one of them reaches c. */
+/* Whether a cluster that p reaches reaches c.  If not, those that p reaches and that stand before c are marked with a
+ * fresh stamp. */
 static bool reaches_around(Fuse *f, int p, int c) {
   int stamp = ++f->stamp, n = 0, limit = f->cluster[c].rank;
   int *stack = f->mark + f->n_unit;
-  bool found = false;
   stack[n++] = p;
   while (n > 0) {
     int x = stack[--n];
     for (int u = f->cluster[x].first; u >= 0; u = f->unit[u].next) {
       for (int i = 0; i < f->unit[u].n_out; i++) {
         int y = f->unit[f->edge[f->out_edge[f->unit[u].first_out + i]].to].cluster;
-        if (y == c) found = found || x != p;
+        if (y == c && x != p) return true;
         if (y == c || y == p || f->cluster[y].rank > limit || f->mark[y] == stamp) continue;
         f->mark[y] = stamp;
         stack[n++] = y;
       }
     }
   }
-  return found;
+  return false;
 }
 
 /* Between the ranks of p and c: first what p does not reach, then the merged cluster c, then what p reaches

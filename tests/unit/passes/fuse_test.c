@@ -94,6 +94,44 @@ TEST("a function of more results than a kernel may have is cut into several") {
   case_done(&c);
 }
 
+/* Whether result `out` of the only group may go over operand `in`, both by position. */
+static bool overwrites(const char *body, int in, int out) {
+  PassCase c = {0};
+  char text[900];
+  snprintf(text, sizeof text, "func @f(%%x: f32[8,8], %%y: f32[8,8], %%k: i32[8,8], %%v: f32[64]) {\n%s}\n", body);
+  Func *f = case_parse(&c, "t", text);
+  Program *p = f ? pass_fuse(f) : NULL;
+  bool ok = p && p->n_group == 1 && group_overwrites(&p->group[0], p->group[0].in[in], p->group[0].out[out]);
+  EXPECT(p && p->n_group == 1, "%s", c.err.text);
+  case_done(&c);
+  return ok;
+}
+
+TEST("an operand may be overwritten only when it is read at the written element") {
+  const char *sum = " %1 = add(%x, %y) : f32[8,8]\n return a = %1\n";
+  EXPECT(overwrites(sum, 0, 0) && overwrites(sum, 1, 0));
+  const char *view = " %1 = reshape(%v) : f32[8,8]\n %2 = add(%x, %1) : f32[8,8]\n return a = %2\n";
+  EXPECT(overwrites(view, 1, 0), "a reshape keeps the element");
+}
+
+TEST("an operand that is moved, or of another type, is not overwritten") {
+  const char *moved = " %1 = transpose(%x) {perm=[1,0]} : f32[8,8]\n %2 = add(%x, %1) : f32[8,8]\n return a = %2\n";
+  EXPECT(!overwrites(moved, 0, 0));
+  const char *under = " %1 = reverse(%x) {axes=[0]} : f32[8,8]\n %2 = exp(%1) : f32[8,8]\n return a = %2\n";
+  EXPECT(!overwrites(under, 0, 0));
+  const char *view = " %1 = reshape(%v) : f32[8,8]\n %2 = transpose(%1) {perm=[1,0]} : f32[8,8]\n"
+                     " %3 = add(%2, %x) : f32[8,8]\n return a = %3\n";
+  EXPECT(!overwrites(view, 1, 0) && overwrites(view, 0, 0));
+  const char *narrow = " %1 = lt(%x, %y) : u8[8,8]\n return a = %1\n";
+  EXPECT(!overwrites(narrow, 0, 0));
+}
+
+TEST("of two results only one that reads the operand may go over it") {
+  const char *two = " %1 = exp(%x) : f32[8,8]\n %2 = mul(%1, %y) : f32[8,8]\n return a = %1, b = %2\n";
+  EXPECT(overwrites(two, 0, 0) && overwrites(two, 0, 1));
+  EXPECT(!overwrites(two, 1, 0) && overwrites(two, 1, 1));
+}
+
 TEST("explaining a program names families, bytes, operations and reasons") {
   PassCase c = {0};
   Buffer out = {0};
