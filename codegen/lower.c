@@ -23,11 +23,11 @@ static bool is_costly(Op op) {
 
 KernelParams params_default(const Group *g, const Target *t) {
   KernelParams p = {.tile_m = 1, .tile_n = 1, .tile_k = 1, .block_m = 1, .pack_b = false, .unroll = 4};
-  if (g->family == FAMILY_CONTRACT) contract_params(g, t, &p);
   int costly = 0;
   for (int i = 0; i < g->n_node; i++) costly += is_costly(g->node[i]->op);
   if (costly > 1 || g->n_node > 24) p.unroll = 1;
   else if (costly || g->n_node > 8) p.unroll = 2;
+  if (g->family == FAMILY_CONTRACT) contract_params(g, t, &p);
   return p;
 }
 

@@ -13,8 +13,10 @@ typedef struct Columns {
   Type outer, inner;       /* kept axes before and after the last reduced one */
   Ix *outer_idx[MAX_RANK];
   Ix *piece;
-  int *acc, *acc_index;    /* scratch [16, width] by member: running values */
-  int *column;             /* scratch [width] by member: row-level values that loops read */
+  int buf[2];              /* scratch [n_rows, width]: floats, integers */
+  int n_rows[2];
+  int *acc, *acc_index;    /* by member: first of 16 rows of scratch with running values, or -1 */
+  int *column;             /* by member: row of scratch with row-level values that are read later, or -1 */
   Ix *gone[MAX_RANK];      /* index on the reduced axes, in the loop over them */
   Ix *slot;                /* lane of the reduction: number of the reduced element mod 16 */
   KInst *at;               /* that number as i32 */
@@ -22,11 +24,13 @@ typedef struct Columns {
 
 static int64_t width(const Columns *c) { return LANES * c->plan.vectors; }
 
-static int new_scratch(Columns *c, const char *what, int m, DType t, int64_t rows) {
-  return kir_scratch(c->r->l->k, arena_printf(c->r->l->arena, "%s%d", what, m), t, rows * width(c));
+static int rows_new(Columns *c, bool is_int, int n) {
+  int first = c->n_rows[is_int];
+  c->n_rows[is_int] += n;
+  return first;
 }
 
-static DType scratch_type(const Node *n) { return dtype_is_float(n->type.dtype) ? DTYPE_F32 : DTYPE_I32; }
+static bool is_int(const Node *n) { return !dtype_is_float(n->type.dtype); }
 
 /* Whether an index map, an element-level member or a later stage reads m. */
 static bool is_read_later(const Reduce *r, const Member *m) {
@@ -42,43 +46,52 @@ static bool is_read_later(const Reduce *r, const Member *m) {
   return false;
 }
 
-static bool scratch_new(Columns *c) {
+static void scratch_new(Columns *c) {
   Reduce *r = c->r;
-  int n = 0;
+  Kernel *k = r->l->k;
   for (int m = 0; m < r->n_member; m++) {
     Member *x = &r->member[m];
     c->acc[m] = c->acc_index[m] = c->column[m] = -1;
-    bool map = op_info[x->node->op].class == CLASS_MAP;
-    bool column = x->row && (map || x->loop >= 0) && x->stage < r->n_loops && is_read_later(r, x);
-    n += (x->loop >= 0) + (x->node->op == OP_ARGMAX) + column;
-    if (r->l->k->n_args + n > KIR_MAX_BUFS) return lower_fail(r->l, x->node, "a reduction group needs too many buffers");
-    if (x->loop >= 0) {
-      DType t = dtype_is_float(x->node->in[0]->type.dtype) ? DTYPE_F32 : DTYPE_I32;
-      c->acc[m] = new_scratch(c, "acc", m, t, LANES);
-      if (x->node->op == OP_ARGMAX) c->acc_index[m] = new_scratch(c, "index", m, DTYPE_I32, LANES);
-    }
-    if (column) c->column[m] = new_scratch(c, "column", m, scratch_type(x->node), 1);
+    bool map = op_info[x->node->op].class == CLASS_MAP, arg = x->node->op == OP_ARGMAX;
+    bool later = x->row && (map || x->loop >= 0) && x->stage < r->n_loops && is_read_later(r, x);
+    if (x->loop >= 0) c->acc[m] = rows_new(c, is_int(x->node->in[0]), LANES);
+    if (arg) c->acc_index[m] = rows_new(c, true, LANES);
+    if (later) c->column[m] = rows_new(c, is_int(x->node), 1);
   }
-  return true;
+  if (c->n_rows[0]) c->buf[0] = kir_scratch(k, "columns", DTYPE_F32, c->n_rows[0] * width(c));
+  if (c->n_rows[1]) c->buf[1] = kir_scratch(k, "columns_i", DTYPE_I32, c->n_rows[1] * width(c));
 }
 
-/* Place in scratch of row `row` and column i (counted in the whole tensor). */
-static void place(Columns *c, Ix *row, Ix *i, KInst **out_base, KInst **out_lane) {
+/* Place in scratch of row first + more and column i (counted in the whole tensor). */
+static void place(Columns *c, int first, Ix *more, Ix *i, KInst **out_base, KInst **out_lane) {
   Lower *l = c->r->l;
-  Ix *local = ix_add(l, i, ix_scale(l, c->piece, -width(c)));
+  Ix *row = ix_add(l, ix_const(l, first), more), *local = ix_add(l, i, ix_scale(l, c->piece, -width(c)));
   ix_emit(l, ix_add(l, ix_scale(l, row, width(c)), local), out_base, out_lane);
 }
 
-static KInst *scratch_load(Columns *c, int buf, Ix *row, Ix *i) {
+static KInst *scratch_load(Columns *c, bool is_i, int first, Ix *more, Ix *i) {
   KInst *base, *lane;
-  place(c, row, i, &base, &lane);
-  return kir_load(c->r->l->k, buf, base, lane, c->r->l->mask);
+  place(c, first, more, i, &base, &lane);
+  return kir_load(c->r->l->k, c->buf[is_i], base, lane, c->r->l->mask);
 }
 
-static void scratch_store(Columns *c, int buf, Ix *row, Ix *i, KInst *v) {
+static void scratch_store(Columns *c, bool is_i, int first, Ix *more, Ix *i, KInst *v) {
   KInst *base, *lane;
-  place(c, row, i, &base, &lane);
-  kir_store(c->r->l->k, buf, base, lane, v, c->r->l->mask);
+  place(c, first, more, i, &base, &lane);
+  kir_store(c->r->l->k, c->buf[is_i], base, lane, v, c->r->l->mask);
+}
+
+/* The running value of member m for reduction lane `slot`. */
+static Running running_load(Columns *c, int m, Ix *slot, Ix *i) {
+  const Node *n = c->r->member[m].node;
+  return (Running){scratch_load(c, is_int(n->in[0]), c->acc[m], slot, i),
+                   n->op == OP_ARGMAX ? scratch_load(c, true, c->acc_index[m], slot, i) : NULL};
+}
+
+static void running_store(Columns *c, int m, Ix *slot, Ix *i, Running v) {
+  const Node *n = c->r->member[m].node;
+  scratch_store(c, is_int(n->in[0]), c->acc[m], slot, i, v.value);
+  if (v.index) scratch_store(c, true, c->acc_index[m], slot, i, v.index);
 }
 
 /* Sets the kept index to column i of this item. */
@@ -93,7 +106,8 @@ static void bind_columns(Columns *c, Ix *i) {
   Reduce *r = c->r;
   for (int m = 0; m < r->n_member; m++)
     if (c->column[m] >= 0 && r->member[m].stage <= r->loop)
-      reduce_bind_row(r, &r->member[m], scratch_load(c, c->column[m], ix_const(r->l, 0), i));
+      reduce_bind_row(r, &r->member[m],
+                      scratch_load(c, is_int(r->member[m].node), c->column[m], ix_const(r->l, 0), i));
 }
 
 static void start_vector(void *ctx, Lower *l, Ix *i) {
@@ -101,9 +115,7 @@ static void start_vector(void *ctx, Lower *l, Ix *i) {
   Reduce *r = c->r;
   for (int m = 0; m < r->n_member; m++) {
     if (r->member[m].loop != r->loop) continue;
-    Running start = reduce_start(l, r->member[m].node);
-    scratch_store(c, c->acc[m], c->slot, i, start.value);
-    if (start.index) scratch_store(c, c->acc_index[m], c->slot, i, start.index);
+    running_store(c, m, c->slot, i, reduce_start(l, r->member[m].node));
   }
 }
 
@@ -117,17 +129,18 @@ static void element_vector(void *ctx, Lower *l, Ix *i) {
   for (int m = 0; m < r->n_member; m++) {
     Member *x = &r->member[m];
     if (x->loop != r->loop) continue;
-    bool arg = x->node->op == OP_ARGMAX;
     KInst *value = lower_value(l, x->node->in[0], idx);
-    Running now = {scratch_load(c, c->acc[m], c->slot, i), arg ? scratch_load(c, c->acc_index[m], c->slot, i) : NULL};
-    now = reduce_step(l, x->node, now, value, c->at);
-    scratch_store(c, c->acc[m], c->slot, i, now.value);
-    if (arg) scratch_store(c, c->acc_index[m], c->slot, i, now.index);
+    running_store(c, m, c->slot, i, reduce_step(l, x->node, running_load(c, m, c->slot, i), value, c->at));
   }
   for (int m = 0; m < r->n_member; m++) {
     Member *x = &r->member[m];
     if (x->out >= 0 && x->element && x->stage == r->loop) reduce_store_element(r, x, idx);
   }
+}
+
+static void column_store(Columns *c, int m, Ix *i) {
+  const Member *x = &c->r->member[m];
+  scratch_store(c, is_int(x->node), c->column[m], ix_const(c->r->l, 0), i, reduce_row_value(c->r, x));
 }
 
 /* After loop r->loop: totals, then the row-level values that they make known. */
@@ -140,16 +153,13 @@ static void finish_vector(void *ctx, Lower *l, Ix *i) {
     Member *x = &r->member[m];
     if (x->loop != r->loop) continue;
     Running lane[LANES];
-    for (int j = 0; j < LANES; j++) {
-      lane[j].value = scratch_load(c, c->acc[m], ix_const(l, j), i);
-      lane[j].index = c->acc_index[m] < 0 ? NULL : scratch_load(c, c->acc_index[m], ix_const(l, j), i);
-    }
+    for (int j = 0; j < LANES; j++) lane[j] = running_load(c, m, ix_const(l, j), i);
     reduce_bind_row(r, x, reduce_end_values(l, x->node, lane));
   }
   for (int m = 0; m < r->n_member; m++) {
     Member *x = &r->member[m];
     bool now = x->stage == r->loop + 1;
-    if (c->column[m] >= 0 && now) scratch_store(c, c->column[m], ix_const(l, 0), i, reduce_row_value(r, x));
+    if (c->column[m] >= 0 && now) column_store(c, m, i);
     if (x->out >= 0 && !x->element && (now || (x->stage == 0 && r->loop == 0))) reduce_store_row(r, x);
   }
 }
@@ -161,7 +171,7 @@ static void before_vector(void *ctx, Lower *l, Ix *i) {
   at_column(c, i);
   for (int m = 0; m < r->n_member; m++)
     if (c->column[m] >= 0 && r->member[m].stage == 0)
-      scratch_store(c, c->column[m], ix_const(l, 0), i, reduce_row_value(r, &r->member[m]));
+      column_store(c, m, i);
 }
 
 static bool loop_has_reduction(const Reduce *r) {
@@ -234,7 +244,8 @@ bool reduce_columns(Reduce *r) {
   c.acc = ARENA_ARRAY(l->arena, int, r->n_member);
   c.acc_index = ARENA_ARRAY(l->arena, int, r->n_member);
   c.column = ARENA_ARRAY(l->arena, int, r->n_member);
-  if (!decode_item(&c) || !scratch_new(&c)) return false;
+  if (!decode_item(&c)) return false;
+  scratch_new(&c);
   lane_each(l, &c.plan, c.piece, 1, before_vector, &c);
   for (r->loop = 0; r->loop < r->n_loops; r->loop++) column_loop(&c);
   int64_t column = dim_is_const(r->n_reduced) && r->n_reduced.c > 0 ? r->n_reduced.c : GRAIN_ELEMS;

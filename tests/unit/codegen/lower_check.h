@@ -31,6 +31,8 @@ struct Check {
   bool keep;          /* leave graph and kernel for the caller */
   bool ran;
   bool interpret_only;   /* do not compile */
+  void *owned[512];   /* buffers, freed by check_done */
+  int n_owned;
   int64_t in_place;   /* bit o * 8 + i: output o lies over input i */
 };
 
@@ -61,10 +63,12 @@ static inline const Tensor *check_leaf(void *ctx, const Node *leaf, Error *err) 
 }
 
 /* A buffer of exactly the tensor's bytes: random values for a leaf, 0xab for a result. */
-static inline void *check_buffer(const Node *n, int64_t elems, bool fill) {
+static inline void *check_buffer(Check *c, const Node *n, int64_t elems, bool fill) {
   size_t bytes = (size_t)elems * dtype_bytes(n->type.dtype);
   char *p = aligned_alloc(64, (bytes + 63) / 64 * 64 + 64);
-  p += ((bytes + 63) / 64 * 64) - bytes;   /* ends where the block ends, nearly: strays past the end are seen */
+  if (!p || c->n_owned == COUNT_OF(c->owned)) abort();
+  c->owned[c->n_owned++] = p;
+  p += ((bytes + 63) / 64 * 64) + 64 - bytes;   /* ends where the block ends: what strays is seen */
   p -= (size_t)p % dtype_bytes(n->type.dtype);
   memset(p, 0xab, bytes);
   for (int64_t i = 0; fill && i < elems; i++) {
@@ -120,13 +124,13 @@ static inline int64_t check_items(const Kernel *k, int64_t B, int64_t R) {
 }
 
 /* Fresh argument buffers: random inputs, results full of rubbish (a ring's result starts as the ring). */
-static inline void check_args(const Check *c, void **args) {
+static inline void check_args(Check *c, void **args) {
   const Group *g = &c->group;
-  for (int i = 0; i < g->n_in; i++) args[i] = check_buffer(g->in[i], check_elems(g->in[i], c->B, c->R), true);
+  for (int i = 0; i < g->n_in; i++) args[i] = check_buffer(c, g->in[i], check_elems(g->in[i], c->B, c->R), true);
   for (int o = 0; o < g->n_out; o++) {
     int64_t n = check_elems(g->out[o], c->B, c->R);
     bool ring = g->out[o]->op == OP_RING_WRITE;
-    args[g->n_in + o] = check_buffer(ring ? g->out[o]->in[0] : g->out[o], n, ring);
+    args[g->n_in + o] = check_buffer(c, ring ? g->out[o]->in[0] : g->out[o], n, ring);
     for (int i = 0; i < g->n_in; i++)
       if (c->in_place >> (8 * o + i) & 1) args[g->n_in + o] = args[i];
   }
@@ -219,6 +223,7 @@ static inline void check_parse(void *ctx) {
 }
 
 static inline void check_done(Check *c) {
+  while (c->n_owned) free(c->owned[--c->n_owned]);
   graph_free(c->graph);
   c->graph = NULL;
 }
