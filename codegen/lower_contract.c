@@ -398,5 +398,8 @@ void contract_params(const Group *g, const Target *t, KernelParams *out) {
   out->block_m = (int)(tiles > 32 ? 32 : tiles);
   if (p.outer_inside && tiles > 1) out->block_m = (int)((tiles + 1) / 2);
   out->tile_k = 512;
-  out->pack_b = !dim_is_const(p.col_step) || p.col_step.c != 1;
+  /* A panel pays where b is read along its rows' step, and where that step is so long that a panel's rows share few
+   * cache sets; a decoding step has too few rows for the second. */
+  bool is_strided = !dim_is_const(p.col_step) || p.col_step.c != 1;
+  out->pack_b = is_strided || (cols >= 512 && p.rows.r == 0);
 }
