@@ -245,7 +245,8 @@ CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
   CUresult code;
   Driver *d = enter_device(&code, device);
   if (!d) return code;
-  if (!d->retained) return driver_fail(d, CU_INVALID_CONTEXT, "the primary context is released more often than retained");
+  if (!d->retained)
+    return driver_fail(d, CU_INVALID_CONTEXT, "the primary context is released more often than retained");
   d->retained--;
   return driver_leave(d, CU_OK);
 }
@@ -327,7 +328,9 @@ CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned n, int
   return driver_leave(d, CU_OK);
 }
 
-CUresult cuModuleLoadData(CUmodule *module, const void *image) { return cuModuleLoadDataEx(module, image, 0, NULL, NULL); }
+CUresult cuModuleLoadData(CUmodule *module, const void *image) {
+  return cuModuleLoadDataEx(module, image, 0, NULL, NULL);
+}
 
 static int module_index(const Driver *d, CUmodule module) {
   for (int k = 0; k < d->modules; k++)
@@ -385,8 +388,16 @@ static KernelHandle *find_kernel(const Driver *d, CUfunction function) {
 }
 
 /* CUfunction_attribute.  The emulator allocates no registers, so it does not answer for their number. */
-enum { FUNCTION_MAX_THREADS = 0, FUNCTION_SHARED = 1, FUNCTION_CONST = 2, FUNCTION_LOCAL = 3, FUNCTION_PTX_VERSION = 5,
-       FUNCTION_BINARY_VERSION = 6, FUNCTION_MAX_DYNAMIC_SHARED = 8, FUNCTION_CARVEOUT = 9 };
+enum {
+  FUNCTION_MAX_THREADS = 0,
+  FUNCTION_SHARED = 1,
+  FUNCTION_CONST = 2,
+  FUNCTION_LOCAL = 3,
+  FUNCTION_PTX_VERSION = 5,
+  FUNCTION_BINARY_VERSION = 6,
+  FUNCTION_MAX_DYNAMIC_SHARED = 8,
+  FUNCTION_CARVEOUT = 9
+};
 
 CUresult cuFuncGetAttribute(int *value, int attribute, CUfunction function) {
   CUresult code;
@@ -418,8 +429,9 @@ CUresult cuFuncSetAttribute(CUfunction function, int attribute, int value) {
   if (attribute != FUNCTION_MAX_DYNAMIC_SHARED)
     return driver_fail(d, CU_INVALID_VALUE, "cuFuncSetAttribute: attribute %d cannot be set", attribute);
   if (value < 0 || value > most)
-    return driver_fail(d, CU_INVALID_VALUE, "kernel %s cannot have %d bytes of dynamic shared memory: at most %d remain",
-                       h->kernel->name, value, most);
+    return driver_fail(d, CU_INVALID_VALUE,
+                       "kernel %s cannot have %d bytes of dynamic shared memory: at most %d remain", h->kernel->name,
+                       value, most);
   h->dynamic_limit = value;
   return driver_leave(d, CU_OK);
 }
@@ -442,8 +454,8 @@ static CUresult check_launch(Driver *d, const KernelHandle *h, const Launch *l, 
     return CU_OUT_OF_RESOURCES;
   }
   if (h->dynamic_limit < 0 || l->dynamic_bytes > (unsigned)h->dynamic_limit) {
-    snprintf(why, bytes, "kernel %s: %u bytes of dynamic shared memory, at most %d are allowed", f->name, l->dynamic_bytes,
-             h->dynamic_limit);
+    snprintf(why, bytes, "kernel %s: %u bytes of dynamic shared memory, at most %d are allowed", f->name,
+             l->dynamic_bytes, h->dynamic_limit);
     return CU_INVALID_VALUE;
   }
   return CU_OK;
@@ -459,13 +471,15 @@ CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, u
   if (!d) return code;
   const KernelHandle *h = find_kernel(d, function);
   if (!h) return driver_fail(d, CU_INVALID_HANDLE, "cuLaunchKernel: this is no kernel");
-  if (!driver_has_handle(d, stream, false)) return driver_fail(d, CU_INVALID_HANDLE, "cuLaunchKernel: this is no stream");
+  if (!driver_has_handle(d, stream, false))
+    return driver_fail(d, CU_INVALID_HANDLE, "cuLaunchKernel: this is no stream");
   Launch l = {h->kernel, &d->memory, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, block,
               d->step_limit};
   code = check_launch(d, h, &l, why, sizeof why);
   if (code) return driver_fail(d, code, "%s", why);
   if (extra || (h->kernel->params && !params))
-    return driver_fail(d, CU_INVALID_VALUE, "kernel %s: parameters must be given as an array of pointers", h->kernel->name);
+    return driver_fail(d, CU_INVALID_VALUE, "kernel %s: parameters must be given as an array of pointers",
+                       h->kernel->name);
   for (int k = 0; k < h->kernel->params; k++)
     memcpy(block + h->kernel->param[k].offset, params[k], (size_t)h->kernel->param[k].bytes);
   d->sticky = exec_launch(&l, &d->steps, why, sizeof why);

@@ -44,7 +44,7 @@ typedef struct Driver {
 } Driver;
 
 /* Locks the driver and checks that it may be called: initialised, a context current, no kernel has failed.  Always
- * pair with driver_leave, which unlocks and returns its argument.  NULL: *out_code says why, and nothing is locked. */
+ * pair with driver_leave, which unlocks and returns its argument.  NULL: *out_code says why, nothing is locked. */
 Driver *driver_enter(CUresult *out_code);
 Driver *driver_enter_unchecked(void);
 CUresult driver_leave(Driver *d, CUresult code);

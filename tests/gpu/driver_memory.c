@@ -67,7 +67,8 @@ static Allocation *find_range(Driver *d, CUdeviceptr address, size_t bytes) {
 }
 
 static CUresult fail_range(Driver *d, const char *call, CUdeviceptr address, size_t bytes) {
-  return driver_fail(d, CU_INVALID_VALUE, "%s: %zu bytes at %#llx are not inside one allocation", call, bytes, address);
+  return driver_fail(d, CU_INVALID_VALUE, "%s: %zu bytes at %#llx are not inside one allocation", call, bytes,
+                     address);
 }
 
 CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void *from, size_t bytes) {
@@ -121,7 +122,8 @@ static CUresult memset_device(const char *call, CUdeviceptr to, const void *valu
   if (!n) return driver_leave(d, CU_OK);
   Allocation *a = n <= SIZE_MAX / bytes ? find_range(d, to, n * bytes) : NULL;
   if (!a) return fail_range(d, call, to, n * bytes);
-  if (to % bytes) return driver_fail(d, CU_INVALID_VALUE, "%s: address %#llx is not a multiple of %zu", call, to, bytes);
+  if (to % bytes)
+    return driver_fail(d, CU_INVALID_VALUE, "%s: address %#llx is not a multiple of %zu", call, to, bytes);
   for (size_t k = 0; k < n; k++) memcpy(a->data + (to - a->address) + k * bytes, value, bytes);
   memory_mark_written(a, to, n * bytes);
   return driver_leave(d, CU_OK);
@@ -247,7 +249,8 @@ CUresult cuEventElapsedTime(float *milliseconds, CUevent start, CUevent end) {
   Driver *d = code ? NULL : enter_with(&code, "cuEventElapsedTime", end, true);
   if (!d) return code;
   const Handle *a = (Handle *)start, *b = (Handle *)end;
-  if (!a->recorded || !b->recorded) return driver_fail(d, CU_INVALID_HANDLE, "cuEventElapsedTime: an event was not recorded");
+  if (!a->recorded || !b->recorded)
+    return driver_fail(d, CU_INVALID_HANDLE, "cuEventElapsedTime: an event was not recorded");
   *milliseconds = (float)((b->seconds - a->seconds) * 1e3);
   return driver_leave(d, CU_OK);
 }

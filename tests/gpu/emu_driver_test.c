@@ -63,14 +63,15 @@ TEST("hand-written PTX runs, and functions and variables are found by name") {
 }
 
 /* Odd lanes take a detour whose code lies behind the join, as compilers place what they think is rare. */
-static const char detour[] = ".version 8.0\n.target sm_80\n.address_size 64\n"
-                             ".visible .entry k(.param .u64 k_param_0)\n{\n"
-                             ".reg .b64 %rd<4>;\n.reg .b32 %r<8>;\n.reg .pred %p<2>;\n"
-                             "ld.param.u64 %rd1, [k_param_0];\nmov.u32 %r1, %tid.x;\nmov.u32 %r3, %r1;\n"
-                             "and.b32 %r2, %r1, 1;\nsetp.eq.s32 %p1, %r2, 1;\n@%p1 bra RARE;\n"
-                             "JOIN:\nshfl.sync.bfly.b32 %r4, %r3, 1, 31, -1;\nbar.sync 0;\n"
-                             "mul.wide.u32 %rd2, %r1, 4;\nadd.s64 %rd3, %rd1, %rd2;\nst.global.u32 [%rd3], %r4;\nret;\n"
-                             "RARE:\nadd.s32 %r3, %r3, 100;\nbra JOIN;\n}\n";
+static const char detour[] =
+    ".version 8.0\n.target sm_80\n.address_size 64\n"
+    ".visible .entry k(.param .u64 k_param_0)\n{\n"
+    ".reg .b64 %rd<4>;\n.reg .b32 %r<8>;\n.reg .pred %p<2>;\n"
+    "ld.param.u64 %rd1, [k_param_0];\nmov.u32 %r1, %tid.x;\nmov.u32 %r3, %r1;\n"
+    "and.b32 %r2, %r1, 1;\nsetp.eq.s32 %p1, %r2, 1;\n@%p1 bra RARE;\n"
+    "JOIN:\nshfl.sync.bfly.b32 %r4, %r3, 1, 31, -1;\nbar.sync 0;\n"
+    "mul.wide.u32 %rd2, %r1, 4;\nadd.s64 %rd3, %rd1, %rd2;\nst.global.u32 [%rd3], %r4;\nret;\n"
+    "RARE:\nadd.s32 %r3, %r3, 100;\nbra JOIN;\n}\n";
 
 TEST("lanes meet again at a join that lies before one of its branches") {
   int got[64];

@@ -37,9 +37,11 @@ TEST("two warps that write the same place race") {
 
 TEST("lanes of one warp that exchange through shared memory need a warp barrier") {
   NEED_NVRTC();
-  expect_fault(KERNEL "__shared__ volatile float s[32]; s[i] = in[i]; out[i] = s[31 - i]; }", 32, 719, "shared memory race");
+  expect_fault(KERNEL "__shared__ volatile float s[32]; s[i] = in[i]; out[i] = s[31 - i]; }", 32, 719,
+               "shared memory race");
   NEED_NVRTC();
-  CUfunction f = kernel_of(KERNEL "__shared__ volatile float s[32]; s[i] = in[i]; __syncwarp(); out[i] = s[31 - i]; }");
+  CUfunction f =
+      kernel_of(KERNEL "__shared__ volatile float s[32]; s[i] = in[i]; __syncwarp(); out[i] = s[31 - i]; }");
   float in[32] = {0};
   CUdeviceptr a = device_array(in, sizeof in), b = device_array(NULL, sizeof in);
   EXPECT_RUNS(launch(f, 1, 32, 0, (void *[]){&a, &b}));
@@ -50,8 +52,8 @@ TEST("an index one too large is out of bounds, in global and in shared memory") 
   expect_fault(KERNEL "out[i] = in[i + 1 + 192]; }", 64, 700, "offset 1024 of the 1024 bytes");
   EXPECT_HAS(emu_last_error(), "thread (63,0,0)");
   NEED_NVRTC();
-  expect_fault(KERNEL "extern __shared__ float s[]; s[i + 193] = in[i]; __syncthreads(); out[i] = s[i + 193]; }", 64, 700,
-               "out of bounds: 4 bytes at offset 1024 of 1024 bytes of shared memory");
+  expect_fault(KERNEL "extern __shared__ float s[]; s[i + 193] = in[i]; __syncthreads(); out[i] = s[i + 193]; }", 64,
+               700, "out of bounds: 4 bytes at offset 1024 of 1024 bytes of shared memory");
 }
 
 TEST("a read below an array and through a freed pointer hit nothing") {
@@ -67,7 +69,8 @@ TEST("a read below an array and through a freed pointer hit nothing") {
 
 TEST("a read of memory never written is caught, in global and in shared memory") {
   NEED_NVRTC();
-  expect_fault(KERNEL "out[i] = out[i + 32] + in[i]; }", 32, 719, "read of global memory never written: offset 128 of the 4096");
+  expect_fault(KERNEL "out[i] = out[i + 32] + in[i]; }", 32, 719,
+               "read of global memory never written: offset 128 of the 4096");
   NEED_NVRTC();
   expect_fault(KERNEL "__shared__ float s[64]; if (i < 63) s[i] = in[i]; __syncthreads(); out[i] = s[i]; }", 64, 719,
                "read of shared memory never written: offset 252");
@@ -75,7 +78,8 @@ TEST("a read of memory never written is caught, in global and in shared memory")
 
 TEST("shared memory is unwritten again in the next block") {
   NEED_NVRTC();
-  CUfunction f = kernel_of(KERNEL "__shared__ float s[32]; if (blockIdx.x == 0) s[i] = in[i]; __syncwarp(); out[i] = s[i]; }");
+  CUfunction f =
+      kernel_of(KERNEL "__shared__ float s[32]; if (blockIdx.x == 0) s[i] = in[i]; __syncwarp(); out[i] = s[i]; }");
   float in[32] = {0};
   CUdeviceptr a = device_array(in, sizeof in), b = device_array(NULL, sizeof in);
   EXPECT(launch(f, 2, 32, 0, (void *[]){&a, &b}) == 719, "it ran");
@@ -118,7 +122,8 @@ TEST("a barrier inside a branch that divides a warp is caught") {
 TEST("a loop without end is stopped") {
   NEED_NVRTC();
   emu_set_step_limit(100000);
-  expect_fault(KERNEL "volatile float *v = out; v[i] = 0; while (v[i] == 0) {} }", 32, 702, "no end after 100000 warp instructions");
+  expect_fault(KERNEL "volatile float *v = out; v[i] = 0; while (v[i] == 0) {} }", 32, 702,
+               "no end after 100000 warp instructions");
 }
 
 TEST("a division by zero and a trap are caught") {
@@ -151,8 +156,10 @@ static void expect_refused(const char *ptx, const char *text) {
 }
 
 TEST("an unknown operation, modifier, type or name is refused with its line and text") {
-  expect_refused(PTX("frobnicate.b32 %r1, %r2;"), "PTX line 10: opcode frobnicate is not supported: frobnicate.b32 %r1, %r2");
-  expect_refused(PTX("\nadd.funny.s32 %r1, %r2, %r3;"), "PTX line 11: modifier .funny is not supported: add.funny.s32");
+  expect_refused(PTX("frobnicate.b32 %r1, %r2;"),
+                 "PTX line 10: opcode frobnicate is not supported: frobnicate.b32 %r1, %r2");
+  expect_refused(PTX("\nadd.funny.s32 %r1, %r2, %r3;"),
+                 "PTX line 11: modifier .funny is not supported: add.funny.s32");
   expect_refused(PTX("add.s8 %r1, %r2, %r3;"), "is not supported: add.s8");
   expect_refused(PTX("add.s32 %r1, %r2, %r9;"), "unknown name '%r9'");
   expect_refused(PTX("add.s32 %r1, %r2;"), "2 operands are too few");
@@ -194,9 +201,12 @@ TEST("the log of a refused module goes to the caller's buffer") {
 TEST("text cut anywhere is refused or understood, never worse") {
   if (!have_nvrtc()) SKIP("NVRTC is not installed");
   NvrtcResult r;
-  REQUIRE(nvrtc_compile(the_nvrtc, "__device__ __noinline__ float g(float x) { return x * 2; }\n"
-                        "extern \"C\" __global__ void k(const float *a, float *b) { b[threadIdx.x] = g(a[threadIdx.x]); }",
-                        "compute_80", NULL, 0, &r), "no PTX");
+  REQUIRE(nvrtc_compile(
+              the_nvrtc,
+              "__device__ __noinline__ float g(float x) { return x * 2; }\n"
+              "extern \"C\" __global__ void k(const float *a, float *b) { b[threadIdx.x] = g(a[threadIdx.x]); }",
+              "compute_80", NULL, 0, &r),
+          "no PTX");
   device_fresh();
   for (size_t cut = 0; cut < r.bytes; cut++) {
     char *part = strndup(r.image, cut);

@@ -35,18 +35,21 @@ TEST("rows are summed by shuffles inside warps and shared memory between them") 
       "  const float *row = x + (size_t)blockIdx.x * n;\n"
       "  float s = 0, m = -3e38f;\n"
       "  for (int i = threadIdx.x; i < n; i += blockDim.x) { s += row[i]; m = fmaxf(m, row[i]); }\n"
-      "  for (int o = 16; o; o >>= 1) { s += __shfl_xor_sync(~0u, s, o); m = fmaxf(m, __shfl_xor_sync(~0u, m, o)); }\n"
+      "  for (int o = 16; o; o >>= 1) {\n"
+      "    s += __shfl_xor_sync(~0u, s, o); m = fmaxf(m, __shfl_xor_sync(~0u, m, o)); }\n"
       "  int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;\n"
       "  if (lane == 0) { ss[warp] = s; sm[warp] = m; }\n"
       "  __syncthreads();\n"
       "  if (warp) return;\n"
       "  bool in = lane < blockDim.x / 32;\n"
       "  s = in ? ss[lane] : 0; m = in ? sm[lane] : -3e38f;\n"
-      "  for (int o = 16; o; o >>= 1) { s += __shfl_down_sync(~0u, s, o); m = fmaxf(m, __shfl_down_sync(~0u, m, o)); }\n"
+      "  for (int o = 16; o; o >>= 1) {\n"
+      "    s += __shfl_down_sync(~0u, s, o); m = fmaxf(m, __shfl_down_sync(~0u, m, o)); }\n"
       "  if (lane == 0) { sum[blockIdx.x] = s; most[blockIdx.x] = m; }\n"
       "}\n");
   REQUIRE(f, "no kernel");
-  CUdeviceptr dx = device_array(x, sizeof x), ds = device_array(NULL, sizeof sum), dm = device_array(NULL, sizeof most);
+  CUdeviceptr dx = device_array(x, sizeof x), ds = device_array(NULL, sizeof sum);
+  CUdeviceptr dm = device_array(NULL, sizeof most);
   int n = N;
   REQUIRE_RUNS(launch(f, ROWS, 128, 0, (void *[]){&dx, &ds, &dm, &n}));
   cuMemcpyDtoH_v2(sum, ds, sizeof sum);
@@ -55,7 +58,8 @@ TEST("rows are summed by shuffles inside warps and shared memory between them") 
     double s = 0;
     float m = -3e38f;
     for (int i = 0; i < N; i++) s += x[r * N + i], m = fmaxf(m, x[r * N + i]);
-    EXPECT(fabs(sum[r] - s) < 1e-4 && most[r] == m, "row %d: sum %g for %g, most %g for %g", r, sum[r], s, most[r], m);
+    EXPECT(fabs(sum[r] - s) < 1e-4 && most[r] == m,
+           "row %d: sum %g for %g, most %g for %g", r, sum[r], s, most[r], m);
   }
 }
 
@@ -90,7 +94,8 @@ TEST("a matrix with partial tiles is transposed through shared memory") {
 
 /* Nearby attention over one axis: query i sees keys i - 1 .. i + 1, one warp a query, a lane a channel. */
 static const char attention[] =
-    "extern \"C\" __global__ void k(const float *q, const float *key, const float *v, float *o, int n, float scale) {\n"
+    "extern \"C\" __global__ void k(const float *q, const float *key, const float *v, float *o, int n,\n"
+    "                             float scale) {\n"
     "  int lane = threadIdx.x & 31, i = blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5);\n"
     "  if (i >= n) return;\n"
     "  float qv = q[i * 32 + lane] * scale, m = -3e38f, l = 0, acc = 0;\n"
@@ -195,7 +200,8 @@ TEST("votes, matches, ballots and atomics") {
   REQUIRE(f, "no kernel");
   unsigned o[320], count[3] = {7, 0, 0};
   float sum = 1;
-  CUdeviceptr d = device_array(NULL, sizeof o), dc = device_array(count, sizeof count), ds = device_array(&sum, sizeof sum);
+  CUdeviceptr d = device_array(NULL, sizeof o), dc = device_array(count, sizeof count);
+  CUdeviceptr ds = device_array(&sum, sizeof sum);
   REQUIRE_RUNS(launch(f, 1, 64, 0, (void *[]){&d, &dc, &ds}));
   cuMemcpyDtoH_v2(o, d, sizeof o);
   cuMemcpyDtoH_v2(count, dc, sizeof count);
@@ -210,7 +216,8 @@ TEST("votes, matches, ballots and atomics") {
     EXPECT(o[i + 192] == (i < 32 ? 496 : 1520), "sum %u at %u", o[i + 192], i);
     EXPECT(o[i + 256] == 10, "count %u at %u", o[i + 256], i);
   }
-  EXPECT(count[0] == 7 + 64 && count[1] == 63 && count[2] == 64 && sum == 33, "%u %u %u %g", count[0], count[1], count[2], sum);
+  EXPECT(count[0] == 7 + 64 && count[1] == 63 && count[2] == 64 && sum == 33,
+         "%u %u %u %g", count[0], count[1], count[2], sum);
 }
 
 /* C = A B with bf16 tiles: cp.async in two stages, ldmatrix, mma.sync; 32x32 of C a block of 2 warps. */
@@ -229,20 +236,25 @@ static const char product[] =
     "    asm volatile(\"cp.async.commit_group;\" ::: \"memory\"); };\n"
     "  load(0, 0);\n"
     "  for (int k0 = 0, s = 0; k0 < K; k0 += 16, s ^= 1) {\n"
-    "    if (k0 + 16 < K) { load(s ^ 1, k0 + 16); asm volatile(\"cp.async.wait_group %0;\" :: \"n\"(WAIT) : \"memory\"); }\n"
+    "    if (k0 + 16 < K) { load(s ^ 1, k0 + 16);\n"
+    "      asm volatile(\"cp.async.wait_group %0;\" :: \"n\"(WAIT) : \"memory\"); }\n"
     "    else asm volatile(\"cp.async.wait_group 0;\" ::: \"memory\");\n"
     "    __syncthreads();\n"
     "    unsigned x[4];\n"
-    "    asm volatile(\"ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\" : \"=r\"(x[0]), \"=r\"(x[1]),\n"
-    "      \"=r\"(x[2]), \"=r\"(x[3]) : \"r\"(at(&a[s][warp * 16 + (lane & 15)][lane / 16 * 8])) : \"memory\");\n"
+    "    asm volatile(\"ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\"\n"
+    "      : \"=r\"(x[0]), \"=r\"(x[1]), \"=r\"(x[2]), \"=r\"(x[3])\n"
+    "      : \"r\"(at(&a[s][warp * 16 + (lane & 15)][lane / 16 * 8])) : \"memory\");\n"
     "    for (int j = 0; j < 2; j++) {\n"
     "      unsigned y[4];\n"
-    "      asm volatile(\"ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\" : \"=r\"(y[0]), \"=r\"(y[1]),\n"
-    "        \"=r\"(y[2]), \"=r\"(y[3]) : \"r\"(at(&b[s][lane & 15][j * 16 + lane / 16 * 8])) : \"memory\");\n"
+    "      asm volatile(\"ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\"\n"
+    "        : \"=r\"(y[0]), \"=r\"(y[1]), \"=r\"(y[2]), \"=r\"(y[3])\n"
+    "        : \"r\"(at(&b[s][lane & 15][j * 16 + lane / 16 * 8])) : \"memory\");\n"
     "      for (int h = 0; h < 2; h++) { float *c = acc[j * 2 + h];\n"
-    "        asm volatile(\"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9},\"\n"
-    "          \" {%0,%1,%2,%3};\" : \"+f\"(c[0]), \"+f\"(c[1]), \"+f\"(c[2]), \"+f\"(c[3]) : \"r\"(x[0]), \"r\"(x[1]),\n"
-    "          \"r\"(x[2]), \"r\"(x[3]), \"r\"(y[FIRST ? h * 2 + 1 : h * 2]), \"r\"(y[FIRST ? h * 2 : h * 2 + 1])); } }\n"
+    "        asm volatile(\"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32\"\n"
+    "          \" {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9},\"\n"
+    "          \" {%0,%1,%2,%3};\" : \"+f\"(c[0]), \"+f\"(c[1]), \"+f\"(c[2]), \"+f\"(c[3])\n"
+    "          : \"r\"(x[0]), \"r\"(x[1]), \"r\"(x[2]), \"r\"(x[3]),\n"
+    "          \"r\"(y[FIRST ? h * 2 + 1 : h * 2]), \"r\"(y[FIRST ? h * 2 : h * 2 + 1])); } }\n"
     "    __syncthreads();\n"
     "  }\n"
     "  for (int j = 0; j < 4; j++) for (int e = 0; e < 4; e++)\n"
@@ -294,7 +306,8 @@ TEST("a bf16 product through cp.async, ldmatrix and mma.sync is right") {
 TEST("a tf32 product through mma.sync is right") {
   NEED_NVRTC();
   CUfunction f = kernel_of(
-      "__device__ unsigned tf(float x) { unsigned r; asm(\"cvt.rna.tf32.f32 %0, %1;\" : \"=r\"(r) : \"f\"(x)); return r; }\n"
+      "__device__ unsigned tf(float x)\n"
+      "{ unsigned r; asm(\"cvt.rna.tf32.f32 %0, %1;\" : \"=r\"(r) : \"f\"(x)); return r; }\n"
       "extern \"C\" __global__ void k(const float *a, const float *b, float *c) {\n"
       "  int l = threadIdx.x, g = l / 4, t = l % 4; float d[4] = {1, 1, 1, 1};\n"
       "  asm volatile(\"mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9},\"\n"

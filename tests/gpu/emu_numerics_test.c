@@ -8,9 +8,10 @@ enum { N = 4096 };
 
 /* Ordinary numbers, and every special one against every other. */
 static void fill(float *a, float *b) {
-  static const uint32_t special[] = {0, 0x80000000, 1, 0x80000001, 0x007fffff, 0x00800000, 0x3f800000, 0xbf800000,
-                                     0x7f7fffff, 0xff7fffff, 0x7f800000, 0xff800000, 0x7fc00000, 0x3effffff, 0x3f000001,
-                                     0x4b000001, 0x4f000000, 0xcf000000, 0x5f000000, 0x3f7fffff, 0x40490fdb, 0x00000123};
+  static const uint32_t special[] = {0,          0x80000000, 1,          0x80000001, 0x007fffff, 0x00800000,
+                                     0x3f800000, 0xbf800000, 0x7f7fffff, 0xff7fffff, 0x7f800000, 0xff800000,
+                                     0x7fc00000, 0x3effffff, 0x3f000001, 0x4b000001, 0x4f000000, 0xcf000000,
+                                     0x5f000000, 0x3f7fffff, 0x40490fdb, 0x00000123};
   enum { S = sizeof special / sizeof *special };
   uint64_t seed = 5;
   for (int i = 0; i < N; i++) {
@@ -35,18 +36,21 @@ static const char prelude[] =
     "__device__ u32 bf16x2(float high, float low)\n"
     "{ u32 d; asm(\"cvt.rn.bf16x2.f32 %0, %1, %2;\" : \"=r\"(d) : \"f\"(high), \"f\"(low)); return d; }\n"
     "__device__ float through_f16(float a) { unsigned short h; float f;\n"
-    "  asm(\"cvt.rn.f16.f32 %0, %1;\" : \"=h\"(h) : \"f\"(a)); asm(\"cvt.f32.f16 %0, %1;\" : \"=f\"(f) : \"h\"(h)); return f; }\n"
+    "  asm(\"cvt.rn.f16.f32 %0, %1;\" : \"=h\"(h) : \"f\"(a)); asm(\"cvt.f32.f16 %0, %1;\" : \"=f\"(f) : \"h\"(h)); "
+    "return f; }\n"
     "__device__ float product(float a, float b)\n"
     "{ float d; asm(\"mul.rn.f32 %0, %1, %2;\" : \"=f\"(d) : \"f\"(a), \"f\"(b)); return d; }\n"
     "__device__ float flushed(float a, float b)\n"
     "{ float d; asm(\"mul.rn.ftz.f32 %0, %1, %2;\" : \"=f\"(d) : \"f\"(a), \"f\"(b)); return d; }\n";
 
 /* Runs `z = EXPRESSION of a and b` on the device. */
-static bool device_map(const char *type, const char *expression, const float *a, const float *b, void *z, size_t bytes) {
+static bool device_map(const char *type, const char *expression, const float *a, const float *b, void *z,
+                       size_t bytes) {
   char source[3000];
   snprintf(source, sizeof source,
            "%s\nextern \"C\" __global__ void k(const float *x, const float *y, %s *z) {\n"
-           "  int i = blockIdx.x * blockDim.x + threadIdx.x; float a = x[i], b = y[i]; z[i] = %s; }\n", prelude, type, expression);
+           "  int i = blockIdx.x * blockDim.x + threadIdx.x; float a = x[i], b = y[i]; z[i] = %s; }\n",
+           prelude, type, expression);
   CUfunction f = kernel_of(source);
   if (!f) return false;
   CUdeviceptr da = device_array(a, N * 4), db = device_array(b, N * 4), dz = device_array(NULL, N * bytes);
@@ -124,7 +128,9 @@ TEST("rounding to whole numbers and single directed roundings are the host's") {
 }
 
 /* C leaves out-of-range conversions open, PTX clamps them and turns NaN to 0. */
-static long long clamped(double v, double low, double high) { return v != v ? 0 : v <= low ? (long long)low : v >= high ? (long long)high : (long long)v; }
+static long long clamped(double v, double low, double high) {
+  return v != v ? 0 : v <= low ? (long long)low : v >= high ? (long long)high : (long long)v;
+}
 
 TEST("conversions to integers clamp, round as asked and turn NaN to 0") {
   NEED_NVRTC();
@@ -132,13 +138,17 @@ TEST("conversions to integers clamp, round as asked and turn NaN to 0") {
   static int got[N];
   static unsigned ugot[N];
   REQUIRE(device_map("int", "(int)a", x, y, got, 4), "no kernel");
-  for (int i = 0; i < N; i++) EXPECT(got[i] == clamped(x[i], -2147483648.0, 2147483647.0), "(int)%a is %d", x[i], got[i]);
+  for (int i = 0; i < N; i++)
+    EXPECT(got[i] == clamped(x[i], -2147483648.0, 2147483647.0), "(int)%a is %d", x[i], got[i]);
   REQUIRE(device_map("u32", "__float2uint_rz(a)", x, y, ugot, 4), "no kernel");
-  for (int i = 0; i < N; i++) EXPECT(ugot[i] == (unsigned)clamped(x[i], 0, 4294967295.0), "(unsigned)%a is %u", x[i], ugot[i]);
+  for (int i = 0; i < N; i++)
+    EXPECT(ugot[i] == (unsigned)clamped(x[i], 0, 4294967295.0), "(unsigned)%a is %u", x[i], ugot[i]);
   REQUIRE(device_map("int", "__float2int_rn(a)", x, y, got, 4), "no kernel");
-  for (int i = 0; i < N; i++) EXPECT(got[i] == clamped(rint(x[i]), -2147483648.0, 2147483647.0), "rn %a is %d", x[i], got[i]);
+  for (int i = 0; i < N; i++)
+    EXPECT(got[i] == clamped(rint(x[i]), -2147483648.0, 2147483647.0), "rn %a is %d", x[i], got[i]);
   REQUIRE(device_map("int", "__float2int_ru(a)", x, y, got, 4), "no kernel");
-  for (int i = 0; i < N; i++) EXPECT(got[i] == clamped(ceil(x[i]), -2147483648.0, 2147483647.0), "ru %a is %d", x[i], got[i]);
+  for (int i = 0; i < N; i++)
+    EXPECT(got[i] == clamped(ceil(x[i]), -2147483648.0, 2147483647.0), "ru %a is %d", x[i], got[i]);
 }
 
 TEST("conversions from integers and between widths are the host's") {
@@ -157,11 +167,12 @@ TEST("bits are moved as C moves them") {
   NEED_NVRTC();
   fill(x, y);
   static unsigned r[N];
-  static const char text[] = "(__float_as_uint(a) << (i & 31)) ^ (__float_as_int(b) >> (i & 31)) ^ "
-                             "__byte_perm(__float_as_uint(a), __float_as_uint(b), 0x6142) + __popc(__float_as_uint(a)) + "
-                             "__clz(__float_as_uint(b)) + __brev(__float_as_uint(a)) + __umulhi(__float_as_uint(a), 77777u) + "
-                             "__funnelshift_r(__float_as_uint(a), __float_as_uint(b), i) + (__float_as_int(a) / (i + 1)) % 7 + "
-                             "(u32)((i64)__float_as_int(b) * __float_as_int(a) >> 13) + __mulhi(__float_as_int(a), i - 9)";
+  static const char text[] =
+      "(__float_as_uint(a) << (i & 31)) ^ (__float_as_int(b) >> (i & 31)) ^ "
+      "__byte_perm(__float_as_uint(a), __float_as_uint(b), 0x6142) + __popc(__float_as_uint(a)) + "
+      "__clz(__float_as_uint(b)) + __brev(__float_as_uint(a)) + __umulhi(__float_as_uint(a), 77777u) + "
+      "__funnelshift_r(__float_as_uint(a), __float_as_uint(b), i) + (__float_as_int(a) / (i + 1)) % 7 + "
+      "(u32)((i64)__float_as_int(b) * __float_as_int(a) >> 13) + __mulhi(__float_as_int(a), i - 9)";
   REQUIRE(device_map("u32", text, x, y, r, 4), "no kernel");
   for (int i = 0; i < N; i++) {
     uint32_t a = bits_of(x[i]), b = bits_of(y[i]), reversed = 0;
@@ -202,7 +213,8 @@ TEST("flushing instructions flush denormals and the others keep them") {
   AGREES("product(a, b)", a * b);
   REQUIRE(device_map("float", "flushed(a, b)", x, y, z, 4), "no kernel");
   for (int i = 0; i < N; i++) {
-    float a = fabsf(x[i]) < 0x1p-126f ? copysignf(0, x[i]) : x[i], b = fabsf(y[i]) < 0x1p-126f ? copysignf(0, y[i]) : y[i];
+    float a = fabsf(x[i]) < 0x1p-126f ? copysignf(0, x[i]) : x[i],
+          b = fabsf(y[i]) < 0x1p-126f ? copysignf(0, y[i]) : y[i];
     float want = a * b;
     if (fabsf(want) < 0x1p-126f) want = copysignf(0, want);
     EXPECT(bits_of(same_nan(want)) == bits_of(z[i]), "%a * %a is %a for %a", x[i], y[i], z[i], want);

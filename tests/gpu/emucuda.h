@@ -1,9 +1,9 @@
 /* An emulated CUDA driver: libnuwa_emucuda.so exports the driver API by name, runs PTX on the CPU and refuses what
  * real hardware would let pass: races, reads of memory never written, divergent shuffles (see ptx_exec.h).
  *
- * Differences from a driver that a caller can see: cubins are refused with 209 (NO_BINARY_FOR_GPU); kernels run inside
- * cuLaunchKernel, their faults appear, as on hardware, at the next call that synchronises, and stay until emu_reset;
- * streams run in order.  The text of the last failure names the kernel, the PTX line and the thread.
+ * Differences from a driver that a caller can see: cubins are refused with 209 (NO_BINARY_FOR_GPU); kernels run
+ * inside cuLaunchKernel, their faults appear, as on hardware, at a later call, and stay until emu_reset; streams run
+ * in order.  The text of the last failure names the kernel, the PTX line and the thread.
  * Any thread may call; one call runs at a time. */
 #ifndef EMU_CUDA_H
 #define EMU_CUDA_H
@@ -54,9 +54,9 @@ EMU_API CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, cons
 EMU_API CUresult cuModuleGetGlobal_v2(CUdeviceptr *address, size_t *bytes, CUmodule module, const char *name);
 EMU_API CUresult cuFuncGetAttribute(int *value, int attribute, CUfunction function);
 EMU_API CUresult cuFuncSetAttribute(CUfunction function, int attribute, int value);
-EMU_API CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-                                unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream,
-                                void **params, void **extra);
+EMU_API CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                                unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
+                                CUstream stream, void **params, void **extra);
 
 EMU_API CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes);
 EMU_API CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes);

@@ -7,8 +7,8 @@
 
 typedef struct Nvrtc Nvrtc;
 
-/* Loads the library at `path`; with NULL searches the loader's path and /usr/local/cuda.  NULL when there is none: the
- * test then skips. */
+/* Loads the library at `path`; with NULL searches the loader's path and /usr/local/cuda.  NULL when there is none:
+ * the test then skips. */
 Nvrtc *nvrtc_open(const char *path);
 void nvrtc_close(Nvrtc *n);
 void nvrtc_version(const Nvrtc *n, int *out_major, int *out_minor);

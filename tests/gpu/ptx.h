@@ -78,10 +78,11 @@ typedef struct Instr {
 
 typedef enum RowKind { ROW_REGISTER, ROW_CONSTANT, ROW_TID, ROW_NTID, ROW_CTAID, ROW_NCTAID, ROW_LANEID, ROW_WARPID,
                        ROW_LANEMASK_EQ, ROW_LANEMASK_LT, ROW_LANEMASK_LE, ROW_LANEMASK_GT, ROW_LANEMASK_GE,
-                       ROW_NWARPID, ROW_SMID, ROW_NSMID, ROW_SHARED, ROW_LOCAL, ROW_DYNAMIC_SHARED, ROW_DYNAMIC_SHARED_BYTES } RowKind;
+                       ROW_NWARPID, ROW_SMID, ROW_NSMID, ROW_SHARED, ROW_LOCAL, ROW_DYNAMIC_SHARED,
+                       ROW_DYNAMIC_SHARED_BYTES } RowKind;
 typedef struct Row {
   uint8_t kind, axis;           /* axis: 0 x, 1 y, 2 z */
-  uint64_t value;               /* of a constant; SHARED and LOCAL: offset in the function, linking makes it a constant */
+  uint64_t value;               /* of a constant; of SHARED and LOCAL the offset in the function, until linking */
 } Row;
 
 typedef struct Param {
@@ -124,7 +125,7 @@ typedef struct Module {
   int variables, variable_cap;
 } Module;
 
-/* Reads PTX.  `place(ctx, variable)` gives every variable its device address as it is declared (false: out of memory).
+/* Reads PTX.  `place(ctx, variable)` gives every variable its device address as it is declared (false: no memory).
  * NULL, and what is wrong at which line in `error`, when the text is not PTX or uses what the emulator lacks. */
 typedef bool PlaceFn(void *ctx, Variable *v);
 Module *ptx_module_new(const char *text, PlaceFn *place, void *ctx, char *error, size_t error_bytes);

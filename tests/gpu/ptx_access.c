@@ -122,11 +122,13 @@ static void copy_issue(Exec *x, const Instr *i, int lane) {
   if (from_bytes > bytes)
     exec_fault(x, i, lane, FAULT_LAUNCH, "cp.async reads %llu bytes for %llu", (unsigned long long)from_bytes,
                (unsigned long long)bytes);
-  PendingCopy c = {.bytes = (uint8_t)bytes, .from_bytes = (uint8_t)from_bytes, .lane = (uint8_t)lane, .group = w->group[lane]};
+  PendingCopy c = {
+      .bytes = (uint8_t)bytes, .from_bytes = (uint8_t)from_bytes, .lane = (uint8_t)lane, .group = w->group[lane]};
   c.from = operand_row(x, i, 1, 0)[lane] + (uint64_t)i->offset[1];
   if (c.from & (bytes - 1))
-    exec_fault(x, i, lane, FAULT_MISALIGNED, "misaligned address %#llx: a cp.async of %d bytes needs a multiple of %d",
-               (unsigned long long)c.from, c.bytes, c.bytes);
+    exec_fault(x, i, lane, FAULT_MISALIGNED,
+               "misaligned address %#llx: a cp.async of %d bytes needs a multiple of %d", (unsigned long long)c.from,
+               c.bytes, c.bytes);
   for (uint64_t k = 0; k < from_bytes; k++) exec_access(x, i, lane, SPACE_GLOBAL, c.from + k, 1, ACCESS_READ);
   unsigned char *to = exec_access(x, i, lane, SPACE_SHARED,
                                   operand_row(x, i, 0, 0)[lane] + (uint64_t)i->offset[0], c.bytes, ACCESS_COPY);

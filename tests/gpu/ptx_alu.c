@@ -315,7 +315,8 @@ static void blend(uint64_t *d, const uint64_t *from, uint32_t lanes) {
 static void refuse_zero_divisor(Exec *x, const Instr *i, const uint64_t *b, uint32_t lanes) {
   int bits = 8 * ptx_type_bytes((PtxType)i->type[0]);
   EACH_LANE(l, lanes) {
-    if ((b[l] & (~(uint64_t)0 >> (64 - bits))) == 0) exec_fault(x, i, (int)l, FAULT_LAUNCH, "integer division by zero");
+    if ((b[l] & (~(uint64_t)0 >> (64 - bits))) == 0)
+      exec_fault(x, i, (int)l, FAULT_LAUNCH, "integer division by zero");
   }
 }
 

@@ -92,8 +92,9 @@ static uint64_t float_to(uint64_t bits, const Instr *i) {
   int from = i->type[1], to = i->type[0];
   bool flush = i->flags & FLAG_FTZ;
   if (from == T_F32 && flush) bits = f32_flush(bits);
-  double v = from == T_F32 ? (double)f32_of(bits) : from == T_F64 ? f64_of(bits)
-                                                                  : half_value((uint32_t)bits & 0xffff, (PtxType)from);
+  double v = from == T_F32   ? (double)f32_of(bits)
+             : from == T_F64 ? f64_of(bits)
+                             : half_value((uint32_t)bits & 0xffff, (PtxType)from);
   if (!ptx_type_is_float(to)) return float_to_integer(v, i);
   v = rounded(v, i->round);
   if (i->flags & FLAG_SAT) v = v > 0 ? v < 1 ? v : 1 : 0;
@@ -112,7 +113,8 @@ const char *bind_cvt(Instr *i) {
   int to = i->type[0], from = i->type[1];
   if (i->types != 2 || i->negated) return "this conversion";
   if (to == T_F16X2 || to == T_BF16X2)
-    return from == T_F32 && i->operands == 3 && (i->round == ROUND_RN || i->round == ROUND_RZ) ? NULL : "this conversion";
+    return from == T_F32 && i->operands == 3 && (i->round == ROUND_RN || i->round == ROUND_RZ) ? NULL
+                                                                                               : "this conversion";
   if (!convertible(to) || !convertible(from) || from == T_TF32 || i->operands != 2) return "this conversion";
   if ((to == T_TF32) != (i->round == ROUND_RNA) || (to == T_TF32 && from != T_F32)) return "this conversion";
   bool half = to == T_F16 || to == T_BF16;
@@ -163,7 +165,9 @@ void run_mov(Exec *x, const Instr *i, uint32_t lanes) {
   }
 }
 
-static uint64_t window(int space) { return space == SPACE_SHARED ? SHARED_BASE : space == SPACE_LOCAL ? LOCAL_BASE : 0; }
+static uint64_t window(int space) {
+  return space == SPACE_SHARED ? SHARED_BASE : space == SPACE_LOCAL ? LOCAL_BASE : 0;
+}
 
 void run_cvta(Exec *x, const Instr *i, uint32_t lanes) {
   uint64_t *d = operand_row(x, i, 0, 0), base = window(i->space);

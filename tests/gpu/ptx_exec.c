@@ -1,5 +1,5 @@
-/* Runs a launch: blocks in sequence, in a block every warp until it exits or waits, then the barrier.  Control flow is
- * executed here, everything else by the handlers that ptx_ops.def names. */
+/* Runs a launch: blocks in sequence, in a block every warp until it exits or waits, then the barrier.  Control flow
+ * is executed here, everything else by the handlers that ptx_ops.def names. */
 #include "tests/gpu/ptx_exec.h"
 
 #include <fenv.h>
@@ -30,7 +30,8 @@ const char *ptx_instr_bind(Instr *i) {
   if (i->op == OP_MOV && (i->types != 1 || (i->count[0] > 1 && i->count[1] > 1))) return "this move";
   if (i->op == OP_BAR || i->op == OP_BARRIER) {
     int operands = i->sub == BARRIER_RED ? 3 : 1;
-    if (i->operands != operands || (i->sub == BARRIER_RED) != (i->sub2 != 0)) return "a barrier for some of the threads";
+    if (i->operands != operands || (i->sub == BARRIER_RED) != (i->sub2 != 0))
+      return "a barrier for some of the threads";
   }
   return NULL;
 }
@@ -44,9 +45,9 @@ void exec_fault(Exec *x, const Instr *i, int lane, int code, const char *fmt, ..
   unsigned t = (unsigned)(x->current * LANES + lane);
   x->code = code;
   snprintf(x->message, x->message_bytes,
-           "kernel %s: %s; PTX line %d: '%.*s'; block (%u,%u,%u), thread (%u,%u,%u), number %u", x->f->name, why, i->line,
-           i->text_bytes, i->text, x->id[0], x->id[1], x->id[2], t % x->block[0], t / x->block[0] % x->block[1],
-           t / x->block[0] / x->block[1], t);
+           "kernel %s: %s; PTX line %d: '%.*s'; block (%u,%u,%u), thread (%u,%u,%u), number %u", x->f->name, why,
+           i->line, i->text_bytes, i->text, x->id[0], x->id[1], x->id[2], t % x->block[0],
+           t / x->block[0] % x->block[1], t / x->block[0] / x->block[1], t);
   longjmp(x->escape, 1);
 }
 
@@ -59,7 +60,8 @@ void run_trap(Exec *x, const Instr *i, uint32_t lanes) {
   if (lanes) exec_fault(x, i, __builtin_ctz(lanes), FAULT_LAUNCH, "a trap was executed");
 }
 
-/* Lanes that share the lowest program counter, none when no lane can move.  They run together below `limit`, where others wait to be met. */
+/* Lanes that share the lowest program counter, none when no lane can move.  They run together below `limit`, where
+ * others wait to be met. */
 typedef struct Group {
   uint32_t lanes;
   int pc, limit;
@@ -88,7 +90,8 @@ static void barrier_arrive(Exec *x, const Instr *i, uint32_t lanes) {
   bool red = i->sub == BARRIER_RED;
   if ((i->flags & FLAG_ALIGNED) && lanes != w->live)
     exec_fault(x, i, __builtin_ctz(lanes), FAULT_LAUNCH,
-               "only lanes %#x of the warp reach this barrier together, lanes %#x are elsewhere", lanes, w->live & ~lanes);
+               "only lanes %#x of the warp reach this barrier together, lanes %#x are elsewhere", lanes,
+               w->live & ~lanes);
   w->waiting |= lanes;
   EACH_LANE(l, lanes) {
     w->barrier[l] = i;

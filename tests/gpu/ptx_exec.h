@@ -116,7 +116,8 @@ typedef enum AccessKind { ACCESS_READ, ACCESS_WRITE, ACCESS_ATOMIC, ACCESS_COPY 
 
 /* Checks everything there is to check about one access of one lane (alignment, bounds, never written, races) and
  * gives the bytes.  COPY is the issue of a cp.async into shared memory. */
-unsigned char *exec_access(Exec *x, const Instr *i, int lane, int space, uint64_t address, int bytes, AccessKind kind);
+unsigned char *exec_access(Exec *x, const Instr *i, int lane, int space, uint64_t address, int bytes,
+                           AccessKind kind);
 /* The copy has arrived: its bytes in shared memory are written by its thread now. */
 void exec_land_copy(Exec *x, const Instr *i, const PendingCopy *c);
 /* Orders what the lanes of the current warp did before against what they do after. */

@@ -24,8 +24,10 @@ static void place_function(Linker *l, int index, const Instr *from) {
   Placed *at = &l->placed[index];
   if (at->open) parse_fail(l->p, from->line, "function %s calls itself: recursion is not supported", f->name);
   if (at->placed) return;
-  if (!f->defined) parse_fail(l->p, from->line, "function %s is not defined: %.*s", f->name, from->text_bytes, from->text);
-  *at = (Placed){.placed = true, .open = true, .code = out->instrs, .row = out->rows, .targets = out->n_branch_targets};
+  if (!f->defined)
+    parse_fail(l->p, from->line, "function %s is not defined: %.*s", f->name, from->text_bytes, from->text);
+  *at =
+      (Placed){.placed = true, .open = true, .code = out->instrs, .row = out->rows, .targets = out->n_branch_targets};
   at->local = frame_alloc(&out->local_bytes, f->local_bytes, 128);
   at->shared = frame_alloc(&out->shared_bytes, f->shared_bytes, 128);
   if (out->shared_bytes > MOST_SHARED || out->local_bytes > MOST_LOCAL)

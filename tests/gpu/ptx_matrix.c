@@ -22,14 +22,16 @@ const char *bind_matrix(Instr *i) {
   bool counts = i->count[0] == 4 && i->count[3] == 4;
   if (half) counts = counts && i->count[1] == (deep ? 4 : 2) && i->count[2] == (deep ? 2 : 1);
   else counts = counts && !deep && i->count[1] == 4 && i->count[2] == 2;
-  if (!f32 || !layout || !counts || i->shape == SHAPE_M8N8 || i->shape == SHAPE_NONE || (!half && i->type[1] != T_TF32))
+  if (!f32 || !layout || !counts || i->shape == SHAPE_M8N8 || i->shape == SHAPE_NONE ||
+      (!half && i->type[1] != T_TF32))
     return "this matrix product";
   return NULL;
 }
 
 static void need_whole_warp(Exec *x, const Instr *i, uint32_t lanes) {
   if (lanes != UINT32_MAX)
-    exec_fault(x, i, __builtin_ctz(lanes), FAULT_LAUNCH, "only lanes %#x are here, but this needs the whole warp", lanes);
+    exec_fault(x, i, __builtin_ctz(lanes), FAULT_LAUNCH, "only lanes %#x are here, but this needs the whole warp",
+               lanes);
 }
 
 void run_ldmatrix(Exec *x, const Instr *i, uint32_t lanes) {

@@ -84,7 +84,8 @@ static unsigned char *access_global(Exec *x, const Instr *i, int lane, uint64_t 
       if (!near || llabs((long long)(x->memory->list[k].address - address)) <
                        llabs((long long)(near->address - address)))
         near = &x->memory->list[k];
-    if (!near) exec_fault(x, i, lane, FAULT_ADDRESS, "access to %#llx: no memory is allocated", (unsigned long long)address);
+    if (!near)
+      exec_fault(x, i, lane, FAULT_ADDRESS, "access to %#llx: no memory is allocated", (unsigned long long)address);
     exec_fault(x, i, lane, FAULT_ADDRESS,
                "out of bounds: %d bytes at %#llx, which is offset %lld of the %zu bytes allocated at %#llx", bytes,
                (unsigned long long)address, (long long)(address - near->address), near->bytes,
@@ -94,7 +95,8 @@ static unsigned char *access_global(Exec *x, const Instr *i, int lane, uint64_t 
     exec_fault(x, i, lane, FAULT_LAUNCH, "read of global memory never written: offset %lld of the %zu bytes at %#llx",
                (long long)(address - a->address), a->bytes, (unsigned long long)a->address);
   if (kind != ACCESS_READ) {
-    if (a->constant) exec_fault(x, i, lane, FAULT_ADDRESS, "write to constant memory at %#llx", (unsigned long long)address);
+    if (a->constant)
+      exec_fault(x, i, lane, FAULT_ADDRESS, "write to constant memory at %#llx", (unsigned long long)address);
     memory_mark_written(a, address, (size_t)bytes);
   }
   return a->data + (address - a->address);
@@ -125,12 +127,14 @@ static void shadow_read(Exec *x, const Instr *i, int lane, uint32_t at, Shadow *
   int thread = x->current * LANES + lane;
   char who[32];
   if (s->in_flight)
-    exec_fault(x, i, lane, FAULT_LAUNCH, "read of shared memory offset %u while a cp.async into it has not been waited for", at);
+    exec_fault(x, i, lane, FAULT_LAUNCH,
+               "read of shared memory offset %u while a cp.async into it has not been waited for", at);
   if (s->write_stamp < x->block_clock)
     exec_fault(x, i, lane, FAULT_LAUNCH, "read of shared memory never written: offset %u", at);
   if (mark_races(x, s->write_stamp, s->writer, x->current, thread)) {
     describe_who(s->writer, who);
-    exec_fault(x, i, lane, FAULT_LAUNCH, "shared memory race: offset %u was written by %s and no barrier lies between", at, who);
+    exec_fault(x, i, lane, FAULT_LAUNCH,
+               "shared memory race: offset %u was written by %s and no barrier lies between", at, who);
   }
   s->reader = mark_merge(x, s->read_stamp, s->reader, x->current, thread);
   s->read_stamp = x->clock;
@@ -148,18 +152,20 @@ static void shadow_write(Exec *x, const Instr *i, int lane, uint32_t at, Shadow 
   bool atomic = kind == ACCESS_ATOMIC;
   char who[32];
   if (s->in_flight)
-    exec_fault(x, i, lane, FAULT_LAUNCH, "write to shared memory offset %u while a cp.async into it has not been waited for", at);
+    exec_fault(x, i, lane, FAULT_LAUNCH,
+               "write to shared memory offset %u while a cp.async into it has not been waited for", at);
   if (atomic && s->write_stamp < x->block_clock)
     exec_fault(x, i, lane, FAULT_LAUNCH, "read of shared memory never written: offset %u", at);
   if (!(atomic && s->atomic) && mark_races(x, s->write_stamp, s->writer, x->current, thread) &&
       !stores_the_same(x, at, s, byte)) {
     describe_who(s->writer, who);
-    exec_fault(x, i, lane, FAULT_LAUNCH, "shared memory race: offset %u was also written by %s and no barrier lies between", at,
-               who);
+    exec_fault(x, i, lane, FAULT_LAUNCH,
+               "shared memory race: offset %u was also written by %s and no barrier lies between", at, who);
   }
   if (mark_races(x, s->read_stamp, s->reader, x->current, thread)) {
     describe_who(s->reader, who);
-    exec_fault(x, i, lane, FAULT_LAUNCH, "shared memory race: offset %u was read by %s and no barrier lies between", at, who);
+    exec_fault(x, i, lane, FAULT_LAUNCH, "shared memory race: offset %u was read by %s and no barrier lies between",
+               at, who);
   }
   s->writer = atomic ? mark_merge(x, s->write_stamp, s->writer, x->current, thread) : (uint16_t)thread;
   s->write_stamp = x->clock;
@@ -169,8 +175,8 @@ static void shadow_write(Exec *x, const Instr *i, int lane, uint32_t at, Shadow 
 
 static unsigned char *access_shared(Exec *x, const Instr *i, int lane, uint64_t address, int bytes, AccessKind kind) {
   if (address > x->shared_bytes || (unsigned)bytes > x->shared_bytes - address)
-    exec_fault(x, i, lane, FAULT_ADDRESS, "out of bounds: %d bytes at offset %lld of %u bytes of shared memory", bytes,
-               (long long)address, x->shared_bytes);
+    exec_fault(x, i, lane, FAULT_ADDRESS, "out of bounds: %d bytes at offset %lld of %u bytes of shared memory",
+               bytes, (long long)address, x->shared_bytes);
   uint32_t at = (uint32_t)address;
   for (int k = 0; k < bytes; k++) {
     Shadow *s = &x->shadow[at + (unsigned)k];
@@ -196,7 +202,8 @@ void exec_land_copy(Exec *x, const Instr *i, const PendingCopy *c) {
   }
 }
 
-unsigned char *exec_access(Exec *x, const Instr *i, int lane, int space, uint64_t address, int bytes, AccessKind kind) {
+unsigned char *exec_access(Exec *x, const Instr *i, int lane, int space, uint64_t address, int bytes,
+                           AccessKind kind) {
   if (space == SPACE_GENERIC) {
     if (address - SHARED_BASE < WINDOW_BYTES) {
       space = SPACE_SHARED;
@@ -213,8 +220,8 @@ unsigned char *exec_access(Exec *x, const Instr *i, int lane, int space, uint64_
   case SPACE_SHARED: return access_shared(x, i, lane, address, bytes, kind);
   case SPACE_LOCAL:
     if (address > (unsigned)x->f->local_bytes || (unsigned)bytes > (unsigned)x->f->local_bytes - address)
-      exec_fault(x, i, lane, FAULT_ADDRESS, "out of bounds: %d bytes at offset %lld of %d bytes of local memory", bytes,
-                 (long long)address, x->f->local_bytes);
+      exec_fault(x, i, lane, FAULT_ADDRESS, "out of bounds: %d bytes at offset %lld of %d bytes of local memory",
+                 bytes, (long long)address, x->f->local_bytes);
     return x->warp[x->current].local + (size_t)lane * (size_t)x->f->local_bytes + address;
   case SPACE_PARAM:
     if (address > (unsigned)x->f->param_bytes || (unsigned)bytes > (unsigned)x->f->param_bytes - address)

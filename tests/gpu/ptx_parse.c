@@ -266,7 +266,8 @@ static void parse_params(Parser *p, Param **list, int *n, int *cap) {
     parse_declared(p, &d);
     Param q = {.bytes = d.bytes};
     q.offset = frame_alloc(f->entry ? &f->param_bytes : &f->local_bytes, d.bytes, d.align);
-    if (q.bytes > MAX_PARAM_BYTES || q.offset + q.bytes > MAX_PARAM_BYTES) parse_fail(p, d.name.line, "more than 4096 bytes of parameters");
+    if (q.bytes > MAX_PARAM_BYTES || q.offset + q.bytes > MAX_PARAM_BYTES)
+      parse_fail(p, d.name.line, "more than 4096 bytes of parameters");
     EMU_PUSH(*list, *n, *cap, q);
     SymbolKind kind = f->entry ? SYMBOL_PARAM : SYMBOL_FRAME_PARAM;
     symbol_add(p, d.name.s, d.name.n, kind, q.offset)->bytes = d.bytes;

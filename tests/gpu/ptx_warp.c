@@ -9,9 +9,11 @@ const char *bind_warp(Instr *i) {
   switch (i->op) {
   case OP_SHFL: return t == T_B32 && i->sub ? NULL : "this type";
   case OP_VOTE: return i->sub && t == (i->sub == VOTE_BALLOT ? T_B32 : T_PRED) ? NULL : "this vote";
-  case OP_MATCH: return (i->sub == VOTE_ANY || i->sub == VOTE_ALL) && (t == T_B32 || t == T_B64) ? NULL : "this match";
+  case OP_MATCH:
+    return (i->sub == VOTE_ANY || i->sub == VOTE_ALL) && (t == T_B32 || t == T_B64) ? NULL : "this match";
   case OP_REDUX:
-    if (i->sub == ATOMIC_ADD || i->sub == ATOMIC_MIN || i->sub == ATOMIC_MAX) return t == T_U32 || t == T_S32 ? NULL : "this type";
+    if (i->sub == ATOMIC_ADD || i->sub == ATOMIC_MIN || i->sub == ATOMIC_MAX)
+      return t == T_U32 || t == T_S32 ? NULL : "this type";
     return (i->sub >= ATOMIC_AND && i->sub <= ATOMIC_XOR) && t == T_B32 ? NULL : "this reduction";
   default: return t == T_B32 ? NULL : "this type";
   }
@@ -24,8 +26,8 @@ void warp_check_members(Exec *x, const Instr *i, uint32_t lanes, const uint64_t 
     if (!(named >> l & 1))
       exec_fault(x, i, (int)l, FAULT_LAUNCH, "the member mask %#x does not name the executing lane %u", named, l);
     if (missing)
-      exec_fault(x, i, (int)l, FAULT_LAUNCH, "lanes %#x of the member mask %#x are not here: they diverged or have exited", missing,
-                 named);
+      exec_fault(x, i, (int)l, FAULT_LAUNCH,
+                 "lanes %#x of the member mask %#x are not here: they diverged or have exited", missing, named);
   }
 }
 
