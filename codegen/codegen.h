@@ -50,7 +50,8 @@ bool llvm_compile(Kernel *const *kernels, int n, const Target *t, Buffer *out, E
 /* LLVM IR or assembly, for `inspect`. */
 bool llvm_print(const Kernel *k, const Target *t, bool assembly, Buffer *out, Error *err);
 
-/* CUDA C with an extern "C" __global__ entry of the kernel's name; self-contained (no toolkit header).  Compile with
+/* CUDA C with an extern "C" __global__ entry of the kernel's name; self-contained (no toolkit header); the texts
+ * of several kernels can be joined into one program.  Compile with
  * --fmad=false --ftz=true.  Parameters: the argument buffers in order, then long long B, R, items.  Launch with
  * CUDA_THREADS threads, ceil(items / CUDA_ITEMS) blocks and CUDA_ITEMS * kir_scratch_bytes of dynamic shared memory. */
 enum { CUDA_ITEMS = 8, CUDA_THREADS = CUDA_ITEMS * LANES };

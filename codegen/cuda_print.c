@@ -23,7 +23,10 @@ typedef struct Cuda {
   int n_label;
 } Cuda;
 
+/* Guarded, so that the texts of several kernels make one program. */
 static const char prelude[] =
+    "#ifndef NUWA_KERNELS\n"
+    "#define NUWA_KERNELS\n"
     "typedef long long i64;\n"
     "template <class T> static __device__ __forceinline__ T min_of(T x, T y) { return x < y ? x : y; }\n"
     "template <class T> static __device__ __forceinline__ T max_of(T x, T y) { return x > y ? x : y; }\n"
@@ -54,7 +57,8 @@ static const char prelude[] =
     "    x = threadIdx.x & d ? min_of(y, x) : min_of(x, y);\n"
     "  }\n"
     "  return x;\n"
-    "}\n\n";
+    "}\n"
+    "#endif\n\n";
 
 /* ---- which values become part of an expression ---- */
 
@@ -389,9 +393,7 @@ static void print_table(Cuda *c, int buf) {
   const KBuf *b = &c->k->buf[buf];
   size_t bytes = dtype_bytes(b->dtype);
   const char *word = bytes == 4 ? "unsigned" : bytes == 2 ? "unsigned short" : "unsigned char";
-  buffer_printf(c->out, "static __device__ const %s ", word);
-  print_buf(c, buf);
-  buffer_printf(c->out, "_bits[%lld] = {", (long long)b->elems);
+  buffer_printf(c->out, "static __device__ const %s %s_bits_%d[%lld] = {", word, c->k->name, buf, (long long)b->elems);
   for (int64_t i = 0; i < b->elems; i++) {
     uint32_t bits = 0;
     memcpy(&bits, (const char *)b->data + (size_t)i * bytes, bytes);
@@ -426,9 +428,7 @@ static void print_locals(Cuda *c) {
     buffer_printf(c->out, "  %s%s *const ", table ? "const " : "", type);
     print_buf(c, i);
     if (table) {
-      buffer_printf(c->out, " = (const %s *)", type);
-      print_buf(c, i);
-      buffer_printf(c->out, "_bits;\n");
+      buffer_printf(c->out, " = (const %s *)%s_bits_%d;\n", type, k->name, i);
     } else {
       buffer_printf(c->out, " = (%s *)(shared + group * %lld + %lld);\n", type, (long long)bytes,
                     (long long)kir_scratch_offset(k, i));

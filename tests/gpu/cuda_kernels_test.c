@@ -75,6 +75,22 @@ TEST("random kernels are the interpreter's, to the bit") {
   }
 }
 
+TEST("kernels join into one program") {
+  NEED_NVRTC();
+  Arena *a = arena_new();
+  Kernel *one = random_kernel(a, 1), *two = random_kernel(a, 2);
+  two->name = "other";
+  Buffer text = {0};
+  NvrtcResult r;
+  cuda_print(one, &text);
+  cuda_print(two, &text);
+  cuda_print(softmax_kernel(a, 64), &text);
+  EXPECT(nvrtc_compile(the_nvrtc, text.data, "sm_90", NULL, 0, &r), "%s", r.log);
+  nvrtc_result_done(&r);
+  buffer_done(&text);
+  arena_free(a);
+}
+
 TEST("the text of a kernel can be read") {
   Arena *a = arena_new();
   Kernel *k = kir_new(a, "saxpy");
