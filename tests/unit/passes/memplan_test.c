@@ -206,6 +206,26 @@ TEST("a value that updates two states and is an output is computed once and copi
   EXPECT(text_is_sound(text, &n));
 }
 
+TEST("a step writes its ring through a reshape, where the ring stands") {
+  int64_t n = 0;
+  const char *text =
+      "func @f(%q: f32[R,8], %rows: i32[R,2], %at: i32[R], %slot: i32[16]) {\n"
+      " %k = state() {name=\"k\"} : f32[10,B,8]\n"
+      " %v = state() {name=\"v\"} : f32[10,B,8]\n"
+      " %1 = reshape(%k) : f32[10B,8]\n"
+      " %2 = neg(%q) : f32[R,8]\n"
+      " %3 = ring_write(%1, %at, %2) : f32[10B,8]\n"
+      " %4 = reshape(%3) : f32[10,B,8]\n"
+      " %5 = reshape(%v) : f32[10B,8]\n"
+      " %6 = ring_write(%5, %at, %q) : f32[10B,8]\n"
+      " %7 = reshape(%6) : f32[10,B,8]\n"
+      " %y = attend_rows(%q, %rows, %4, %7, %slot) {heads=2, kind=nearby, lo=[0,-1,-1], hi=[0,1,1], block=[0,0,0], "
+      "edge=clip, causal=raster, query_grid=[1,4,4], key_grid=[1,4,4]} : f32[R,8]\n"
+      " update %k = %4\n update %v = %7\n return y = %y\n}\n";
+  EXPECT(text_is_sound(text, &n));
+  EXPECT(n == 2, "%lld in place", (long long)n);
+}
+
 static void expect_refused(const char *text, const char *why) {
   PassCase c = {0};
   Func *f = case_parse(&c, "t", text);
