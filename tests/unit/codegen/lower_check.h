@@ -38,12 +38,13 @@ struct Check {
 
 static inline double check_random(const Node *leaf, int64_t i) {
   uint32_t seed = 1;
-  for (const char *c = leaf->attrs.leaf.name; *c; c++) seed = seed * 31 + (uint32_t)*c;
+  const char *name = op_info[leaf->op].class == CLASS_LEAF ? leaf->attrs.leaf.name : "x";
+  for (const char *c = name; *c; c++) seed = seed * 31 + (uint32_t)*c;
   double u = philox_uniform(philox(seed, (uint32_t)i, 0, STREAM_TEST).word[0]);
   switch (leaf->type.dtype) {
   case DTYPE_I32: return floor(u * 24) - 4;
   case DTYPE_U8: return floor(u * 4);
-  default: return (double)(float)(leaf->attrs.leaf.name[0] == 'p' ? 0.1 + 2 * u : 4 * u - 2);
+  default: return (double)(float)(name[0] == 'p' ? 0.1 + 2 * u : 4 * u - 2);
   }
 }
 
