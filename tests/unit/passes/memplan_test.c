@@ -3,6 +3,7 @@
  * end in their place. */
 #include "tests/test.h"
 #include "tests/unit/passes/pass_random.h"
+#include "tests/unit/passes/toy_model.h"
 
 /* Memory: the arena and one area for each leaf, input and output; owner[granule] is a node id, or -1. */
 typedef struct Sim {
@@ -224,6 +225,54 @@ TEST("a step writes its ring through a reshape, where the ring stands") {
       " update %k = %4\n update %v = %7\n return y = %y\n}\n";
   EXPECT(text_is_sound(text, &n));
   EXPECT(n == 2, "%lld in place", (long long)n);
+}
+
+/* Through the whole pipeline; the plan for B samples and 7 rows. */
+static void expect_planned(Graph *g, Func *f, const char *what) {
+  Func *ready = f ? pass_expand(f) : NULL;
+  ready = ready ? pass_fold(ready) : NULL;
+  ready = ready ? pass_dce(ready) : NULL;
+  Program *p = ready ? pass_fuse(ready) : NULL;
+  MemPlan *m = p ? pass_memplan(p) : NULL;
+  Error err = {0};
+  REQUIRE(m, "%s: %s", what, g->err->text);
+  EXPECT(case_program_sound(p, &err), "%s: %s", what, err.text);
+  EXPECT(plan_is_sound(p, m, 1, 7, &err) && plan_is_sound(p, m, 3, 7, &err), "%s: %s", what, err.text);
+  EXPECT(m->n_copy <= f->n_out + f->n_update);
+}
+
+/* f with the loss and its gradients for all params. */
+static Func *with_gradients(Graph *g, Func *f) {
+  int n, n_wrt = 0;
+  Node **nodes = func_nodes(f, &n), **wrt = ARENA_ARRAY(g->arena, Node *, n), **d = ARENA_ARRAY(g->arena, Node *, n);
+  Node *loss = f->out[0].node;
+  loss = graph_sum(g, graph_binary(g, OP_MUL, loss, loss), (1u << loss->type.rank) - 1);
+  for (int i = 0; i < n; i++) {
+    if (nodes[i]->op == OP_PARAM) wrt[n_wrt++] = nodes[i];
+  }
+  if (!grad_build(g, loss, wrt, n_wrt, d)) return NULL;
+  Port *out = ARENA_ARRAY(g->arena, Port, n_wrt);
+  for (int i = 0; i < n_wrt && i < 15; i++) out[i] = (Port){wrt[i]->attrs.leaf.name, d[i]};
+  return func_new(g, "train", f->in, f->n_in, out, n_wrt < 15 ? n_wrt : 15);
+}
+
+TEST("forward, gradients, prologue and step of a small model are planned soundly") {
+  Error err = {0};
+  Graph *g = graph_new(&err);
+  AttendAttrs nearby = {.kind = ATTEND_NEARBY, .lo = {-1, -1, -1}, .hi = {1, 1, 1}, .causal = CAUSAL_RASTER};
+  AttendAttrs cross = {.kind = ATTEND_FULL, .lo = {-EXTENT_INF, -EXTENT_INF, -EXTENT_INF},
+                       .hi = {EXTENT_INF, EXTENT_INF, EXTENT_INF}};
+  Toy toy = {.grid = {2, 3, 4}, .cond_grid = {5, 1, 1}, .dim = 8, .heads = 2, .vocab = 11, .layers = 1, .self = nearby,
+             .cross = cross, .stencil = {{{0, 0, -1}, false}}, .n_stencil = 1, .shape = TOY_GRID};
+  Func *f = toy_build(g, &toy);
+  REQUIRE(f, "%s", err.text);
+  Decode *d = pass_incremental(f, "tokens", "logits");
+  REQUIRE(d, "%s", err.text);
+  expect_planned(g, f, "forward");
+  expect_planned(g, with_gradients(g, f), "gradients");
+  expect_planned(g, d->prologue, "prologue");
+  expect_planned(g, d->step, "step");
+  graph_free(g);
 }
 
 static void expect_refused(const char *text, const char *why) {
