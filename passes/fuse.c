@@ -338,7 +338,6 @@ static bool wants_epilogue(Fuse *f, int p, int c) {
   if (!has_family(f, p, c, FAMILY_CONTRACT) || has_family(f, p, c, FAMILY_REDUCE)) return false;
   return count_out(f, p, c) + count_out(f, c, p) <= count_out(f, f->cluster[p].family == FAMILY_CONTRACT ? p : c, -1);
 }
-static bool wants_wide_epilogue(Fuse *f, int p, int c) { return has_family(f, p, c, FAMILY_CONTRACT); }
 static bool wants_reduce(Fuse *f, int p, int c) { return has_family(f, p, c, FAMILY_REDUCE); }
 static bool wants_map(Fuse *f, int p, int c) { return true; }
 
@@ -357,6 +356,23 @@ static bool merge_edges(Fuse *f, PairFilter wants) {
     }
   }
   return any;
+}
+
+/* Epilogues that write one more result, the last products first: what only a product of the backward part reads is then
+ * computed there, and not stored by the forward part. */
+static void widen_epilogues(Fuse *f) {
+  for (int u = f->n_unit - 1; u >= 0; u--) {
+    if (op_info[f->unit[u].node->op].class != CLASS_CONTRACT) continue;
+    for (bool changed = true; changed;) {
+      changed = false;
+      for (int i = 0; i < f->n_edge; i++) {
+        int p = f->unit[f->edge[i].from].cluster, c = f->unit[f->edge[i].to].cluster, own = f->unit[u].cluster;
+        if (p == c || (p != own && c != own) || fuse_refusal(f, p, c)) continue;
+        merge(f, p, c);
+        changed = true;
+      }
+    }
+  }
 }
 
 static bool share_operand(Fuse *f, int p, int c) {
@@ -425,7 +441,7 @@ Program *pass_fuse(Func *func) {
   merge_siblings(f, FAMILY_ATTEND);
   merge_edges(f, wants_epilogue);
   merge_edges(f, wants_reduce);
-  merge_edges(f, wants_wide_epilogue);
+  widen_epilogues(f);
   merge_edges(f, wants_map);
   if (merge_siblings(f, FAMILY_REDUCE)) merge_edges(f, wants_reduce);
   return fuse_emit(f);
