@@ -84,6 +84,39 @@ TEST("lanes meet again at a join that lies before one of its branches") {
   for (int k = 0; k < 64; k++) EXPECT(got[k] == (k ^ 1) + (k & 1 ? 0 : 100), "%d at %d", got[k], k);
 }
 
+/* What NVRTC seldom or never emits.  Each thread stores 4 words at k_param_0. */
+static const char rare[] = ".version 8.0\n.target sm_80\n.address_size 64\n"
+                           ".visible .entry k(.param .u64 k_param_0)\n{\n"
+                           ".reg .b64 %rd<4>;\n.reg .b32 %r<16>;\n.reg .pred %p<4>;\n"
+                           "ld.param.u64 %rd1, [k_param_0];\nmov.u32 %r1, %tid.x;\nand.b32 %r2, %r1, 3;\n"
+                           "mov.u32 %r3, 0;\n"
+                           "TABLE: .branchtargets A, B, C, B;\nbrx.idx %r2, TABLE;\n"
+                           "A: mov.u32 %r3, 10;\nbra.uni END;\nB: mov.u32 %r3, 20;\nbra.uni END;\nC: mov.u32 %r3, 30;\n"
+                           "END:\n{ .reg .b32 %r3;\nmov.b32 %r3, 0x12345678;\n"   /* a name of the inner scope */
+                           "lop3.b32 %r4, %r3, %r1, 0xff, 0x96;\nslct.b32.s32 %r5, 7, 8, -1;\n}\n"
+                           "setp.lt.u32 %p1, %r1, 16;\nsetp.gt.and.s32 %p2|%p3, %r1, 8, !%p1;\n"
+                           "selp.b32 %r6, 1, 0, %p2;\nselp.b32 %r7, 2, 0, %p3;\nadd.s32 %r6, %r6, %r7;\n"
+                           "barrier.sync 1;\nbar.red.popc.u32 %r8, 0, !%p1;\n"
+                           "mad.wide.u32 %rd2, %r1, 16, %rd1;\nadd.s32 %r5, %r5, %r8;\n"
+                           "st.global.v4.u32 [%rd2], {%r3, %r4, %r5, %r6};\nret;\n}\n";
+
+TEST("indirect branches, inner scopes, three-input logic and predicates of two outcomes") {
+  unsigned got[40][4];
+  device_fresh();
+  CUfunction f = kernel_of_ptx(rare, "k");
+  REQUIRE(f, "%s", emu_last_error());
+  CUdeviceptr d = device_array(NULL, sizeof got);
+  REQUIRE_RUNS(launch(f, 1, 40, 0, (void *[]){&d}));
+  cuMemcpyDtoH_v2(got, d, sizeof got);
+  static const unsigned way[4] = {10, 20, 30, 20};
+  for (unsigned k = 0; k < 40; k++) {
+    EXPECT(got[k][0] == way[k & 3], "%u at %u", got[k][0], k);
+    EXPECT(got[k][1] == (0x12345678 ^ k ^ 0xff), "%#x at %u", got[k][1], k);
+    EXPECT(got[k][2] == 8 + 24, "%u at %u", got[k][2], k);
+    EXPECT(got[k][3] == (k < 16 ? 0 : 1), "%u at %u", got[k][3], k);
+  }
+}
+
 TEST("launches beyond the limits are refused and leave the device alone") {
   device_fresh();
   CUfunction f = kernel_of_ptx(ptx, "k");

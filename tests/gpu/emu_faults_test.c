@@ -188,6 +188,18 @@ TEST("machine code is refused so that the PTX is taken, as is PTX for a newer de
   EXPECT_RUNS(cuModuleLoadData(&m, ".version 8.0\n.target sm_90\n.address_size 64\n"));
 }
 
+TEST("a cubin that NVRTC made is refused with 209 too") {
+  NEED_NVRTC();
+  NvrtcResult r;
+  CUmodule m;
+  REQUIRE(nvrtc_compile(the_nvrtc, KERNEL "out[i] = in[i]; }", "sm_80", NULL, 0, &r), "%s", r.log);
+  EXPECT(cuModuleLoadData(&m, r.image) == 209, "%s", emu_last_error());
+  nvrtc_result_done(&r);
+  EXPECT(!nvrtc_compile(the_nvrtc, "__global__ void k() { nonsense }", "compute_80", NULL, 0, &r), "it compiled");
+  EXPECT_HAS(r.log, "nonsense");
+  nvrtc_result_done(&r);
+}
+
 TEST("the log of a refused module goes to the caller's buffer") {
   CUmodule m;
   char log[200] = "";
