@@ -52,6 +52,7 @@ NUWA_API void *nuwa_output(NuwaSession *s, int function, const char *name);
 /* Executes one function on B <= samples and R <= rows. */
 NUWA_API void nuwa_run(NuwaSession *s, int function, int64_t B, int64_t R);
 NUWA_API int nuwa_threads(const NuwaSession *s);
+NUWA_API int64_t nuwa_samples(const NuwaSession *s);
 /* Bytes held: arena, states, params. */
 NUWA_API size_t nuwa_session_bytes(const NuwaSession *s);
 

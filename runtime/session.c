@@ -294,4 +294,6 @@ void *nuwa_state(NuwaSession *s, const char *name) {
 
 int nuwa_threads(const NuwaSession *s) { return pool_threads(s->pool); }
 
+int64_t nuwa_samples(const NuwaSession *s) { return s->options.samples; }
+
 size_t nuwa_session_bytes(const NuwaSession *s) { return s->bytes; }

@@ -1,0 +1,248 @@
+/* `nuwa generate`: draws pictures for a caption, or the unknown part of a given picture.
+ *
+ * The unknown part is painted mid-grey before encoding; a token is given iff all its pixels are. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "cli/kit.h"
+
+typedef struct GenerateArgs {
+  KitArgs kit;
+  const char *text, *image, *mask, *out, *tokens_out, *order;
+  int64_t seed, top_k, count;
+  double temperature, top_p, guidance;
+  bool json;
+} GenerateArgs;
+
+static const char about[] =
+    "Draws COUNT pictures for a caption.  With --image and --mask it completes a picture: the masked part is unknown.\n"
+    "The weights name the model, its options and the text encoder; without --weights the shipped ones are used.\n"
+    "PNG files carry the recipe (model, weights, seed, options) as text \"nuwa\".";
+
+/* ---- masks ---- */
+
+/* 1 where a pixel is unknown, [size * size].  mask: a picture (light is unknown), or one of the words. */
+static bool read_mask(const char *mask, int size, uint8_t *unknown, Error *err) {
+  static const char *const words[] = {"lower", "upper", "left", "right", "all"};
+  for (int w = 0; w < COUNT_OF(words); w++) {
+    if (strcmp(mask, words[w]) != 0) continue;
+    for (int i = 0; i < size * size; i++) {
+      int y = i / size, x = i % size;
+      bool in[] = {2 * y >= size, 2 * y < size, 2 * x < size, 2 * x >= size, true};
+      unknown[i] = in[w];
+    }
+    return true;
+  }
+  Image file = {0}, fitted = {0};
+  if (!image_read(mask, &file, err)) return error_prefix(err, "--mask (a picture, or lower, upper, left, right, all)");
+  bool ok = image_resize(&file, size, size, &fitted, err);
+  for (int i = 0; ok && i < size * size; i++) unknown[i] = fitted.rgb[3 * i] + fitted.rgb[3 * i + 1] + fitted.rgb[3 * i + 2] >= 3 * 128;
+  image_done(&file);
+  image_done(&fitted);
+  return ok;
+}
+
+static void paint_unknown(uint8_t *rgb, const uint8_t *unknown, int size) {
+  for (int i = 0; i < size * size; i++)
+    if (unknown[i]) memset(rgb + 3 * i, 128, 3);
+}
+
+static void given_of_pixels(const Kit *k, const uint8_t *unknown, uint8_t *given) {
+  int64_t h = k->grid[1], w = k->grid[2], size = k->size;
+  memset(given, 1, (size_t)(h * w));
+  for (int64_t y = 0; y < size; y++)
+    for (int64_t x = 0; x < size; x++)
+      if (unknown[y * size + x]) given[y * h / size * w + x * w / size] = 0;
+}
+
+/* The picture's known tokens, the same for all samples. */
+static bool read_given(Kit *k, const GenerateArgs *a, Arena *arena, KitRequest *r, Error *err) {
+  int size = (int)k->size;
+  if (k->grid[0] != 1) return error_set(err, ERROR_ARGUMENT, "--image completes pictures, this model makes %" PRId64 " frames", k->grid[0]);
+  Image file = {0}, fitted = {0};
+  uint8_t *unknown = arena_alloc(arena, (size_t)(size * size)), *given = arena_alloc(arena, (size_t)k->positions);
+  int32_t *tokens = ARENA_ARRAY(arena, int32_t, r->count * k->positions);
+  bool ok = read_mask(a->mask, size, unknown, err) && image_read(a->image, &file, err) && image_fit(&file, size, size, &fitted, err);
+  if (ok) {
+    paint_unknown(fitted.rgb, unknown, size);
+    ok = kit_encode(k, fitted.rgb, 1, tokens, err);
+    for (int64_t i = 1; i < r->count; i++) memcpy(tokens + i * k->positions, tokens, sizeof *tokens * (size_t)k->positions);
+    given_of_pixels(k, unknown, given);
+    r->given = given;
+    r->given_tokens = tokens;
+  }
+  image_done(&file);
+  image_done(&fitted);
+  return ok;
+}
+
+/* ---- output ---- */
+
+static void json_text(Buffer *out, const char *s) {
+  buffer_printf(out, "\"");
+  for (; *s; s++) {
+    if (*s == '"' || *s == '\\') buffer_printf(out, "\\%c", *s);
+    else if ((unsigned char)*s < 32) buffer_printf(out, "\\u%04x", (unsigned)*s);
+    else buffer_append(out, s, 1);
+  }
+  buffer_printf(out, "\"");
+}
+
+static void print_recipe(const Kit *k, const GenerateArgs *a, int64_t sample, Buffer *out) {
+  buffer_printf(out, "{\"text\": ");
+  json_text(out, a->text);
+  const char *model = plan_text(k->plan, "model");
+  buffer_printf(out, ", \"model\": ");
+  json_text(out, model ? model : "");
+  buffer_printf(out, ", \"weights_sha256\": \"%s\", \"seed\": %" PRId64 ", \"sample\": %" PRId64, k->digest, a->seed, sample);
+  buffer_printf(out, ", \"temperature\": %g, \"top_k\": %" PRId64 ", \"top_p\": %g, \"guidance\": %g, \"order\": \"%s\"", a->temperature,
+                a->top_k, a->top_p, a->guidance, a->order);
+  if (a->image) {
+    buffer_printf(out, ", \"image\": ");
+    json_text(out, a->image);
+    buffer_printf(out, ", \"mask\": ");
+    json_text(out, a->mask);
+  }
+  buffer_printf(out, ", \"options\": {");
+  bool first = true;
+  for (int i = 0; i < k->plan->n_text; i++) {
+    if (strncmp(k->plan->text[i].key, "option.", 7) != 0) continue;
+    buffer_printf(out, "%s", first ? "" : ", ");
+    json_text(out, k->plan->text[i].key + 7);
+    buffer_printf(out, ": ");
+    json_text(out, k->plan->text[i].value);
+    first = false;
+  }
+  buffer_printf(out, "}}");
+}
+
+/* OUT for one picture, else OUT with "-0001" and so on before its ending. */
+static const char *picture_path(Arena *arena, const char *out, int64_t i, int64_t count) {
+  if (count == 1) return out;
+  const char *dot = strrchr(out, '.'), *slash = strrchr(out, '/');
+  if (!dot || (slash && dot < slash)) dot = out + strlen(out);
+  return arena_printf(arena, "%.*s-%04" PRId64 "%s", (int)(dot - out), out, i + 1, dot);
+}
+
+static bool write_pictures(Kit *k, const GenerateArgs *a, Arena *arena, const int32_t *tokens, Error *err) {
+  int64_t frames = k->grid[0], bytes = k->size * k->size * 3, n = a->count * frames;
+  uint8_t *rgb = arena_alloc(arena, (size_t)(n * bytes));
+  if (!kit_decode(k, tokens, n, rgb, err)) return false;
+  for (int64_t i = 0; i < n; i++) {
+    Buffer recipe = {0};
+    print_recipe(k, a, i / frames, &recipe);
+    Image picture = {(int)k->size, (int)k->size, rgb + i * bytes};
+    ImageText text = {"nuwa", recipe.data};
+    bool ok = !recipe.failed && image_write_png(picture_path(arena, a->out, i, n), &picture, &text, 1, err);
+    buffer_done(&recipe);
+    if (!ok) return false;
+  }
+  return true;
+}
+
+static bool write_tokens(const Kit *k, const GenerateArgs *a, const int32_t *tokens, Error *err) {
+  TensorView t = {.name = "tokens", .dtype = DTYPE_I32, .rank = 4, .dim = {a->count, k->grid[0], k->grid[1], k->grid[2]}, .data = tokens,
+                  .bytes = sizeof *tokens * (size_t)(a->count * k->positions)};
+  return safetensors_write(a->tokens_out, &t, 1, NULL, 0, err);
+}
+
+static void print_stats(const GenerateArgs *a, const Kit *k, const NuwaGenerateStats *s) {
+  if (a->json) {
+    printf("{\"pictures\": %" PRId64 ", \"steps\": %" PRId64 ", \"tokens\": %" PRId64 ", \"live\": %" PRId64
+           ", \"prologue_ms\": %.3f, \"step_ms\": %.3f}\n", a->count, s->steps, s->tokens, s->live, s->prologue_ms, s->step_ms);
+    return;
+  }
+  fprintf(stderr, "%" PRId64 " tokens a picture in %" PRId64 " steps (%s order), %.1f ms; keys and values of at most %" PRId64 " positions\n",
+          k->positions, s->steps, a->order, s->prologue_ms + s->step_ms, s->live);
+}
+
+/* ---- the command ---- */
+
+typedef struct GenerateCall {
+  GenerateArgs *a;
+  Arena *arena;
+  Error *err;
+  bool ok;
+} GenerateCall;
+
+static bool draw(Kit *k, const GenerateArgs *a, Arena *arena, Error *err) {
+  KitRequest r = {.count = a->count, .seed = (uint64_t)a->seed, .guidance = (float)a->guidance, .raster = strcmp(a->order, "raster") == 0,
+                  .sample = {(float)a->temperature, (int)a->top_k, (float)a->top_p}};
+  const char **text = ARENA_ARRAY(arena, const char *, a->count);
+  for (int64_t i = 0; i < a->count; i++) text[i] = a->text;
+  r.text = text;
+  if (a->image && !read_given(k, a, arena, &r, err)) return false;
+  int32_t *tokens = ARENA_ARRAY(arena, int32_t, a->count * k->positions);
+  NuwaGenerateStats stats;
+  if (!kit_generate(k, &r, tokens, &stats, err)) return false;
+  if (a->tokens_out && !write_tokens(k, a, tokens, err)) return false;
+  if (a->out && !write_pictures(k, a, arena, tokens, err)) return false;
+  print_stats(a, k, &stats);
+  return true;
+}
+
+static void generate_body(void *ctx) {
+  GenerateCall *c = ctx;
+  Kit k;
+  if (!kit_open(&k, &c->a->kit, c->a->count < 64 ? c->a->count : 64, c->err)) return;
+  c->ok = draw(&k, c->a, c->arena, c->err);
+  kit_close(&k);
+}
+
+static bool check_args(const GenerateArgs *a, Error *err) {
+  if (!a->out && !a->tokens_out) return error_set(err, ERROR_ARGUMENT, "nothing to write: give -o FILE.png or --tokens-out FILE.safetensors");
+  if (!a->text && !a->image) return error_set(err, ERROR_ARGUMENT, "give --text CAPTION, or --image and --mask");
+  if (!a->image != !a->mask) return error_set(err, ERROR_ARGUMENT, "--image and --mask go together");
+  return true;
+}
+
+static int run_command(const Command *c, GenerateArgs *a, int argc, char **argv, Arena *arena, const ArgList *words) {
+  Error err = {0};
+  ArgResult parsed = args_parse(c, argc, argv, arena, &err);
+  if (parsed == ARGS_HELP) return EXIT_OK;
+  if (parsed == ARGS_WRONG || !check_args(a, &err)) return cli_fail(c, EXIT_USAGE, &err);
+  if (words->n > 1) {
+    error_set(&err, ERROR_ARGUMENT, "\"%s\" is not expected here: one model at most", words->item[1]);
+    return cli_fail(c, EXIT_USAGE, &err);
+  }
+  if (words->n == 1) a->kit.model.path = words->item[0];
+  a->kit.vq.models_dir = a->kit.model.models_dir;
+  a->kit.vq.isa = a->kit.model.isa;
+  a->kit.vq.threads = a->kit.model.threads;
+  a->kit.vq.no_cache = a->kit.model.no_cache;
+  if (!a->text) a->text = "";
+  GenerateCall call = {a, arena, &err, false};
+  if (!arena_protect(arena, generate_body, &call, &err) || !call.ok) return cli_fail(c, EXIT_FAILED, &err);
+  return EXIT_OK;
+}
+
+int cli_generate(int argc, char **argv) {
+  GenerateArgs a = {.order = "wavefront", .count = 1, .temperature = 1.0, .top_p = 1.0, .guidance = 1.0};
+  ArgList words = {0};
+  const Arg arg[] = {
+      {"--text", ARG_TEXT, "CAPTION", "what to draw", &a.text, 0, 0},
+      {"--image", ARG_TEXT, "FILE", "a picture to complete (PNG or JPEG)", &a.image, 0, 0},
+      {"--mask", ARG_TEXT, "FILE|WORD", "its unknown part: a picture (light is unknown) or lower, upper, left, right, all", &a.mask, 0, 0},
+      {"-o", ARG_TEXT, "FILE.png", "the picture; with --count N: FILE-0001.png, ...", &a.out, 0, 0},
+      {"--tokens-out", ARG_TEXT, "FILE", "the tokens, as safetensors", &a.tokens_out, 0, 0},
+      {"--count", ARG_INT, "N", "pictures (1)", &a.count, 1, 65536},
+      {"--seed", ARG_INT, "N", "(0)", &a.seed, 0, 9.0e15},
+      {"--temperature", ARG_REAL, "X", "0: the likeliest token (1)", &a.temperature, 0, 100},
+      {"--top-k", ARG_INT, "N", "only the N likeliest; 0: all (0)", &a.top_k, 0, 1 << 30},
+      {"--top-p", ARG_REAL, "X", "only the likeliest that hold this share (1)", &a.top_p, 0, 1},
+      {"--guidance", ARG_REAL, "X", "classifier-free guidance; 1: none (1)", &a.guidance, -1000, 1000},
+      {"--order", ARG_CHOICE, "wavefront|raster", "of decoding; the same tokens come out", &a.order, 0, 0},
+      {"--weights", ARG_TEXT, "FILE", "of the generating model", &a.kit.weights, 0, 0},
+      {"--vq", ARG_TEXT, "MODEL", "the autoencoder: a Lua file or a bundle", &a.kit.vq.path, 0, 0},
+      {"--vq-weights", ARG_TEXT, "FILE", "of the autoencoder", &a.kit.vq_weights, 0, 0},
+      {"--vq-define", ARG_DEFINE, "NAME=VALUE", "an option of the autoencoder", &a.kit.vq.defines, 0, 0},
+      ARG_DEFINES(&a.kit.model), ARG_MODELS(&a.kit.model), ARG_ISA(&a.kit.model), ARG_THREADS(&a.kit.model), ARG_NO_CACHE(&a.kit.model),
+      {"--json", ARG_FLAG, NULL, "print numbers as JSON", &a.json, 0, 0},
+  };
+  const Command c = {"generate", "[MODEL] --text CAPTION -o FILE.png [options]", about, arg, COUNT_OF(arg), &words};
+  Arena *arena = arena_new();
+  if (!arena) return EXIT_FAILED;
+  int status = run_command(&c, &a, argc, argv, arena, &words);
+  arena_free(arena);
+  return status;
+}

@@ -1,0 +1,208 @@
+/* Opening a kit and drawing with it. */
+#include "cli/kit.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/base/sha256.h"
+
+/* ---- what the weights say ---- */
+
+static bool is_defined(const DefineList *list, const char *name) {
+  for (int i = 0; i < list->n; i++)
+    if (strcmp(list->item[i].name, name) == 0) return true;
+  return false;
+}
+
+static void define_option(Arena *a, DefineList *list, const char *name, const char *value) {
+  if (is_defined(list, name)) return;
+  Define *grown = ARENA_ARRAY(a, Define, list->n + 1);
+  if (list->n) memcpy(grown, list->item, sizeof *grown * (size_t)list->n);
+  grown[list->n++] = (Define){arena_strdup(a, name), arena_strdup(a, value)};
+  list->item = grown;
+}
+
+bool kit_complete_args(Arena *a, ModelArgs *m, const Safetensors *w, Error *err) {
+  const char *model = safetensors_metadata(w, "model"), *options = safetensors_metadata(w, "options");
+  if (!m->path) {
+    if (!model) return error_set(err, ERROR_ARGUMENT, "the weights do not say which model they are for; name its file");
+    m->path = cli_find_model(a, m, model);
+  }
+  /* "name=value" a line. */
+  for (const char *line = options ? options : ""; *line;) {
+    size_t n = strcspn(line, "\n"), eq = strcspn(line, "=");
+    if (eq < n) define_option(a, &m->defines, arena_printf(a, "%.*s", (int)eq, line), arena_printf(a, "%.*s", (int)(n - eq - 1), line + eq + 1));
+    line += n + (line[n] == '\n');
+  }
+  return true;
+}
+
+const char *kit_shipped_weights(Arena *a, const ModelArgs *m, const char *name) {
+  return cli_find_model(a, m, arena_printf(a, "weights/%s.safetensors", name));
+}
+
+static bool digest_file(const char *path, char out[65], Error *err) {
+  FileMap map;
+  uint8_t digest[32];
+  if (!file_map(path, &map, err)) return false;
+  sha256(map.data, map.len, digest);
+  file_unmap(&map);
+  sha256_hex(digest, out);
+  return true;
+}
+
+/* ---- opening ---- */
+
+static Plan *open_plan(const ModelArgs *m, const char *const *functions, int n, Error *err) {
+  if (cli_is_bundle(m->path)) return nuwa_bundle_open(m->path, err);
+  Model *model = cli_load_model(m, err);
+  if (!model) return NULL;
+  CompileOptions o = {.function = functions, .n_function = n};
+  Plan *p = cli_compile_plan(model, m, &o, err);
+  model_free(model);
+  return p;
+}
+
+static const PlanTensor *find_port(const PlanTensor *list, int n, const char *name) {
+  for (int i = 0; i < n; i++)
+    if (strcmp(list[i].name, name) == 0) return &list[i];
+  return NULL;
+}
+
+static bool find_functions(Kit *k, Error *err) {
+  k->decode = plan_find_decode(k->plan, "decode");
+  k->encode_codes = plan_find_function(k->vq_plan, "encode");
+  k->decode_codes = plan_find_function(k->vq_plan, "decode");
+  if (k->decode < 0) return error_set(err, ERROR_ARGUMENT, "the generating model has no decode \"decode\"");
+  if (k->encode_codes < 0 || k->decode_codes < 0)
+    return error_set(err, ERROR_ARGUMENT, "the autoencoder has no functions \"encode\" and \"decode\"");
+  const PlanDecode *d = &k->plan->decode[k->decode];
+  memcpy(k->grid, d->grid, sizeof k->grid);
+  k->positions = d->grid[0] * d->grid[1] * d->grid[2];
+  const PlanFunction *prologue = d->prologue >= 0 ? &k->plan->function[d->prologue] : NULL;
+  const PlanTensor *text = prologue ? find_port(prologue->in, prologue->n_in, "text") : NULL;
+  if (!text || text->rank != 2) return error_set(err, ERROR_ARGUMENT, "the generating model has no input \"text\" i32[batch,words]");
+  k->text_tokens = text->dim[1].c;
+  const PlanFunction *f = &k->vq_plan->function[k->encode_codes];
+  const PlanTensor *image = find_port(f->in, f->n_in, "image"), *codes = find_port(f->out, f->n_out, "codes");
+  if (!image || image->rank != 4 || !codes || codes->rank != 4 || image->dim[3].c != 3)
+    return error_set(err, ERROR_ARGUMENT, "the autoencoder must map image f32[batch,h,w,3] to codes i32[batch,1,h,w]");
+  k->size = image->dim[1].c;
+  k->colours = image->dim[3].c;
+  if (codes->dim[2].c != k->grid[1] || codes->dim[3].c != k->grid[2])
+    return error_set(err, ERROR_ARGUMENT, "the autoencoder makes %lldx%lld codes, the generating model %lldx%lld",
+                     (long long)codes->dim[2].c, (long long)codes->dim[3].c, (long long)k->grid[1], (long long)k->grid[2]);
+  return true;
+}
+
+static bool open_bpe(Kit *k, Error *err) {
+  const char *merges = safetensors_metadata(k->weights, "bpe");
+  if (!merges) merges = plan_text(k->plan, "bpe");
+  if (!merges) return error_set(err, ERROR_ARGUMENT, "the weights hold no text encoder (metadata \"bpe\")");
+  k->bpe = bpe_parse(merges, strlen(merges), "merges in the weights", err);
+  return k->bpe != NULL;
+}
+
+typedef struct OpenCall {
+  Kit *k;
+  KitArgs a;
+  int64_t samples;
+  Error *err;
+  bool ok;
+} OpenCall;
+
+static bool open_vq(Kit *k, int64_t samples, Error *err) {
+  NuwaOptions o = {.threads = k->threads, .samples = samples, .rows = 1};
+  k->vq = nuwa_session_open(k->vq_plan, &o, err);
+  return k->vq && (nuwa_load_weights(k->vq, k->vq_weights, false, err) || error_prefix(err, "the autoencoder"));
+}
+
+static void open_body(void *ctx) {
+  OpenCall *c = ctx;
+  Kit *k = c->k;
+  Arena *a = k->arena;
+  if (!c->a.weights) c->a.weights = kit_shipped_weights(a, &c->a.model, "demo");
+  if (!c->a.vq_weights) c->a.vq_weights = kit_shipped_weights(a, &c->a.vq, "demo_vq");
+  static const char *const vq_functions[] = {"encode", "decode"}, *const functions[] = {"decode"};
+  k->threads = (int)c->a.model.threads;
+  c->ok = (k->weights = safetensors_open(c->a.weights, c->err)) && (k->vq_weights = safetensors_open(c->a.vq_weights, c->err)) &&
+          digest_file(c->a.weights, k->digest, c->err) && kit_complete_args(a, &c->a.model, k->weights, c->err) &&
+          kit_complete_args(a, &c->a.vq, k->vq_weights, c->err) && (k->plan = open_plan(&c->a.model, functions, 1, c->err)) &&
+          (k->vq_plan = open_plan(&c->a.vq, vq_functions, 2, c->err)) && find_functions(k, c->err) && open_bpe(k, c->err) &&
+          open_vq(k, c->samples, c->err);
+}
+
+bool kit_open(Kit *k, const KitArgs *args, int64_t samples, Error *err) {
+  *k = (Kit){.arena = arena_new()};
+  if (!k->arena) return error_set(err, ERROR_MEMORY, "out of memory");
+  OpenCall c = {.k = k, .a = *args, .samples = samples, .err = err};
+  if (arena_protect(k->arena, open_body, &c, err) && c.ok) return true;
+  kit_close(k);
+  return false;
+}
+
+void kit_close(Kit *k) {
+  nuwa_session_close(k->vq);
+  plan_free(k->plan);
+  plan_free(k->vq_plan);
+  bpe_free(k->bpe);
+  if (k->weights) safetensors_close(k->weights);
+  if (k->vq_weights) safetensors_close(k->vq_weights);
+  arena_free(k->arena);
+  *k = (Kit){0};
+}
+
+/* ---- drawing ---- */
+
+static void show_progress(void *ctx, int64_t done, int64_t total) {
+  if (!isatty(STDERR_FILENO)) return;
+  fprintf(stderr, "\r%lld of %lld tokens%s", (long long)done, (long long)total, done == total ? "\n" : "");
+}
+
+/* Texts of the samples, then as many empty ones for the null condition. */
+static bool fill_text(Kit *k, NuwaSession *s, const KitRequest *r, Error *err) {
+  int32_t *to = nuwa_input(s, k->plan->decode[k->decode].prologue, "text");
+  int64_t streams = r->guidance != 1.0f ? 2 * r->count : r->count;
+  for (int64_t i = 0; i < streams; i++)
+    if (!bpe_encode_fixed(k->bpe, i < r->count ? r->text[i] : "", to + i * k->text_tokens, (int)k->text_tokens, err)) return false;
+  return true;
+}
+
+bool kit_generate(Kit *k, const KitRequest *r, int32_t *tokens, NuwaGenerateStats *stats, Error *err) {
+  NuwaGenerate g = {.decode = k->decode, .raster = r->raster, .count = r->count, .seed = r->seed, .sample = r->sample,
+                    .guidance = r->guidance, .given = r->given, .given_tokens = r->given_tokens};
+  int64_t slots, rows;
+  if (!nuwa_generate_needs(k->plan, &g, &slots, &rows, err)) return false;
+  int64_t live = k->plan->decode[k->decode].live;
+  NuwaOptions o = {.threads = k->threads, .samples = r->count * (r->guidance != 1.0f ? 2 : 1), .rows = rows,
+                   .ring_slots = slots > live ? slots : 0};
+  NuwaSession *s = nuwa_session_open(k->plan, &o, err);
+  bool ok = s && nuwa_load_weights(s, k->weights, false, err) && fill_text(k, s, r, err) &&
+            nuwa_generate(s, &g, tokens, stats, show_progress, NULL, err);
+  nuwa_session_close(s);
+  return ok;
+}
+
+static int64_t vq_samples(const Kit *k) { return nuwa_samples(k->vq); }
+
+bool kit_encode(Kit *k, const uint8_t *rgb, int64_t n, int32_t *codes, Error *err) {
+  int64_t values = k->size * k->size * k->colours, per_picture = k->grid[1] * k->grid[2];
+  for (int64_t at = 0; at < n; at += vq_samples(k)) {
+    int64_t B = n - at < vq_samples(k) ? n - at : vq_samples(k);
+    image_to_floats(rgb + at * values, (size_t)(B * values), nuwa_input(k->vq, k->encode_codes, "image"));
+    nuwa_run(k->vq, k->encode_codes, B, 0);
+    memcpy(codes + at * per_picture, nuwa_output(k->vq, k->encode_codes, "codes"), sizeof *codes * (size_t)(B * per_picture));
+  }
+  return true;
+}
+
+bool kit_decode(Kit *k, const int32_t *codes, int64_t n, uint8_t *rgb, Error *err) {
+  int64_t values = k->size * k->size * k->colours, per_picture = k->grid[1] * k->grid[2];
+  for (int64_t at = 0; at < n; at += vq_samples(k)) {
+    int64_t B = n - at < vq_samples(k) ? n - at : vq_samples(k);
+    memcpy(nuwa_input(k->vq, k->decode_codes, "codes"), codes + at * per_picture, sizeof *codes * (size_t)(B * per_picture));
+    nuwa_run(k->vq, k->decode_codes, B, 0);
+    image_from_floats(nuwa_output(k->vq, k->decode_codes, "image"), (size_t)(B * values), rgb + at * values);
+  }
+  return true;
+}

@@ -1,0 +1,59 @@
+/* A kit: what drawing takes. A generating model with its text encoder, the autoencoder of its codes, and both weights.
+ *
+ * Weights say what they were trained as: their metadata holds "model" (a file of the shipped models), "option.<name>"
+ * and, for a model that reads text, "bpe" (the merges), so that a weights file is all that has to be named. */
+#ifndef NUWA_KIT_H
+#define NUWA_KIT_H
+
+#include "cli/cli.h"
+#include "media/bpe.h"
+#include "media/image.h"
+
+typedef struct KitArgs {
+  ModelArgs model, vq;          /* paths may be NULL: taken from the weights */
+  const char *weights, *vq_weights;
+} KitArgs;
+
+typedef struct Kit {
+  Arena *arena;                 /* defines and paths */
+  Safetensors *weights, *vq_weights;
+  char digest[65];              /* SHA-256 of the weights file */
+  Plan *plan, *vq_plan;
+  NuwaSession *vq;
+  Bpe *bpe;
+  int decode;                   /* of plan */
+  int encode_codes, decode_codes;   /* functions of vq_plan */
+  int64_t size, colours;        /* of pictures */
+  int64_t text_tokens;
+  int64_t grid[3], positions;
+  int threads;
+} Kit;
+
+/* Loads everything; `samples`: pictures the autoencoder takes at once.  False with err set (kit then holds nothing). */
+bool kit_open(Kit *k, const KitArgs *a, int64_t samples, Error *err);
+void kit_close(Kit *k);
+
+/* The weights that are used when none are named: models/weights/NAME.safetensors of the shipped models. In a. */
+const char *kit_shipped_weights(Arena *a, const ModelArgs *m, const char *name);
+/* Defines of the command line, then those of the metadata that it leaves out; model's path from metadata if it has none. */
+bool kit_complete_args(Arena *a, ModelArgs *m, const Safetensors *w, Error *err);
+
+typedef struct KitRequest {
+  const char *const *text;      /* [count] */
+  int64_t count;
+  uint64_t seed;
+  SampleOptions sample;
+  float guidance;
+  bool raster;
+  const uint8_t *given;         /* [positions] or NULL */
+  const int32_t *given_tokens;  /* [count][positions] */
+} KitRequest;
+
+/* tokens [count][positions].  Progress goes to a bar on a terminal's stderr. */
+bool kit_generate(Kit *k, const KitRequest *r, int32_t *tokens, NuwaGenerateStats *stats, Error *err);
+
+/* Pictures <-> codes, any number n; rgb [n, size, size, 3], codes [n][positions of one picture]. */
+bool kit_encode(Kit *k, const uint8_t *rgb, int64_t n, int32_t *codes, Error *err);
+bool kit_decode(Kit *k, const int32_t *codes, int64_t n, uint8_t *rgb, Error *err);
+
+#endif
