@@ -358,8 +358,8 @@ static bool merge_edges(Fuse *f, PairFilter wants) {
   return any;
 }
 
-/* Epilogues that write one more result, the last products first: what only a product of the backward part reads is then
- * computed there, and not stored by the forward part. */
+/* Epilogues that write one more result, the last products first: what only a product of the backward part reads is
+ * then computed there, and not stored by the forward part. */
 static void widen_epilogues(Fuse *f) {
   for (int u = f->n_unit - 1; u >= 0; u--) {
     if (op_info[f->unit[u].node->op].class != CLASS_CONTRACT) continue;

@@ -60,6 +60,8 @@ typedef struct Cluster {
   int rank;           /* place in a topological order of clusters */
 } Cluster;
 
+/* Whether operand i of n is read from memory, as a whole tensor, whatever the kernel. */
+bool fuse_needs_memory(const Node *n, int i);
 /* Finds units and edges.  False after a diagnostic. */
 bool fuse_units(Fuse *f);
 /* Why clusters p and c (p before c in the order) cannot be one kernel, or NULL. */

@@ -40,12 +40,6 @@ static void visit(Emit *e, Node *n) {
   for (int i = 0; i < n->n_in; i++) visit(e, n->in[i]);
 }
 
-/* Products, attentions and scatters read some operands as whole tensors, constants too. */
-static bool reads_whole(const Node *n, int i) {
-  OpClass class = op_info[n->op].class;
-  return class == CLASS_CONTRACT || class == CLASS_ATTEND || (class == CLASS_SCATTER && i < n->n_in - 1);
-}
-
 static void sort_by_id(Node **x, int n) {
   for (int i = 1; i < n; i++) {
     Node *v = x[i];
@@ -93,7 +87,7 @@ static Group emit_group(Fuse *f, int c) {
     ARENA_PUSH(f->arena, e.node, e.n_node, e.cap_node, n);
     if (is_out(f, u, &reader)) ARENA_PUSH(f->arena, e.out, e.n_out, e.cap_out, n);
     for (int i = 0; i < n->n_in; i++) {
-      if (reads_whole(n, i)) add_in(&e, program_home(n->in[i]));
+      if (fuse_needs_memory(n, i)) add_in(&e, program_home(n->in[i]));
       else visit(&e, n->in[i]);
     }
   }

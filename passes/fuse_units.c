@@ -9,8 +9,7 @@ Node *program_home(Node *n) {
   return n;
 }
 
-/* Whether operand i of n is read from memory whatever the kernel. */
-static bool needs_memory(const Node *n, int i) {
+bool fuse_needs_memory(const Node *n, int i) {
   switch (op_info[n->op].class) {
     case CLASS_CONTRACT: case CLASS_ATTEND: return true;
     case CLASS_SCATTER: return i < n->n_in - 1;   /* the values come last */
@@ -28,7 +27,7 @@ static void count_uses(Fuse *f) {
     Node *n = f->node[k];
     for (int i = 0; i < n->n_in; i++) {
       f->users[n->in[i]->id]++;
-      if (needs_memory(n, i)) store_home(f, n->in[i]);
+      if (fuse_needs_memory(n, i)) store_home(f, n->in[i]);
     }
   }
   for (int i = 0; i < f->func->n_out; i++) {
@@ -121,7 +120,7 @@ static void find_edges(Fuse *f) {
     for (int i = 0; i < n->n_in; i++) {
       const Node *cast = NULL;
       Path path = is_move ? through(n, i, PATH_SAME, &cast) : PATH_SAME;
-      if (needs_memory(n, i)) read_memory(&w, n->in[i]);
+      if (fuse_needs_memory(n, i)) read_memory(&w, n->in[i]);
       else walk(&w, n->in[i], path, cast, true);
     }
   }
