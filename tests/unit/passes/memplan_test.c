@@ -263,7 +263,8 @@ TEST("forward, gradients, prologue and step of a small model are planned soundly
   AttendAttrs cross = {.kind = ATTEND_FULL, .lo = {-EXTENT_INF, -EXTENT_INF, -EXTENT_INF},
                        .hi = {EXTENT_INF, EXTENT_INF, EXTENT_INF}};
   Toy toy = {.grid = {2, 3, 4}, .cond_grid = {5, 1, 1}, .dim = 8, .heads = 2, .vocab = 11,
-             .layers = 1, .self = nearby, .cross = cross, .stencil = {{{0, 0, -1}, false}}, .n_stencil = 1, .shape = TOY_GRID};
+             .layers = 1, .self = nearby, .cross = cross, .stencil = {{{0, 0, -1}, false}}, .n_stencil = 1,
+             .shape = TOY_GRID};
   Func *f = toy_build(g, &toy);
   REQUIRE(f, "%s", err.text);
   Decode *d = pass_incremental(f, "tokens", "logits");
