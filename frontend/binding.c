@@ -8,7 +8,7 @@ enum { LOC_BUCKETS = 256, GRAPH_CALL_COST = 50 };
 /* ---- locations ---- */
 
 typedef struct LocEntry {
-  Loc loc;                   /* first: a Loc is its entry */
+  Loc loc; /* first: a Loc is its entry */
   struct LocEntry *next;
 } LocEntry;
 
@@ -112,8 +112,8 @@ void bind_check_fields(lua_State *L, int i, const char *op, const char *const *k
         luaL_addstring(&b, known[j]);
       }
       luaL_pushresult(&b);
-      luaL_error(L, n_known ? "%s: there is no option \"%s\"; the options are: %s" : "%s: unexpected entry \"%s\"", op, name,
-                 lua_tostring(L, -1));
+      luaL_error(L, n_known ? "%s: there is no option \"%s\"; the options are: %s" : "%s: unexpected entry \"%s\"",
+                 op, name, lua_tostring(L, -1));
     }
     lua_pop(L, 1);
   }

@@ -1,10 +1,12 @@
 /* `attend` and `shift` as the design writes them (section 3):
  *
- *   attend(q, k, v, { heads = 4, kind = "nearby", extent = { s = 3, h = {-2, 0} }, causal = "raster", edge = "clip" })
- *   shift(x, { s = 0, h = 0, w = -1 }, start)      shift(x, "raster", start)
+ *   attend(q, k, v, { heads = 4, kind = "nearby", extent = { s = 3, h = {-2, 0} }, causal = "raster", ... })
+ *   shift(x, { s = 0, h = 0, w = -1 }, start)
+ *   shift(x, "raster", start)
  *
- * An extent is a width or a pair {lo, hi}; math.huge, the default, is the whole axis; for kind "block" it is the block's
- * size.  A width e means lo = -(e-1)/2, hi = (e-1)/2 when odd, lo = -e/2, hi = e/2 - 1 when even (design, section 2). */
+ * An extent is a width or a pair {lo, hi}; math.huge, the default, is the whole axis; for kind "block" it is the
+ * block's size.  A width e means lo = -(e-1)/2, hi = (e-1)/2 when odd, lo = -e/2, hi = e/2 - 1 when even (design,
+ * section 2). */
 #include "frontend/binding.h"
 
 #include <math.h>
@@ -27,8 +29,9 @@ static void read_width(lua_State *L, OpCall *c, int x) {
   AttendAttrs *a = &c->attrs.attend;
   int64_t e = offset_at(L, -1, c->text, axis_names[x]);
   char text[64];
-  if (e < 1) luaL_error(L, "%s: extent.%s must be at least 1, not %s", c->text, axis_names[x],
-                        bind_dim_text(dim_const(e), text));
+  if (e < 1)
+    luaL_error(L, "%s: extent.%s must be at least 1, not %s", c->text, axis_names[x],
+               bind_dim_text(dim_const(e), text));
   if (a->kind == ATTEND_BLOCK) {
     a->block[x] = e;
   } else if (e < EXTENT_INF) {
@@ -60,12 +63,15 @@ static void read_extent(lua_State *L, OpCall *c) {
   char op[64];
   snprintf(op, sizeof op, "%s: extent", c->text);
   if (!lua_istable(L, -1))
-    luaL_error(L, "%s: extent must be a table such as { s = 3, h = 3, w = 3 }, not %s", c->text, sandbox_tostring(L, -1));
+    luaL_error(L, "%s: extent must be a table such as { s = 3, h = 3, w = 3 }, not %s", c->text,
+               sandbox_tostring(L, -1));
   bind_check_fields(L, -1, op, axis_names, 3, 0);
   for (int x = 0; x < 3; x++) {
     int kind = lua_getfield(L, -1, axis_names[x]);
-    if (kind == LUA_TTABLE) read_pair(L, c, x);
-    else if (kind != LUA_TNIL) read_width(L, c, x);
+    if (kind == LUA_TTABLE)
+      read_pair(L, c, x);
+    else if (kind != LUA_TNIL)
+      read_width(L, c, x);
     lua_pop(L, 1);
   }
 }

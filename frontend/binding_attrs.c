@@ -43,8 +43,10 @@ static int64_t integer_field(lua_State *L, const OpCall *c, int i, const char *n
 static double number_field(lua_State *L, const OpCall *c, int i, const char *name, double otherwise) {
   double v = otherwise;
   int kind = lua_getfield(L, i, name);
-  if (kind == LUA_TNUMBER) v = lua_tonumber(L, -1);
-  else if (kind != LUA_TNIL) luaL_error(L, "%s: %s must be a number, not %s", c->text, name, sandbox_tostring(L, -1));
+  if (kind == LUA_TNUMBER)
+    v = lua_tonumber(L, -1);
+  else if (kind != LUA_TNIL)
+    luaL_error(L, "%s: %s must be a number, not %s", c->text, name, sandbox_tostring(L, -1));
   lua_pop(L, 1);
   return v;
 }
@@ -101,8 +103,10 @@ static void read_axis(lua_State *L, OpCall *c, int at) {
   }
   const Type *x = c->has_type ? &c->type : c->n ? &c->in[0]->type : NULL;
   if (!x) luaL_error(L, "%s: needs at least one tensor", c->text);
-  if (lua_isnoneornil(L, at) && x->rank) c->attrs.axis.axis = x->rank - 1;
-  else c->attrs.axis.axis = axis_of(L, c, at, x);
+  if (lua_isnoneornil(L, at) && x->rank)
+    c->attrs.axis.axis = x->rank - 1;
+  else
+    c->attrs.axis.axis = axis_of(L, c, at, x);
   check_end(L, c, at + 1);
 }
 
@@ -116,7 +120,8 @@ static void read_axes(lua_State *L, OpCall *c, int at) {
     for (lua_Integer i = 1; i <= n; i++) {
       lua_geti(L, at, i);
       int64_t bit = (int64_t)1 << axis_of(L, c, -1, x);
-      if (c->attrs.axes.axes & bit) luaL_error(L, "%s: axis %I is listed twice", c->text, (LUAI_UACINT)lua_tointeger(L, -1));
+      if (c->attrs.axes.axes & bit)
+        luaL_error(L, "%s: axis %I is listed twice", c->text, (LUAI_UACINT)lua_tointeger(L, -1));
       c->attrs.axes.axes |= bit;
       lua_pop(L, 1);
     }
@@ -150,8 +155,10 @@ static void read_perm(lua_State *L, OpCall *c, int at) {
   lua_Integer n = is_list ? luaL_len(L, at) : lua_gettop(L) - at + 1;
   if (n != x->rank) luaL_error(L, "%s: %I axes for a tensor of rank %d", c->text, (LUAI_UACINT)n, x->rank);
   for (int i = 0; i < x->rank; i++) {
-    if (is_list) lua_geti(L, at, i + 1);
-    else lua_pushvalue(L, at + i);
+    if (is_list)
+      lua_geti(L, at, i + 1);
+    else
+      lua_pushvalue(L, at + i);
     perm[i] = axis_of(L, c, -1, x);
     lua_pop(L, 1);
   }
@@ -165,7 +172,13 @@ static bool axis_list(lua_State *L, const OpCall *c, int i, const char *name, in
   return true;
 }
 
-static Dim from_end(Dim place, Dim size) { return dim_is_const(place) && place.c < 0 ? dim_add(size, place) : place; }
+/* The place at index i on an axis of the given size; negative ones count from the end. */
+static Dim place_at(lua_State *L, const OpCall *c, int i, const char *name, Dim size) {
+  const int64_t most = (int64_t)1 << 53;
+  Dim d = bind_check_dim(L, i, c->text, name);
+  if (d.c > most || d.c < -most || d.b > most || d.b < -most) luaL_error(L, "%s: %s is out of range", c->text, name);
+  return dim_is_const(d) && d.c < 0 ? dim_add(size, d) : d;
+}
 
 static void read_slice(lua_State *L, OpCall *c, int at) {
   static const char *const known[] = {"start", "stop", "step"};
@@ -176,10 +189,8 @@ static void read_slice(lua_State *L, OpCall *c, int at) {
   }
   if (!lua_istable(L, at)) {
     int axis = axis_of(L, c, at, x);
-    if (!lua_isnoneornil(L, at + 1))
-      c->attrs.slice.start[axis] = from_end(bind_check_dim(L, at + 1, c->text, "start"), x->dim[axis]);
-    if (!lua_isnoneornil(L, at + 2))
-      c->attrs.slice.stop[axis] = from_end(bind_check_dim(L, at + 2, c->text, "stop"), x->dim[axis]);
+    if (!lua_isnoneornil(L, at + 1)) c->attrs.slice.start[axis] = place_at(L, c, at + 1, "start", x->dim[axis]);
+    if (!lua_isnoneornil(L, at + 2)) c->attrs.slice.stop[axis] = place_at(L, c, at + 2, "stop", x->dim[axis]);
     if (!lua_isnoneornil(L, at + 3)) c->attrs.slice.step[axis] = bind_check_integer(L, at + 3, c->text, "step");
     check_end(L, c, at + 4);
     return;
@@ -189,8 +200,8 @@ static void read_slice(lua_State *L, OpCall *c, int at) {
     if (axis_list(L, c, at, known[k], x->rank))
       for (int i = 0; i < x->rank; i++) {
         lua_geti(L, -1, i + 1);
-        if (k == 0) c->attrs.slice.start[i] = from_end(bind_check_dim(L, -1, c->text, "start"), x->dim[i]);
-        if (k == 1) c->attrs.slice.stop[i] = from_end(bind_check_dim(L, -1, c->text, "stop"), x->dim[i]);
+        if (k == 0) c->attrs.slice.start[i] = place_at(L, c, -1, "start", x->dim[i]);
+        if (k == 1) c->attrs.slice.stop[i] = place_at(L, c, -1, "stop", x->dim[i]);
         if (k == 2) c->attrs.slice.step[i] = bind_check_integer(L, -1, c->text, "step");
         lua_pop(L, 1);
       }
@@ -247,7 +258,9 @@ static void read_norm(lua_State *L, OpCall *c, int at) {
   if (groups) c->attrs.norm.groups = integer_field(L, c, at, "groups", 32);
 }
 
-static void read_leaf(lua_State *L, OpCall *c, int at) { luaL_error(L, "%s: is declared by fn, param or state", c->text); }
+static void read_leaf(lua_State *L, OpCall *c, int at) {
+  luaL_error(L, "%s: is declared by fn, param or state", c->text);
+}
 
 #define read_param read_leaf
 #define read_attend bind_read_attend

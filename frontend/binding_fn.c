@@ -2,7 +2,7 @@
  * differentiates; decode and module say what is generated and what the model offers.
  *
  *   fn({ x = f32(batch, 8), ... }, function(x) return { y = ... } end)
- *   fn(inputs, function(x) return outputs, { { w, w - 0.1 * g }, ... } end)      the second list: updates {target, value}
+ *   fn(inputs, function(x) return outputs, { { w, w - 0.1 * g }, ... } end)      with updates {target, value}
  *   param("name", f32(8, 8), { normal = 0.02 })    { uniform = half_width }, "zeros" (the default), "ones"
  *   state("name", f32(8, 8))                       zeros at first, written by updates
  *   grad(loss, { x, y })                           a list in the same order
@@ -36,7 +36,8 @@ static const char *check_name(lua_State *L, int i, const char *what) {
 }
 
 static ParamInit read_init(lua_State *L, int i, const char *name) {
-  static const char wrong[] = "param: \"%s\": init must be \"zeros\", \"ones\", { normal = s } or { uniform = s }, not %s";
+  static const char wrong[] =
+      "param: \"%s\": init must be \"zeros\", \"ones\", { normal = s } or { uniform = s }, not %s";
   static const char *const known[] = {"normal", "uniform"};
   if (lua_isnoneornil(L, i)) return (ParamInit){INIT_ZEROS, 0};
   if (lua_type(L, i) == LUA_TSTRING) {
@@ -189,15 +190,23 @@ static bool check_update(Graph *g, const FnBody *f, int k) {
 
 /* Every input that is reached must be the function's own. */
 static bool check_reach(Graph *g, const FnBody *f) {
-  Func view = {.name = "fn", .graph = g, .in = f->in, .n_in = f->n_in, .out = f->out, .n_out = f->n_out,
-               .update = f->update, .n_update = f->n_update, .loc = f->loc};
+  Func view = {.name = "fn",
+               .graph = g,
+               .in = f->in,
+               .n_in = f->n_in,
+               .out = f->out,
+               .n_out = f->n_out,
+               .update = f->update,
+               .n_update = f->n_update,
+               .loc = f->loc};
   int n;
   Node **nodes = func_nodes(&view, &n);
   for (int i = 0; i < n; i++) {
     bool own = nodes[i]->op != OP_INPUT;
     for (int k = 0; k < f->n_in && !own; k++) own = f->in[k].node == nodes[i];
     if (!own)
-      return graph_error(g, NULL, "fn: the body uses \"%s\", an input of another function", nodes[i]->attrs.leaf.name);
+      return graph_error(g, NULL, "fn: the body uses \"%s\", an input of another function",
+                         nodes[i]->attrs.leaf.name);
   }
   return true;
 }
@@ -265,7 +274,8 @@ static int call_grad(lua_State *L) {
   for (int i = 0; i < d.n; i++) {
     lua_geti(L, 2, i + 1);
     d.wrt[i] = bind_test_tensor(L, -1);
-    if (!d.wrt[i]) return luaL_error(L, "grad: entry %d of the list is %s, not a tensor", i + 1, sandbox_tostring(L, -1));
+    if (!d.wrt[i])
+      return luaL_error(L, "grad: entry %d of the list is %s, not a tensor", i + 1, sandbox_tostring(L, -1));
     lua_pop(L, 1);
   }
   sandbox_charge(L, (uint64_t)binding_of(L)->g->n_nodes);
@@ -307,7 +317,7 @@ static int call_parameters(lua_State *L) {
     lua_setfield(L, by_name, r.nodes[i]->attrs.leaf.name);
   }
   lua_Integer found = sandbox_sorted_keys(L, by_name);
-  for (lua_Integer i = 1; i <= found; i++) {   /* keys -> tensors */
+  for (lua_Integer i = 1; i <= found; i++) { /* keys -> tensors */
     lua_rawgeti(L, -1, i);
     lua_rawget(L, by_name);
     lua_rawseti(L, -2, i);

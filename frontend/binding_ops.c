@@ -12,8 +12,8 @@
 
 static bool is_one(Dim d) { return dim_equal(d, dim_const(1)); }
 
-/* The shape that x and *shape broadcast to, aligned at the last axis; false when an axis disagrees: *out_axis, counted in
- * the result. */
+/* The shape that x and *shape broadcast to, aligned at the last axis; false when an axis disagrees: *out_axis,
+ * counted in the result. */
 static bool join_shapes(Type *shape, const Type *x, int *out_axis) {
   Type wide = shape->rank >= x->rank ? *shape : *x;
   const Type *narrow = shape->rank >= x->rank ? x : shape;
@@ -77,8 +77,9 @@ static void *build(Graph *g, void *ctx) {
   if (c->op == OP_RESHAPE && c->in[0]) return graph_reshape(g, c->in[0], &c->type);
   bool reduces = op_info[c->op].attrs == ATTR_axes && op_info[c->op].class != CLASS_MOVE;
   /* No axes: nothing to reduce. */
-  Node *n = reduces && c->attrs.axes.axes == 0 ? c->in[0]
-                                               : graph_op(g, c->op, c->in, c->n, &c->attrs, c->has_type ? &c->type : NULL);
+  Node *n = reduces && c->attrs.axes.axes == 0
+                ? c->in[0]
+                : graph_op(g, c->op, c->in, c->n, &c->attrs, c->has_type ? &c->type : NULL);
   if (n && reduces && c->keep) n = graph_insert_axes(g, n, (uint32_t)c->attrs.axes.axes);
   return n;
 }
@@ -87,9 +88,11 @@ static void read_operand(lua_State *L, OpCall *c, int k, int arg) {
   bool may_be_number = op_info[c->op].class == CLASS_MAP && c->n > 1;
   c->in[k] = bind_test_tensor(L, arg);
   if (c->in[k]) return;
-  if (may_be_number && lua_type(L, arg) == LUA_TNUMBER) c->number[k] = lua_tonumber(L, arg);
-  else luaL_error(L, "%s: operand %d must be a tensor%s, not %s", c->text, k, may_be_number ? " or number" : "",
-                  lua_isnone(L, arg) ? "missing" : sandbox_tostring(L, arg));
+  if (may_be_number && lua_type(L, arg) == LUA_TNUMBER)
+    c->number[k] = lua_tonumber(L, arg);
+  else
+    luaL_error(L, "%s: operand %d must be a tensor%s, not %s", c->text, k, may_be_number ? " or number" : "",
+               lua_isnone(L, arg) ? "missing" : sandbox_tostring(L, arg));
 }
 
 /* Room for n operands, as userdata on the stack below the arguments' copies. */
@@ -139,7 +142,7 @@ static int read_operands(lua_State *L, OpCall *c) {
 static int call_op(lua_State *L) {
   OpCall c = {.op = (Op)lua_tointeger(L, lua_upvalueindex(1))};
   c.text = op_info[c.op].text;
-  if (c.op == OP_SHIFT && lua_gettop(L) >= 3) {   /* shift(x, where, start) */
+  if (c.op == OP_SHIFT && lua_gettop(L) >= 3) { /* shift(x, where, start) */
     lua_pushvalue(L, 2);
     lua_remove(L, 2);
   }
@@ -164,9 +167,9 @@ typedef struct Operator {
   const char *event, *text;
   Op op;
 } Operator;
-static const Operator operators[] = {
-    {"__add", "+", OP_ADD},  {"__sub", "-", OP_SUB},   {"__mul", "*", OP_MUL}, {"__div", "/", OP_DIV},
-    {"__idiv", "//", OP_DIV}, {"__mod", "%", OP_MOD}, {"__unm", "-", OP_NEG}};
+static const Operator operators[] = {{"__add", "+", OP_ADD}, {"__sub", "-", OP_SUB},   {"__mul", "*", OP_MUL},
+                                     {"__div", "/", OP_DIV}, {"__idiv", "//", OP_DIV}, {"__mod", "%", OP_MOD},
+                                     {"__unm", "-", OP_NEG}};
 
 static void *floor_of(Graph *g, void *ctx) { return graph_unary(g, OP_FLOOR, ctx); }
 

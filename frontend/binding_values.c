@@ -9,12 +9,17 @@
 char *bind_dim_text(Dim d, char out[64]) {
   size_t at = 0;
   out[0] = 0;
-  const struct { int64_t k; const char *name; } term[] = {{d.b, "B"}, {d.r, "R"}};
+  const struct {
+    int64_t k;
+    const char *name;
+  } term[] = {{d.b, "B"}, {d.r, "R"}};
   for (int i = 0; i < 2; i++) {
     if (!term[i].k) continue;
     at += (size_t)snprintf(out + at, 64 - at, "%s", at && term[i].k > 0 ? "+" : "");
-    if (term[i].k == -1) at += (size_t)snprintf(out + at, 64 - at, "-");
-    else if (term[i].k != 1) at += (size_t)snprintf(out + at, 64 - at, "%lld", (long long)term[i].k);
+    if (term[i].k == -1)
+      at += (size_t)snprintf(out + at, 64 - at, "-");
+    else if (term[i].k != 1)
+      at += (size_t)snprintf(out + at, 64 - at, "%lld", (long long)term[i].k);
     at += (size_t)snprintf(out + at, 64 - at, "%s", term[i].name);
   }
   if (d.c || !at) snprintf(out + at, 64 - at, "%s%lld", at && d.c > 0 ? "+" : "", (long long)d.c);
@@ -43,8 +48,9 @@ bool bind_to_dim(lua_State *L, int i, Dim *out) {
 }
 
 Dim bind_check_dim(lua_State *L, int i, const char *op, const char *what) {
-  Dim d;
-  if (!bind_to_dim(L, i, &d)) luaL_error(L, "%s: %s must be an integer or a size, not %s", op, what, sandbox_tostring(L, i));
+  Dim d = {0};
+  if (!bind_to_dim(L, i, &d))
+    luaL_error(L, "%s: %s must be an integer or a size, not %s", op, what, sandbox_tostring(L, i));
   return d;
 }
 
@@ -59,7 +65,8 @@ static bool linear(const Dim *x, int64_t kx, const Dim *y, int64_t ky, Dim *out)
   const int64_t a[] = {x->c, x->b, x->r}, b[] = {y->c, y->b, y->r};
   int64_t r[3], p, q;
   for (int i = 0; i < 3; i++)
-    if (__builtin_mul_overflow(a[i], kx, &p) || __builtin_mul_overflow(b[i], ky, &q) || __builtin_add_overflow(p, q, &r[i]))
+    if (__builtin_mul_overflow(a[i], kx, &p) || __builtin_mul_overflow(b[i], ky, &q) ||
+        __builtin_add_overflow(p, q, &r[i]))
       return false;
   *out = (Dim){r[0], r[1], r[2]};
   return true;
@@ -119,8 +126,7 @@ static void fill_in_axis(lua_State *L, const char *op, Type *t, int axis, const 
   Type others = *t;
   others.dim[axis] = dim_const(1);
   bool ok = x && type_elems(x, &all) && type_elems(&others, &rest);
-  if (ok && dim_is_const(rest))
-    ok = rest.c > 0 && all.c % rest.c == 0 && all.b % rest.c == 0 && all.r % rest.c == 0;
+  if (ok && dim_is_const(rest)) ok = rest.c > 0 && all.c % rest.c == 0 && all.b % rest.c == 0 && all.r % rest.c == 0;
   if (ok && dim_is_const(rest)) {
     t->dim[axis] = (Dim){all.c / rest.c, all.b / rest.c, all.r / rest.c};
     return;
@@ -132,7 +138,8 @@ static void fill_in_axis(lua_State *L, const char *op, Type *t, int axis, const 
   }
   char tx[160] = "", to[160];
   if (x) type_print(x, tx, sizeof tx);
-  luaL_error(L, "%s: cannot work out the size of axis %d: %s to %s", op, axis, tx, type_print(&others, to, sizeof to));
+  luaL_error(L, "%s: cannot work out the size of axis %d: %s to %s", op, axis, tx,
+             type_print(&others, to, sizeof to));
 }
 
 Type bind_check_shape(lua_State *L, int i, const char *op, const Type *elems_of) {
@@ -145,12 +152,16 @@ Type bind_check_shape(lua_State *L, int i, const char *op, const Type *elems_of)
   for (int k = 0; k < t.rank; k++) {
     char what[32], text[64];
     snprintf(what, sizeof what, "size %d", k);
-    if (is_list) lua_geti(L, i, k + 1);
-    else lua_pushvalue(L, i + k);
+    if (is_list)
+      lua_geti(L, i, k + 1);
+    else
+      lua_pushvalue(L, i + k);
     Dim d = t.dim[k] = bind_check_dim(L, -1, op, what);
     lua_pop(L, 1);
-    if (elems_of && dim_equal(d, dim_const(-1)) && open < 0) open = k;
-    else if (d.c < 0 && d.b <= 0 && d.r <= 0) luaL_error(L, "%s: size %d is %s", op, k, bind_dim_text(d, text));
+    if (elems_of && dim_equal(d, dim_const(-1)) && open < 0)
+      open = k;
+    else if (d.c < 0 && d.b <= 0 && d.r <= 0)
+      luaL_error(L, "%s: size %d is %s", op, k, bind_dim_text(d, text));
   }
   if (open >= 0) fill_in_axis(L, op, &t, open, elems_of);
   return t;
@@ -197,10 +208,14 @@ static int type_tostring(lua_State *L) {
 
 /* shape, dtype and rank, of types and tensors; true when `name` is one of them. */
 static bool push_type_field(lua_State *L, const Type *t, const char *name) {
-  if (strcmp(name, "shape") == 0) bind_push_shape(L, t);
-  else if (strcmp(name, "dtype") == 0) lua_pushstring(L, dtype_name(t->dtype));
-  else if (strcmp(name, "rank") == 0) lua_pushinteger(L, t->rank);
-  else return false;
+  if (strcmp(name, "shape") == 0)
+    bind_push_shape(L, t);
+  else if (strcmp(name, "dtype") == 0)
+    lua_pushstring(L, dtype_name(t->dtype));
+  else if (strcmp(name, "rank") == 0)
+    lua_pushinteger(L, t->rank);
+  else
+    return false;
   return true;
 }
 
@@ -225,7 +240,9 @@ Node *bind_test_tensor(lua_State *L, int i) {
 
 Node *bind_check_tensor(lua_State *L, int i, const char *op) {
   Node *n = bind_test_tensor(L, i);
-  if (!n) luaL_error(L, "%s: argument %d must be a tensor, not %s", op, i, lua_isnone(L, i) ? "missing" : sandbox_tostring(L, i));
+  if (!n)
+    luaL_error(L, "%s: argument %d must be a tensor, not %s", op, i,
+               lua_isnone(L, i) ? "missing" : sandbox_tostring(L, i));
   return n;
 }
 
@@ -240,8 +257,9 @@ static int tensor_index(lua_State *L) {
   }
   lua_pushvalue(L, 2);
   if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
-  return luaL_error(L, "tensor: there is no field \"%s\"; the fields are: shape, dtype, rank, name (of a param), and the ops",
-                    name);
+  return luaL_error(
+      L, "tensor: there is no field \"%s\"; the fields are: shape, dtype, rank, name (of a param), and the ops",
+      name);
 }
 
 static int tensor_len(lua_State *L) {
@@ -270,8 +288,10 @@ static int tensor_tostring(lua_State *L) {
 
 static void open_dims(lua_State *L) {
   static const luaL_Reg functions[] = {{"__eq", dim_eq}, {"__tostring", dim_tostring}, {NULL, NULL}};
-  static const struct { const char *name; int what; } arith[] = {
-      {"__add", DIM_ADD}, {"__sub", DIM_SUB}, {"__mul", DIM_MUL}, {"__idiv", DIM_DIV}};
+  static const struct {
+    const char *name;
+    int what;
+  } arith[] = {{"__add", DIM_ADD}, {"__sub", DIM_SUB}, {"__mul", DIM_MUL}, {"__idiv", DIM_DIV}};
   bind_new_kind(L, BIND_DIM, functions);
   for (int i = 0; i < COUNT_OF(arith); i++) {
     lua_pushinteger(L, arith[i].what);
@@ -295,8 +315,9 @@ static void open_types(lua_State *L) {
 }
 
 void binding_open_values(lua_State *L) {
-  static const luaL_Reg of_tensor[] = {{"__len", tensor_len},       {"__eq", tensor_eq},   {"__lt", tensor_compare},
-                                       {"__le", tensor_compare},    {"__tostring", tensor_tostring}, {NULL, NULL}};
+  static const luaL_Reg of_tensor[] = {{"__len", tensor_len},           {"__eq", tensor_eq},
+                                       {"__lt", tensor_compare},        {"__le", tensor_compare},
+                                       {"__tostring", tensor_tostring}, {NULL, NULL}};
   open_dims(L);
   open_types(L);
   bind_new_kind(L, BIND_TENSOR, of_tensor);

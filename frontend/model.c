@@ -54,13 +54,20 @@ static void *add_field(Graph *g, void *ctx) {
 
 static bool read_plain(lua_State *L, Value *v) {
   switch (lua_type(L, -1)) {
-    case LUA_TBOOLEAN: *v = (Value){.kind = VALUE_BOOL, .boolean = lua_toboolean(L, -1)}; return true;
-    case LUA_TSTRING: *v = (Value){.kind = VALUE_TEXT, .text = lua_tostring(L, -1)}; return true;
-    case LUA_TNUMBER:
-      if (lua_isinteger(L, -1)) *v = (Value){.kind = VALUE_INT, .integer = lua_tointeger(L, -1)};
-      else *v = (Value){.kind = VALUE_REAL, .real = lua_tonumber(L, -1)};
-      return true;
-    default: return false;
+  case LUA_TBOOLEAN:
+    *v = (Value){.kind = VALUE_BOOL, .boolean = lua_toboolean(L, -1)};
+    return true;
+  case LUA_TSTRING:
+    *v = (Value){.kind = VALUE_TEXT, .text = lua_tostring(L, -1)};
+    return true;
+  case LUA_TNUMBER:
+    if (lua_isinteger(L, -1))
+      *v = (Value){.kind = VALUE_INT, .integer = lua_tointeger(L, -1)};
+    else
+      *v = (Value){.kind = VALUE_REAL, .real = lua_tonumber(L, -1)};
+    return true;
+  default:
+    return false;
   }
 }
 
@@ -81,8 +88,10 @@ static void collect_value(lua_State *L, Load *load, const char *name, int depth)
     if (depth == MAX_DEPTH) luaL_error(L, "module: \"%s\": tables are nested more than %d deep", name, MAX_DEPTH);
     collect_table(L, load, name, depth + 1);
   } else {
-    luaL_error(L, "module: \"%s\" is %s; a module holds functions made by fn or decode, numbers, strings, booleans and "
-               "tables of them", name, sandbox_tostring(L, -1));
+    luaL_error(L,
+               "module: \"%s\" is %s; a module holds functions made by fn or decode, numbers, strings, booleans and "
+               "tables of them",
+               name, sandbox_tostring(L, -1));
   }
 }
 
@@ -193,7 +202,8 @@ void model_free(Model *m) {
 /* ---- asking ---- */
 
 static void *no_such(const Model *m, const char *what, const char *name, const char *list, Error *err) {
-  error_set(err, ERROR_ARGUMENT, "%s: there is no %s \"%s\"; there is: %s", m->path, what, name, *list ? list : "none");
+  error_set(err, ERROR_ARGUMENT, "%s: there is no %s \"%s\"; there is: %s", m->path, what, name,
+            *list ? list : "none");
   return NULL;
 }
 
@@ -202,7 +212,8 @@ Func *model_find(const Model *m, const char *name, Error *err) {
   size_t at = 0;
   for (int i = 0; i < m->n_func; i++) {
     if (strcmp(m->func[i]->name, name) == 0) return m->func[i];
-    if (at < sizeof list) at += (size_t)snprintf(list + at, sizeof list - at, "%s%s", i ? ", " : "", m->func[i]->name);
+    if (at < sizeof list)
+      at += (size_t)snprintf(list + at, sizeof list - at, "%s%s", i ? ", " : "", m->func[i]->name);
   }
   return no_such(m, "function", name, list, err);
 }
@@ -212,7 +223,8 @@ const ModelDecode *model_find_decode(const Model *m, const char *name, Error *er
   size_t at = 0;
   for (int i = 0; i < m->n_decode; i++) {
     if (strcmp(m->decode[i].name, name) == 0) return &m->decode[i];
-    if (at < sizeof list) at += (size_t)snprintf(list + at, sizeof list - at, "%s%s", i ? ", " : "", m->decode[i].name);
+    if (at < sizeof list)
+      at += (size_t)snprintf(list + at, sizeof list - at, "%s%s", i ? ", " : "", m->decode[i].name);
   }
   return no_such(m, "generated function", name, list, err);
 }

@@ -7,11 +7,11 @@
 #include "ir/ir.h"
 
 typedef struct ModelOptions {
-  const Define *define;        /* -D name=value */
+  const Define *define; /* -D name=value */
   int n_define;
-  const char *models_dir;      /* the shipped models, for `require`; NULL: only beside the model */
-  SandboxLimits limits;        /* zeros: the defaults */
-  FILE *print_to;              /* NULL: stderr */
+  const char *models_dir; /* the shipped models, for `require`; NULL: only beside the model */
+  SandboxLimits limits;   /* zeros: the defaults */
+  FILE *print_to;         /* NULL: stderr */
 } ModelOptions;
 
 /* decode(fn, ...): the function is also one of the model's, under the same name. */
@@ -28,11 +28,14 @@ typedef struct ModelField {
 } ModelField;
 
 typedef struct Model {
-  Graph *graph;                /* owned; its diagnostics go to `diag` until the caller sets graph->err anew */
-  Func **func; int n_func;     /* sorted by name */
-  ModelDecode *decode; int n_decode;
-  ModelField *field; int n_field;
-  Options options;             /* with the values in force */
+  Graph *graph; /* owned; its diagnostics go to `diag` until the caller sets graph->err anew */
+  Func **func;
+  int n_func; /* sorted by name */
+  ModelDecode *decode;
+  int n_decode;
+  ModelField *field;
+  int n_field;
+  Options options; /* with the values in force */
   const char *path;
   Error diag;
 } Model;

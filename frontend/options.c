@@ -20,10 +20,17 @@ const char *value_kind_name(ValueKind k) {
 void value_print(const Value *v, Buffer *out) {
   char text[32];
   switch (v->kind) {
-    case VALUE_BOOL: buffer_printf(out, "%s", v->boolean ? "true" : "false"); return;
-    case VALUE_INT: buffer_printf(out, "%lld", (long long)v->integer); return;
-    case VALUE_TEXT: buffer_printf(out, "%s", v->text); return;
-    case VALUE_REAL: break;
+  case VALUE_BOOL:
+    buffer_printf(out, "%s", v->boolean ? "true" : "false");
+    return;
+  case VALUE_INT:
+    buffer_printf(out, "%lld", (long long)v->integer);
+    return;
+  case VALUE_TEXT:
+    buffer_printf(out, "%s", v->text);
+    return;
+  case VALUE_REAL:
+    break;
   }
   for (int digits = 6; digits <= 17; digits++) {
     snprintf(text, sizeof text, "%.*g", digits, v->real);
@@ -69,16 +76,18 @@ static bool parse_value(const char *text, Value *v) {
   char *end;
   errno = 0;
   switch (v->kind) {
-    case VALUE_BOOL:
-      v->boolean = strcmp(text, "true") == 0;
-      return v->boolean || strcmp(text, "false") == 0;
-    case VALUE_INT:
-      v->integer = strtoll(text, &end, 10);
-      return end != text && !*end && !errno;
-    case VALUE_REAL:
-      v->real = strtod(text, &end);
-      return end != text && !*end && !isnan(v->real) && !(errno == ERANGE && isinf(v->real));
-    case VALUE_TEXT: v->text = text; return true;
+  case VALUE_BOOL:
+    v->boolean = strcmp(text, "true") == 0;
+    return v->boolean || strcmp(text, "false") == 0;
+  case VALUE_INT:
+    v->integer = strtoll(text, &end, 10);
+    return end != text && !*end && !errno;
+  case VALUE_REAL:
+    v->real = strtod(text, &end);
+    return end != text && !*end && !isnan(v->real) && !(errno == ERANGE && isinf(v->real));
+  case VALUE_TEXT:
+    v->text = text;
+    return true;
   }
   return false;
 }
@@ -151,10 +160,18 @@ static int new_choice(lua_State *L) {
 
 static void push_value(lua_State *L, const Value *v) {
   switch (v->kind) {
-    case VALUE_BOOL: lua_pushboolean(L, v->boolean); break;
-    case VALUE_INT: lua_pushinteger(L, v->integer); break;
-    case VALUE_REAL: lua_pushnumber(L, v->real); break;
-    case VALUE_TEXT: lua_pushstring(L, v->text); break;
+  case VALUE_BOOL:
+    lua_pushboolean(L, v->boolean);
+    break;
+  case VALUE_INT:
+    lua_pushinteger(L, v->integer);
+    break;
+  case VALUE_REAL:
+    lua_pushnumber(L, v->real);
+    break;
+  case VALUE_TEXT:
+    lua_pushstring(L, v->text);
+    break;
   }
 }
 
@@ -162,22 +179,29 @@ static void push_value(lua_State *L, const Value *v) {
 static void read_default(lua_State *L, const char *name, Declare *d, const char **choices) {
   Value *v = &d->made.standard;
   switch (lua_type(L, -1)) {
-    case LUA_TBOOLEAN: *v = (Value){.kind = VALUE_BOOL, .boolean = lua_toboolean(L, -1)}; return;
-    case LUA_TSTRING: *v = (Value){.kind = VALUE_TEXT, .text = lua_tostring(L, -1)}; return;
-    case LUA_TNUMBER:
-      if (lua_isinteger(L, -1)) *v = (Value){.kind = VALUE_INT, .integer = lua_tointeger(L, -1)};
-      else *v = (Value){.kind = VALUE_REAL, .real = lua_tonumber(L, -1)};
-      return;
-    default: break;
+  case LUA_TBOOLEAN:
+    *v = (Value){.kind = VALUE_BOOL, .boolean = lua_toboolean(L, -1)};
+    return;
+  case LUA_TSTRING:
+    *v = (Value){.kind = VALUE_TEXT, .text = lua_tostring(L, -1)};
+    return;
+  case LUA_TNUMBER:
+    if (lua_isinteger(L, -1))
+      *v = (Value){.kind = VALUE_INT, .integer = lua_tointeger(L, -1)};
+    else
+      *v = (Value){.kind = VALUE_REAL, .real = lua_tonumber(L, -1)};
+    return;
+  default:
+    break;
   }
   if (!luaL_testudata(L, -1, BIND_CHOICE))
-    luaL_error(L, "options: the default of \"%s\" is a %s; it must be a number, string, boolean or one_of { ... }", name,
-               sandbox_tostring(L, -1));
+    luaL_error(L, "options: the default of \"%s\" is a %s; it must be a number, string, boolean or one_of { ... }",
+               name, sandbox_tostring(L, -1));
   lua_getiuservalue(L, -1, 1);
   d->made.n_choice = (int)lua_rawlen(L, -1);
   for (int i = 0; i < d->made.n_choice; i++) {
     lua_rawgeti(L, -1, i + 1);
-    choices[i] = lua_tostring(L, -1);   /* the list keeps it */
+    choices[i] = lua_tostring(L, -1); /* the list keeps it */
     lua_pop(L, 1);
   }
   lua_pop(L, 1);
@@ -190,7 +214,7 @@ static int new_options(lua_State *L) {
   lua_settop(L, 1);
   lua_Integer n = sandbox_sorted_keys(L, 1);
   lua_newuserdatauv(L, 1, 1);
-  lua_newtable(L);   /* 4: values */
+  lua_newtable(L); /* 4: values */
   for (lua_Integer i = 1; i <= n; i++) {
     if (lua_rawgeti(L, 2, i) != LUA_TSTRING)
       return luaL_error(L, "options: names are strings, not %s", sandbox_tostring(L, -1));

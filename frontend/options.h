@@ -25,13 +25,13 @@ typedef struct Define {
 typedef struct Option {
   const char *name;
   Value standard, value;
-  bool given;                  /* by a Define */
-  const char **choice;         /* of one_of */
+  bool given;          /* by a Define */
+  const char **choice; /* of one_of */
   int n_choice;
 } Option;
 
 typedef struct Options {
-  Option *option;              /* sorted by name */
+  Option *option; /* sorted by name */
   int n, cap;
   const Define *define;
   int n_define;

@@ -5,21 +5,21 @@
 #include <string.h>
 
 typedef enum ItemKind {
-  ITEM_SET,        /* one character of a set, with a quantifier */
-  ITEM_OPEN,       /* ( */
-  ITEM_POSITION,   /* () */
-  ITEM_CLOSE,      /* ) of capture `a` */
-  ITEM_BACK,       /* %1: the text of capture `a` again */
-  ITEM_BALANCE,    /* %bxy */
-  ITEM_FRONTIER,   /* %f[set] */
-  ITEM_END,        /* $ at the end of the pattern */
+  ITEM_SET,      /* one character of a set, with a quantifier */
+  ITEM_OPEN,     /* ( */
+  ITEM_POSITION, /* () */
+  ITEM_CLOSE,    /* ) of capture `a` */
+  ITEM_BACK,     /* %1: the text of capture `a` again */
+  ITEM_BALANCE,  /* %bxy */
+  ITEM_FRONTIER, /* %f[set] */
+  ITEM_END,      /* $ at the end of the pattern */
 } ItemKind;
 
 typedef struct Item {
   ItemKind kind;
-  char quantifier;      /* of a set: 0, '*', '+', '-' or '?' */
+  char quantifier; /* of a set: 0, '*', '+', '-' or '?' */
   uint8_t a, b;
-  uint32_t set[8];      /* bit c: character c belongs to it */
+  uint32_t set[8]; /* bit c: character c belongs to it */
 } Item;
 
 struct Pattern {
@@ -38,17 +38,28 @@ static bool set_has(const Item *it, unsigned char c) { return it->set[c >> 5] >>
 
 static bool class_has(int class, int c) {
   switch (tolower(class)) {
-    case 'a': return isalpha(c);
-    case 'c': return iscntrl(c);
-    case 'd': return isdigit(c);
-    case 'g': return isgraph(c);
-    case 'l': return islower(c);
-    case 'p': return ispunct(c);
-    case 's': return isspace(c);
-    case 'u': return isupper(c);
-    case 'w': return isalnum(c);
-    case 'x': return isxdigit(c);
-    default: return c == class;
+  case 'a':
+    return isalpha(c);
+  case 'c':
+    return iscntrl(c);
+  case 'd':
+    return isdigit(c);
+  case 'g':
+    return isgraph(c);
+  case 'l':
+    return islower(c);
+  case 'p':
+    return ispunct(c);
+  case 's':
+    return isspace(c);
+  case 'u':
+    return isupper(c);
+  case 'w':
+    return isalnum(c);
+  case 'x':
+    return isxdigit(c);
+  default:
+    return c == class;
   }
 }
 
@@ -155,8 +166,10 @@ static const char *compile_item(Compiler *c, Item *it) {
     wrong = compile_set(it, &c->at, c->end);
     single = true;
   } else {
-    if (x == '.') memset(it->set, 0xff, sizeof it->set);
-    else set_add(it, (unsigned char)x);
+    if (x == '.')
+      memset(it->set, 0xff, sizeof it->set);
+    else
+      set_add(it, (unsigned char)x);
     single = true;
   }
   if (!wrong && single && c->at < c->end && strchr("*+-?", *c->at) && *c->at) it->quantifier = *c->at++;
@@ -228,10 +241,14 @@ static bool match_repeated(Matcher *m, int i, size_t at, size_t least, bool gree
 static bool match_set(Matcher *m, int i, size_t at) {
   const Item *it = &m->p->item[i];
   switch (it->quantifier) {
-    case '*': return match_repeated(m, i, at, 0, true);
-    case '+': return match_repeated(m, i, at, 1, true);
-    case '-': return match_repeated(m, i, at, 0, false);
-    default: break;
+  case '*':
+    return match_repeated(m, i, at, 0, true);
+  case '+':
+    return match_repeated(m, i, at, 1, true);
+  case '-':
+    return match_repeated(m, i, at, 0, false);
+  default:
+    break;
   }
   bool here = at < m->len && set_has(it, m->s[at]);
   if (it->quantifier == '?') return (here && match_from(m, i + 1, at + 1)) || match_from(m, i + 1, at);
@@ -264,8 +281,10 @@ static bool match_back(Matcher *m, int i, size_t at) {
 static bool match_capture(Matcher *m, int i, size_t at) {
   const Item *it = &m->p->item[i];
   Capture *c = &m->m->capture[it->a], old = *c;
-  if (it->kind == ITEM_CLOSE) c->len = at - c->start;
-  else *c = (Capture){.start = at, .is_position = it->kind == ITEM_POSITION};
+  if (it->kind == ITEM_CLOSE)
+    c->len = at - c->start;
+  else
+    *c = (Capture){.start = at, .is_position = it->kind == ITEM_POSITION};
   if (match_from(m, i + 1, at)) return true;
   *c = old;
   return false;
@@ -280,17 +299,22 @@ static bool match_from(Matcher *m, int i, size_t at) {
   }
   const Item *it = &m->p->item[i];
   switch (it->kind) {
-    case ITEM_SET: return match_set(m, i, at);
-    case ITEM_OPEN:
-    case ITEM_POSITION:
-    case ITEM_CLOSE: return match_capture(m, i, at);
-    case ITEM_BACK: return match_back(m, i, at);
-    case ITEM_BALANCE: return match_balance(m, i, at);
-    case ITEM_FRONTIER: {
-      unsigned char before = at ? m->s[at - 1] : 0, here = at < m->len ? m->s[at] : 0;
-      return !set_has(it, before) && set_has(it, here) && match_from(m, i + 1, at);
-    }
-    case ITEM_END: return at == m->len && match_from(m, i + 1, at);
+  case ITEM_SET:
+    return match_set(m, i, at);
+  case ITEM_OPEN:
+  case ITEM_POSITION:
+  case ITEM_CLOSE:
+    return match_capture(m, i, at);
+  case ITEM_BACK:
+    return match_back(m, i, at);
+  case ITEM_BALANCE:
+    return match_balance(m, i, at);
+  case ITEM_FRONTIER: {
+    unsigned char before = at ? m->s[at - 1] : 0, here = at < m->len ? m->s[at] : 0;
+    return !set_has(it, before) && set_has(it, here) && match_from(m, i + 1, at);
+  }
+  case ITEM_END:
+    return at == m->len && match_from(m, i + 1, at);
   }
   return false;
 }

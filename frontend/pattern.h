@@ -16,11 +16,11 @@ typedef struct Pattern Pattern;
 
 typedef struct Capture {
   size_t start, len;
-  bool is_position;        /* "()": the value is the place, start + 1 */
+  bool is_position; /* "()": the value is the place, start + 1 */
 } Capture;
 
 typedef struct Match {
-  size_t start, end;       /* [start, end) of the subject */
+  size_t start, end; /* [start, end) of the subject */
   int n;
   Capture capture[PATTERN_MAX_CAPTURES];
 } Match;

@@ -6,10 +6,10 @@
 #include <time.h>
 
 enum {
-  HOOK_PERIOD = 100,           /* instructions */
-  CHARGE_PERIOD = 10000,       /* units of work in C */
-  FRESH_BYTES = 1 << 20,       /* copying this much counts as a reason to look at the clock */
-  MAX_CALLERS = 8,             /* lines printed */
+  HOOK_PERIOD = 100,     /* instructions */
+  CHARGE_PERIOD = 10000, /* units of work in C */
+  FRESH_BYTES = 1 << 20, /* copying this much counts as a reason to look at the clock */
+  MAX_CALLERS = 8,       /* lines printed */
 };
 
 static int64_t now_ns(void) {
@@ -63,7 +63,8 @@ static void check_limits(lua_State *L) {
     sandbox_exhaust(L, ERROR_LIMIT, "the model took more than %llu instructions; is there an endless loop?",
                     (unsigned long long)sb->limits.instructions);
   if ((double)(now_ns() - sb->start_ns) * 1e-9 > sb->limits.seconds)
-    sandbox_exhaust(L, ERROR_LIMIT, "the model ran for more than %g s; is there an endless loop?", sb->limits.seconds);
+    sandbox_exhaust(L, ERROR_LIMIT, "the model ran for more than %g s; is there an endless loop?",
+                    sb->limits.seconds);
 }
 
 static void on_count(lua_State *L, lua_Debug *ar) {
@@ -98,7 +99,7 @@ static bool refuse(Sandbox *sb, bool by_limit) {
 /* lua_Alloc.  A refusal makes Lua collect garbage and ask once more before it gives up. */
 static void *sandbox_alloc(void *ud, void *old, size_t old_bytes, size_t bytes) {
   Sandbox *sb = ud;
-  if (!old) old_bytes = 0;   /* then it tells the kind of object */
+  if (!old) old_bytes = 0; /* then it tells the kind of object */
   if (bytes == 0) {
     mem_free(old);
     sb->bytes -= old_bytes;
@@ -108,7 +109,7 @@ static void *sandbox_alloc(void *ud, void *old, size_t old_bytes, size_t bytes) 
   if (more && (bytes > sb->max_block_bytes || more > sb->limits.memory_bytes - sb->bytes) && refuse(sb, true))
     return NULL;
   void *p = mem_realloc(old, bytes);
-  if (!p && !more) p = old;   /* Lua counts on shrinking */
+  if (!p && !more) p = old; /* Lua counts on shrinking */
   if (!p && refuse(sb, false)) return NULL;
   sb->bytes += bytes - old_bytes;
   sb->fresh_bytes += more;
@@ -144,6 +145,13 @@ static int first_caller(lua_State *L, const char *text, const Frame *frames, int
   return 0;
 }
 
+void sandbox_name_function(lua_State *L, const char *name) {
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  lua_pushvalue(L, -2);
+  lua_setfield(L, -2, name);
+  lua_pop(L, 1);
+}
+
 /* Message handler: the text, with the lines that called behind it. */
 static int on_error(lua_State *L) {
   Sandbox *sb = sandbox_of(L);
@@ -163,6 +171,10 @@ static int on_error(lua_State *L) {
     }
   const char *text = lua_tostring(L, 1);
   int first = first_caller(L, text, frames, n);
+  if (first == 0 && n > 0 && !strstr(text, ".lua:")) { /* raised by a function in C without a place of its own */
+    text = lua_pushfstring(L, "%s:%d: %s", frames[0].file, frames[0].line, text);
+    first = 1;
+  }
   luaL_Buffer b;
   luaL_buffinit(L, &b);
   luaL_addstring(&b, text);
@@ -180,7 +192,8 @@ static bool report(Sandbox *sb, int status, Error *err) {
   const char *text = lua_type(sb->L, -1) == LUA_TSTRING ? lua_tostring(sb->L, -1) : "an error without a text";
   if (!sb->exhausted && status == LUA_ERRMEM) {
     if (!sb->memory_refused) return error_set(err, ERROR_MEMORY, "%sout of memory", sb->refused_at);
-    return error_set(err, ERROR_LIMIT, "%sthe model needs more than %zu MiB of memory, or one value of more than %zu MiB",
+    return error_set(err, ERROR_LIMIT,
+                     "%sthe model needs more than %zu MiB of memory, or one value of more than %zu MiB",
                      sb->refused_at, sb->limits.memory_bytes >> 20, sb->max_block_bytes >> 20);
   }
   if (sb->exhausted) return error_set(err, sb->exhausted, "%s", sb->reason);
@@ -246,7 +259,7 @@ Sandbox *sandbox_new(const SandboxLimits *limits, const char *models_dir, FILE *
 void sandbox_free(Sandbox *sb) {
   if (!sb) return;
   lua_State *L = sb->L;
-  sb->L = NULL;   /* the allocator must not touch a state that is going away */
+  sb->L = NULL; /* the allocator must not touch a state that is going away */
   if (L) lua_close(L);
   mem_free(sb->model_dir);
   mem_free(sb);

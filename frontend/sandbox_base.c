@@ -30,7 +30,7 @@ static int base_xpcall(lua_State *L) {
   luaL_checktype(L, 2, LUA_TFUNCTION);
   lua_pushvalue(L, 2);
   lua_rotate(L, 1, 1);
-  lua_remove(L, 3);              /* handler, f, arguments... */
+  lua_remove(L, 3); /* handler, f, arguments... */
   int status = lua_pcall(L, lua_gettop(L) - 2, LUA_MULTRET, 0);
   if (status != LUA_OK) {
     recheck(L, status);
@@ -63,11 +63,13 @@ static int base_error(lua_State *L) {
 const char *sandbox_tostring(lua_State *L, int i) {
   i = lua_absindex(L, i);
   switch (lua_type(L, i)) {
-    case LUA_TNIL:
-    case LUA_TBOOLEAN:
-    case LUA_TNUMBER:
-    case LUA_TSTRING: return luaL_tolstring(L, i, NULL);
-    default: break;
+  case LUA_TNIL:
+  case LUA_TBOOLEAN:
+  case LUA_TNUMBER:
+  case LUA_TSTRING:
+    return luaL_tolstring(L, i, NULL);
+  default:
+    break;
   }
   if (luaL_getmetafield(L, i, "__tostring") != LUA_TNIL) {
     lua_pop(L, 1);
@@ -110,10 +112,14 @@ static int base_tonumber(lua_State *L) {
 
 static int key_class(lua_State *L, int i) {
   switch (lua_type(L, i)) {
-    case LUA_TNUMBER: return 0;
-    case LUA_TSTRING: return 1;
-    case LUA_TBOOLEAN: return 2;
-    default: return luaL_error(L, "pairs: keys of type %s have no order", luaL_typename(L, i));
+  case LUA_TNUMBER:
+    return 0;
+  case LUA_TSTRING:
+    return 1;
+  case LUA_TBOOLEAN:
+    return 2;
+  default:
+    return luaL_error(L, "pairs: keys of type %s have no order", luaL_typename(L, i));
   }
 }
 
@@ -188,7 +194,7 @@ static int base_pairs(lua_State *L) {
 static int base_next(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   lua_settop(L, 2);
-  lua_pushnil(L);   /* 3: the best so far */
+  lua_pushnil(L); /* 3: the best so far */
   for (lua_pushnil(L); lua_next(L, 1);) {
     lua_pop(L, 1);
     sandbox_charge(L, 2);
@@ -214,18 +220,85 @@ static int base_next(lua_State *L) {
 
 /* ---- metatables ---- */
 
+static const char seals_key[] = "nuwa.seals"; /* registry: metatable -> its sealed copy */
+
+static void check_metatable(lua_State *L, int i) {
+  static const char *const refused[] = {"__gc", "__mode"};
+  for (int k = 0; k < COUNT_OF(refused); k++) {
+    lua_pushstring(L, refused[k]);
+    if (lua_rawget(L, i) != LUA_TNIL) luaL_error(L, "models cannot use the metamethod %s", refused[k]);
+    lua_pop(L, 1);
+  }
+  lua_pushliteral(L, "__call");
+  int kind = lua_rawget(L, i);
+  /* Lua follows a __call that is a table in a loop without hooks, and one that leads to itself for minutes. */
+  if (kind != LUA_TNIL && kind != LUA_TFUNCTION) luaL_error(L, "the metamethod __call must be a function");
+  lua_pop(L, 1);
+}
+
+/* Makes the table at index `to` hold what the one at `from` holds. */
+static void copy_fields(lua_State *L, int from, int to) {
+  for (lua_pushnil(L); lua_next(L, to);) {
+    lua_pop(L, 1);
+    lua_pushvalue(L, -1);
+    lua_pushnil(L);
+    lua_rawset(L, to);
+  }
+  for (lua_pushnil(L); lua_next(L, from);) {
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, to);
+    sandbox_charge(L, 2);
+  }
+}
+
+/* Pushes the sealed copy of the metatable at index i: what tables really get, so that nothing that was checked can be
+ * changed afterwards.  Its __metatable shows the original to getmetatable. */
+static void push_sealed(lua_State *L, int i) {
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, seals_key);
+  lua_pushvalue(L, i);
+  if (lua_rawget(L, -2) == LUA_TNIL) {
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_pushvalue(L, i);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, -4);
+  }
+  lua_remove(L, -2);
+  int sealed = lua_gettop(L);
+  copy_fields(L, i, sealed);
+  lua_pushliteral(L, "__metatable");
+  if (lua_rawget(L, sealed) == LUA_TNIL) {
+    lua_pushvalue(L, i);
+    lua_setfield(L, sealed, "__metatable");
+  }
+  lua_pop(L, 1);
+}
+
+/* Whether the table at index 1 has a metatable that a model protected by a __metatable of its own. */
+static bool is_protected(lua_State *L) {
+  if (!lua_getmetatable(L, 1)) return false;
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, seals_key);
+  lua_pushliteral(L, "__metatable");
+  lua_rawget(L, -3);
+  lua_rawget(L, -2);
+  bool ours = lua_rawequal(L, -1, -3);
+  lua_pop(L, 3);
+  return !ours;
+}
+
+/* Metamethods count as they are at the time of the call. */
 static int base_setmetatable(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   luaL_argexpected(L, lua_isnil(L, 2) || lua_istable(L, 2), 2, "nil or table");
-  static const char *const refused[] = {"__gc", "__mode"};
-  for (int i = 0; i < COUNT_OF(refused) && lua_istable(L, 2); i++) {
-    lua_pushstring(L, refused[i]);
-    if (lua_rawget(L, 2) != LUA_TNIL) return luaL_error(L, "models cannot use the metamethod %s", refused[i]);
-    lua_pop(L, 1);
-  }
-  if (luaL_getmetafield(L, 1, "__metatable") != LUA_TNIL) return luaL_error(L, "cannot change a protected metatable");
   lua_settop(L, 2);
+  if (is_protected(L)) return luaL_error(L, "cannot change a protected metatable");
+  if (lua_istable(L, 2)) {
+    check_metatable(L, 2);
+    push_sealed(L, 2);
+  }
   lua_setmetatable(L, 1);
+  lua_settop(L, 1);
   return 1;
 }
 
@@ -240,15 +313,16 @@ static void remove_fields(lua_State *L, const char *const *names) {
 
 void sandbox_open_base(lua_State *L) {
   static const luaL_Reg replaced[] = {
-      {"pcall", base_pcall},       {"xpcall", base_xpcall}, {"error", base_error},
-      {"tostring", base_tostring}, {"print", base_print},   {"pairs", base_pairs},
-      {"next", base_next},         {"setmetatable", base_setmetatable}, {NULL, NULL}};
+      {"pcall", base_pcall}, {"xpcall", base_xpcall}, {"error", base_error}, {"tostring", base_tostring},
+      {"print", base_print}, {"pairs", base_pairs},   {"next", base_next},   {"setmetatable", base_setmetatable},
+      {NULL, NULL}};
   static const char *const dropped[] = {"dofile", "load", "loadfile", "loadstring", "collectgarbage", "warn", NULL};
   static const char *const dropped_math[] = {"random", "randomseed", NULL};
   luaL_requiref(L, LUA_GNAME, luaopen_base, 1);
   remove_fields(L, dropped);
   luaL_setfuncs(L, replaced, 0);
   lua_getfield(L, -1, "tonumber");
+  sandbox_name_function(L, "tonumber");
   lua_pushcclosure(L, base_tonumber, 1);
   lua_setfield(L, -2, "tonumber");
   lua_pop(L, 1);

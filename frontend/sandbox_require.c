@@ -18,7 +18,8 @@ static bool read_checked(const char *path, char **out_text, size_t *out_len, Err
   if (stat(path, &st) == 0) {
     if (!S_ISREG(st.st_mode)) return error_set(err, ERROR_FORMAT, "%s: not a plain file", path);
     if (st.st_size > MAX_FILE_BYTES)
-      return error_set(err, ERROR_FORMAT, "%s: larger than %d MiB, which no model file is", path, MAX_FILE_BYTES >> 20);
+      return error_set(err, ERROR_FORMAT, "%s: larger than %d MiB, which no model file is", path,
+                       MAX_FILE_BYTES >> 20);
   }
   *out_text = file_read(path, out_len, err);
   if (!*out_text) return false;
@@ -89,7 +90,8 @@ static int find_file(lua_State *L, const char *name) {
     if (!folders[i]) continue;
     Found found = find_in(L, folders[i], file);
     if (found == FOUND) return 1;
-    if (found == FOUND_OUTSIDE) return luaL_error(L, "require: %s is a link that leads out of its folder", lua_tostring(L, -1));
+    if (found == FOUND_OUTSIDE)
+      return luaL_error(L, "require: %s is a link that leads out of its folder", lua_tostring(L, -1));
   }
   return luaL_error(L, "require: there is no %s.lua beside the model%s%s", file, sb->models_dir ? " or in " : "",
                     sb->models_dir ? sb->models_dir : "");
@@ -111,7 +113,7 @@ static void wrap_functions(lua_State *L) {
       lua_pushvalue(L, -2);
       lua_pushvalue(L, -2);
       lua_pushcclosure(L, call_through, 1);
-      lua_rawset(L, -5);   /* a field that exists: the traversal stays valid */
+      lua_rawset(L, -5); /* a field that exists: the traversal stays valid */
     }
     lua_pop(L, 1);
   }
@@ -121,19 +123,22 @@ static int base_require(lua_State *L) {
   size_t len;
   const char *name = luaL_checklstring(L, 1, &len);
   if (!is_sound_name(name, len))
-    return luaL_error(L, "require: \"%s\" is no name of a model file (letters, digits, _ and -, with dots or slashes "
-                         "between; folders above cannot be reached)", name);
+    return luaL_error(L,
+                      "require: \"%s\" is no name of a model file (letters, digits, _ and -, with dots or slashes "
+                      "between; folders above cannot be reached)",
+                      name);
   sandbox_charge(L, 1000);
   find_file(L, name);
   luaL_getsubtable(L, LUA_REGISTRYINDEX, loaded_key);
   lua_pushvalue(L, -2);
   int kind = lua_rawget(L, -2);
-  if (kind == LUA_TLIGHTUSERDATA) return luaL_error(L, "require: %s requires itself, or failed before", lua_tostring(L, -3));
+  if (kind == LUA_TLIGHTUSERDATA)
+    return luaL_error(L, "require: %s requires itself, or failed before", lua_tostring(L, -3));
   if (kind != LUA_TNIL) return 1;
   lua_pop(L, 1);
   int loaded = lua_gettop(L), path = loaded - 1;
   lua_pushvalue(L, path);
-  lua_pushlightuserdata(L, L);   /* being loaded */
+  lua_pushlightuserdata(L, L); /* being loaded */
   lua_rawset(L, loaded);
   sandbox_load_file(L, lua_tostring(L, path));
   lua_call(L, 0, 1);

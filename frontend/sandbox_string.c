@@ -1,5 +1,5 @@
-/* The string functions of models: Lua's own where they do work in proportion to their result, rewritten ones where they
- * can run on for ever (patterns, rep) or show addresses (format). */
+/* The string functions of models: Lua's own where they do work in proportion to their result, rewritten ones where
+ * they can run on for ever (patterns, rep) or show addresses (format). */
 #include "frontend/pattern.h"
 #include "frontend/sandbox.h"
 
@@ -35,9 +35,12 @@ static bool find_match(lua_State *L, const Pattern *p, const char *s, size_t len
 }
 
 static void push_capture(lua_State *L, const Match *m, int i, const char *s) {
-  if (m->n == 0 && i == 0) lua_pushlstring(L, s + m->start, m->end - m->start);
-  else if (m->capture[i].is_position) lua_pushinteger(L, (lua_Integer)m->capture[i].start + 1);
-  else lua_pushlstring(L, s + m->capture[i].start, m->capture[i].len);
+  if (m->n == 0 && i == 0)
+    lua_pushlstring(L, s + m->start, m->end - m->start);
+  else if (m->capture[i].is_position)
+    lua_pushinteger(L, (lua_Integer)m->capture[i].start + 1);
+  else
+    lua_pushlstring(L, s + m->capture[i].start, m->capture[i].len);
 }
 
 /* All captures, or the whole match when there are none and it is wanted. */
@@ -92,7 +95,8 @@ static int find_or_match(lua_State *L, bool find) {
 static int string_find(lua_State *L) { return find_or_match(L, true); }
 static int string_match(lua_State *L) { return find_or_match(L, false); }
 
-/* Upvalues: subject, compiled pattern, where to go on, end of the last match (an empty match there is passed over). */
+/* Upvalues: subject, compiled pattern, where to go on, end of the last match (an empty match there is passed over).
+ */
 static int gmatch_step(lua_State *L) {
   size_t len;
   const char *s = lua_tolstring(L, lua_upvalueindex(1), &len);
@@ -115,7 +119,8 @@ static int string_gmatch(lua_State *L) {
   size_t len;
   luaL_checklstring(L, 1, &len);
   size_t at = start_position(luaL_optinteger(L, 3, 1), len);
-  if (pattern_is_anchored(check_pattern(L, 2))) return luaL_error(L, "string.gmatch: a pattern cannot begin with '^'");
+  if (pattern_is_anchored(check_pattern(L, 2)))
+    return luaL_error(L, "string.gmatch: a pattern cannot begin with '^'");
   lua_pushvalue(L, 1);
   lua_insert(L, -2);
   lua_pushinteger(L, (lua_Integer)at);
@@ -182,13 +187,13 @@ static int string_gsub(lua_State *L) {
   lua_settop(L, 3);
   if (kind == LUA_TNUMBER) lua_tostring(L, 3);
   const Pattern *p = check_pattern(L, 2);
-  size_t done = 0, at = 0;   /* s[0, done) is in the result */
+  size_t done = 0, at = 0; /* s[0, done) is in the result */
   luaL_Buffer b;
   luaL_buffinit(L, &b);
   Match m;
   bool has_last = false;
   while (n < most && at <= len && find_match(L, p, s, len, at, &m)) {
-    if (has_last && m.end == done && m.start == m.end) {   /* empty, right behind the last match */
+    if (has_last && m.end == done && m.start == m.end) { /* empty, right behind the last match */
       at = m.start + 1;
       if (pattern_is_anchored(p)) break;
       continue;
@@ -259,8 +264,8 @@ static int string_format(lua_State *L) {
 }
 
 void sandbox_open_string(lua_State *L) {
-  static const luaL_Reg replaced[] = {{"find", string_find},     {"match", string_match}, {"gmatch", string_gmatch},
-                                      {"gsub", string_gsub},     {"rep", string_rep},     {NULL, NULL}};
+  static const luaL_Reg replaced[] = {{"find", string_find}, {"match", string_match}, {"gmatch", string_gmatch},
+                                      {"gsub", string_gsub}, {"rep", string_rep},     {NULL, NULL}};
   static const char *const dropped[] = {"dump", "pack", "unpack", "packsize", NULL};
   luaL_requiref(L, LUA_STRLIBNAME, luaopen_string, 1);
   for (const char *const *name = dropped; *name; name++) {
@@ -269,6 +274,7 @@ void sandbox_open_string(lua_State *L) {
   }
   luaL_setfuncs(L, replaced, 0);
   lua_getfield(L, -1, "format");
+  sandbox_name_function(L, "string.format");
   lua_pushcclosure(L, string_format, 1);
   lua_setfield(L, -2, "format");
   lua_pop(L, 1);

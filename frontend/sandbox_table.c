@@ -9,7 +9,8 @@ typedef struct Sort {
 } Sort;
 
 /* Merges from[lo, mid) and from[mid, hi) into to[lo, hi); 1-based tables at the given indices. */
-static void merge_runs(lua_State *L, const Sort *s, int from, int to, lua_Integer lo, lua_Integer mid, lua_Integer hi) {
+static void merge_runs(lua_State *L, const Sort *s, int from, int to, lua_Integer lo, lua_Integer mid,
+                       lua_Integer hi) {
   lua_Integer i = lo, j = mid;
   for (lua_Integer k = lo; k < hi; k++) {
     bool right = i >= mid;
@@ -63,7 +64,10 @@ static bool less_called(lua_State *L, int ctx) {
 
 static lua_Integer list_length(lua_State *L, int i) {
   luaL_checktype(L, i, LUA_TTABLE);
-  return luaL_len(L, i);
+  lua_Integer n = luaL_len(L, i);
+  /* So that places can be added up. */
+  if (n < 0 || n > (lua_Integer)1 << 53) luaL_error(L, "the length of a list is out of range");
+  return n;
 }
 
 static int table_sort(lua_State *L) {
@@ -115,7 +119,8 @@ static int table_insert(lua_State *L) {
 
 static int table_remove(lua_State *L) {
   lua_Integer n = list_length(L, 1), at = luaL_optinteger(L, 2, n);
-  if (lua_gettop(L) > 1) luaL_argcheck(L, (at >= 1 && at <= n + 1) || (n == 0 && at == 0), 2, "place outside of the list");
+  if (lua_gettop(L) > 1)
+    luaL_argcheck(L, (at >= 1 && at <= n + 1) || (n == 0 && at == 0), 2, "place outside of the list");
   lua_geti(L, 1, at);
   for (; at < n; at++) {
     lua_geti(L, 1, at + 1);
@@ -162,7 +167,7 @@ static int table_unpack(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   lua_Integer i = luaL_optinteger(L, 2, 1), last = lua_isnoneornil(L, 3) ? luaL_len(L, 1) : luaL_checkinteger(L, 3);
   if (i > last) return 0;
-  uint64_t n = (uint64_t)last - (uint64_t)i;   /* one less than the count: that could overflow */
+  uint64_t n = (uint64_t)last - (uint64_t)i; /* one less than the count: that could overflow */
   if (n >= 100000 || !lua_checkstack(L, (int)n + 1)) return luaL_error(L, "table.unpack: too many results");
   sandbox_charge(L, n);
   for (; i < last; i++) lua_geti(L, 1, i);

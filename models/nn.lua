@@ -1,6 +1,6 @@
--- Layers.  Every layer takes its name first: the names of its parameters are NAME.weight, NAME.bias and so on, with the
--- layouts PyTorch uses (linear [out, in]; convolution [out, in, kh, kw]; norms and biases [n]), so that converted
--- checkpoints load.  nn.scope puts a prefix before all names that are made inside of it.
+-- Layers.  Every layer takes its name first: the names of its parameters are NAME.weight, NAME.bias and so on,
+-- with the layouts PyTorch uses (linear [out, in]; convolution [out, in, kh, kw]; norms and biases [n]), so that
+-- converted checkpoints load.  nn.scope puts a prefix before all names that are made inside of it.
 --
 -- Tensors: tokens [..., d]; grids [b?, s, h, w, d]; pictures [b, h, w, c].  Axes count from 0.
 
@@ -74,8 +74,8 @@ function nn.embedding(name, tokens, count, d, init)
   return gather(param(name .. ".weight", f32(count, d), init or { normal = 0.02 }), tokens)
 end
 
--- A learned vector per place of each axis, summed: x [b?, s, h, w, d] -> the same.  Tables NAME.s, NAME.h, NAME.w; an axis of
--- length 1 has none.
+-- A learned vector per place of each axis, summed: x [b?, s, h, w, d] -> the same.  Tables NAME.s, NAME.h, NAME.w;
+-- an axis of length 1 has none.
 function nn.positions(name, x, init)
   name = full(name)
   local first = x.rank - 4
@@ -105,8 +105,8 @@ end
 
 -- ---- attention ----
 
--- x [b?, s, h, w, d] sees `context` (x itself when nil).  options: those of attend, and width (of queries, keys and values
--- together over all heads; d), init, out_init, bias.
+-- x [b?, s, h, w, d] sees `context` (x itself when nil).  options: those of attend, and width (of queries, keys
+-- and values together over all heads; d), init, out_init, bias.
 function nn.attention(name, x, context, options)
   context = context or x
   local d = constant(last(x), "attention: the width of x")
@@ -122,9 +122,9 @@ function nn.attention(name, x, context, options)
   end)
 end
 
--- One layer of an encoder or decoder with norms before: self-attention, plus cross-attention to `context` when there is one
--- (both on the normed input and added, as in NUWA's Y(l)), then feed-forward.  options: self, cross (tables for
--- nn.attention), inner, init, out_init.
+-- One layer of an encoder or decoder with norms before: self-attention, plus cross-attention to `context` when
+-- there is one (both on the normed input and added, as in NUWA's Y(l)), then feed-forward.  options: self, cross
+-- (tables for nn.attention), inner, init, out_init.
 function nn.block(name, x, context, options)
   return nn.scope(name, function()
     local normed = nn.layer_norm("norm1", x)
@@ -137,8 +137,8 @@ end
 
 -- ---- pictures [b, h, w, c] ----
 
--- A square convolution.  options: size (3), stride (1), padding (same on all sides: (size - 1) / 2, or a table { top, bottom,
--- left, right }), bias (true), init.
+-- A square convolution.  options: size (3), stride (1), padding (same on all sides: (size - 1) / 2, or a table {
+-- top, bottom, left, right }), bias (true), init.
 function nn.conv(name, x, out, options)
   name = full(name)
   options = options or {}
@@ -176,7 +176,8 @@ function nn.downsample(name, x)
                  { stride = 2, padding = { 0, 1, 0, 1 } })
 end
 
--- Two convolutions with norms and SiLU before, and the input added (through NAME.nin_shortcut when the channels change).
+-- Two convolutions with norms and SiLU before, and the input added (through NAME.nin_shortcut when the channels
+-- change).
 function nn.residual(name, x, out, options)
   options = options or {}
   local c = constant(last(x), "residual: the channels of x")
@@ -211,8 +212,8 @@ function nn.cross_entropy(logits, target)
   return mean(cross_entropy(logits, target))
 end
 
--- The nearest row of codebook [n, d] for every vector of x [..., d], by squared distance -> i32 [...].  |x|^2 is the same for
--- all rows and left out.
+-- The nearest row of codebook [n, d] for every vector of x [..., d], by squared distance -> i32 [...].  |x|^2 is
+-- the same for all rows and left out.
 function nn.nearest_code(x, codebook)
   local d = constant(last(x), "nearest_code: the width of x")
   local rows = reshape(x, -1, d)

@@ -6,9 +6,11 @@
 /* A module of one function y = `expression` of x.a f32[8,4], x.b f32[5,4], x.i i32[8], x.g f32[B,2,3,4,8]. */
 static const char *wrap(const char *expression) {
   static char text[4000];
-  snprintf(text, sizeof text,
-           "return module { f = fn({ a = f32(8, 4), b = f32(5, 4), i = i32(8), g = f32(batch, 2, 3, 4, 8) }, function(x)\n"
-           "return { y = %s } end) }", expression);
+  snprintf(
+      text, sizeof text,
+      "return module { f = fn({ a = f32(8, 4), b = f32(5, 4), i = i32(8), g = f32(batch, 2, 3, 4, 8) }, function(x)\n"
+      "return { y = %s } end) }",
+      expression);
   return text;
 }
 
@@ -17,8 +19,10 @@ static const char *type_of(const char *expression) {
   static char type[1500];
   Error err;
   Model *m = load_text(wrap(expression), &err);
-  if (m) type_print(&m->func[0]->out[0].node->type, type, sizeof type);
-  else snprintf(type, sizeof type, "%s", err.text);
+  if (m)
+    type_print(&m->func[0]->out[0].node->type, type, sizeof type);
+  else
+    snprintf(type, sizeof type, "%s", err.text);
   model_free(m);
   return type;
 }
@@ -29,17 +33,16 @@ static const char *complaint(const char *expression) {
   return at ? at : text;
 }
 
-static const char ten_lines[] =
-    "local o = options { dim = 64, kind = \"nearby\" }\n"
-    "local q = f32(4, 8, 8, 64)\n"
-    "\n"
-    "return module {\n"
-    "  step = fn({ q = q, k = q, v = q }, function(x)\n"
-    "    return { y = attend(x.q, x.k, x.v, {\n"
-    "      heads = 4, kind = o.kind, extent = { s = 3, h = 3, w = 3 },\n"
-    "      causal = \"raster\", edge = \"clip\" }) }\n"
-    "  end),\n"
-    "}\n";
+static const char ten_lines[] = "local o = options { dim = 64, kind = \"nearby\" }\n"
+                                "local q = f32(4, 8, 8, 64)\n"
+                                "\n"
+                                "return module {\n"
+                                "  step = fn({ q = q, k = q, v = q }, function(x)\n"
+                                "    return { y = attend(x.q, x.k, x.v, {\n"
+                                "      heads = 4, kind = o.kind, extent = { s = 3, h = 3, w = 3 },\n"
+                                "      causal = \"raster\", edge = \"clip\" }) }\n"
+                                "  end),\n"
+                                "}\n";
 
 TEST("the ten-line model of the design becomes one attention") {
   Error err;
@@ -93,7 +96,8 @@ static const char *define_error(const char *name, const char *value) {
 }
 
 TEST("wrong options are refused with the valid ones") {
-  EXPECT_HAS(define_error("dmi", "3"), "-D dmi: no such option; the options are: dim = 64, kind = full, on = true, rate = 0.5");
+  EXPECT_HAS(define_error("dmi", "3"),
+             "-D dmi: no such option; the options are: dim = 64, kind = full, on = true, rate = 0.5");
   EXPECT_HAS(define_error("dim", "3.5"), "model.lua:1: options: -D dim=3.5: needs an integer");
   EXPECT_HAS(define_error("dim", ""), "needs an integer");
   EXPECT_HAS(define_error("dim", "99999999999999999999"), "needs an integer");
@@ -104,7 +108,8 @@ TEST("wrong options are refused with the valid ones") {
   const Define define = {"x", "1"};
   Error err;
   EXPECT(!load_with("return module { f = fn({ x = f32(2) }, function(x) return { y = x.x } end) }",
-                    (ModelOptions){.define = &define, .n_define = 1}, &err), "it loaded");
+                    (ModelOptions){.define = &define, .n_define = 1}, &err),
+         "it loaded");
   EXPECT_HAS(err.text, "the model has no options");
   EXPECT(err.code == ERROR_ARGUMENT, "%d", err.code);
 }
@@ -112,7 +117,8 @@ TEST("wrong options are refused with the valid ones") {
 TEST("an options table is read-only and knows its names") {
   EXPECT_HAS(load_error("local o = options { dim = 1 }\nprint(o.dmi)"),
              "model.lua:2: options: there is no option \"dmi\"; the options are: dim");
-  EXPECT_HAS(load_error("local o = options { dim = 1 }\no.dim = 2"), "model.lua:2: options: values are read-only (dim)");
+  EXPECT_HAS(load_error("local o = options { dim = 1 }\no.dim = 2"),
+             "model.lua:2: options: values are read-only (dim)");
   EXPECT_HAS(load_error("options { dim = {} }"), "options: the default of \"dim\" is a table");
   EXPECT_HAS(load_error("options { dim = 1 } options { dim = 2 }"), "\"dim\" is declared twice");
 }
@@ -158,7 +164,8 @@ TEST("ops take their attributes as documented") {
   EXPECT_TEXT(type_of("shift(x.g, { w = -1 }, fill(0, f32(8)))"), "f32[B,2,3,4,8]");
   EXPECT_TEXT(type_of("reverse(x.a, 0)"), "f32[8,4]");
   EXPECT_TEXT(type_of("layer_norm(x.a, fill(1, f32(4)), fill(0, f32(4)), { eps = 1e-3 })"), "f32[8,4]");
-  EXPECT_TEXT(type_of("conv2d(reshape(x.g, batch * 2, 3, 4, 8), fill(0, f32(3, 3, 8, 5)), { stride = 1 })"), "f32[2B,1,2,5]");
+  EXPECT_TEXT(type_of("conv2d(reshape(x.g, batch * 2, 3, 4, 8), fill(0, f32(3, 3, 8, 5)), { stride = 1 })"),
+              "f32[2B,1,2,5]");
 }
 
 TEST("a shape mistake names line, op, shapes and axis") {
@@ -228,10 +235,13 @@ TEST("wrong attention options are refused with the valid ones") {
   EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 2, extents = {} })"),
              "attend: there is no option \"extents\"; the options are: heads, kind, extent, causal, edge");
   EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 2, extent = { x = 3 } })"), "the options are: s, h, w");
-  EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 2, extent = { s = 0 } })"), "extent.s must be at least 1, not 0");
+  EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 2, extent = { s = 0 } })"),
+             "extent.s must be at least 1, not 0");
   EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 2, extent = { s = 2.5 } })"), "extent.s must be an integer");
-  EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 2, extent = { s = { 1, 0 } } })"), "extent.s: lo 1 is above hi 0");
-  EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 3 })"), "attend: heads must divide the width: f32[B,2,3,4,8]");
+  EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 2, extent = { s = { 1, 0 } } })"),
+             "extent.s: lo 1 is above hi 0");
+  EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 3 })"),
+             "attend: heads must divide the width: f32[B,2,3,4,8]");
   EXPECT_HAS(complaint("attend(x.g, x.g, x.g)"), "attend: needs a table of options");
   EXPECT_HAS(complaint("attend(x.a, x.a, x.a, { heads = 1 })"), "attend: wrong rank: f32[8,4]");
 }
@@ -261,9 +271,11 @@ TEST("a fault inside a shared file names the line that used it, tail calls inclu
 
 TEST("every node knows its line and the lines that called") {
   Error err;
-  Model *m = load_text("local function double(x)\n  return x + x\nend\n"
-                       "return module { f = fn({ x = f32(2) }, function(x)\n  local y = double(x.x)\n  return { y = y }\n"
-                       "end) }", &err);
+  Model *m =
+      load_text("local function double(x)\n  return x + x\nend\n"
+                "return module { f = fn({ x = f32(2) }, function(x)\n  local y = double(x.x)\n  return { y = y }\n"
+                "end) }",
+                &err);
   REQUIRE(m, "%s", err.text);
   const Loc *loc = m->func[0]->out[0].node->loc;
   EXPECT_HAS(loc->file, "model.lua");
@@ -278,7 +290,8 @@ TEST("an error that is caught leaves nothing half-made") {
                        "assert(not ok and why:find '^.-: operand 1 must be a tensor or number')\n"
                        "ok, why = pcall(fn, { x = f32(2) }, function(x) return { y = matmul(x.x, x.x) } end)\n"
                        "assert(not ok and why:find 'matmul')\n"
-                       "return module { f = fn({ x = f32(3) }, function(x) return { y = x.x + 1 } end) }", &err);
+                       "return module { f = fn({ x = f32(3) }, function(x) return { y = x.x + 1 } end) }",
+                       &err);
   REQUIRE(m, "%s", err.text);
   EXPECT(m->n_func == 1 && m->graph->err->code == ERROR_NONE, "one function, no error");
   model_free(m);
@@ -300,13 +313,15 @@ TEST("updates and states carry over") {
                        "  assert(#parameters(loss) == 1 and parameters(loss)[1] == w and w.name == 'w')\n"
                        "  local g = grad(loss, { w })[1]\n"
                        "  return { loss = loss }, { { w, w - 0.1 * g }, { n, n + 1 } }\n"
-                       "end) }", &err);
+                       "end) }",
+                       &err);
   REQUIRE(m, "%s", err.text);
   EXPECT(m->func[0]->n_update == 2, "%d", m->func[0]->n_update);
   EXPECT(func_verify(m->func[0], FORM_ANY, "loading", &err), "%s", err.text);
   model_free(m);
-  EXPECT_HAS(load_error("local w = param('w', f32(3))\nfn({ x = f32(2) }, function(x) return {}, { { w, x.x } } end)"),
-             "fn: update of \"w\": types differ: f32[3] vs f32[2]");
+  EXPECT_HAS(
+      load_error("local w = param('w', f32(3))\nfn({ x = f32(2) }, function(x) return {}, { { w, x.x } } end)"),
+      "fn: update of \"w\": types differ: f32[3] vs f32[2]");
   EXPECT_HAS(load_error("fn({ x = f32(2) }, function(x) return {}, { { x.x, x.x } } end)"),
              "only params and states can be updated");
   EXPECT_HAS(load_error("fn({ x = f32(2) }, function(x) return { g = grad(x.x, { x.x })[1] } end)"),
@@ -314,9 +329,10 @@ TEST("updates and states carry over") {
 }
 
 TEST("decode names the generated grid and what it is drawn from") {
-  const char *text = "local f = fn({ tokens = i32(batch, 1, 2, 2) }, function(x)\n"
-                     "return { logits = gather(param('t', f32(10, 10)), x.tokens) } end)\n"
-                     "return module { draw = decode(f, { tokens = 'tokens', logits = 'logits' }), train = { loss = f } }";
+  const char *text =
+      "local f = fn({ tokens = i32(batch, 1, 2, 2) }, function(x)\n"
+      "return { logits = gather(param('t', f32(10, 10)), x.tokens) } end)\n"
+      "return module { draw = decode(f, { tokens = 'tokens', logits = 'logits' }), train = { loss = f } }";
   Error err;
   Model *m = load_text(text, &err);
   REQUIRE(m, "%s", err.text);
@@ -325,16 +341,21 @@ TEST("decode names the generated grid and what it is drawn from") {
   EXPECT_TEXT(d->tokens, "tokens");
   EXPECT(d->func == model_find(m, "draw", &err) && model_find(m, "train.loss", &err), "as functions too");
   model_free(m);
-  EXPECT_HAS(load_error("decode(fn({ t = i32(1, 2, 2) }, function(x) return { y = x.t } end), { tokens = 's', logits = 'y' })"),
-             "decode: the function has no input \"s\"");
-  EXPECT_HAS(load_error("decode(fn({ t = i32(1, 2, 2) }, function(x) return { y = x.t } end), { tokens = 't', logits = 'y' })"),
-             "decode: tokens must be i32[b?, s, h, w] and logits");
+  EXPECT_HAS(
+      load_error(
+          "decode(fn({ t = i32(1, 2, 2) }, function(x) return { y = x.t } end), { tokens = 's', logits = 'y' })"),
+      "decode: the function has no input \"s\"");
+  EXPECT_HAS(
+      load_error(
+          "decode(fn({ t = i32(1, 2, 2) }, function(x) return { y = x.t } end), { tokens = 't', logits = 'y' })"),
+      "decode: tokens must be i32[b?, s, h, w] and logits");
 }
 
 TEST("a module's plain fields can be read") {
   Error err;
   Model *m = load_text("return module { f = fn({ x = f32(2) }, function(x) return { y = x.x } end),\n"
-                       "train = { lr = 1e-3, steps = 5, name = 'adam', on = true, sizes = { 4, 5 } } }", &err);
+                       "train = { lr = 1e-3, steps = 5, name = 'adam', on = true, sizes = { 4, 5 } } }",
+                       &err);
   REQUIRE(m, "%s", err.text);
   EXPECT(model_field(m, "train.lr")->real == 1e-3 && model_field(m, "train.steps")->integer == 5, "numbers");
   EXPECT(model_field(m, "train.on")->boolean && model_field(m, "train.sizes.2")->integer == 5, "others");
@@ -346,7 +367,8 @@ TEST("a module's plain fields can be read") {
   EXPECT_HAS(load_error("return module { n = 1 }"), "the module has no functions");
   EXPECT_HAS(load_error("local t = {} t.t = t return module(t)"), "nested more than 8 deep");
   EXPECT_HAS(load_error("local y fn({ x = f32(2) }, function(x) y = x.x return { y = y } end)\n"
-                        "fn({ z = f32(2) }, function(x) return { z = y } end)"), "uses \"x\", an input of another function");
+                        "fn({ z = f32(2) }, function(x) return { z = y } end)"),
+             "uses \"x\", an input of another function");
 }
 
 TEST("a missing file is an error of its own") {
@@ -355,6 +377,52 @@ TEST("a missing file is an error of its own") {
   EXPECT_HAS(err.text, "absent.lua");
   EXPECT(!model_load("/dev/zero", NULL, &err), "it loaded");
   EXPECT_HAS(err.text, "not a plain file");
+}
+
+static const char hostile[] =
+    "local function\n"
+    "bad(f, ...) local ok, why = pcall(f, ...) assert(not ok and why, 'it passed') end\n"
+    "fn({ x = f32(2 * batch + -1, 4), y = f32(1, 2, 2, 8) }, function(x)\n"
+    "  local big, small = math.maxinteger, math.mininteger\n"
+    "  bad(slice, x.x, 0, small) bad(slice, x.x, 0, 0, big) bad(slice, x.x, 0, batch * big)\n"
+    "bad(slice, x.x, 1, 0, 2, big) bad(slice, x.x, 1, -5)\n"
+    "  bad(pad, x.x, { lo = { big, big }, hi = { big, big } })\n"
+    "bad(pad, x.x, { lo = { 0, 0 }, interior = { big, big } })\n"
+    "  bad(reshape, x.x, big, big) bad(reshape, x.x, -1, -1) bad(reshape, x.x, -1, 0)\n"
+    "bad(sum, x.x, big) bad(sum, x.x, small) bad(iota, i32(3), big)\n"
+    "  bad(broadcast, x.x, small) bad(transpose, x.x, big, small) bad(transpose, x.x, 0, 0)\n"
+    "bad(scatter_add, x.x, x.x, big)\n"
+    "  bad(conv2d, x.y, x.y, { stride = small })\n"
+    "bad(conv2d_grad_w, x.y, x.y, { kh = big, kw = big })\n"
+    "  bad(attend, x.y, x.y, x.y, { heads = big }) bad(attend, x.y, x.y, x.y, { heads = small })\n"
+    "bad(attend, x.y, x.y, x.y, { heads = 1, kind = \"block\", extent = { s = big } , causal = \"x\"})\n"
+    "  bad(shift, x.y, { s = big }, x.y) bad(shift, x.y, \"up\", x.y) bad(shift, x.y)\n"
+    "bad(attend_rows, x.x, x.x)\n"
+    "bad(attend_rows, x.x, x.x, x.y, x.y, {heads = 1, query_grid = {big, big, big}, key_grid = {1, 1, small}})\n"
+    "  bad(layer_norm, x.x, x.x, x.x, { eps = 0/0 })\n"
+    "bad(group_norm, x.y, x.y, x.y, { groups = 0 }) bad(fill, 0/0, i32(2)) bad(fill, 1e300, u8())\n"
+    "bad(ring_write, x.x, x.x, x.x)\n"
+    "  bad(matmul, x.x) bad(concat) bad(concat, {}) bad(concat, x.x, x.y) bad(argmax, x.x, 5)\n"
+    "bad(cast, x.x, \"f64\") bad(add, 1, 2) bad(select, x.x, 1, 2) bad(gather, x.x, x.x)\n"
+    "  bad(cross_entropy, x.x, x.x) bad(param, \"a\", 3) bad(param, \"a\", f32(2), { normal = -1 })\n"
+    "bad(param, \"a\", f32(2), { normal = 1, uniform = 1 }) bad(param, \"a\", i32(2), { normal = 1 })\n"
+    "  bad(grad, x.x, {}) bad(grad, sum(x.x), { 1 }) bad(grad, sum(x.x), { x = x.x })\n"
+    "bad(decode, 1) bad(module) bad(one_of, {}) bad(options, { [1] = 2 })\n"
+    "bad(options, {a = 0/0, b = print})\n"
+    "  bad(function() return batch * 1.5 end) bad(function() return batch + \"x\" end)\n"
+    "bad(function() return x.x .. \"\" end) bad(function() return x.x[1] end)\n"
+    "bad(function() x.x.y = 1 end) bad(function() return batch < 3 end)\n"
+    "  bad(fn, {}, nil) bad(fn, { a = 1 }, print) bad(fn, { a = f32(1) }, function() end)\n"
+    "bad(fn, { a = f32(1) }, error)\n"
+    "  return { y = x.x }\n"
+    "end)\n"
+    "return module { f = fn({ x = f32(2) }, function(x) return { y = x.x } end) }\n";
+
+TEST("attributes of any value are refused or fit, never undefined") {
+  Error err;
+  Model *m = load_text(hostile, &err);
+  EXPECT(m, "%s", err.text);
+  model_free(m);
 }
 
 TEST("any failed allocation is an error, never a crash or a leak") {

@@ -54,10 +54,11 @@ TEST("parameters have PyTorch's names and layouts") {
   expect_params("f32(batch, 6, 6, 4)", "nn.conv('c', x.x, 7)", "c.bias f32[7]\nc.weight f32[7,4,3,3]\n");
   expect_params("f32(batch, 6, 6, 4)", "nn.downsample('down.0', x.x)",
                 "down.0.conv.bias f32[4]\ndown.0.conv.weight f32[4,4,3,3]\n");
-  expect_params("f32(batch, 6, 6, 4)", "nn.residual('r', x.x, 8, { groups = 2 })",
-                "r.conv1.bias f32[8]\nr.conv1.weight f32[8,4,3,3]\nr.conv2.bias f32[8]\nr.conv2.weight f32[8,8,3,3]\n"
-                "r.nin_shortcut.bias f32[8]\nr.nin_shortcut.weight f32[8,4,1,1]\nr.norm1.bias f32[4]\nr.norm1.weight f32[4]\n"
-                "r.norm2.bias f32[8]\nr.norm2.weight f32[8]\n");
+  expect_params(
+      "f32(batch, 6, 6, 4)", "nn.residual('r', x.x, 8, { groups = 2 })",
+      "r.conv1.bias f32[8]\nr.conv1.weight f32[8,4,3,3]\nr.conv2.bias f32[8]\nr.conv2.weight f32[8,8,3,3]\n"
+      "r.nin_shortcut.bias f32[8]\nr.nin_shortcut.weight f32[8,4,1,1]\nr.norm1.bias f32[4]\nr.norm1.weight f32[4]\n"
+      "r.norm2.bias f32[8]\nr.norm2.weight f32[8]\n");
   expect_params("f32(batch, 6, 6, 4)", "nn.picture_attention('a', x.x, { groups = 2 })",
                 "a.k.bias f32[4]\na.k.weight f32[4,4,1,1]\na.norm.bias f32[4]\na.norm.weight f32[4]\n"
                 "a.proj_out.bias f32[4]\na.proj_out.weight f32[4,4,1,1]\na.q.bias f32[4]\na.q.weight f32[4,4,1,1]\n"
@@ -67,7 +68,8 @@ TEST("parameters have PyTorch's names and layouts") {
 }
 
 TEST("scopes nest, and end when their body fails") {
-  expect_params("f32(2, 8)", "nn.scope('a', function() return nn.scope('0', function() return nn.layer_norm('n', x.x) end) end)",
+  expect_params("f32(2, 8)",
+                "nn.scope('a', function() return nn.scope('0', function() return nn.layer_norm('n', x.x) end) end)",
                 "a.0.n.bias f32[8]\na.0.n.weight f32[8]\n");
   expect_params("f32(2, 8)", "(function() pcall(nn.scope, 'a', error) return nn.layer_norm('n', x.x) end)()",
                 "n.bias f32[8]\nn.weight f32[8]\n");
@@ -75,9 +77,11 @@ TEST("scopes nest, and end when their body fails") {
 
 TEST("a block has self-attention, cross-attention when there is a context, and a feed-forward part") {
   Error err;
-  Model *m = load_layer("f32(batch, 1, 4, 4, 8)",
-                        "nn.block('b', x.x, x.x, { self = { heads = 2, extent = { h = 3, w = 3 }, causal = 'raster' },"
-                        " cross = { heads = 2, kind = 'full' } })", &err);
+  Model *m =
+      load_layer("f32(batch, 1, 4, 4, 8)",
+                 "nn.block('b', x.x, x.x, { self = { heads = 2, extent = { h = 3, w = 3 }, causal = 'raster' },"
+                 " cross = { heads = 2, kind = 'full' } })",
+                 &err);
   REQUIRE(m, "%s", err.text);
   int n, attends = 0;
   Node **nodes = func_nodes(m->func[0], &n);
@@ -149,8 +153,8 @@ static const double *value_of(const Ran *r, const char *name) {
 }
 
 /* x [b, h, w, c], weight [o, c, k, k] as in PyTorch; `top` and `left` zeros before. */
-static double conv_at(const double *x, const double *weight, const double *bias, const int n[4], int k, int top, int left,
-                      int stride, const int at[4]) {
+static double conv_at(const double *x, const double *weight, const double *bias, const int n[4], int k, int top,
+                      int left, int stride, const int at[4]) {
   double sum = bias[at[3]];
   for (int ky = 0; ky < k; ky++)
     for (int kx = 0; kx < k; kx++)
@@ -180,7 +184,8 @@ TEST("a convolution pads and strides like PyTorch's") {
   const int n[4] = {2, 5, 4, 3};
   if (run_layer(&r, "f32(batch, 5, 4, 3)", "nn.conv('c', x.x, 2)")) {
     EXPECT(r.y.dim[1] == 5 && r.y.dim[2] == 4 && r.y.dim[3] == 2, "size is kept");
-    EXPECT(conv_error(&r, "c.weight", "c.bias", n, 3, 1, 1, 1) < 1e-12, "%g", conv_error(&r, "c.weight", "c.bias", n, 3, 1, 1, 1));
+    EXPECT(conv_error(&r, "c.weight", "c.bias", n, 3, 1, 1, 1) < 1e-12, "%g",
+           conv_error(&r, "c.weight", "c.bias", n, 3, 1, 1, 1));
   }
   ran_done(&r);
   const int m[4] = {2, 6, 4, 3};

@@ -8,7 +8,8 @@
 /* Runs `body` before a valid module; expects ERROR_LIMIT within a few seconds. */
 static void expect_limit(const char *body, const char *part) {
   char text[4000];
-  snprintf(text, sizeof text, "%s\nreturn module { f = fn({ x = f32(2) }, function(x) return { y = -x.x } end) }", body);
+  snprintf(text, sizeof text, "%s\nreturn module { f = fn({ x = f32(2) }, function(x) return { y = -x.x } end) }",
+           body);
   Error err;
   double start = load_seconds();
   Model *m = load_with(text, (ModelOptions){.limits.seconds = 4}, &err);
@@ -47,16 +48,25 @@ TEST("an endless loop cannot hide in pcall") {
 TEST("an endless loop cannot hide behind error values and metamethods") {
   expect_limit("error(setmetatable({}, { __tostring = function() while true do end end }))", "instructions");
   expect_limit("local t = setmetatable({}, { __index = function(t, k) return t[k + 1] end }) "
-               "while true do pcall(function() return t[1] end) end", "instructions");
+               "while true do pcall(function() return t[1] end) end",
+               "instructions");
+}
+
+TEST("errors of Lua's own functions name the line and the function") {
+  EXPECT_HAS(load_error("\nstring.format('%d', 'x')"),
+             "model.lua:2: bad argument #2 to 'string.format' (number expected");
+  EXPECT_HAS(load_error("('x'):rep({})"), "model.lua:1: bad argument #1 to 'rep'");
 }
 
 TEST("an endless loop at close ends") {
   expect_limit("local x <close> = setmetatable({}, { __close = function() while true do end end })\n"
-               "error 'first'", "instructions");
+               "error 'first'",
+               "instructions");
   expect_limit("while true do pcall(function()\n"
                "local a <close> = setmetatable({}, { __close = function() while true do end end })\n"
                "local b <close> = setmetatable({}, { __close = function() while true do end end })\n"
-               "while true do end end) end", "instructions");
+               "while true do end end) end",
+               "instructions");
   expect_limit("for i in next, {1}, nil, setmetatable({}, { __close = function() while true do end end }) do end",
                "instructions");
 }
@@ -83,18 +93,24 @@ TEST("strings of gigabytes are refused") {
   expect_limit("local s = ('x'):rep(1000):rep(100000)", "256 MiB of memory");
   expect_limit("local s = 'x'\nwhile true do s = s .. s end", "MiB");
   expect_limit("local t, s = {}, ('x'):rep(1000):rep(100)\nfor i = 1, 1e9 do t[i] = s .. i end", "MiB");
-  expect_limit("local t, s = {}, ('x'):rep(1000):rep(1000)\nwhile true do pcall(function() t[#t + 1] = s .. #t end) end", "limit 256 MiB");
-  expect_limit("local s = ('x'):rep(1000):rep(10000)\nwhile true do local t = s .. 'y' end", "model ran for more than 4 s");
+  expect_limit(
+      "local t, s = {}, ('x'):rep(1000):rep(1000)\nwhile true do pcall(function() t[#t + 1] = s .. #t end) end",
+      "limit 256 MiB");
+  expect_limit("local s = ('x'):rep(1000):rep(10000)\nwhile true do local t = s .. 'y' end",
+               "model ran for more than 4 s");
 }
 
 TEST("empty repetitions and great counts do not hang in C") {
   expect_true("(''):rep(1 << 62) == ''");
   expect_true("not pcall(string.rep, 'x', 1 << 62)");
   expect_limit("local t = setmetatable({}, { __index = tostring })\ntable.concat(t, '', 1, 1 << 60)", "i");
-  expect_limit("table.move(setmetatable({}, { __index = type }), 1, 1 << 60, 1, setmetatable({}, { __newindex = rawlen }))",
-               "instructions");
-  expect_limit("table.insert(setmetatable({}, { __len = function() return 1 << 60 end, __index = type }), 1, 2)", "i");
+  expect_limit(
+      "table.move(setmetatable({}, { __index = type }), 1, 1 << 60, 1, setmetatable({}, { __newindex = rawlen }))",
+      "instructions");
+  expect_limit("table.insert(setmetatable({}, { __len = function() return 1 << 52 end, __index = type }), 1, 2)",
+               "i");
   expect_limit("local t = {}\nfor i = 1, 1000000 do t[i] = i end\nwhile true do table.sort(t) end", "i");
+  expect_true("not pcall(table.insert, setmetatable({}, { __len = function() return math.maxinteger end }), 1)");
   expect_true("not pcall(table.unpack, {}, 1, 1 << 60)");
   expect_true("not pcall(string.format, '%99999999d', 1)");
 }
@@ -102,11 +118,25 @@ TEST("empty repetitions and great counts do not hang in C") {
 TEST("deep recursion is an error with a line") {
   EXPECT_HAS(load_error("local function f(n) return 1 + f(n + 1) end\nf(1)"), "model.lua:1: stack overflow");
   EXPECT_HAS(load_error("local function f() pcall(f) error('x') end\nf()"), "model.lua:");
-  EXPECT_HAS(load_error("local t = setmetatable({}, { __index = function(t, k) return t[k] end })\nreturn t.x"), "overflow");
+  EXPECT_HAS(load_error("local t = setmetatable({}, { __index = function(t, k) return t[k] end })\nreturn t.x"),
+             "overflow");
   EXPECT_HAS(load_error("local s = 'x'\nlocal function f() return (s:gsub('.', f)) end\nf()"), "overflow");
   char text[3000] = "return ";
   for (int i = 0; i < 2000; i++) strcat(text, "(");
   EXPECT_HAS(load_error(text), "model.lua: C stack overflow");
+}
+
+TEST("metamethods cannot be made dangerous after they were checked") {
+  EXPECT_HAS(load_error("local t = {}\nsetmetatable(t, { __call = t })()"),
+             "model.lua:2: the metamethod __call must be a function");
+  EXPECT_HAS(load_error("local t, mt = {}, {}\nsetmetatable(t, mt)\nmt.__call = t\nt()"),
+             "model.lua:4: attempt to call a table value (local 't')");
+  expect_true("(function() local C = {} C.__index = C function C.get() return 3 end local x = setmetatable({}, C) "
+              "function C.more() return 4 end return x.get() + x.more() == 7 and getmetatable(x) == C "
+              "and getmetatable(setmetatable(x, nil)) == nil end)()");
+  expect_true("not pcall(setmetatable, setmetatable({}, { __metatable = 1 }), {})");
+  expect_true("setmetatable({}, { __call = function(_, x) return x + 1 end })(2) == 3");
+  expect_true("getmetatable(setmetatable(setmetatable({}, {}), { __index = { a = 5 } })).__index.a == 5");
 }
 
 TEST("a graph without end is refused") {
@@ -114,8 +144,9 @@ TEST("a graph without end is refused") {
 }
 
 TEST("there is nothing to reach outside with") {
-  const char *names[] = {"io", "os", "debug", "package", "coroutine", "load", "loadstring", "loadfile", "dofile",
-                         "collectgarbage", "utf8", "string.dump", "math.random", "string.pack"};
+  const char *names[] = {"io",   "os",          "debug",       "package",    "coroutine",
+                         "load", "loadstring",  "loadfile",    "dofile",     "collectgarbage",
+                         "utf8", "string.dump", "math.random", "string.pack"};
   for (int i = 0; i < COUNT_OF(names); i++) {
     char condition[60];
     snprintf(condition, sizeof condition, "%s == nil", names[i]);
@@ -172,7 +203,8 @@ TEST("a long path is shown whole") {
   char folder[400];
   snprintf(folder, sizeof folder, "%s", load_path("a-folder-with-a-name-that-is-longer-than-what-lua-shows"));
   mkdir(folder, 0700);
-  const char *path = load_write("a-folder-with-a-name-that-is-longer-than-what-lua-shows/m.lua", "\nlocal x = nil + 1");
+  const char *path =
+      load_write("a-folder-with-a-name-that-is-longer-than-what-lua-shows/m.lua", "\nlocal x = nil + 1");
   Error err = {0};
   EXPECT(!model_load(path, NULL, &err), "it loaded");
   EXPECT(strncmp(err.text, path, strlen(path)) == 0, "%s", err.text);
@@ -186,8 +218,9 @@ TEST("nothing shows an address or the order of a hash table") {
   expect_true("tostring({}) == 'table' and tostring(print) == 'function' and ('%s'):format({}) == 'table'");
   expect_true("not pcall(string.format, '%p', {})");
   expect_true("not pcall(pairs, { [{}] = 1 })");
-  expect_true("(function() local s = '' for k, v in pairs { c = 1, a = 2, [3] = 1, [1] = 1, b = 3, [2.5] = 0, [true] = 1 } "
-              "do s = s .. tostring(k) .. ' ' end return s end)() == '1 2.5 3 a b c true '");
+  expect_true(
+      "(function() local s = '' for k, v in pairs { c = 1, a = 2, [3] = 1, [1] = 1, b = 3, [2.5] = 0, [true] = 1 } "
+      "do s = s .. tostring(k) .. ' ' end return s end)() == '1 2.5 3 a b c true '");
   expect_true("(function() local s, t = '', { x = 1, y = 2, z = 3 } for k in next, t do s = s .. k t[k] = nil end "
               "return s end)() == 'xyz'");
   expect_true("next({}) == nil");
@@ -214,12 +247,14 @@ TEST("patterns mean what the manual says") {
       "('hello world'):find('o w') == 5",
       "select('#', ('hello'):find('l+')) == 2 and select(2, ('hello'):find('l+')) == 4",
       "('hello'):find('xyz') == nil and ('a.b'):find('.', 1, true) == 2 and ('abc'):find('b', -1) == nil",
-      "('abc'):find('', 10) == nil and ('abc'):find('', 4) == 4 and ('key = value'):match('^(%w+)%s*=%s*(%w+)$') == 'key'",
+      "('abc'):find('', 10) == nil and ('abc'):find('', 4) == 4 and ('key = value'):match('^(%w+)%s*=%s*(%w+)$') == "
+      "'key'",
       "select(2, ('key = value'):match('^(%w+)%s*=%s*(%w+)$')) == 'value'",
       "('  trim  '):match('^%s*(.-)%s*$') == 'trim' and ('abc'):match('()b()') == 2",
       "select(2, ('abc'):match('()b()')) == 3 and ('f(a(b)c)d'):match('%b()') == '(a(b)c)'",
       "('THE (quick) fox'):find('%f[%a]%a+%f[%A]') == 1 and ('say \"hi\"'):match('([\"\\'])(.-)%1') == '\"'",
-      "('[x]'):match('[]x[]+') == '[x]' and ('a-z'):match('[a%-z]+') == 'a-z' and ('2024'):match('^[0-9]+$') == '2024'",
+      "('[x]'):match('[]x[]+') == '[x]' and ('a-z'):match('[a%-z]+') == 'a-z' and ('2024'):match('^[0-9]+$') == "
+      "'2024'",
       "('abc'):match('[^b]+') == 'a' and ('a$'):match('a$') == nil and ('a$'):match('a%$') == 'a$'",
       "('abc'):gsub('', '-') == '-a-b-c-' and ('hello world'):gsub('o', '0') == 'hell0 w0rld'",
       "('hello'):gsub('l', '%0%0', 1) == 'helllo' and ('abc'):gsub('%w', '%%%0') == '%a%b%c'",
@@ -227,7 +262,8 @@ TEST("patterns mean what the manual says") {
       "('abc'):gsub('.', function(c) return c ~= 'b' and c:upper() end) == 'AbC'",
       "select(2, ('abc'):gsub('%w', 'x')) == 3 and ('abc'):gsub('b*', '-') == '-a-c-'",
       "('hello'):gsub('^h', 'j') == 'jello' and ('k=v, a=b'):gsub('(%w)=(%w)', '%2=%1') == 'v=k, b=a'",
-      "(function() local s = '' for k, v in ('a=1,b=2'):gmatch('(%w)=(%w)') do s = s .. k .. v end return s end)() == 'a1b2'",
+      "(function() local s = '' for k, v in ('a=1,b=2'):gmatch('(%w)=(%w)') do s = s .. k .. v end return s end)() "
+      "== 'a1b2'",
       "(function() local n = 0 for _ in ('abc'):gmatch('') do n = n + 1 end return n end)() == 4",
       "('aaa'):match('a-$') == 'aaa' and ('aXb'):match('a?X?b') == 'aXb' and ('b'):match('a?b') == 'b'",
       "('\\0a\\0'):find('\\0', 2) == 3 and ('x'):rep(3, ',') == 'x,x,x'",
@@ -243,11 +279,15 @@ TEST("patterns mean what the manual says") {
 
 TEST("table functions mean what the manual says") {
   const char *conditions[] = {
-      "table.concat({ 1, 'a', 2.5 }, ', ') == '1, a, 2.5' and table.concat({}) == '' and table.concat({ 1, 2, 3 }, '', 2) == '23'",
+      "table.concat({ 1, 'a', 2.5 }, ', ') == '1, a, 2.5' and table.concat({}) == '' and table.concat({ 1, 2, 3 }, "
+      "'', 2) == '23'",
       "(function() local t = { 5, 2, 9, 1, 7 } table.sort(t) return table.concat(t, ' ') end)() == '1 2 5 7 9'",
-      "(function() local t = { 5, 2, 9 } table.sort(t, function(a, b) return a > b end) return table.concat(t, ' ') end)() == '9 5 2'",
-      "(function() local t = { 1, 2 } table.insert(t, 3) table.insert(t, 1, 0) return table.concat(t) end)() == '0123'",
-      "(function() local t = { 1, 2, 3 } local x = table.remove(t, 1) return x .. table.concat(t) .. table.remove(t) end)() == '1233'",
+      "(function() local t = { 5, 2, 9 } table.sort(t, function(a, b) return a > b end) return table.concat(t, ' ') "
+      "end)() == '9 5 2'",
+      "(function() local t = { 1, 2 } table.insert(t, 3) table.insert(t, 1, 0) return table.concat(t) end)() == "
+      "'0123'",
+      "(function() local t = { 1, 2, 3 } local x = table.remove(t, 1) return x .. table.concat(t) .. table.remove(t) "
+      "end)() == '1233'",
       "table.concat(table.move({ 1, 2, 3 }, 1, 3, 2)) == '1123' and table.pack(1, nil, 3).n == 3",
       "select('#', table.unpack({ 1, nil, 3 }, 1, 3)) == 3 and table.remove({}) == nil",
       "not pcall(table.concat, { {} }) and not pcall(table.insert, { 1 }, 5, 1)",
