@@ -1,0 +1,225 @@
+/* Writing and reading the state of a run.  A run's tensors are listed once (list_tensors), for both directions. */
+#include "train/checkpoint.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "runtime/base/sha256.h"
+
+static const char format_name[] = "nuwa-checkpoint-1";
+
+typedef struct TensorList {
+  Arena *arena;
+  TensorView *view;
+  void **memory;                 /* where view[i] lives in the session */
+  int n, cap, n_memory, cap_memory;
+} TensorList;
+
+static void list_push(TensorList *l, const char *prefix, const PlanTensor *t, void *memory) {
+  TensorView v = {.name = arena_printf(l->arena, "%s%s", prefix, t->name), .dtype = t->dtype, .rank = t->rank, .data = memory};
+  int64_t bytes = 0;
+  for (int i = 0; i < t->rank; i++) v.dim[i] = t->dim[i].c;
+  BUG_IF(!plan_tensor_bytes(t, 0, 0, &bytes), "\"%s\" has no size", t->name);
+  v.bytes = (size_t)bytes;
+  ARENA_PUSH(l->arena, l->view, l->n, l->cap, v);
+  ARENA_PUSH(l->arena, l->memory, l->n_memory, l->cap_memory, memory);
+}
+
+static void mark_state(const PlanRef *r, bool *used) {
+  if (r->kind == REF_STATE) used[r->index] = true;
+}
+
+static bool *find_states(Arena *a, const Plan *p, const PlanFunction *f) {
+  bool *used = ARENA_ARRAY(a, bool, p->n_state + 1);
+  for (int i = 0; i < f->n_launch; i++)
+    for (int k = 0; k < f->launch[i].n_ref; k++) mark_state(&f->launch[i].ref[k], used);
+  for (int i = 0; i < f->n_copy; i++) mark_state(&f->copy[i].from, used), mark_state(&f->copy[i].to, used);
+  return used;
+}
+
+static void list_tensors(TensorList *l, const Checkpoint *c) {
+  const Plan *p = c->plan;
+  bool *used = find_states(l->arena, p, &p->function[c->train]);
+  for (int i = 0; i < p->n_param; i++) list_push(l, "param.", &p->param[i].type, nuwa_param(c->session, p->param[i].type.name));
+  for (int i = 0; i < p->n_state; i++)
+    if (used[i]) list_push(l, "state.", &p->state[i].type, nuwa_state(c->session, p->state[i].type.name));
+  PlanTensor uses = {.name = "uses", .dtype = DTYPE_I32, .rank = 1, .dim = {dim_const(c->n_uses)}};
+  if (c->uses) list_push(l, "revive.", &uses, c->uses);
+}
+
+static void digest_views(const TensorView *const *view, int n, char out[65]) {
+  Sha256 h;
+  uint8_t digest[32];
+  sha256_init(&h);
+  for (int i = 0; i < n; i++) sha256_update(&h, view[i]->data, view[i]->bytes);
+  sha256_done(&h, digest);
+  sha256_hex(digest, out);
+}
+
+/* ---- writing ---- */
+
+typedef struct Writing {
+  const Checkpoint *c;
+  const char *path;
+  TensorList list;
+  Error *err;
+  bool ok;
+} Writing;
+
+static void write_body(void *ctx) {
+  Writing *w = ctx;
+  char step[24], digest[65];
+  list_tensors(&w->list, w->c);
+  const TensorView **view = ARENA_ARRAY(w->list.arena, const TensorView *, w->list.n);
+  for (int i = 0; i < w->list.n; i++) view[i] = &w->list.view[i];
+  digest_views(view, w->list.n, digest);
+  snprintf(step, sizeof step, "%lld", (long long)w->c->step);
+  MetadataEntry meta[] = {{"format", format_name}, {"step", step}, {"recipe", w->c->recipe}, {"sha256", digest}};
+  w->ok = safetensors_write(w->path, w->list.view, w->list.n, meta, COUNT_OF(meta), w->err);
+}
+
+bool checkpoint_write(const Checkpoint *c, const char *path, Error *err) {
+  Writing w = {.c = c, .path = path, .list.arena = arena_new(), .err = err};
+  if (!w.list.arena) return error_set(err, ERROR_MEMORY, "%s: out of memory", path);
+  bool within = arena_protect(w.list.arena, write_body, &w, err);
+  arena_free(w.list.arena);
+  return within && w.ok;
+}
+
+/* ---- reading ---- */
+
+typedef struct Reading {
+  Checkpoint *c;
+  const char *path;
+  Safetensors *file;
+  TensorList list;
+  Error *err;
+  bool ok;
+} Reading;
+
+/* Where two recipes differ, from the start of the entry ("key=value; ") that does. */
+static const char *entry_at(const char *recipe, size_t at) {
+  while (at > 0 && !(at >= 2 && recipe[at - 2] == ';' && recipe[at - 1] == ' ')) at--;
+  return recipe + at;
+}
+
+static bool check_recipe(const Reading *r, const char *have) {
+  const char *want = r->c->recipe;
+  if (strcmp(have, want) == 0) return true;
+  size_t at = 0;
+  while (have[at] && have[at] == want[at]) at++;
+  const char *theirs = entry_at(have, at), *ours = entry_at(want, at);
+  return error_set(r->err, ERROR_ARGUMENT, "%s is the checkpoint of another run: it has \"%.*s\" where this one has \"%.*s\"",
+                   r->path, (int)strcspn(theirs, ";"), theirs, (int)strcspn(ours, ";"), ours);
+}
+
+static bool check_metadata(Reading *r) {
+  const char *format = safetensors_metadata(r->file, "format"), *step = safetensors_metadata(r->file, "step");
+  const char *recipe = safetensors_metadata(r->file, "recipe");
+  if (!format || strcmp(format, format_name) != 0 || !step || !recipe)
+    return error_set(r->err, ERROR_FORMAT, "%s is no checkpoint of a training run (%s)", r->path, format_name);
+  char *end;
+  errno = 0;
+  long long n = strtoll(step, &end, 10);
+  if (end == step || *end || errno || n < 0)
+    return error_set(r->err, ERROR_FORMAT, "%s: its step is \"%.40s\", not a number", r->path, step);
+  if (!check_recipe(r, recipe)) return false;
+  r->c->step = n;
+  return true;
+}
+
+static bool same_type(const TensorView *a, const TensorView *b) {
+  if (a->dtype != b->dtype || a->rank != b->rank) return false;
+  for (int i = 0; i < a->rank; i++)
+    if (a->dim[i] != b->dim[i]) return false;
+  return true;
+}
+
+static bool check_digest(const Reading *r) {
+  const char *want = safetensors_metadata(r->file, "sha256");
+  int n = safetensors_count(r->file);
+  char have[65];
+  const TensorView **view = ARENA_ARRAY(r->list.arena, const TensorView *, n + 1);
+  for (int i = 0; i < n; i++) view[i] = safetensors_get(r->file, i);
+  digest_views(view, n, have);
+  if (want && strcmp(want, have) == 0) return true;
+  return error_set(r->err, ERROR_FORMAT, "%s is damaged: its tensors do not have the digest it states", r->path);
+}
+
+static bool check_tensors(const Reading *r) {
+  if (safetensors_count(r->file) != r->list.n)
+    return error_set(r->err, ERROR_FORMAT, "%s holds %d tensors, this run has %d", r->path, safetensors_count(r->file), r->list.n);
+  for (int i = 0; i < r->list.n; i++) {
+    const TensorView *v = safetensors_find(r->file, r->list.view[i].name);
+    if (!v) return error_set(r->err, ERROR_FORMAT, "%s lacks \"%s\"", r->path, r->list.view[i].name);
+    if (!same_type(v, &r->list.view[i]))
+      return error_set(r->err, ERROR_FORMAT, "%s: \"%s\" has another type or shape than in this run", r->path, v->name);
+  }
+  return check_digest(r);
+}
+
+static void read_body(void *ctx) {
+  Reading *r = ctx;
+  int64_t step = r->c->step;
+  list_tensors(&r->list, r->c);
+  if (!check_metadata(r) || !check_tensors(r)) {
+    r->c->step = step;
+    return;
+  }
+  for (int i = 0; i < r->list.n; i++)
+    memcpy(r->list.memory[i], safetensors_find(r->file, r->list.view[i].name)->data, r->list.view[i].bytes);
+  r->ok = true;
+}
+
+bool checkpoint_read(Checkpoint *c, const char *path, Error *err) {
+  Reading r = {.c = c, .path = path, .file = safetensors_open(path, err), .err = err};
+  if (!r.file) return false;
+  r.list.arena = arena_new();
+  bool within = r.list.arena ? arena_protect(r.list.arena, read_body, &r, err) : error_set(err, ERROR_MEMORY, "%s: out of memory", path);
+  arena_free(r.list.arena);
+  safetensors_close(r.file);
+  return within && r.ok;
+}
+
+/* ---- final weights ---- */
+
+typedef struct WritingWeights {
+  NuwaSession *session;
+  const Plan *plan;
+  const char *path;
+  bool as_bf16;
+  const MetadataEntry *meta;
+  int n_meta;
+  TensorList list;
+  Error *err;
+  bool ok;
+} WritingWeights;
+
+static void round_view(Arena *a, TensorView *v) {
+  size_t n = v->bytes / sizeof(float);
+  const float *from = v->data;
+  uint16_t *to = ARENA_ARRAY(a, uint16_t, n + 1);
+  for (size_t i = 0; i < n; i++) to[i] = bf16_from_f32(from[i]);
+  v->data = to;
+  v->dtype = DTYPE_BF16;
+  v->bytes = n * sizeof *to;
+}
+
+static void write_weights_body(void *ctx) {
+  WritingWeights *w = ctx;
+  for (int i = 0; i < w->plan->n_param; i++) {
+    const PlanTensor *t = &w->plan->param[i].type;
+    list_push(&w->list, "", t, nuwa_param(w->session, t->name));
+    if (w->as_bf16 && t->dtype == DTYPE_F32) round_view(w->list.arena, &w->list.view[i]);
+  }
+  w->ok = safetensors_write(w->path, w->list.view, w->list.n, w->meta, w->n_meta, w->err);
+}
+
+bool weights_write(NuwaSession *s, const Plan *p, const char *path, bool as_bf16, const MetadataEntry *meta, int n_meta,
+                   Error *err) {
+  WritingWeights w = {s, p, path, as_bf16, meta, n_meta, {.arena = arena_new()}, err, false};
+  if (!w.list.arena) return error_set(err, ERROR_MEMORY, "%s: out of memory", path);
+  bool within = arena_protect(w.list.arena, write_weights_body, &w, err);
+  arena_free(w.list.arena);
+  return within && w.ok;
+}

@@ -1,0 +1,151 @@
+/* Counting uses, and drawing vectors for codes without any.  All sums run in one fixed order, in doubles. */
+#include "train/revive.h"
+
+#include <string.h>
+
+#include "runtime/base/philox.h"
+
+struct Revive {
+  NuwaSession *session;
+  ReviveOptions options;
+  int train;
+  int64_t n_codes, width, rows;
+  float *codebook;               /* [n_codes, width], the session's */
+  float *moment[2];              /* Adam's, of the same shape, or NULL */
+  int32_t *uses;                 /* [n_codes] */
+  double *distance;              /* [rows] squared, to the nearest code */
+};
+
+static const PlanTensor *find_output(const PlanFunction *f, const char *name) {
+  for (int i = 0; i < f->n_out; i++)
+    if (strcmp(f->out[i].name, name) == 0) return &f->out[i];
+  return NULL;
+}
+
+static const PlanTensor *find_param(const Plan *p, const char *name) {
+  for (int i = 0; i < p->n_param; i++)
+    if (strcmp(p->param[i].type.name, name) == 0) return &p->param[i].type;
+  return NULL;
+}
+
+static bool fit(Revive *r, const Plan *p, int64_t batch, Error *err) {
+  const ReviveOptions *o = &r->options;
+  const PlanTensor *book = find_param(p, o->codebook);
+  if (!book || book->rank != 2 || book->dtype != DTYPE_F32)
+    return error_set(err, ERROR_ARGUMENT, "revive: the model has no codebook \"%s\", a param f32 [codes, width]", o->codebook);
+  const PlanFunction *f = &p->function[r->train];
+  const PlanTensor *codes = find_output(f, o->codes), *vectors = find_output(f, o->vectors);
+  int64_t n_codes = 0, n_values = 0;
+  r->n_codes = book->dim[0].c;
+  r->width = book->dim[1].c;
+  if (!codes || codes->dtype != DTYPE_I32 || !vectors || vectors->dtype != DTYPE_F32)
+    return error_set(err, ERROR_ARGUMENT, "revive: the loss needs outputs \"%s\" (i32) and \"%s\" (f32)", o->codes, o->vectors);
+  if (!plan_tensor_elems(codes, batch, 1, &n_codes) || !plan_tensor_elems(vectors, batch, 1, &n_values) || r->width < 1 ||
+      n_codes * r->width != n_values)
+    return error_set(err, ERROR_ARGUMENT, "revive: \"%s\" must hold one vector of %lld values for each of \"%s\"", o->vectors,
+                     (long long)r->width, o->codes);
+  if (o->window < 1) return error_set(err, ERROR_ARGUMENT, "revive: a window of %lld steps", (long long)o->window);
+  r->rows = n_codes;
+  return true;
+}
+
+static float *find_moment(NuwaSession *s, const char *kind, const char *param) {
+  char name[512];
+  if (snprintf(name, sizeof name, "adam.%s.%s", kind, param) >= (int)sizeof name) return NULL;
+  return nuwa_state(s, name);
+}
+
+Revive *revive_new(NuwaSession *s, const Plan *p, int train, const ReviveOptions *o, int64_t batch, Error *err) {
+  Revive *r = mem_alloc(sizeof *r);
+  if (!r) {
+    error_set(err, ERROR_MEMORY, "revive: out of memory");
+    return NULL;
+  }
+  *r = (Revive){.session = s, .options = *o, .train = train};
+  if (fit(r, p, batch, err)) {
+    r->codebook = nuwa_param(s, o->codebook);
+    r->moment[0] = find_moment(s, "m", o->codebook);
+    r->moment[1] = find_moment(s, "v", o->codebook);
+    r->uses = mem_alloc((size_t)r->n_codes * sizeof *r->uses);
+    r->distance = mem_alloc((size_t)r->rows * sizeof *r->distance);
+    if (r->uses && r->distance) return r;
+    error_set(err, ERROR_MEMORY, "revive: out of memory for %lld vectors", (long long)r->rows);
+  }
+  revive_free(r);
+  return NULL;
+}
+
+void revive_free(Revive *r) {
+  if (!r) return;
+  mem_free(r->uses);
+  mem_free(r->distance);
+  mem_free(r);
+}
+
+int32_t *revive_uses(Revive *r, int64_t *out_n) {
+  *out_n = r->n_codes;
+  return r->uses;
+}
+
+static double squared_distance(const float *a, const float *b, int64_t n) {
+  double sum = 0.0;
+  for (int64_t i = 0; i < n; i++) sum += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+  return sum;
+}
+
+/* The row up to which the distances make up more than `uniform` of their sum; by count when all are 0. */
+static int64_t draw_row(const Revive *r, double uniform) {
+  double total = 0.0, below = 0.0;
+  for (int64_t i = 0; i < r->rows; i++) total += r->distance[i];
+  if (!(total > 0.0)) return (int64_t)(uniform * (double)r->rows);
+  for (int64_t i = 0; i < r->rows; i++)
+    if ((below += r->distance[i]) > uniform * total) return i;
+  return r->rows - 1;
+}
+
+static void place_code(Revive *r, int64_t code, const float *vectors, uint64_t seed, int64_t step) {
+  float *at = r->codebook + code * r->width;
+  Philox random = philox(seed, (uint32_t)code, (uint32_t)step, STREAM_REVIVE);
+  int64_t row = draw_row(r, (double)philox_uniform(random.word[0]));
+  size_t bytes = (size_t)r->width * sizeof(float);
+  memcpy(at, vectors + row * r->width, bytes);
+  for (int k = 0; k < 2; k++)
+    if (r->moment[k]) memset(r->moment[k] + code * r->width, 0, bytes);
+  for (int64_t i = 0; i < r->rows; i++) {
+    double d = squared_distance(vectors + i * r->width, at, r->width);
+    if (d < r->distance[i]) r->distance[i] = d;
+  }
+}
+
+static bool is_code(const Revive *r, int32_t code) { return code >= 0 && code < r->n_codes; }
+
+static int64_t revive_dead(Revive *r, const int32_t *codes, const float *vectors, uint64_t seed, int64_t step) {
+  int64_t dead = 0;
+  for (int64_t c = 0; c < r->n_codes; c++) dead += r->uses[c] == 0;
+  if (dead == 0) return 0;
+  for (int64_t i = 0; i < r->rows; i++)
+    r->distance[i] = is_code(r, codes[i]) ? squared_distance(vectors + i * r->width, r->codebook + codes[i] * r->width, r->width) : 0.0;
+  for (int64_t c = 0; c < r->n_codes; c++)
+    if (r->uses[c] == 0) place_code(r, c, vectors, seed, step);
+  return dead;
+}
+
+int64_t revive_step(Revive *r, uint64_t seed, int64_t step) {
+  const int32_t *codes = nuwa_output(r->session, r->train, r->options.codes);
+  const float *vectors = nuwa_output(r->session, r->train, r->options.vectors);
+  for (int64_t i = 0; i < r->rows; i++)
+    if (is_code(r, codes[i]) && r->uses[codes[i]] < INT32_MAX) r->uses[codes[i]]++;
+  if (step % r->options.window != 0) return 0;
+  int64_t revived = revive_dead(r, codes, vectors, seed, step);
+  memset(r->uses, 0, (size_t)r->n_codes * sizeof *r->uses);
+  return revived;
+}
+
+bool revive_start(Revive *r, int function, uint64_t seed) {
+  const float *vectors = nuwa_output(r->session, function, r->options.vectors);
+  if (!vectors) return false;
+  /* So far nothing is near: all rows count the same for the first code, and that code then sets the distances. */
+  for (int64_t i = 0; i < r->rows; i++) r->distance[i] = 1e30;
+  for (int64_t c = 0; c < r->n_codes; c++) place_code(r, c, vectors, seed, 0);
+  return true;
+}
