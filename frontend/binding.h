@@ -2,7 +2,7 @@
  * way to call graph functions from Lua.
  *
  * Lua unwinds with its own longjmp and arenas with another; bind_graph keeps them apart: arguments are read first
- * (Lua errors only), then the graph works inside arena_protect (no Lua call), and what failed becomes a Lua error last.
+ * (Lua errors only), then the graph works inside arena_protect (no Lua call), then a failure becomes a Lua error.
  *
  * Axes are counted from 0 as in IR text, negative ones from the end. */
 #ifndef NUWA_BINDING_H

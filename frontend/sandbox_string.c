@@ -95,8 +95,7 @@ static int find_or_match(lua_State *L, bool find) {
 static int string_find(lua_State *L) { return find_or_match(L, true); }
 static int string_match(lua_State *L) { return find_or_match(L, false); }
 
-/* Upvalues: subject, compiled pattern, where to go on, end of the last match (an empty match there is passed over).
- */
+/* Upvalues: subject, compiled pattern, where to go on, end of the last match (an empty one there is passed over). */
 static int gmatch_step(lua_State *L) {
   size_t len;
   const char *s = lua_tolstring(L, lua_upvalueindex(1), &len);
