@@ -13,8 +13,8 @@
  *                               computed again for every stencil entry; it must be a function of single tokens.
  *
  * Ports of the step: inputs rows i32 [R,2], row_slot i32 [R] (ring row slot*B + sample), slots i32 [P] (slot of every
- * live position); output logits [R,V]; STATE tokens i32 [B,P]; rings STATE "<name>.ring.<k>" f32 [P,B,d] (slots
- * first, so that their number can be chosen when a session is opened; P is only the most there can be). */
+ * live position); output logits [R,V]; STATE "<name>.tokens" i32 [B,P]; rings STATE "<name>.ring.<k>" f32 [P,B,d]
+ * (slots first, so that their number can be chosen when a session is opened; P is only the most there can be). */
 #include <string.h>
 
 #include "passes/passes.h"
@@ -181,30 +181,63 @@ static Node *gather_rows(Incremental *c, const Place *at, Node *n, int lead) {
   return gather(c, graph_reshape(c->g, all, &flat), add(c, mul(c, c->sample, c->positions), at->index));
 }
 
-/* A broadcast into the grid: over the whole grid (rest only), or over the samples ([S,H,W,rest]: rows by position).
- */
+/* Rows of x, whose `lead` leading axes span `grid` elements, as a table [grid, rest] read at index. */
+static Node *table_rows(Incremental *c, Node *x, int lead, Dim grid, Node *index) {
+  Type table = {.dtype = x->type.dtype, .rank = 1, .dim = {grid}};
+  for (int i = lead; i < x->type.rank; i++) table.dim[table.rank++] = x->type.dim[i];
+  return gather(c, graph_reshape(c->g, whole(c, x), &table), index);
+}
+
+/* Where rows find themselves in the `lead` leading axes of x, which a broadcast copies into the grid's axes: by
+ * position, by sample, or by one coordinate.  NULL: none of these. */
+static Node *row_index(Incremental *c, const Place *at, const Type *x, int lead, Dim grid) {
+  if (dim_equal(grid, dim_const(c->positions))) return at->index;
+  if (dim_equal(grid, (Dim){0, 1, 0})) return c->sample;
+  for (int i = 0; i < 3 && lead >= 3; i++)
+    if (dim_equal(grid, dim_const(c->grid[i])) && dim_equal(x->dim[lead - 3 + i], grid)) return at->coord[i];
+  return NULL;
+}
+
+/* A broadcast into the grid; lead: axes of the result that are the grid's.  *out_done is false when it must be made
+ * whole. */
 static Node *broadcast_rows(Incremental *c, const Place *at, Node *n, int lead, bool *out_done) {
   Node *x = n->in[0];
-  Type rows = row_type(&n->type, lead), source = x->type;
-  int first = n->type.rank - source.rank, lead_in = lead - first;
-  *out_done = true;
+  Type rows = row_type(&n->type, lead);
+  int lead_in = lead - (n->type.rank - x->type.rank);
   Dim grid = dim_const(1);
-  if (lead_in > 0 && !type_elems_range(&source, 0, lead_in, &grid)) grid = dim_const(-1);
-  if (lead_in <= 0 || dim_equal(grid, dim_const(1))) {
-    Type rest = {.dtype = source.dtype};
-    for (int i = lead_in > 0 ? lead_in : 0; i < source.rank; i++) rest.dim[rest.rank++] = source.dim[i];
+  *out_done = true;
+  if (lead_in > 0 && !type_elems_range(&x->type, 0, lead_in, &grid)) grid = dim_const(-1);
+  if (lead_in <= 0) return graph_broadcast(c->g, whole(c, x), &rows);
+  if (dim_equal(grid, dim_const(1))) {
+    Type rest = type_make(x->type.dtype, x->type.rank - lead_in, x->type.dim + lead_in);
     return graph_broadcast(c->g, graph_reshape(c->g, whole(c, x), &rest), &rows);
   }
-  if (dim_equal(grid, dim_const(c->positions))) {
-    Type table = {.dtype = source.dtype, .rank = 1, .dim = {dim_const(c->positions)}};
-    for (int i = lead_in; i < source.rank; i++) table.dim[table.rank++] = source.dim[i];
-    return graph_broadcast(c->g, gather(c, graph_reshape(c->g, whole(c, x), &table), at->index), &rows);
-  }
+  /* A coordinate needs the axes one by one: [B,S,H,W,..], not [B*P,..]. */
+  Node *index = row_index(c, at, &x->type, lead == 4 ? lead_in : 0, grid);
+  if (index) return graph_broadcast(c->g, table_rows(c, x, lead_in, grid, index), &rows);
   *out_done = false;
   return NULL;
 }
 
+static Node **operand_rows(Incremental *c, Place *at, Node *n) {
+  Node **in = ARENA_ARRAY(c->g->arena, Node *, n->n_in);
+  for (int i = 0; i < n->n_in; i++)
+    if (!(in[i] = row_value(c, at, n->in[i]))) return NULL;
+  return in;
+}
+
+/* Cheaper computed for the rows at hand than kept for every sample and position: smaller values copied into the grid,
+ * and sums and the like of such (position tables). */
+static bool is_spread(const Node *n, int depth) {
+  if (n->op == OP_BROADCAST || n->op == OP_FILL) return true;
+  if (op_info[n->op].class != CLASS_MAP || n->op == OP_IOTA || depth == 0) return false;
+  for (int i = 0; i < n->n_in; i++)
+    if (!is_spread(n->in[i], depth - 1)) return false;
+  return true;
+}
+
 static Node *fixed_rows(Incremental *c, Place *at, Node *n) {
+  enum { MOST_SPREAD = 6 };
   int lead = grid_axes(c, &n->type);
   if (lead < 0) return refuse(c, n, "its value has no grid axes in front");
   Type rows = row_type(&n->type, lead);
@@ -212,9 +245,11 @@ static Node *fixed_rows(Incremental *c, Place *at, Node *n) {
   if (n->op == OP_BROADCAST) {
     bool done;
     Node *r = broadcast_rows(c, at, n, lead, &done);
-    if (done) return r;
+    return done ? r : gather_rows(c, at, n, lead);
   }
-  return gather_rows(c, at, n, lead);
+  if (!is_spread(n, MOST_SPREAD)) return gather_rows(c, at, n, lead);
+  Node **in = operand_rows(c, at, n);
+  return in ? graph_op(c->g, n->op, in, n->n_in, &n->attrs, NULL) : NULL;
 }
 
 /* ---- values that do ---- */
@@ -272,28 +307,17 @@ static Attrs row_attrs(const Node *n, int lead) {
   return a;
 }
 
-static Node **operand_rows(Incremental *c, Place *at, Node *n) {
-  Node **in = ARENA_ARRAY(c->g->arena, Node *, n->n_in);
-  for (int i = 0; i < n->n_in; i++)
-    if (!(in[i] = row_value(c, at, n->in[i]))) return NULL;
-  return in;
-}
-
+/* Operands first, so that the op that breaks the rows up is refused and not the one that tries to read them. */
 static Node *move_rows(Incremental *c, Place *at, Node *n) {
-  int lead = grid_axes(c, &n->type), lead_in = grid_axes(c, &n->in[0]->type);
-  if (n->op == OP_SUM || n->op == OP_MAX || n->op == OP_ARGMAX) lead = lead_in;
-  if (n->op == OP_RESHAPE && lead > 0) {
-    Node *x = row_value(c, at, n->in[0]);
-    Type rows = row_type(&n->type, lead);
-    return graph_reshape(c->g, x, &rows);
-  }
-  if (lead < 0 || lead != lead_in || !keeps_rows(n, lead)) return refuse(c, n, "it moves or reduces grid axes");
   Node **in = operand_rows(c, at, n);
   if (!in) return NULL;
-  if (n->op == OP_BROADCAST) {
-    Type rows = row_type(&n->type, lead);
-    return graph_broadcast(c->g, in[0], &rows);
-  }
+  int lead_in = grid_axes(c, &n->in[0]->type),
+      lead = op_info[n->op].class == CLASS_REDUCE ? lead_in : grid_axes(c, &n->type);
+  bool keeps = n->op == OP_RESHAPE ? lead > 0 : lead > 0 && lead == lead_in && keeps_rows(n, lead);
+  if (!keeps) return refuse(c, n, "it moves or reduces grid axes");
+  Type rows = row_type(&n->type, lead);
+  if (n->op == OP_RESHAPE) return graph_reshape(c->g, in[0], &rows);
+  if (n->op == OP_BROADCAST) return graph_broadcast(c->g, in[0], &rows);
   Attrs a = row_attrs(n, lead);
   return graph_op(c->g, n->op, in, n->n_in, &a, NULL);
 }
@@ -334,12 +358,14 @@ static Node *shift_rows(Incremental *c, Place *at, Node *n) {
 static Node *matmul_rows(Incremental *c, Place *at, Node *n) {
   Node *a = n->in[0], *b = n->in[1];
   int lead = grid_axes(c, &a->type);
+  Node *x = row_value(c, at, a);
+  if (!x) return NULL;
   if (c->live[b->id]) return refuse(c, n, "its second operand depends on the generated tokens");
   bool rows_in_front = lead > 0 && lead < a->type.rank && (lead < a->type.rank - 1 || !n->attrs.matmul.trans_a);
   if (!rows_in_front || b->type.rank != 2)
     return refuse(c, n, "rows must stay apart: grid axes in front, second operand [k, n]");
-  Node *x = row_value(c, at, a), *y = whole(c, b);
-  return x && y ? graph_matmul(c->g, x, y, n->attrs.matmul.trans_a, n->attrs.matmul.trans_b) : NULL;
+  Node *y = whole(c, b);
+  return y ? graph_matmul(c->g, x, y, n->attrs.matmul.trans_a, n->attrs.matmul.trans_b) : NULL;
 }
 
 /* ---- attention ---- */
@@ -478,7 +504,8 @@ static bool begin(Incremental *c) {
   c->rows = graph_op(g, OP_INPUT, NULL, 0, &(Attrs){.leaf.name = "rows"}, &rows);
   c->row_slot = graph_op(g, OP_INPUT, NULL, 0, &(Attrs){.leaf.name = "row_slot"}, &vector);
   c->slots = graph_op(g, OP_INPUT, NULL, 0, &(Attrs){.leaf.name = "slots"}, &slots);
-  c->token_state = graph_op(g, OP_STATE, NULL, 0, &(Attrs){.leaf.name = "tokens"}, &tokens);
+  c->token_state =
+      graph_op(g, OP_STATE, NULL, 0, &(Attrs){.leaf.name = arena_printf(g->arena, "%s.tokens", c->name)}, &tokens);
   if (!c->rows || !c->row_slot || !c->slots || !c->token_state) return false;
   c->sample = rows_column(c, 0);
   return c->sample && place_from_index(c, place_new(c), rows_column(c, 1));
@@ -535,5 +562,9 @@ Decode *pass_incremental(Func *f, const char *tokens, const char *logits) {
   d->stencil = c.stencil;
   d->n_stencil = c.n_stencil;
   d->raster = wavefront_raster(d->grid);
-  return wavefront_find(g, d->grid, d->attend, d->n_attend, d->stencil, d->n_stencil, &d->wavefront) ? d : NULL;
+  const Loc *here = g->here;
+  g->here = f->loc;
+  bool found = wavefront_find(g, d->grid, d->attend, d->n_attend, d->stencil, d->n_stencil, &d->wavefront);
+  g->here = here;
+  return found ? d : NULL;
 }

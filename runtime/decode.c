@@ -62,6 +62,19 @@ static int64_t ring_slots(const NuwaSession *s, const PlanDecode *d) {
   return s->options.ring_slots ? s->options.ring_slots : d->live;
 }
 
+/* The state "<decode>.tokens", i32 [B, positions]; NULL when the plan has none. */
+static int32_t *find_tokens(const NuwaSession *s, const PlanDecode *d) {
+  size_t n = strlen(d->name);
+  for (int i = 0; i < s->plan->n_state; i++) {
+    const PlanTensor *t = &s->plan->state[i].type;
+    if (strncmp(t->name, d->name, n) != 0 || strcmp(t->name + n, ".tokens") != 0) continue;
+    bool fits = t->dtype == DTYPE_I32 && t->rank == 2 && dim_equal(t->dim[0], (Dim){0, 1, 0}) &&
+                dim_equal(t->dim[1], dim_const(s->order.positions));
+    return fits ? s->state[i] : NULL;
+  }
+  return NULL;
+}
+
 static bool run_init(Run *r, NuwaSession *s, const NuwaGenerate *g, Error *err) {
   if (!check_request(s->plan, g, err)) return false;
   const PlanDecode *d = &s->plan->decode[g->decode];
@@ -76,13 +89,14 @@ static bool run_init(Run *r, NuwaSession *s, const NuwaGenerate *g, Error *err) 
     return error_set(err, ERROR_ARGUMENT,
                      "this request holds %lld positions at once, the session's rings have %lld slots",
                      (long long)s->order.slots, (long long)ring_slots(s, d));
-  r->token_state = nuwa_state(s, "tokens");
+  r->token_state = find_tokens(s, d);
   r->rows = nuwa_input(s, d->step, "rows");
   r->row_slot = nuwa_input(s, d->step, "row_slot");
   r->slots = nuwa_input(s, d->step, "slots");
   r->logits = nuwa_output(s, d->step, "logits");
   if (!r->token_state)
-    return error_set(err, ERROR_FORMAT, "decode \"%s\": its plan has no state \"tokens\"", d->name);
+    return error_set(err, ERROR_FORMAT, "decode \"%s\": its plan has no state for the tokens, i32[B,%lld]", d->name,
+                     (long long)s->order.positions);
   return true;
 }
 

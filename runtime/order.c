@@ -81,8 +81,8 @@ static bool stencil_is_given(const PlanDecode *d, const uint8_t *given, int64_t 
     int64_t from[3];
     bool inside = true;
     for (int x = 0; x < 3; x++) {
-      from[x] = at[x] + s->delta[x];
-      inside &= from[x] >= 0 && from[x] < d->grid[x];
+      inside &= s->delta[x] >= -at[x] && s->delta[x] < d->grid[x] - at[x];
+      from[x] = inside ? at[x] + s->delta[x] : 0;
     }
     if (inside && !given[raster_of(d->grid, from)]) return false;
   }
