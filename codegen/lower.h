@@ -23,6 +23,7 @@ typedef struct Lower {
   int *in_buf, *out_buf;        /* kernel argument of group->in[i], group->out[i] */
   KInst *mask;                  /* lanes that exist (NULL: all); given to every varying load and store */
   bool failed;                  /* err is set: values are placeholders from here on, lower_group returns NULL */
+  Ix *gather_along;             /* set by loads that gather: the uniform index along which they are contiguous, or NULL */
   struct IxTable *index;        /* every atom made */
   struct LowerMemo *memo;
 } Lower;
@@ -48,6 +49,8 @@ bool ix_is_varying(const Ix *x);
 bool ix_is_within(const Ix *x, Dim extent);   /* surely in [0, extent) */
 /* The bool 0 <= x < extent; NULL when that is sure. */
 KInst *ix_inside(Lower *l, Ix *x, Dim extent);
+/* A uniform atom whose coefficient in x is 1, as an index; NULL when there is none. */
+Ix *ix_unit_term(Lower *l, Ix *x);
 /* The uniform part as i64 and the varying part as i32 (NULL when there is none). */
 void ix_emit(Lower *l, Ix *x, KInst **out_base, KInst **out_lane);
 /* The whole as one i32 value (for IOTA and comparisons). */

@@ -267,6 +267,13 @@ static Ix *expand(Lower *l, Ix *x) {
 
 bool ix_same(Lower *l, Ix *x, Ix *y) { return ix_equal(x, y) || ix_equal(expand(l, x), expand(l, y)); }
 
+Ix *ix_unit_term(Lower *l, Ix *x) {
+  x = expand(l, x);
+  for (int i = 0; i < x->n; i++)
+    if (!x->term[i].atom->varying && dim_is_one(x->term[i].coef)) return of_atom(l, x->term[i].atom);
+  return NULL;
+}
+
 /* ---- quotients and remainders ---- */
 
 static Ix *divide(Lower *l, Ix *x, Dim by, bool want_mod);

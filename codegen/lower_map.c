@@ -1,17 +1,21 @@
 /* MAP groups: elementwise chains with index maps.
  *
  * Decides which trailing axes the lanes run over.  Merged axes give long vectors and few items; an index map that does
- * not survive the merge turns loads into gathers with quotients.  So every split is built and the cheapest kept. */
+ * not survive the merge turns loads into gathers with quotients.  So every split is built and the cheapest kept.
+ * A gather that is contiguous along an outer axis (a transpose) walks over 16 steps of that axis for each vector, so
+ * that cache lines are used whole. */
 #include "codegen/kir_build.h"
 #include "codegen/lower.h"
 
-enum { PIECE_VECTORS = 64, GRAIN_ELEMS = 16384 };
+enum { PIECE_VECTORS = 64, TILE = 16, TILE_VECTORS = 4, GRAIN_ELEMS = 16384 };
 
 typedef struct MapBody {
   const Type *domain;
   int split;                   /* axes before it are outer: uniform within an item */
   Type inner;
   Ix *outer[MAX_RANK];
+  int tile;                    /* outer axis of which an item takes TILE steps, or -1 */
+  Ix *block;                   /* which of its blocks */
 } MapBody;
 
 /* The index of the same element in a tensor of another shape. */
@@ -40,6 +44,20 @@ static void map_vector(void *ctx, Lower *l, Ix *i) {
   }
 }
 
+/* The same vector for every step of the block along the tiled axis. */
+static void map_tile(void *ctx, Lower *l, Ix *i) {
+  MapBody *m = ctx;
+  Kernel *k = l->k;
+  Dim n = m->domain->dim[m->tile];
+  KInst *base, *none, *steps = kir_i64(k, TILE);
+  ix_emit(l, ix_scale(l, m->block, TILE), &base, &none);
+  if (n.c % TILE != 0) steps = kir_bin(k, KOP_MIN, steps, kir_bin(k, KOP_SUB, kir_dim(k, n), base));
+  Ix *step = ix_value(l, kir_for(k, kir_i64(k, 0), steps, 1, 4), dim_const(TILE));
+  m->outer[m->tile] = ix_assume(l, ix_add(l, ix_scale(l, m->block, TILE), step), n);
+  map_vector(m, l, i);
+  kir_end(k);
+}
+
 /* item -> outer index (uniform, in [0, outer)) and piece. */
 static void decode_item(Lower *l, const LanePlan *p, Dim outer, bool has_outer, Ix **out_outer, Ix **out_piece) {
   Kernel *k = l->k;
@@ -65,27 +83,38 @@ static void decode_item(Lower *l, const LanePlan *p, Dim outer, bool has_outer, 
   }
 }
 
+typedef struct Built {
+  Kernel *kernel;
+  double cost;                 /* rough, per element */
+  int along;                   /* outer axis along which its gathers are contiguous, or -1 */
+} Built;
+
+static double kernel_cost(const Kernel *k, double elems);
+
 /* Builds the kernel with lanes over axes [split, rank).  False after a diagnostic. */
-static bool build(Lower *l, const KernelParams *params, const Type *domain, int split, double *out_elems) {
-  MapBody m = {domain, split, type_make(domain->dtype, domain->rank - split, domain->dim + split), {0}};
+static bool build(Lower *l, const KernelParams *params, const Type *domain, int split, int tile, Built *out) {
+  MapBody m = {domain, split, type_make(domain->dtype, domain->rank - split, domain->dim + split), {0}, tile, NULL};
   Type outer_type = type_make(domain->dtype, split, domain->dim);
   Dim outer, inner;
+  if (tile >= 0) outer_type.dim[tile] = dim_const((domain->dim[tile].c + TILE - 1) / TILE);
   if (!type_elems(&outer_type, &outer) || !type_elems(&m.inner, &inner))
     return lower_fail(l, l->group->anchor, "the number of elements is not affine in B and R");
-  LanePlan p = lane_plan(inner, PIECE_VECTORS);
-  bool has_outer = !dim_equal(outer, dim_const(1));
+  LanePlan p = lane_plan(inner, tile >= 0 ? TILE_VECTORS : PIECE_VECTORS);
   Ix *flat, *piece;
-  decode_item(l, &p, outer, has_outer, &flat, &piece);
+  decode_item(l, &p, outer, !dim_equal(outer, dim_const(1)), &flat, &piece);
   ix_unflatten(l, &outer_type, flat, m.outer);
   for (int a = 0; a < split; a++) {   /* emitted here, once an item, for those that stay as they are */
     KInst *base, *none;
     ix_emit(l, m.outer[a], &base, &none);
   }
-  lane_each(l, &p, piece, params->unroll, map_vector, &m);
-  double elems = p.single ? (double)inner.c : (double)(LANES * p.vectors);
-  *out_elems = elems;
+  m.block = tile >= 0 ? m.outer[tile] : NULL;
+  lane_each(l, &p, piece, params->unroll, tile >= 0 ? map_tile : map_vector, &m);
+  double elems = (p.single ? (double)inner.c : (double)(LANES * p.vectors)) * (tile >= 0 ? TILE : 1);
   int64_t grain = (int64_t)((double)GRAIN_ELEMS / (elems > 1 ? elems : 1));
   l->k->grain = grain > 1 ? grain : 1;
+  *out = (Built){l->k, kernel_cost(l->k, elems), -1};
+  for (int a = 0; a < split && l->gather_along; a++)
+    if (ix_equal(l->gather_along, m.outer[a])) out->along = a;
   return !l->failed;
 }
 
@@ -131,19 +160,20 @@ static bool is_one(Dim d) { return dim_equal(d, dim_const(1)); }
 
 bool lower_map(Lower *l, const KernelParams *params) {
   const Type *domain = &l->group->out[0]->type;
-  Kernel *best = NULL;
-  double best_cost = 0;
+  Built best = {0}, built;
+  int best_split = 0;
   for (int split = 0; split == 0 || split < domain->rank; split++) {
     if (split > 0 && is_one(domain->dim[split - 1])) continue;   /* the same vectors as the split before */
-    double elems;
-    if (best) lower_restart(l);
-    if (!build(l, params, domain, split, &elems)) return false;
-    double cost = kernel_cost(l->k, elems);
-    if (!best || cost < 0.95 * best_cost) {
-      best = l->k;
-      best_cost = cost;
-    }
+    if (best.kernel) lower_restart(l);
+    if (!build(l, params, domain, split, -1, &built)) return false;
+    if (best.kernel && built.cost >= 0.95 * best.cost) continue;
+    best = built;
+    best_split = split;
   }
-  l->k = best;
+  if (best.along >= 0 && dim_is_const(domain->dim[best.along]) && domain->dim[best.along].c >= TILE / 2) {
+    lower_restart(l);
+    if (!build(l, params, domain, best_split, best.along, &best)) return false;
+  }
+  l->k = best.kernel;
   return true;
 }

@@ -101,6 +101,7 @@ void lower_restart(Lower *l) {
   l->memo->bind = NULL;
   l->index = NULL;
   l->mask = NULL;
+  l->gather_along = NULL;
   kernel_start(l, l->k->name);
 }
 
@@ -131,7 +132,9 @@ Lower *lower_begin(Arena *a, const Group *g, const char *name, Error *err) {
 
 static KInst *load(Lower *l, int buf, const Type *t, Ix *const *idx) {
   KInst *base, *lane;
-  ix_emit(l, ix_flatten(l, t, idx), &base, &lane);
+  Ix *at = ix_flatten(l, t, idx);
+  ix_emit(l, at, &base, &lane);
+  if (lane && lane->op != KOP_LANE && !l->gather_along) l->gather_along = ix_unit_term(l, at);
   return kir_load(l->k, buf, base, lane, lane ? l->mask : NULL);
 }
 

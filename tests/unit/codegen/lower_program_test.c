@@ -172,7 +172,7 @@ static void random_body(void *ctx) {
 }
 
 TEST("every group of random fused functions agrees with the interpreter on its operands") {
-  for (uint64_t seed = 0; seed < 60; seed++) {
+  for (uint64_t seed = 0; seed < 100; seed++) {
     Source s = {.seed = seed};
     random_body(&s);
     EXPECT(s.run.ok, "seed %d: %s\n%s", (int)seed, s.run.c.err.text, s.run.text ? s.run.text : "");
