@@ -52,6 +52,10 @@ NUWA_API void *nuwa_output(NuwaSession *s, int function, const char *name);
 /* Executes one function on B <= samples and R <= rows. */
 NUWA_API void nuwa_run(NuwaSession *s, int function, int64_t B, int64_t R);
 NUWA_API int nuwa_threads(const NuwaSession *s);
+/* From now on the time of every launch is added up; false when memory is short.  (Two readings of the clock a launch.) */
+NUWA_API bool nuwa_profile_start(NuwaSession *s, Error *err);
+/* Nanoseconds in launch i of a function so far; 0 when nothing is measured. */
+NUWA_API int64_t nuwa_profile_ns(const NuwaSession *s, int function, int launch);
 NUWA_API int64_t nuwa_samples(const NuwaSession *s);
 /* Bytes held: arena, states, params. */
 NUWA_API size_t nuwa_session_bytes(const NuwaSession *s);

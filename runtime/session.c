@@ -3,6 +3,7 @@
  * Everything is laid out and allocated in nuwa_session_open; nuwa_run only walks tables.  The arena is shared by all
  * functions, because nothing in it outlives a call. */
 #include <string.h>
+#include <time.h>
 
 #include "runtime/session.h"
 
@@ -209,6 +210,7 @@ void nuwa_session_close(NuwaSession *s) {
   for (int i = 0; s->object && i < s->plan->n_object; i++) object_free(s->object[i]);
   mem_free(s->object);
   order_done(&s->order);
+  mem_free(s->launch_ns);
   mem_free(s->memory);
   pool_free(s->pool);
   mem_free(s);
@@ -246,6 +248,12 @@ static void run_copies(NuwaSession *s, int function, int64_t B, int64_t R) {
             (size_t)dim_value(f->copy[i].from.bytes, B, R));
 }
 
+static int64_t now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
 void nuwa_run(NuwaSession *s, int function, int64_t B, int64_t R) {
   BUG_IF(function < 0 || function >= s->plan->n_function, "no function %d", function);
   BUG_IF(B < 0 || B > s->options.samples || R < 0 || R > s->options.rows, "a session for %lld samples, %lld rows was asked for %lld, %lld",
@@ -254,7 +262,9 @@ void nuwa_run(NuwaSession *s, int function, int64_t B, int64_t R) {
   for (int i = 0; i < f->n_launch; i++) {
     const PlanLaunch *l = &f->launch[i];
     Launch call = {.session = s, .fn = s->kernel[l->kernel], .args = s->args[function][i], .dim = {B, R}};
+    int64_t begin = s->launch_ns ? now_ns() : 0;
     pool_run(s->pool, launch_items, &call, launch_count(l, B, R), l->grain);
+    if (s->launch_ns) s->launch_ns[function][i] += now_ns() - begin;
   }
   run_copies(s, function, B, R);
 }
@@ -262,6 +272,25 @@ void nuwa_run(NuwaSession *s, int function, int64_t B, int64_t R) {
 void nuwa_prepare(NuwaSession *s) {
   for (int f = 0; f < s->plan->n_function; f++)
     if (s->plan->function[f].is_prepare) nuwa_run(s, f, 1, 1);
+}
+
+bool nuwa_profile_start(NuwaSession *s, Error *err) {
+  const Plan *p = s->plan;
+  size_t launches = 0, functions = (size_t)p->n_function;
+  for (int f = 0; f < p->n_function; f++) launches += (size_t)p->function[f].n_launch;
+  mem_free(s->launch_ns);
+  s->launch_ns = mem_alloc(functions * sizeof *s->launch_ns + launches * sizeof **s->launch_ns);
+  if (!s->launch_ns) return error_set(err, ERROR_MEMORY, "profile: out of memory for %zu launches", launches);
+  int64_t *at = (int64_t *)(void *)(s->launch_ns + functions);
+  for (int f = 0; f < p->n_function; f++) {
+    s->launch_ns[f] = at;
+    at += p->function[f].n_launch;
+  }
+  return true;
+}
+
+int64_t nuwa_profile_ns(const NuwaSession *s, int function, int launch) {
+  return s->launch_ns ? s->launch_ns[function][launch] : 0;
 }
 
 /* ---- access ---- */

@@ -43,6 +43,7 @@ struct NuwaSession {
   size_t scratch_stride;
   float *draw_scratch;    /* [threads][draw_stride] for the sampler */
   size_t draw_stride;
+  int64_t **launch_ns;    /* [n_function][n_launch], in one allocation; NULL: not measured */
   DecodeOrder order;
 };
 

@@ -11,6 +11,7 @@ typedef struct ReviveOptions {
   const char *codebook;          /* param f32 [codes, width]; NULL: nothing is revived */
   const char *codes, *vectors;   /* outputs: i32 [..], a code for each vector; f32 [.., width], the vectors */
   int64_t window;                /* steps, at least 1 */
+  bool keep_start;               /* the first codebook stays as it is */
 } ReviveOptions;
 
 typedef struct Revive Revive;

@@ -120,7 +120,7 @@ static bool evaluate(Trainer *t, Error *err) {
 
 /* The first codebook: vectors that the untrained encoder gives for the first batch. */
 static bool start_codebook(Trainer *t, Error *err) {
-  if (!t->revive || t->o->evaluate < 0) return true;
+  if (!t->revive || t->o->evaluate < 0 || t->o->revive.keep_start) return true;
   nuwa_prepare(t->session);
   if (!fill(t, t->o->evaluate, WORLD_TRAIN, 0, err)) return false;
   nuwa_run(t->session, t->o->evaluate, t->o->batch, 1);

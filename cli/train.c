@@ -1,0 +1,441 @@
+/* `nuwa train`: compiles a loss with its training step, opens the world, and shows how training goes.
+ * The loop itself is train/'s; here is what a user says and sees. */
+#include <math.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "media/dataset.h"
+#include "runtime/base/sha256.h"
+#include "train/checkpoint.h"
+#include "train/source.h"
+#include "train/trainer.h"
+
+typedef struct TrainArgs {
+  ModelArgs model, vq;
+  ArgList words;
+  const char *fn, *schedule, *merges, *vq_weights, *weights, *out, *store, *checkpoint, *log, *names, *font;
+  int64_t steps, stop, batch, seed, every, log_every, evaluate, evaluate_batches, window, things, size, data_seed;
+  double lr, warmup, clip, beta1, beta2, decay, null_text;
+  bool resume, json, profile, clips, no_revive;
+} TrainArgs;
+
+/* All that is open while training. */
+typedef struct Training {
+  TrainArgs a;
+  Model *model, *vq_model;
+  Plan *plan, *vq_plan;
+  NuwaSession *session, *vq_session;
+  World *world;
+  Bpe *bpe;
+  Source *source;
+  Buffer recipe;
+  bool is_terminal;
+  double last_shown;             /* seconds of training at the last line of progress */
+} Training;
+
+static const char about[] =
+    "Trains the params of a loss function on the training world; see nuwa data for what that is.\n"
+    "The function needs a scalar output \"loss\"; its inputs are taken by name: image, video, text, labels, tokens.\n"
+    "A killed run goes on from its checkpoint with --resume, bit for bit as if nothing had happened.\n";
+
+static void set_defaults(TrainArgs *a) {
+  a->fn = "loss";
+  a->schedule = "cosine";
+  a->store = "f32";
+  a->steps = 1000;
+  a->batch = 32;
+  a->lr = 1e-3;
+  a->warmup = 0.05;
+  a->clip = 1.0;
+  a->beta1 = 0.9;
+  a->beta2 = 0.999;
+  a->every = 500;
+  a->log_every = 1;
+  a->evaluate_batches = 4;
+  a->window = 50;
+  a->things = WORLD_DEFAULT_THINGS;
+  a->size = 32;
+  a->data_seed = 1;
+}
+
+/* ---- opening ---- */
+
+static bool open_world(Training *t, Error *err) {
+  WorldOptions o;
+  world_options_init(&o);
+  o.things = (int)t->a.things;
+  o.size = (int)t->a.size;
+  o.seed = (uint64_t)t->a.data_seed;
+  if (t->a.clips) o.kinds = WORLD_CLIPS;
+  if (t->a.names) o.names_path = t->a.names;
+  if (t->a.font) o.font_path = t->a.font;
+  t->world = world_open(&o, err);
+  if (t->world && t->a.merges) t->bpe = bpe_read(t->a.merges, err);
+  return t->world && (!t->a.merges || t->bpe);
+}
+
+static bool load_weights(NuwaSession *s, const char *path, Error *err) {
+  Safetensors *w = safetensors_open(path, err);
+  bool ok = w && (nuwa_load_weights(s, w, false, err) || error_prefix(err, "%s", path));
+  safetensors_close(w);
+  return ok;
+}
+
+typedef struct WeightsCheck {
+  const Model *model;
+  const Safetensors *weights;
+  Error *err;
+  bool ok;
+} WeightsCheck;
+
+static void check_weights(void *ctx) {
+  WeightsCheck *c = ctx;
+  c->ok = cli_check_weights(c->model, c->weights, c->err);
+}
+
+static bool open_encoder(Training *t, Error *err) {
+  static const char *const encode[] = {"encode"};
+  if (!t->a.vq.path) return true;
+  if (!t->a.vq_weights) return error_set(err, ERROR_ARGUMENT, "--vq needs --vq-weights");
+  t->a.vq.models_dir = t->a.model.models_dir;
+  t->a.vq.isa = t->a.model.isa;
+  t->a.vq.threads = t->a.model.threads;
+  t->a.vq.no_cache = t->a.model.no_cache;
+  CompileOptions o = {.function = encode, .n_function = 1};
+  NuwaOptions session = {.threads = (int)t->a.model.threads, .samples = t->a.batch, .rows = 1};
+  Safetensors *w = NULL;
+  bool ok = (t->vq_model = cli_load_model(&t->a.vq, err)) && (t->vq_plan = cli_compile_plan(t->vq_model, &t->a.vq, &o, err)) &&
+            (t->vq_session = nuwa_session_open(t->vq_plan, &session, err)) && (w = safetensors_open(t->a.vq_weights, err));
+  /* The file has the decoder's params too, which "encode" does not. */
+  WeightsCheck check = {t->vq_model, w, err, false};
+  ok = ok && arena_protect(t->vq_model->graph->arena, check_weights, &check, err) &&
+       ((check.ok && nuwa_load_weights(t->vq_session, w, true, err)) || error_prefix(err, "%s", t->a.vq_weights));
+  safetensors_close(w);
+  return ok;
+}
+
+/* Ids must fit the tables of the model: out of range they would read beside them. */
+static bool check_sizes(const Training *t, Error *err) {
+  const Value *vocab = model_field(t->model, "vocab"), *codebook = model_field(t->model, "codebook");
+  const Value *codes = t->vq_model ? model_field(t->vq_model, "codebook") : NULL;
+  if (t->bpe && vocab && vocab->kind == VALUE_INT && vocab->integer < bpe_vocab(t->bpe))
+    return error_set(err, ERROR_ARGUMENT, "%s has %d tokens, the model's vocab is %lld", t->a.merges, bpe_vocab(t->bpe),
+                     (long long)vocab->integer);
+  if (codes && codebook && codes->kind == VALUE_INT && codebook->kind == VALUE_INT && codebook->integer < codes->integer)
+    return error_set(err, ERROR_ARGUMENT, "the autoencoder has %lld codes, the model's codebook %lld",
+                     (long long)codes->integer, (long long)codebook->integer);
+  return true;
+}
+
+static bool open_model(Training *t, Error *err) {
+  const char *function[] = {t->a.fn};
+  CompileOptions o = {.function = function, .n_function = 1, .train = t->a.fn,
+                      .adam = {t->a.beta1, t->a.beta2, 1e-8, t->a.decay, t->a.clip}};
+  NuwaOptions session = {.threads = (int)t->a.model.threads, .samples = t->a.batch, .rows = 1};
+  t->model = cli_load_model(&t->a.model, err);
+  if (!t->model) return false;
+  fprintf(stderr, "compiling %s and its training step\n", t->a.fn);
+  t->plan = cli_compile_plan(t->model, &t->a.model, &o, err);
+  t->session = t->plan ? nuwa_session_open(t->plan, &session, err) : NULL;
+  if (!t->session) return false;
+  if (t->a.weights) return load_weights(t->session, t->a.weights, err);
+  nuwa_init_weights(t->session, (uint64_t)t->a.seed);
+  return true;
+}
+
+static bool open_source(Training *t, Error *err) {
+  int function[] = {plan_find_function(t->plan, t->a.fn), plan_find_function(t->plan, "train")};
+  SourceOptions o = {.world = t->world, .bpe = t->bpe, .null_text = t->a.null_text, .seed = (uint64_t)t->a.seed,
+                     .batch = t->a.batch};
+  if (t->vq_plan) o.encoder = (Encoder){t->vq_session, t->vq_plan, plan_find_function(t->vq_plan, "encode")};
+  t->source = source_new(t->plan, function, COUNT_OF(function), &o, err);
+  return t->source != NULL;
+}
+
+/* ---- the recipe ---- */
+
+static void add_digest(Buffer *out, const char *key, const void *bytes, size_t n) {
+  uint8_t digest[32];
+  char hex[65];
+  sha256(bytes, n, digest);
+  sha256_hex(digest, hex);
+  buffer_printf(out, "%s=%.16s; ", key, hex);
+}
+
+static bool add_file_digest(Buffer *out, const char *key, const char *path, Error *err) {
+  if (!path) return true;
+  FileMap map;
+  if (!file_map(path, &map, err)) return false;
+  add_digest(out, key, map.data, map.len);
+  file_unmap(&map);
+  return true;
+}
+
+static void add_options(Buffer *out, const char *prefix, const Model *m) {
+  for (int i = 0; m && i < m->options.n; i++) {
+    buffer_printf(out, "%s%s=", prefix, m->options.option[i].name);
+    value_print(&m->options.option[i].value, out);
+    buffer_printf(out, "; ");
+  }
+}
+
+typedef struct GraphText {
+  Func *f;
+  Buffer text;
+} GraphText;
+
+static void print_graph(void *ctx) {
+  GraphText *g = ctx;
+  func_print(g->f, &g->text);
+}
+
+/* All that shapes the result: the model's options and its loss as IR, the data, and how it is trained. */
+static bool write_recipe(Training *t, Error *err) {
+  const TrainArgs *a = &t->a;
+  Buffer *r = &t->recipe;
+  GraphText g = {.f = model_find(t->model, a->fn, err)};
+  add_options(r, "option.", t->model);
+  bool ok = g.f && arena_protect(t->model->graph->arena, print_graph, &g, err);
+  if (ok) add_digest(r, "graph", g.text.data, g.text.len);
+  buffer_done(&g.text);
+  buffer_printf(r, "fn=%s; steps=%lld; batch=%lld; lr=%.9g; warmup=%.9g; schedule=%s; clip=%.9g; beta1=%.9g; beta2=%.9g; decay=%.9g; ",
+                a->fn, (long long)a->steps, (long long)a->batch, a->lr, a->warmup, a->schedule, a->clip, a->beta1, a->beta2, a->decay);
+  buffer_printf(r, "seed=%lld; null-text=%.9g; window=%lld; things=%lld; size=%lld; data-seed=%lld; clips=%d; ", (long long)a->seed,
+                a->null_text, a->no_revive ? 0LL : (long long)a->window, (long long)a->things, (long long)a->size,
+                (long long)a->data_seed, a->clips);
+  ok = ok && add_file_digest(r, "bpe", a->merges, err) && add_file_digest(r, "weights", a->weights, err) &&
+       add_file_digest(r, "vq-weights", a->vq_weights, err);
+  add_options(r, "vq.", t->vq_model);
+  if (ok && r->failed) return error_set(err, ERROR_MEMORY, "the recipe: out of memory");
+  return ok;
+}
+
+/* ---- progress ---- */
+
+static double metric_of(const TrainReport *r, const char *name) {
+  for (int i = 0; i < r->n_metric; i++)
+    if (strcmp(r->metric[i].name, name) == 0) return r->metric[i].value;
+  return 0.0;
+}
+
+static void print_left(double left) {
+  long long s = (long long)(left + 0.5);
+  if (s >= 3600) fprintf(stderr, "%lldh%02lldm left", s / 3600, s / 60 % 60);
+  else if (s >= 60) fprintf(stderr, "%lldm%02llds left", s / 60, s % 60);
+  else fprintf(stderr, "%llds left", s);
+}
+
+static void print_bar(const TrainReport *r) {
+  enum { WIDTH = 24 };
+  int full = (int)(WIDTH * r->step / r->steps);
+  fprintf(stderr, "\r[%.*s%.*s] ", full, "########################", WIDTH - full, "                        ");
+}
+
+static void show_progress(Training *t, const TrainReport *r) {
+  if (t->is_terminal) print_bar(r);
+  fprintf(stderr, "step %lld/%lld  loss %.5f  gradient %.3f  %.1f samples/s  ", (long long)r->step, (long long)r->steps,
+          metric_of(r, "loss"), metric_of(r, "grad_norm"), r->samples_per_s);
+  print_left(r->seconds_left);
+  if (r->revived) fprintf(stderr, "  %lld revived", (long long)r->revived);
+  fprintf(stderr, t->is_terminal ? "   " : "\n");
+}
+
+static void show_evaluation(const Training *t, const TrainReport *r) {
+  fprintf(stderr, "%sstep %lld ", t->is_terminal ? "\n" : "", (long long)r->step);
+  for (int i = 0; i < r->n_metric; i++) fprintf(stderr, " %s %.5f", r->metric[i].name, r->metric[i].value);
+  fputc('\n', stderr);
+}
+
+/* A line a step would drown everything: one a tenth of a second on a terminal, one every ten seconds elsewhere. */
+static void on_report(void *ctx, const TrainReport *r) {
+  Training *t = ctx;
+  if (r->is_evaluation) {
+    show_evaluation(t, r);
+    return;
+  }
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  double at = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+  if (r->step > 1 && r->step < r->steps && at - t->last_shown < (t->is_terminal ? 0.1 : 10.0)) return;
+  t->last_shown = at;
+  show_progress(t, r);
+}
+
+/* ---- profile ---- */
+
+typedef struct KernelTime {
+  const char *name;
+  int64_t ns, launches;
+} KernelTime;
+
+static int by_time(const void *x, const void *y) {
+  int64_t a = ((const KernelTime *)x)->ns, b = ((const KernelTime *)y)->ns;
+  return a < b ? 1 : a > b ? -1 : 0;
+}
+
+/* Milliseconds a step of each kernel of the training step, the slowest first. */
+static void print_profile(const Training *t, int64_t steps) {
+  int train = plan_find_function(t->plan, "train");
+  const PlanFunction *f = &t->plan->function[train];
+  KernelTime *k = mem_alloc((size_t)(t->plan->n_kernel + 1) * sizeof *k);
+  if (!k || steps < 1) return;
+  int64_t total = 0;
+  for (int i = 0; i < t->plan->n_kernel; i++) k[i].name = t->plan->kernel[i].name;
+  for (int i = 0; i < f->n_launch; i++) {
+    int64_t ns = nuwa_profile_ns(t->session, train, i);
+    k[f->launch[i].kernel].ns += ns;
+    k[f->launch[i].kernel].launches++;
+    total += ns;
+  }
+  qsort(k, (size_t)t->plan->n_kernel, sizeof *k, by_time);
+  fprintf(stderr, "%d launches a step, %.2f ms\n", f->n_launch, (double)total * 1e-6 / (double)steps);
+  for (int i = 0; i < t->plan->n_kernel && i < 60 && k[i].ns > 0; i++)
+    fprintf(stderr, "%8.3f ms %5.1f %%  %3lld x %s\n", (double)k[i].ns * 1e-6 / (double)steps,
+            100.0 * (double)k[i].ns / (double)total, (long long)k[i].launches, k[i].name);
+  mem_free(k);
+}
+
+/* ---- the command ---- */
+
+static const char *text_field(const Model *m, const char *name) {
+  const Value *v = model_field(m, name);
+  return v && v->kind == VALUE_TEXT ? v->text : NULL;
+}
+
+static TrainOptions train_options(Training *t) {
+  const TrainArgs *a = &t->a;
+  TrainOptions o = {
+      .steps = a->steps, .stop = a->stop, .batch = a->batch, .lr = a->lr, .warmup = a->warmup,
+      .cosine = strcmp(a->schedule, "cosine") == 0, .beta1 = a->beta1, .beta2 = a->beta2, .seed = (uint64_t)a->seed,
+      .evaluate = plan_find_function(t->plan, a->fn), .evaluate_every = a->evaluate, .evaluate_batches = a->evaluate_batches,
+      .checkpoint = a->checkpoint, .checkpoint_every = a->every, .resume = a->resume, .recipe = t->recipe.data,
+      .log = a->log, .log_every = a->log_every, .report = on_report, .report_ctx = t};
+  if (!a->no_revive)
+    o.revive = (ReviveOptions){text_field(t->model, "revive.codebook"), text_field(t->model, "revive.codes"),
+                               text_field(t->model, "revive.vectors"), a->window};
+  o.revive.keep_start = a->weights != NULL;
+  return o;
+}
+
+static bool write_results(Training *t, Error *err) {
+  const MetadataEntry meta[] = {{"format", "nuwa-weights"}, {"recipe", t->recipe.data}};
+  if (t->a.out &&
+      !weights_write(t->session, t->plan, t->a.out, strcmp(t->a.store, "bf16") == 0, meta, COUNT_OF(meta), err))
+    return false;
+  if (t->a.json) printf("{\"steps\": %lld, \"loss\": %.9g}\n", (long long)t->a.steps,
+                        (double)*(float *)nuwa_output(t->session, plan_find_function(t->plan, "train"), "loss"));
+  return true;
+}
+
+static bool train(Training *t, Error *err) {
+  if (!open_world(t, err) || !open_encoder(t, err) || !open_model(t, err) || !check_sizes(t, err) || !open_source(t, err) ||
+      !write_recipe(t, err))
+    return false;
+  if (t->a.profile && !nuwa_profile_start(t->session, err)) return false;
+  TrainOptions o = train_options(t);
+  TrainSource source = source_interface(t->source);
+  fprintf(stderr, "%.1f MB for the session, %d threads\n", (double)nuwa_session_bytes(t->session) * 1e-6, nuwa_threads(t->session));
+  bool ok = train_run(t->session, t->plan, &o, &source, err);
+  if (t->is_terminal) fputc('\n', stderr);
+  if (ok && t->a.profile) print_profile(t, t->a.stop ? t->a.stop : t->a.steps);
+  return ok && write_results(t, err);
+}
+
+static void training_done(Training *t) {
+  source_free(t->source);
+  nuwa_session_close(t->session);
+  nuwa_session_close(t->vq_session);
+  plan_free(t->plan);
+  plan_free(t->vq_plan);
+  model_free(t->model);
+  model_free(t->vq_model);
+  bpe_free(t->bpe);
+  world_close(t->world);
+  buffer_done(&t->recipe);
+}
+
+typedef struct CommandContext {
+  Training *t;
+  Arena *arena;
+  int argc;
+  char **argv;
+  Error *err;
+  int status;
+} CommandContext;
+
+static void command_body(void *ctx) {
+  CommandContext *c = ctx;
+  TrainArgs *a = &c->t->a;
+  const Arg args[] = {
+      ARG_DEFINES(&a->model),
+      {"--fn", ARG_TEXT, "NAME", "the loss function (loss)", &a->fn, 0, 0},
+      {"--steps", ARG_INT, "N", "of the whole run (1000)", &a->steps, 1, 1e12},
+      {"--stop", ARG_INT, "N", "stop after this step, with a checkpoint; --resume goes on", &a->stop, 1, 1e12},
+      {"--batch", ARG_INT, "N", "examples a step (32)", &a->batch, 1, 65536},
+      {"--lr", ARG_REAL, "X", "learning rate at its highest (1e-3)", &a->lr, 0, 1e3},
+      {"--schedule", ARG_CHOICE, "cosine|constant", "after warm-up; cosine falls to a tenth", &a->schedule, 0, 0},
+      {"--warmup", ARG_REAL, "F", "share of the steps in which the rate rises (0.05)", &a->warmup, 0, 1},
+      {"--clip", ARG_REAL, "X", "largest norm of the gradient, 0: no limit (1)", &a->clip, 0, 1e30},
+      {"--beta1", ARG_REAL, "X", "of Adam (0.9)", &a->beta1, 0, 0.999999},
+      {"--beta2", ARG_REAL, "X", "of Adam (0.999)", &a->beta2, 0, 0.999999},
+      {"--decay", ARG_REAL, "X", "decoupled weight decay (0)", &a->decay, 0, 1e3},
+      {"--seed", ARG_INT, "N", "of weights, revival, dropped captions (0)", &a->seed, 0, 9e15},
+      {"--weights", ARG_TEXT, "FILE", "begin with these weights", &a->weights, 0, 0},
+      {"--things", ARG_INT, "N", "of the world (64)", &a->things, 0, 65535},
+      {"--size", ARG_INT, "N", "of pictures (32)", &a->size, 16, 1024},
+      {"--data-seed", ARG_INT, "N", "of the scenes (1)", &a->data_seed, 0, 9e15},
+      {"--clips", ARG_FLAG, NULL, "clips instead of pictures", &a->clips, 0, 0},
+      {"--names", ARG_TEXT, "FILE", "emoji-test.txt, if not in Debian's place", &a->names, 0, 0},
+      {"--font", ARG_TEXT, "FILE", "NotoColorEmoji.ttf, if not in Debian's place", &a->font, 0, 0},
+      {"--bpe", ARG_TEXT, "FILE", "merges of the text encoder (nuwa data --bpe makes one)", &a->merges, 0, 0},
+      {"--null-text", ARG_REAL, "P", "share of examples without their caption, for guidance (0)", &a->null_text, 0, 1},
+      {"--vq", ARG_TEXT, "MODEL.lua", "the autoencoder that makes tokens of pictures", &a->vq.path, 0, 0},
+      {"--vq-define", ARG_DEFINE, "NAME=VALUE", "an option of it", &a->vq.defines, 0, 0},
+      {"--vq-weights", ARG_TEXT, "FILE", "its weights", &a->vq_weights, 0, 0},
+      {"--window", ARG_INT, "N", "steps after which codes without use are revived (50)", &a->window, 1, 1e9},
+      {"--no-revive", ARG_FLAG, NULL, "leave codes without use alone", &a->no_revive, 0, 0},
+      {"--out", ARG_TEXT, "FILE", "the weights at the end", &a->out, 0, 0},
+      {"--store", ARG_CHOICE, "f32|bf16", "how --out stores them (f32)", &a->store, 0, 0},
+      {"--checkpoint", ARG_TEXT, "FILE", "to resume from", &a->checkpoint, 0, 0},
+      {"--every", ARG_INT, "N", "steps between checkpoints (500)", &a->every, 1, 1e12},
+      {"--resume", ARG_FLAG, NULL, "go on from the checkpoint, if there is one", &a->resume, 0, 0},
+      {"--log", ARG_TEXT, "DIR", "metrics.jsonl and a TensorBoard file", &a->log, 0, 0},
+      {"--log-every", ARG_INT, "N", "steps between their lines (1)", &a->log_every, 1, 1e12},
+      {"--eval", ARG_INT, "N", "steps between validations (none)", &a->evaluate, 1, 1e12},
+      {"--eval-batches", ARG_INT, "N", "batches of a validation (4)", &a->evaluate_batches, 1, 1e6},
+      ARG_MODELS(&a->model),
+      ARG_THREADS(&a->model),
+      ARG_ISA(&a->model),
+      ARG_NO_CACHE(&a->model),
+      {"--profile", ARG_FLAG, NULL, "time of each kernel at the end", &a->profile, 0, 0},
+      {"--json", ARG_FLAG, NULL, "the last loss as JSON on stdout", &a->json, 0, 0},
+  };
+  const Command command = {"train", "MODEL.lua [-D NAME=VALUE]... [options]", about, args, COUNT_OF(args), &a->words};
+  c->status = EXIT_OK;
+  ArgResult parsed = args_parse(&command, c->argc, c->argv, c->arena, c->err);
+  if (parsed == ARGS_HELP) return;
+  if (parsed == ARGS_OK && a->words.n != 1) {
+    error_set(c->err, ERROR_ARGUMENT, a->words.n ? "one model, not %d" : "a model is needed", a->words.n);
+    parsed = ARGS_WRONG;
+  }
+  if (parsed == ARGS_WRONG) {
+    c->status = cli_fail(&command, EXIT_USAGE, c->err);
+    return;
+  }
+  a->model.path = a->words.item[0];
+  if (!train(c->t, c->err)) c->status = cli_fail(&command, EXIT_FAILED, c->err);
+}
+
+int cli_train(int argc, char **argv) {
+  Error err = {0};
+  Training t = {.is_terminal = isatty(STDERR_FILENO)};
+  set_defaults(&t.a);
+  CommandContext c = {&t, arena_new(), argc, argv, &err, EXIT_FAILED};
+  bool within = c.arena ? arena_protect(c.arena, command_body, &c, &err) : error_set(&err, ERROR_MEMORY, "out of memory");
+  if (!within) fprintf(stderr, "nuwa train: %s\n", err.text);
+  training_done(&t);
+  arena_free(c.arena);
+  return c.status;
+}
