@@ -1,6 +1,7 @@
-/* The SQLite store of compiled kernels: a cache that may be deleted at any time.
+/* The SQLite store of compiled kernels: a cache that may be deleted at any time, and that any number of processes share.
  * A hit is one whose whole key is equal (the digest is only the index), so a kernel for another CPU, generator or
- * compiler is never taken.  A store that cannot be opened or written only costs time: it warns once and stores nothing. */
+ * compiler is never taken.  A damaged file is deleted and begun anew; one that cannot be used only costs time.  At most
+ * some 256 MiB; what was used longest ago goes first. */
 #ifndef NUWA_STORE_H
 #define NUWA_STORE_H
 
@@ -8,9 +9,11 @@
 
 typedef struct Store Store;
 
-/* path NULL: $XDG_CACHE_HOME/nuwa/kernels.sqlite, or ~/.cache/...  NULL (with a warning in err) when it cannot be. */
+/* Makes the folders of path as needed.  NULL after err was set: then kernels are not kept. */
 Store *store_open(const char *path, Error *err);
 void store_close(Store *s);   /* NULL is fine */
+/* What went wrong so far, to be told once; NULL: nothing. */
+const char *store_warning(const Store *s);
 /* Callbacks for plan_build_new over this store; s may be NULL (then NULL is returned). */
 const ObjectStore *store_objects(Store *s);
 

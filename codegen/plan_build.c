@@ -229,27 +229,41 @@ static void shrink_rings(PlanBuild *b, const Decode *d, int step, int64_t live) 
   }
 }
 
-bool plan_build_decode(PlanBuild *b, const Decode *d, int prologue, int step) {
-  PlanDecode pd = {.name = d->name, .vocab = d->vocab, .prologue = prologue, .step = step, .n_extent = d->n_attend,
+bool plan_decode_describe(Arena *a, const Decode *d, PlanDecode *out, Error *err) {
+  PlanDecode pd = {.name = d->name, .vocab = d->vocab, .prologue = -1, .step = -1, .n_extent = d->n_attend,
                    .n_stencil = d->n_stencil};
   memcpy(pd.grid, d->grid, sizeof pd.grid);
   memcpy(pd.wavefront, d->wavefront.a, sizeof pd.wavefront);
   memcpy(pd.raster, d->raster.a, sizeof pd.raster);
-  pd.extent = ARENA_ARRAY(b->arena, PlanExtent, d->n_attend);
+  pd.extent = ARENA_ARRAY(a, PlanExtent, d->n_attend);
   for (int i = 0; i < d->n_attend; i++) pd.extent[i] = extent_of(d->attend[i].extent);
-  pd.stencil = ARENA_ARRAY(b->arena, PlanStencil, d->n_stencil);
+  pd.stencil = ARENA_ARRAY(a, PlanStencil, d->n_stencil);
   for (int i = 0; i < d->n_stencil; i++) {
     memcpy(pd.stencil[i].delta, d->stencil[i].delta, sizeof pd.stencil[i].delta);
     pd.stencil[i].raster = d->stencil[i].raster;
   }
   DecodeOrder order = {0};
-  if (!order_init(&order, pd.grid[0] * pd.grid[1] * pd.grid[2], b->err)) return false;
+  if (!order_init(&order, pd.grid[0] * pd.grid[1] * pd.grid[2], err)) return false;
   order_build(&order, &pd, false, NULL);
   pd.live = order.slots;
   order_done(&order);
+  *out = pd;
+  return true;
+}
+
+bool plan_build_decode(PlanBuild *b, const Decode *d, int prologue, int step) {
+  PlanDecode pd;
+  if (!plan_decode_describe(b->arena, d, &pd, b->err)) return false;
+  pd.prologue = prologue;
+  pd.step = step;
   shrink_rings(b, d, step, pd.live);
   ARENA_PUSH(b->arena, b->plan.decode, b->plan.n_decode, b->cap_decode, pd);
   return true;
+}
+
+int plan_build_kernels(const PlanBuild *b, Kernel *const **out) {
+  *out = b->kernel;
+  return b->plan.n_kernel;
 }
 
 /* ---- compiling ---- */

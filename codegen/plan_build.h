@@ -23,6 +23,10 @@ PlanBuild *plan_build_new(Arena *a, const Target *t, const ObjectStore *store, i
 int plan_build_function(PlanBuild *b, Func *f, bool is_prepare);
 /* Adds what decoding needs beside the functions of prologue and step (their indices; prologue -1: none). */
 bool plan_build_decode(PlanBuild *b, const Decode *d, int prologue, int step);
+/* What the runtime must know of a decode, but for the functions; `live` is that of the wavefront.  Points into d. */
+bool plan_decode_describe(Arena *a, const Decode *d, PlanDecode *out, Error *err);
+/* The kernels so far, in order. */
+int plan_build_kernels(const PlanBuild *b, Kernel *const **out);
 void plan_build_text(PlanBuild *b, const char *key, const char *value);
 
 /* Compiles and writes the bundle's bytes. */

@@ -7,8 +7,6 @@
 
 #include <string.h>
 
-const char *const compile_passes[] = {"lua", "expand", "fold", "dce", "layout", "fuse", "prologue", "step", "train", NULL};
-
 typedef struct Compile {
   Model *m;
   const CompileOptions *o;
@@ -65,7 +63,7 @@ static bool names_exist(Compile *c) {
   return true;
 }
 
-static const ModelDecode *decode_of(const Model *m, const Func *f) {
+const ModelDecode *compile_decode_of(const Model *m, const Func *f) {
   for (int i = 0; i < m->n_decode; i++)
     if (m->decode[i].func == f) return &m->decode[i];
   return NULL;
@@ -73,6 +71,7 @@ static const ModelDecode *decode_of(const Model *m, const Func *f) {
 
 static void add_texts(Compile *c) {
   plan_build_text(c->b, "model", c->m->path);
+  if (c->o->function) plan_build_text(c->b, "partial", "true");
   for (int i = 0; i < c->m->options.n; i++) {
     const Option *o = &c->m->options.option[i];
     Buffer value = {0};
@@ -86,7 +85,7 @@ static bool add_all(Compile *c) {
   for (int i = 0; i < c->m->n_func; i++) {
     Func *f = c->m->func[i];
     if (!is_wanted(c->o, f->name)) continue;
-    const ModelDecode *d = decode_of(c->m, f);
+    const ModelDecode *d = c->o->whole ? NULL : compile_decode_of(c->m, f);
     if (d ? !add_decode(c, d) : add_function(c, f) < 0) return false;
   }
   if (!c->o->train) return true;
@@ -94,14 +93,19 @@ static bool add_all(Compile *c) {
   return checked(train, FORM_ANY, "train", c->err) && add_function(c, train) >= 0;
 }
 
-static void compile_body(void *ctx) {
-  Compile *c = ctx;
+/* Everything but machine code. */
+static bool lower_all(Compile *c) {
   Target target;
   c->m->graph->err = c->err;
-  if (!target_host(c->o->isa, &target, c->err) || !names_exist(c)) return;
+  if (!target_host(c->o->isa, &target, c->err) || !names_exist(c)) return false;
   c->b = plan_build_new(c->m->graph->arena, &target, c->o->store, c->o->threads, c->o->explain, c->err);
   add_texts(c);
-  c->ok = add_all(c) && plan_build_finish(c->b, c->out);
+  return add_all(c);
+}
+
+static void compile_body(void *ctx) {
+  Compile *c = ctx;
+  c->ok = lower_all(c) && plan_build_finish(c->b, c->out);
 }
 
 bool compile_model(Model *m, const CompileOptions *o, Buffer *out, Error *err) {
@@ -111,82 +115,16 @@ bool compile_model(Model *m, const CompileOptions *o, Buffer *out, Error *err) {
   return within && c.ok;
 }
 
-/* ---- printing ---- */
-
-typedef struct PrintAfter {
-  Model *m;
-  Func *f;
-  const char *pass;
-  Buffer *out;
-  Error *err;
-  bool ok;
-} PrintAfter;
-
-static Func *apply(PrintAfter *p, const char *until, Func *f) {
-  static Func *(*const pass[])(Func *) = {pass_expand, pass_fold, pass_dce};
-  static const char *const name[] = {"expand", "fold", "dce"};
-  if (strcmp(until, "lua") == 0) return f;
-  for (int i = 0; i < COUNT_OF(pass); i++) {
-    f = pass[i](f);
-    if (!f || strcmp(until, name[i]) == 0) return f;
-  }
-  return f;
+static void lower_body(void *ctx) {
+  Compile *c = ctx;
+  c->ok = lower_all(c);
 }
 
-static void print_groups(PrintAfter *p, Func *f) {
-  Program *program = pass_fuse(f);
-  MemPlan *m = program ? pass_memplan(program) : NULL;
-  if (!m) return;
-  program_explain(program, m, p->out);
-  p->ok = true;
-}
-
-static void print_body(void *ctx) {
-  PrintAfter *p = ctx;
-  p->m->graph->err = p->err;
-  Func *f = p->f, *prepare = NULL;
-  const ModelDecode *md = decode_of(p->m, f);
-  bool is_prologue = strcmp(p->pass, "prologue") == 0, is_step = strcmp(p->pass, "step") == 0;
-  if (is_prologue || is_step) {
-    if (!md) {
-      error_set(p->err, ERROR_ARGUMENT, "\"%s\" is no decode, it has no %s", f->name, p->pass);
-      return;
-    }
-    Decode *d = pass_incremental(f, md->tokens, md->logits);
-    f = d ? is_step ? d->step : d->prologue : NULL;
-    f = f ? apply(p, "dce", f) : NULL;
-  } else if (strcmp(p->pass, "train") == 0) {
-    AdamOptions adam = {0.9, 0.999, 1e-8, 0.0, 1.0};
-    f = train_build(f, &adam);
-    f = f ? apply(p, "dce", f) : NULL;
-  } else {
-    f = apply(p, p->pass, f);
-  }
-  if (!f) return;
-  if (strcmp(p->pass, "layout") == 0 || strcmp(p->pass, "fuse") == 0) f = pass_layout(f, &prepare);
-  if (!f) return;
-  if (strcmp(p->pass, "fuse") == 0) {
-    print_groups(p, f);
-    return;
-  }
-  if (prepare) func_print(prepare, p->out);
-  func_print(f, p->out);
-  p->ok = true;
-}
-
-bool compile_print_after(Model *m, Func *f, const char *pass, Buffer *out, Error *err) {
-  bool known = false;
-  for (int i = 0; compile_passes[i]; i++) known |= strcmp(compile_passes[i], pass) == 0;
-  if (!known) {
-    error_set(err, ERROR_ARGUMENT, "no pass \"%s\"; there are:", pass);
-    for (int i = 0; compile_passes[i]; i++) {
-      size_t at = strlen(err->text);
-      snprintf(err->text + at, sizeof err->text - at, " %s", compile_passes[i]);
-    }
-    return false;
-  }
-  PrintAfter p = {.m = m, .f = f, .pass = pass, .out = out, .err = err};
-  bool within = arena_protect(m->graph->arena, print_body, &p, err);
+bool compile_lower(Model *m, const CompileOptions *o, Kernel *const **out_kernel, int *out_n, Error *err) {
+  Compile c = {.m = m, .o = o, .err = err};
+  bool within = arena_protect(m->graph->arena, lower_body, &c, err);
   m->graph->err = &m->diag;
-  return within && p.ok;
+  if (!within || !c.ok) return false;
+  *out_n = plan_build_kernels(c.b, out_kernel);
+  return true;
 }

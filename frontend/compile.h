@@ -14,6 +14,7 @@ typedef struct AdamOptions {
 typedef struct CompileOptions {
   const char *const *function;    /* names to compile; NULL: all functions and decodes */
   int n_function;
+  bool whole;                     /* decodes too as plain functions, from all tokens to all logits */
   const char *train;              /* also the training step of this function (which has a scalar output "loss"), or NULL */
   AdamOptions adam;
   Isa isa;
@@ -25,15 +26,25 @@ typedef struct CompileOptions {
 /* Appends the bundle to out.  Call from anywhere (protects its own arena). */
 bool compile_model(Model *m, const CompileOptions *o, Buffer *out, Error *err);
 
+/* The same without machine code: fills o->explain, and gives the kernels, which belong to the model. */
+bool compile_lower(Model *m, const CompileOptions *o, Kernel *const **out_kernel, int *out_n, Error *err);
+
 /* The training step of a loss function as a function "train": inputs of f and the scalars lr, correction1 =
  * 1 / (1 - beta1^t), correction2 = 1 / (1 - beta2^t); outputs of f and grad_norm (before clipping); updates every param
  * that the loss depends on and STATEs "adam.m.<param>", "adam.v.<param>".  NULL after a diagnostic. */
 Func *train_build(Func *f, const AdamOptions *o);
 
-/* Passes by the letter-free names that `inspect --after` takes: lua, expand, fold, dce, layout, fuse, memplan (as groups),
- * prologue, step.  Prints f after the pass of that name. */
-bool compile_print_after(Model *m, Func *f, const char *pass, Buffer *out, Error *err);
-/* Names of the passes, ended by NULL. */
+/* The decode of the model that f belongs to, or NULL. */
+const ModelDecode *compile_decode_of(const Model *m, const Func *f);
+
+/* ---- looking inside (print.c) ---- */
+
+/* Names of the passes that `inspect --after` takes, ended by NULL: lua, expand, fold, dce, layout, fuse (as groups),
+ * prologue, step, train. */
 extern const char *const compile_passes[];
+/* Prints f after the pass of that name. */
+bool compile_print_after(Model *m, Func *f, const char *pass, Buffer *out, Error *err);
+/* What the runtime will know of a decode. Belongs to the model. */
+bool compile_decode_describe(Model *m, const ModelDecode *d, PlanDecode *out, int64_t *out_steps, Error *err);
 
 #endif

@@ -5,6 +5,7 @@
 #include "runtime/base/philox.h"
 #include "runtime/base/sha256.h"
 #include "runtime/session.h"
+#include "runtime/weights.h"
 
 Plan *nuwa_bundle_open(const char *path, Error *err) {
   FileMap map;
@@ -114,17 +115,26 @@ static float initial_value(const PlanParam *p, uint64_t seed, uint32_t i, uint32
   }
 }
 
+static void put(void *to, DType t, int64_t i, float x) {
+  switch (t) {
+  case DTYPE_F32: ((float *)to)[i] = x; break;
+  case DTYPE_BF16: ((uint16_t *)to)[i] = bf16_from_f32(x); break;
+  case DTYPE_I32: ((int32_t *)to)[i] = (int32_t)x; break;
+  default: ((uint8_t *)to)[i] = (uint8_t)x; break;
+  }
+}
+
+void weights_init(const PlanParam *p, uint64_t seed, int64_t n, void *to) {
+  uint32_t name = name_digest(p->type.name);
+  for (int64_t i = 0; i < n; i++) put(to, p->type.dtype, i, initial_value(p, seed, (uint32_t)i, name));
+}
+
 void nuwa_init_weights(NuwaSession *s, uint64_t seed) {
   for (int k = 0; k < s->plan->n_param; k++) {
     const PlanParam *p = &s->plan->param[k];
-    uint32_t name = name_digest(p->type.name);
     int64_t n = 0;
     BUG_IF(!plan_tensor_elems(&p->type, 0, 0, &n), "param \"%s\" has no size", p->type.name);
-    for (int64_t i = 0; i < n; i++) {
-      float x = initial_value(p, seed, (uint32_t)i, name);
-      if (p->type.dtype == DTYPE_BF16) ((uint16_t *)s->param[k])[i] = bf16_from_f32(x);
-      else ((float *)s->param[k])[i] = x;
-    }
+    weights_init(p, seed, n, s->param[k]);
   }
   nuwa_prepare(s);
 }

@@ -1,0 +1,75 @@
+/* `nuwa compile`: a model's functions to a bundle. */
+#include <string.h>
+
+#include "cli/cli.h"
+
+typedef struct CompileArgs {
+  ModelArgs model;
+  ArgList words, fn;
+  const char *out, *weights;
+  bool explain;
+} CompileArgs;
+
+/* Names, shapes and element types of the weights against every param; nothing is written when they do not fit. */
+static bool check_weights(const Plan *p, const Model *m, const char *path, Error *err) {
+  Safetensors *w = safetensors_open(path, err);
+  NuwaOptions o = {.threads = 1, .samples = 1, .rows = 1};
+  NuwaSession *s = w ? nuwa_session_open(p, &o, err) : NULL;
+  bool ok = s && cli_check_weights(m, w, err) && nuwa_load_weights(s, w, true, err);
+  nuwa_session_close(s);
+  safetensors_close(w);
+  return ok;
+}
+
+static bool write_bundle(const CompileArgs *a, const Model *m, const Buffer *bundle, Error *err) {
+  if (a->weights) {
+    Plan *p = plan_read(bundle->data, bundle->len, a->out, err);
+    bool fits = p && check_weights(p, m, a->weights, err);
+    plan_free(p);
+    if (!fits) return false;
+  }
+  return file_write_all(a->out, bundle->data, bundle->len, err);
+}
+
+static bool compile(const CompileArgs *a, Error *err) {
+  Model *m = cli_load_model(&a->model, err);
+  if (!m) return false;
+  Buffer bundle = {0}, explain = {0};
+  CompileOptions o = {.function = a->fn.n ? a->fn.item : NULL, .n_function = a->fn.n, .explain = a->explain ? &explain : NULL};
+  bool ok = cli_compile_model(m, &a->model, &o, &bundle, err) && write_bundle(a, m, &bundle, err);
+  if (explain.data) fwrite(explain.data, 1, explain.len, stdout);
+  buffer_done(&explain);
+  buffer_done(&bundle);
+  model_free(m);
+  return ok;
+}
+
+static bool check_args(CompileArgs *a, Error *err) {
+  if (a->words.n != 1) return error_set(err, ERROR_ARGUMENT, "needs one model file, have %d", a->words.n);
+  a->model.path = a->words.item[0];
+  return a->out || error_set(err, ERROR_ARGUMENT, "needs -o BUNDLE.nuwa");
+}
+
+int cli_compile(int argc, char **argv) {
+  CompileArgs a = {0};
+  const Arg table[] = {
+      ARG_DEFINES(&a.model),
+      {"-o", ARG_TEXT, "FILE", "the bundle", &a.out, 0, 0},
+      {"--fn", ARG_LIST, "NAME", "only this function (may be repeated)", &a.fn, 0, 0},
+      {"--weights", ARG_TEXT, "FILE", "safetensors that must fit the params", &a.weights, 0, 0},
+      {"--explain", ARG_FLAG, NULL, "print every decision", &a.explain, 0, 0},
+      ARG_ISA(&a.model), ARG_THREADS(&a.model), ARG_MODELS(&a.model), ARG_NO_CACHE(&a.model),
+  };
+  const Command c = {.name = "compile", .usage = "MODEL.lua -o BUNDLE.nuwa [options]",
+                     .about = "Compiles all functions of a model, or those named, ahead of time.\n",
+                     .arg = table, .n_arg = COUNT_OF(table), .words = &a.words};
+  Error err = {0};
+  Arena *lists = arena_new();
+  if (!lists) return EXIT_FAILED;
+  ArgResult parsed = args_parse(&c, argc, argv, lists, &err);
+  int status = EXIT_OK;
+  if (parsed == ARGS_WRONG || (parsed == ARGS_OK && !check_args(&a, &err))) status = cli_fail(&c, EXIT_USAGE, &err);
+  else if (parsed == ARGS_OK && !compile(&a, &err)) status = cli_fail(&c, EXIT_FAILED, &err);
+  arena_free(lists);
+  return status;
+}

@@ -1,0 +1,212 @@
+/* `nuwa inspect`: what a model has, what the compiler makes of a function, and why. */
+#include <string.h>
+
+#include "cli/cli.h"
+
+typedef struct InspectArgs {
+  ModelArgs model;
+  ArgList words;
+  const char *fn, *after;
+  bool explain, schedule, json, kernels, assembly;
+} InspectArgs;
+
+typedef struct Inspect {
+  const InspectArgs *args;
+  Model *model;
+  Buffer *out;
+  Error *err;
+  bool ok;
+} Inspect;
+
+/* ---- the model as a whole ---- */
+
+static void print_json_text(Buffer *out, const char *text) {
+  buffer_printf(out, "\"");
+  for (const char *p = text; *p; p++) {
+    if (*p == '"' || *p == '\\') buffer_printf(out, "\\%c", *p);
+    else if ((unsigned char)*p < 0x20) buffer_printf(out, "\\u%04x", *p);
+    else buffer_append(out, p, 1);
+  }
+  buffer_printf(out, "\"");
+}
+
+static void print_json_value(Buffer *out, const Value *v) {
+  Buffer text = {0};
+  value_print(v, &text);
+  bool is_plain = v->kind == VALUE_BOOL || v->kind == VALUE_INT ||
+                  (v->kind == VALUE_REAL && text.data && strspn(text.data, "0123456789+-.e") == text.len);
+  if (is_plain) buffer_append(out, text.data, text.len);
+  else print_json_text(out, text.data ? text.data : "");
+  buffer_done(&text);
+}
+
+static int64_t count_elems(Node *const *param, int n) {
+  int64_t total = 0;
+  Dim d;
+  for (int i = 0; i < n; i++)
+    if (type_elems(&param[i]->type, &d)) total += d.c;
+  return total;
+}
+
+static void print_json_ports(Buffer *out, const Port *p, int n) {
+  char text[300];
+  buffer_printf(out, "{");
+  for (int i = 0; i < n; i++) {
+    buffer_printf(out, "%s", i ? ", " : "");
+    print_json_text(out, p[i].name);
+    buffer_printf(out, ": \"%s\"", type_print(&p[i].node->type, text, sizeof text));
+  }
+  buffer_printf(out, "}");
+}
+
+static void list_json(const Inspect *s, Node *const *param, int n) {
+  const Model *m = s->model;
+  char text[300];
+  buffer_printf(s->out, "{\"functions\": {");
+  for (int i = 0; i < m->n_func; i++) {
+    buffer_printf(s->out, "%s", i ? ", " : "");
+    print_json_text(s->out, m->func[i]->name);
+    buffer_printf(s->out, ": {\"inputs\": ");
+    print_json_ports(s->out, m->func[i]->in, m->func[i]->n_in);
+    buffer_printf(s->out, ", \"outputs\": ");
+    print_json_ports(s->out, m->func[i]->out, m->func[i]->n_out);
+    buffer_printf(s->out, ", \"decode\": %s}", compile_decode_of(m, m->func[i]) ? "true" : "false");
+  }
+  buffer_printf(s->out, "}, \"options\": {");
+  for (int i = 0; i < m->options.n; i++) {
+    buffer_printf(s->out, "%s", i ? ", " : "");
+    print_json_text(s->out, m->options.option[i].name);
+    buffer_printf(s->out, ": ");
+    print_json_value(s->out, &m->options.option[i].value);
+  }
+  buffer_printf(s->out, "}, \"params\": {");
+  for (int i = 0; i < n; i++) {
+    buffer_printf(s->out, "%s", i ? ", " : "");
+    print_json_text(s->out, param[i]->attrs.leaf.name);
+    buffer_printf(s->out, ": \"%s\"", type_print(&param[i]->type, text, sizeof text));
+  }
+  buffer_printf(s->out, "}, \"elements\": %lld}\n", (long long)count_elems(param, n));
+}
+
+static void list_text(const Inspect *s, Node *const *param, int n) {
+  const Model *m = s->model;
+  buffer_printf(s->out, "functions\n");
+  for (int i = 0; i < m->n_func; i++) {
+    buffer_printf(s->out, "  ");
+    model_print_signature(m->func[i], s->out);
+    buffer_printf(s->out, "%s\n", compile_decode_of(m, m->func[i]) ? "   (decode)" : "");
+  }
+  if (m->options.n) buffer_printf(s->out, "options\n");
+  for (int i = 0; i < m->options.n; i++) {
+    buffer_printf(s->out, "  %s = ", m->options.option[i].name);
+    value_print(&m->options.option[i].value, s->out);
+    buffer_printf(s->out, "\n");
+  }
+  buffer_printf(s->out, "params: %d tensors, %lld elements\n", n, (long long)count_elems(param, n));
+}
+
+static void list_body(void *ctx) {
+  Inspect *s = ctx;
+  int n;
+  Node **param = cli_model_params(s->model, &n);
+  if (s->args->json) list_json(s, param, n);
+  else list_text(s, param, n);
+  s->ok = true;
+}
+
+/* ---- a function ---- */
+
+static bool print_schedule(const Inspect *s) {
+  const ModelDecode *md = model_find_decode(s->model, s->args->fn, s->err);
+  PlanDecode d;
+  int64_t steps;
+  if (!md || !compile_decode_describe(s->model, md, &d, &steps, s->err)) return false;
+  long long tokens = (long long)(d.grid[0] * d.grid[1] * d.grid[2]);
+  const long long a[] = {(long long)d.wavefront[0], (long long)d.wavefront[1], (long long)d.wavefront[2]};
+  if (s->args->json)
+    buffer_printf(s->out, "{\"s\": %lld, \"h\": %lld, \"w\": %lld, \"steps\": %lld, \"tokens\": %lld, \"live\": %lld}\n", a[0], a[1],
+                  a[2], (long long)steps, tokens, (long long)d.live);
+  else
+    buffer_printf(s->out, "%s: t = %lld s + %lld h + %lld w: %lld steps for %lld tokens (%lld x %lld x %lld), at most %lld live\n",
+                  d.name, a[0], a[1], a[2], (long long)steps, tokens, (long long)d.grid[0], (long long)d.grid[1],
+                  (long long)d.grid[2], (long long)d.live);
+  return true;
+}
+
+/* --explain, --kernels, --asm: all from one lowering. */
+static bool print_lowered(const Inspect *s) {
+  const InspectArgs *a = s->args;
+  CompileOptions o = {.function = &a->fn, .n_function = 1, .explain = a->explain ? s->out : NULL};
+  Kernel *const *kernel;
+  Target target;
+  int n;
+  if (!cli_isa(&a->model, &o.isa, s->err) || !target_host(o.isa, &target, s->err) ||
+      !compile_lower(s->model, &o, &kernel, &n, s->err))
+    return false;
+  for (int i = 0; i < n && (a->kernels || a->assembly); i++) {
+    buffer_printf(s->out, "# kernel %d\n", i);
+    if (a->kernels) kir_print(kernel[i], s->out);
+    if (a->assembly && !llvm_print(kernel[i], &target, true, s->out, s->err)) return false;
+  }
+  return true;
+}
+
+static bool inspect(Inspect *s) {
+  const InspectArgs *a = s->args;
+  if (!(s->model = cli_load_model(&a->model, s->err))) return false;
+  if (!a->fn) return arena_protect(s->model->graph->arena, list_body, s, s->err) && s->ok;
+  Func *f = model_find(s->model, a->fn, s->err);
+  if (!f) return false;
+  if (a->schedule) return print_schedule(s);
+  if (a->after && !compile_print_after(s->model, f, a->after, s->out, s->err)) return false;
+  if (a->explain || a->kernels || a->assembly) return print_lowered(s);
+  return a->after || compile_print_after(s->model, f, "lua", s->out, s->err);
+}
+
+static bool check_args(InspectArgs *a, Error *err) {
+  if (a->words.n != 1) return error_set(err, ERROR_ARGUMENT, "needs one model file, have %d", a->words.n);
+  a->model.path = a->words.item[0];
+  bool wants_fn = a->after || a->explain || a->schedule || a->kernels || a->assembly;
+  if (wants_fn && !a->fn) return error_set(err, ERROR_ARGUMENT, "needs --fn NAME with these options");
+  if (a->json && a->fn && !a->schedule)
+    return error_set(err, ERROR_ARGUMENT, "--json goes with --schedule, or with no function at all");
+  return true;
+}
+
+static int inspect_and_print(const Command *c, const InspectArgs *a, Error *err) {
+  Buffer out = {0};
+  Inspect s = {.args = a, .out = &out, .err = err};
+  bool ok = inspect(&s);
+  if (ok && out.failed) ok = error_set(err, ERROR_MEMORY, "out of memory");
+  if (ok && (fwrite(out.data, 1, out.len, stdout) != out.len || fflush(stdout))) ok = error_set(err, ERROR_IO, "cannot write to stdout");
+  buffer_done(&out);
+  model_free(s.model);
+  return ok ? EXIT_OK : cli_fail(c, EXIT_FAILED, err);
+}
+
+int cli_inspect(int argc, char **argv) {
+  InspectArgs a = {0};
+  const Arg table[] = {
+      ARG_DEFINES(&a.model),
+      {"--fn", ARG_TEXT, "NAME", "the function; without: list the model's functions, options, params", &a.fn, 0, 0},
+      {"--after", ARG_TEXT, "PASS", "print the IR after this pass (lua, expand, fold, dce, layout, fuse, ...)", &a.after, 0, 0},
+      {"--explain", ARG_FLAG, NULL, "print every decision with its estimated cost", &a.explain, 0, 0},
+      {"--schedule", ARG_FLAG, NULL, "print the decoding schedule", &a.schedule, 0, 0},
+      {"--json", ARG_FLAG, NULL, "the schedule, or the list, as JSON", &a.json, 0, 0},
+      {"--kernels", ARG_FLAG, NULL, "print the kernel IR", &a.kernels, 0, 0},
+      {"--asm", ARG_FLAG, NULL, "print the assembly of the kernels", &a.assembly, 0, 0},
+      ARG_ISA(&a.model), ARG_MODELS(&a.model),
+  };
+  const Command c = {.name = "inspect", .usage = "MODEL.lua [--fn NAME] [options]",
+                     .about = "Shows what a model has, and what the compiler makes of a function.\n",
+                     .arg = table, .n_arg = COUNT_OF(table), .words = &a.words};
+  Error err = {0};
+  Arena *lists = arena_new();
+  if (!lists) return EXIT_FAILED;
+  ArgResult parsed = args_parse(&c, argc, argv, lists, &err);
+  int status = EXIT_OK;
+  if (parsed == ARGS_WRONG || (parsed == ARGS_OK && !check_args(&a, &err))) status = cli_fail(&c, EXIT_USAGE, &err);
+  else if (parsed == ARGS_OK) status = inspect_and_print(&c, &a, &err);
+  arena_free(lists);
+  return status;
+}

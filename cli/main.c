@@ -1,0 +1,46 @@
+/* `nuwa`: finds the command and lets it do everything else. */
+#include <string.h>
+
+#include "cli/cli.h"
+
+typedef struct Entry {
+  const char *name;
+  int (*run)(int argc, char **argv);
+  const char *about;
+} Entry;
+
+static const Entry commands[] = {
+    {"run", cli_run, "execute one function of a model on named tensors"},
+    {"generate", cli_generate, "draw pictures for a caption, complete pictures"},
+    {"score", cli_score, "judge what a model draws, slot by slot"},
+    {"compile", cli_compile, "compile a model to a bundle"},
+    {"inspect", cli_inspect, "show functions, the IR after a pass, decisions, schedules, kernels"},
+    {"train", cli_train, "train a model on the training world"},
+    {"data", cli_data, "look into the training world, train a text encoder"},
+};
+
+static void print_help(FILE *to) {
+  fprintf(to, "usage: nuwa COMMAND [options]\n\n");
+  for (int i = 0; i < COUNT_OF(commands); i++) fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].about);
+  fprintf(to, "\nnuwa COMMAND --help lists the options of a command; nuwa --version prints the version\n");
+}
+
+int main(int argc, char **argv) {
+  if (argc < 2) {
+    print_help(stderr);
+    return EXIT_USAGE;
+  }
+  if (strcmp(argv[1], "--version") == 0) {
+    printf("nuwa %s\n", NUWA_VERSION);
+    return EXIT_OK;
+  }
+  if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+    print_help(stdout);
+    return EXIT_OK;
+  }
+  for (int i = 0; i < COUNT_OF(commands); i++)
+    if (strcmp(argv[1], commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
+  fprintf(stderr, "nuwa: there is no command \"%s\"\n", argv[1]);
+  print_help(stderr);
+  return EXIT_USAGE;
+}
