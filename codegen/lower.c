@@ -1,4 +1,5 @@
-/* From a group to a kernel: picks the family's template, and the parameters it gets unless a tuner has better ones. */
+/* From a group to a kernel: picks the family's template, and the parameters it gets unless a tuner has better ones.
+ */
 #include "codegen/lower.h"
 
 #include <stdlib.h>
@@ -6,8 +7,8 @@
 
 Kernel *lower_group(Arena *a, const Group *g, const KernelParams *p, const char *name, Error *err) {
   static bool (*const family[])(Lower *, const KernelParams *) = {
-    [FAMILY_MAP] = lower_map,           [FAMILY_REDUCE] = lower_reduce, [FAMILY_SCATTER] = lower_scatter,
-    [FAMILY_CONTRACT] = lower_contract, [FAMILY_ATTEND] = lower_attend,
+      [FAMILY_MAP] = lower_map,           [FAMILY_REDUCE] = lower_reduce, [FAMILY_SCATTER] = lower_scatter,
+      [FAMILY_CONTRACT] = lower_contract, [FAMILY_ATTEND] = lower_attend,
   };
   Lower *l = lower_begin(a, g, name, err);
   if (!l || !family[g->family](l, p) || l->failed) return NULL;
@@ -17,16 +18,18 @@ Kernel *lower_group(Arena *a, const Group *g, const KernelParams *p, const char 
 /* ---- parameters ---- */
 
 static bool is_costly(Op op) {
-  return op == OP_EXP || op == OP_LOG || op == OP_TANH || op == OP_ERF || op == OP_SIN || op == OP_COS || op == OP_DIV ||
-         op == OP_SQRT;
+  return op == OP_EXP || op == OP_LOG || op == OP_TANH || op == OP_ERF || op == OP_SIN || op == OP_COS ||
+         op == OP_DIV || op == OP_SQRT;
 }
 
 KernelParams params_default(const Group *g, const Target *t) {
   KernelParams p = {.tile_m = 1, .tile_n = 1, .tile_k = 1, .block_m = 1, .pack_b = false, .unroll = 4};
   int costly = 0;
   for (int i = 0; i < g->n_node; i++) costly += is_costly(g->node[i]->op);
-  if (costly > 1 || g->n_node > 24) p.unroll = 1;
-  else if (costly || g->n_node > 8) p.unroll = 2;
+  if (costly > 1 || g->n_node > 24)
+    p.unroll = 1;
+  else if (costly || g->n_node > 8)
+    p.unroll = 2;
   if (g->family == FAMILY_CONTRACT) contract_params(g, t, &p);
   return p;
 }
@@ -39,9 +42,12 @@ typedef struct ParamField {
 } ParamField;
 
 static const ParamField param_fields[] = {
-  {"tile_m", offsetof(KernelParams, tile_m), false, 1, 64},   {"tile_n", offsetof(KernelParams, tile_n), false, 1, 16},
-  {"tile_k", offsetof(KernelParams, tile_k), false, 1, 65536}, {"block_m", offsetof(KernelParams, block_m), false, 1, 4096},
-  {"pack_b", offsetof(KernelParams, pack_b), true, 0, 1},     {"unroll", offsetof(KernelParams, unroll), false, 1, 64},
+    {"tile_m", offsetof(KernelParams, tile_m), false, 1, 64},
+    {"tile_n", offsetof(KernelParams, tile_n), false, 1, 16},
+    {"tile_k", offsetof(KernelParams, tile_k), false, 1, 65536},
+    {"block_m", offsetof(KernelParams, block_m), false, 1, 4096},
+    {"pack_b", offsetof(KernelParams, pack_b), true, 0, 1},
+    {"unroll", offsetof(KernelParams, unroll), false, 1, 64},
 };
 
 void params_print(const KernelParams *p, Buffer *out) {
@@ -61,12 +67,15 @@ static bool param_set(KernelParams *p, const char *text, int n, unsigned *seen, 
     char *end;
     long v = strtol(text + len + 1, &end, 10);
     if (end != text + n || end == text + len + 1 || v < f->min || v > f->max)
-      return error_set(err, ERROR_ARGUMENT, "parameter \"%.*s\": %s goes from %d to %d", n, text, f->name, f->min, f->max);
+      return error_set(err, ERROR_ARGUMENT, "parameter \"%.*s\": %s goes from %d to %d", n, text, f->name, f->min,
+                       f->max);
     if (*seen >> i & 1) return error_set(err, ERROR_ARGUMENT, "parameter %s is given twice", f->name);
     *seen |= 1u << i;
     void *at = (char *)p + f->at;
-    if (f->is_flag) *(bool *)at = v != 0;
-    else *(int *)at = (int)v;
+    if (f->is_flag)
+      *(bool *)at = v != 0;
+    else
+      *(int *)at = (int)v;
     return true;
   }
   return error_set(err, ERROR_ARGUMENT, "unknown parameter \"%.*s\"", n, text);

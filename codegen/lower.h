@@ -1,13 +1,14 @@
 /* What the four families share: symbolic indices and the lowering of fused MAP and MOVE nodes at an index.
  *
- * An Ix is a symbolic integer in canonical affine form: constant + sum of coefficient * atom, where an atom is a kernel
- * value with a known range (loop variable, item coordinate, lane), a product with a symbolic size, or a quotient /
- * remainder that could not be simplified.  Ranges let (64 i + j) / 64 become i when 0 <= j < 64, so that reshapes and
- * transposes fused into a kernel keep vector loads: the lane's coefficient decides between a broadcast (0), a vector
- * load (1) and a gather.  Building an Ix emits nothing; ix_emit does.
+ * An Ix is a symbolic integer in canonical affine form: constant + sum of coefficient * atom, where an atom is a
+ * kernel value with a known range (loop variable, item coordinate, lane), a product with a symbolic size, or a
+ * quotient / remainder that could not be simplified.  Ranges let (64 i + j) / 64 become i when 0 <= j < 64, so that
+ * reshapes and transposes fused into a kernel keep vector loads: the lane's coefficient decides between a broadcast
+ * (0), a vector load (1) and a gather.  Building an Ix emits nothing; ix_emit does.
  *
  * Symbolic sizes are taken to be at least 1: a kernel with an empty domain has no items.  The uniform part of an
- * address is 64 bits; what differs between lanes is 32 bits, and constant shapes whose lanes span more are refused. */
+ * address is 64 bits; what differs between lanes is 32 bits, and constant shapes whose lanes span more are refused.
+ */
 #ifndef NUWA_LOWER_H
 #define NUWA_LOWER_H
 
@@ -20,11 +21,11 @@ typedef struct Lower {
   const Group *group;
   Arena *arena;
   Error *err;
-  int *in_buf, *out_buf;        /* kernel argument of group->in[i], group->out[i] */
-  KInst *mask;                  /* lanes that exist (NULL: all); given to every varying load and store */
-  bool failed;                  /* err is set: values are placeholders from here on, lower_group returns NULL */
-  Ix *gather_along;             /* set by loads that gather: the uniform index along which they are contiguous, or NULL */
-  struct IxTable *index;        /* every atom made */
+  int *in_buf, *out_buf; /* kernel argument of group->in[i], group->out[i] */
+  KInst *mask;           /* lanes that exist (NULL: all); given to every varying load and store */
+  bool failed;           /* err is set: values are placeholders from here on, lower_group returns NULL */
+  Ix *gather_along;      /* set by loads that gather: the uniform index along which they are contiguous, or NULL */
+  struct IxTable *index; /* every atom made */
   struct LowerMemo *memo;
 } Lower;
 
@@ -35,8 +36,8 @@ Ix *ix_value(Lower *l, KInst *v, Dim extent);
 Ix *ix_add(Lower *l, Ix *x, Ix *y);
 Ix *ix_scale(Lower *l, Ix *x, int64_t k);
 Ix *ix_scale_dim(Lower *l, Ix *x, Dim k);
-Ix *ix_div(Lower *l, Ix *x, Dim by);    /* towards minus infinity; by > 0 */
-Ix *ix_mod(Lower *l, Ix *x, Dim by);    /* in [0, by) */
+Ix *ix_div(Lower *l, Ix *x, Dim by); /* towards minus infinity; by > 0 */
+Ix *ix_mod(Lower *l, Ix *x, Dim by); /* in [0, by) */
 /* x, of which the caller knows that it is in [0, extent) wherever it matters (elsewhere it may be anything). */
 Ix *ix_assume(Lower *l, Ix *x, Dim extent);
 /* min(max(x, 0), extent - 1), as a value; x uniform. */
@@ -46,7 +47,7 @@ uint32_t ix_hash(const Ix *x);
 /* Equal, or equal once assumed ranges are forgotten. */
 bool ix_same(Lower *l, Ix *x, Ix *y);
 bool ix_is_varying(const Ix *x);
-bool ix_is_within(const Ix *x, Dim extent);   /* surely in [0, extent) */
+bool ix_is_within(const Ix *x, Dim extent); /* surely in [0, extent) */
 /* The bool 0 <= x < extent; NULL when that is sure. */
 KInst *ix_inside(Lower *l, Ix *x, Dim extent);
 /* A uniform atom whose coefficient in x is 1, as an index; NULL when there is none. */
@@ -67,13 +68,14 @@ void lower_restart(Lower *l);
 void *lower_fail(Lower *l, const Node *n, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 /* The value of node n at idx [rank of n]: a load when n comes from memory (group->in, through views), the given value
- * when one was set by lower_bind, else its operands' values at the mapped indices and its own scalar form.  Values are
- * memoised per (node, idx, mask) within the open block and its parents. f32, or i32 for integer tensors (u8: 0..255).
- * Loads stay inside their tensor whatever the data: indices are clamped, or lanes masked, where an op may leave it. */
+ * when one was set by lower_bind, else its operands' values at the mapped indices and its own scalar form.  Values
+ * are memoised per (node, idx, mask) within the open block and its parents. f32, or i32 for integer tensors (u8:
+ * 0..255). Loads stay inside their tensor whatever the data: indices are clamped, or lanes masked, where an op may
+ * leave it. */
 KInst *lower_value(Lower *l, Node *n, Ix *const *idx);
 
-/* From now on (within the open block) n's value is v whatever the index asked: the template computed it for exactly the
- * element that its epilogue will ask for. */
+/* From now on (within the open block) n's value is v whatever the index asked: the template computed it for exactly
+ * the element that its epilogue will ask for. */
 void lower_bind(Lower *l, Node *n, KInst *v);
 /* The same for element idx [rank of n] only. */
 void lower_bind_at(Lower *l, Node *n, Ix *const *idx, KInst *v);
@@ -93,16 +95,16 @@ KInst *lower_wrap(Lower *l, DType t, KInst *v);
 /* The scalar form of MAP node n over its operands' values x; idx is needed by iota only. */
 KInst *lower_scalar(Lower *l, Node *n, Ix *const *idx, KInst *const *x);
 
-/* One kir_factor of `chunks` pieces of a range of n elements, 16 * vectors elements each, and how to walk over a piece:
- * full vectors in a loop, then the tail under a mask. */
+/* One kir_factor of `chunks` pieces of a range of n elements, 16 * vectors elements each, and how to walk over a
+ * piece: full vectors in a loop, then the tail under a mask. */
 typedef struct LanePlan {
-  Dim n;               /* elements */
-  int64_t vectors;     /* 16-lane vectors a piece has at most */
-  bool single;         /* one piece is all */
-  bool has_tail;       /* n is not surely a multiple of 16 */
+  Dim n;           /* elements */
+  int64_t vectors; /* 16-lane vectors a piece has at most */
+  bool single;     /* one piece is all */
+  bool has_tail;   /* n is not surely a multiple of 16 */
 } LanePlan;
 LanePlan lane_plan(Dim n, int64_t max_vectors);
-typedef void (*LaneFn)(void *ctx, Lower *l, Ix *i);   /* i: element index, varying */
+typedef void (*LaneFn)(void *ctx, Lower *l, Ix *i); /* i: element index, varying */
 /* Emits body for every vector of piece (i64 Ix, ignored when single); unroll is a hint. */
 void lane_each(Lower *l, const LanePlan *p, Ix *piece, int unroll, LaneFn body, void *ctx);
 

@@ -10,15 +10,16 @@
 #include <math.h>
 
 typedef enum AtomKind {
-  ATOM_VALUE,     /* a kernel value */
-  ATOM_ASSUMED,   /* inner, with a range that the caller vouches for */
-  ATOM_DIV, ATOM_MOD,
-  ATOM_PRODUCT,   /* inner * by, where that is not affine in B and R */
+  ATOM_VALUE,   /* a kernel value */
+  ATOM_ASSUMED, /* inner, with a range that the caller vouches for */
+  ATOM_DIV,
+  ATOM_MOD,
+  ATOM_PRODUCT, /* inner * by, where that is not affine in B and R */
 } AtomKind;
 
 typedef struct Range {
   bool has_lo, has_hi;
-  Dim lo, hi;     /* inclusive */
+  Dim lo, hi; /* inclusive */
 } Range;
 
 typedef struct IxAtom {
@@ -40,7 +41,7 @@ typedef struct IxTerm {
 struct Ix {
   Dim c;
   int n;
-  IxTerm *term;   /* by increasing atom id, coefficients not 0 */
+  IxTerm *term; /* by increasing atom id, coefficients not 0 */
 };
 
 struct IxTable {
@@ -175,9 +176,7 @@ static Ix *intern(Lower *l, IxAtom want) {
   return of_atom(l, a);
 }
 
-static Range range_below(Dim extent) {
-  return (Range){true, true, dim_const(0), dim_sub(extent, dim_const(1))};
-}
+static Range range_below(Dim extent) { return (Range){true, true, dim_const(0), dim_sub(extent, dim_const(1))}; }
 
 Ix *ix_value(Lower *l, KInst *v, Dim extent) {
   BUG_IF(v->type != (v->varying ? K_I32 : K_I64), "index value of the wrong type");
@@ -283,8 +282,10 @@ static void split(Lower *l, Ix *x, Dim by, Ix **out_quot, Ix **out_rest) {
   Ix *q = ix_new(l, dim_const(0), x->n), *r = ix_new(l, x->c, x->n);
   for (int i = 0; i < x->n; i++) {
     Dim k;
-    if (dim_ratio(x->term[i].coef, by, &k)) q->term[q->n++] = (IxTerm){k, x->term[i].atom};
-    else r->term[r->n++] = x->term[i];
+    if (dim_ratio(x->term[i].coef, by, &k))
+      q->term[q->n++] = (IxTerm){k, x->term[i].atom};
+    else
+      r->term[r->n++] = x->term[i];
   }
   Range range = range_of(r);
   Dim move = dim_const(0);
@@ -377,8 +378,14 @@ static Ix *divide(Lower *l, Ix *x, Dim by, bool want_mod) {
   Ix *y = divide_by_factor(l, rest, by, want_mod);
   if (!y && ix_is_varying(rest)) y = divide_expanded(l, rest, by, want_mod);
   if (!y) {
-    IxAtom a = {want_mod ? ATOM_MOD : ATOM_DIV, 0, ix_is_varying(rest), NULL, rest, by,
-                want_mod ? range_below(by) : range_of_quotient(rest, by), NULL};
+    IxAtom a = {want_mod ? ATOM_MOD : ATOM_DIV,
+                0,
+                ix_is_varying(rest),
+                NULL,
+                rest,
+                by,
+                want_mod ? range_below(by) : range_of_quotient(rest, by),
+                NULL};
     y = intern(l, a);
   }
   return want_mod ? y : ix_add(l, quot, y);
@@ -433,10 +440,18 @@ static double lane_span(const Ix *x) {
     double part = 0, by = (double)(dim_is_const(a->by) ? a->by.c : 1);
     if (!a->varying || !dim_is_const(x->term[i].coef)) continue;
     switch (a->kind) {
-    case ATOM_VALUE: part = dim_is_const(a->range.hi) ? (double)a->range.hi.c : 0; break;
-    case ATOM_DIV: part = lane_span(a->inner) / by + 1; break;
-    case ATOM_MOD: part = by; break;
-    default: part = lane_span(a->inner); break;
+    case ATOM_VALUE:
+      part = dim_is_const(a->range.hi) ? (double)a->range.hi.c : 0;
+      break;
+    case ATOM_DIV:
+      part = lane_span(a->inner) / by + 1;
+      break;
+    case ATOM_MOD:
+      part = by;
+      break;
+    default:
+      part = lane_span(a->inner);
+      break;
     }
     span += part * fabs((double)x->term[i].coef.c);
   }
@@ -444,7 +459,8 @@ static double lane_span(const Ix *x) {
 }
 
 static void check_span(Lower *l, const Ix *x) {
-  if (lane_span(x) > INT32_MAX) lower_fail(l, l->group->anchor, "lanes would span more than 2^31 elements of a tensor");
+  if (lane_span(x) > INT32_MAX)
+    lower_fail(l, l->group->anchor, "lanes would span more than 2^31 elements of a tensor");
 }
 
 void ix_emit(Lower *l, Ix *x, KInst **out_base, KInst **out_lane) {
@@ -508,7 +524,7 @@ Ix *ix_flatten(Lower *l, const Type *t, Ix *const *idx) {
 }
 
 void ix_unflatten(Lower *l, const Type *t, Ix *flat, Ix **out_idx) {
-  int first = 0;   /* the outermost axis that is not 1 takes what is left */
+  int first = 0; /* the outermost axis that is not 1 takes what is left */
   while (first < t->rank && dim_is_one(t->dim[first])) out_idx[first++] = ix_const(l, 0);
   for (int i = t->rank - 1; i >= first; i--) {
     out_idx[i] = i == first ? flat : ix_mod(l, flat, t->dim[i]);

@@ -1,4 +1,5 @@
-/* Walking over a range of elements in vectors of 16: pieces for items, full vectors in a loop, the rest under a mask. */
+/* Walking over a range of elements in vectors of 16: pieces for items, full vectors in a loop, the rest under a mask.
+ */
 #include "codegen/lower.h"
 
 static bool is_whole(Dim n) { return n.c % LANES == 0 && n.b % LANES == 0 && n.r % LANES == 0; }

@@ -1,7 +1,7 @@
 /* MAP groups: elementwise chains with index maps.
  *
- * Decides which trailing axes the lanes run over.  Merged axes give long vectors and few items; an index map that does
- * not survive the merge turns loads into gathers with quotients.  So every split is built and the cheapest kept.
+ * Decides which trailing axes the lanes run over.  Merged axes give long vectors and few items; an index map that
+ * does not survive the merge turns loads into gathers with quotients.  So every split is built and the cheapest kept.
  * A gather that is contiguous along an outer axis (a transpose) walks over 16 steps of that axis for each vector, so
  * that cache lines are used whole. */
 #include "codegen/kir_build.h"
@@ -11,11 +11,11 @@ enum { PIECE_VECTORS = 64, TILE = 16, TILE_VECTORS = 4, GRAIN_ELEMS = 16384 };
 
 typedef struct MapBody {
   const Type *domain;
-  int split;                   /* axes before it are outer: uniform within an item */
+  int split; /* axes before it are outer: uniform within an item */
   Type inner;
   Ix *outer[MAX_RANK];
-  int tile;                    /* outer axis of which an item takes TILE steps, or -1 */
-  Ix *block;                   /* which of its blocks */
+  int tile;  /* outer axis of which an item takes TILE steps, or -1 */
+  Ix *block; /* which of its blocks */
 } MapBody;
 
 /* The index of the same element in a tensor of another shape. */
@@ -85,8 +85,8 @@ static void decode_item(Lower *l, const LanePlan *p, Dim outer, bool has_outer, 
 
 typedef struct Built {
   Kernel *kernel;
-  double cost;                 /* rough, per element */
-  int along;                   /* outer axis along which its gathers are contiguous, or -1 */
+  double cost; /* rough, per element */
+  int along;   /* outer axis along which its gathers are contiguous, or -1 */
 } Built;
 
 static double kernel_cost(const Kernel *k, double elems);
@@ -103,7 +103,7 @@ static bool build(Lower *l, const KernelParams *params, const Type *domain, int 
   Ix *flat, *piece;
   decode_item(l, &p, outer, !dim_equal(outer, dim_const(1)), &flat, &piece);
   ix_unflatten(l, &outer_type, flat, m.outer);
-  for (int a = 0; a < split; a++) {   /* emitted here, once an item, for those that stay as they are */
+  for (int a = 0; a < split; a++) { /* emitted here, once an item, for those that stay as they are */
     KInst *base, *none;
     ix_emit(l, m.outer[a], &base, &none);
   }
@@ -122,16 +122,21 @@ static double inst_cost(const KInst *i) {
   bool fixed = i->n_in > 1 && i->in[1] && i->in[1]->op == KOP_CONST;
   bool spread = i->in[1] && i->in[1]->varying && i->in[1]->op != KOP_LANE;
   switch (i->op) {
-  case KOP_LOAD: return spread ? 14 : i->varying ? 1 : 0.5;
-  case KOP_STORE: return spread ? 24 : 1;
-  case KOP_DIV: case KOP_MOD:
+  case KOP_LOAD:
+    return spread ? 14 : i->varying ? 1 : 0.5;
+  case KOP_STORE:
+    return spread ? 24 : 1;
+  case KOP_DIV:
+  case KOP_MOD:
     if (i->type == K_F32) return 4;
     return i->varying ? (fixed ? 6 : 40) : fixed ? 2 : 20;
-  default: return i->varying ? 0.5 : 0.25;
+  default:
+    return i->varying ? 0.5 : 0.25;
   }
 }
 
-/* Rough time of a block: loops count as often as they run (64 times where that is not known), the tail's branch little. */
+/* Rough time of a block: loops count as often as they run (64 times where that is not known), the tail's branch
+ * little. */
 static double block_cost(const KBlock *b, const int *uses) {
   double sum = 0;
   for (const KInst *i = b->first; i; i = i->next) {
@@ -150,7 +155,7 @@ static double block_cost(const KBlock *b, const int *uses) {
 
 static double kernel_cost(const Kernel *k, double elems) {
   int *uses = kir_count_uses(k);
-  if (!uses) return 0;   /* memory is short: any choice is right */
+  if (!uses) return 0; /* memory is short: any choice is right */
   double cost = (4 + block_cost(k->body, uses)) / (elems > 0 ? elems : 1);
   mem_free(uses);
   return cost;
@@ -163,7 +168,7 @@ bool lower_map(Lower *l, const KernelParams *params) {
   Built best = {0}, built;
   int best_split = 0;
   for (int split = 0; split == 0 || split < domain->rank; split++) {
-    if (split > 0 && is_one(domain->dim[split - 1])) continue;   /* the same vectors as the split before */
+    if (split > 0 && is_one(domain->dim[split - 1])) continue; /* the same vectors as the split before */
     if (best.kernel) lower_restart(l);
     if (!build(l, params, domain, split, -1, &built)) return false;
     if (best.kernel && built.cost >= 0.95 * best.cost) continue;

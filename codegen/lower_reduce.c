@@ -136,8 +136,10 @@ void reduce_element_index(const Reduce *r, Ix *const *reduced_idx, Ix **out) {
 }
 
 static void reindex(Lower *l, const Type *from, const Type *to, Ix *const *idx, Ix **out) {
-  if (type_same_shape(from, to)) memcpy(out, idx, (size_t)to->rank * sizeof *out);
-  else ix_unflatten(l, to, ix_flatten(l, from, idx), out);
+  if (type_same_shape(from, to))
+    memcpy(out, idx, (size_t)to->rank * sizeof *out);
+  else
+    ix_unflatten(l, to, ix_flatten(l, from, idx), out);
 }
 
 void reduce_bind_row(Reduce *r, const Member *m, KInst *v) {

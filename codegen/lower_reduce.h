@@ -11,15 +11,15 @@ enum { ROW_CACHE_ELEMS = 16384, MAX_CACHED = 3, COLUMN_VECTORS = 8 };
 
 typedef struct Member {
   Node *node;
-  int stage;          /* loops that must have run before its value is known */
-  int loop;           /* REDUCE: the loop that computes it, else -1 */
-  int out;            /* group->out index, or -1 */
-  bool element;       /* element level; else row level or neither */
+  int stage;    /* loops that must have run before its value is known */
+  int loop;     /* REDUCE: the loop that computes it, else -1 */
+  int out;      /* group->out index, or -1 */
+  bool element; /* element level; else row level or neither */
   bool row;
-  bool reached;       /* scratch of the analysis: needed by the loop under inspection */
-  int first_loop;     /* first loop that needs its value, -1: none */
-  int n_loops;        /* how many do */
-  int cache;          /* scratch buffer that keeps it from its first loop on, or -1 */
+  bool reached;   /* scratch of the analysis: needed by the loop under inspection */
+  int first_loop; /* first loop that needs its value, -1: none */
+  int n_loops;    /* how many do */
+  int cache;      /* scratch buffer that keeps it from its first loop on, or -1 */
 } Member;
 
 typedef struct Reduce {
@@ -27,12 +27,12 @@ typedef struct Reduce {
   const KernelParams *params;
   const Type *domain;
   uint32_t axes;
-  Type kept, reduced;           /* shapes: axes of the domain that stay, and that vanish */
+  Type kept, reduced; /* shapes: axes of the domain that stay, and that vanish */
   Dim n_domain, n_kept, n_reduced;
   Member *member;
   int n_member, n_loops;
-  Ix *kept_idx[MAX_RANK];       /* of the item (rows) or of the vector (columns) */
-  int loop;                     /* that is being built */
+  Ix *kept_idx[MAX_RANK]; /* of the item (rows) or of the vector (columns) */
+  int loop;               /* that is being built */
 } Reduce;
 
 /* The running value of one reduction; index is argmax's only. */
@@ -41,7 +41,8 @@ typedef struct Running {
 } Running;
 
 Running reduce_start(Lower *l, const Node *n);
-/* One more element: x at position `at` (i32, argmax only; NULL otherwise).  Lanes outside l->mask keep what they had. */
+/* One more element: x at position `at` (i32, argmax only; NULL otherwise).  Lanes outside l->mask keep what they had.
+ */
 Running reduce_step(Lower *l, const Node *n, Running r, KInst *x, KInst *at);
 /* The two halves of the fixed tree: by instruction over the lanes of r, or over 16 values, lane[i] first. */
 KInst *reduce_end_lanes(Lower *l, const Node *n, Running r);

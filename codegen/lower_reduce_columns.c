@@ -1,8 +1,8 @@
 /* REDUCE groups with lanes along kept elements: an item is a block of columns.
  *
- * The 16 logical lanes of a reduction are 16 rows of accumulators in scratch: element i of a column adds to row i mod 16,
- * and the rows are combined by the same tree, so the bits are those of the row layout.  Memory is read row by row.
- * Row-level values that element-level ones need are kept in scratch, one for each column. */
+ * The 16 logical lanes of a reduction are 16 rows of accumulators in scratch: element i of a column adds to row i mod
+ * 16, and the rows are combined by the same tree, so the bits are those of the row layout.  Memory is read row by
+ * row. Row-level values that element-level ones need are kept in scratch, one for each column. */
 #include "codegen/lower_reduce.h"
 
 enum { GRAIN_ELEMS = 16384 };
@@ -10,16 +10,16 @@ enum { GRAIN_ELEMS = 16384 };
 typedef struct Columns {
   Reduce *r;
   LanePlan plan;
-  Type outer, inner;       /* kept axes before and after the last reduced one */
+  Type outer, inner; /* kept axes before and after the last reduced one */
   Ix *outer_idx[MAX_RANK];
   Ix *piece;
-  int buf[2];              /* scratch [n_rows, width]: floats, integers */
+  int buf[2]; /* scratch [n_rows, width]: floats, integers */
   int n_rows[2];
-  int *acc, *acc_index;    /* by member: first of 16 rows of scratch with running values, or -1 */
-  int *column;             /* by member: row of scratch with row-level values that are read later, or -1 */
-  Ix *gone[MAX_RANK];      /* index on the reduced axes, in the loop over them */
-  Ix *slot;                /* lane of the reduction: number of the reduced element mod 16 */
-  KInst *at;               /* that number as i32 */
+  int *acc, *acc_index; /* by member: first of 16 rows of scratch with running values, or -1 */
+  int *column;          /* by member: row of scratch with row-level values that are read later, or -1 */
+  Ix *gone[MAX_RANK];   /* index on the reduced axes, in the loop over them */
+  Ix *slot;             /* lane of the reduction: number of the reduced element mod 16 */
+  KInst *at;            /* that number as i32 */
 } Columns;
 
 static int64_t width(const Columns *c) { return LANES * c->plan.vectors; }
@@ -170,8 +170,7 @@ static void before_vector(void *ctx, Lower *l, Ix *i) {
   Reduce *r = c->r;
   at_column(c, i);
   for (int m = 0; m < r->n_member; m++)
-    if (c->column[m] >= 0 && r->member[m].stage == 0)
-      column_store(c, m, i);
+    if (c->column[m] >= 0 && r->member[m].stage == 0) column_store(c, m, i);
 }
 
 static bool loop_has_reduction(const Reduce *r) {
@@ -209,10 +208,12 @@ static bool decode_item(Columns *c) {
   Lower *l = r->l;
   Kernel *k = l->k;
   Dim n_outer, n_inner;
-  int last = 0;   /* kept axes before the last reduced one */
+  int last = 0; /* kept axes before the last reduced one */
   for (int i = 0, kept = 0; i < r->domain->rank; i++) {
-    if (r->axes >> i & 1) last = kept;
-    else kept++;
+    if (r->axes >> i & 1)
+      last = kept;
+    else
+      kept++;
   }
   c->outer = type_make(DTYPE_F32, last, r->kept.dim);
   c->inner = type_make(DTYPE_F32, r->kept.rank - last, r->kept.dim + last);
@@ -229,7 +230,8 @@ static bool decode_item(Columns *c) {
   if (c->plan.single) {
     if (!one) outer = ix_value(l, item, n_outer);
   } else {
-    KInst *pieces = kir_bin(k, KOP_DIV, kir_bin(k, KOP_ADD, kir_dim(k, n_inner), kir_i64(k, step - 1)), kir_i64(k, step));
+    KInst *pieces =
+        kir_bin(k, KOP_DIV, kir_bin(k, KOP_ADD, kir_dim(k, n_inner), kir_i64(k, step - 1)), kir_i64(k, step));
     Dim most = dim_is_const(n_inner) ? dim_const((n_inner.c + step - 1) / step) : n_inner;
     c->piece = ix_value(l, one ? item : kir_bin(k, KOP_MOD, item, pieces), most);
     if (!one) outer = ix_value(l, kir_bin(k, KOP_DIV, item, pieces), n_outer);

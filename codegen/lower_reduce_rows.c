@@ -1,14 +1,14 @@
 /* REDUCE groups with lanes along the reduced elements: an item is a row, every loop walks over it once more.
  *
- * Row-level values are uniform and computed between the loops.  Works for any axes; vector loads need the reduced axes
- * innermost (or a last reduced axis of a multiple of 16 elements). */
+ * Row-level values are uniform and computed between the loops.  Works for any axes; vector loads need the reduced
+ * axes innermost (or a last reduced axis of a multiple of 16 elements). */
 #include "codegen/lower_reduce.h"
 
 enum { GRAIN_ELEMS = 16384 };
 
 typedef struct RowLoop {
   Reduce *r;
-  KInst **value, **index;   /* variables by member */
+  KInst **value, **index; /* variables by member */
 } RowLoop;
 
 static KInst *cache_offset(Lower *l, Ix *i, KInst **out_base) {
@@ -95,7 +95,7 @@ bool reduce_rows(Reduce *r) {
   bool one = dim_equal(r->n_kept, dim_const(1));
   kir_factor(l->k, r->n_kept, 1);
   ix_unflatten(l, &r->kept, one ? ix_const(l, 0) : ix_value(l, kir_item(l->k), r->n_kept), r->kept_idx);
-  for (int i = 0; i < r->kept.rank; i++) {   /* once a row, for those quotients that stay */
+  for (int i = 0; i < r->kept.rank; i++) { /* once a row, for those quotients that stay */
     KInst *base, *none;
     ix_emit(l, r->kept_idx[i], &base, &none);
   }

@@ -1,7 +1,7 @@
 /* One reduction: its first value, one more element, and the fixed tree at the end.
  *
- * Element i goes to lane i mod 16; sums start from 0; a maximum ignores NaN and starts from the smallest number; argmax
- * takes the lowest index among equals, ignores NaN, and gives 0 when there is nothing else. */
+ * Element i goes to lane i mod 16; sums start from 0; a maximum ignores NaN and starts from the smallest number;
+ * argmax takes the lowest index among equals, ignores NaN, and gives 0 when there is nothing else. */
 #include <math.h>
 
 #include "codegen/lower_reduce.h"
@@ -49,8 +49,7 @@ KInst *reduce_end_lanes(Lower *l, const Node *n, Running r) {
   if (n->op == OP_SUM && is_float(n)) return kir_un(k, KOP_TREE_ADD, r.value);
   if (n->op == OP_SUM) {
     KInst *sum = kir_bin(k, KOP_LANE_GET, r.value, kir_i32(k, 0));
-    for (int i = 1; i < LANES; i++)
-      sum = kir_bin(k, KOP_ADD, sum, kir_bin(k, KOP_LANE_GET, r.value, kir_i32(k, i)));
+    for (int i = 1; i < LANES; i++) sum = kir_bin(k, KOP_ADD, sum, kir_bin(k, KOP_LANE_GET, r.value, kir_i32(k, i)));
     return sum;
   }
   KInst *best = kir_un(k, KOP_TREE_MAX, r.value);

@@ -1,7 +1,7 @@
 /* Scalar forms of the MAP ops: what one element of the result is, from one element of each operand.
  *
- * Integers live in i32; u8 results keep their low 8 bits.  Comparisons give i32 0 or 1, and select looks through that.
- * Named by the `scalar` column of ir/ops.def. */
+ * Integers live in i32; u8 results keep their low 8 bits.  Comparisons give i32 0 or 1, and select looks through
+ * that. Named by the `scalar` column of ir/ops.def. */
 #include "codegen/lower.h"
 
 typedef struct Scalar {
@@ -18,9 +18,7 @@ KInst *lower_wrap(Lower *l, DType t, KInst *v) {
   return t == DTYPE_U8 ? kir_bin(l->k, KOP_AND, v, kir_i32(l->k, 255)) : v;
 }
 
-static KInst *unary(Scalar *s, KOp op) {
-  return lower_wrap(s->l, s->node->type.dtype, kir_un(s->k, op, s->x[0]));
-}
+static KInst *unary(Scalar *s, KOp op) { return lower_wrap(s->l, s->node->type.dtype, kir_un(s->k, op, s->x[0])); }
 
 static KInst *binary(Scalar *s, KOp op) {
   return lower_wrap(s->l, s->node->type.dtype, kir_bin(s->k, op, s->x[0], s->x[1]));
@@ -58,8 +56,7 @@ static KInst *float_to_integer(Kernel *k, KInst *x, DType to) {
   float lo = to == DTYPE_U8 ? 0.0f : -0x1p31f, hi = to == DTYPE_U8 ? 255.0f : 0x1.fffffep30f;
   KInst *cut = kir_bin(k, KOP_MAX, kir_bin(k, KOP_MIN, x, kir_f32(k, hi)), kir_f32(k, lo));
   KInst *v = kir_un(k, KOP_TO_I32, cut);
-  if (to == DTYPE_I32)
-    v = kir_op(k, KOP_SELECT, kir_bin(k, KOP_LT, kir_f32(k, hi), x), kir_i32(k, INT32_MAX), v);
+  if (to == DTYPE_I32) v = kir_op(k, KOP_SELECT, kir_bin(k, KOP_LT, kir_f32(k, hi), x), kir_i32(k, INT32_MAX), v);
   return kir_op(k, KOP_SELECT, kir_bin(k, KOP_EQ, x, x), v, kir_i32(k, 0));
 }
 
@@ -98,9 +95,7 @@ static KInst *scalar_lt(Scalar *s) { return compare(s, KOP_LT); }
 static KInst *scalar_le(Scalar *s) { return compare(s, KOP_LE); }
 static KInst *scalar_eq(Scalar *s) { return compare(s, KOP_EQ); }
 
-static KInst *scalar_select(Scalar *s) {
-  return kir_op(s->k, KOP_SELECT, truth(s->k, s->x[0]), s->x[1], s->x[2]);
-}
+static KInst *scalar_select(Scalar *s) { return kir_op(s->k, KOP_SELECT, truth(s->k, s->x[0]), s->x[1], s->x[2]); }
 
 typedef KInst *(*ScalarFn)(Scalar *s);
 

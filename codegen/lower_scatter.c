@@ -1,21 +1,21 @@
 /* SCATTER groups: rows added or written at computed places.
  *
- * scatter_add: an item is one row of the result (and a block of its columns); it scans the indices, 16 comparisons at a
- * time, and adds the rows that match in order of the index: no atomics, one order whatever the split.
- * ring_write: an item is one row that is written; rows that are not written stay as they are, so the result must lie
- * over the ring, or the planner must have copied the ring there first. */
+ * scatter_add: an item is one row of the result (and a block of its columns); it scans the indices, 16 comparisons at
+ * a time, and adds the rows that match in order of the index: no atomics, one order whatever the split. ring_write:
+ * an item is one row that is written; rows that are not written stay as they are, so the result must lie over the
+ * ring, or the planner must have copied the ring there first. */
 #include "codegen/lower.h"
 
 enum { ROW_VECTORS = 32, GRAIN_ELEMS = 16384 };
 
 typedef struct Scatter {
   Node *node, *index, *x;
-  Type row;               /* axes of a row of the result */
+  Type row; /* axes of a row of the result */
   LanePlan plan;
   Ix *piece;
-  Ix *target;             /* row of the result */
-  Ix *from[MAX_RANK];     /* index of the row of x */
-  int acc;                /* scratch: sums of this item */
+  Ix *target;         /* row of the result */
+  Ix *from[MAX_RANK]; /* index of the row of x */
+  int acc;            /* scratch: sums of this item */
 } Scatter;
 
 static bool is_float(const Node *n) { return dtype_is_float(n->type.dtype); }
@@ -53,8 +53,10 @@ static void row_index(Lower *l, const Scatter *s, Ix *i, Ix **out_target, Ix **o
 
 /* Every vector of the item's piece of a row; a row of one element is uniform. */
 static void each(Lower *l, Scatter *s, LaneFn body) {
-  if (dim_equal(s->plan.n, dim_const(1))) body(s, l, ix_const(l, 0));
-  else lane_each(l, &s->plan, s->piece, 4, body, s);
+  if (dim_equal(s->plan.n, dim_const(1)))
+    body(s, l, ix_const(l, 0));
+  else
+    lane_each(l, &s->plan, s->piece, 4, body, s);
 }
 
 /* ---- scatter_add ---- */
@@ -120,7 +122,8 @@ static void scan_vector(void *ctx, Lower *l, Ix *i) {
 static bool scatter_add(Lower *l, Scatter *s) {
   Dim n;
   Kernel *k = l->k;
-  if (!type_elems(&s->index->type, &n)) return lower_fail(l, s->node, "the number of indices is not affine in B and R");
+  if (!type_elems(&s->index->type, &n))
+    return lower_fail(l, s->node, "the number of indices is not affine in B and R");
   if (!decode_item(l, s, dim_const(s->node->attrs.scatter.rows), &s->target)) return false;
   s->acc = kir_scratch(k, "sum", is_float(s->node) ? DTYPE_F32 : DTYPE_I32, LANES * s->plan.vectors);
   each(l, s, start_vector);
@@ -159,7 +162,8 @@ bool lower_scatter(Lower *l, const KernelParams *p) {
   Node *n = l->group->anchor;
   bool add = n->op == OP_SCATTER_ADD;
   if (!add && n->op != OP_RING_WRITE) return lower_fail(l, n, "is not a scatter");
-  if (l->group->n_out != 1 || l->group->out[0] != n) return lower_fail(l, n, "a scatter group has one result, its anchor");
+  if (l->group->n_out != 1 || l->group->out[0] != n)
+    return lower_fail(l, n, "a scatter group has one result, its anchor");
   Scatter s = {.node = n, .index = add ? n->in[0] : n->in[1], .x = add ? n->in[1] : n->in[2]};
   return add ? scatter_add(l, &s) : ring_write(l, &s);
 }

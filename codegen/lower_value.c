@@ -20,7 +20,7 @@ typedef struct Memo {
 
 typedef struct Bind {
   const Node *node;
-  Ix **idx;        /* NULL: any */
+  Ix **idx; /* NULL: any */
   KInst *value;
   KBlock *block;
   struct Bind *next;
@@ -34,7 +34,7 @@ typedef struct Slot {
 struct LowerMemo {
   Memo *bucket[MEMO_BUCKETS];
   Bind *bind;
-  Slot *slot;      /* open addressing by node id */
+  Slot *slot; /* open addressing by node id */
   uint32_t n_slot;
 };
 
@@ -155,7 +155,8 @@ static void mask_lanes(Lower *l, KInst *inside) {
   l->mask = l->mask ? kir_bin(l->k, KOP_AND, l->mask, inside) : inside;
 }
 
-/* Coordinate x on an axis of n elements: kept inside by a clamp or by the mask; *inside is and-ed with whether it was. */
+/* Coordinate x on an axis of n elements: kept inside by a clamp or by the mask; *inside is and-ed with whether it
+ * was. */
 static Ix *guard(Lower *l, Ix *x, Dim n, KInst **inside) {
   KInst *in = ix_inside(l, x, n);
   if (!in) return x;
@@ -280,8 +281,8 @@ static KInst *value_shift(Lower *l, Node *n, Ix *const *idx) {
     ix_unflatten(l, &grid, guard(l, before, positions, &inside), to + first);
   } else {
     for (int a = 0; a < 3; a++)
-      to[first + a] = guard(l, ix_add(l, idx[first + a], ix_const(l, n->attrs.shift.delta[a])),
-                            x->type.dim[first + a], &inside);
+      to[first + a] =
+          guard(l, ix_add(l, idx[first + a], ix_const(l, n->attrs.shift.delta[a])), x->type.dim[first + a], &inside);
   }
   KInst *value = lower_value(l, x, to);
   l->mask = saved;
@@ -290,16 +291,26 @@ static KInst *value_shift(Lower *l, Node *n, Ix *const *idx) {
 
 static KInst *value_move(Lower *l, Node *n, Ix *const *idx) {
   switch (n->op) {
-  case OP_RESHAPE: return value_reshape(l, n, idx);
-  case OP_TRANSPOSE: return value_transpose(l, n, idx);
-  case OP_BROADCAST: return value_broadcast(l, n, idx);
-  case OP_SLICE: return value_slice(l, n, idx);
-  case OP_PAD: return value_pad(l, n, idx);
-  case OP_REVERSE: return value_reverse(l, n, idx);
-  case OP_CONCAT: return value_concat(l, n, idx);
-  case OP_GATHER: return value_gather(l, n, idx);
-  case OP_SHIFT: return value_shift(l, n, idx);
-  default: BUG("%s is not an index map", op_info[n->op].text);
+  case OP_RESHAPE:
+    return value_reshape(l, n, idx);
+  case OP_TRANSPOSE:
+    return value_transpose(l, n, idx);
+  case OP_BROADCAST:
+    return value_broadcast(l, n, idx);
+  case OP_SLICE:
+    return value_slice(l, n, idx);
+  case OP_PAD:
+    return value_pad(l, n, idx);
+  case OP_REVERSE:
+    return value_reverse(l, n, idx);
+  case OP_CONCAT:
+    return value_concat(l, n, idx);
+  case OP_GATHER:
+    return value_gather(l, n, idx);
+  case OP_SHIFT:
+    return value_shift(l, n, idx);
+  default:
+    BUG("%s is not an index map", op_info[n->op].text);
   }
 }
 
@@ -372,10 +383,10 @@ KInst *lower_value(Lower *l, Node *n, Ix *const *idx) {
   for (Memo *m = l->memo->bucket[h]; m; m = m->next)
     if (memo_matches(l, m, n, idx)) return m->value;
   KInst *v = value_make(l, n, idx);
-  if (!v) v = zero_of(l, n);   /* after a diagnostic */
+  if (!v) v = zero_of(l, n); /* after a diagnostic */
   Memo *m = ARENA_NEW(l->arena, Memo);
-  *m = (Memo){n, arena_copy(l->arena, idx, (size_t)n->type.rank * sizeof *idx), l->mask, v, l->k->open,
-              l->memo->bucket[h]};
+  *m = (Memo){
+      n, arena_copy(l->arena, idx, (size_t)n->type.rank * sizeof *idx), l->mask, v, l->k->open, l->memo->bucket[h]};
   l->memo->bucket[h] = m;
   return v;
 }

@@ -9,8 +9,8 @@
 #include "codegen/lower.h"
 #include "ir/interp.h"
 #include "runtime/base/philox.h"
-#include "tests/test.h"
 #include "runtime/loader.h"
+#include "tests/test.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -23,17 +23,17 @@ struct Check {
   int64_t B, R;
   Error err;
   const char *text;
-  Func *(*build)(struct Check *c);   /* instead of text */
-  uint32_t seed;                     /* for build */
+  Func *(*build)(struct Check *c); /* instead of text */
+  uint32_t seed;                   /* for build */
   Family family;
   Kernel *kernel;
   int unroll;
-  bool keep;          /* leave graph and kernel for the caller */
+  bool keep; /* leave graph and kernel for the caller */
   bool ran;
-  bool interpret_only;   /* do not compile */
-  void *owned[512];   /* buffers, freed by check_done */
+  bool interpret_only; /* do not compile */
+  void *owned[512];    /* buffers, freed by check_done */
   int n_owned;
-  int64_t in_place;   /* bit o * 8 + i: output o lies over input i */
+  int64_t in_place; /* bit o * 8 + i: output o lies over input i */
 };
 
 static inline double check_random(const Node *leaf, int64_t i) {
@@ -42,9 +42,12 @@ static inline double check_random(const Node *leaf, int64_t i) {
   for (const char *c = name; *c; c++) seed = seed * 31 + (uint32_t)*c;
   double u = philox_uniform(philox(seed, (uint32_t)i, 0, STREAM_TEST).word[0]);
   switch (leaf->type.dtype) {
-  case DTYPE_I32: return floor(u * 24) - 4;
-  case DTYPE_U8: return floor(u * 4);
-  default: return (double)(float)(name[0] == 'p' ? 0.1 + 2 * u : 4 * u - 2);
+  case DTYPE_I32:
+    return floor(u * 24) - 4;
+  case DTYPE_U8:
+    return floor(u * 4);
+  default:
+    return (double)(float)(name[0] == 'p' ? 0.1 + 2 * u : 4 * u - 2);
   }
 }
 
@@ -69,14 +72,17 @@ static inline void *check_buffer(Check *c, const Node *n, int64_t elems, bool fi
   char *p = aligned_alloc(64, (bytes + 63) / 64 * 64 + 64);
   if (!p || c->n_owned == COUNT_OF(c->owned)) abort();
   c->owned[c->n_owned++] = p;
-  p += ((bytes + 63) / 64 * 64) + 64 - bytes;   /* ends where the block ends: what strays is seen */
+  p += ((bytes + 63) / 64 * 64) + 64 - bytes; /* ends where the block ends: what strays is seen */
   p -= (size_t)p % dtype_bytes(n->type.dtype);
   memset(p, 0xab, bytes);
   for (int64_t i = 0; fill && i < elems; i++) {
     double v = check_random(n, i);
-    if (n->type.dtype == DTYPE_F32) ((float *)(void *)p)[i] = (float)v;
-    else if (n->type.dtype == DTYPE_I32) ((int32_t *)(void *)p)[i] = (int32_t)v;
-    else ((uint8_t *)p)[i] = (uint8_t)v;
+    if (n->type.dtype == DTYPE_F32)
+      ((float *)(void *)p)[i] = (float)v;
+    else if (n->type.dtype == DTYPE_I32)
+      ((int32_t *)(void *)p)[i] = (int32_t)v;
+    else
+      ((uint8_t *)p)[i] = (uint8_t)v;
   }
   return p;
 }
@@ -97,12 +103,16 @@ static inline void check_group(Check *c) {
   Node **all = func_nodes(c->func, &n);
   Arena *a = c->graph->arena;
   Group *g = &c->group;
-  *g = (Group){.family = c->family, .node = ARENA_ARRAY(a, Node *, n), .in = ARENA_ARRAY(a, Node *, n),
+  *g = (Group){.family = c->family,
+               .node = ARENA_ARRAY(a, Node *, n),
+               .in = ARENA_ARRAY(a, Node *, n),
                .out = ARENA_ARRAY(a, Node *, c->func->n_out)};
   for (int i = 0; i < n; i++) {
     OpClass class = op_info[all[i]->op].class;
-    if (class == CLASS_LEAF) g->in[g->n_in++] = all[i];
-    else g->node[g->n_node++] = all[i];
+    if (class == CLASS_LEAF)
+      g->in[g->n_in++] = all[i];
+    else
+      g->node[g->n_node++] = all[i];
     if ((class == CLASS_REDUCE || class == CLASS_SCATTER) && !g->anchor) g->anchor = all[i];
   }
   for (int i = 0; i < c->func->n_out; i++) g->out[g->n_out++] = c->func->out[i].node;
@@ -113,14 +123,17 @@ static inline bool check_lower(Check *c) {
   KernelParams p = {.unroll = c->unroll ? c->unroll : 2};
   Lower *l = lower_begin(c->graph->arena, &c->group, "k", &c->err);
   if (!l) return false;
-  bool ok = c->family == FAMILY_MAP ? lower_map(l, &p) : c->family == FAMILY_REDUCE ? lower_reduce(l, &p) : lower_scatter(l, &p);
+  bool ok = c->family == FAMILY_MAP      ? lower_map(l, &p)
+            : c->family == FAMILY_REDUCE ? lower_reduce(l, &p)
+                                         : lower_scatter(l, &p);
   c->kernel = l->k;
   return ok && !l->failed && kir_verify(l->k, &c->err);
 }
 
 static inline int64_t check_items(const Kernel *k, int64_t B, int64_t R) {
   int64_t n = 1;
-  for (int i = 0; i < k->n_factor; i++) n *= (dim_value(k->factor[i].size, B, R) + k->factor[i].tile - 1) / k->factor[i].tile;
+  for (int i = 0; i < k->n_factor; i++)
+    n *= (dim_value(k->factor[i].size, B, R) + k->factor[i].tile - 1) / k->factor[i].tile;
   return n;
 }
 
@@ -152,7 +165,8 @@ static inline void check_results(Check *c, const char *what, const Tensor *want,
     }
     bool ok = dtype_is_float(g->out[o]->type.dtype) ? worst <= 1e-5 * fmax(largest, 1e-3) : worst == 0;
     EXPECT(ok, "%s, B=%d R=%d, output %d[%lld]: got %.9g, want %.9g (largest %g)\n%s", what, (int)c->B, (int)c->R, o,
-           (long long)at, n ? check_get(g->out[o], args[g->n_in + o], at) : 0, n ? want[o].data[at] : 0, largest, c->text);
+           (long long)at, n ? check_get(g->out[o], args[g->n_in + o], at) : 0, n ? want[o].data[at] : 0, largest,
+           c->text);
   }
 }
 
@@ -184,12 +198,13 @@ static inline void check_compiled(Check *c, Isa isa, void *const *reference) {
   void *scratch = mem_alloc_aligned((size_t)kir_scratch_bytes(c->kernel) + 64, 64);
   check_args(c, args);
   run(args, dim, 0, items, scratch);
-  EXPECT(check_same_bits(c, args, reference), "%s differs from the kernel interpreter, B=%d\n%s", isa_name(isa), (int)c->B,
-         c->text);
+  EXPECT(check_same_bits(c, args, reference), "%s differs from the kernel interpreter, B=%d\n%s", isa_name(isa),
+         (int)c->B, c->text);
   if (!c->in_place) {
     check_args(c, args);
     for (int64_t i = items; i-- > 0;) run(args, dim, i, i + 1, scratch);
-    EXPECT(check_same_bits(c, args, reference), "%s differs item by item, B=%d\n%s", isa_name(isa), (int)c->B, c->text);
+    EXPECT(check_same_bits(c, args, reference), "%s differs item by item, B=%d\n%s", isa_name(isa), (int)c->B,
+           c->text);
   }
   mem_free(scratch);
   object_free(o);
@@ -220,7 +235,8 @@ static inline void check_parse(void *ctx) {
     if (c->func) func_print(c->func, &b);
     c->text = b.data ? arena_strdup(c->graph->arena, b.data) : "";
     buffer_done(&b);
-  } else if (ir_parse(c->graph, "case", c->text, &f, &n) && n == 1) c->func = f[0];
+  } else if (ir_parse(c->graph, "case", c->text, &f, &n) && n == 1)
+    c->func = f[0];
 }
 
 static inline void check_done(Check *c) {
@@ -238,7 +254,8 @@ static inline void check_run(Check *c) {
   if (!c->keep) check_done(c);
 }
 
-/* One op as the function "func @f(%a: T, %b: T) { %1 = op(%a, %b) {attrs} : result  return y = %1 }". types: "T T ..." */
+/* One op as the function "func @f(%a: T, %b: T) { %1 = op(%a, %b) {attrs} : result  return y = %1 }". types: "T T
+ * ..." */
 static inline void check_op_text(char *out, size_t cap, const char *op, const char *types, const char *attrs,
                                  const char *result) {
   char list[400], *save = NULL, operands[100] = "";
@@ -247,10 +264,11 @@ static inline void check_op_text(char *out, size_t cap, const char *op, const ch
   char name = 'a';
   for (char *t = strtok_r(list, " ", &save); t; t = strtok_r(NULL, " ", &save), name++) {
     at += (size_t)snprintf(out + at, cap - at, "%s%%%c: %s", name == 'a' ? "" : ", ", name, t);
-    snprintf(operands + strlen(operands), sizeof operands - strlen(operands), "%s%%%c", name == 'a' ? "" : ", ", name);
+    snprintf(operands + strlen(operands), sizeof operands - strlen(operands), "%s%%%c", name == 'a' ? "" : ", ",
+             name);
   }
-  snprintf(out + at, cap - at, ") {\n  %%1 = %s(%s)%s%s%s : %s\n  return y = %%1\n}\n", op, operands, *attrs ? " {" : "",
-           attrs, *attrs ? "}" : "", result);
+  snprintf(out + at, cap - at, ") {\n  %%1 = %s(%s)%s%s%s : %s\n  return y = %%1\n}\n", op, operands,
+           *attrs ? " {" : "", attrs, *attrs ? "}" : "", result);
 }
 
 static inline void check(Family family, const char *text, int64_t B, int64_t R) {

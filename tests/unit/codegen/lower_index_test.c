@@ -58,7 +58,8 @@ TEST("a common factor leaves uniform quotients and contiguous lanes") {
   Ix *v = loop(&f, DIM(100)), *x = ix_add(l, ix_scale(l, v, 16), f.lane);
   Ix *q = ix_div(l, x, DIM(64)), *r = ix_mod(l, x, DIM(64));
   EXPECT(!ix_is_varying(q), "the quotient varies");
-  EXPECT(ix_equal(r, ix_add(l, ix_scale(l, ix_mod(l, v, DIM(4)), 16), f.lane)), "the remainder's lanes are not contiguous");
+  EXPECT(ix_equal(r, ix_add(l, ix_scale(l, ix_mod(l, v, DIM(4)), 16), f.lane)),
+         "the remainder's lanes are not contiguous");
   KInst *base, *lane;
   ix_emit(l, r, &base, &lane);
   EXPECT(lane && lane->op == KOP_LANE, "lanes are not LANE itself");

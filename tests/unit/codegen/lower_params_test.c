@@ -2,7 +2,8 @@
 #include "codegen/codegen.h"
 #include "tests/test.h"
 
-static const KernelParams sample = {.tile_m = 6, .tile_n = 2, .tile_k = 512, .block_m = 4, .pack_b = true, .unroll = 3};
+static const KernelParams sample = {
+    .tile_m = 6, .tile_n = 2, .tile_k = 512, .block_m = 4, .pack_b = true, .unroll = 3};
 
 TEST("parameters print and read back") {
   Buffer text = {0}, again = {0};
@@ -19,14 +20,14 @@ TEST("parameters print and read back") {
 
 TEST("damaged parameters are refused by name") {
   static const char *const bad[][2] = {
-    {"tile_m=6 tile_n=2", "parameter tile_k is missing"},
-    {"tile_m=0", "tile_m goes from 1 to 64"},
-    {"tile_m=6x", "tile_m goes from 1 to 64"},
-    {"tile_m=", "tile_m goes from 1 to 64"},
-    {"tile_m=99999999999999999999", "tile_m goes from 1 to 64"},
-    {"tile_m=6 tile_m=6", "tile_m is given twice"},
-    {"tile_q=6", "unknown parameter \"tile_q=6\""},
-    {"pack_b=2", "pack_b goes from 0 to 1"},
+      {"tile_m=6 tile_n=2", "parameter tile_k is missing"},
+      {"tile_m=0", "tile_m goes from 1 to 64"},
+      {"tile_m=6x", "tile_m goes from 1 to 64"},
+      {"tile_m=", "tile_m goes from 1 to 64"},
+      {"tile_m=99999999999999999999", "tile_m goes from 1 to 64"},
+      {"tile_m=6 tile_m=6", "tile_m is given twice"},
+      {"tile_q=6", "unknown parameter \"tile_q=6\""},
+      {"pack_b=2", "pack_b goes from 0 to 1"},
   };
   for (int i = 0; i < COUNT_OF(bad); i++) {
     KernelParams p;

@@ -1,5 +1,5 @@
-/* Whole functions through the passes: every group of the fused program is lowered and run on what earlier kernels made,
- * and must agree with the interpreter on those same operands. */
+/* Whole functions through the passes: every group of the fused program is lowered and run on what earlier kernels
+ * made, and must agree with the interpreter on those same operands. */
 #include "codegen/lower.h"
 #include "tests/test.h"
 #include "tests/unit/passes/pass_random.h"
@@ -7,8 +7,8 @@
 typedef struct Run {
   PassCase c;
   Program *p;
-  void **mem;        /* by node id: what a home holds; in the graph's arena */
-  const char *text;  /* of the function, for messages */
+  void **mem;       /* by node id: what a home holds; in the graph's arena */
+  const char *text; /* of the function, for messages */
   const Group *group;
   bool ok;
 } Run;
@@ -26,9 +26,12 @@ static void *memory_of(Run *r, Node *n) {
     if (op_info[home->op].class == CLASS_LEAF) {
       const Tensor *t = case_leaf(&r->c, home, &r->c.err);
       for (int64_t i = 0; i < tensor_elems(t); i++) {
-        if (t->dtype == DTYPE_F32) ((float *)r->mem[home->id])[i] = (float)t->data[i];
-        else if (t->dtype == DTYPE_I32) ((int32_t *)r->mem[home->id])[i] = (int32_t)t->data[i];
-        else ((uint8_t *)r->mem[home->id])[i] = (uint8_t)t->data[i];
+        if (t->dtype == DTYPE_F32)
+          ((float *)r->mem[home->id])[i] = (float)t->data[i];
+        else if (t->dtype == DTYPE_I32)
+          ((int32_t *)r->mem[home->id])[i] = (int32_t)t->data[i];
+        else
+          ((uint8_t *)r->mem[home->id])[i] = (uint8_t)t->data[i];
       }
     }
   }
@@ -36,7 +39,9 @@ static void *memory_of(Run *r, Node *n) {
 }
 
 static double element(const void *p, DType t, int64_t i) {
-  return t == DTYPE_F32 ? (double)((const float *)p)[i] : t == DTYPE_I32 ? ((const int32_t *)p)[i] : ((const uint8_t *)p)[i];
+  return t == DTYPE_F32   ? (double)((const float *)p)[i]
+         : t == DTYPE_I32 ? ((const int32_t *)p)[i]
+                          : ((const uint8_t *)p)[i];
 }
 
 /* Leafs of the group's function are named "in<k>" after the operand they stand for. */
@@ -73,7 +78,8 @@ static Tensor *expected(Run *r) {
   Node **made = ARENA_ARRAY(g->arena, Node *, g->n_nodes + 1);
   Port *out = ARENA_ARRAY(g->arena, Port, gr->n_out), *in = ARENA_ARRAY(g->arena, Port, gr->n_in);
   int n_in = 0;
-  for (int i = 0; i < gr->n_out; i++) out[i] = (Port){arena_printf(g->arena, "out%03d", i), rebuilt(r, gr->out[i], made)};
+  for (int i = 0; i < gr->n_out; i++)
+    out[i] = (Port){arena_printf(g->arena, "out%03d", i), rebuilt(r, gr->out[i], made)};
   for (int i = 0; i < gr->n_in; i++)
     if (made[gr->in[i]->id]) in[n_in++] = (Port){made[gr->in[i]->id]->attrs.leaf.name, made[gr->in[i]->id]};
   Func *f = func_new(g, "group", in, n_in, out, gr->n_out);
@@ -100,8 +106,8 @@ static bool has_large_operands(Run *r) {
 
 static void complain(const Run *r, int out, int64_t i, double got, double want, double largest) {
   TEST_FAIL_("group %d (anchor %s, %d nodes) output %d[%lld]: got %.9g, want %.9g, largest %g\n%s",
-             (int)(r->group - r->p->group), op_info[r->group->anchor->op].text, r->group->n_node, out, (long long)i, got,
-             want, largest, r->text);
+             (int)(r->group - r->p->group), op_info[r->group->anchor->op].text, r->group->n_node, out, (long long)i,
+             got, want, largest, r->text);
 }
 
 static bool compare(Run *r, const Tensor *want) {
@@ -133,8 +139,10 @@ static bool run_group(Run *r) {
     Node *n = g->out[o];
     args[g->n_in + o] = memory_of(r, n);
     size_t bytes = (size_t)elems_of(r, n) * dtype_bytes(n->type.dtype);
-    if (n->op == OP_RING_WRITE) memcpy(args[g->n_in + o], memory_of(r, n->in[0]), bytes);
-    else memset(args[g->n_in + o], 0xab, bytes);
+    if (n->op == OP_RING_WRITE)
+      memcpy(args[g->n_in + o], memory_of(r, n->in[0]), bytes);
+    else
+      memset(args[g->n_in + o], 0xab, bytes);
   }
   Tensor *want = expected(r);
   return want && kir_interpret(k, args, r->c.B, r->c.R, &r->c.err) && compare(r, want);
@@ -163,7 +171,7 @@ static bool run_all(Run *r, Func *f) {
 typedef struct Source {
   Run run;
   uint64_t seed;
-  const char *model;   /* text of a function whose output is a scalar; NULL: random */
+  const char *model; /* text of a function whose output is a scalar; NULL: random */
 } Source;
 
 static void random_body(void *ctx) {
@@ -194,28 +202,32 @@ static Func *with_gradients(PassCase *c, Func *f) {
 }
 
 static const char *const models[] = {
-  /* embedding, layer norm, feed-forward, cross-entropy */
-  "func @f(%t: i32[B,6], %e: f32[9,32], %g: f32[32], %b: f32[32], %w: f32[32,48], %c: f32[48], %v: f32[48,9], %y: i32[B,6]) {\n"
-  "  %1 = gather(%e, %t) : f32[B,6,32]\n  %2 = layer_norm(%1, %g, %b) {eps=1e-05, groups=0} : f32[B,6,32]\n"
-  "  %3 = matmul(%2, %w) {trans_a=0, trans_b=0} : f32[B,6,48]\n  %4 = broadcast(%c) : f32[B,6,48]\n"
-  "  %5 = add(%3, %4) : f32[B,6,48]\n  %6 = gelu(%5) : f32[B,6,48]\n"
-  "  %7 = matmul(%6, %v) {trans_a=0, trans_b=0} : f32[B,6,9]\n  %8 = cross_entropy(%7, %y) : f32[B,6]\n"
-  "  %9 = sum(%8) {axes=[0,1]} : f32[]\n  return loss = %9\n}\n",
-  /* padded convolution, group norm, SiLU, up-sampling, down-sampling, squared error */
-  "func @f(%x: f32[B,6,6,3], %w: f32[3,3,3,8], %g: f32[8], %b: f32[8], %u: f32[3,3,8,3], %y: f32[B,6,6,3]) {\n"
-  "  %1 = pad(%x) {lo=[0,1,1,0], hi=[0,1,1,0], interior=[0,0,0,0], value=0} : f32[B,8,8,3]\n"
-  "  %2 = conv2d(%1, %w) {stride=2, kh=0, kw=0} : f32[B,3,3,8]\n  %3 = group_norm(%2, %g, %b) {eps=1e-05, groups=2} : f32[B,3,3,8]\n"
-  "  %4 = silu(%3) : f32[B,3,3,8]\n  %5 = reshape(%4) : f32[B,3,1,3,1,8]\n  %6 = broadcast(%5) : f32[B,3,2,3,2,8]\n"
-  "  %7 = reshape(%6) : f32[B,6,6,8]\n  %8 = pad(%7) {lo=[0,1,1,0], hi=[0,1,1,0], interior=[0,0,0,0], value=0} : f32[B,8,8,8]\n"
-  "  %9 = conv2d(%8, %u) {stride=1, kh=0, kw=0} : f32[B,6,6,3]\n  %10 = sub(%9, %y) : f32[B,6,6,3]\n"
-  "  %11 = mul(%10, %10) : f32[B,6,6,3]\n  %12 = mean(%11) {axes=[0,1,2,3]} : f32[]\n  return loss = %12\n}\n",
-  /* shift, attention over a grid, softmax of its result */
-  "func @f(%x: f32[B,2,3,4,16], %s: f32[16], %w: f32[16,16]) {\n"
-  "  %1 = shift(%x, %s) {delta=[0,0,-1], raster=0} : f32[B,2,3,4,16]\n"
-  "  %2 = matmul(%1, %w) {trans_a=0, trans_b=0} : f32[B,2,3,4,16]\n"
-  "  %3 = attend(%2, %1, %x) {heads=2, kind=nearby, lo=[-1,-1,-1], hi=[1,1,1], block=[0,0,0], edge=clip, causal=raster, "
-  "query_grid=[2,3,4], key_grid=[2,3,4]} : f32[B,2,3,4,16]\n  %4 = softmax(%3) : f32[B,2,3,4,16]\n"
-  "  %5 = mul(%4, %x) : f32[B,2,3,4,16]\n  %6 = sum(%5) {axes=[0,1,2,3,4]} : f32[]\n  return loss = %6\n}\n",
+    /* embedding, layer norm, feed-forward, cross-entropy */
+    "func @f(%t: i32[B,6], %e: f32[9,32], %g: f32[32], %b: f32[32], %w: f32[32,48], %c: f32[48], %v: f32[48,9], %y: "
+    "i32[B,6]) {\n"
+    "  %1 = gather(%e, %t) : f32[B,6,32]\n  %2 = layer_norm(%1, %g, %b) {eps=1e-05, groups=0} : f32[B,6,32]\n"
+    "  %3 = matmul(%2, %w) {trans_a=0, trans_b=0} : f32[B,6,48]\n  %4 = broadcast(%c) : f32[B,6,48]\n"
+    "  %5 = add(%3, %4) : f32[B,6,48]\n  %6 = gelu(%5) : f32[B,6,48]\n"
+    "  %7 = matmul(%6, %v) {trans_a=0, trans_b=0} : f32[B,6,9]\n  %8 = cross_entropy(%7, %y) : f32[B,6]\n"
+    "  %9 = sum(%8) {axes=[0,1]} : f32[]\n  return loss = %9\n}\n",
+    /* padded convolution, group norm, SiLU, up-sampling, down-sampling, squared error */
+    "func @f(%x: f32[B,6,6,3], %w: f32[3,3,3,8], %g: f32[8], %b: f32[8], %u: f32[3,3,8,3], %y: f32[B,6,6,3]) {\n"
+    "  %1 = pad(%x) {lo=[0,1,1,0], hi=[0,1,1,0], interior=[0,0,0,0], value=0} : f32[B,8,8,3]\n"
+    "  %2 = conv2d(%1, %w) {stride=2, kh=0, kw=0} : f32[B,3,3,8]\n  %3 = group_norm(%2, %g, %b) {eps=1e-05, "
+    "groups=2} : f32[B,3,3,8]\n"
+    "  %4 = silu(%3) : f32[B,3,3,8]\n  %5 = reshape(%4) : f32[B,3,1,3,1,8]\n  %6 = broadcast(%5) : f32[B,3,2,3,2,8]\n"
+    "  %7 = reshape(%6) : f32[B,6,6,8]\n  %8 = pad(%7) {lo=[0,1,1,0], hi=[0,1,1,0], interior=[0,0,0,0], value=0} : "
+    "f32[B,8,8,8]\n"
+    "  %9 = conv2d(%8, %u) {stride=1, kh=0, kw=0} : f32[B,6,6,3]\n  %10 = sub(%9, %y) : f32[B,6,6,3]\n"
+    "  %11 = mul(%10, %10) : f32[B,6,6,3]\n  %12 = mean(%11) {axes=[0,1,2,3]} : f32[]\n  return loss = %12\n}\n",
+    /* shift, attention over a grid, softmax of its result */
+    "func @f(%x: f32[B,2,3,4,16], %s: f32[16], %w: f32[16,16]) {\n"
+    "  %1 = shift(%x, %s) {delta=[0,0,-1], raster=0} : f32[B,2,3,4,16]\n"
+    "  %2 = matmul(%1, %w) {trans_a=0, trans_b=0} : f32[B,2,3,4,16]\n"
+    "  %3 = attend(%2, %1, %x) {heads=2, kind=nearby, lo=[-1,-1,-1], hi=[1,1,1], block=[0,0,0], edge=clip, "
+    "causal=raster, "
+    "query_grid=[2,3,4], key_grid=[2,3,4]} : f32[B,2,3,4,16]\n  %4 = softmax(%3) : f32[B,2,3,4,16]\n"
+    "  %5 = mul(%4, %x) : f32[B,2,3,4,16]\n  %6 = sum(%5) {axes=[0,1,2,3,4]} : f32[]\n  return loss = %6\n}\n",
 };
 
 static void model_body(void *ctx) {

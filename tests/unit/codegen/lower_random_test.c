@@ -49,7 +49,7 @@ static Node *move_reshape(Gen *s, Type t, int depth) {
   Dim n;
   Type from = t;
   if (!type_elems(&t, &n)) return leaf(s, &t, "x");
-  if (draw(&s->rng, 2) && t.rank > 1) {   /* merge two axes */
+  if (draw(&s->rng, 2) && t.rank > 1) { /* merge two axes */
     int a = (int)draw(&s->rng, (uint32_t)t.rank - 1);
     if (!type_elems_range(&t, a, a + 2, &from.dim[a])) return leaf(s, &t, "x");
     for (int i = a + 1; i < t.rank - 1; i++) from.dim[i] = t.dim[i + 1];
@@ -148,7 +148,7 @@ static Node *map_op(Gen *s, Type t, int depth) {
   if (draw(&s->rng, 3) == 0) {
     Node *x = value(s, t, depth);
     Op op = one[draw(&s->rng, COUNT_OF(one))];
-    if (op == OP_EXP) x = graph_unary(s->g, OP_SIN, x);   /* bounded */
+    if (op == OP_EXP) x = graph_unary(s->g, OP_SIN, x); /* bounded */
     return graph_unary(s->g, op, x);
   }
   Node *x = value(s, t, depth), *y = value(s, t, depth);
@@ -180,7 +180,11 @@ static Func *build_map(Check *c) {
 TEST("random maps agree with the interpreter") {
   for (uint32_t seed = 0; seed < 150; seed++)
     for (int64_t B = 1; B <= 3; B += 2)
-      check_run(&(Check){.family = FAMILY_MAP, .build = build_map, .seed = seed, .B = B, .R = 1,
+      check_run(&(Check){.family = FAMILY_MAP,
+                         .build = build_map,
+                         .seed = seed,
+                         .B = B,
+                         .R = 1,
                          .interpret_only = seed % 10 != 0 || B == 1});
 }
 
@@ -190,8 +194,10 @@ static Func *build_reduce(Check *c) {
   Type t = draw_type(&s.rng), kept = {.dtype = DTYPE_F32}, ones = t;
   uint32_t axes = 1 + draw(&s.rng, (1u << t.rank) - 1);
   for (int i = 0; i < t.rank; i++)
-    if (axes >> i & 1) ones.dim[i] = dim_const(1);
-    else kept.dim[kept.rank++] = t.dim[i];
+    if (axes >> i & 1)
+      ones.dim[i] = dim_const(1);
+    else
+      kept.dim[kept.rank++] = t.dim[i];
   Node *x = value(&s, t, 3), *last = NULL, *row = NULL;
   int n = 1 + (int)draw(&s.rng, 3);
   for (int i = 0; i < n; i++) {
@@ -210,7 +216,11 @@ static Func *build_reduce(Check *c) {
 TEST("random chains of reductions agree with the interpreter") {
   for (uint32_t seed = 0; seed < 150; seed++)
     for (int64_t B = 1; B <= 5; B += 4)
-      check_run(&(Check){.family = FAMILY_REDUCE, .build = build_reduce, .seed = seed, .B = B, .R = 1,
+      check_run(&(Check){.family = FAMILY_REDUCE,
+                         .build = build_reduce,
+                         .seed = seed,
+                         .B = B,
+                         .R = 1,
                          .interpret_only = seed % 10 != 0 || B == 1});
 }
 

@@ -28,14 +28,16 @@ TEST("scatter_add sums rows of equal index in order and drops indices outside") 
 }
 
 TEST("scatter_add takes a prologue on its rows: the gradient of an embedding") {
-  everywhere("func @f(%t: i32[B,4], %dy: f32[4,B,20], %s: f32[20]) {\n  %1 = transpose(%dy) {perm=[1,0,2]} : f32[B,4,20]\n"
-             "  %2 = broadcast(%s) : f32[B,4,20]\n  %3 = mul(%1, %2) : f32[B,4,20]\n"
-             "  %4 = scatter_add(%t, %3) {rows=12} : f32[12,20]\n  return y = %4\n}\n");
+  everywhere(
+      "func @f(%t: i32[B,4], %dy: f32[4,B,20], %s: f32[20]) {\n  %1 = transpose(%dy) {perm=[1,0,2]} : f32[B,4,20]\n"
+      "  %2 = broadcast(%s) : f32[B,4,20]\n  %3 = mul(%1, %2) : f32[B,4,20]\n"
+      "  %4 = scatter_add(%t, %3) {rows=12} : f32[12,20]\n  return y = %4\n}\n");
 }
 
 /* Distinct indices, some of them outside: 5 i - 4. */
 TEST("ring_write replaces rows in place and leaves the others") {
-  everywhere("func @f(%ring: f32[9,B,20], %x: f32[4,B,20]) {\n  %1 = iota() {axis=0} : i32[4]\n  %2 = fill() {value=5} : i32[4]\n"
+  everywhere("func @f(%ring: f32[9,B,20], %x: f32[4,B,20]) {\n  %1 = iota() {axis=0} : i32[4]\n  %2 = fill() "
+             "{value=5} : i32[4]\n"
              "  %3 = mul(%1, %2) : i32[4]\n  %4 = fill() {value=-4} : i32[4]\n  %5 = add(%3, %4) : i32[4]\n"
              "  %6 = exp(%x) : f32[4,B,20]\n  %7 = ring_write(%ring, %5, %6) : f32[9,B,20]\n  return y = %7\n}\n");
   everywhere("func @f(%ring: i32[30], %x: i32[R]) {\n  %1 = iota() {axis=0} : i32[R]\n"
