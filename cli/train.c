@@ -319,11 +319,28 @@ static TrainOptions train_options(Training *t) {
   return o;
 }
 
+/* Weights say what they are for, so that they can be used without naming anything else (cli/kit.h). */
+static bool write_weights(Training *t, Error *err) {
+  Buffer options = {0}, merges = {0};
+  for (int i = 0; i < t->model->options.n; i++) {
+    buffer_printf(&options, "%s=", t->model->options.option[i].name);
+    value_print(&t->model->options.option[i].value, &options);
+    buffer_printf(&options, "\n");
+  }
+  bool ok = !t->bpe || bpe_serialise(t->bpe, &merges, err);
+  const char *slash = strrchr(t->a.model.path, '/');
+  MetadataEntry meta[5] = {{"format", "nuwa-weights"}, {"recipe", t->recipe.data}, {"model", slash ? slash + 1 : t->a.model.path},
+                           {"options", options.data ? options.data : ""}};
+  if (t->bpe) meta[4] = (MetadataEntry){"bpe", merges.data};
+  if (ok && (options.failed || merges.failed)) ok = error_set(err, ERROR_MEMORY, "out of memory for the weights' metadata");
+  ok = ok && weights_write(t->session, t->plan, t->a.out, strcmp(t->a.store, "bf16") == 0, meta, t->bpe ? 5 : 4, err);
+  buffer_done(&options);
+  buffer_done(&merges);
+  return ok;
+}
+
 static bool write_results(Training *t, Error *err) {
-  const MetadataEntry meta[] = {{"format", "nuwa-weights"}, {"recipe", t->recipe.data}};
-  if (t->a.out &&
-      !weights_write(t->session, t->plan, t->a.out, strcmp(t->a.store, "bf16") == 0, meta, COUNT_OF(meta), err))
-    return false;
+  if (t->a.out && !write_weights(t, err)) return false;
   if (t->a.json) printf("{\"steps\": %lld, \"loss\": %.9g}\n", (long long)t->a.steps,
                         (double)*(float *)nuwa_output(t->session, plan_find_function(t->plan, "train"), "loss"));
   return true;
