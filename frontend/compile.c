@@ -18,7 +18,7 @@ typedef struct Compile {
 
 static bool checked(Func *f, Form form, const char *after, Error *err) { return f && func_verify(f, form, after, err); }
 
-/* Up to what layout gives; *out_prepare may become NULL. */
+/* Up to what layout gives; *out_prepare may become NULL.  out_prepare NULL: no layout, for functions that layout made. */
 static Func *run_passes(Func *f, Func **out_prepare, Error *err) {
   f = pass_expand(f);
   if (!checked(f, FORM_PRIMITIVE, "expand", err)) return NULL;
@@ -26,6 +26,7 @@ static Func *run_passes(Func *f, Func **out_prepare, Error *err) {
   if (!checked(f, FORM_PRIMITIVE, "fold", err)) return NULL;
   f = pass_dce(f);
   if (!checked(f, FORM_PRIMITIVE, "dce", err)) return NULL;
+  if (!out_prepare) return f;
   f = pass_layout(f, out_prepare);
   return checked(f, FORM_PRIMITIVE, "layout", err) ? f : NULL;
 }
@@ -36,8 +37,7 @@ static int add_function(Compile *c, Func *f) {
   f = run_passes(f, &prepare, c->err);
   if (!f) return -1;
   if (prepare) {
-    Func *none;
-    prepare = run_passes(prepare, &none, c->err);
+    prepare = run_passes(prepare, NULL, c->err);
     if (!prepare || plan_build_function(c->b, prepare, true) < 0) return -1;
   }
   return plan_build_function(c->b, f, false);
