@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/profile.h"
 #include "media/dataset.h"
 #include "runtime/base/sha256.h"
 #include "train/checkpoint.h"
@@ -30,7 +31,7 @@ typedef struct Training {
   World *world;
   Bpe *bpe;
   Source *source;
-  Buffer recipe;
+  Buffer recipe, explain;
   bool is_terminal;
   double last_shown;             /* seconds of training at the last line of progress */
 } Training;
@@ -132,7 +133,8 @@ static bool check_sizes(const Training *t, Error *err) {
 static bool open_model(Training *t, Error *err) {
   const char *function[] = {t->a.fn};
   CompileOptions o = {.function = function, .n_function = 1, .train = t->a.fn,
-                      .adam = {t->a.beta1, t->a.beta2, 1e-8, t->a.decay, t->a.clip}};
+                      .adam = {t->a.beta1, t->a.beta2, 1e-8, t->a.decay, t->a.clip},
+                      .explain = t->a.profile ? &t->explain : NULL};
   NuwaOptions session = {.threads = (int)t->a.model.threads, .samples = t->a.batch, .rows = 1};
   t->model = cli_load_model(&t->a.model, err);
   if (!t->model) return false;
@@ -263,40 +265,6 @@ static void on_report(void *ctx, const TrainReport *r) {
   show_progress(t, r);
 }
 
-/* ---- profile ---- */
-
-typedef struct KernelTime {
-  const char *name;
-  int64_t ns, launches;
-} KernelTime;
-
-static int by_time(const void *x, const void *y) {
-  int64_t a = ((const KernelTime *)x)->ns, b = ((const KernelTime *)y)->ns;
-  return a < b ? 1 : a > b ? -1 : 0;
-}
-
-/* Milliseconds a step of each kernel of the training step, the slowest first. */
-static void print_profile(const Training *t, int64_t steps) {
-  int train = plan_find_function(t->plan, "train");
-  const PlanFunction *f = &t->plan->function[train];
-  KernelTime *k = mem_alloc((size_t)(t->plan->n_kernel + 1) * sizeof *k);
-  if (!k || steps < 1) return;
-  int64_t total = 0;
-  for (int i = 0; i < t->plan->n_kernel; i++) k[i].name = t->plan->kernel[i].name;
-  for (int i = 0; i < f->n_launch; i++) {
-    int64_t ns = nuwa_profile_ns(t->session, train, i);
-    k[f->launch[i].kernel].ns += ns;
-    k[f->launch[i].kernel].launches++;
-    total += ns;
-  }
-  qsort(k, (size_t)t->plan->n_kernel, sizeof *k, by_time);
-  fprintf(stderr, "%d launches a step, %.2f ms\n", f->n_launch, (double)total * 1e-6 / (double)steps);
-  for (int i = 0; i < t->plan->n_kernel && i < 60 && k[i].ns > 0; i++)
-    fprintf(stderr, "%8.3f ms %5.1f %%  %3lld x %s\n", (double)k[i].ns * 1e-6 / (double)steps,
-            100.0 * (double)k[i].ns / (double)total, (long long)k[i].launches, k[i].name);
-  mem_free(k);
-}
-
 /* ---- the command ---- */
 
 static const char *text_field(const Model *m, const char *name) {
@@ -346,6 +314,10 @@ static bool write_results(Training *t, Error *err) {
   return true;
 }
 
+static void print_profile(const Training *t) {
+  profile_print(t->session, t->plan, "train", t->explain.data, t->a.stop ? t->a.stop : t->a.steps, t->a.batch);
+}
+
 static bool train(Training *t, Error *err) {
   if (!open_world(t, err) || !open_encoder(t, err) || !open_model(t, err) || !check_sizes(t, err) || !open_source(t, err) ||
       !write_recipe(t, err))
@@ -356,7 +328,7 @@ static bool train(Training *t, Error *err) {
   fprintf(stderr, "%.1f MB for the session, %d threads\n", (double)nuwa_session_bytes(t->session) * 1e-6, nuwa_threads(t->session));
   bool ok = train_run(t->session, t->plan, &o, &source, err);
   if (t->is_terminal) fputc('\n', stderr);
-  if (ok && t->a.profile) print_profile(t, t->a.stop ? t->a.stop : t->a.steps);
+  if (ok && t->a.profile) print_profile(t);
   return ok && write_results(t, err);
 }
 
@@ -371,6 +343,7 @@ static void training_done(Training *t) {
   bpe_free(t->bpe);
   world_close(t->world);
   buffer_done(&t->recipe);
+  buffer_done(&t->explain);
 }
 
 typedef struct CommandContext {
