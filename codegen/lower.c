@@ -25,7 +25,8 @@ static bool is_costly(Op op) {
 KernelParams params_default(const Group *g, const Target *t) {
   KernelParams p = {.tile_m = 1, .tile_n = 1, .tile_k = 1, .block_m = 1, .pack_b = false, .unroll = 4};
   int costly = 0;
-  for (int i = 0; i < g->n_node; i++) costly += is_costly(g->node[i]->op);
+  /* The polynomial of erf fills the registers by itself: two at once spill its constants. */
+  for (int i = 0; i < g->n_node; i++) costly += is_costly(g->node[i]->op) + (g->node[i]->op == OP_ERF);
   if (costly > 1 || g->n_node > 24)
     p.unroll = 1;
   else if (costly || g->n_node > 8)
