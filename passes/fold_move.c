@@ -98,6 +98,36 @@ static Node *slice_of_concat(Graph *g, Node *n) {
   return n;
 }
 
+/* slice(pad(x)) that cuts into the new ends only, as the gradient of a padded convolution does. */
+static Node *slice_of_pad(Graph *g, Node *n) {
+  Node *x = n->in[0];
+  Attrs a = x->attrs;
+  for (int i = 0; i < n->type.rank; i++) {
+    Dim cut = dim_add(x->type.dim[i], dim_scale(n->attrs.slice.stop[i], -1));
+    a.pad.lo[i] = dim_add(a.pad.lo[i], dim_scale(n->attrs.slice.start[i], -1));
+    a.pad.hi[i] = dim_add(a.pad.hi[i], dim_scale(cut, -1));
+    if (n->attrs.slice.step[i] != 1 || !dim_is_const(a.pad.lo[i]) || !dim_is_const(a.pad.hi[i])) return n;
+    if (a.pad.lo[i].c < 0 || a.pad.hi[i].c < 0) return n;
+  }
+  return unary_with(g, OP_PAD, x->in[0], &a);
+}
+
+/* Rows and columns of conv2d(pad(x), w) that are cut away need not be computed: their windows are cut from the padded
+ * picture.  Each element that stays is the same sum.  (A padded operand marks a convolution made for this one reader.) */
+static Node *slice_of_conv(Graph *g, Node *n) {
+  Node *y = n->in[0], *x = y->in[0], *w = y->in[1];
+  if (y->attrs.conv.stride != 1 || x->op != OP_PAD) return n;
+  Attrs a = n->attrs;
+  for (int i = 0; i < 4; i++) {
+    bool whole = is_zero(a.slice.start[i]) && dim_equal(a.slice.stop[i], y->type.dim[i]);
+    if (a.slice.step[i] != 1 || ((i == 0 || i == 3) && !whole)) return n;
+  }
+  for (int i = 1; i < 3; i++) a.slice.stop[i] = dim_add(a.slice.stop[i], dim_const(w->type.dim[i - 1].c - 1));
+  a.slice.stop[3] = x->type.dim[3];
+  Node *in[2] = {unary_with(g, OP_SLICE, x, &a), w};
+  return in[0] ? graph_op(g, OP_CONV2D, in, 2, &y->attrs, NULL) : NULL;
+}
+
 static Node *fold_slice(Graph *g, Node *n) {
   Node *x = n->in[0];
   bool whole = true;
@@ -106,6 +136,8 @@ static Node *fold_slice(Graph *g, Node *n) {
   if (whole) return x;
   if (x->op == OP_SLICE) return slice_of_slice(g, n);
   if (x->op == OP_CONCAT) return slice_of_concat(g, n);
+  if (x->op == OP_PAD) return slice_of_pad(g, n);
+  if (x->op == OP_CONV2D) return slice_of_conv(g, n);
   return n;
 }
 
