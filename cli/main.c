@@ -12,6 +12,7 @@ typedef struct Entry {
 static const Entry commands[] = {
     {"run", cli_run, "execute one function of a model on named tensors"},
     {"generate", cli_generate, "draw pictures for a caption, complete pictures"},
+    {"ablate", cli_ablate, "compare full, axis and nearby attention"},
     {"score", cli_score, "judge what a model draws, slot by slot"},
     {"compile", cli_compile, "compile a model to a bundle"},
     {"inspect", cli_inspect, "show functions, the IR after a pass, decisions, schedules, kernels"},

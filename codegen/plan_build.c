@@ -138,9 +138,28 @@ static void find_aliases(Kernel *k, const PlanRef *ref, int n) {
         k->buf[i].restrict_ = k->buf[j].restrict_ = false;
 }
 
+/* "conv2d_Bx32x32x64", "map_mul_add_Bx1024": what profiles and `inspect --kernels` call it. */
+static const char *kernel_name(PlanBuild *b, const Group *g) {
+  enum { MAX_OPS = 3 };
+  const Node *out = g->out[0];
+  char *name = arena_strdup(b->arena, g->family == FAMILY_MAP ? "map" : op_info[g->anchor->op].text);
+  for (int i = g->n_node - 1, ops = 0; i >= 0 && g->family == FAMILY_MAP && ops < MAX_OPS; i--) {
+    if (g->node[i]->op == OP_FILL || op_info[g->node[i]->op].class != CLASS_MAP) continue;
+    name = arena_printf(b->arena, "%s_%s", name, op_info[g->node[i]->op].text);
+    ops++;
+  }
+  for (int i = 0; i < out->type.rank; i++) {
+    Dim d = out->type.dim[i];
+    const char *symbol = d.b ? "B" : d.r ? "R" : "";
+    int64_t n = d.b ? d.b : d.r ? d.r : d.c;
+    name = arena_printf(b->arena, "%s%s%lld%s", name, i ? "x" : "_", (long long)n, symbol);
+  }
+  return name;
+}
+
 static bool build_launch(PlanBuild *b, const Group *g, const MemPlan *m, PlanLaunch *l) {
   KernelParams params = params_default(g, &b->target);
-  Kernel *k = lower_group(b->arena, g, &params, "kernel", b->err);
+  Kernel *k = lower_group(b->arena, g, &params, kernel_name(b, g), b->err);
   if (!k) return false;
   l->n_ref = g->n_in + g->n_out;
   l->ref = ARENA_ARRAY(b->arena, PlanRef, l->n_ref);
@@ -178,6 +197,15 @@ static void build_copies(PlanBuild *b, const MemPlan *m, PlanFunction *pf) {
   }
 }
 
+/* Nothing is launched for results without elements. */
+static bool is_empty(const Group *g) {
+  for (int i = 0; i < g->n_out; i++) {
+    Dim d = bytes_of(g->out[i]);
+    if (d.c || d.b || d.r) return false;
+  }
+  return true;
+}
+
 int plan_build_function(PlanBuild *b, Func *f, bool is_prepare) {
   Program *p = pass_fuse(f);
   MemPlan *m = p ? pass_memplan(p) : NULL;
@@ -189,10 +217,9 @@ int plan_build_function(PlanBuild *b, Func *f, bool is_prepare) {
   }
   PlanFunction pf = {.name = f->name, .is_prepare = is_prepare};
   build_ports(b, f, &pf);
-  pf.n_launch = p->n_group;
   pf.launch = ARENA_ARRAY(b->arena, PlanLaunch, p->n_group);
   for (int i = 0; i < p->n_group; i++)
-    if (!build_launch(b, &p->group[i], m, &pf.launch[i])) return -1;
+    if (!is_empty(&p->group[i]) && !build_launch(b, &p->group[i], m, &pf.launch[pf.n_launch++])) return -1;
   build_copies(b, m, &pf);
   memcpy(pf.part_bytes, m->part_bytes, sizeof pf.part_bytes);
   for (int i = 0; i < m->n_leaf; i++) leaf_ref(b, m->leaf[i]);
