@@ -19,7 +19,7 @@ $nuwa generate --text "$caption" --temperature 0.7 --top-k 50 --guidance 2 -o "$
 echo "drawn: $out/drawn.png"
 
 echo "== $picture"
-$nuwa score --rebuild "$picture" -o "$out/rebuilt.png"
+$nuwa generate --image "$picture" --reconstruct "$out/rebuilt.png"
 echo "rebuilt by the autoencoder: $out/rebuilt.png"
 $nuwa generate --text "" --image "$picture" --mask lower --temperature 0.7 --top-k 50 -o "$out/completed.png"
 echo "lower half completed: $out/completed.png"

@@ -8,14 +8,15 @@
 
 typedef struct GenerateArgs {
   KitArgs kit;
-  const char *text, *image, *mask, *out, *tokens_out, *order;
+  const char *text, *image, *mask, *rebuilt, *out, *tokens_out, *order;
   int64_t seed, top_k, count;
   double temperature, top_p, guidance;
   bool json;
 } GenerateArgs;
 
 static const char about[] =
-    "Draws COUNT pictures for a caption.  With --image and --mask it completes a picture: the masked part is unknown.\n"
+    "Draws COUNT pictures for a caption.  With --image and --mask it completes a picture: the masked part is unknown;\n"
+    "--reconstruct writes what the autoencoder makes of the whole picture.\n"
     "The weights name the model, its options and the text encoder; without --weights the shipped ones are used.\n"
     "PNG files carry the recipe (model, weights, seed, options) as text \"nuwa\".";
 
@@ -71,6 +72,18 @@ static bool read_given(Kit *k, const GenerateArgs *a, Arena *arena, KitRequest *
     r->given = given;
     r->given_tokens = tokens;
   }
+  image_done(&file);
+  image_done(&fitted);
+  return ok;
+}
+
+/* The whole picture through the autoencoder and back. */
+static bool write_rebuilt(Kit *k, const GenerateArgs *a, Arena *arena, Error *err) {
+  int size = (int)k->size;
+  Image file = {0}, fitted = {0};
+  int32_t *codes = ARENA_ARRAY(arena, int32_t, k->grid[1] * k->grid[2]);
+  bool ok = image_read(a->image, &file, err) && image_fit(&file, size, size, &fitted, err) && kit_encode(k, fitted.rgb, 1, codes, err) &&
+            kit_decode(k, codes, 1, fitted.rgb, err) && image_write_png(a->rebuilt, &fitted, NULL, 0, err);
   image_done(&file);
   image_done(&fitted);
   return ok;
@@ -166,6 +179,8 @@ typedef struct GenerateCall {
 } GenerateCall;
 
 static bool draw(Kit *k, const GenerateArgs *a, Arena *arena, Error *err) {
+  if (a->rebuilt && !write_rebuilt(k, a, arena, err)) return false;
+  if (!a->out && !a->tokens_out) return true;
   KitRequest r = {.count = a->count, .seed = (uint64_t)a->seed, .guidance = (float)a->guidance, .raster = strcmp(a->order, "raster") == 0,
                   .sample = {(float)a->temperature, (int)a->top_k, (float)a->top_p}};
   const char **text = ARENA_ARRAY(arena, const char *, a->count);
@@ -190,9 +205,13 @@ static void generate_body(void *ctx) {
 }
 
 static bool check_args(const GenerateArgs *a, Error *err) {
-  if (!a->out && !a->tokens_out) return error_set(err, ERROR_ARGUMENT, "nothing to write: give -o FILE.png or --tokens-out FILE.safetensors");
+  if (!a->out && !a->tokens_out && !a->rebuilt)
+    return error_set(err, ERROR_ARGUMENT, "nothing to write: give -o FILE.png, --tokens-out FILE.safetensors or --reconstruct FILE.png");
+  if (a->rebuilt && !a->image) return error_set(err, ERROR_ARGUMENT, "--reconstruct needs --image");
   if (!a->text && !a->image) return error_set(err, ERROR_ARGUMENT, "give --text CAPTION, or --image and --mask");
-  if (!a->image != !a->mask) return error_set(err, ERROR_ARGUMENT, "--image and --mask go together");
+  bool draws = a->out || a->tokens_out;
+  if ((a->mask && !a->image) || (draws && a->image && !a->mask))
+    return error_set(err, ERROR_ARGUMENT, "--image and --mask go together");
   return true;
 }
 
@@ -223,6 +242,7 @@ int cli_generate(int argc, char **argv) {
       {"--text", ARG_TEXT, "CAPTION", "what to draw", &a.text, 0, 0},
       {"--image", ARG_TEXT, "FILE", "a picture to complete (PNG or JPEG)", &a.image, 0, 0},
       {"--mask", ARG_TEXT, "FILE|WORD", "its unknown part: a picture (light is unknown) or lower, upper, left, right, all", &a.mask, 0, 0},
+      {"--reconstruct", ARG_TEXT, "FILE.png", "--image through the autoencoder and back", &a.rebuilt, 0, 0},
       {"-o", ARG_TEXT, "FILE.png", "the picture; with --count N: FILE-0001.png, ...", &a.out, 0, 0},
       {"--tokens-out", ARG_TEXT, "FILE", "the tokens, as safetensors", &a.tokens_out, 0, 0},
       {"--count", ARG_INT, "N", "pictures (1)", &a.count, 1, 65536},
