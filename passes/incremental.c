@@ -38,6 +38,7 @@ typedef struct Incremental {
   Node **nodes;
   int n_nodes, n_ids;
   bool *live;             /* by id: depends on the tokens */
+  bool *varies;           /* by id: depends on some input or state */
   Node **kept;            /* by id: what stands in the step for a value that does not */
   Node *rows, *row_slot, *slots, *token_state, *sample;
   Place *places;          /* the first is the rows' own */
@@ -153,10 +154,18 @@ static Node *where_on_grid(Incremental *c, const Place *p, Node *x, Node *y) {
 
 static Node *remember(Incremental *c, Node *n, Node *stands_for) { return c->kept[n->id] = stands_for; }
 
-/* The whole of n, as the step sees it: a param, a constant, or what the prologue kept. */
+static bool has_const_type(const Node *n) {
+  for (int i = 0; i < n->type.rank; i++)
+    if (!dim_is_const(n->type.dim[i])) return false;
+  return true;
+}
+
+/* The whole of n, as the step sees it: a constant, what is made of params alone (layout moves it to where weights are
+ * loaded), or what the prologue kept. */
 static Node *whole(Incremental *c, Node *n) {
   if (c->kept[n->id]) return c->kept[n->id];
-  if (n->op == OP_PARAM || n->op == OP_FILL || n->op == OP_IOTA) return remember(c, n, n);
+  if (n->op == OP_FILL || n->op == OP_IOTA) return remember(c, n, n);
+  if (!c->varies[n->id] && has_const_type(n)) return remember(c, n, n);
   if (n->op == OP_RESHAPE || n->op == OP_DETACH || n->op == OP_BROADCAST) {
     Node *x = whole(c, n->in[0]);
     return x ? remember(c, n, node_rebuild(c->g, n, &x)) : NULL;
@@ -492,11 +501,16 @@ static bool begin(Incremental *c) {
   c->nodes = func_nodes(c->f, &c->n_nodes);
   c->n_ids = g->n_nodes;
   c->live = ARENA_ARRAY(g->arena, bool, c->n_ids);
+  c->varies = ARENA_ARRAY(g->arena, bool, c->n_ids);
   c->kept = ARENA_ARRAY(g->arena, Node *, c->n_ids);
   for (int i = 0; i < c->n_nodes; i++) {
     Node *n = c->nodes[i];
     c->live[n->id] = n == c->tokens;
-    for (int k = 0; k < n->n_in; k++) c->live[n->id] |= c->live[n->in[k]->id];
+    c->varies[n->id] = n->op == OP_INPUT || n->op == OP_STATE;
+    for (int k = 0; k < n->n_in; k++) {
+      c->live[n->id] |= c->live[n->in[k]->id];
+      c->varies[n->id] |= c->varies[n->in[k]->id];
+    }
   }
   Type rows = {.dtype = DTYPE_I32, .rank = 2, .dim = {{0, 0, 1}, dim_const(2)}}, vector = rows_vector(DTYPE_I32);
   Type slots = {.dtype = DTYPE_I32, .rank = 1, .dim = {dim_const(c->positions)}};

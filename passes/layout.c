@@ -1,25 +1,37 @@
 /* Moves what depends only on params out of a function, into one that runs when weights are loaded.
- * needs: any form.  gives: the same function over STATEs "prepare.<function>.<k>", and the function that fills them.
- * Index maps that only view a param (reshape, broadcast) stay: they are free, and a broadcast would only grow. */
+ * needs: primitive form.  gives: the same function over STATEs "prepare.<function>.<k>", and the function that fills
+ * them.
+ *
+ * Index maps that only view a param (reshape, broadcast) stay: they are free, and a broadcast would only grow.  So
+ * does what is cheaply computed from constants (masks).  Weights that products read along their rows (trans_b) are
+ * kept transposed, which costs their memory once more and lets every product read whole vectors. */
 #include <string.h>
 
 #include "passes/passes.h"
-
-static bool is_view(const Node *n) {
-  return n->op == OP_RESHAPE || n->op == OP_BROADCAST || n->op == OP_DETACH || n->op == OP_PARAM ||
-         n->op == OP_FILL || n->op == OP_IOTA;
-}
 
 typedef struct Layout {
   Func *f;
   Node **nodes;
   int n_nodes;
   bool *fixed;          /* by id: depends on params and constants only */
-  bool *computed;       /* by id: fixed, and some arithmetic or reordering of a param is in it */
+  bool *computed;       /* by id: fixed, and some work that is worth doing once is in it */
+  bool *from_param;     /* by id: fixed, and a param is in it */
   Node **state;         /* by id: the state that replaces it, or NULL */
   Update *update;       /* of the prepare function */
   int n_update, cap_update;
 } Layout;
+
+static bool is_view(const Node *n) { return n->op == OP_RESHAPE || n->op == OP_BROADCAST || n->op == OP_DETACH; }
+
+/* Constants are made again where they are used unless that costs more than reading them. */
+static bool is_work(const Node *n, bool from_param) {
+  if (n->n_in == 0 || is_view(n)) return false;
+  if (from_param) return true;
+  switch (n->op) {
+  case OP_EXP: case OP_LOG: case OP_SQRT: case OP_TANH: case OP_ERF: case OP_SIN: case OP_COS: return true;
+  default: return op_info[n->op].class > CLASS_MOVE;
+  }
+}
 
 static bool has_const_type(const Node *n) {
   for (int i = 0; i < n->type.rank; i++)
@@ -35,16 +47,45 @@ static void classify(Layout *l) {
     for (int k = 0; k < n->n_in; k++) {
       fixed &= l->fixed[n->in[k]->id];
       computed |= l->computed[n->in[k]->id];
-      from_param = true;
+      from_param |= l->from_param[n->in[k]->id];
     }
     l->fixed[n->id] = fixed;
-    l->computed[n->id] = fixed && from_param && (computed || !is_view(n));
+    l->from_param[n->id] = fixed && from_param;
+    l->computed[n->id] = fixed && (computed || is_work(n, from_param));
   }
 }
 
+static void analyse(Layout *l) {
+  Arena *a = l->f->graph->arena;
+  int n = l->f->graph->n_nodes;
+  l->nodes = func_nodes(l->f, &l->n_nodes);
+  l->fixed = ARENA_ARRAY(a, bool, n);
+  l->computed = ARENA_ARRAY(a, bool, n);
+  l->from_param = ARENA_ARRAY(a, bool, n);
+  l->state = ARENA_ARRAY(a, Node *, n);
+  classify(l);
+}
+
+/* ---- products ---- */
+
+/* a . b^T with b from params becomes a . (b^T), a transpose that is work of its own. */
+static Node *untranspose(void *ctx, Graph *g, Node *n, Node *const *in) {
+  const Layout *l = ctx;
+  bool reads_rows = n->op == OP_MATMUL && n->attrs.matmul.trans_b && l->from_param[n->in[1]->id] && !l->fixed[n->id];
+  if (!reads_rows) return node_rebuild(g, n, in);
+  int rank = in[1]->type.rank;
+  int64_t perm[MAX_RANK];
+  for (int i = 0; i < rank; i++) perm[i] = i;
+  perm[rank - 1] = rank - 2;
+  perm[rank - 2] = rank - 1;
+  return graph_matmul(g, in[0], graph_transpose(g, in[1], perm), n->attrs.matmul.trans_a, false);
+}
+
+/* ---- what is kept ---- */
+
 /* The value worth keeping behind a use: views of computed values are looked through. */
 static Node *kept_value(const Layout *l, Node *n) {
-  while (is_view(n) && n->n_in == 1 && l->computed[n->in[0]->id]) n = n->in[0];
+  while (is_view(n) && l->computed[n->in[0]->id]) n = n->in[0];
   return n;
 }
 
@@ -60,34 +101,23 @@ static bool make_state(Layout *l, Node *n) {
   return true;
 }
 
-/* Every computed operand of something that is not fixed, and every computed output. */
+/* Every computed operand of something that is not fixed.  Outputs and updates that are fixed as a whole stay what
+ * they are: a function that sets a state does so whenever it is called. */
 static bool choose(Layout *l) {
-  for (int i = 0; i < l->n_nodes; i++) {
+  const Loc *here = l->f->graph->here;
+  bool ok = true;
+  for (int i = 0; i < l->n_nodes && ok; i++) {
     Node *n = l->nodes[i];
-    for (int k = 0; k < n->n_in && !l->fixed[n->id]; k++)
-      if (l->computed[n->in[k]->id] && !make_state(l, kept_value(l, n->in[k]))) return false;
+    for (int k = 0; k < n->n_in && !l->fixed[n->id] && ok; k++)
+      if (l->computed[n->in[k]->id]) ok = make_state(l, kept_value(l, n->in[k]));
   }
-  return true;
+  l->f->graph->here = here;
+  return ok;
 }
 
 static Node *replace(void *ctx, Graph *g, Node *n, Node *const *in) {
   const Layout *l = ctx;
   return l->state[n->id] ? l->state[n->id] : node_rebuild(g, n, in);
-}
-
-/* Updates whose value is fixed are made by the prepare function itself. */
-static void move_updates(Layout *l) {
-  Func *f = l->f;
-  int kept = 0;
-  Update *update = ARENA_ARRAY(f->graph->arena, Update, f->n_update);
-  for (int i = 0; i < f->n_update; i++) {
-    Update u = f->update[i];
-    if (u.target->op == OP_STATE && l->fixed[u.value->id])
-      ARENA_PUSH(f->graph->arena, l->update, l->n_update, l->cap_update, u);
-    else update[kept++] = u;
-  }
-  f->update = update;
-  f->n_update = kept;
 }
 
 static bool updates_params(const Func *f) {
@@ -100,18 +130,14 @@ Func *pass_layout(Func *f, Func **out_prepare) {
   Graph *g = f->graph;
   *out_prepare = NULL;
   if (updates_params(f)) return f;
-  Func *own = ARENA_NEW(g->arena, Func);
-  *own = *f;
-  Layout l = {.f = own};
-  l.nodes = func_nodes(f, &l.n_nodes);
-  l.fixed = ARENA_ARRAY(g->arena, bool, g->n_nodes);
-  l.computed = ARENA_ARRAY(g->arena, bool, g->n_nodes);
-  l.state = ARENA_ARRAY(g->arena, Node *, g->n_nodes);
-  classify(&l);
-  move_updates(&l);
+  Layout before = {.f = f};
+  analyse(&before);
+  Layout l = {.f = func_rewrite(f, untranspose, &before)};
+  if (!l.f) return NULL;
+  analyse(&l);
   if (!choose(&l)) return NULL;
-  if (l.n_update == 0) return f;
-  Func *rest = func_rewrite(own, replace, &l);
+  if (l.n_update == 0) return l.f;
+  Func *rest = func_rewrite(l.f, replace, &l);
   Func *prepare = func_new(g, arena_printf(g->arena, "prepare.%s", f->name), NULL, 0, NULL, 0);
   if (!rest || !prepare) return NULL;
   prepare->update = l.update;
