@@ -10,7 +10,7 @@ enum { LABEL_BYTES = 160, FAMILY_BYTES = 16, MAX_FAMILIES = 8, SHOWN = 40 };
 typedef struct Row {
   char family[FAMILY_BYTES], label[LABEL_BYTES];
   int64_t ns, launches;
-  double bytes, operations;      /* of one run */
+  double bytes, operations; /* of one run */
 } Row;
 
 /* "12B+34" -> 12 B + 34 */
@@ -39,7 +39,8 @@ static void copy_line(char *out, size_t cap, const char *from) {
 
 static Row read_group(const char *group, const char *end, int64_t B) {
   Row r = {0};
-  const char *family = strchr(group, ':'), *cost = after(group, end, "    cost: "), *operations = after(group, end, "), ");
+  const char *family = strchr(group, ':'), *cost = after(group, end, "    cost: "),
+             *operations = after(group, end, "), ");
   if (family) snprintf(r.family, sizeof r.family, "%.*s", (int)strcspn(family + 2, " \n"), family + 2);
   copy_line(r.label, sizeof r.label, after(group, end, "    writes: "));
   if (cost) r.bytes = read_dim(cost, B);
@@ -54,8 +55,10 @@ static const char *function_part(const char *explain, const char *function) {
 }
 
 static void add_row(Row *to, const Row *r, int64_t ns) {
-  if (!to->launches) *to = *r;
-  else to->bytes += r->bytes, to->operations += r->operations;
+  if (!to->launches)
+    *to = *r;
+  else
+    to->bytes += r->bytes, to->operations += r->operations;
   to->ns += ns;
   to->launches++;
 }
@@ -79,7 +82,8 @@ static void print_row(const Row *r, int64_t total, int64_t runs, bool with_label
           r->bytes * 1e-9 / seconds, with_label ? r->label : "");
 }
 
-void profile_print(const NuwaSession *s, const Plan *p, const char *function, const char *explain, int64_t runs, int64_t B) {
+void profile_print(const NuwaSession *s, const Plan *p, const char *function, const char *explain, int64_t runs,
+                   int64_t B) {
   int f = plan_find_function(p, function);
   const char *group = function_part(explain, function);
   Row *kernel = mem_alloc((size_t)(p->n_kernel + 1) * sizeof *kernel), family[MAX_FAMILIES] = {0};
@@ -96,7 +100,8 @@ void profile_print(const NuwaSession *s, const Plan *p, const char *function, co
     total += ns;
   }
   if (kernel && total > 0 && runs > 0) {
-    fprintf(stderr, "%s: %d launches, %.2f ms a run\n", function, p->function[f].n_launch, (double)total * 1e-6 / (double)runs);
+    fprintf(stderr, "%s: %d launches, %.2f ms a run\n", function, p->function[f].n_launch,
+            (double)total * 1e-6 / (double)runs);
     qsort(family, (size_t)n_family, sizeof *family, by_time);
     for (int i = 0; i < n_family; i++) print_row(&family[i], total, runs, false);
     qsort(kernel, (size_t)p->n_kernel, sizeof *kernel, by_time);

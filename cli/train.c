@@ -33,7 +33,7 @@ typedef struct Training {
   Source *source;
   Buffer recipe, explain;
   bool is_terminal;
-  double last_shown;             /* seconds of training at the last line of progress */
+  double last_shown; /* seconds of training at the last line of progress */
 } Training;
 
 static const char about[] =
@@ -107,8 +107,10 @@ static bool open_encoder(Training *t, Error *err) {
   CompileOptions o = {.function = encode, .n_function = 1};
   NuwaOptions session = {.threads = (int)t->a.model.threads, .samples = t->a.batch, .rows = 1};
   Safetensors *w = NULL;
-  bool ok = (t->vq_model = cli_load_model(&t->a.vq, err)) && (t->vq_plan = cli_compile_plan(t->vq_model, &t->a.vq, &o, err)) &&
-            (t->vq_session = nuwa_session_open(t->vq_plan, &session, err)) && (w = safetensors_open(t->a.vq_weights, err));
+  bool ok = (t->vq_model = cli_load_model(&t->a.vq, err)) &&
+            (t->vq_plan = cli_compile_plan(t->vq_model, &t->a.vq, &o, err)) &&
+            (t->vq_session = nuwa_session_open(t->vq_plan, &session, err)) &&
+            (w = safetensors_open(t->a.vq_weights, err));
   /* The file has the decoder's params too, which "encode" does not. */
   WeightsCheck check = {t->vq_model, w, err, false};
   ok = ok && arena_protect(t->vq_model->graph->arena, check_weights, &check, err) &&
@@ -122,9 +124,10 @@ static bool check_sizes(const Training *t, Error *err) {
   const Value *vocab = model_field(t->model, "vocab"), *codebook = model_field(t->model, "codebook");
   const Value *codes = t->vq_model ? model_field(t->vq_model, "codebook") : NULL;
   if (t->bpe && vocab && vocab->kind == VALUE_INT && vocab->integer < bpe_vocab(t->bpe))
-    return error_set(err, ERROR_ARGUMENT, "%s has %d tokens, the model's vocab is %lld", t->a.merges, bpe_vocab(t->bpe),
-                     (long long)vocab->integer);
-  if (codes && codebook && codes->kind == VALUE_INT && codebook->kind == VALUE_INT && codebook->integer < codes->integer)
+    return error_set(err, ERROR_ARGUMENT, "%s has %d tokens, the model's vocab is %lld", t->a.merges,
+                     bpe_vocab(t->bpe), (long long)vocab->integer);
+  if (codes && codebook && codes->kind == VALUE_INT && codebook->kind == VALUE_INT &&
+      codebook->integer < codes->integer)
     return error_set(err, ERROR_ARGUMENT, "the autoencoder has %lld codes, the model's codebook %lld",
                      (long long)codes->integer, (long long)codebook->integer);
   return true;
@@ -132,7 +135,9 @@ static bool check_sizes(const Training *t, Error *err) {
 
 static bool open_model(Training *t, Error *err) {
   const char *function[] = {t->a.fn};
-  CompileOptions o = {.function = function, .n_function = 1, .train = t->a.fn,
+  CompileOptions o = {.function = function,
+                      .n_function = 1,
+                      .train = t->a.fn,
                       .adam = {t->a.beta1, t->a.beta2, 1e-8, t->a.decay, t->a.clip},
                       .explain = t->a.profile ? &t->explain : NULL};
   NuwaOptions session = {.threads = (int)t->a.model.threads, .samples = t->a.batch, .rows = 1};
@@ -149,7 +154,10 @@ static bool open_model(Training *t, Error *err) {
 
 static bool open_source(Training *t, Error *err) {
   int function[] = {plan_find_function(t->plan, t->a.fn), plan_find_function(t->plan, "train")};
-  SourceOptions o = {.world = t->world, .bpe = t->bpe, .null_text = t->a.null_text, .seed = (uint64_t)t->a.seed,
+  SourceOptions o = {.world = t->world,
+                     .bpe = t->bpe,
+                     .null_text = t->a.null_text,
+                     .seed = (uint64_t)t->a.seed,
                      .batch = t->a.batch};
   if (t->vq_plan) o.encoder = (Encoder){t->vq_session, t->vq_plan, plan_find_function(t->vq_plan, "encode")};
   t->source = source_new(t->plan, function, COUNT_OF(function), &o, err);
@@ -202,11 +210,14 @@ static bool write_recipe(Training *t, Error *err) {
   bool ok = g.f && arena_protect(t->model->graph->arena, print_graph, &g, err);
   if (ok) add_digest(r, "graph", g.text.data, g.text.len);
   buffer_done(&g.text);
-  buffer_printf(r, "fn=%s; steps=%lld; batch=%lld; lr=%.9g; warmup=%.9g; schedule=%s; clip=%.9g; beta1=%.9g; beta2=%.9g; decay=%.9g; ",
-                a->fn, (long long)a->steps, (long long)a->batch, a->lr, a->warmup, a->schedule, a->clip, a->beta1, a->beta2, a->decay);
-  buffer_printf(r, "seed=%lld; null-text=%.9g; window=%lld; things=%lld; size=%lld; data-seed=%lld; clips=%d; ", (long long)a->seed,
-                a->null_text, a->no_revive ? 0LL : (long long)a->window, (long long)a->things, (long long)a->size,
-                (long long)a->data_seed, a->clips);
+  buffer_printf(r,
+                "fn=%s; steps=%lld; batch=%lld; lr=%.9g; warmup=%.9g; schedule=%s; clip=%.9g; beta1=%.9g; "
+                "beta2=%.9g; decay=%.9g; ",
+                a->fn, (long long)a->steps, (long long)a->batch, a->lr, a->warmup, a->schedule, a->clip, a->beta1,
+                a->beta2, a->decay);
+  buffer_printf(r, "seed=%lld; null-text=%.9g; window=%lld; things=%lld; size=%lld; data-seed=%lld; clips=%d; ",
+                (long long)a->seed, a->null_text, a->no_revive ? 0LL : (long long)a->window, (long long)a->things,
+                (long long)a->size, (long long)a->data_seed, a->clips);
   ok = ok && add_file_digest(r, "bpe", a->merges, err) && add_file_digest(r, "weights", a->weights, err) &&
        add_file_digest(r, "vq-weights", a->vq_weights, err);
   add_options(r, "vq.", t->vq_model);
@@ -224,9 +235,12 @@ static double metric_of(const TrainReport *r, const char *name) {
 
 static void print_left(double left) {
   long long s = (long long)(left + 0.5);
-  if (s >= 3600) fprintf(stderr, "%lldh%02lldm left", s / 3600, s / 60 % 60);
-  else if (s >= 60) fprintf(stderr, "%lldm%02llds left", s / 60, s % 60);
-  else fprintf(stderr, "%llds left", s);
+  if (s >= 3600)
+    fprintf(stderr, "%lldh%02lldm left", s / 3600, s / 60 % 60);
+  else if (s >= 60)
+    fprintf(stderr, "%lldm%02llds left", s / 60, s % 60);
+  else
+    fprintf(stderr, "%llds left", s);
 }
 
 static void print_bar(const TrainReport *r) {
@@ -237,8 +251,8 @@ static void print_bar(const TrainReport *r) {
 
 static void show_progress(Training *t, const TrainReport *r) {
   if (t->is_terminal) print_bar(r);
-  fprintf(stderr, "step %lld/%lld  loss %.5f  gradient %.3f  %.1f samples/s  ", (long long)r->step, (long long)r->steps,
-          metric_of(r, "loss"), metric_of(r, "grad_norm"), r->samples_per_s);
+  fprintf(stderr, "step %lld/%lld  loss %.5f  gradient %.3f  %.1f samples/s  ", (long long)r->step,
+          (long long)r->steps, metric_of(r, "loss"), metric_of(r, "grad_norm"), r->samples_per_s);
   print_left(r->seconds_left);
   if (r->revived) fprintf(stderr, "  %lld revived", (long long)r->revived);
   fprintf(stderr, t->is_terminal ? "   " : "\n");
@@ -274,12 +288,26 @@ static const char *text_field(const Model *m, const char *name) {
 
 static TrainOptions train_options(Training *t) {
   const TrainArgs *a = &t->a;
-  TrainOptions o = {
-      .steps = a->steps, .stop = a->stop, .batch = a->batch, .lr = a->lr, .warmup = a->warmup,
-      .cosine = strcmp(a->schedule, "cosine") == 0, .beta1 = a->beta1, .beta2 = a->beta2, .seed = (uint64_t)a->seed,
-      .evaluate = plan_find_function(t->plan, a->fn), .evaluate_every = a->evaluate, .evaluate_batches = a->evaluate_batches,
-      .checkpoint = a->checkpoint, .checkpoint_every = a->every, .resume = a->resume, .recipe = t->recipe.data,
-      .log = a->log, .log_every = a->log_every, .report = on_report, .report_ctx = t};
+  TrainOptions o = {.steps = a->steps,
+                    .stop = a->stop,
+                    .batch = a->batch,
+                    .lr = a->lr,
+                    .warmup = a->warmup,
+                    .cosine = strcmp(a->schedule, "cosine") == 0,
+                    .beta1 = a->beta1,
+                    .beta2 = a->beta2,
+                    .seed = (uint64_t)a->seed,
+                    .evaluate = plan_find_function(t->plan, a->fn),
+                    .evaluate_every = a->evaluate,
+                    .evaluate_batches = a->evaluate_batches,
+                    .checkpoint = a->checkpoint,
+                    .checkpoint_every = a->every,
+                    .resume = a->resume,
+                    .recipe = t->recipe.data,
+                    .log = a->log,
+                    .log_every = a->log_every,
+                    .report = on_report,
+                    .report_ctx = t};
   if (!a->no_revive)
     o.revive = (ReviveOptions){text_field(t->model, "revive.codebook"), text_field(t->model, "revive.codes"),
                                text_field(t->model, "revive.vectors"), a->window};
@@ -297,10 +325,13 @@ static bool write_weights(Training *t, Error *err) {
   }
   bool ok = !t->bpe || bpe_serialise(t->bpe, &merges, err);
   const char *slash = strrchr(t->a.model.path, '/');
-  MetadataEntry meta[5] = {{"format", "nuwa-weights"}, {"recipe", t->recipe.data}, {"model", slash ? slash + 1 : t->a.model.path},
+  MetadataEntry meta[5] = {{"format", "nuwa-weights"},
+                           {"recipe", t->recipe.data},
+                           {"model", slash ? slash + 1 : t->a.model.path},
                            {"options", options.data ? options.data : ""}};
   if (t->bpe) meta[4] = (MetadataEntry){"bpe", merges.data};
-  if (ok && (options.failed || merges.failed)) ok = error_set(err, ERROR_MEMORY, "out of memory for the weights' metadata");
+  if (ok && (options.failed || merges.failed))
+    ok = error_set(err, ERROR_MEMORY, "out of memory for the weights' metadata");
   ok = ok && weights_write(t->session, t->plan, t->a.out, strcmp(t->a.store, "bf16") == 0, meta, t->bpe ? 5 : 4, err);
   buffer_done(&options);
   buffer_done(&merges);
@@ -309,8 +340,9 @@ static bool write_weights(Training *t, Error *err) {
 
 static bool write_results(Training *t, Error *err) {
   if (t->a.out && !write_weights(t, err)) return false;
-  if (t->a.json) printf("{\"steps\": %lld, \"loss\": %.9g}\n", (long long)t->a.steps,
-                        (double)*(float *)nuwa_output(t->session, plan_find_function(t->plan, "train"), "loss"));
+  if (t->a.json)
+    printf("{\"steps\": %lld, \"loss\": %.9g}\n", (long long)t->a.steps,
+           (double)*(float *)nuwa_output(t->session, plan_find_function(t->plan, "train"), "loss"));
   return true;
 }
 
@@ -319,13 +351,14 @@ static void print_profile(const Training *t) {
 }
 
 static bool train(Training *t, Error *err) {
-  if (!open_world(t, err) || !open_encoder(t, err) || !open_model(t, err) || !check_sizes(t, err) || !open_source(t, err) ||
-      !write_recipe(t, err))
+  if (!open_world(t, err) || !open_encoder(t, err) || !open_model(t, err) || !check_sizes(t, err) ||
+      !open_source(t, err) || !write_recipe(t, err))
     return false;
   if (t->a.profile && !nuwa_profile_start(t->session, err)) return false;
   TrainOptions o = train_options(t);
   TrainSource source = source_interface(t->source);
-  fprintf(stderr, "%.1f MB for the session, %d threads\n", (double)nuwa_session_bytes(t->session) * 1e-6, nuwa_threads(t->session));
+  fprintf(stderr, "%.1f MB for the session, %d threads\n", (double)nuwa_session_bytes(t->session) * 1e-6,
+          nuwa_threads(t->session));
   bool ok = train_run(t->session, t->plan, &o, &source, err);
   if (t->is_terminal) fputc('\n', stderr);
   if (ok && t->a.profile) print_profile(t);
@@ -380,7 +413,8 @@ static void command_body(void *ctx) {
       {"--names", ARG_TEXT, "FILE", "emoji-test.txt, if not in Debian's place", &a->names, 0, 0},
       {"--font", ARG_TEXT, "FILE", "NotoColorEmoji.ttf, if not in Debian's place", &a->font, 0, 0},
       {"--bpe", ARG_TEXT, "FILE", "merges of the text encoder (nuwa data --bpe makes one)", &a->merges, 0, 0},
-      {"--null-text", ARG_REAL, "P", "share of examples without their caption, for guidance (0)", &a->null_text, 0, 1},
+      {"--null-text", ARG_REAL, "P", "share of examples without their caption, for guidance (0)", &a->null_text, 0,
+       1},
       {"--vq", ARG_TEXT, "MODEL.lua", "the autoencoder that makes tokens of pictures", &a->vq.path, 0, 0},
       {"--vq-define", ARG_DEFINE, "NAME=VALUE", "an option of it", &a->vq.defines, 0, 0},
       {"--vq-weights", ARG_TEXT, "FILE", "its weights", &a->vq_weights, 0, 0},
@@ -423,7 +457,8 @@ int cli_train(int argc, char **argv) {
   Training t = {.is_terminal = isatty(STDERR_FILENO)};
   set_defaults(&t.a);
   CommandContext c = {&t, arena_new(), argc, argv, &err, EXIT_FAILED};
-  bool within = c.arena ? arena_protect(c.arena, command_body, &c, &err) : error_set(&err, ERROR_MEMORY, "out of memory");
+  bool within =
+      c.arena ? arena_protect(c.arena, command_body, &c, &err) : error_set(&err, ERROR_MEMORY, "out of memory");
   if (!within) fprintf(stderr, "nuwa train: %s\n", err.text);
   training_done(&t);
   arena_free(c.arena);

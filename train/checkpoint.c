@@ -11,12 +11,13 @@ static const char format_name[] = "nuwa-checkpoint-1";
 typedef struct TensorList {
   Arena *arena;
   TensorView *view;
-  void **memory;                 /* where view[i] lives in the session */
+  void **memory; /* where view[i] lives in the session */
   int n, cap, n_memory, cap_memory;
 } TensorList;
 
 static void list_push(TensorList *l, const char *prefix, const PlanTensor *t, void *memory) {
-  TensorView v = {.name = arena_printf(l->arena, "%s%s", prefix, t->name), .dtype = t->dtype, .rank = t->rank, .data = memory};
+  TensorView v = {
+      .name = arena_printf(l->arena, "%s%s", prefix, t->name), .dtype = t->dtype, .rank = t->rank, .data = memory};
   int64_t bytes = 0;
   for (int i = 0; i < t->rank; i++) v.dim[i] = t->dim[i].c;
   BUG_IF(!plan_tensor_bytes(t, 0, 0, &bytes), "\"%s\" has no size", t->name);
@@ -40,7 +41,8 @@ static bool *find_states(Arena *a, const Plan *p, const PlanFunction *f) {
 static void list_tensors(TensorList *l, const Checkpoint *c) {
   const Plan *p = c->plan;
   bool *used = find_states(l->arena, p, &p->function[c->train]);
-  for (int i = 0; i < p->n_param; i++) list_push(l, "param.", &p->param[i].type, nuwa_param(c->session, p->param[i].type.name));
+  for (int i = 0; i < p->n_param; i++)
+    list_push(l, "param.", &p->param[i].type, nuwa_param(c->session, p->param[i].type.name));
   for (int i = 0; i < p->n_state; i++)
     if (used[i]) list_push(l, "state.", &p->state[i].type, nuwa_state(c->session, p->state[i].type.name));
   PlanTensor uses = {.name = "uses", .dtype = DTYPE_I32, .rank = 1, .dim = {dim_const(c->n_uses)}};
@@ -109,8 +111,9 @@ static bool check_recipe(const Reading *r, const char *have) {
   size_t at = 0;
   while (have[at] && have[at] == want[at]) at++;
   const char *theirs = entry_at(have, at), *ours = entry_at(want, at);
-  return error_set(r->err, ERROR_ARGUMENT, "%s is the checkpoint of another run: it has \"%.*s\" where this one has \"%.*s\"",
-                   r->path, (int)strcspn(theirs, ";"), theirs, (int)strcspn(ours, ";"), ours);
+  return error_set(r->err, ERROR_ARGUMENT,
+                   "%s is the checkpoint of another run: it has \"%.*s\" where this one has \"%.*s\"", r->path,
+                   (int)strcspn(theirs, ";"), theirs, (int)strcspn(ours, ";"), ours);
 }
 
 static bool check_metadata(Reading *r) {
@@ -148,12 +151,14 @@ static bool check_digest(const Reading *r) {
 
 static bool check_tensors(const Reading *r) {
   if (safetensors_count(r->file) != r->list.n)
-    return error_set(r->err, ERROR_FORMAT, "%s holds %d tensors, this run has %d", r->path, safetensors_count(r->file), r->list.n);
+    return error_set(r->err, ERROR_FORMAT, "%s holds %d tensors, this run has %d", r->path,
+                     safetensors_count(r->file), r->list.n);
   for (int i = 0; i < r->list.n; i++) {
     const TensorView *v = safetensors_find(r->file, r->list.view[i].name);
     if (!v) return error_set(r->err, ERROR_FORMAT, "%s lacks \"%s\"", r->path, r->list.view[i].name);
     if (!same_type(v, &r->list.view[i]))
-      return error_set(r->err, ERROR_FORMAT, "%s: \"%s\" has another type or shape than in this run", r->path, v->name);
+      return error_set(r->err, ERROR_FORMAT, "%s: \"%s\" has another type or shape than in this run", r->path,
+                       v->name);
   }
   return check_digest(r);
 }
@@ -175,7 +180,8 @@ bool checkpoint_read(Checkpoint *c, const char *path, Error *err) {
   Reading r = {.c = c, .path = path, .file = safetensors_open(path, err), .err = err};
   if (!r.file) return false;
   r.list.arena = arena_new();
-  bool within = r.list.arena ? arena_protect(r.list.arena, read_body, &r, err) : error_set(err, ERROR_MEMORY, "%s: out of memory", path);
+  bool within = r.list.arena ? arena_protect(r.list.arena, read_body, &r, err)
+                             : error_set(err, ERROR_MEMORY, "%s: out of memory", path);
   arena_free(r.list.arena);
   safetensors_close(r.file);
   return within && r.ok;
@@ -215,8 +221,8 @@ static void write_weights_body(void *ctx) {
   w->ok = safetensors_write(w->path, w->list.view, w->list.n, w->meta, w->n_meta, w->err);
 }
 
-bool weights_write(NuwaSession *s, const Plan *p, const char *path, bool as_bf16, const MetadataEntry *meta, int n_meta,
-                   Error *err) {
+bool weights_write(NuwaSession *s, const Plan *p, const char *path, bool as_bf16, const MetadataEntry *meta,
+                   int n_meta, Error *err) {
   WritingWeights w = {s, p, path, as_bf16, meta, n_meta, {.arena = arena_new()}, err, false};
   if (!w.list.arena) return error_set(err, ERROR_MEMORY, "%s: out of memory", path);
   bool within = arena_protect(w.list.arena, write_weights_body, &w, err);

@@ -1,7 +1,7 @@
 /* Checkpoints: everything a run needs to go on exactly, in one safetensors file that appears whole or not at all.
  *
- * Tensors: "param.<name>" of the plan; "state.<name>", the states that function "train" uses; "revive.uses" when dead codes
- * are revived.  Metadata: format, step, recipe, sha256 of all tensors' bytes in the order of the file. */
+ * Tensors: "param.<name>" of the plan; "state.<name>", the states that function "train" uses; "revive.uses" when dead
+ * codes are revived.  Metadata: format, step, recipe, sha256 of all tensors' bytes in the order of the file. */
 #ifndef NUWA_CHECKPOINT_H
 #define NUWA_CHECKPOINT_H
 
@@ -10,19 +10,20 @@
 typedef struct Checkpoint {
   NuwaSession *session;
   const Plan *plan;
-  int train;                     /* the function whose states belong to the run */
-  int32_t *uses;                 /* [n_uses], or NULL */
+  int train;     /* the function whose states belong to the run */
+  int32_t *uses; /* [n_uses], or NULL */
   int64_t n_uses;
   const char *recipe;
   int64_t step;
 } Checkpoint;
 
 bool checkpoint_write(const Checkpoint *c, const char *path, Error *err);
-/* Reads into the session, c->uses and c->step.  Everything is checked before anything is changed.  The caller prepares. */
+/* Reads into the session, c->uses and c->step.  Everything is checked before anything is changed.  The caller
+ * prepares. */
 bool checkpoint_read(Checkpoint *c, const char *path, Error *err);
 
 /* The params alone, strictly what nuwa_load_weights wants; as_bf16 stores f32 ones rounded to bf16. */
-bool weights_write(NuwaSession *s, const Plan *p, const char *path, bool as_bf16, const MetadataEntry *meta, int n_meta,
-                   Error *err);
+bool weights_write(NuwaSession *s, const Plan *p, const char *path, bool as_bf16, const MetadataEntry *meta,
+                   int n_meta, Error *err);
 
 #endif

@@ -10,10 +10,10 @@ struct Revive {
   ReviveOptions options;
   int train;
   int64_t n_codes, width, rows;
-  float *codebook;               /* [n_codes, width], the session's */
-  float *moment[2];              /* Adam's, of the same shape, or NULL */
-  int32_t *uses;                 /* [n_codes] */
-  double *distance;              /* [rows] squared, to the nearest code */
+  float *codebook;  /* [n_codes, width], the session's */
+  float *moment[2]; /* Adam's, of the same shape, or NULL */
+  int32_t *uses;    /* [n_codes] */
+  double *distance; /* [rows] squared, to the nearest code */
 };
 
 static const PlanTensor *find_output(const PlanFunction *f, const char *name) {
@@ -32,18 +32,20 @@ static bool fit(Revive *r, const Plan *p, int64_t batch, Error *err) {
   const ReviveOptions *o = &r->options;
   const PlanTensor *book = find_param(p, o->codebook);
   if (!book || book->rank != 2 || book->dtype != DTYPE_F32)
-    return error_set(err, ERROR_ARGUMENT, "revive: the model has no codebook \"%s\", a param f32 [codes, width]", o->codebook);
+    return error_set(err, ERROR_ARGUMENT, "revive: the model has no codebook \"%s\", a param f32 [codes, width]",
+                     o->codebook);
   const PlanFunction *f = &p->function[r->train];
   const PlanTensor *codes = find_output(f, o->codes), *vectors = find_output(f, o->vectors);
   int64_t n_codes = 0, n_values = 0;
   r->n_codes = book->dim[0].c;
   r->width = book->dim[1].c;
   if (!codes || codes->dtype != DTYPE_I32 || !vectors || vectors->dtype != DTYPE_F32)
-    return error_set(err, ERROR_ARGUMENT, "revive: the loss needs outputs \"%s\" (i32) and \"%s\" (f32)", o->codes, o->vectors);
-  if (!plan_tensor_elems(codes, batch, 1, &n_codes) || !plan_tensor_elems(vectors, batch, 1, &n_values) || r->width < 1 ||
-      n_codes * r->width != n_values)
-    return error_set(err, ERROR_ARGUMENT, "revive: \"%s\" must hold one vector of %lld values for each of \"%s\"", o->vectors,
-                     (long long)r->width, o->codes);
+    return error_set(err, ERROR_ARGUMENT, "revive: the loss needs outputs \"%s\" (i32) and \"%s\" (f32)", o->codes,
+                     o->vectors);
+  if (!plan_tensor_elems(codes, batch, 1, &n_codes) || !plan_tensor_elems(vectors, batch, 1, &n_values) ||
+      r->width < 1 || n_codes * r->width != n_values)
+    return error_set(err, ERROR_ARGUMENT, "revive: \"%s\" must hold one vector of %lld values for each of \"%s\"",
+                     o->vectors, (long long)r->width, o->codes);
   if (o->window < 1) return error_set(err, ERROR_ARGUMENT, "revive: a window of %lld steps", (long long)o->window);
   r->rows = n_codes;
   return true;
@@ -124,7 +126,9 @@ static int64_t revive_dead(Revive *r, const int32_t *codes, const float *vectors
   for (int64_t c = 0; c < r->n_codes; c++) dead += r->uses[c] == 0;
   if (dead == 0) return 0;
   for (int64_t i = 0; i < r->rows; i++)
-    r->distance[i] = is_code(r, codes[i]) ? squared_distance(vectors + i * r->width, r->codebook + codes[i] * r->width, r->width) : 0.0;
+    r->distance[i] = is_code(r, codes[i])
+                         ? squared_distance(vectors + i * r->width, r->codebook + codes[i] * r->width, r->width)
+                         : 0.0;
   for (int64_t c = 0; c < r->n_codes; c++)
     if (r->uses[c] == 0) place_code(r, c, vectors, seed, step);
   return dead;

@@ -1,4 +1,5 @@
-/* Which tensors of the world fill which inputs.  Frames are counted by the first function that has them; all must agree. */
+/* Which tensors of the world fill which inputs.  Frames are counted by the first function that has them; all must
+ * agree. */
 #include "train/source.h"
 
 #include <string.h>
@@ -18,8 +19,8 @@ struct Source {
   Dataset data;
   Inputs inputs[MAX_FUNCTIONS];
   int n_inputs;
-  int32_t *empty;                /* [text_tokens] the null condition */
-  float *frames;                 /* [batch, frames, size, size, 3] for the encoder */
+  int32_t *empty; /* [text_tokens] the null condition */
+  float *frames;  /* [batch, frames, size, size, 3] for the encoder */
 };
 
 /* ---- checking ---- */
@@ -32,8 +33,8 @@ static bool is_dim(const PlanTensor *t, int axis, int64_t size) { return dim_equ
 
 static bool set_frames(Source *s, const PlanFunction *f, const PlanTensor *t, int64_t frames, Error *err) {
   if (frames != 1 && frames != WORLD_FRAMES)
-    return error_set(err, ERROR_ARGUMENT, "input \"%s\" of \"%s\" has %lld frames; the world gives 1 or %d", t->name, f->name,
-                     (long long)frames, WORLD_FRAMES);
+    return error_set(err, ERROR_ARGUMENT, "input \"%s\" of \"%s\" has %lld frames; the world gives 1 or %d", t->name,
+                     f->name, (long long)frames, WORLD_FRAMES);
   if (s->data.frames && s->data.frames != frames)
     return error_set(err, ERROR_ARGUMENT, "input \"%s\" of \"%s\" has %lld frames, others have %d", t->name, f->name,
                      (long long)frames, s->data.frames);
@@ -45,10 +46,11 @@ static bool set_frames(Source *s, const PlanFunction *f, const PlanTensor *t, in
 static bool check_frames(Source *s, const PlanFunction *f, const PlanTensor *t, int channels, Error *err) {
   int size = world_options(s->o.world)->size, rank = 3 + (channels > 0), first = t->rank - rank;
   DType want = channels ? DTYPE_F32 : DTYPE_I32;
-  bool ok = (first == 0 || first == 1) && t->dtype == want && is_dim(t, first + 1, size) && is_dim(t, first + 2, size) &&
-            (!channels || is_dim(t, first + 3, channels));
+  bool ok = (first == 0 || first == 1) && t->dtype == want && is_dim(t, first + 1, size) &&
+            is_dim(t, first + 2, size) && (!channels || is_dim(t, first + 3, channels));
   char text[120];
-  snprintf(text, sizeof text, "%s [B, %d, %d%s], or with frames after B", dtype_name(want), size, size, channels ? ", 3" : "");
+  snprintf(text, sizeof text, "%s [B, %d, %d%s], or with frames after B", dtype_name(want), size, size,
+           channels ? ", 3" : "");
   if (!ok) return refuse(f, t, text, err);
   return set_frames(s, f, t, first ? t->dim[1].c : 1, err);
 }
@@ -71,17 +73,21 @@ static const PlanTensor *find_tensor(const PlanTensor *list, int n, const char *
 }
 
 static bool check_tokens(Source *s, const PlanFunction *f, const PlanTensor *t, Error *err) {
-  if (!s->o.encoder.plan) return error_set(err, ERROR_ARGUMENT, "input \"tokens\" of \"%s\": an autoencoder is needed", f->name);
+  if (!s->o.encoder.plan)
+    return error_set(err, ERROR_ARGUMENT, "input \"tokens\" of \"%s\": an autoencoder is needed", f->name);
   const PlanFunction *e = &s->o.encoder.plan->function[s->o.encoder.function];
   const PlanTensor *codes = find_tensor(e->out, e->n_out, "codes"), *image = find_tensor(e->in, e->n_in, "image");
   int size = world_options(s->o.world)->size;
   if (!codes || codes->rank != 4 || codes->dtype != DTYPE_I32 || e->n_in != 1 || !image || image->rank != 4 ||
       image->dtype != DTYPE_F32 || !is_dim(image, 1, size) || !is_dim(image, 2, size) || !is_dim(image, 3, 3))
-    return error_set(err, ERROR_ARGUMENT, "\"%s\" of the autoencoder must take image f32 [B, %d, %d, 3] and give codes i32 [B, 1, h, w]",
+    return error_set(err, ERROR_ARGUMENT,
+                     "\"%s\" of the autoencoder must take image f32 [B, %d, %d, 3] and give codes i32 [B, 1, h, w]",
                      e->name, size, size);
   char want[120];
-  snprintf(want, sizeof want, "i32 [B, s, %lld, %lld], the codes of s frames", (long long)codes->dim[2].c, (long long)codes->dim[3].c);
-  if (t->rank != 4 || t->dtype != DTYPE_I32 || !dim_equal(t->dim[2], codes->dim[2]) || !dim_equal(t->dim[3], codes->dim[3]))
+  snprintf(want, sizeof want, "i32 [B, s, %lld, %lld], the codes of s frames", (long long)codes->dim[2].c,
+           (long long)codes->dim[3].c);
+  if (t->rank != 4 || t->dtype != DTYPE_I32 || !dim_equal(t->dim[2], codes->dim[2]) ||
+      !dim_equal(t->dim[3], codes->dim[3]))
     return refuse(f, t, want, err);
   return set_frames(s, f, t, t->dim[1].c, err);
 }
@@ -97,7 +103,8 @@ static bool check_input(Source *s, Inputs *in, const PlanFunction *f, const Plan
   if (strcmp(name, "labels") == 0) return in->labels = t, check_frames(s, f, t, 0, err);
   if (strcmp(name, "text") == 0) return in->text = t, check_text(s, f, t, err);
   if (strcmp(name, "tokens") == 0) return in->tokens = t, check_tokens(s, f, t, err);
-  return error_set(err, ERROR_ARGUMENT, "\"%s\" has an input \"%s\"; the world gives image, video, text, labels, tokens", f->name, name);
+  return error_set(err, ERROR_ARGUMENT,
+                   "\"%s\" has an input \"%s\"; the world gives image, video, text, labels, tokens", f->name, name);
 }
 
 static bool check_function(Source *s, const Plan *p, int function, Error *err) {
@@ -169,9 +176,11 @@ static void encode(const Source *s, int32_t *tokens, int64_t n) {
   BUG_IF(!plan_tensor_elems(find_tensor(f->out, f->n_out, "codes"), 1, 1, &codes), "codes of no size");
   for (int64_t at = 0; at < pictures; at += room) {
     int64_t count = pictures - at < room ? pictures - at : room;
-    memcpy(nuwa_input(e->session, e->function, "image"), s->frames + (size_t)at * values, (size_t)count * values * sizeof(float));
+    memcpy(nuwa_input(e->session, e->function, "image"), s->frames + (size_t)at * values,
+           (size_t)count * values * sizeof(float));
     nuwa_run(e->session, e->function, count, 1);
-    memcpy(tokens + at * codes, nuwa_output(e->session, e->function, "codes"), (size_t)(count * codes) * sizeof *tokens);
+    memcpy(tokens + at * codes, nuwa_output(e->session, e->function, "codes"),
+           (size_t)(count * codes) * sizeof *tokens);
   }
 }
 
@@ -179,13 +188,18 @@ static void *input_of(NuwaSession *session, int function, const PlanTensor *t) {
   return t ? nuwa_input(session, function, t->name) : NULL;
 }
 
-static bool source_fill(void *ctx, NuwaSession *session, int function, WorldSplit split, uint64_t first, int64_t n, Error *err) {
+static bool source_fill(void *ctx, NuwaSession *session, int function, WorldSplit split, uint64_t first, int64_t n,
+                        Error *err) {
   const Source *s = ctx;
   const Inputs *in = s->inputs;
   while (in->function != function) in++;
   float *image = input_of(session, function, in->image);
   int32_t *text = input_of(session, function, in->text), *tokens = input_of(session, function, in->tokens);
-  Batch batch = {.images = image ? image : tokens ? s->frames : NULL, .text = text, .labels = input_of(session, function, in->labels)};
+  Batch batch = {.images = image    ? image
+                           : tokens ? s->frames
+                                    : NULL,
+                 .text = text,
+                 .labels = input_of(session, function, in->labels)};
   if (!dataset_fill(&s->data, split, first, (int)n, &batch, err)) return false;
   if (text && split == WORLD_TRAIN && s->o.null_text > 0.0) drop_texts(s, text, first, n);
   if (tokens) {

@@ -14,25 +14,25 @@
 
 /* "encode" of an autoencoder: image f32 [B, size, size, 3] -> codes i32 [B, 1, h, w]. */
 typedef struct Encoder {
-  NuwaSession *session;          /* with its weights, for `batch` samples */
-  const Plan *plan;              /* NULL: there is none */
+  NuwaSession *session; /* with its weights, for `batch` samples */
+  const Plan *plan;     /* NULL: there is none */
   int function;
 } Encoder;
 
 typedef struct SourceOptions {
   const World *world;
-  const Bpe *bpe;                /* NULL: no function wants text */
+  const Bpe *bpe; /* NULL: no function wants text */
   Encoder encoder;
-  double null_text;              /* share of training examples whose text is the empty caption */
-  uint64_t seed;                 /* of that choice */
-  int64_t batch;                 /* largest n of a fill */
+  double null_text; /* share of training examples whose text is the empty caption */
+  uint64_t seed;    /* of that choice */
+  int64_t batch;    /* largest n of a fill */
 } SourceOptions;
 
 typedef struct Source Source;
 
 /* Checks every input of the functions against what there is.  The options' objects must outlive the source. */
 Source *source_new(const Plan *p, const int *function, int n_function, const SourceOptions *o, Error *err);
-void source_free(Source *s);     /* NULL is fine */
+void source_free(Source *s); /* NULL is fine */
 /* For train_run; valid as long as s. */
 TrainSource source_interface(Source *s);
 

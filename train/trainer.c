@@ -1,5 +1,5 @@
-/* One step after the other; everything that happens beside a step (revival, validation, logs, checkpoints) hangs on its
- * number, so that a resumed run does the same things at the same steps. */
+/* One step after the other; everything that happens beside a step (revival, validation, logs, checkpoints) hangs on
+ * its number, so that a resumed run does the same things at the same steps. */
 #include "train/trainer.h"
 
 #include <math.h>
@@ -16,15 +16,15 @@ typedef struct Trainer {
   const Plan *plan;
   const TrainOptions *o;
   const TrainSource *source;
-  int train;                     /* function */
+  int train; /* function */
   Revive *revive;
   MetricsLog *log;
-  Checkpoint checkpoint;         /* .step: steps done */
-  float *lr, *correction[2];     /* inputs of the step */
+  Checkpoint checkpoint;     /* .step: steps done */
+  float *lr, *correction[2]; /* inputs of the step */
   Metric metric[MAX_METRICS];
-  double sum[MAX_METRICS];       /* over validation batches */
+  double sum[MAX_METRICS]; /* over validation batches */
   char name[MAX_METRICS][NAME_BYTES];
-  double begin;                  /* seconds, and the step then */
+  double begin; /* seconds, and the step then */
   int64_t begin_step, revived;
 } Trainer;
 
@@ -68,8 +68,12 @@ static void report(Trainer *t, bool is_evaluation, int n) {
   if (!t->o->report) return;
   double spent = seconds(CLOCK_MONOTONIC) - t->begin;
   int64_t done = t->checkpoint.step - t->begin_step;
-  TrainReport r = {.step = t->checkpoint.step, .steps = t->o->steps, .is_evaluation = is_evaluation, .metric = t->metric,
-                   .n_metric = n, .revived = t->revived};
+  TrainReport r = {.step = t->checkpoint.step,
+                   .steps = t->o->steps,
+                   .is_evaluation = is_evaluation,
+                   .metric = t->metric,
+                   .n_metric = n,
+                   .revived = t->revived};
   if (done > 0 && spent > 0.0) {
     int64_t last = t->o->stop ? t->o->stop : t->o->steps;
     r.samples_per_s = (double)(done * t->o->batch) / spent;
@@ -81,7 +85,8 @@ static void report(Trainer *t, bool is_evaluation, int n) {
 /* ---- one step, one evaluation ---- */
 
 static bool fill(Trainer *t, int function, WorldSplit split, int64_t batch, Error *err) {
-  return t->source->fill(t->source->ctx, t->session, function, split, (uint64_t)(batch * t->o->batch), t->o->batch, err);
+  return t->source->fill(t->source->ctx, t->session, function, split, (uint64_t)(batch * t->o->batch), t->o->batch,
+                         err);
 }
 
 /* 1 / (1 - beta^step) */
@@ -98,7 +103,8 @@ static bool run_step(Trainer *t, Error *err) {
   t->checkpoint.step = step;
   float loss = *(float *)nuwa_output(t->session, t->train, "loss");
   if (isfinite(loss)) return true;
-  return error_set(err, ERROR_ARGUMENT, "the loss of step %lld is %g: training diverged; a smaller learning rate may help",
+  return error_set(err, ERROR_ARGUMENT,
+                   "the loss of step %lld is %g: training diverged; a smaller learning rate may help",
                    (long long)step, (double)loss);
 }
 
@@ -145,7 +151,9 @@ static bool begin_or_resume(Trainer *t, Error *err) {
   return !o->log || t->log;
 }
 
-static bool is_due(int64_t step, int64_t every, int64_t last) { return every > 0 && (step % every == 0 || step == last); }
+static bool is_due(int64_t step, int64_t every, int64_t last) {
+  return every > 0 && (step % every == 0 || step == last);
+}
 
 static bool loop(Trainer *t, Error *err) {
   const TrainOptions *o = t->o;
@@ -158,7 +166,8 @@ static bool loop(Trainer *t, Error *err) {
     report(t, false, n);
     if (is_due(step, o->log_every, o->steps) && !write_log(t, n, err)) return false;
     if (o->evaluate >= 0 && is_due(step, o->evaluate_every, o->steps) && !evaluate(t, err)) return false;
-    if (o->checkpoint && is_due(step, o->checkpoint_every, last) && !checkpoint_write(&t->checkpoint, o->checkpoint, err))
+    if (o->checkpoint && is_due(step, o->checkpoint_every, last) &&
+        !checkpoint_write(&t->checkpoint, o->checkpoint, err))
       return false;
   }
   return true;
@@ -168,8 +177,8 @@ static bool check(Trainer *t, Error *err) {
   const TrainOptions *o = t->o;
   if (t->train < 0) return error_set(err, ERROR_ARGUMENT, "the bundle has no training step");
   if (o->steps < 1 || o->batch < 1 || o->stop < 0 || o->warmup < 0.0 || o->warmup > 1.0)
-    return error_set(err, ERROR_ARGUMENT, "steps %lld, batch %lld, stop %lld, warm-up %g: out of range", (long long)o->steps,
-                     (long long)o->batch, (long long)o->stop, o->warmup);
+    return error_set(err, ERROR_ARGUMENT, "steps %lld, batch %lld, stop %lld, warm-up %g: out of range",
+                     (long long)o->steps, (long long)o->batch, (long long)o->stop, o->warmup);
   t->lr = nuwa_input(t->session, t->train, "lr");
   t->correction[0] = nuwa_input(t->session, t->train, "correction1");
   t->correction[1] = nuwa_input(t->session, t->train, "correction2");

@@ -1,9 +1,10 @@
-/* The training loop: batches through the compiled step of a bundle, with metrics, validation, checkpoints and resumption.
+/* The training loop: batches through the compiled step of a bundle, with metrics, validation, checkpoints and
+ * resumption.
  *
- * A run is a function of its options: batch k holds examples k * batch ... of the training split, and all randomness is
- * counted by step or example, never a running stream.  So a run that was killed and resumed from its last checkpoint goes
- * on bit for bit as an uninterrupted one.  What a batch holds is the source's matter (source.h), what a step computes the
- * compiler's. */
+ * A run is a function of its options: batch k holds examples k * batch ... of the training split, and all randomness
+ * is counted by step or example, never a running stream.  So a run that was killed and resumed from its last
+ * checkpoint goes on bit for bit as an uninterrupted one.  What a batch holds is the source's matter (source.h), what
+ * a step computes the compiler's. */
 #ifndef NUWA_TRAINER_H
 #define NUWA_TRAINER_H
 
@@ -19,42 +20,43 @@ typedef struct TrainSource {
 } TrainSource;
 
 typedef struct TrainReport {
-  int64_t step, steps;           /* steps done, of how many */
-  bool is_evaluation;            /* metrics are means over the validation batches, named "val.loss", ... */
-  const Metric *metric; int n_metric;
-  double samples_per_s;          /* since this process began to train */
+  int64_t step, steps; /* steps done, of how many */
+  bool is_evaluation;  /* metrics are means over the validation batches, named "val.loss", ... */
+  const Metric *metric;
+  int n_metric;
+  double samples_per_s; /* since this process began to train */
   double seconds_left;
-  int64_t revived;               /* codes, so far in this process */
+  int64_t revived; /* codes, so far in this process */
 } TrainReport;
 
 typedef struct TrainOptions {
-  int64_t steps;                 /* of the whole run: the schedule's length */
-  int64_t stop;                  /* stop after this step, with a checkpoint; 0: at the end */
+  int64_t steps; /* of the whole run: the schedule's length */
+  int64_t stop;  /* stop after this step, with a checkpoint; 0: at the end */
   int64_t batch;
-  double lr;                     /* at its highest */
-  double warmup;                 /* share of the steps in which it rises linearly */
-  bool cosine;                   /* then falls as a cosine to a tenth; else stays */
-  double beta1, beta2;           /* those the step was compiled with */
+  double lr;           /* at its highest */
+  double warmup;       /* share of the steps in which it rises linearly */
+  bool cosine;         /* then falls as a cosine to a tenth; else stays */
+  double beta1, beta2; /* those the step was compiled with */
   uint64_t seed;
-  int evaluate;                  /* function for validation, -1: none */
+  int evaluate; /* function for validation, -1: none */
   int64_t evaluate_every, evaluate_batches;
-  ReviveOptions revive;          /* codebook NULL: none */
-  const char *checkpoint;        /* path, NULL: none */
+  ReviveOptions revive;   /* codebook NULL: none */
+  const char *checkpoint; /* path, NULL: none */
   int64_t checkpoint_every;
-  bool resume;                   /* go on from the checkpoint if it exists; else one that exists is refused */
-  const char *recipe;            /* all that shapes the result, as text: a checkpoint of another recipe is refused */
-  const char *log;               /* folder of metrics.jsonl and the event file, NULL: none */
+  bool resume;        /* go on from the checkpoint if it exists; else one that exists is refused */
+  const char *recipe; /* all that shapes the result, as text: a checkpoint of another recipe is refused */
+  const char *log;    /* folder of metrics.jsonl and the event file, NULL: none */
   int64_t log_every;
-  void (*report)(void *ctx, const TrainReport *r);   /* after every step and evaluation; may be NULL */
+  void (*report)(void *ctx, const TrainReport *r); /* after every step and evaluation; may be NULL */
   void *report_ctx;
 } TrainOptions;
 
 /* The learning rate of step 1..steps. */
 double train_rate(const TrainOptions *o, int64_t step);
 
-/* Trains s, whose weights are already initial, by function "train" of its plan.  s must hold at least o->batch samples.
- * Fails when the loss is no number any more, when a file cannot be written, or when the checkpoint is damaged or another
- * run's; the session is then in some state between. */
+/* Trains s, whose weights are already initial, by function "train" of its plan.  s must hold at least o->batch
+ * samples. Fails when the loss is no number any more, when a file cannot be written, or when the checkpoint is
+ * damaged or another run's; the session is then in some state between. */
 bool train_run(NuwaSession *s, const Plan *p, const TrainOptions *o, const TrainSource *source, Error *err);
 
 #endif
