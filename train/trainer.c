@@ -34,6 +34,8 @@ static double seconds(clockid_t clock) {
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static int64_t last_step(const TrainOptions *o) { return o->stop && o->stop < o->steps ? o->stop : o->steps; }
+
 double train_rate(const TrainOptions *o, int64_t step) {
   double warm = floor(o->warmup * (double)o->steps + 0.5), t = (double)step;
   if (t <= warm) return o->lr * t / warm;
@@ -75,9 +77,8 @@ static void report(Trainer *t, bool is_evaluation, int n) {
                    .n_metric = n,
                    .revived = t->revived};
   if (done > 0 && spent > 0.0) {
-    int64_t last = t->o->stop ? t->o->stop : t->o->steps;
     r.samples_per_s = (double)(done * t->o->batch) / spent;
-    r.seconds_left = spent / (double)done * (double)(last - r.step);
+    r.seconds_left = spent / (double)done * (double)(last_step(t->o) - r.step);
   }
   t->o->report(t->o->report_ctx, &r);
 }
@@ -157,7 +158,7 @@ static bool is_due(int64_t step, int64_t every, int64_t last) {
 
 static bool loop(Trainer *t, Error *err) {
   const TrainOptions *o = t->o;
-  int64_t last = o->stop && o->stop < o->steps ? o->stop : o->steps;
+  int64_t last = last_step(o);
   t->begin = seconds(CLOCK_MONOTONIC);
   while (t->checkpoint.step < last) {
     if (!run_step(t, err)) return false;
