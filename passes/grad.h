@@ -12,7 +12,6 @@ typedef bool (*GradRule)(Graph *g, Node *n, Node *dy, Node **dx);
  * count too.  out[i] is NULL where y does not depend on wrt[i]. */
 bool grad_sweep(Graph *g, Node *y, Node *dy, Node *const *wrt, int n, bool stop, Node **out);
 
-
 /* Rules in grad_move.c, grad_contract.c; the elementwise ones are local to grad_map.c. */
 bool grad_reshape(Graph *g, Node *n, Node *dy, Node **dx);
 bool grad_transpose(Graph *g, Node *n, Node *dy, Node **dx);

@@ -4,7 +4,6 @@
 
 #include "passes/grad.h"
 
-
 static Node *sub(Graph *g, Node *x, Node *y) { return graph_binary(g, OP_SUB, x, y); }
 static Node *mul(Graph *g, Node *x, Node *y) { return graph_binary(g, OP_MUL, x, y); }
 static Node *divide(Graph *g, Node *x, Node *y) { return graph_binary(g, OP_DIV, x, y); }

@@ -347,6 +347,25 @@ TEST("grids with axes of length 1") {
   }
 }
 
+TEST("a graph may hold several decodes") {
+  err = (Error){0};
+  Graph *g = graph_new(&err);
+  Toy image = plain(1, 3, 3), video = plain(2, 2, 2);
+  Func *f[2];
+  image.has_position = video.has_position = false;
+  set_stencil(&image, 0);
+  set_stencil(&video, 2);
+  Decode *d[2] = {derive(g, &image, &f[0])};
+  f[1] = toy_build(g, &video);
+  REQUIRE(f[1], "%s", err.text);
+  f[1]->name = "video";
+  d[1] = pass_incremental(f[1], "tokens", "logits");
+  REQUIRE(d[0] && d[1], "%s", err.text);
+  check_decode("image", f[0], d[0]);
+  check_decode("video", f[1], d[1]);
+  graph_free(g);
+}
+
 /* ---- what cannot be decoded ---- */
 
 static const char prefix[] =
