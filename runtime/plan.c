@@ -260,6 +260,8 @@ static bool header_check(const uint8_t *bytes, size_t n, const char *where, Erro
   if (length != n - PLAN_HEADER)
     return error_set(err, ERROR_FORMAT, "%s: truncated or too long: the header promises %llu bytes, there are %llu", where,
                      (unsigned long long)length, (unsigned long long)(n - PLAN_HEADER));
+  if (memcmp(bytes + 12, "\0\0\0\0", 4) != 0)
+    return error_set(err, ERROR_FORMAT, "%s: damaged: four bytes of the header are not zero", where);
   uint8_t digest[32];
   sha256(bytes + PLAN_HEADER, n - PLAN_HEADER, digest);
   if (memcmp(digest, bytes + 24, 32) != 0)
