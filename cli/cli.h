@@ -18,6 +18,7 @@ int cli_compile(int argc, char **argv);
 int cli_inspect(int argc, char **argv);
 int cli_train(int argc, char **argv);
 int cli_data(int argc, char **argv);
+int cli_bench(int argc, char **argv);
 
 /* ---- options (args.c) ---- */
 

@@ -18,6 +18,7 @@ static const Entry commands[] = {
     {"inspect", cli_inspect, "show functions, the IR after a pass, decisions, schedules, kernels"},
     {"train", cli_train, "train a model on the training world"},
     {"data", cli_data, "look into the training world, train a text encoder"},
+    {"bench", cli_bench, "measure kernels, decoding and training beside the roofs of this machine"},
 };
 
 static void print_help(FILE *to) {

@@ -1,0 +1,63 @@
+/* The benchmarks in order, and how a time becomes a rate and a share of a roof. */
+#include "bench/bench.h"
+
+#include <string.h>
+
+bool bench_wants(const Bench *b, const char *id) {
+  if (b->o->filter && !strstr(id, b->o->filter)) return false;
+  if (b->o->progress) fprintf(b->o->progress, "%s\n", id);
+  return true;
+}
+
+void bench_add(Bench *b, const BenchRow *row) { ARENA_PUSH(b->arena, b->rows.row, b->rows.n, b->rows.cap, *row); }
+
+/* A task cannot be faster than its arithmetic nor than its memory: the larger of both times is its roof. */
+void bench_rate(const Bench *b, BenchRow *row, BenchUnit unit, double written) {
+  bool copies = written > 0.2 * row->bytes;
+  double fma = b->roofs.fma[b->o->isa], memory = copies ? roofs_copy(&b->roofs, row->bytes) : roofs_read(&b->roofs, row->bytes);
+  double fma_s = fma > 0.0 ? row->flops / fma : 0.0, memory_s = memory > 0.0 ? row->bytes / memory : 0.0;
+  row->unit = unit;
+  row->rate = (unit == UNIT_FLOPS ? row->flops : row->bytes) / row->median_s;
+  row->bound = fma_s > memory_s ? "fma" : copies ? "copy" : "read";
+  row->share = (fma_s > memory_s ? fma_s : memory_s) / row->median_s;
+}
+
+typedef struct Whole {
+  Bench bench;
+  const char *command;
+  BenchReport *out;
+  Error *err;
+  bool ok;
+} Whole;
+
+static bool measure_launch(Bench *b, Error *err) {
+  static const TextCase smallest = {
+      "launch", "a function with one kernel", "f32[16]",
+      "func @f(%x: f32[16]) {\n  %y = neg(%x) : f32[16]\n  return y = %y\n}\n", 1, UNIT_TIME, 0};
+  BenchOptions quiet = *b->o;
+  Bench alone = {.o = &quiet, .arena = b->arena, .roofs = b->roofs};
+  quiet.filter = NULL;
+  if (!bench_text(&alone, &smallest, err)) return false;
+  b->roofs.launch_s = alone.rows.row[0].median_s;
+  return true;
+}
+
+static void run_body(void *ctx) {
+  Whole *w = ctx;
+  Bench *b = &w->bench;
+  if (b->o->progress) fprintf(b->o->progress, "roofs\n");
+  w->ok = roofs_measure(b->o, &b->roofs, w->err) && measure_launch(b, w->err) && bench_products(b, w->err) &&
+          bench_convolutions(b, w->err) && bench_maps(b, w->err) && bench_attention(b, w->err) && bench_decoding(b, w->err) &&
+          bench_training(b, w->err);
+  if (!w->ok) return;
+  bench_report(b, w->command, w->out);
+  if (w->out->markdown.failed || w->out->json.failed) w->ok = error_set(w->err, ERROR_MEMORY, "the report: out of memory");
+}
+
+bool bench_run(const BenchOptions *o, const char *command, BenchReport *out, Error *err) {
+  Whole w = {.bench = {.o = o, .arena = arena_new()}, .command = command, .out = out, .err = err};
+  if (!w.bench.arena) return error_set(err, ERROR_MEMORY, "out of memory");
+  bool within = arena_protect(w.bench.arena, run_body, &w, err);
+  arena_free(w.bench.arena);
+  return within && w.ok;
+}

@@ -1,0 +1,124 @@
+/* Benchmarks: speeds of generated code beside the roofs of the machine, measured in the same run.
+ *
+ * A row is a function that went through the whole chain (text or Lua -> passes -> plan -> session).  Its operations and
+ * bytes are the least that the task needs (operands read once, results written once, nothing recomputed), so the share
+ * of the roof also shows what a kernel does in excess. */
+#ifndef NUWA_BENCH_H
+#define NUWA_BENCH_H
+
+#include "frontend/compile.h"
+#include "runtime/nuwa.h"
+
+typedef struct BenchOptions {
+  const char *filter;        /* only rows whose id holds this text; NULL: all */
+  Isa isa;
+  int threads;               /* at least 1 */
+  int repeat;                /* timed samples a row, at least 1 */
+  FILE *progress;            /* NULL: silent */
+  /* Compiles a file of the shipped models ("nuwa.lua"); NULL after err was set.  NULL: rows with models are left out. */
+  Plan *(*compile)(void *ctx, const char *file, const Define *define, int n_define, CompileOptions *o, Error *err);
+  void *compile_ctx;
+} BenchOptions;
+
+/* ---- roofs (roof.c) ---- */
+
+enum { ROOF_SIZES = 6 };      /* footprints from 256 KiB to 512 MiB */
+
+/* What this machine can do with the options' threads.  Bandwidths depend on what the caches hold. */
+typedef struct Roofs {
+  int threads;
+  double fma[ISA_COUNT];     /* f32 operations a second (2 an FMA); 0 where the machine lacks the instruction set */
+  size_t bytes[ROOF_SIZES];
+  double read[ROOF_SIZES];   /* bytes a second, over a buffer of that many bytes */
+  double copy[ROOF_SIZES];   /* read and written bytes a second, both buffers together that many bytes */
+  double loop_s;             /* an empty loop over all threads: wake, chunk, barrier */
+  double launch_s;           /* a function with one kernel of one vector */
+} Roofs;
+
+bool roofs_measure(const BenchOptions *o, Roofs *out, Error *err);
+/* Bytes a second for a footprint: of the smallest measured size that is about as large. */
+double roofs_read(const Roofs *r, double bytes);
+double roofs_copy(const Roofs *r, double bytes);
+
+/* ---- rows ---- */
+
+typedef enum BenchUnit { UNIT_FLOPS, UNIT_BYTES, UNIT_SAMPLES, UNIT_TIME } BenchUnit;
+
+typedef struct BenchRow {
+  char id[64];               /* "attend.nearby.forward" */
+  char what[96], size[96];
+  double median_s, best_s;   /* of one run */
+  double rate;               /* a second, of `unit` (UNIT_TIME: 0) */
+  BenchUnit unit;
+  double flops, bytes;       /* of one run; 0 where not counted */
+  double share;              /* of the roof; 0: not given */
+  const char *bound;         /* which roof: "fma", "memory", "" */
+  char note[96];             /* "15 steps" */
+} BenchRow;
+
+typedef struct BenchRows {
+  BenchRow *row;
+  int n, cap;
+} BenchRows;
+
+/* Everything of one run of the benchmarks. */
+typedef struct Bench {
+  const BenchOptions *o;
+  Arena *arena;              /* of rows and texts */
+  Roofs roofs;
+  BenchRows rows;
+} Bench;
+
+/* True when the filter takes this row; then it also says so on o->progress. */
+bool bench_wants(const Bench *b, const char *id);
+void bench_add(Bench *b, const BenchRow *row);
+/* Fills rate, share and bound from flops, bytes and median_s; `written` of the bytes are stores. */
+void bench_rate(const Bench *b, BenchRow *row, BenchUnit unit, double written);
+
+/* ---- measuring (measure.c) ---- */
+
+double bench_now(void);      /* seconds */
+
+typedef struct Sample {
+  double median_s, best_s;   /* of one call */
+} Sample;
+/* Calls run(ctx) `repeat` times after a warm-up; short calls are timed in groups of a millisecond, and a run longer than
+ * a few seconds is cut to three samples. */
+bool bench_time(int repeat, bool (*run)(void *ctx, Error *err), void *ctx, Sample *out, Error *err);
+
+/* Fills the inputs of a function: floats uniform in [-1/2, 1/2), integers in [0, 64) (indices that any table here has),
+ * scalars with `scalar`. */
+bool bench_fill(NuwaSession *s, const Plan *p, int function, int64_t B, int64_t R, double scalar, Error *err);
+
+/* One function as IR text; `%in` ports and params are filled. */
+typedef struct TextCase {
+  const char *id, *what, *size, *text;
+  int64_t samples;
+  BenchUnit unit;
+  double needed;             /* share of the operations in its products that the task needs; 0: all */
+} TextCase;
+/* A failure to parse or compile is err. */
+bool bench_text(Bench *b, const TextCase *c, Error *err);
+
+/* ---- the groups of rows; each skips what the filter leaves out ---- */
+
+bool bench_products(Bench *b, Error *err);      /* cases.c */
+bool bench_convolutions(Bench *b, Error *err);
+bool bench_maps(Bench *b, Error *err);
+bool bench_attention(Bench *b, Error *err);     /* attention.c */
+bool bench_decoding(Bench *b, Error *err);      /* models.c */
+bool bench_training(Bench *b, Error *err);
+
+/* ---- the whole (bench.c), and its report (report.c) ---- */
+
+typedef struct BenchReport {
+  Buffer markdown, json;
+} BenchReport;
+
+/* Measures all that the filter takes.  command: how it was called, for the report. */
+bool bench_run(const BenchOptions *o, const char *command, BenchReport *out, Error *err);
+void bench_report(const Bench *b, const char *command, BenchReport *out);
+/* Puts the markdown between the lines "<!-- bench:begin -->" and "<!-- bench:end -->" of a file. */
+bool bench_rewrite(const char *path, const char *markdown, Error *err);
+
+#endif

@@ -1,0 +1,184 @@
+/* What was measured, as a markdown table for people and JSON for programs.  Decides formats only. */
+#include "bench/bench.h"
+
+#include <string.h>
+#include <time.h>
+
+#include "runtime/base/file.h"
+
+/* ---- the machine ---- */
+
+static void read_cpu_name(char *out, size_t n) {
+  char line[512];
+  FILE *f = fopen("/proc/cpuinfo", "r");
+  snprintf(out, n, "unknown CPU");
+  while (f && fgets(line, sizeof line, f)) {
+    char *colon = strchr(line, ':');
+    if (strncmp(line, "model name", 10) != 0 || !colon) continue;
+    colon[strcspn(colon, "\n")] = 0;
+    snprintf(out, n, "%.150s", colon + 2);
+    break;
+  }
+  if (f) fclose(f);
+}
+
+#if defined(__clang__)
+#define COMPILER "clang " __clang_version__
+#else
+#define COMPILER "gcc " __VERSION__
+#endif
+
+typedef struct Machine {
+  char cpu[160], date[32];
+  double load;               /* runnable processes over the last minute, ours included */
+} Machine;
+
+static Machine describe_machine(void) {
+  Machine m;
+  time_t now = time(NULL);
+  struct tm utc;
+  read_cpu_name(m.cpu, sizeof m.cpu);
+  strftime(m.date, sizeof m.date, "%Y-%m-%d %H:%M UTC", gmtime_r(&now, &utc));
+  if (getloadavg(&m.load, 1) != 1) m.load = -1.0;
+  return m;
+}
+
+/* ---- markdown ---- */
+
+static const char *bytes_text(size_t bytes, char out[32]) {
+  if (bytes >= (size_t)1 << 20) snprintf(out, 32, "%zu MiB", bytes >> 20);
+  else snprintf(out, 32, "%zu KiB", bytes >> 10);
+  return out;
+}
+
+static void print_roofs(const Bench *b, Buffer *out) {
+  const Roofs *r = &b->roofs;
+  buffer_printf(out, "| roof | |\n|---|---|\n");
+  for (int i = 0; i < ISA_COUNT; i++)
+    if (r->fma[i] > 0.0) buffer_printf(out, "| f32 FMA, %s | %.0f GFLOP/s |\n", isa_name((Isa)i), r->fma[i] * 1e-9);
+  for (int i = 0; i < ROOF_SIZES; i++) {
+    char size[32];
+    buffer_printf(out, "| %s in all: read; copy (read + written) | %.0f GB/s; %.0f GB/s |\n", bytes_text(r->bytes[i], size), r->read[i] * 1e-9,
+                  r->copy[i] * 1e-9);
+  }
+  buffer_printf(out, "| empty loop over all threads | %.2f us |\n| function with one tiny kernel | %.2f us |\n\n", r->loop_s * 1e6,
+                r->launch_s * 1e6);
+}
+
+static void print_rate(const BenchRow *r, Buffer *out) {
+  switch (r->unit) {
+  case UNIT_FLOPS: buffer_printf(out, "%.1f GFLOP/s", r->rate * 1e-9); break;
+  case UNIT_BYTES: buffer_printf(out, "%.1f GB/s", r->rate * 1e-9); break;
+  case UNIT_SAMPLES: buffer_printf(out, "%.1f samples/s", r->rate); break;
+  case UNIT_TIME: break;
+  }
+}
+
+static void print_row(const BenchRow *r, Buffer *out) {
+  buffer_printf(out, "| `%s` | %s | %s | %.3f | %.3f | ", r->id, r->what, r->size, r->median_s * 1e3, r->best_s * 1e3);
+  print_rate(r, out);
+  if (r->share > 0.0) buffer_printf(out, " | %.0f %% of %s |\n", r->share * 100.0, r->bound);
+  else buffer_printf(out, " | %s |\n", r->note);
+}
+
+static void print_markdown(const Bench *b, const Machine *m, const char *command, Buffer *out) {
+  Target t = target_of(b->o->isa);
+  buffer_printf(out, "`%s`\n\n%s, %s; kernels for %s (%s), LLVM 19; runtime by %s; %d threads of %d processors; load %.1f at the end.\n\n",
+                command, m->date, m->cpu, isa_name(b->o->isa), t.features, COMPILER, b->o->threads, pool_count_processors(), m->load);
+  print_roofs(b, out);
+  buffer_printf(out, "| id | what | size | median ms | best ms | rate | share of its roof |\n|---|---|---|---:|---:|---:|---|\n");
+  for (int i = 0; i < b->rows.n; i++) print_row(&b->rows.row[i], out);
+}
+
+/* ---- JSON ---- */
+
+static void json_text(Buffer *out, const char *s) {
+  buffer_append(out, "\"", 1);
+  for (; *s; s++) {
+    if (*s == '"' || *s == '\\') buffer_printf(out, "\\%c", *s);
+    else if ((unsigned char)*s < 32) buffer_printf(out, "\\u%04x", (unsigned)(unsigned char)*s);
+    else buffer_append(out, s, 1);
+  }
+  buffer_append(out, "\"", 1);
+}
+
+static void json_field(Buffer *out, const char *name, const char *value) {
+  buffer_printf(out, "\"%s\": ", name);
+  json_text(out, value);
+  buffer_printf(out, ", ");
+}
+
+static void json_roofs(const Bench *b, Buffer *out) {
+  const Roofs *r = &b->roofs;
+  const char *comma = "";
+  buffer_printf(out, "  \"roofs\": {\"fma_flops\": {");
+  for (int i = 0; i < ISA_COUNT; i++) {
+    if (r->fma[i] <= 0.0) continue;
+    buffer_printf(out, "%s\"%s\": %.6g", comma, isa_name((Isa)i), r->fma[i]);
+    comma = ", ";
+  }
+  buffer_printf(out, "}, \"memory\": [");
+  for (int i = 0; i < ROOF_SIZES; i++)
+    buffer_printf(out, "%s{\"bytes\": %zu, \"read\": %.6g, \"copy\": %.6g}", i ? ", " : "", r->bytes[i], r->read[i], r->copy[i]);
+  buffer_printf(out, "], \"loop_s\": %.6g, \"launch_s\": %.6g},\n", r->loop_s, r->launch_s);
+}
+
+static void json_row(const BenchRow *r, Buffer *out) {
+  static const char *const units[] = {"flop/s", "byte/s", "samples/s", ""};
+  buffer_printf(out, "    {");
+  json_field(out, "id", r->id);
+  json_field(out, "what", r->what);
+  json_field(out, "size", r->size);
+  json_field(out, "unit", units[r->unit]);
+  json_field(out, "bound", r->bound);
+  json_field(out, "note", r->note);
+  buffer_printf(out, "\"median_s\": %.6g, \"best_s\": %.6g, \"rate\": %.6g, \"flops\": %.6g, \"bytes\": %.6g, \"share\": %.4g}", r->median_s,
+                r->best_s, r->rate, r->flops, r->bytes, r->share);
+}
+
+static void print_json(const Bench *b, const Machine *m, const char *command, Buffer *out) {
+  buffer_printf(out, "{\n  ");
+  json_field(out, "command", command);
+  json_field(out, "date", m->date);
+  json_field(out, "cpu", m->cpu);
+  json_field(out, "isa", isa_name(b->o->isa));
+  json_field(out, "features", target_of(b->o->isa).features);
+  json_field(out, "compiler", COMPILER);
+  buffer_printf(out, "\"threads\": %d, \"processors\": %d, \"load\": %.2f,\n", b->o->threads, pool_count_processors(), m->load);
+  json_roofs(b, out);
+  buffer_printf(out, "  \"rows\": [\n");
+  for (int i = 0; i < b->rows.n; i++) {
+    json_row(&b->rows.row[i], out);
+    buffer_printf(out, i + 1 < b->rows.n ? ",\n" : "\n");
+  }
+  buffer_printf(out, "  ]\n}\n");
+}
+
+void bench_report(const Bench *b, const char *command, BenchReport *out) {
+  Machine m = describe_machine();
+  print_markdown(b, &m, command, &out->markdown);
+  print_json(b, &m, command, &out->json);
+}
+
+/* ---- the table in a document ---- */
+
+bool bench_rewrite(const char *path, const char *markdown, Error *err) {
+  static const char begin[] = "<!-- bench:begin -->", end[] = "<!-- bench:end -->";
+  size_t len;
+  char *text = file_read(path, &len, err);
+  if (!text) return false;
+  char *from = strstr(text, begin), *to = from ? strstr(from, end) : NULL;
+  Buffer out = {0};
+  bool ok = to != NULL;
+  if (!ok) {
+    error_set(err, ERROR_FORMAT, "%s: needs a line \"%s\" and after it a line \"%s\"", path, begin, end);
+  } else {
+    buffer_append(&out, text, (size_t)(from - text) + strlen(begin));
+    buffer_printf(&out, "\n%s", markdown);
+    buffer_append(&out, to, len - (size_t)(to - text));
+    ok = out.failed ? error_set(err, ERROR_MEMORY, "%s: out of memory", path) : file_write_all(path, out.data, out.len, err);
+  }
+  buffer_done(&out);
+  mem_free(text);
+  return ok;
+}

@@ -1,0 +1,229 @@
+/* What the machine can do at most: f32 FMA of each instruction set, reading and copying at several footprints, and the
+ * cost of a parallel loop.  Decides the hand-written loops that measure it; how rows compare with them is measure.c's. */
+#include <string.h>
+
+#include "bench/bench.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+/* 12 chains cover the latency of two FMA units of four cycles, and fit in 16 registers beside the operands. */
+#define EACH_CHAIN(F, ...) \
+  F(0, __VA_ARGS__) F(1, __VA_ARGS__) F(2, __VA_ARGS__) F(3, __VA_ARGS__) F(4, __VA_ARGS__) F(5, __VA_ARGS__) \
+  F(6, __VA_ARGS__) F(7, __VA_ARGS__) F(8, __VA_ARGS__) F(9, __VA_ARGS__) F(10, __VA_ARGS__) F(11, __VA_ARGS__)
+#define CHAIN_INIT(k, Vec) Vec c##k = x;
+#define CHAIN_STEP(k, fma) c##k = fma(c##k, y, x);
+#define CHAIN_STORE(k, store) store(sink + 16 * k, c##k);
+enum { CHAINS = 12, FMA_STEPS = 20000, SINK_FLOATS = 16 * CHAINS };
+
+/* The loops over vectors Vec of one instruction set.  Copies of two kinds: an ordinary store reads its line first, a
+ * streaming one does not, but never finds it in a cache. */
+#define DEFINE_LOOPS(isa, attribute, Vec, set1, fma, add, load, store, stream)       \
+  attribute static void fma_##isa(float *sink) {                                     \
+    Vec x = set1(sink[0]), y = set1(sink[1]);                                        \
+    EACH_CHAIN(CHAIN_INIT, Vec)                                                      \
+    for (int i = 0; i < FMA_STEPS; i++) {                                            \
+      EACH_CHAIN(CHAIN_STEP, fma)                                                    \
+    }                                                                                \
+    EACH_CHAIN(CHAIN_STORE, store)                                                   \
+  }                                                                                  \
+  attribute static void read_##isa(const float *p, int64_t n, float *sink) {         \
+    enum { L = sizeof(Vec) / 4 };                                                    \
+    Vec a = set1(0.0f), b = a, c = a, d = a;                                         \
+    for (int64_t i = 0; i + 4 * L <= n; i += 4 * L) {                                \
+      __builtin_prefetch(p + i + 1024);                                              \
+      a = add(a, load(p + i)), b = add(b, load(p + i + L));                          \
+      c = add(c, load(p + i + 2 * L)), d = add(d, load(p + i + 3 * L));              \
+    }                                                                                \
+    store(sink, add(add(a, b), add(c, d)));                                          \
+  }                                                                                  \
+  attribute static void copy_##isa(float *to, const float *p, int64_t n) {           \
+    enum { L = sizeof(Vec) / 4 };                                                    \
+    for (int64_t i = 0; i + L <= n; i += L) store(to + i, load(p + i));              \
+  }                                                                                  \
+  attribute static void stream_##isa(float *to, const float *p, int64_t n) {         \
+    enum { L = sizeof(Vec) / 4 };                                                    \
+    for (int64_t i = 0; i + L <= n; i += L) stream(to + i, load(p + i));             \
+  }
+
+#if defined(__x86_64__)
+#define ON(features) __attribute__((target(features)))
+DEFINE_LOOPS(plain, ON("avx,fma"), __m128, _mm_set1_ps, _mm_fmadd_ps, _mm_add_ps, _mm_load_ps, _mm_store_ps, _mm_stream_ps)
+DEFINE_LOOPS(avx2, ON("avx2,fma"), __m256, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_add_ps, _mm256_load_ps, _mm256_store_ps,
+             _mm256_stream_ps)
+DEFINE_LOOPS(avx512, ON("avx512f,prefer-vector-width=512"), __m512, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_add_ps, _mm512_load_ps, _mm512_store_ps,
+             _mm512_stream_ps)
+#elif defined(__aarch64__)
+#define NEON_FMA(c, y, x) vfmaq_f32(x, c, y)
+DEFINE_LOOPS(neon, , float32x4_t, vdupq_n_f32, NEON_FMA, vaddq_f32, vld1q_f32, vst1q_f32, vst1q_f32)
+#endif
+
+typedef struct Loops {
+  Isa isa;
+  int lanes;
+  void (*fma)(float *sink);
+  void (*read)(const float *p, int64_t n, float *sink);
+  void (*copy)(float *to, const float *p, int64_t n);
+  void (*stream)(float *to, const float *p, int64_t n);
+} Loops;
+
+#define LOOPS(isa, id, lanes) {id, lanes, fma_##isa, read_##isa, copy_##isa, stream_##isa}
+static const Loops all_loops[] = {
+#if defined(__x86_64__)
+    LOOPS(avx512, ISA_AVX512, 16), LOOPS(avx2, ISA_AVX2, 8), LOOPS(plain, ISA_PLAIN, 4),
+#elif defined(__aarch64__)
+    LOOPS(neon, ISA_NEON, 4), LOOPS(neon, ISA_PLAIN, 4),
+#endif
+};
+
+/* ---- loops over all threads ---- */
+
+enum { CHUNK_FLOATS = 8192 };  /* 32 KiB: many chunks a thread, so that a late thread does not decide */
+
+typedef struct Work {
+  const Loops *loops;
+  Pool *pool;
+  float *from, *to;            /* [n] */
+  int64_t n;
+  bool streams;
+} Work;
+
+/* Results go nowhere, but the compiler must not know that. */
+static void begin_sink(float sink[SINK_FLOATS]) {
+  sink[0] = 0.5f;
+  sink[1] = 0.25f;
+  __asm__ volatile("" : : "r"(sink) : "memory");
+}
+static void end_sink(const float sink[SINK_FLOATS]) { __asm__ volatile("" : : "r"(sink) : "memory"); }
+
+static void fma_chunk(void *ctx, int64_t begin, int64_t end, int thread) {
+  const Work *w = ctx;
+  _Alignas(64) float sink[SINK_FLOATS];
+  begin_sink(sink);
+  for (int64_t i = begin; i < end; i++) w->loops->fma(sink);
+  end_sink(sink);
+}
+
+static void read_chunk(void *ctx, int64_t begin, int64_t end, int thread) {
+  const Work *w = ctx;
+  _Alignas(64) float sink[SINK_FLOATS];
+  begin_sink(sink);
+  w->loops->read(w->from + begin * CHUNK_FLOATS, (end - begin) * CHUNK_FLOATS, sink);
+  end_sink(sink);
+}
+
+static void copy_chunk(void *ctx, int64_t begin, int64_t end, int thread) {
+  const Work *w = ctx;
+  int64_t at = begin * CHUNK_FLOATS, n = (end - begin) * CHUNK_FLOATS;
+  (w->streams ? w->loops->stream : w->loops->copy)(w->to + at, w->from + at, n);
+}
+
+static void empty_chunk(void *ctx, int64_t begin, int64_t end, int thread) {}
+
+static bool run_fma(void *ctx, Error *err) {
+  Work *w = ctx;
+  pool_run(w->pool, fma_chunk, w, w->n, 1);
+  return true;
+}
+
+/* Large footprints in larger chunks; small ones so that every thread has some. */
+static int64_t grain_of(const Work *w) {
+  int64_t chunks = w->n / CHUNK_FLOATS, grain = chunks / (8 * pool_threads(w->pool));
+  return grain < 1 ? 1 : grain > 32 ? 32 : grain;
+}
+
+static bool run_read(void *ctx, Error *err) {
+  Work *w = ctx;
+  pool_run(w->pool, read_chunk, w, w->n / CHUNK_FLOATS, grain_of(w));
+  return true;
+}
+
+static bool run_copy(void *ctx, Error *err) {
+  Work *w = ctx;
+  pool_run(w->pool, copy_chunk, w, w->n / CHUNK_FLOATS, grain_of(w));
+  return true;
+}
+
+static bool run_empty(void *ctx, Error *err) {
+  Work *w = ctx;
+  pool_run(w->pool, empty_chunk, w, pool_threads(w->pool), 1);
+  return true;
+}
+
+/* ---- roofs ---- */
+
+static bool measure_fma(Work w, const BenchOptions *o, Roofs *r, Error *err) {
+  for (int i = 0; i < COUNT_OF(all_loops); i++) {
+    if (!isa_available(all_loops[i].isa)) continue;
+    Sample s;
+    w.loops = &all_loops[i];
+    w.n = 8 * o->threads;
+    if (!bench_time(o->repeat, run_fma, &w, &s, err)) return false;
+    r->fma[w.loops->isa] = 2.0 * CHAINS * w.loops->lanes * FMA_STEPS * (double)w.n / s.median_s;
+  }
+  return true;
+}
+
+static bool measure_memory(Work w, const BenchOptions *o, Roofs *r, Error *err) {
+  for (int i = 0; i < ROOF_SIZES; i++) {
+    Sample read, copy, stream;
+    double bytes = (double)r->bytes[i];
+    w.n = (int64_t)r->bytes[i] / 4;
+    if (!bench_time(o->repeat, run_read, &w, &read, err)) return false;
+    w.n /= 2;
+    w.streams = false;
+    if (!bench_time(o->repeat, run_copy, &w, &copy, err)) return false;
+    w.streams = true;
+    if (!bench_time(o->repeat, run_copy, &w, &stream, err)) return false;
+    r->read[i] = bytes / read.median_s;
+    r->copy[i] = bytes / (copy.median_s < stream.median_s ? copy.median_s : stream.median_s);
+  }
+  return true;
+}
+
+static bool measure_all(Work *w, const BenchOptions *o, Roofs *out, Error *err) {
+  Sample loop;
+  if (!measure_fma(*w, o, out, err) || !measure_memory(*w, o, out, err)) return false;
+  if (!bench_time(o->repeat, run_empty, w, &loop, err)) return false;
+  out->loop_s = loop.median_s;
+  return true;
+}
+
+static const Loops *best_loops(void) {
+  for (int i = 0; i < COUNT_OF(all_loops); i++)
+    if (isa_available(all_loops[i].isa)) return &all_loops[i];
+  return NULL;
+}
+
+bool roofs_measure(const BenchOptions *o, Roofs *out, Error *err) {
+  *out = (Roofs){.threads = o->threads};
+  for (int i = 0; i < ROOF_SIZES; i++) out->bytes[i] = (size_t)1 << (18 + (11 * i + 2) / 5);   /* 256 KiB ... 512 MiB */
+  size_t most = out->bytes[ROOF_SIZES - 1];
+  Work w = {.loops = best_loops(), .pool = pool_new(o->threads, err)};
+  if (!w.loops) error_set(err, ERROR_DEVICE, "roofs: neither x86-64 with AVX nor aarch64");
+  w.from = mem_alloc_aligned(most, 4096);
+  w.to = mem_alloc_aligned(most / 2, 4096);
+  if (!w.from || !w.to) error_set(err, ERROR_MEMORY, "roofs: out of memory for %zu bytes", most + most / 2);
+  bool ok = w.loops && w.pool && w.from && w.to;
+  if (ok) {   /* zeroed memory may be one shared page until it is written */
+    memset(w.from, 1, most);
+    memset(w.to, 1, most / 2);
+    ok = measure_all(&w, o, out, err);
+  }
+  mem_free(w.from);
+  mem_free(w.to);
+  pool_free(w.pool);
+  return ok;
+}
+
+static double of_footprint(const Roofs *r, const double *rate, double bytes) {
+  int i = 0;
+  while (i + 1 < ROOF_SIZES && (double)r->bytes[i] * 1.5 < bytes) i++;
+  return rate[i];
+}
+
+double roofs_read(const Roofs *r, double bytes) { return of_footprint(r, r->read, bytes); }
+double roofs_copy(const Roofs *r, double bytes) { return of_footprint(r, r->copy, bytes); }

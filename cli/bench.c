@@ -1,0 +1,83 @@
+/* `nuwa bench`: the benchmarks of bench/ as a command. */
+#include <string.h>
+
+#include "bench/bench.h"
+#include "cli/cli.h"
+#include "runtime/base/file.h"
+
+typedef struct BenchArgs {
+  ModelArgs model;
+  const char *filter, *json, *readme;
+  int64_t repeat;
+  Arena *arena;
+} BenchArgs;
+
+static const char about[] =
+    "Measures kernels, decoding and training beside the roofs of this machine; prints a table in markdown.\n"
+    "A row's id begins with its group: matmul, conv, map, scatter, reduce, attend, decode, train.\n";
+
+static Plan *compile(void *ctx, const char *file, const Define *define, int n_define, CompileOptions *o, Error *err) {
+  BenchArgs *a = ctx;
+  ModelArgs m = a->model;
+  m.path = cli_find_model(a->arena, &a->model, file);
+  m.defines.item = ARENA_ARRAY(a->arena, Define, n_define);
+  memcpy(m.defines.item, define, sizeof *define * (size_t)n_define);
+  m.defines.n = n_define;
+  Model *model = cli_load_model(&m, err);
+  Plan *p = model ? cli_compile_plan(model, &m, o, err) : NULL;
+  model_free(model);
+  return p;
+}
+
+static const char *command_text(Arena *a, int argc, char **argv) {
+  const char *text = "nuwa bench";
+  for (int i = 1; i < argc; i++) text = arena_printf(a, "%s %s", text, argv[i]);
+  return text;
+}
+
+static bool run(BenchArgs *a, int argc, char **argv, Error *err) {
+  BenchOptions o = {.filter = a->filter, .repeat = (int)a->repeat, .progress = stderr, .compile = compile, .compile_ctx = a,
+                    .threads = a->model.threads ? (int)a->model.threads : pool_count_processors()};
+  BenchReport report = {0};
+  bool ok = cli_isa(&a->model, &o.isa, err) && bench_run(&o, command_text(a->arena, argc, argv), &report, err);
+  if (ok) fputs(report.markdown.data, stdout);
+  if (ok && a->json) ok = file_write_all(a->json, report.json.data, report.json.len, err);
+  if (ok && a->readme) ok = bench_rewrite(a->readme, report.markdown.data, err);
+  buffer_done(&report.markdown);
+  buffer_done(&report.json);
+  return ok;
+}
+
+typedef struct BenchCall {
+  BenchArgs *a;
+  int argc;
+  char **argv;
+  Error *err;
+  int status;
+} BenchCall;
+
+static void command_body(void *ctx) {
+  BenchCall *call = ctx;
+  BenchArgs *a = call->a;
+  const Arg table[] = {
+      {"--filter", ARG_TEXT, "TEXT", "only rows whose id holds this", &a->filter, 0, 0},
+      {"--repeat", ARG_INT, "N", "samples a row, of which the median counts (15)", &a->repeat, 1, 101},
+      {"--json", ARG_TEXT, "FILE", "write everything as JSON too", &a->json, 0, 0},
+      {"--readme", ARG_TEXT, "FILE", "put the table between the markers of this file", &a->readme, 0, 0},
+      ARG_ISA(&a->model), ARG_THREADS(&a->model), ARG_MODELS(&a->model), ARG_NO_CACHE(&a->model),
+  };
+  const Command c = {"bench", "[options]", about, table, COUNT_OF(table), NULL};
+  ArgResult parsed = args_parse(&c, call->argc, call->argv, a->arena, call->err);
+  call->status = EXIT_OK;
+  if (parsed == ARGS_WRONG) call->status = cli_fail(&c, EXIT_USAGE, call->err);
+  else if (parsed == ARGS_OK && !run(a, call->argc, call->argv, call->err)) call->status = cli_fail(&c, EXIT_FAILED, call->err);
+}
+
+int cli_bench(int argc, char **argv) {
+  Error err = {0};
+  BenchArgs a = {.repeat = 15, .arena = arena_new()};
+  BenchCall call = {&a, argc, argv, &err, EXIT_FAILED};
+  if (!a.arena || !arena_protect(a.arena, command_body, &call, &err)) fprintf(stderr, "nuwa bench: out of memory\n");
+  arena_free(a.arena);
+  return call.status;
+}
