@@ -18,7 +18,7 @@ static const char usage[] =
     "the world\n"
     "  --things N        the first N things (default 64; 0: all)\n"
     "  --size N          pictures of N x N pixels (default 32)\n"
-    "  --thing-min N, --thing-max N, --jitter N   sizes of things in pixels (16, 18), how far off they stand (1)\n"
+    "  --thing-min N, --thing-max N, --jitter N   sizes of things in pixels (16, 16), how far off they stand (0)\n"
     "  --kinds LIST      of single,two,clips,recolour,sized (default single)\n"
     "  --seed N          (default 1)\n"
     "  --names FILE, --font FILE   emoji-test.txt and NotoColorEmoji.ttf, if not in Debian's places\n"

@@ -27,8 +27,8 @@ void world_options_init(WorldOptions *o) {
   *o = (WorldOptions){.things = WORLD_DEFAULT_THINGS,
                       .size = 32,
                       .thing_min = 16,
-                      .thing_max = 18,
-                      .jitter = 1,
+                      .thing_max = 16,
+                      .jitter = 0,
                       .held_out = 8,
                       .kinds = WORLD_SINGLE,
                       .seed = 1};

@@ -80,7 +80,7 @@ typedef struct WorldOptions {
   const char *font_path;  /* NotoColorEmoji.ttf; NULL: looked for under /usr/share/fonts */
 } WorldOptions;
 
-/* 64 things of 16 or 18 pixels in 32 x 32, jitter 1, one pair in 8 held out, single things, seed 1. */
+/* 64 things of 16 pixels in 32 x 32, without jitter, one pair in 8 held out, single things, seed 1. */
 void world_options_init(WorldOptions *o);
 
 typedef struct World World;
