@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/kit.h"
 #include "cli/profile.h"
 #include "media/dataset.h"
 #include "runtime/base/sha256.h"
@@ -22,8 +23,15 @@ typedef struct TrainArgs {
   bool resume, json, profile, clips, no_revive;
 } TrainArgs;
 
+/* The last step that this process saw. */
+typedef struct Progress {
+  int64_t step;
+  double loss;
+} Progress;
+
 /* All that is open while training. */
 typedef struct Training {
+  Arena *arena; /* lists of arguments, and what weights say */
   TrainArgs a;
   Model *model, *vq_model;
   Plan *plan, *vq_plan;
@@ -32,6 +40,7 @@ typedef struct Training {
   Bpe *bpe;
   Source *source;
   Buffer recipe, explain;
+  Progress progress;
   bool is_terminal;
   double last_shown; /* seconds of training at the last line of progress */
 } Training;
@@ -96,21 +105,21 @@ static void check_weights(void *ctx) {
   c->ok = cli_check_weights(c->model, c->weights, c->err);
 }
 
+/* Which model and which options, the weights know if they were trained here. */
 static bool open_encoder(Training *t, Error *err) {
   static const char *const encode[] = {"encode"};
-  if (!t->a.vq.path) return true;
-  if (!t->a.vq_weights) return error_set(err, ERROR_ARGUMENT, "--vq needs --vq-weights");
+  if (!t->a.vq_weights)
+    return !t->a.vq.path || error_set(err, ERROR_ARGUMENT, "--vq %s: needs --vq-weights", t->a.vq.path);
   t->a.vq.models_dir = t->a.model.models_dir;
   t->a.vq.isa = t->a.model.isa;
   t->a.vq.threads = t->a.model.threads;
   t->a.vq.no_cache = t->a.model.no_cache;
   CompileOptions o = {.function = encode, .n_function = 1};
   NuwaOptions session = {.threads = (int)t->a.model.threads, .samples = t->a.batch, .rows = 1};
-  Safetensors *w = NULL;
-  bool ok = (t->vq_model = cli_load_model(&t->a.vq, err)) &&
+  Safetensors *w = safetensors_open(t->a.vq_weights, err);
+  bool ok = w && kit_complete_args(t->arena, &t->a.vq, w, err) && (t->vq_model = cli_load_model(&t->a.vq, err)) &&
             (t->vq_plan = cli_compile_plan(t->vq_model, &t->a.vq, &o, err)) &&
-            (t->vq_session = nuwa_session_open(t->vq_plan, &session, err)) &&
-            (w = safetensors_open(t->a.vq_weights, err));
+            (t->vq_session = nuwa_session_open(t->vq_plan, &session, err));
   /* The file has the decoder's params too, which "encode" does not. */
   WeightsCheck check = {t->vq_model, w, err, false};
   ok = ok && arena_protect(t->vq_model->graph->arena, check_weights, &check, err) &&
@@ -271,6 +280,7 @@ static void on_report(void *ctx, const TrainReport *r) {
     show_evaluation(t, r);
     return;
   }
+  t->progress = (Progress){r->step, metric_of(r, "loss")};
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   double at = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
@@ -338,11 +348,9 @@ static bool write_weights(Training *t, Error *err) {
   return ok;
 }
 
-static bool write_results(Training *t, Error *err) {
+static bool write_results(Training *t, const Progress *p, Error *err) {
   if (t->a.out && !write_weights(t, err)) return false;
-  if (t->a.json)
-    printf("{\"steps\": %lld, \"loss\": %.9g}\n", (long long)t->a.steps,
-           (double)*(float *)nuwa_output(t->session, plan_find_function(t->plan, "train"), "loss"));
+  if (t->a.json) printf("{\"steps\": %lld, \"loss\": %.9g}\n", (long long)p->step, p->loss);
   return true;
 }
 
@@ -362,7 +370,7 @@ static bool train(Training *t, Error *err) {
   bool ok = train_run(t->session, t->plan, &o, &source, err);
   if (t->is_terminal) fputc('\n', stderr);
   if (ok && t->a.profile) print_profile(t);
-  return ok && write_results(t, err);
+  return ok && write_results(t, &t->progress, err);
 }
 
 static void training_done(Training *t) {
@@ -415,7 +423,8 @@ static void command_body(void *ctx) {
       {"--bpe", ARG_TEXT, "FILE", "merges of the text encoder (nuwa data --bpe makes one)", &a->merges, 0, 0},
       {"--null-text", ARG_REAL, "P", "share of examples without their caption, for guidance (0)", &a->null_text, 0,
        1},
-      {"--vq", ARG_TEXT, "MODEL.lua", "the autoencoder that makes tokens of pictures", &a->vq.path, 0, 0},
+      {"--vq", ARG_TEXT, "MODEL.lua", "the autoencoder that makes tokens of pictures (the weights name it)",
+       &a->vq.path, 0, 0},
       {"--vq-define", ARG_DEFINE, "NAME=VALUE", "an option of it", &a->vq.defines, 0, 0},
       {"--vq-weights", ARG_TEXT, "FILE", "its weights", &a->vq_weights, 0, 0},
       {"--window", ARG_INT, "N", "steps after which codes without use are revived (50)", &a->window, 1, 1e9},
@@ -449,6 +458,7 @@ static void command_body(void *ctx) {
     return;
   }
   a->model.path = a->words.item[0];
+  c->t->arena = c->arena;
   if (!train(c->t, c->err)) c->status = cli_fail(&command, EXIT_FAILED, c->err);
 }
 
