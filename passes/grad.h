@@ -4,8 +4,8 @@
 
 #include "passes/passes.h"
 
-/* A rule: dx[i] becomes the gradient for operand i of n given the gradient dy of its result; NULL where there is none.
- * False after a diagnostic. */
+/* A rule: dx[i] becomes the gradient for operand i of n given the gradient dy of its result; NULL where there is
+ * none. False after a diagnostic. */
 typedef bool (*GradRule)(Graph *g, Node *n, Node *dy, Node **dx);
 
 /* Gradients of sum(y * dy) for wrt.  Nodes of wrt count as independent when `stop` is set, else paths through them
