@@ -8,7 +8,7 @@ local nn = require "nn"
 local o = options {
   encoder = one_of { "nearby", "full", "axis", "block" },
   decoder = one_of { "nearby", "full", "axis", "block" },   -- self- and cross-attention
-  extent_s = 3, extent_h = 3, extent_w = 3,                 -- widths; of kind block: the block
+  extent_s = 3.0, extent_h = 3.0, extent_w = 3.0,           -- widths, inf: the whole axis; of kind block: the block
   grid_s = 10, grid_h = 21, grid_w = 21,
   stencil = one_of { "local", "left", "raster" },
   causal = one_of { "raster", "past" },
