@@ -212,6 +212,10 @@ static Ix *tile_row(Emit *e, KInst *m, Ix *i) {
 static void store_result(Emit *e, Ix *m, int j, KInst *value) {
   Lower *l = e->l;
   Ix *flat = result_index(e, m, j);
+  if (dim_equal(e->p.cols, dim_const(1))) {   /* no axis for the lanes to run along */
+    if (j > 0) return;
+    value = kir_bin(e->k, KOP_LANE_GET, value, kir_i32(e->k, 0));
+  }
   l->mask = e->mask[j];
   lower_bind(l, e->p.node, value);
   for (int i = 0; i < l->group->n_out; i++) {
@@ -360,7 +364,7 @@ bool lower_contract(Lower *l, const KernelParams *params) {
   for (int i = 0; i < l->group->n_out; i++) e.has_epilogue |= l->group->out[i] != e.p.node;
   e.splits_k = may_split_k(&e);
   int64_t k = k_elems(&e.p);
-  bool fits = k >= 0 && k * lanes_of_tile(&e) <= MAX_PANEL;
+  bool fits = k > 0 && k * lanes_of_tile(&e) <= MAX_PANEL;
   if (params->pack_b && fits && !e.splits_k) e.panel = kir_scratch(l->k, "panel", DTYPE_F32, k * lanes_of_tile(&e));
   if (e.has_epilogue) e.tile = kir_scratch(l->k, "tile", DTYPE_F32, (int64_t)params->tile_m * lanes_of_tile(&e));
   add_factors(&e);

@@ -108,7 +108,9 @@ bool infer_cross_entropy(Infer *c) {
   const Type *logits = &c->in[0]->type;
   if (!infer_rank(c, 0, 1, MAX_RANK) || !infer_is_float(c, 0) || !infer_dtype(c, 1, DTYPE_I32)) return false;
   if (!infer_rank(c, 1, logits->rank - 1, logits->rank - 1)) return false;
-  if (!dim_le(dim_const(1), logits->dim[logits->rank - 1])) return infer_refuse(c, "no classes", "%s", "");
+  Dim classes = logits->dim[logits->rank - 1];
+  if (!dim_is_const(classes)) return infer_refuse(c, "the number of classes must be constant", "%s", "");
+  if (classes.c < 1) return infer_refuse(c, "no classes", "%s", "");
   for (int i = 0; i < logits->rank - 1; i++)
     if (!infer_same_dim(c, 0, i, 1, i)) return false;
   *c->out = *logits;

@@ -105,6 +105,12 @@ static Node *expand_log_softmax(Graph *g, Node *n) {
 }
 
 /* log(sum(exp(z))) - z[target], z[target] as a masked sum over the row: no gather, and its gradient is a select. */
+/* i32 clamped to [0, classes). */
+static Node *clamp_class(Graph *g, Node *target, int64_t classes) {
+  Node *low = graph_binary(g, OP_MAXIMUM, target, graph_fill_like(g, 0, target));
+  return graph_binary(g, OP_MINIMUM, low, graph_fill_like(g, (double)(classes - 1), target));
+}
+
 static Node *expand_cross_entropy(Graph *g, Node *n) {
   Node *x = n->in[0], *target = n->in[1];
   uint32_t last = last_axis(x);
@@ -114,7 +120,7 @@ static Node *expand_cross_entropy(Graph *g, Node *n) {
   Type index = x->type;
   index.dtype = DTYPE_I32;
   Node *at = graph_iota(g, x->type.rank - 1, &index);
-  Node *is_target = graph_binary(g, OP_EQ, at, spread(g, target, last, x));
+  Node *is_target = graph_binary(g, OP_EQ, at, spread(g, clamp_class(g, target, x->type.dim[x->type.rank - 1].c), last, x));
   Node *picked = graph_sum(g, graph_select(g, is_target, z, graph_fill_like(g, 0, z)), last);
   return graph_binary(g, OP_SUB, log_sum, picked);
 }
