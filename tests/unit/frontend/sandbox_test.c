@@ -5,6 +5,13 @@
 
 #include "tests/unit/frontend/load.h"
 
+/* Instrumented programs are slow, and may reach the limit of time before that of instructions. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+static const bool is_slow = true;
+#else
+static const bool is_slow = false;
+#endif
+
 /* Runs `body` before a valid module; expects ERROR_LIMIT within a few seconds. */
 static void expect_limit(const char *body, const char *part) {
   char text[4000];
@@ -12,12 +19,12 @@ static void expect_limit(const char *body, const char *part) {
            body);
   Error err;
   double start = load_seconds();
-  Model *m = load_with(text, (ModelOptions){.limits = {0, 2000000, 4}}, &err);
+  Model *m = load_with(text, (ModelOptions){.limits.seconds = 4}, &err);
   double took = load_seconds() - start;
   EXPECT(!m, "it loaded: %s", body);
   EXPECT(err.code == ERROR_LIMIT, "code %d: %s\nof %s", err.code, err.text, body);
   EXPECT(took < 9, "took %.1f s: %s", took, body);
-  EXPECT_HAS(err.text, part);
+  if (!is_slow || !strstr(err.text, "ran for more than 4 s")) EXPECT_HAS(err.text, part);
   EXPECT_HAS(err.text, "model.lua:");
   model_free(m);
 }
@@ -34,7 +41,7 @@ static void expect_true(const char *condition) {
 }
 
 TEST("an endless loop ends with the line that loops") {
-  expect_limit("while true do end", "model.lua:1: the model took more than 2000000 instructions");
+  expect_limit("while true do end", "model.lua:1: the model took more than 10000000 instructions");
 }
 
 TEST("an endless loop cannot hide in pcall") {
