@@ -17,7 +17,7 @@ static const char tiny_text[] =
     "local book = param('book', f32(16, 4), { uniform = 0.1 })\n"
     "local function encode(x)\n"
     "  x = silu(nn.conv('down', x, 8, { stride = 2, padding = { 0, 1, 0, 1 } }))\n"
-    "  return nn.conv('latent', x, 4, { size = 1 })\n"
+    "  return tanh(nn.conv('latent', x, 4, { size = 1 }))\n"
     "end\n"
     "return module {\n"
     "  encode = fn({ image = picture }, function(a)\n"
