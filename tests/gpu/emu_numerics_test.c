@@ -41,7 +41,11 @@ static const char prelude[] =
     "__device__ float product(float a, float b)\n"
     "{ float d; asm(\"mul.rn.f32 %0, %1, %2;\" : \"=f\"(d) : \"f\"(a), \"f\"(b)); return d; }\n"
     "__device__ float flushed(float a, float b)\n"
-    "{ float d; asm(\"mul.rn.ftz.f32 %0, %1, %2;\" : \"=f\"(d) : \"f\"(a), \"f\"(b)); return d; }\n";
+    "{ float d; asm(\"mul.rn.ftz.f32 %0, %1, %2;\" : \"=f\"(d) : \"f\"(a), \"f\"(b)); return d; }\n"
+    "#define DOT(name, op) __device__ u32 name(u32 a, u32 b, u32 c)\\\n"
+    "{ u32 d; asm(op \" %0, %1, %2, %3;\" : \"=r\"(d) : \"r\"(a), \"r\"(b), \"r\"(c)); return d; }\n"
+    "DOT(dot4_uu, \"dp4a.u32.u32\") DOT(dot4_us, \"dp4a.u32.s32\") DOT(dot4_ss, \"dp4a.s32.s32\")\n"
+    "DOT(low_uu, \"dp2a.lo.u32.u32\") DOT(low_su, \"dp2a.lo.s32.u32\") DOT(high_ss, \"dp2a.hi.s32.s32\")\n";
 
 /* Runs `z = EXPRESSION of a and b` on the device. */
 static bool device_map(const char *type, const char *expression, const float *a, const float *b, void *z,
@@ -185,6 +189,35 @@ TEST("bits are moved as C moves them") {
                    (uint32_t)((int64_t)((uint64_t)(int64_t)(int)b * (uint64_t)(int64_t)(int)a) >> 13) +
                    (uint32_t)((int64_t)(int)a * (i - 9) >> 32);
     uint32_t want = (a << s) ^ (uint32_t)((int)b >> s) ^ sum;
+    EXPECT(r[i] == want, "at %d: %#x for %#x", i, r[i], want);
+  }
+}
+
+TEST("sums of products of bytes, and of halves by bytes, are exact") {
+  NEED_NVRTC();
+  fill(x, y);
+  static unsigned r[N];
+  static const char text[] =
+      "dot4_uu(__float_as_uint(a), __float_as_uint(b), i) ^ 3 * dot4_us(__float_as_uint(a), __float_as_uint(b), 5) ^ "
+      "5 * dot4_ss(__float_as_uint(a), __float_as_uint(b), i) ^ 7 * low_uu(__float_as_uint(a), __float_as_uint(b), i) ^ "
+      "9 * low_su(__float_as_uint(a), __float_as_uint(b), 1) ^ 11 * high_ss(__float_as_uint(a), __float_as_uint(b), i)";
+  REQUIRE(device_map("u32", text, x, y, r, 4), "no kernel");
+  for (int i = 0; i < N; i++) {
+    uint32_t a = bits_of(x[i]), b = bits_of(y[i]), n = (uint32_t)i;
+    uint32_t uu = n, us = 5, ss = n, low_uu = n, low_su = 1, high_ss = n;
+    for (int k = 0; k < 4; k++) {
+      uint32_t ua = a >> 8 * k & 255, ub = b >> 8 * k & 255;
+      uu += ua * ub;
+      us += ua * (uint32_t)(int32_t)(int8_t)ub;
+      ss += (uint32_t)((int8_t)ua * (int8_t)ub);
+    }
+    for (int k = 0; k < 2; k++) {
+      uint32_t ua = a >> 16 * k & 0xffff, ub = b >> 8 * k & 255, high = b >> (16 + 8 * k) & 255;
+      low_uu += ua * ub;
+      low_su += (uint32_t)((int16_t)ua * (int32_t)ub);
+      high_ss += (uint32_t)((int16_t)ua * (int8_t)high);
+    }
+    uint32_t want = uu ^ 3 * us ^ 5 * ss ^ 7 * low_uu ^ 9 * low_su ^ 11 * high_ss;
     EXPECT(r[i] == want, "at %d: %#x for %#x", i, r[i], want);
   }
 }

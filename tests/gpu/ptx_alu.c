@@ -149,6 +149,19 @@ static uint64_t lop3(uint64_t a, uint64_t b, uint64_t c, uint64_t table) {
 }
 ALU(lop3_32, lop3(a, b, c, e))
 
+/* c + sum of products: four bytes of a and b; or the halves of a and two bytes of b, from bit `from` on. */
+#define DOT4(X, Y) c + (uint64_t)((X)a * (Y)b + (X)(a >> 8) * (Y)(b >> 8) + (X)(a >> 16) * (Y)(b >> 16) + \
+                                  (X)(a >> 24) * (Y)(b >> 24))
+#define DOT2(X, Y, from) c + (uint64_t)((X)a * (int64_t)(Y)(b >> from) + (X)(a >> 16) * (int64_t)(Y)(b >> (from + 8)))
+#define DOTS(x, y, X, Y, X2)                                                                           \
+  ALU(dp4a_##x##_##y, DOT4(X, Y))                                                                      \
+  ALU(dp2a_lo_##x##_##y, DOT2(X2, Y, 0))                                                               \
+  ALU(dp2a_hi_##x##_##y, DOT2(X2, Y, 16))
+DOTS(u32, u32, uint8_t, uint8_t, uint16_t)
+DOTS(u32, s32, uint8_t, int8_t, uint16_t)
+DOTS(s32, u32, int8_t, uint8_t, int16_t)
+DOTS(s32, s32, int8_t, int8_t, int16_t)
+
 /* ---- floating point ---- */
 #define A f32_of(a)
 #define B f32_of(b)
@@ -284,6 +297,21 @@ static const AluEntry table[] = {
     {OP_CLZ, T_B64, 0, 0, clz_64}, {OP_BREV, T_B32, 0, 0, brev_32}, {OP_BREV, T_B64, 0, 0, brev_64},
     {OP_BFIND, T_U32, 0, 0, bfind_u32}, {OP_BFIND, T_U32, 0, FLAG_SHIFTAMT, bfind_shift_u32}};
 
+/* Two types, that of a and that of b. */
+static const char *bind_dot(Instr *i) {
+  static AluFn *const fn[3][2][2] = {
+      {{dp4a_u32_u32, dp4a_u32_s32}, {dp4a_s32_u32, dp4a_s32_s32}},
+      {{dp2a_lo_u32_u32, dp2a_lo_u32_s32}, {dp2a_lo_s32_u32, dp2a_lo_s32_s32}},
+      {{dp2a_hi_u32_u32, dp2a_hi_u32_s32}, {dp2a_hi_s32_u32, dp2a_hi_s32_s32}}};
+  int kind = i->op == OP_DP4A ? 0 : i->sub == WIDTH_LO ? 1 : i->sub == WIDTH_HI ? 2 : -1;
+  if (kind < 0) return "no half of the bytes, or this one,";
+  if (i->types != 2) return "this number of types";
+  for (int k = 0; k < 2; k++)
+    if (i->type[k] != T_U32 && i->type[k] != T_S32) return "this type";
+  i->alu = fn[kind][i->type[0] == T_S32][i->type[1] == T_S32];
+  return NULL;
+}
+
 const char *bind_alu(Instr *i) {
   PtxType type = (PtxType)i->type[0];
   if (i->negated) return "a negated operand";
@@ -291,6 +319,7 @@ const char *bind_alu(Instr *i) {
     i->alu = selp_any;
     return i->types == 1 ? NULL : "this type";
   }
+  if (i->op == OP_DP4A || i->op == OP_DP2A) return bind_dot(i);
   if (i->op == OP_SLCT) {
     i->alu = i->type[1] == T_F32 ? slct_f32 : slct_s32;
     return i->types == 2 && (i->type[1] == T_F32 || i->type[1] == T_S32) ? NULL : "this type";
