@@ -1,0 +1,215 @@
+/* One kernel of every family and direction on the emulated device: bit for bit the kernel interpreter's, and within
+ * 1e-5 of the largest the reference interpreter's.  The emulator also refuses races between the lanes of an item. */
+#include "tests/gpu/device_group.h"
+
+static void run(Family family, const char *source, int wrt) {
+  device_check((DeviceCase){.c = {.family = family, .B = 3, .R = 5}, .source = source, .wrt = wrt});
+}
+
+/* ---- map ---- */
+
+TEST("map, forward: arithmetic, transcendental functions, comparisons") {
+  NEED_NVRTC();
+  run(FAMILY_MAP, "func @f(%x: f32[B,3,37], %b: f32[37], %s: f32[B,3,37]) {\n  %1 = broadcast(%b) : f32[B,3,37]\n"
+                  "  %2 = add(%x, %1) : f32[B,3,37]\n  %3 = gelu(%2) : f32[B,3,37]\n  %4 = silu(%s) : f32[B,3,37]\n"
+                  "  %5 = fma(%3, %4, %x) : f32[B,3,37]\n  return y = %5\n}\n", 0);
+  run(FAMILY_MAP, "func @f(%p: f32[B,21], %x: f32[B,21]) {\n  %1 = log(%p) : f32[B,21]\n  %2 = sin(%x) : f32[B,21]\n"
+                  "  %3 = cos(%x) : f32[B,21]\n  %4 = div(%2, %p) : f32[B,21]\n  %5 = tanh(%x) : f32[B,21]\n"
+                  "  %6 = sqrt(%p) : f32[B,21]\n  %7 = lt(%1, %5) : u8[B,21]\n  %8 = select(%7, %3, %6) : f32[B,21]\n"
+                  "  %9 = sub(%8, %4) : f32[B,21]\n  return y = %9\n}\n", 0);
+}
+
+TEST("map, forward: integers") {
+  NEED_NVRTC();
+  run(FAMILY_MAP, "func @f(%a: i32[B,21], %b: i32[B,21], %c: u8[B,21]) {\n  %1 = div(%a, %b) : i32[B,21]\n"
+                  "  %2 = mod(%a, %b) : i32[B,21]\n  %3 = mul(%1, %2) : i32[B,21]\n"
+                  "  %4 = cast(%c) {dtype=i32} : i32[B,21]\n  %5 = add(%3, %4) : i32[B,21]\n  return y = %5\n}\n", 0);
+}
+
+TEST("map, forward: gather, shift, upsampling, padding, transposition") {
+  NEED_NVRTC();
+  run(FAMILY_MAP, "func @f(%e: f32[9,20], %t: i32[B,2,3,4], %s: f32[20]) {\n  %1 = gather(%e, %t) : f32[B,2,3,4,20]\n"
+                  "  %2 = shift(%1, %s) {delta=[0,0,-1], raster=0} : f32[B,2,3,4,20]\n"
+                  "  %3 = shift(%1, %s) {delta=[-1,0,0], raster=0} : f32[B,2,3,4,20]\n"
+                  "  %4 = add(%2, %3) : f32[B,2,3,4,20]\n  return y = %4\n}\n", 0);
+  run(FAMILY_MAP, "func @f(%x: f32[B,3,3,18]) {\n  %1 = reshape(%x) : f32[B,3,1,3,1,18]\n"
+                  "  %2 = broadcast(%1) : f32[B,3,2,3,2,18]\n  %3 = reshape(%2) : f32[B,6,6,18]\n"
+                  "  %4 = pad(%3) {lo=[0,1,1,0], hi=[0,1,1,0], interior=[0,0,0,0], value=0} : f32[B,8,8,18]\n"
+                  "  %5 = exp(%4) : f32[B,8,8,18]\n  return y = %5\n}\n", 0);
+  run(FAMILY_MAP, "func @f(%x: f32[B,19,18]) {\n  %1 = transpose(%x) {perm=[0,2,1]} : f32[B,18,19]\n"
+                  "  %2 = neg(%1) : f32[B,18,19]\n  return y = %2\n}\n", 0);
+}
+
+TEST("map, backward: gelu, silu, shift") {
+  NEED_NVRTC();
+  run(FAMILY_MAP, "func @f(%x: f32[B,37], %s: f32[B,37], %dy: f32[B,37]) {\n  %1 = gelu(%x) : f32[B,37]\n"
+                  "  %2 = silu(%s) : f32[B,37]\n  %3 = mul(%1, %2) : f32[B,37]\n  %4 = mul(%3, %dy) : f32[B,37]\n"
+                  "  %5 = sum(%4) {axes=[0,1]} : f32[]\n  return y = %5\n}\n", 3);
+  run(FAMILY_MAP, "func @f(%x: f32[B,2,3,4,20], %s: f32[20], %dy: f32[B,2,3,4,20]) {\n"
+                  "  %1 = shift(%x, %s) {delta=[0,-1,1], raster=0} : f32[B,2,3,4,20]\n"
+                  "  %2 = mul(%1, %1) : f32[B,2,3,4,20]\n  %3 = mul(%2, %dy) : f32[B,2,3,4,20]\n"
+                  "  %4 = sum(%3) {axes=[0,1,2,3,4]} : f32[]\n  return y = %4\n}\n", 1);
+}
+
+/* ---- reduce ---- */
+
+TEST("reduce over rows, forward: softmax, layer norm, cross-entropy, the largest") {
+  NEED_NVRTC();
+  run(FAMILY_REDUCE, "func @f(%x: f32[B,2,37]) {\n  %1 = softmax(%x) : f32[B,2,37]\n  return y = %1\n}\n", 0);
+  run(FAMILY_REDUCE, "func @f(%x: f32[B,2,37], %g: f32[37], %b: f32[37]) {\n"
+                     "  %1 = layer_norm(%x, %g, %b) {eps=1e-05, groups=0} : f32[B,2,37]\n  return y = %1\n}\n", 0);
+  run(FAMILY_REDUCE, "func @f(%x: f32[B,6,19], %t: i32[B,6]) {\n  %1 = cross_entropy(%x, %t) : f32[B,6]\n"
+                     "  return y = %1\n}\n", 0);
+  run(FAMILY_REDUCE, "func @f(%x: f32[B,70]) {\n  %1 = argmax(%x) {axis=1} : i32[B]\n"
+                     "  %2 = max(%x) {axes=[1]} : f32[B]\n  return i = %1, y = %2\n}\n", 0);
+}
+
+TEST("reduce over rows, backward: softmax, layer norm, cross-entropy") {
+  NEED_NVRTC();
+  run(FAMILY_REDUCE, "func @f(%x: f32[B,2,37], %dy: f32[B,2,37]) {\n  %1 = softmax(%x) : f32[B,2,37]\n"
+                     "  %2 = mul(%1, %dy) : f32[B,2,37]\n  %3 = sum(%2) {axes=[0,1,2]} : f32[]\n"
+                     "  return y = %3\n}\n", 1);
+  run(FAMILY_REDUCE, "func @f(%x: f32[B,2,37], %g: f32[37], %b: f32[37], %dy: f32[B,2,37]) {\n"
+                     "  %1 = layer_norm(%x, %g, %b) {eps=1e-05, groups=0} : f32[B,2,37]\n"
+                     "  %2 = mul(%1, %dy) : f32[B,2,37]\n  %3 = sum(%2) {axes=[0,1,2]} : f32[]\n"
+                     "  return y = %3\n}\n", 1);
+  run(FAMILY_REDUCE, "func @f(%x: f32[B,6,19], %t: i32[B,6]) {\n  %1 = cross_entropy(%x, %t) : f32[B,6]\n"
+                     "  %2 = sum(%1) {axes=[0,1]} : f32[]\n  return y = %2\n}\n", 1);
+}
+
+TEST("reduce over columns: the gradients of a gain and a bias, the largest, a column of one") {
+  NEED_NVRTC();
+  run(FAMILY_REDUCE, "func @f(%x: f32[B,7,37], %g: f32[37], %b: f32[37], %dy: f32[B,7,37]) {\n"
+                     "  %1 = broadcast(%g) : f32[B,7,37]\n  %2 = mul(%x, %1) : f32[B,7,37]\n"
+                     "  %3 = broadcast(%b) : f32[B,7,37]\n  %4 = add(%2, %3) : f32[B,7,37]\n"
+                     "  %5 = mul(%4, %dy) : f32[B,7,37]\n  %6 = sum(%5) {axes=[0,1,2]} : f32[]\n"
+                     "  return y = %6\n}\n", 6);
+  run(FAMILY_REDUCE, "func @f(%x: f32[40,19]) {\n  %1 = argmax(%x) {axis=0} : i32[19]\n"
+                     "  %2 = max(%x) {axes=[0]} : f32[19]\n  return i = %1, y = %2\n}\n", 0);
+  run(FAMILY_REDUCE, "func @f(%x: f32[B,9,18]) {\n  %1 = transpose(%x) {perm=[0,2,1]} : f32[B,18,9]\n"
+                     "  %2 = softmax(%1) : f32[B,18,9]\n  return y = %2\n}\n", 0);
+  run(FAMILY_REDUCE, "func @f(%x: f32[B,4,4,8]) {\n  %1 = mul(%x, %x) : f32[B,4,4,8]\n"
+                     "  %2 = sum(%1) {axes=[1,2]} : f32[B,8]\n  return y = %2\n}\n", 0);
+  run(FAMILY_REDUCE, "func @f(%x: f32[B,9,1]) {\n  %1 = sum(%x) {axes=[0,1]} : f32[1]\n  return y = %1\n}\n", 0);
+}
+
+/* ---- scatter ---- */
+
+TEST("scatter_add: the gradient of an embedding, rows of one element, integers") {
+  NEED_NVRTC();
+  run(FAMILY_SCATTER, "func @f(%t: i32[B,6], %x: f32[B,6,37], %dy: f32[B,6,37]) {\n"
+                      "  %1 = mul(%x, %dy) : f32[B,6,37]\n  %2 = scatter_add(%t, %1) {rows=9} : f32[9,37]\n"
+                      "  return y = %2\n}\n", 0);
+  run(FAMILY_SCATTER, "func @f(%t: i32[40], %x: f32[40]) {\n  %1 = scatter_add(%t, %x) {rows=20} : f32[20]\n"
+                      "  return y = %1\n}\n", 0);
+  run(FAMILY_SCATTER, "func @f(%t: i32[B,7], %x: i32[B,7,3]) {\n  %1 = scatter_add(%t, %x) {rows=20} : i32[20,3]\n"
+                      "  return y = %1\n}\n", 0);
+}
+
+TEST("ring_write replaces rows and leaves the others") {
+  NEED_NVRTC();
+  device_check((DeviceCase){.c = {.family = FAMILY_SCATTER, .B = 3, .R = 5}, .slots = 9,
+      .source = "func @f(%ring: f32[9,B,20], %slot: i32[4], %x: f32[4,B,20]) {\n  %1 = exp(%x) : f32[4,B,20]\n"
+                "  %2 = ring_write(%ring, %slot, %1) : f32[9,B,20]\n  return y = %2\n}\n"});
+}
+
+/* ---- attend ---- */
+
+#define INF3 "[-inf,-inf,-inf], hi=[inf,inf,inf]"
+#define ONE_GRID "query_grid=[2,3,4], key_grid=[2,3,4]"
+typedef struct Sight {
+  const char *attrs;
+  const char *query_grid, *key_grid;
+} Sight;
+
+static const Sight sights[] = {
+    {"kind=full, lo=" INF3 ", block=[0,0,0], edge=clip, causal=none, query_grid=[1,3,3], key_grid=[5,1,1]", "1,3,3", "5,1,1"},
+    {"kind=full, lo=" INF3 ", block=[0,0,0], edge=clip, causal=raster, " ONE_GRID, "2,3,4", "2,3,4"},
+    {"kind=axis, lo=" INF3 ", block=[0,0,0], edge=clip, causal=past, " ONE_GRID, "2,3,4", "2,3,4"},
+    {"kind=axis, lo=[-1,1,-1], hi=[1,2,2], block=[0,0,0], edge=clip, causal=none, query_grid=[2,3,4], key_grid=[3,4,2]",
+     "2,3,4", "3,4,2"},
+    {"kind=nearby, lo=[-1,-1,-1], hi=[1,1,1], block=[0,0,0], edge=clip, causal=raster, " ONE_GRID, "2,3,4", "2,3,4"},
+    {"kind=nearby, lo=[-1,-1,-1], hi=[0,1,1], block=[0,0,0], edge=shift, causal=none, query_grid=[2,3,4], key_grid=[3,2,5]",
+     "2,3,4", "3,2,5"},
+    {"kind=nearby, lo=[-1,-2,-1], hi=[1,1,0], block=[0,0,0], edge=shift, causal=past, " ONE_GRID, "2,3,4", "2,3,4"},
+    {"kind=block, lo=" INF3 ", block=[1,2,3], edge=clip, causal=raster, " ONE_GRID, "2,3,4", "2,3,4"},
+    /* windows off the grid: nothing is visible */
+    {"kind=nearby, lo=[3,0,0], hi=[4,0,0], block=[0,0,0], edge=clip, causal=none, " ONE_GRID, "2,3,4", "2,3,4"},
+};
+
+enum { TEXT_BYTES = 4000 };
+
+/* Two heads of 20 elements; `body` holds two %s for the attributes. */
+static void attend_text(char *text, const Sight *s, const char *body, bool has_two) {
+  char inner[TEXT_BYTES], attrs[400];
+  snprintf(attrs, sizeof attrs, "heads=2, %s", s->attrs);
+  snprintf(inner, sizeof inner, body, attrs, has_two ? attrs : "");
+  char *out = text;
+  for (const char *p = inner; *p && out < text + TEXT_BYTES - 100; p++) {   /* Q and K stand for the grids */
+    if (*p == 'Q' || *p == 'K') out += sprintf(out, "%s", *p == 'Q' ? s->query_grid : s->key_grid);
+    else *out++ = *p;
+  }
+  *out = 0;
+}
+
+static void attend_everywhere(const char *body, bool has_two) {
+  char text[TEXT_BYTES];
+  for (int i = 0; i < COUNT_OF(sights); i++) {
+    attend_text(text, &sights[i], body, has_two);
+    run(FAMILY_ATTEND, text, 0);
+  }
+}
+
+TEST("attend, forward, with the sums that its gradient needs") {
+  NEED_NVRTC();
+  attend_everywhere("func @f(%%q: f32[B,Q,40], %%k: f32[B,K,40], %%v: f32[B,K,40]) {\n"
+                    "  %%1 = attend(%%q, %%k, %%v) {%s} : f32[B,Q,40]\n  %%2 = attend_lse(%%q, %%k) {%s} : f32[B,Q,2]\n"
+                    "  return y = %%1, lse = %%2\n}\n", true);
+}
+
+TEST("attend, the gradient of queries") {
+  NEED_NVRTC();
+  attend_everywhere("func @f(%%q: f32[B,Q,40], %%k: f32[B,K,40], %%v: f32[B,K,40], %%dy: f32[B,Q,40], "
+                    "%%lse: f32[B,Q,2], %%delta: f32[B,Q,2]) {\n"
+                    "  %%1 = attend_grad_q(%%q, %%k, %%v, %%dy, %%lse, %%delta) {%s} : f32[B,Q,40]\n"
+                    "  return dq = %%1\n}\n", false);
+}
+
+TEST("attend, the gradients of keys and values") {
+  NEED_NVRTC();
+  attend_everywhere("func @f(%%q: f32[B,Q,40], %%k: f32[B,K,40], %%v: f32[B,K,40], %%dy: f32[B,Q,40], "
+                    "%%lse: f32[B,Q,2], %%delta: f32[B,Q,2]) {\n"
+                    "  %%1 = attend_grad_k(%%q, %%k, %%v, %%dy, %%lse, %%delta) {%s} : f32[B,K,40]\n"
+                    "  %%2 = attend_grad_v(%%q, %%k, %%dy, %%lse) {%s} : f32[B,K,40]\n"
+                    "  return dk = %%1, dv = %%2\n}\n", true);
+}
+
+static void rows_everywhere(const char *body, int64_t slots) {
+  char text[TEXT_BYTES];
+  for (int i = 0; i < COUNT_OF(sights); i++) {
+    attend_text(text, &sights[i], body, false);
+    device_check((DeviceCase){.c = {.family = FAMILY_ATTEND, .B = 2, .R = 11}, .source = text,
+                              .positions = i == 0 ? 9 : 24, .slots = slots});
+  }
+}
+
+TEST("attend_rows over whole keys") {
+  NEED_NVRTC();
+  rows_everywhere("func @f(%%q: f32[R,40], %%rows: i32[R,2], %%k: f32[B,K,40], %%v: f32[B,K,40]) {\n"
+                  "  %%1 = attend_rows(%%q, %%rows, %%k, %%v) {%s} : f32[R,40]\n  return y = %%1\n}\n", 1);
+}
+
+TEST("attend_rows over rings, through a table from position to slot") {
+  NEED_NVRTC();
+  char text[TEXT_BYTES];
+  for (int i = 1; i < COUNT_OF(sights); i++) {
+    if (strcmp(sights[i].key_grid, "2,3,4")) continue;
+    attend_text(text, &sights[i],
+                "func @f(%%q: f32[R,40], %%rows: i32[R,2], %%k: f32[17,B,40], %%v: f32[17,B,40], %%slot: i32[24]) {\n"
+                "  %%1 = attend_rows(%%q, %%rows, %%k, %%v, %%slot) {%s} : f32[R,40]\n  return y = %%1\n}\n", false);
+    device_check((DeviceCase){.c = {.family = FAMILY_ATTEND, .B = 2, .R = 11}, .source = text, .positions = 24,
+                              .slots = 17});
+  }
+}
+
+TEST_MAIN()
