@@ -115,6 +115,18 @@ static void touch(Store *s, const uint8_t digest[DIGEST]) {
   sqlite3_reset(s->touch);
 }
 
+/* An object is kept with its own digest behind it: SQLite notices damage to its tree, not to the bytes in it, and these
+ * bytes will be executed. */
+static bool read_object(const uint8_t *stored, int bytes, Buffer *out) {
+  uint8_t digest[DIGEST];
+  if (!stored || bytes <= DIGEST) return false;
+  size_t n = (size_t)bytes - DIGEST;
+  sha256(stored, n, digest);
+  if (memcmp(digest, stored + n, DIGEST) != 0) return false;
+  buffer_append(out, stored, n);
+  return true;
+}
+
 static bool store_get(void *ctx, const char *key, Buffer *out) {
   Store *s = ctx;
   if (s->broken) return false;
@@ -122,8 +134,8 @@ static bool store_get(void *ctx, const char *key, Buffer *out) {
   bind_digest(s->get, key, digest);
   int code = sqlite3_step(s->get);
   bool hit = code == SQLITE_ROW && sqlite3_column_type(s->get, 0) == SQLITE_TEXT &&
-             strcmp((const char *)sqlite3_column_text(s->get, 0), key) == 0 && sqlite3_column_bytes(s->get, 1) > 0;
-  if (hit) buffer_append(out, sqlite3_column_blob(s->get, 1), (size_t)sqlite3_column_bytes(s->get, 1));
+             strcmp((const char *)sqlite3_column_text(s->get, 0), key) == 0 &&
+             read_object(sqlite3_column_blob(s->get, 1), sqlite3_column_bytes(s->get, 1), out);
   sqlite3_reset(s->get);
   if (code != SQLITE_ROW && code != SQLITE_DONE && code != SQLITE_BUSY) give_up(s, code);
   if (hit && out->failed) {
@@ -154,14 +166,23 @@ static void sweep(Store *s) {
 static void store_put(void *ctx, const char *key, const void *bytes, size_t n) {
   Store *s = ctx;
   if (s->broken || n == 0 || n > (size_t)STORE_MAX_BYTES / 4) return;
-  uint8_t digest[DIGEST];
+  uint8_t digest[DIGEST], check[DIGEST];
+  Buffer object = {0};
+  sha256(bytes, n, check);
+  buffer_append(&object, bytes, n);
+  buffer_append(&object, check, sizeof check);
+  if (object.failed) {
+    buffer_done(&object);
+    return;
+  }
   bind_digest(s->put, key, digest);
   sqlite3_bind_text(s->put, 2, key, -1, SQLITE_STATIC);
-  sqlite3_bind_blob(s->put, 3, bytes, (int)n, SQLITE_STATIC);
+  sqlite3_bind_blob(s->put, 3, object.data, (int)object.len, SQLITE_STATIC);
   sqlite3_bind_int64(s->put, 4, (int64_t)time(NULL));
   int code = sqlite3_step(s->put);
   sqlite3_reset(s->put);
   sqlite3_clear_bindings(s->put);
+  buffer_done(&object);
   if (code != SQLITE_DONE && code != SQLITE_BUSY) give_up(s, code);
   else if (++s->puts >= PUTS_BETWEEN_SWEEPS) sweep(s);
 }
