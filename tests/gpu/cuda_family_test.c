@@ -122,19 +122,19 @@ typedef struct Sight {
   const char *query_grid, *key_grid;
 } Sight;
 
+#define CLIP "block=[0,0,0], edge=clip, causal="
+#define SHIFT "block=[0,0,0], edge=shift, causal="
 static const Sight sights[] = {
-    {"kind=full, lo=" INF3 ", block=[0,0,0], edge=clip, causal=none, query_grid=[1,3,3], key_grid=[5,1,1]", "1,3,3", "5,1,1"},
-    {"kind=full, lo=" INF3 ", block=[0,0,0], edge=clip, causal=raster, " ONE_GRID, "2,3,4", "2,3,4"},
-    {"kind=axis, lo=" INF3 ", block=[0,0,0], edge=clip, causal=past, " ONE_GRID, "2,3,4", "2,3,4"},
-    {"kind=axis, lo=[-1,1,-1], hi=[1,2,2], block=[0,0,0], edge=clip, causal=none, query_grid=[2,3,4], key_grid=[3,4,2]",
-     "2,3,4", "3,4,2"},
-    {"kind=nearby, lo=[-1,-1,-1], hi=[1,1,1], block=[0,0,0], edge=clip, causal=raster, " ONE_GRID, "2,3,4", "2,3,4"},
-    {"kind=nearby, lo=[-1,-1,-1], hi=[0,1,1], block=[0,0,0], edge=shift, causal=none, query_grid=[2,3,4], key_grid=[3,2,5]",
-     "2,3,4", "3,2,5"},
-    {"kind=nearby, lo=[-1,-2,-1], hi=[1,1,0], block=[0,0,0], edge=shift, causal=past, " ONE_GRID, "2,3,4", "2,3,4"},
+    {"kind=full, lo=" INF3 ", " CLIP "none, query_grid=[1,3,3], key_grid=[5,1,1]", "1,3,3", "5,1,1"},
+    {"kind=full, lo=" INF3 ", " CLIP "raster, " ONE_GRID, "2,3,4", "2,3,4"},
+    {"kind=axis, lo=" INF3 ", " CLIP "past, " ONE_GRID, "2,3,4", "2,3,4"},
+    {"kind=axis, lo=[-1,1,-1], hi=[1,2,2], " CLIP "none, query_grid=[2,3,4], key_grid=[3,4,2]", "2,3,4", "3,4,2"},
+    {"kind=nearby, lo=[-1,-1,-1], hi=[1,1,1], " CLIP "raster, " ONE_GRID, "2,3,4", "2,3,4"},
+    {"kind=nearby, lo=[-1,-1,-1], hi=[0,1,1], " SHIFT "none, query_grid=[2,3,4], key_grid=[3,2,5]", "2,3,4", "3,2,5"},
+    {"kind=nearby, lo=[-1,-2,-1], hi=[1,1,0], " SHIFT "past, " ONE_GRID, "2,3,4", "2,3,4"},
     {"kind=block, lo=" INF3 ", block=[1,2,3], edge=clip, causal=raster, " ONE_GRID, "2,3,4", "2,3,4"},
     /* windows off the grid: nothing is visible */
-    {"kind=nearby, lo=[3,0,0], hi=[4,0,0], block=[0,0,0], edge=clip, causal=none, " ONE_GRID, "2,3,4", "2,3,4"},
+    {"kind=nearby, lo=[3,0,0], hi=[4,0,0], " CLIP "none, " ONE_GRID, "2,3,4", "2,3,4"},
 };
 
 enum { TEXT_BYTES = 4000 };
@@ -163,7 +163,8 @@ static void attend_everywhere(const char *body, bool has_two) {
 TEST("attend, forward, with the sums that its gradient needs") {
   NEED_NVRTC();
   attend_everywhere("func @f(%%q: f32[B,Q,40], %%k: f32[B,K,40], %%v: f32[B,K,40]) {\n"
-                    "  %%1 = attend(%%q, %%k, %%v) {%s} : f32[B,Q,40]\n  %%2 = attend_lse(%%q, %%k) {%s} : f32[B,Q,2]\n"
+                    "  %%1 = attend(%%q, %%k, %%v) {%s} : f32[B,Q,40]\n"
+                    "  %%2 = attend_lse(%%q, %%k) {%s} : f32[B,Q,2]\n"
                     "  return y = %%1, lse = %%2\n}\n", true);
 }
 

@@ -11,7 +11,8 @@
 #include "tests/test.h"
 
 /* Shared memory that one block may ask for, from the CUDA C programming guide's table of compute capabilities. */
-static const struct { const char *arch; int64_t block_bytes; } devices[] = {{"sm_80", 163 << 10}, {"sm_90", 227 << 10}};
+static const struct { const char *arch; int64_t block_bytes; } devices[] = {{"sm_80", 163 << 10},
+                                                                          {"sm_90", 227 << 10}};
 
 static const Define nuwa_options[] = {
     {"grid_s", "1"},         {"grid_h", "8"},         {"grid_w", "8"},     {"dim", "192"},
@@ -106,13 +107,19 @@ static Set *demo_kernels(void) {
 
 /* ---- compiling ---- */
 
+/* Sanitizers see nothing of NVRTC but make it slow: their builds print every kernel and compile few. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { COMPILE_EVERY = 8 };
+#else
+enum { COMPILE_EVERY = 1 };
+#endif
 enum { KERNELS_PER_PROGRAM = 24, THREADS = 2 };
 
 typedef struct Jobs {
   const Set *set;
   Nvrtc *nvrtc;
   pthread_mutex_t lock;
-  int next, n, compiled;
+  int next, n, wanted, compiled;  /* jobs: those of one architecture after those of another; kernels */
   char failure[4000];     /* of the first program that did not compile */
 } Jobs;
 
@@ -123,22 +130,24 @@ static bool cubin_has(const NvrtcResult *r, const char *name) {
 
 static void compile_job(Jobs *j, int job) {
   static const char *const options[] = {"--ftz=true"};
-  int n_program = j->n / COUNT_OF(devices), first = job % n_program, compiled = 0;
+  int n_program = j->n / COUNT_OF(devices), first = job % n_program, wanted = 0, compiled = 0;
   const char *arch = devices[job / n_program].arch, *missing = NULL;
   Buffer text = {0};
-  NvrtcResult r;
+  NvrtcResult r = {0};
   for (int i = first; i < j->set->n_kernel; i += n_program) cuda_print(j->set->kernel[i], &text);
-  bool ok = !text.failed && nvrtc_compile(j->nvrtc, text.data, arch, options, 1, &r);
-  for (int i = first; ok && i < j->set->n_kernel; i += n_program) {
-    if (cubin_has(&r, j->set->kernel[i]->name)) compiled++;
+  bool skip = job % COMPILE_EVERY != 0 && !text.failed;
+  bool ok = skip || (!text.failed && nvrtc_compile(j->nvrtc, text.data, arch, options, 1, &r));
+  for (int i = first; !skip && i < j->set->n_kernel; i += n_program, wanted++) {
+    if (ok && cubin_has(&r, j->set->kernel[i]->name)) compiled++;
     else missing = j->set->kernel[i]->name;
   }
   pthread_mutex_lock(&j->lock);
+  j->wanted += wanted;
   j->compiled += compiled;
+  if (!*j->failure && !ok) snprintf(j->failure, sizeof j->failure, "%s: %s", arch, r.log ? r.log : "no memory");
   if (!*j->failure && missing) snprintf(j->failure, sizeof j->failure, "%s: no %s in the cubin", arch, missing);
-  if (!*j->failure && !ok) snprintf(j->failure, sizeof j->failure, "%s: %s", arch, text.failed ? "no memory" : r.log);
   pthread_mutex_unlock(&j->lock);
-  if (!text.failed) nvrtc_result_done(&r);
+  nvrtc_result_done(&r);
   buffer_done(&text);
 }
 
@@ -177,9 +186,10 @@ TEST("every map, reduce, scatter and attend kernel of the demo models compiles f
   while (started < THREADS && pthread_create(&thread[started], NULL, compile_thread, &j) == 0) started++;
   for (int i = 0; i < started; i++) pthread_join(thread[i], NULL);
   REQUIRE(started > 0, "no thread could be started");
-  printf("%d kernels compiled in %d programs\n", j.compiled, j.n);
+  printf("%d of %d kernels compiled\n", j.compiled, COUNT_OF(devices) * j.set->n_kernel);
   EXPECT(!*j.failure, "%s", j.failure);
-  EXPECT(j.compiled == COUNT_OF(devices) * j.set->n_kernel, "%d of %d", j.compiled, COUNT_OF(devices) * j.set->n_kernel);
+  EXPECT(j.compiled == j.wanted, "%d of %d", j.compiled, j.wanted);
+  EXPECT(COMPILE_EVERY > 1 || j.wanted == COUNT_OF(devices) * j.set->n_kernel, "%d kernels", j.wanted);
   nvrtc_close(j.nvrtc);
 }
 

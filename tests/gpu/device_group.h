@@ -130,8 +130,9 @@ static bool device_run(const DeviceCase *d, CUfunction f, void **args) {
 static Tensor *device_expected(DeviceCase *d) {
   Check *c = &d->c;
   const Func *f = c->func;
-  Tensor *all = ARENA_ARRAY(c->graph->arena, Tensor, f->n_out), *want = ARENA_ARRAY(c->graph->arena, Tensor, f->n_out);
-  if (!interp_run(f, c->B, c->R, device_leaf, d, c->graph->arena, all, NULL, &c->err)) return NULL;
+  Arena *a = c->graph->arena;
+  Tensor *all = ARENA_ARRAY(a, Tensor, f->n_out), *want = ARENA_ARRAY(a, Tensor, f->n_out);
+  if (!interp_run(f, c->B, c->R, device_leaf, d, a, all, NULL, &c->err)) return NULL;
   for (int o = 0; o < c->group.n_out; o++)
     for (int i = 0; i < f->n_out; i++)
       if (program_home(f->out[i].node) == c->group.out[o]) want[o] = all[i];

@@ -44,6 +44,7 @@ static const char prelude[] =
     "{ float d; asm(\"mul.rn.ftz.f32 %0, %1, %2;\" : \"=f\"(d) : \"f\"(a), \"f\"(b)); return d; }\n"
     "#define DOT(name, op) __device__ u32 name(u32 a, u32 b, u32 c)\\\n"
     "{ u32 d; asm(op \" %0, %1, %2, %3;\" : \"=r\"(d) : \"r\"(a), \"r\"(b), \"r\"(c)); return d; }\n"
+    "#define U __float_as_uint\n"
     "DOT(dot4_uu, \"dp4a.u32.u32\") DOT(dot4_us, \"dp4a.u32.s32\") DOT(dot4_ss, \"dp4a.s32.s32\")\n"
     "DOT(low_uu, \"dp2a.lo.u32.u32\") DOT(low_su, \"dp2a.lo.s32.u32\") DOT(high_ss, \"dp2a.hi.s32.s32\")\n";
 
@@ -198,9 +199,8 @@ TEST("sums of products of bytes, and of halves by bytes, are exact") {
   fill(x, y);
   static unsigned r[N];
   static const char text[] =
-      "dot4_uu(__float_as_uint(a), __float_as_uint(b), i) ^ 3 * dot4_us(__float_as_uint(a), __float_as_uint(b), 5) ^ "
-      "5 * dot4_ss(__float_as_uint(a), __float_as_uint(b), i) ^ 7 * low_uu(__float_as_uint(a), __float_as_uint(b), i) ^ "
-      "9 * low_su(__float_as_uint(a), __float_as_uint(b), 1) ^ 11 * high_ss(__float_as_uint(a), __float_as_uint(b), i)";
+      "dot4_uu(U(a), U(b), i) ^ 3 * dot4_us(U(a), U(b), 5) ^ 5 * dot4_ss(U(a), U(b), i) ^ "
+      "7 * low_uu(U(a), U(b), i) ^ 9 * low_su(U(a), U(b), 1) ^ 11 * high_ss(U(a), U(b), i)";
   REQUIRE(device_map("u32", text, x, y, r, 4), "no kernel");
   for (int i = 0; i < N; i++) {
     uint32_t a = bits_of(x[i]), b = bits_of(y[i]), n = (uint32_t)i;
