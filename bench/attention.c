@@ -1,5 +1,5 @@
-/* Attention forward and backward, alone.  Counted are the operations of an algorithm that keeps all weights: two products
- * of pairs x width forward, five backward; the kernels compute the scores again and so do eight. */
+/* Attention forward and backward, alone.  Counted are the operations of an algorithm that keeps all weights: two
+ * products of pairs x width forward, five backward; the kernels compute the scores again and so do eight. */
 #include "bench/bench.h"
 
 typedef struct AttendCase {
@@ -37,23 +37,27 @@ static AttendText text_of(const AttendCase *c) {
   snprintf(t.key, sizeof t.key, "f32[B,%d,%d,%d,%d]", (int)k[0], (int)k[1], (int)k[2], (int)c->width);
   snprintf(t.heads, sizeof t.heads, "f32[B,%d,%d,%d,%d]", (int)q[0], (int)q[1], (int)q[2], (int)c->heads);
   snprintf(t.attrs, sizeof t.attrs,
-           "{heads=%d, kind=%s, lo=%s, hi=%s, block=[0,0,0], edge=clip, causal=%s, query_grid=[%d,%d,%d], key_grid=[%d,%d,%d]}",
-           (int)c->heads, c->kind, c->lo, c->hi, c->causal, (int)q[0], (int)q[1], (int)q[2], (int)k[0], (int)k[1], (int)k[2]);
+           "{heads=%d, kind=%s, lo=%s, hi=%s, block=[0,0,0], edge=clip, causal=%s, query_grid=[%d,%d,%d], "
+           "key_grid=[%d,%d,%d]}",
+           (int)c->heads, c->kind, c->lo, c->hi, c->causal, (int)q[0], (int)q[1], (int)q[2], (int)k[0], (int)k[1],
+           (int)k[2]);
   return t;
 }
 
 static void print_forward(const AttendText *t, Buffer *out) {
-  buffer_printf(out, "func @f(%%q: %s, %%k: %s, %%v: %s) {\n  %%y = attend(%%q, %%k, %%v) %s : %s\n  return y = %%y\n}\n", t->query,
-                t->key, t->key, t->attrs, t->query);
+  buffer_printf(out,
+                "func @f(%%q: %s, %%k: %s, %%v: %s) {\n  %%y = attend(%%q, %%k, %%v) %s : %s\n  return y = %%y\n}\n",
+                t->query, t->key, t->key, t->attrs, t->query);
 }
 
 static void print_backward(const AttendText *t, Buffer *out) {
-  buffer_printf(out, "func @f(%%q: %s, %%k: %s, %%v: %s, %%dy: %s, %%lse: %s, %%delta: %s) {\n", t->query, t->key, t->key, t->query,
-                t->heads, t->heads);
+  buffer_printf(out, "func @f(%%q: %s, %%k: %s, %%v: %s, %%dy: %s, %%lse: %s, %%delta: %s) {\n", t->query, t->key,
+                t->key, t->query, t->heads, t->heads);
   buffer_printf(out, "  %%dq = attend_grad_q(%%q, %%k, %%v, %%dy, %%lse, %%delta) %s : %s\n", t->attrs, t->query);
   buffer_printf(out, "  %%dk = attend_grad_k(%%q, %%k, %%v, %%dy, %%lse, %%delta) %s : %s\n", t->attrs, t->key);
-  buffer_printf(out, "  %%dv = attend_grad_v(%%q, %%k, %%dy, %%lse) %s : %s\n  return dq = %%dq, dk = %%dk, dv = %%dv\n}\n", t->attrs,
-                t->key);
+  buffer_printf(
+      out, "  %%dv = attend_grad_v(%%q, %%k, %%dy, %%lse) %s : %s\n  return dq = %%dq, dk = %%dk, dv = %%dv\n}\n",
+      t->attrs, t->key);
 }
 
 static bool measure(Bench *b, const AttendCase *c, bool backward, Error *err) {
@@ -64,8 +68,8 @@ static bool measure(Bench *b, const AttendCase *c, bool backward, Error *err) {
   char id[64], what[96], size[96];
   snprintf(id, sizeof id, "%s.%s", c->id, backward ? "backward" : "forward");
   snprintf(what, sizeof what, "attention %s, %s", backward ? "backward" : "forward", c->what);
-  snprintf(size, sizeof size, "%d x %dx%dx%d, %d heads x %d", (int)c->samples, (int)c->query[0], (int)c->query[1], (int)c->query[2],
-           (int)c->heads, (int)(c->width / c->heads));
+  snprintf(size, sizeof size, "%d x %dx%dx%d, %d heads x %d", (int)c->samples, (int)c->query[0], (int)c->query[1],
+           (int)c->query[2], (int)c->heads, (int)(c->width / c->heads));
   const TextCase row = {id, what, size, text.data, c->samples, UNIT_FLOPS, backward ? 5.0 / 8.0 : 0.0};
   bool ok = bench_text(b, &row, err);
   buffer_done(&text);

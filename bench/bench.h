@@ -1,8 +1,8 @@
 /* Benchmarks: speeds of generated code beside the roofs of the machine, measured in the same run.
  *
- * A row is a function that went through the whole chain (text or Lua -> passes -> plan -> session).  Its operations and
- * bytes are the least that the task needs (operands read once, results written once, nothing recomputed), so the share
- * of the roof also shows what a kernel does in excess. */
+ * A row is a function that went through the whole chain (text or Lua -> passes -> plan -> session).  Its operations
+ * and bytes are the least that the task needs (operands read once, results written once, nothing recomputed), so the
+ * share of the roof also shows what a kernel does in excess. */
 #ifndef NUWA_BENCH_H
 #define NUWA_BENCH_H
 
@@ -15,7 +15,8 @@ typedef struct BenchOptions {
   int threads;               /* at least 1 */
   int repeat;                /* timed samples a row, at least 1 */
   FILE *progress;            /* NULL: silent */
-  /* Compiles a file of the shipped models ("nuwa.lua"); NULL after err was set.  NULL: rows with models are left out. */
+  /* Compiles a file of the shipped models ("nuwa.lua"); NULL after err was set.  Without it rows with models are
+   * left out. */
   Plan *(*compile)(void *ctx, const char *file, const Define *define, int n_define, CompileOptions *o, Error *err);
   void *compile_ctx;
 } BenchOptions;
@@ -35,7 +36,8 @@ typedef struct Roofs {
   double launch_s;           /* a function with one kernel of one vector */
 } Roofs;
 
-bool roofs_measure(const BenchOptions *o, Roofs *out, Error *err);
+/* Raises what stands in r (zeros at first) to what is measured: noise hides a roof, it never invents one. */
+bool roofs_measure(const BenchOptions *o, Roofs *r, Error *err);
 /* Bytes a second for a footprint: of the smallest measured size that is about as large. */
 double roofs_read(const Roofs *r, double bytes);
 double roofs_copy(const Roofs *r, double bytes);
@@ -51,6 +53,7 @@ typedef struct BenchRow {
   double rate;               /* a second, of `unit` (UNIT_TIME: 0) */
   BenchUnit unit;
   double flops, bytes;       /* of one run; 0 where not counted */
+  double written;            /* of the bytes */
   double share;              /* of the roof; 0: not given */
   const char *bound;         /* which roof: "fma", "memory", "" */
   char note[96];             /* "15 steps" */
@@ -72,8 +75,8 @@ typedef struct Bench {
 /* True when the filter takes this row; then it also says so on o->progress. */
 bool bench_wants(const Bench *b, const char *id);
 void bench_add(Bench *b, const BenchRow *row);
-/* Fills rate, share and bound from flops, bytes and median_s; `written` of the bytes are stores. */
-void bench_rate(const Bench *b, BenchRow *row, BenchUnit unit, double written);
+/* Fills rate, share and bound from unit, flops, bytes, written and median_s. */
+void bench_rate(const Bench *b, BenchRow *row);
 
 /* ---- measuring (measure.c) ---- */
 
@@ -82,12 +85,12 @@ double bench_now(void);      /* seconds */
 typedef struct Sample {
   double median_s, best_s;   /* of one call */
 } Sample;
-/* Calls run(ctx) `repeat` times after a warm-up; short calls are timed in groups of a millisecond, and a run longer than
- * a few seconds is cut to three samples. */
+/* Calls run(ctx) `repeat` times after a warm-up, fewer when that takes more than a few seconds; a warm-up that takes
+ * as long is the only sample.  Short calls are timed in groups of a millisecond. */
 bool bench_time(int repeat, bool (*run)(void *ctx, Error *err), void *ctx, Sample *out, Error *err);
 
-/* Fills the inputs of a function: floats uniform in [-1/2, 1/2), integers in [0, 64) (indices that any table here has),
- * scalars with `scalar`. */
+/* Fills the inputs of a function: floats uniform in [-1/2, 1/2), integers in [0, 64) (indices that any table here
+ * has), scalars with `scalar`. */
 bool bench_fill(NuwaSession *s, const Plan *p, int function, int64_t B, int64_t R, double scalar, Error *err);
 
 /* One function as IR text; `%in` ports and params are filled. */

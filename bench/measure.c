@@ -35,7 +35,8 @@ bool bench_time(int repeat, bool (*run)(void *ctx, Error *err), void *ctx, Sampl
   double sample[MOST_SAMPLES], warm, end = bench_now() + budget_s;
   int n = 0, most = repeat < MOST_SAMPLES ? repeat : MOST_SAMPLES;
   if (!time_calls(1, run, ctx, &warm, err)) return false;
-  if (warm < group_s && !time_calls(warm > 0.0 ? 1 + (int64_t)(group_s / warm / 4.0) : 100, run, ctx, &warm, err)) return false;
+  if (warm < group_s && !time_calls(warm > 0.0 ? 1 + (int64_t)(group_s / warm / 4.0) : 100, run, ctx, &warm, err))
+    return false;
   int64_t calls = warm >= group_s ? 1 : warm > 0.0 ? (int64_t)(group_s / warm) + 1 : 1000;
   if (warm >= budget_s) sample[n++] = warm;
   while (n < most && (n == 0 || bench_now() < end))
@@ -53,7 +54,8 @@ bool bench_fill(NuwaSession *s, const Plan *p, int function, int64_t B, int64_t 
     const PlanTensor *t = &f->in[i];
     void *to = nuwa_input(s, function, t->name);
     int64_t n;
-    if (!to || !plan_tensor_elems(t, B, R, &n)) return error_set(err, ERROR_ARGUMENT, "input \"%s\" is too large", t->name);
+    if (!to || !plan_tensor_elems(t, B, R, &n))
+      return error_set(err, ERROR_ARGUMENT, "input \"%s\" is too large", t->name);
     for (int64_t k = 0; k < n; k++) {
       uint32_t word = philox((uint64_t)i + 1, (uint32_t)k, (uint32_t)(k >> 32), STREAM_TEST).word[0];
       if (t->dtype == DTYPE_F32) ((float *)to)[k] = t->rank == 0 ? (float)scalar : philox_uniform(word) - 0.5f;
@@ -88,8 +90,10 @@ static void count_flops(TextRun *t, Func *f) {
 
 static bool add_function(TextRun *t, PlanBuild *build, Func *f) {
   Func *prepare = NULL, *none;
-  if (!(f = pass_expand(f)) || !(f = pass_fold(f)) || !(f = pass_dce(f)) || !(f = pass_layout(f, &prepare))) return false;
-  if (prepare && !(prepare = pass_expand(prepare), prepare = pass_dce(pass_fold(prepare)), prepare = pass_layout(prepare, &none)))
+  if (!(f = pass_expand(f)) || !(f = pass_fold(f)) || !(f = pass_dce(f)) || !(f = pass_layout(f, &prepare)))
+    return false;
+  if (prepare && !(prepare = pass_expand(prepare), prepare = pass_dce(pass_fold(prepare)),
+                   prepare = pass_layout(prepare, &none)))
     return false;
   if (prepare && plan_build_function(build, prepare, true) < 0) return false;
   count_flops(t, f);
@@ -149,14 +153,15 @@ bool bench_text(Bench *b, const TextCase *c, Error *err) {
   bool ok = open_text(&t) && bench_time(b->o->repeat, run_text, &t, &sample, err);
   if (ok) {
     const PlanFunction *f = &t.plan->function[t.function];
-    double written = tensors_bytes(f->out, f->n_out, c->samples);
-    BenchRow row = {.median_s = sample.median_s, .best_s = sample.best_s, .bytes = tensors_bytes(f->in, f->n_in, c->samples) + written};
+    BenchRow row = {.unit = c->unit, .median_s = sample.median_s, .best_s = sample.best_s};
+    row.written = tensors_bytes(f->out, f->n_out, c->samples);
+    row.bytes = tensors_bytes(f->in, f->n_in, c->samples) + row.written;
     for (int i = 0; i < t.plan->n_param; i++) row.bytes += tensors_bytes(&t.plan->param[i].type, 1, c->samples);
     row.flops = c->unit != UNIT_FLOPS ? 0.0 : c->needed > 0.0 ? t.flops * c->needed : t.flops;
     snprintf(row.id, sizeof row.id, "%s", c->id);
     snprintf(row.what, sizeof row.what, "%s", c->what);
     snprintf(row.size, sizeof row.size, "%s", c->size);
-    bench_rate(b, &row, c->unit, written);
+    bench_rate(b, &row);
     bench_add(b, &row);
   }
   close_text(&t);

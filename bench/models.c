@@ -29,7 +29,8 @@ typedef struct ModelRun {
   NuwaGenerateStats stats;
 } ModelRun;
 
-static bool open_run(ModelRun *r, const char *file, const Define *define, int n, CompileOptions *o, NuwaOptions session, Error *err) {
+static bool open_run(ModelRun *r, const char *file, const Define *define, int n, CompileOptions *o,
+                     NuwaOptions session, Error *err) {
   const BenchOptions *bo = r->b->o;
   o->isa = bo->isa;
   o->threads = bo->threads;
@@ -70,7 +71,11 @@ static bool time_step(ModelRun *r, const TrainCase *c, Error *err) {
   if (lr) *lr = 1e-8f;
   Sample s;
   if (!bench_time(r->b->o->repeat, run_step, r, &s, err)) return false;
-  BenchRow row = {.median_s = s.median_s, .best_s = s.best_s, .unit = UNIT_SAMPLES, .rate = (double)c->batch / s.median_s, .bound = ""};
+  BenchRow row = {.median_s = s.median_s,
+                  .best_s = s.best_s,
+                  .unit = UNIT_SAMPLES,
+                  .rate = (double)c->batch / s.median_s,
+                  .bound = ""};
   snprintf(row.id, sizeof row.id, "%s", c->id);
   snprintf(row.what, sizeof row.what, "%s", c->what);
   snprintf(row.size, sizeof row.size, "batch %d", (int)c->batch);
@@ -84,7 +89,8 @@ static bool train_case(Bench *b, const TrainCase *c, Error *err) {
   static const char *const loss[] = {"loss"};
   CompileOptions o = {.function = loss, .n_function = 1, .train = "loss", .adam = {0.9, 0.999, 1e-8, 0.0, 1.0}};
   ModelRun r = {.b = b, .samples = c->batch};
-  bool ok = open_run(&r, c->file, c->define, c->n_define, &o, (NuwaOptions){.samples = c->batch, .rows = 1}, err) && time_step(&r, c, err);
+  bool ok = open_run(&r, c->file, c->define, c->n_define, &o, (NuwaOptions){.samples = c->batch, .rows = 1}, err) &&
+            time_step(&r, c, err);
   close_run(&r);
   return ok || error_prefix(err, "%s", c->id);
 }
@@ -126,7 +132,11 @@ static bool time_order(ModelRun *r, const char *id, Error *err) {
   Sample s;
   if (!bench_time(r->b->o->repeat, run_generate, r, &s, err)) return false;
   int64_t count = r->request.count;
-  BenchRow row = {.median_s = s.median_s, .best_s = s.best_s, .unit = UNIT_SAMPLES, .rate = (double)count / s.median_s, .bound = ""};
+  BenchRow row = {.median_s = s.median_s,
+                  .best_s = s.best_s,
+                  .unit = UNIT_SAMPLES,
+                  .rate = (double)count / s.median_s,
+                  .bound = ""};
   snprintf(row.id, sizeof row.id, "%s", id);
   snprintf(row.what, sizeof row.what, "decoding, %s order", r->request.raster ? "raster" : "wavefront");
   snprintf(row.size, sizeof row.size, "%d x 8x8 codes, d 192, 2 + 6 layers", (int)count);
@@ -139,7 +149,8 @@ static bool time_order(ModelRun *r, const char *id, Error *err) {
 static bool decode_case(Bench *b, const char *id, bool raster, int64_t count, Error *err) {
   if (!b->o->compile || !bench_wants(b, id)) return true;
   ModelRun r = {.b = b, .samples = count};
-  r.request = (NuwaGenerate){.raster = raster, .count = count, .seed = 1, .sample = {1.0f, 0, 1.0f}, .guidance = 1.0f};
+  r.request =
+      (NuwaGenerate){.raster = raster, .count = count, .seed = 1, .sample = {1.0f, 0, 1.0f}, .guidance = 1.0f};
   bool ok = open_order(&r, LIST(transformer), err) && time_order(&r, id, err);
   close_run(&r);
   return ok || error_prefix(err, "%s", id);

@@ -58,11 +58,11 @@ static void print_roofs(const Bench *b, Buffer *out) {
     if (r->fma[i] > 0.0) buffer_printf(out, "| f32 FMA, %s | %.0f GFLOP/s |\n", isa_name((Isa)i), r->fma[i] * 1e-9);
   for (int i = 0; i < ROOF_SIZES; i++) {
     char size[32];
-    buffer_printf(out, "| %s in all: read; copy (read + written) | %.0f GB/s; %.0f GB/s |\n", bytes_text(r->bytes[i], size), r->read[i] * 1e-9,
-                  r->copy[i] * 1e-9);
+    buffer_printf(out, "| %s in all: read; copy (read + written) | %.0f GB/s; %.0f GB/s |\n",
+                  bytes_text(r->bytes[i], size), r->read[i] * 1e-9, r->copy[i] * 1e-9);
   }
-  buffer_printf(out, "| empty loop over all threads | %.2f us |\n| function with one tiny kernel | %.2f us |\n\n", r->loop_s * 1e6,
-                r->launch_s * 1e6);
+  buffer_printf(out, "| empty loop over all threads | %.2f us |\n| function with one tiny kernel | %.2f us |\n\n",
+                r->loop_s * 1e6, r->launch_s * 1e6);
 }
 
 static void print_rate(const BenchRow *r, Buffer *out) {
@@ -75,7 +75,8 @@ static void print_rate(const BenchRow *r, Buffer *out) {
 }
 
 static void print_row(const BenchRow *r, Buffer *out) {
-  buffer_printf(out, "| `%s` | %s | %s | %.3f | %.3f | ", r->id, r->what, r->size, r->median_s * 1e3, r->best_s * 1e3);
+  buffer_printf(out, "| `%s` | %s | %s | %.3f | %.3f | ", r->id, r->what, r->size, r->median_s * 1e3,
+                r->best_s * 1e3);
   print_rate(r, out);
   if (r->share > 0.0) buffer_printf(out, " | %.0f %% of %s |\n", r->share * 100.0, r->bound);
   else buffer_printf(out, " | %s |\n", r->note);
@@ -83,10 +84,15 @@ static void print_row(const BenchRow *r, Buffer *out) {
 
 static void print_markdown(const Bench *b, const Machine *m, const char *command, Buffer *out) {
   Target t = target_of(b->o->isa);
-  buffer_printf(out, "`%s`\n\n%s, %s; kernels for %s (%s), LLVM 19; runtime by %s; %d threads of %d processors; load %.1f at the end.\n\n",
-                command, m->date, m->cpu, isa_name(b->o->isa), t.features, COMPILER, b->o->threads, pool_count_processors(), m->load);
+  buffer_printf(out,
+                "`%s`\n\n%s, %s; kernels for %s (%s), LLVM 19; runtime by %s; %d threads of %d processors; load %.1f "
+                "at the end.\n\n",
+                command, m->date, m->cpu, isa_name(b->o->isa), t.features, COMPILER, b->o->threads,
+                pool_count_processors(), m->load);
   print_roofs(b, out);
-  buffer_printf(out, "| id | what | size | median ms | best ms | rate | share of its roof |\n|---|---|---|---:|---:|---:|---|\n");
+  buffer_printf(
+      out,
+      "| id | what | size | median ms | best ms | rate | share of its roof |\n|---|---|---|---:|---:|---:|---|\n");
   for (int i = 0; i < b->rows.n; i++) print_row(&b->rows.row[i], out);
 }
 
@@ -119,7 +125,8 @@ static void json_roofs(const Bench *b, Buffer *out) {
   }
   buffer_printf(out, "}, \"memory\": [");
   for (int i = 0; i < ROOF_SIZES; i++)
-    buffer_printf(out, "%s{\"bytes\": %zu, \"read\": %.6g, \"copy\": %.6g}", i ? ", " : "", r->bytes[i], r->read[i], r->copy[i]);
+    buffer_printf(out, "%s{\"bytes\": %zu, \"read\": %.6g, \"copy\": %.6g}", i ? ", " : "", r->bytes[i], r->read[i],
+                  r->copy[i]);
   buffer_printf(out, "], \"loop_s\": %.6g, \"launch_s\": %.6g},\n", r->loop_s, r->launch_s);
 }
 
@@ -132,8 +139,9 @@ static void json_row(const BenchRow *r, Buffer *out) {
   json_field(out, "unit", units[r->unit]);
   json_field(out, "bound", r->bound);
   json_field(out, "note", r->note);
-  buffer_printf(out, "\"median_s\": %.6g, \"best_s\": %.6g, \"rate\": %.6g, \"flops\": %.6g, \"bytes\": %.6g, \"share\": %.4g}", r->median_s,
-                r->best_s, r->rate, r->flops, r->bytes, r->share);
+  buffer_printf(
+      out, "\"median_s\": %.6g, \"best_s\": %.6g, \"rate\": %.6g, \"flops\": %.6g, \"bytes\": %.6g, \"share\": %.4g}",
+      r->median_s, r->best_s, r->rate, r->flops, r->bytes, r->share);
 }
 
 static void print_json(const Bench *b, const Machine *m, const char *command, Buffer *out) {
@@ -144,7 +152,8 @@ static void print_json(const Bench *b, const Machine *m, const char *command, Bu
   json_field(out, "isa", isa_name(b->o->isa));
   json_field(out, "features", target_of(b->o->isa).features);
   json_field(out, "compiler", COMPILER);
-  buffer_printf(out, "\"threads\": %d, \"processors\": %d, \"load\": %.2f,\n", b->o->threads, pool_count_processors(), m->load);
+  buffer_printf(out, "\"threads\": %d, \"processors\": %d, \"load\": %.2f,\n", b->o->threads, pool_count_processors(),
+                m->load);
   json_roofs(b, out);
   buffer_printf(out, "  \"rows\": [\n");
   for (int i = 0; i < b->rows.n; i++) {
@@ -176,7 +185,8 @@ bool bench_rewrite(const char *path, const char *markdown, Error *err) {
     buffer_append(&out, text, (size_t)(from - text) + strlen(begin));
     buffer_printf(&out, "\n%s", markdown);
     buffer_append(&out, to, len - (size_t)(to - text));
-    ok = out.failed ? error_set(err, ERROR_MEMORY, "%s: out of memory", path) : file_write_all(path, out.data, out.len, err);
+    ok = out.failed ? error_set(err, ERROR_MEMORY, "%s: out of memory", path)
+                    : file_write_all(path, out.data, out.len, err);
   }
   buffer_done(&out);
   mem_free(text);

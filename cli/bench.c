@@ -36,7 +36,11 @@ static const char *command_text(Arena *a, int argc, char **argv) {
 }
 
 static bool run(BenchArgs *a, int argc, char **argv, Error *err) {
-  BenchOptions o = {.filter = a->filter, .repeat = (int)a->repeat, .progress = stderr, .compile = compile, .compile_ctx = a,
+  BenchOptions o = {.filter = a->filter,
+                    .repeat = (int)a->repeat,
+                    .progress = stderr,
+                    .compile = compile,
+                    .compile_ctx = a,
                     .threads = a->model.threads ? (int)a->model.threads : pool_count_processors()};
   BenchReport report = {0};
   bool ok = cli_isa(&a->model, &o.isa, err) && bench_run(&o, command_text(a->arena, argc, argv), &report, err);
@@ -70,7 +74,8 @@ static void command_body(void *ctx) {
   ArgResult parsed = args_parse(&c, call->argc, call->argv, a->arena, call->err);
   call->status = EXIT_OK;
   if (parsed == ARGS_WRONG) call->status = cli_fail(&c, EXIT_USAGE, call->err);
-  else if (parsed == ARGS_OK && !run(a, call->argc, call->argv, call->err)) call->status = cli_fail(&c, EXIT_FAILED, call->err);
+  else if (parsed == ARGS_OK && !run(a, call->argc, call->argv, call->err))
+    call->status = cli_fail(&c, EXIT_FAILED, call->err);
 }
 
 int cli_bench(int argc, char **argv) {
