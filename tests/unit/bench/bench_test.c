@@ -95,7 +95,7 @@ TEST("a function as text is counted, measured and refused when it is wrong") {
 }
 
 TEST("roofs are positive, caches are no slower than half of memory, and the filter leaves one row") {
-  BenchOptions o = {.isa = isa_best(), .threads = 2, .repeat = 1, .filter = "map.upsample"};
+  BenchOptions o = {.isa = isa_best(), .threads = 1, .repeat = 1, .filter = "map.upsample"};
   BenchReport report = {0};
   EXPECT(bench_run(&o, "bench \"quoted\"", &report, &err), "%s", err.text);
   EXPECT(strstr(report.markdown.data, "| `map.upsample` |") != NULL, "%s", report.markdown.data);
