@@ -222,6 +222,17 @@ static KInst *dot(Attend *a, KInst *const *x, const Heads *h, KInst *base) {
   return kir_un(a->k, KOP_TREE_ADD, sum);
 }
 
+/* The same sum with each product rounded, as delta = sum(y dy) is made: so that p (dp - delta) is exactly 0 where one key
+ * takes all the weight. */
+static KInst *rounded_dot(Attend *a, KInst *const *x, const Heads *h, KInst *base) {
+  KInst *sum = kir_f32(a->k, 0.0f);
+  for (int j = 0; j < vectors_of(h); j++) {
+    KInst *product = kir_bin(a->k, KOP_MUL, x[j], load_head(a, h, base, j));
+    sum = kir_bin(a->k, KOP_ADD, sum, product);
+  }
+  return kir_un(a->k, KOP_TREE_ADD, sum);
+}
+
 static float scale_of(const Heads *h) { return (float)(1.0 / sqrt((double)h->width)); }
 
 static KInst *scaled(Attend *a, KInst *x) { return kir_bin(a->k, KOP_MUL, x, kir_f32(a->k, scale_of(&a->q))); }
@@ -337,7 +348,7 @@ static void visit_grad_q(void *ctx, Attend *a, KInst *const at[3], KInst *index)
   Backward *b = ctx;
   KInst *position = key_position(a, index), *key = head_base(a, &a->key, position);
   KInst *p = weight_of(a, scaled(a, dot(a, b->x, &a->key, key)), b->lse);
-  KInst *dp = dot(a, b->y, &a->v, head_base(a, &a->v, position));
+  KInst *dp = rounded_dot(a, b->y, &a->v, head_base(a, &a->v, position));
   KInst *ds = kir_bin(a->k, KOP_MUL, p, kir_bin(a->k, KOP_SUB, dp, b->delta));
   add_scaled(a, &a->key, key, ds, b->sum);
 }
@@ -361,7 +372,7 @@ static void visit_grad_key(void *ctx, Attend *a, KInst *const at[3], KInst *inde
   if (a->out_v.buf >= 0) add_scaled(a, &a->dy, dy, p, b->sum_v);
   if (a->out_key.buf < 0) return;
   KInst *delta = kir_load(a->k, a->buf_delta, per_head(a, position), NULL, NULL);
-  KInst *dp = dot(a, b->y, &a->dy, dy);
+  KInst *dp = rounded_dot(a, b->y, &a->dy, dy);
   add_scaled(a, &a->q, q, kir_bin(a->k, KOP_MUL, p, kir_bin(a->k, KOP_SUB, dp, delta)), b->sum);
 }
 

@@ -224,8 +224,7 @@ static void compare(const Problem *p, const char *what, const float *got, const 
     error = fmax(error, isfinite(got[i]) ? fabs((double)got[i] - want[i]) : INFINITY);
   }
   char text[300];
-  /* Gradients that cancel to nothing (one visible key) are the rounding of numbers about 1. */
-  EXPECT(error <= tolerance * fmax(most, 0.1), "%s of %s: error %g of %g", what, describe(p, text), error, most);
+  EXPECT(error <= tolerance * most, "%s of %s: error %g of %g", what, describe(p, text), error, most);
 }
 
 static void check_plan(const Plan *plan, int threads) {
