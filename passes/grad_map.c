@@ -27,7 +27,8 @@ bool grad_sqrt(Graph *g, Node *n, Node *dy, Node **dx) { return (dx[0] = divide(
 
 /* 1 - tanh^2 */
 bool grad_tanh(Graph *g, Node *n, Node *dy, Node **dx) {
-  return (dx[0] = mul(g, dy, sub(g, like(g, 1.0, n), mul(g, n, n))));
+  Node *square = mul(g, n, n);   /* by itself: compilers differ in which argument they evaluate first */
+  return (dx[0] = mul(g, dy, sub(g, like(g, 1.0, n), square)));
 }
 
 /* 2 / sqrt(pi) exp(-x^2) */
