@@ -34,7 +34,8 @@ typedef struct Attend {
   KInst *sample, *head;           /* of the item */
   Heads q, key, v, dy, out_q, out_key, out_v;
   int buf_lse, buf_delta, out_lse;
-  int scores;                     /* scratch [most keys, rounded up to 16] */
+  int scores;                     /* scratch: a list with an entry for every key (query) that is seen */
+  KInst *n;                       /* variable: entries so far */
 } Attend;
 
 /* ---- small arithmetic on i64 ---- */
@@ -264,45 +265,56 @@ static KInst *query_position(Attend *a, KInst *index) {
 
 static KInst *per_head(Attend *a, KInst *position) { return add(a, mul(a, position, a->attrs->heads), a->head); }
 
+/* ---- weights of one position's list, in scratch: scalars first, then exp over 16 lanes, then scalars again ---- */
+
+static void list_begin(Attend *a) { kir_set(a->k, a->n, num(a, 0)); }
+
+static void list_next(Attend *a) { kir_set(a->k, a->n, add(a, kir_get(a->k, a->n), num(a, 1))); }
+
+static void list_push(Attend *a, KInst *x) {
+  kir_store(a->k, a->scores, kir_get(a->k, a->n), NULL, x, NULL);
+  list_next(a);
+}
+
+static KInst *list_pull(Attend *a) {
+  KInst *x = kir_load(a->k, a->scores, kir_get(a->k, a->n), NULL, NULL);
+  list_next(a);
+  return x;
+}
+
+/* x = exp(x - m) for the whole list (m NULL: exp(x)), which then starts again. */
+static void list_exponentiate(Attend *a, KInst *m) {
+  Kernel *k = a->k;
+  kir_sync(k);
+  KInst *n = kir_get(k, a->n), *i = kir_for(k, num(a, 0), n, LANES, 0);
+  KInst *mask = bin(a, KOP_LT, kir_lane(k), kir_un(k, KOP_TO_I32, bin(a, KOP_SUB, n, i)));
+  KInst *x = kir_load(k, a->scores, i, kir_lane(k), mask);
+  if (m) x = kir_bin(k, KOP_SUB, x, m);
+  kir_store(k, a->scores, i, kir_lane(k), kir_exp(k, x), mask);
+  kir_end(k);
+  kir_sync(k);
+}
+
 /* ---- forward ---- */
 
 typedef struct Forward {
   KInst *q[MAX_HEAD_VECTORS];
-  KInst *n, *m, *l;                   /* variables: keys so far, largest score, sum of weights */
+  KInst *m, *l;                       /* variables: largest score, sum of weights */
   KInst *y[MAX_HEAD_VECTORS];
 } Forward;
 
 static void visit_score(void *ctx, Attend *a, KInst *const at[3], KInst *index) {
   Forward *f = ctx;
   KInst *score = scaled(a, dot(a, f->q, &a->key, head_base(a, &a->key, key_position(a, index))));
-  kir_store(a->k, a->scores, kir_get(a->k, f->n), NULL, score, NULL);
-  kir_set(a->k, f->n, add(a, kir_get(a->k, f->n), num(a, 1)));
+  list_push(a, score);
   kir_set(a->k, f->m, kir_bin(a->k, KOP_MAX, kir_get(a->k, f->m), score));
-}
-
-static void visit_value(void *ctx, Attend *a, KInst *const at[3], KInst *index) {
-  Forward *f = ctx;
-  KInst *p = kir_load(a->k, a->scores, kir_get(a->k, f->n), NULL, NULL);
-  kir_set(a->k, f->n, add(a, kir_get(a->k, f->n), num(a, 1)));
-  kir_set(a->k, f->l, kir_bin(a->k, KOP_ADD, kir_get(a->k, f->l), p));
-  add_scaled(a, &a->v, head_base(a, &a->v, key_position(a, index)), p, f->y);
 }
 
 static void visit_weight(void *ctx, Attend *a, KInst *const at[3], KInst *index) {
   Forward *f = ctx;
-  KInst *p = kir_load(a->k, a->scores, kir_get(a->k, f->n), NULL, NULL);
-  kir_set(a->k, f->n, add(a, kir_get(a->k, f->n), num(a, 1)));
+  KInst *p = list_pull(a);
   kir_set(a->k, f->l, kir_bin(a->k, KOP_ADD, kir_get(a->k, f->l), p));
-}
-
-/* scores[i] = exp(scores[i] - m) for all keys, 16 at a time. */
-static void exponentiate(Attend *a, Forward *f) {
-  Kernel *k = a->k;
-  KInst *n = kir_get(k, f->n), *i = kir_for(k, num(a, 0), n, LANES, 0);
-  KInst *mask = bin(a, KOP_LT, kir_lane(k), kir_un(k, KOP_TO_I32, bin(a, KOP_SUB, n, i)));
-  KInst *score = kir_load(k, a->scores, i, kir_lane(k), mask);
-  kir_store(k, a->scores, i, kir_lane(k), kir_exp(k, kir_bin(k, KOP_SUB, score, kir_get(k, f->m))), mask);
-  kir_end(k);
+  if (a->out_q.buf >= 0) add_scaled(a, &a->v, head_base(a, &a->v, key_position(a, index)), p, f->y);
 }
 
 /* position: row of q; q_at: coordinates of the query. */
@@ -310,21 +322,18 @@ static void forward_query(Attend *a, KInst *position, KInst *const q_at[3]) {
   Kernel *k = a->k;
   Forward f;
   load_heads(a, &a->q, position, f.q);
-  f.n = kir_var(k, num(a, 0), false);
   f.m = kir_var(k, kir_f32(k, -INFINITY), false);
   f.l = kir_var(k, kir_f32(k, 0.0f), false);
+  list_begin(a);
   visit_keys(a, q_at, visit_score, &f);
-  kir_sync(k);
-  exponentiate(a, &f);
-  kir_sync(k);
-  KInst *has_keys = bin(a, KOP_LT, num(a, 0), kir_get(k, f.n));
-  kir_set(k, f.n, num(a, 0));
-  bool wants_y = a->out_q.buf >= 0;
-  if (wants_y) make_sums(a, &a->v, f.y);
-  visit_keys(a, q_at, wants_y ? visit_value : visit_weight, &f);
+  KInst *has_keys = bin(a, KOP_LT, num(a, 0), kir_get(k, a->n));
+  list_exponentiate(a, kir_get(k, f.m));
+  list_begin(a);
+  if (a->out_q.buf >= 0) make_sums(a, &a->v, f.y);
+  visit_keys(a, q_at, visit_weight, &f);
   kir_sync(k);
   KInst *l = kir_get(k, f.l), *zero = kir_f32(k, 0.0f);
-  for (int j = 0; wants_y && j < vectors_of(&a->v); j++) {
+  for (int j = 0; a->out_q.buf >= 0 && j < vectors_of(&a->v); j++) {
     KInst *y = kir_bin(k, KOP_DIV, kir_get(k, f.y[j]), l);
     store_head(a, &a->out_q, position, j, pick(a, has_keys, y, zero));
   }
@@ -342,15 +351,18 @@ typedef struct Backward {
   KInst *sum[MAX_HEAD_VECTORS], *sum_v[MAX_HEAD_VECTORS];
 } Backward;
 
-static KInst *weight_of(Attend *a, KInst *score, KInst *lse) { return kir_exp(a->k, kir_bin(a->k, KOP_SUB, score, lse)); }
+static void visit_key_score(void *ctx, Attend *a, KInst *const at[3], KInst *index) {
+  Backward *b = ctx;
+  KInst *score = scaled(a, dot(a, b->x, &a->key, head_base(a, &a->key, key_position(a, index))));
+  list_push(a, kir_bin(a->k, KOP_SUB, score, b->lse));
+}
 
 static void visit_grad_q(void *ctx, Attend *a, KInst *const at[3], KInst *index) {
   Backward *b = ctx;
-  KInst *position = key_position(a, index), *key = head_base(a, &a->key, position);
-  KInst *p = weight_of(a, scaled(a, dot(a, b->x, &a->key, key)), b->lse);
+  KInst *position = key_position(a, index), *p = list_pull(a);
   KInst *dp = rounded_dot(a, b->y, &a->v, head_base(a, &a->v, position));
   KInst *ds = kir_bin(a->k, KOP_MUL, p, kir_bin(a->k, KOP_SUB, dp, b->delta));
-  add_scaled(a, &a->key, key, ds, b->sum);
+  add_scaled(a, &a->key, head_base(a, &a->key, position), ds, b->sum);
 }
 
 static void backward_query(Attend *a, KInst *position, KInst *const q_at[3]) {
@@ -359,21 +371,31 @@ static void backward_query(Attend *a, KInst *position, KInst *const q_at[3]) {
   load_heads(a, &a->dy, position, b.y);
   b.lse = kir_load(a->k, a->buf_lse, per_head(a, position), NULL, NULL);
   b.delta = kir_load(a->k, a->buf_delta, per_head(a, position), NULL, NULL);
+  list_begin(a);
+  visit_keys(a, q_at, visit_key_score, &b);
+  list_exponentiate(a, NULL);
+  list_begin(a);
   make_sums(a, &a->q, b.sum);
   visit_keys(a, q_at, visit_grad_q, &b);
+  kir_sync(a->k);
   for (int j = 0; j < vectors_of(&a->q); j++) store_head(a, &a->out_q, position, j, scaled(a, kir_get(a->k, b.sum[j])));
+}
+
+static void visit_query_score(void *ctx, Attend *a, KInst *const at[3], KInst *index) {
+  Backward *b = ctx;
+  KInst *position = query_position(a, index);
+  KInst *lse = kir_load(a->k, a->buf_lse, per_head(a, position), NULL, NULL);
+  list_push(a, kir_bin(a->k, KOP_SUB, scaled(a, dot(a, b->x, &a->q, head_base(a, &a->q, position))), lse));
 }
 
 static void visit_grad_key(void *ctx, Attend *a, KInst *const at[3], KInst *index) {
   Backward *b = ctx;
-  KInst *position = query_position(a, index), *q = head_base(a, &a->q, position), *dy = head_base(a, &a->dy, position);
-  KInst *lse = kir_load(a->k, a->buf_lse, per_head(a, position), NULL, NULL);
-  KInst *p = weight_of(a, scaled(a, dot(a, b->x, &a->q, q)), lse);
+  KInst *position = query_position(a, index), *dy = head_base(a, &a->dy, position), *p = list_pull(a);
   if (a->out_v.buf >= 0) add_scaled(a, &a->dy, dy, p, b->sum_v);
   if (a->out_key.buf < 0) return;
   KInst *delta = kir_load(a->k, a->buf_delta, per_head(a, position), NULL, NULL);
   KInst *dp = rounded_dot(a, b->y, &a->dy, dy);
-  add_scaled(a, &a->q, q, kir_bin(a->k, KOP_MUL, p, kir_bin(a->k, KOP_SUB, dp, delta)), b->sum);
+  add_scaled(a, &a->q, head_base(a, &a->q, position), kir_bin(a->k, KOP_MUL, p, kir_bin(a->k, KOP_SUB, dp, delta)), b->sum);
 }
 
 static void backward_key(Attend *a, KInst *index) {
@@ -381,13 +403,34 @@ static void backward_key(Attend *a, KInst *index) {
   KInst *at[3], *position = key_position(a, index);
   coords_of(a, a->attrs->key_grid, index, at);
   load_heads(a, &a->key, position, b.x);
+  list_begin(a);
+  visit_queries(a, at, visit_query_score, &b);
+  list_exponentiate(a, NULL);
+  list_begin(a);
   if (a->out_key.buf >= 0) load_heads(a, &a->v, position, b.y), make_sums(a, &a->key, b.sum);
   if (a->out_v.buf >= 0) make_sums(a, &a->out_v, b.sum_v);
   visit_queries(a, at, visit_grad_key, &b);
+  kir_sync(a->k);
   for (int j = 0; a->out_key.buf >= 0 && j < vectors_of(&a->key); j++)
     store_head(a, &a->out_key, position, j, scaled(a, kir_get(a->k, b.sum[j])));
   for (int j = 0; a->out_v.buf >= 0 && j < vectors_of(&a->out_v); j++)
     store_head(a, &a->out_v, position, j, kir_get(a->k, b.sum_v[j]));
+}
+
+/* The most queries that may hold one key: of a box the product of its axes' longest lists, of lines their sum. */
+static int64_t most_queries(const Extent *e) {
+  int64_t longest[3] = {0}, at[3] = {0}, box = 1, lines = 0;
+  for (int x = 0; x < 3; x++) {
+    const AxisExtent *axis = &e->axis[x];
+    for (int32_t key = 0; key < axis->keys; key++) {
+      int64_t n = axis->query_hi[key] - axis->query_lo[key] + 1, c = axis->at_hi[key] - axis->at_lo[key] + 1;
+      if (n > longest[x]) longest[x] = n;
+      if (c > at[x]) at[x] = c;
+    }
+    box *= longest[x];
+  }
+  for (int x = 0; x < 3; x++) lines += longest[x] * at[(x + 1) % 3] * at[(x + 2) % 3];
+  return e->is_axis ? lines : box;
 }
 
 /* ---- items ---- */
@@ -505,15 +548,11 @@ bool lower_attend(Lower *l, const KernelParams *params) {
   bool for_keys = anchor->op == OP_ATTEND_GRAD_K || anchor->op == OP_ATTEND_GRAD_V;
   make_tables(&a, for_keys);
   Dim samples = anchor->in[0]->type.rank == 5 ? anchor->in[0]->type.dim[0] : dim_const(1);
-  if (for_keys) {
-    over_positions(&a, samples, positions_of(a.attrs->key_grid), backward_key);
-  } else if (anchor->op == OP_ATTEND_GRAD_Q) {
-    over_positions(&a, samples, positions_of(a.attrs->query_grid), query_backward);
-  } else {
-    int64_t most = (extent_max_keys(a.extent) + LANES) / LANES * LANES;
-    a.scores = kir_scratch(l->k, "scores", DTYPE_F32, most);
-    if (a.is_rows) over_rows(&a);
-    else over_positions(&a, samples, positions_of(a.attrs->query_grid), query_forward);
-  }
+  int64_t most = for_keys ? most_queries(a.extent) : extent_max_keys(a.extent);
+  a.scores = kir_scratch(l->k, "scores", DTYPE_F32, (most + LANES) / LANES * LANES);
+  a.n = kir_var(l->k, num(&a, 0), false);
+  if (for_keys) over_positions(&a, samples, positions_of(a.attrs->key_grid), backward_key);
+  else if (a.is_rows) over_rows(&a);
+  else over_positions(&a, samples, positions_of(a.attrs->query_grid), anchor->op == OP_ATTEND_GRAD_Q ? query_backward : query_forward);
   return !l->failed;
 }
