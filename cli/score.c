@@ -16,7 +16,7 @@ typedef struct ScoreArgs {
   int64_t count, seed, top_k, things;
   double temperature, top_p, guidance;
   const char *sheet;
-  bool json, no_drawings;
+  bool json, no_drawings, seen;
 } ScoreArgs;
 
 enum { ROW_TRUE, ROW_VQ, ROW_DRAWN, ROW_SHUFFLED, ROWS };
@@ -61,7 +61,7 @@ static void make_scenes(Scored *s, Arena *arena) {
   s->rebuilt = arena_alloc(arena, s->bytes * (size_t)n);
   s->drawn = arena_alloc(arena, s->bytes * (size_t)n);
   for (int64_t i = 0; i < n; i++) {
-    s->scene[i] = world_held_out_scene(s->world, (uint64_t)i);
+    s->scene[i] = world_scene(s->world, s->a->seen ? WORLD_VALIDATION : WORLD_HELD_OUT, (uint64_t)i);
     world_render(s->world, &s->scene[i], 0, s->truth + (size_t)i * s->bytes, NULL);
   }
 }
@@ -123,7 +123,8 @@ static bool write_sheet(const Scored *s, Arena *arena, Error *err) {
 static double percent(int part, int n) { return n ? 100.0 * part / n : 0.0; }
 
 static void print_table(const Scored *s) {
-  printf("| %" PRId64 " held-out captions | thing | place | background | all three |\n|---|---|---|---|---|\n", s->a->count);
+  printf("| %" PRId64 " captions of %s pairs | thing | place | background | all three |\n|---|---|---|---|---|\n", s->a->count,
+         s->a->seen ? "seen" : "held-out");
   for (int i = 0; i < ROWS; i++) {
     const SlotScore *r = &s->s.row[i];
     if (s->s.has[i])
@@ -190,6 +191,7 @@ int cli_score(int argc, char **argv) {
       {"--top-p", ARG_REAL, "X", "(1)", &a.top_p, 0, 1},
       {"--guidance", ARG_REAL, "X", "(1: none)", &a.guidance, -1000, 1000},
       {"--sheet", ARG_TEXT, "FILE.png", "rows of truths, reconstructions and drawings", &a.sheet, 0, 0},
+      {"--seen", ARG_FLAG, NULL, "captions of pairs that training shows, instead of held-out ones", &a.seen, 0, 0},
       {"--no-drawings", ARG_FLAG, NULL, "score the autoencoder only", &a.no_drawings, 0, 0},
       {"--weights", ARG_TEXT, "FILE", "of the generating model (default: the shipped ones)", &a.kit.weights, 0, 0},
       {"--vq-weights", ARG_TEXT, "FILE", "of the autoencoder", &a.kit.vq_weights, 0, 0},
