@@ -25,7 +25,7 @@ $nuwa generate --text "" --image "$picture" --mask lower --temperature 0.7 --top
 echo "lower half completed: $out/completed.png"
 
 echo "== schedule"
-$nuwa inspect models/nuwa.lua -D grid_s=1 -D grid_h=8 -D grid_w=8 --fn decode --schedule
+$nuwa inspect models/nuwa.lua -D grid_s=1 -D grid_h=8 -D grid_w=8 -D extent_h=5 -D extent_w=5 --fn decode --schedule
 
 echo "== ablation"
 $nuwa ablate
