@@ -91,15 +91,23 @@ double rig_value(DType t, uint64_t seed, int64_t i) {
   return (double)(float)(sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v));
 }
 
+/* Tensors of a file stand wherever its header ends, so elements are copied, not pointed at. */
 void rig_store(DType t, void *to, int64_t i, double x) {
-  if (t == DTYPE_F32) ((float *)to)[i] = (float)x;
-  else if (t == DTYPE_I32) ((int32_t *)to)[i] = (int32_t)x;
-  else ((uint8_t *)to)[i] = (uint8_t)x;
+  size_t bytes = dtype_bytes(t);
+  float real = (float)x;
+  int32_t integer = t == DTYPE_I32 ? (int32_t)x : 0;
+  uint8_t byte = t == DTYPE_U8 ? (uint8_t)x : 0;
+  const void *from = t == DTYPE_F32 ? (void *)&real : t == DTYPE_I32 ? (void *)&integer : (void *)&byte;
+  memcpy((char *)to + (size_t)i * bytes, from, bytes);
 }
 
 double rig_load(DType t, const void *from, int64_t i) {
-  if (t == DTYPE_F32) return (double)((const float *)from)[i];
-  return t == DTYPE_I32 ? (double)((const int32_t *)from)[i] : (double)((const uint8_t *)from)[i];
+  const char *at = (const char *)from + (size_t)i * dtype_bytes(t);
+  float real;
+  int32_t integer;
+  if (t == DTYPE_U8) return (double)*(const uint8_t *)at;
+  if (t == DTYPE_I32) return memcpy(&integer, at, sizeof integer), (double)integer;
+  return memcpy(&real, at, sizeof real), (double)real;
 }
 
 void rig_fill(const RigData *d, const char *name, DType t, int64_t n, void *to) {
