@@ -68,6 +68,12 @@ function nn.group_norm(name, x, groups, eps)
   return group_norm(x, gain, bias, { groups = groups or 32, eps = eps or 1e-6 })
 end
 
+-- x [b, h, w, c]: group_norm, or with options.norm = "place" the norm of each place over its channels.
+function nn.picture_norm(name, x, options)
+  if options.norm == "place" then return nn.layer_norm(name, x, 1e-6) end
+  return nn.group_norm(name, x, options.groups)
+end
+
 -- tokens i32 [...] -> [..., d]
 function nn.embedding(name, tokens, count, d, init)
   name = full(name)
@@ -183,8 +189,8 @@ function nn.residual(name, x, out, options)
   local c = constant(last(x), "residual: the channels of x")
   out = out or c
   return nn.scope(name, function()
-    local y = nn.conv("conv1", silu(nn.group_norm("norm1", x, options.groups)), out)
-    y = nn.conv("conv2", silu(nn.group_norm("norm2", y, options.groups)), out)
+    local y = nn.conv("conv1", silu(nn.picture_norm("norm1", x, options)), out)
+    y = nn.conv("conv2", silu(nn.picture_norm("norm2", y, options)), out)
     if out ~= c then x = nn.conv("nin_shortcut", x, out, { size = 1 }) end
     return x + y
   end)
@@ -196,7 +202,7 @@ function nn.picture_attention(name, x, options)
   local c = constant(last(x), "picture_attention: the channels of x")
   local b, h, w = x.shape[1], x.shape[2], x.shape[3]
   return nn.scope(name, function()
-    local normed = nn.group_norm("norm", x, options.groups)
+    local normed = nn.picture_norm("norm", x, options)
     local function tokens(part)
       return reshape(nn.conv(part, normed, c, { size = 1 }), b, 1, h, w, c)
     end

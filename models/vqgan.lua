@@ -15,6 +15,9 @@ local o = options {
   width = 256,              -- of a code
   codebook = 12288,
   groups = 32,
+  norm = one_of { "group", "place" },   -- taming's group norm, or statistics of each place alone: codes then say what
+                                        -- is at their place, whatever the rest of the picture shows
+  middle_attention = true,
   commitment = 0.25,
 }
 
@@ -33,9 +36,10 @@ if levels == 0 or o.size % factor ~= 0 then
 end
 local grid = o.size // factor
 
-local function norm_silu(name, x) return silu(nn.group_norm(name, x, o.groups)) end
-local function residual(name, x, out) return nn.residual(name, x, out, { groups = o.groups }) end
-local function attend_picture(name, x) return nn.picture_attention(name, x, { groups = o.groups }) end
+local layer = { groups = o.groups, norm = o.norm }
+local function norm_silu(name, x) return silu(nn.picture_norm(name, x, layer)) end
+local function residual(name, x, out) return nn.residual(name, x, out, layer) end
+local function attend_picture(name, x) return nn.picture_attention(name, x, layer) end
 
 -- One block, and its attention where the size has one.  Names are those of taming's ModuleLists, from 0.
 local function block(i, x, out)
@@ -47,7 +51,7 @@ end
 local function middle(x)
   return nn.scope("mid", function()
     x = residual("block_1", x)
-    x = attend_picture("attn_1", x)
+    if o.middle_attention then x = attend_picture("attn_1", x) end
     return residual("block_2", x)
   end)
 end
