@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 nuwa=build/nuwa
-caption=${1:-a red apple in the middle on a white background}
+caption=${1:-a panda at the top right on a blue background}
 out=${NUWA_DEMO_OUT:-out/demo}
 mkdir -p "$out"
 
