@@ -15,13 +15,13 @@ if [ -z "$picture" ]; then
 fi
 
 echo "== \"$caption\""
-$nuwa generate --text "$caption" --temperature 0.7 --top-k 50 --guidance 2 -o "$out/drawn.png"
+$nuwa generate --text "$caption" --temperature 0.3 --guidance 1.5 -o "$out/drawn.png"
 echo "drawn: $out/drawn.png"
 
 echo "== $picture"
 $nuwa generate --image "$picture" --reconstruct "$out/rebuilt.png"
 echo "rebuilt by the autoencoder: $out/rebuilt.png"
-$nuwa generate --text "" --image "$picture" --mask lower --temperature 0.7 --top-k 50 -o "$out/completed.png"
+$nuwa generate --text "" --image "$picture" --mask lower --temperature 0.5 -o "$out/completed.png"
 echo "lower half completed: $out/completed.png"
 
 echo "== schedule"
