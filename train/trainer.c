@@ -22,7 +22,7 @@ typedef struct Trainer {
   Checkpoint checkpoint;     /* .step: steps done */
   float *lr, *correction[2]; /* inputs of the step */
   Metric metric[MAX_METRICS];
-  double sum[MAX_METRICS]; /* over validation batches */
+  double sum[MAX_METRICS]; /* over the batches of an evaluation */
   char name[MAX_METRICS][NAME_BYTES];
   double begin; /* seconds, and the step then */
   int64_t begin_step, revived;
@@ -48,10 +48,10 @@ double train_rate(const TrainOptions *o, int64_t step) {
 
 static bool is_scalar(const PlanTensor *t) { return t->rank == 0 && t->dtype == DTYPE_F32; }
 
-/* Values of function f; those of the training step also have the learning rate. */
-static int collect(Trainer *t, int function, const char *prefix) {
+/* Values of a function, put behind the first n; those of the training step also have the learning rate.  How many
+ * there are then. */
+static int collect(Trainer *t, int function, const char *prefix, int n) {
   const PlanFunction *f = &t->plan->function[function];
-  int n = 0;
   for (int i = 0; i < f->n_out && n < MAX_METRICS - 1; i++) {
     if (!is_scalar(&f->out[i])) continue;
     snprintf(t->name[n], NAME_BYTES, "%s%s", prefix, f->out[i].name);
@@ -109,18 +109,27 @@ static bool run_step(Trainer *t, Error *err) {
                    (long long)step, (double)loss);
 }
 
-static bool evaluate(Trainer *t, Error *err) {
+/* Means over the first batches of a split, put behind the first *n metrics. */
+static bool evaluate_split(Trainer *t, WorldSplit split, const char *prefix, int *n, Error *err) {
   int64_t batches = t->o->evaluate_batches;
-  int n = 0;
-  nuwa_prepare(t->session);
+  int first = *n;
   memset(t->sum, 0, sizeof t->sum);
   for (int64_t b = 0; b < batches; b++) {
-    if (!fill(t, t->o->evaluate, WORLD_VALIDATION, b, err)) return false;
+    if (!fill(t, t->o->evaluate, split, b, err)) return false;
     nuwa_run(t->session, t->o->evaluate, t->o->batch, 1);
-    n = collect(t, t->o->evaluate, "val.");
-    for (int i = 0; i < n; i++) t->sum[i] += t->metric[i].value;
+    *n = collect(t, t->o->evaluate, prefix, first);
+    for (int i = first; i < *n; i++) t->sum[i] += t->metric[i].value;
   }
-  for (int i = 0; i < n; i++) t->metric[i].value = t->sum[i] / (double)batches;
+  for (int i = first; i < *n; i++) t->metric[i].value = t->sum[i] / (double)batches;
+  return true;
+}
+
+/* Unseen scenes of pairs that training shows, and of pairs that it never does. */
+static bool evaluate(Trainer *t, Error *err) {
+  int n = 0;
+  nuwa_prepare(t->session);
+  if (!evaluate_split(t, WORLD_VALIDATION, "val.", &n, err) || !evaluate_split(t, WORLD_HELD_OUT, "held.", &n, err))
+    return false;
   report(t, true, n);
   return write_log(t, n, err);
 }
@@ -163,7 +172,7 @@ static bool loop(Trainer *t, Error *err) {
   while (t->checkpoint.step < last) {
     if (!run_step(t, err)) return false;
     int64_t step = t->checkpoint.step;
-    int n = collect(t, t->train, "");
+    int n = collect(t, t->train, "", 0);
     report(t, false, n);
     if (is_due(step, o->log_every, o->steps) && !write_log(t, n, err)) return false;
     if (o->evaluate >= 0 && is_due(step, o->evaluate_every, o->steps) && !evaluate(t, err)) return false;

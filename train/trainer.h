@@ -21,7 +21,8 @@ typedef struct TrainSource {
 
 typedef struct TrainReport {
   int64_t step, steps; /* steps done, of how many */
-  bool is_evaluation;  /* metrics are means over the validation batches, named "val.loss", ... */
+  bool is_evaluation;  /* metrics are means over batches of validation, "val.loss", ... and of held-out pairs,
+                          "held.loss", ... */
   const Metric *metric;
   int n_metric;
   double samples_per_s; /* since this process began to train */
@@ -39,7 +40,7 @@ typedef struct TrainOptions {
   double beta1, beta2; /* those the step was compiled with */
   uint64_t seed;
   int evaluate; /* function for validation, -1: none */
-  int64_t evaluate_every, evaluate_batches;
+  int64_t evaluate_every, evaluate_batches; /* batches of each of the two splits */
   ReviveOptions revive;   /* codebook NULL: none */
   const char *checkpoint; /* path, NULL: none */
   int64_t checkpoint_every;

@@ -12,7 +12,7 @@ enum { STEPS = 120, BATCH = 4 };
 /* What a run gave, step by step. */
 typedef struct Result {
   float loss[STEPS + 1], mse[STEPS + 1];
-  double evaluated;
+  double evaluated, held, held_loss; /* val.mse, held.mse, held.loss of the last evaluation */
   int64_t first, last, revived;
   uint8_t weights[1 << 14];
   size_t bytes;
@@ -21,8 +21,11 @@ typedef struct Result {
 static void note(void *ctx, const TrainReport *r) {
   Result *result = ctx;
   if (r->is_evaluation) {
-    for (int i = 0; i < r->n_metric; i++)
+    for (int i = 0; i < r->n_metric; i++) {
       if (strcmp(r->metric[i].name, "val.mse") == 0) result->evaluated = r->metric[i].value;
+      if (strcmp(r->metric[i].name, "held.mse") == 0) result->held = r->metric[i].value;
+      if (strcmp(r->metric[i].name, "held.loss") == 0) result->held_loss = r->metric[i].value;
+    }
     return;
   }
   if (!result->first) result->first = r->step;
@@ -162,6 +165,62 @@ TEST("a run that stops and is resumed is the uninterrupted one, to the bit") {
   EXPECT(memcmp(whole.loss + 24, rest.loss + 24, sizeof(float) * (STEPS - 23)) == 0, "the last losses differ");
   EXPECT(same_weights(&whole, &rest), "the weights differ");
   EXPECT(same_file(tiny_path("whole/metrics.jsonl"), tiny_path("parts/metrics.jsonl")), "the logs differ");
+}
+
+static bool file_has(const char *path, const char *word) {
+  Error err;
+  size_t n = 0;
+  char *x = file_read(path, &n, &err);
+  bool has = x && memmem(x, n, word, strlen(word));
+  mem_free(x);
+  return has;
+}
+
+/* The mean of "mse" over scenes of a split, with the weights that a training left. */
+static double mean_of_split(const Result *trained, WorldSplit split, int64_t batches) {
+  Error err = {0};
+  NuwaOptions open = {.threads = 1, .samples = BATCH, .rows = 1};
+  SourceOptions from = {.world = tiny_world(), .batch = BATCH};
+  int loss = plan_find_function(plan(), "loss");
+  NuwaSession *s = nuwa_session_open(plan(), &open, &err);
+  Source *source = s ? source_new(plan(), &loss, 1, &from, &err) : NULL;
+  if (!source) abort();
+  const uint8_t *at = trained->weights;
+  for (int i = 0; i < plan()->n_param; i++) {
+    int64_t bytes = 0;
+    if (!plan_tensor_bytes(&plan()->param[i].type, 0, 0, &bytes)) abort();
+    memcpy(nuwa_param(s, plan()->param[i].type.name), at, (size_t)bytes);
+    at += bytes;
+  }
+  nuwa_prepare(s);
+  TrainSource batch = source_interface(source);
+  double sum = 0.0;
+  for (int64_t b = 0; b < batches; b++) {
+    if (!batch.fill(batch.ctx, s, loss, split, (uint64_t)(b * BATCH), BATCH, &err)) abort();
+    nuwa_run(s, loss, BATCH, 1);
+    sum += (double)*(float *)nuwa_output(s, loss, "mse");
+  }
+  source_free(source);
+  nuwa_session_close(s);
+  return sum / (double)batches;
+}
+
+TEST("validation is of seen pairs and of held-out ones, in the report and in both logs") {
+  Error err = {0};
+  Result with, without;
+  TrainOptions o = options();
+  o.log = tiny_path("both");
+  REQUIRE(train(o, 2, &with, &err), "%s", err.text);
+  EXPECT(with.held == mean_of_split(&with, WORLD_HELD_OUT, 2), "held-out pairs: %g", with.held);
+  EXPECT(with.evaluated == mean_of_split(&with, WORLD_VALIDATION, 2), "seen pairs: %g", with.evaluated);
+  EXPECT(with.held_loss > with.held && with.held != with.evaluated, "held.loss %g", with.held_loss);
+  EXPECT(file_has(tiny_path("both/metrics.jsonl"), "\"held.loss\": "), "metrics.jsonl lacks it");
+  EXPECT(file_has(tiny_path("both/events.out.tfevents.nuwa"), "held.loss"), "the event file lacks it");
+  o.evaluate_every = 0;
+  o.log = NULL;
+  REQUIRE(train(o, 2, &without, &err), "%s", err.text);
+  EXPECT(memcmp(with.loss, without.loss, sizeof with.loss) == 0 && same_weights(&with, &without),
+         "evaluation changed the training");
 }
 
 /* Kills a child that trains, after some milliseconds. */
