@@ -6,8 +6,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "codegen/nvrtc.h"
 #include "frontend/compile.h"
-#include "tests/gpu/nvrtc.h"
 #include "tests/test.h"
 
 /* Shared memory that one block may ask for, from the CUDA C programming guide's table of compute capabilities. */
@@ -177,7 +177,8 @@ TEST("the kernels of the demo models fit into the shared memory of a block, 8 it
 }
 
 TEST("every map, reduce, scatter and attend kernel of the demo models compiles for sm_80 and sm_90") {
-  Jobs j = {.nvrtc = nvrtc_open(NULL), .lock = PTHREAD_MUTEX_INITIALIZER};
+  Error err;
+  Jobs j = {.nvrtc = nvrtc_open(NULL, &err), .lock = PTHREAD_MUTEX_INITIALIZER};
   if (!j.nvrtc) SKIP("NVRTC is not installed");
   REQUIRE(j.set = demo_kernels(), "no kernels");
   j.n = COUNT_OF(devices) * ((j.set->n_kernel + KERNELS_PER_PROGRAM - 1) / KERNELS_PER_PROGRAM);

@@ -5,8 +5,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "codegen/nvrtc.h"
 #include "tests/gpu/emucuda.h"
-#include "tests/gpu/nvrtc.h"
 #include "tests/test.h"
 
 static Nvrtc *the_nvrtc;
@@ -21,7 +21,8 @@ static inline void device_fresh(void) {
 }
 
 static inline bool have_nvrtc(void) {
-  if (!the_nvrtc) the_nvrtc = nvrtc_open(NULL);
+  Error err;
+  if (!the_nvrtc) the_nvrtc = nvrtc_open(NULL, &err);
   return the_nvrtc != NULL;
 }
 #define NEED_NVRTC()                                                                                   \
