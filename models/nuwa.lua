@@ -97,7 +97,8 @@ return module {
 
   decode = decode(generate, { tokens = "tokens", logits = "logits" }),
 
-  loss = fn({ text = text, tokens = tokens }, function(x)
-    return { loss = nn.cross_entropy(decoder(x.tokens, encode(x.text)), x.tokens) }
+  -- What the decoder reads is an input of its own, so that a trainer can put errors into it.
+  loss = fn({ text = text, seen = tokens, tokens = tokens }, function(x)
+    return { loss = nn.cross_entropy(decoder(x.seen, encode(x.text)), x.tokens) }
   end),
 }

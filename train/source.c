@@ -11,7 +11,7 @@ enum { MAX_FUNCTIONS = 8 };
 /* What a function's inputs are, by kind; NULL: it has none. */
 typedef struct Inputs {
   int function;
-  const PlanTensor *image, *text, *labels, *tokens;
+  const PlanTensor *image, *text, *labels, *tokens, *seen;
 } Inputs;
 
 struct Source {
@@ -103,8 +103,9 @@ static bool check_input(Source *s, Inputs *in, const PlanFunction *f, const Plan
   if (strcmp(name, "labels") == 0) return in->labels = t, check_frames(s, f, t, 0, err);
   if (strcmp(name, "text") == 0) return in->text = t, check_text(s, f, t, err);
   if (strcmp(name, "tokens") == 0) return in->tokens = t, check_tokens(s, f, t, err);
+  if (strcmp(name, "seen") == 0) return in->seen = t, check_tokens(s, f, t, err);
   return error_set(err, ERROR_ARGUMENT,
-                   "\"%s\" has an input \"%s\"; the world gives image, video, text, labels, tokens", f->name, name);
+                   "\"%s\" has an input \"%s\"; the world gives image, video, text, labels, tokens, seen", f->name, name);
 }
 
 static bool check_function(Source *s, const Plan *p, int function, Error *err) {
@@ -113,6 +114,10 @@ static bool check_function(Source *s, const Plan *p, int function, Error *err) {
   in->function = function;
   for (int i = 0; i < f->n_in; i++)
     if (!check_input(s, in, f, &f->in[i], err)) return false;
+  if (in->seen && !in->tokens)
+    return error_set(err, ERROR_ARGUMENT, "\"%s\" has an input \"seen\" but no \"tokens\" to make it of", f->name);
+  if (in->seen && s->o.noise > 0.0 && s->o.codes < 1)
+    return error_set(err, ERROR_ARGUMENT, "noise in \"seen\" needs an autoencoder that says how many codes it has");
   return true;
 }
 
@@ -184,6 +189,26 @@ static void encode(const Source *s, int32_t *tokens, int64_t n) {
   }
 }
 
+/* Replaces codes of one example.  A reader that cannot trust what it has seen has to look at the condition for every
+ * token, not for the first few of a thing only. */
+static void add_noise(const Source *s, int32_t *seen, int64_t n, uint64_t example) {
+  uint32_t counter[4] = {0, (uint32_t)example, (uint32_t)(example >> 32), STREAM_NOISE};
+  double share = s->o.noise * (double)philox_uniform(philox_block(s->o.seed, counter).word[0]);
+  for (int64_t i = 0; i < n; i++) {
+    counter[0] = (uint32_t)i + 1;
+    Philox r = philox_block(s->o.seed, counter);
+    if ((double)philox_uniform(r.word[0]) < share) seen[i] = (int32_t)((uint64_t)r.word[1] * (uint64_t)s->o.codes >> 32);
+  }
+}
+
+static void see(const Source *s, const int32_t *tokens, int32_t *seen, const PlanTensor *t, WorldSplit split, uint64_t first,
+                int64_t n) {
+  int64_t places = t->dim[1].c * t->dim[2].c * t->dim[3].c;
+  memcpy(seen, tokens, (size_t)(n * places) * sizeof *seen);
+  for (int64_t i = 0; i < n && split == WORLD_TRAIN && s->o.noise > 0.0; i++)
+    add_noise(s, seen + i * places, places, first + (uint64_t)i);
+}
+
 static void *input_of(NuwaSession *session, int function, const PlanTensor *t) {
   return t ? nuwa_input(session, function, t->name) : NULL;
 }
@@ -205,6 +230,7 @@ static bool source_fill(void *ctx, NuwaSession *session, int function, WorldSpli
   if (tokens) {
     if (image) memcpy(s->frames, image, (size_t)n * dataset_image_values(&s->data) * sizeof *image);
     encode(s, tokens, n);
+    if (in->seen) see(s, tokens, input_of(session, function, in->seen), in->seen, split, first, n);
   }
   return true;
 }

@@ -4,6 +4,7 @@
  *   text    i32 [B, n]                    captions, or the empty caption for a share of the training examples
  *   labels  i32 [B, size, size]           what each pixel shows (also [B, s, size, size])
  *   tokens  i32 [B, s, h, w]              codes that another model's "encode" gives for the frames
+ *   seen    i32 [B, s, h, w]              the tokens, in training examples with a share of them replaced by random codes
  *
  * A step's own scalars (lr, correction1, correction2) are left alone. */
 #ifndef NUWA_SOURCE_H
@@ -24,7 +25,9 @@ typedef struct SourceOptions {
   const Bpe *bpe; /* NULL: no function wants text */
   Encoder encoder;
   double null_text; /* share of training examples whose text is the empty caption */
-  uint64_t seed;    /* of that choice */
+  double noise;     /* of each training example's `seen`, a share drawn from [0, noise) is replaced */
+  int64_t codes;    /* replacements are drawn from [0, codes) */
+  uint64_t seed;    /* of these choices */
   int64_t batch;    /* largest n of a fill */
 } SourceOptions;
 

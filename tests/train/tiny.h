@@ -11,6 +11,8 @@
 #include "tests/test.h"
 #include "train/source.h"
 
+enum { TINY_CODES = 16 }; /* of the codebook */
+
 static const char tiny_text[] =
     "local nn = require 'nn'\n"
     "local picture = f32(batch, 32, 32, 3)\n"
@@ -33,7 +35,8 @@ static const char tiny_text[] =
     "    local mse = mean(e * e)\n"
     "    return { loss = mse + mean(c * c) + 0.25 * mean(d * d), mse = mse, codes = codes, latent = z }\n"
     "  end),\n"
-    "  told = fn({ text = i32(batch, 16), labels = i32(batch, 32, 32), tokens = i32(batch, 1, 16, 16) }, "
+    "  told = fn({ text = i32(batch, 16), labels = i32(batch, 32, 32), tokens = i32(batch, 1, 16, 16),\n"
+    "              seen = i32(batch, 1, 16, 16) }, "
     "function(a)\n"
     "    local words = nn.embedding('words', a.text, 1200, 8)\n"
     "    return { loss = mean(words * words) }\n"
