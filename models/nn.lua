@@ -176,21 +176,23 @@ function nn.upsample(name, x)
   return nn.conv(name .. ".conv", nn.repeat2(x), constant(last(x), "upsample: the channels of x"))
 end
 
--- A convolution NAME.conv of stride 2, padded below and to the right: half the rows and columns.
-function nn.downsample(name, x)
-  return nn.conv(name .. ".conv", x, constant(last(x), "downsample: the channels of x"),
-                 { stride = 2, padding = { 0, 1, 0, 1 } })
+-- A convolution NAME.conv of stride 2: half the rows and columns.  3 x 3, padded below and to the right; or with
+-- `apart` 2 x 2, where no pixel is seen twice.
+function nn.downsample(name, x, apart)
+  local options = apart and { size = 2, stride = 2, padding = 0 } or { stride = 2, padding = { 0, 1, 0, 1 } }
+  return nn.conv(name .. ".conv", x, constant(last(x), "downsample: the channels of x"), options)
 end
 
 -- Two convolutions with norms and SiLU before, and the input added (through NAME.nin_shortcut when the channels
--- change).
+-- change).  options.size: of both, 3.
 function nn.residual(name, x, out, options)
   options = options or {}
   local c = constant(last(x), "residual: the channels of x")
   out = out or c
   return nn.scope(name, function()
-    local y = nn.conv("conv1", silu(nn.picture_norm("norm1", x, options)), out)
-    y = nn.conv("conv2", silu(nn.picture_norm("norm2", y, options)), out)
+    local conv = { size = options.size }
+    local y = nn.conv("conv1", silu(nn.picture_norm("norm1", x, options)), out, conv)
+    y = nn.conv("conv2", silu(nn.picture_norm("norm2", y, options)), out, conv)
     if out ~= c then x = nn.conv("nin_shortcut", x, out, { size = 1 }) end
     return x + y
   end)

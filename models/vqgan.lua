@@ -18,6 +18,7 @@ local o = options {
   norm = one_of { "group", "place" },   -- taming's group norm, or statistics of each place alone: codes then say what
                                         -- is at their place, whatever the rest of the picture shows
   middle_attention = true,
+  sees = one_of { "picture", "patch" }, -- what a code is made from: all around it as in taming, or its own pixels alone
   commitment = 0.25,
 }
 
@@ -35,39 +36,42 @@ if levels == 0 or o.size % factor ~= 0 then
   error("size " .. o.size .. " must be a multiple of " .. factor .. ", which " .. levels .. " multipliers make")
 end
 local grid = o.size // factor
+if o.sees == "patch" and (o.norm ~= "place" or o.middle_attention or #o.attention > 0) then
+  error('sees = "patch" wants norm = "place", attention = "" and middle_attention = false: the others look around')
+end
 
 local layer = { groups = o.groups, norm = o.norm }
+local is_patch = o.sees == "patch"
+local encoder_layer = { groups = o.groups, norm = o.norm, size = is_patch and 1 or 3 }
 local function norm_silu(name, x) return silu(nn.picture_norm(name, x, layer)) end
-local function residual(name, x, out) return nn.residual(name, x, out, layer) end
-local function attend_picture(name, x) return nn.picture_attention(name, x, layer) end
 
 -- One block, and its attention where the size has one.  Names are those of taming's ModuleLists, from 0.
-local function block(i, x, out)
-  x = residual("block." .. i, x, out)
-  if attention_sizes[x.shape[2]] then x = attend_picture("attn." .. i, x) end
+local function block(i, x, out, layer)
+  x = nn.residual("block." .. i, x, out, layer)
+  if attention_sizes[x.shape[2]] then x = nn.picture_attention("attn." .. i, x, layer) end
   return x
 end
 
-local function middle(x)
+local function middle(x, layer)
   return nn.scope("mid", function()
-    x = residual("block_1", x)
-    if o.middle_attention then x = attend_picture("attn_1", x) end
-    return residual("block_2", x)
+    x = nn.residual("block_1", x, nil, layer)
+    if o.middle_attention then x = nn.picture_attention("attn_1", x, layer) end
+    return nn.residual("block_2", x, nil, layer)
   end)
 end
 
 -- [b, size, size, colours] -> [b, grid, grid, width]
 local function encoder(x)
   x = nn.scope("encoder", function()
-    x = nn.conv("conv_in", x, o.channels)
+    x = nn.conv("conv_in", x, o.channels, encoder_layer)
     for level = 0, levels - 1 do
       nn.scope("down." .. level, function()
-        for i = 0, o.blocks - 1 do x = block(i, x, o.channels * multipliers[level + 1]) end
-        if level < levels - 1 then x = nn.downsample("downsample", x) end
+        for i = 0, o.blocks - 1 do x = block(i, x, o.channels * multipliers[level + 1], encoder_layer) end
+        if level < levels - 1 then x = nn.downsample("downsample", x, is_patch) end
       end)
     end
-    x = middle(x)
-    return nn.conv("conv_out", norm_silu("norm_out", x), o.latent)
+    x = middle(x, encoder_layer)
+    return nn.conv("conv_out", norm_silu("norm_out", x), o.latent, encoder_layer)
   end)
   return nn.conv("quant_conv", x, o.width, { size = 1 })
 end
@@ -76,10 +80,10 @@ end
 local function decoder(z)
   z = nn.conv("post_quant_conv", z, o.latent, { size = 1 })
   return nn.scope("decoder", function()
-    local x = middle(nn.conv("conv_in", z, o.channels * multipliers[levels]))
+    local x = middle(nn.conv("conv_in", z, o.channels * multipliers[levels]), layer)
     for level = levels - 1, 0, -1 do
       nn.scope("up." .. level, function()
-        for i = 0, o.blocks do x = block(i, x, o.channels * multipliers[level + 1]) end
+        for i = 0, o.blocks do x = block(i, x, o.channels * multipliers[level + 1], layer) end
         if level > 0 then x = nn.upsample("upsample", x) end
       end)
     end
