@@ -1,15 +1,15 @@
-/* The emulated driver: devices, contexts, errors, modules and launches.  Memory, streams and events are in
- * driver_memory.c. */
+/* The emulated driver: devices, contexts, errors and modules. */
 #include "tests/gpu/driver.h"
 
-#include <pthread.h>
+#include <dlfcn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define FRESH .capability = 80, .step_limit = (uint64_t)1 << 32, .null = {.blocking = true}
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static Driver the_driver = {.capability = 80, .memory.limit = (size_t)2 << 30, .step_limit = (uint64_t)1 << 32};
+static Driver the_driver = {FRESH, .memory.limit = (size_t)2 << 30};
 static _Thread_local bool context_is_current;
 
 Driver *driver_enter_unchecked(void) {
@@ -22,11 +22,23 @@ CUresult driver_leave(Driver *d, CUresult code) {
   return code;
 }
 
-CUresult driver_fail(Driver *d, CUresult code, const char *fmt, ...) {
+CUresult driver_error(Driver *d, CUresult code, const char *fmt, ...) {
+  char text[sizeof d->error];   /* the arguments may point into d->error */
   va_list args;
   va_start(args, fmt);
-  vsnprintf(d->error, sizeof d->error, fmt, args);
+  vsnprintf(text, sizeof text, fmt, args);
   va_end(args);
+  memcpy(d->error, text, sizeof text);
+  return code;
+}
+
+CUresult driver_fail(Driver *d, CUresult code, const char *fmt, ...) {
+  char text[sizeof d->error];
+  va_list args;
+  va_start(args, fmt);
+  vsnprintf(text, sizeof text, fmt, args);
+  va_end(args);
+  memcpy(d->error, text, sizeof text);
   return driver_leave(d, code);
 }
 
@@ -56,12 +68,14 @@ static void loaded_free(Driver *d, Loaded *m) {
 
 void emu_reset(void) {
   Driver *d = driver_enter_unchecked();
+  for (int k = 0; k < d->captures; k++) EMU_PUSH(d->graph, d->graphs, d->graph_cap, d->capture[k].graph);
   for (int k = 0; k < d->modules; k++) loaded_free(d, d->module[k]);
   free(d->module);
-  driver_free_objects(d);
+  driver_free_streams(d);
+  driver_free_graphs(d);
+  driver_free_host(d);
   memory_done(&d->memory);
-  *d = (Driver){.capability = 80, .memory = {.limit = (size_t)2 << 30, .next = d->memory.next},
-                .step_limit = (uint64_t)1 << 32};
+  *d = (Driver){FRESH, .memory = {.limit = (size_t)2 << 30, .next = d->memory.next}};
   driver_leave(d, CU_OK);
 }
 
@@ -89,6 +103,7 @@ void emu_set_step_limit(uint64_t steps) {
 
 const char *emu_last_error(void) { return the_driver.error; }
 uint64_t emu_last_steps(void) { return the_driver.steps; }
+uint64_t emu_all_steps(void) { return the_driver.all_steps; }
 
 /* ---- errors ---- */
 
@@ -103,6 +118,7 @@ static const struct { int code; const char *name, *text; } errors[] = {
     {CU_NO_BINARY, "CUDA_ERROR_NO_BINARY_FOR_GPU", "no kernel image is available for execution on the device"},
     {CU_INVALID_PTX, "CUDA_ERROR_INVALID_PTX", "a PTX JIT compilation failed"},
     {CU_INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"},
+    {CU_ILLEGAL_STATE, "CUDA_ERROR_ILLEGAL_STATE", "the operation cannot be performed in the present state"},
     {CU_NOT_FOUND, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
     {CU_NOT_READY, "CUDA_ERROR_NOT_READY", "device not ready"},
     {FAULT_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
@@ -111,6 +127,23 @@ static const struct { int code; const char *name, *text; } errors[] = {
     {FAULT_MISALIGNED, "CUDA_ERROR_MISALIGNED_ADDRESS", "misaligned address"},
     {FAULT_LAUNCH, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
     {CU_NOT_SUPPORTED, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported"},
+    {CU_CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
+     "operation not permitted when stream is capturing"},
+    {CU_CAPTURE_INVALIDATED, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED",
+     "operation failed due to a previous error during capture"},
+    {CU_CAPTURE_MERGE, "CUDA_ERROR_STREAM_CAPTURE_MERGE",
+     "operation would result in a merge of separate capture sequences"},
+    {CU_CAPTURE_UNMATCHED, "CUDA_ERROR_STREAM_CAPTURE_UNMATCHED",
+     "capture was not ended in the same stream as it began"},
+    {CU_CAPTURE_UNJOINED, "CUDA_ERROR_STREAM_CAPTURE_UNJOINED", "capturing stream has unjoined work"},
+    {CU_CAPTURE_ISOLATION, "CUDA_ERROR_STREAM_CAPTURE_ISOLATION",
+     "dependency created on uncaptured work in another stream"},
+    {CU_CAPTURE_IMPLICIT, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT",
+     "operation would make the legacy stream depend on a capturing blocking stream"},
+    {CU_CAPTURED_EVENT, "CUDA_ERROR_CAPTURED_EVENT",
+     "operation not permitted on an event last recorded in a capturing stream"},
+    {CU_CAPTURE_WRONG_THREAD, "CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD",
+     "attempt to terminate a thread-local capture sequence from another thread"},
 };
 
 static int error_index(CUresult code) {
@@ -130,6 +163,23 @@ CUresult cuGetErrorString(CUresult code, const char **text) {
     *text = d->shown;
   }
   return driver_leave(d, CU_OK);
+}
+
+/* The newest version of a function by its name without a version. */
+CUresult cuGetProcAddress_v2(const char *symbol, void **function, int version, unsigned long long flags, int *status) {
+  enum { FOUND = 0, NOT_FOUND = 1 };
+  static const char *const suffix[] = {"_v2", ""};
+  Dl_info self;
+  char name[128];
+  void *library = dladdr((void *)(uintptr_t)cuInit, &self) ? dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD) : NULL;
+  *function = NULL;
+  for (int k = 0; library && !*function && k < 2; k++) {
+    snprintf(name, sizeof name, "%s%s", symbol, suffix[k]);
+    *function = dlsym(library, name);
+  }
+  if (library) dlclose(library);
+  if (status) *status = *function ? FOUND : NOT_FOUND;
+  return *function ? CU_OK : CU_NOT_FOUND;
 }
 
 CUresult cuGetErrorName(CUresult code, const char **name) {
@@ -194,7 +244,7 @@ CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {
 }
 
 /* CUdevice_attribute by number; those of shared memory and occupancy as the chip of that capability has them. */
-static int device_attribute(int capability, int attribute) {
+int driver_attribute(int capability, int attribute) {
   int turing = capability == 75, hopper = capability == 90;
   switch (attribute) {
   case 1: case 2: case 3: return 1024;              /* threads of a block; its x and y */
@@ -227,7 +277,7 @@ CUresult cuDeviceGetAttribute(int *value, int attribute, CUdevice device) {
   CUresult code;
   Driver *d = enter_device(&code, device);
   if (!d) return code;
-  *value = device_attribute(d->capability, attribute);
+  *value = driver_attribute(d->capability, attribute);
   if (*value < 0) return driver_fail(d, CU_INVALID_VALUE, "device attribute %d is not known", attribute);
   return driver_leave(d, CU_OK);
 }
@@ -272,12 +322,6 @@ CUresult cuCtxGetDevice(CUdevice *device) {
   return driver_leave(d, CU_OK);
 }
 
-CUresult cuCtxSynchronize(void) {
-  CUresult code;
-  Driver *d = driver_enter(&code);
-  return d ? driver_leave(d, CU_OK) : code;
-}
-
 /* ---- modules ---- */
 
 static bool place_variable(void *ctx, Variable *v) {
@@ -300,11 +344,13 @@ CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned n, int
     if (option[k] == JIT_ERROR_LOG) log = value[k];
     if (option[k] == JIT_ERROR_LOG_BYTES) log_bytes = (size_t)(uintptr_t)value[k];
   }
-  Driver *d = driver_enter(&code);
+  Driver *d = driver_enter_waiting(&code, "cuModuleLoadData");
   if (!d) return code;
   if (!image || !module) return driver_fail(d, CU_INVALID_VALUE, "cuModuleLoadData: no image");
   if (strncmp(image, "\177ELF", 4) == 0 || strncmp(image, "\x50\xed\x55\xba", 4) == 0)
     return driver_fail(d, CU_NO_BINARY, "the emulated device runs PTX, not machine code");
+  if (!strstr(image, ".version"))
+    return driver_fail(d, CU_INVALID_IMAGE, "this is not PTX: it has no .version; nor is it machine code");
   uint64_t mark = d->memory.next;
   Module *ptx = ptx_module_new(image, place_variable, d, text, sizeof text);
   if (ptx && ptx->target > d->capability) {
@@ -340,8 +386,10 @@ static int module_index(const Driver *d, CUmodule module) {
 
 CUresult cuModuleUnload(CUmodule module) {
   CUresult code;
-  Driver *d = driver_enter(&code);
+  Driver *d = driver_enter_waiting(&code, "cuModuleUnload");
   if (!d) return code;
+  code = driver_finish(d, NULL);
+  if (code) return driver_leave(d, code);
   int k = module_index(d, module);
   if (k < 0) return driver_fail(d, CU_INVALID_HANDLE, "cuModuleUnload: this is no module");
   loaded_free(d, d->module[k]);
@@ -380,109 +428,9 @@ CUresult cuModuleGetGlobal_v2(CUdeviceptr *address, size_t *bytes, CUmodule modu
   return driver_fail(d, CU_NOT_FOUND, "the module has no variable '%s'", name);
 }
 
-static KernelHandle *find_kernel(const Driver *d, CUfunction function) {
+KernelHandle *driver_find_kernel(const Driver *d, CUfunction function) {
   for (int k = 0; k < d->modules; k++)
     for (int j = 0; j < d->module[k]->ptx->kernels; j++)
       if (&d->module[k]->kernel[j] == (KernelHandle *)function) return &d->module[k]->kernel[j];
   return NULL;
-}
-
-/* CUfunction_attribute.  The emulator allocates no registers, so it does not answer for their number. */
-enum {
-  FUNCTION_MAX_THREADS = 0,
-  FUNCTION_SHARED = 1,
-  FUNCTION_CONST = 2,
-  FUNCTION_LOCAL = 3,
-  FUNCTION_PTX_VERSION = 5,
-  FUNCTION_BINARY_VERSION = 6,
-  FUNCTION_MAX_DYNAMIC_SHARED = 8,
-  FUNCTION_CARVEOUT = 9
-};
-
-CUresult cuFuncGetAttribute(int *value, int attribute, CUfunction function) {
-  CUresult code;
-  Driver *d = driver_enter(&code);
-  if (!d) return code;
-  const KernelHandle *h = find_kernel(d, function);
-  if (!h) return driver_fail(d, CU_INVALID_HANDLE, "cuFuncGetAttribute: this is no kernel");
-  switch (attribute) {
-  case FUNCTION_MAX_THREADS: *value = h->kernel->max_threads ? h->kernel->max_threads : 1024; break;
-  case FUNCTION_SHARED: *value = h->kernel->shared_bytes; break;
-  case FUNCTION_CONST: *value = 0; break;
-  case FUNCTION_LOCAL: *value = h->kernel->local_bytes; break;
-  case FUNCTION_PTX_VERSION: *value = h->module->ptx->target; break;
-  case FUNCTION_BINARY_VERSION: *value = d->capability; break;
-  case FUNCTION_MAX_DYNAMIC_SHARED: *value = h->dynamic_limit; break;
-  default: return driver_fail(d, CU_INVALID_VALUE, "cuFuncGetAttribute: attribute %d is not known", attribute);
-  }
-  return driver_leave(d, CU_OK);
-}
-
-CUresult cuFuncSetAttribute(CUfunction function, int attribute, int value) {
-  CUresult code;
-  Driver *d = driver_enter(&code);
-  if (!d) return code;
-  KernelHandle *h = find_kernel(d, function);
-  if (!h) return driver_fail(d, CU_INVALID_HANDLE, "cuFuncSetAttribute: this is no kernel");
-  if (attribute == FUNCTION_CARVEOUT) return driver_leave(d, CU_OK);
-  int most = device_attribute(d->capability, 97) - h->kernel->shared_bytes;
-  if (attribute != FUNCTION_MAX_DYNAMIC_SHARED)
-    return driver_fail(d, CU_INVALID_VALUE, "cuFuncSetAttribute: attribute %d cannot be set", attribute);
-  if (value < 0 || value > most)
-    return driver_fail(d, CU_INVALID_VALUE,
-                       "kernel %s cannot have %d bytes of dynamic shared memory: at most %d remain", h->kernel->name,
-                       value, most);
-  h->dynamic_limit = value;
-  return driver_leave(d, CU_OK);
-}
-
-/* ---- launch ---- */
-
-static CUresult check_launch(Driver *d, const KernelHandle *h, const Launch *l, char *why, size_t bytes) {
-  uint64_t threads = (uint64_t)l->block[0] * l->block[1] * l->block[2];
-  uint64_t blocks = (uint64_t)l->grid[0] * l->grid[1] * l->grid[2];
-  const Function *f = h->kernel;
-  bool fits = l->block[0] <= 1024 && l->block[1] <= 1024 && l->block[2] <= 64 && threads <= 1024;
-  if (!threads || !blocks || !fits || l->grid[0] > 0x7fffffff || l->grid[1] > 65535 || l->grid[2] > 65535) {
-    snprintf(why, bytes, "kernel %s: a grid of %u x %u x %u blocks of %u x %u x %u threads", f->name, l->grid[0],
-             l->grid[1], l->grid[2], l->block[0], l->block[1], l->block[2]);
-    return CU_INVALID_VALUE;
-  }
-  if (f->max_threads && threads > (unsigned)f->max_threads) {
-    snprintf(why, bytes, "kernel %s: %llu threads in a block, compiled for at most %d", f->name,
-             (unsigned long long)threads, f->max_threads);
-    return CU_OUT_OF_RESOURCES;
-  }
-  if (h->dynamic_limit < 0 || l->dynamic_bytes > (unsigned)h->dynamic_limit) {
-    snprintf(why, bytes, "kernel %s: %u bytes of dynamic shared memory, at most %d are allowed", f->name,
-             l->dynamic_bytes, h->dynamic_limit);
-    return CU_INVALID_VALUE;
-  }
-  return CU_OK;
-}
-
-CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-                        unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream, void **params,
-                        void **extra) {
-  CUresult code;
-  char why[800] = "";
-  unsigned char block[MAX_PARAM_BYTES] = {0};
-  Driver *d = driver_enter(&code);
-  if (!d) return code;
-  const KernelHandle *h = find_kernel(d, function);
-  if (!h) return driver_fail(d, CU_INVALID_HANDLE, "cuLaunchKernel: this is no kernel");
-  if (!driver_has_handle(d, stream, false))
-    return driver_fail(d, CU_INVALID_HANDLE, "cuLaunchKernel: this is no stream");
-  Launch l = {h->kernel, &d->memory, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, block,
-              d->step_limit};
-  code = check_launch(d, h, &l, why, sizeof why);
-  if (code) return driver_fail(d, code, "%s", why);
-  if (extra || (h->kernel->params && !params))
-    return driver_fail(d, CU_INVALID_VALUE, "kernel %s: parameters must be given as an array of pointers",
-                       h->kernel->name);
-  for (int k = 0; k < h->kernel->params; k++)
-    memcpy(block + h->kernel->param[k].offset, params[k], (size_t)h->kernel->param[k].bytes);
-  d->sticky = exec_launch(&l, &d->steps, why, sizeof why);
-  if (d->sticky) snprintf(d->error, sizeof d->error, "%s", why);
-  return driver_leave(d, CU_OK);
 }

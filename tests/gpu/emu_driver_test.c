@@ -169,6 +169,9 @@ TEST("streams and events are told from rubbish") {
   EXPECT(cuEventElapsedTime(&ms, e, e2) == 400, "an event that was not recorded");
   EXPECT_RUNS(cuEventRecord(e2, NULL));
   EXPECT_RUNS(cuStreamWaitEvent(s, e, 0));
+  EXPECT_RUNS(cuEventSynchronize(e));
+  EXPECT(cuEventElapsedTime(&ms, e, e2) == 600, "the times of events that have not come");
+  EXPECT_RUNS(cuCtxSynchronize());
   EXPECT_RUNS(cuEventElapsedTime(&ms, e, e2));
   EXPECT(ms >= 0, "%g", ms);
   EXPECT(cuStreamSynchronize((CUstream)e) == 400, "an event is no stream");

@@ -168,7 +168,6 @@ TEST("an unknown operation, modifier, type or name is refused with its line and 
   expect_refused(PTX("bar.sync 0, 32;"), "a barrier for some of the threads");
   expect_refused(PTX(".shared .b8 s[50000];"), "50000 bytes of static shared");
   expect_refused(PTX(".local .b8 s[9999999999];"), "is too long");
-  expect_refused("int main() {}", "this is not PTX");
   expect_refused(PTX("{ "), "found the end of the text");
 }
 
@@ -177,6 +176,13 @@ TEST("a function that calls itself and one without a body are refused") {
                  ".visible .entry k()\n{\ncall f;\nret;\n}\n", "function f calls itself");
   expect_refused(".version 8.0\n.target sm_80\n.address_size 64\n.extern .func f()\n;\n"
                  ".visible .entry k()\n{\ncall f;\nret;\n}\n", "function f is not defined");
+}
+
+TEST("what is neither PTX nor machine code is no image") {
+  CUmodule m;
+  device_fresh();
+  EXPECT(cuModuleLoadData(&m, "int main() {}") == 200, "it loaded");
+  EXPECT_HAS(emu_last_error(), "this is not PTX");
 }
 
 TEST("machine code is refused so that the PTX is taken, as is PTX for a newer device") {

@@ -82,6 +82,7 @@ typedef enum RowKind { ROW_REGISTER, ROW_CONSTANT, ROW_TID, ROW_NTID, ROW_CTAID,
                        ROW_DYNAMIC_SHARED_BYTES } RowKind;
 typedef struct Row {
   uint8_t kind, axis;           /* axis: 0 x, 1 y, 2 z */
+  uint8_t words;                /* of a register: 32-bit registers of the hardware; 0 for predicates */
   uint64_t value;               /* of a constant; of SHARED and LOCAL the offset in the function, until linking */
 } Row;
 
@@ -103,6 +104,7 @@ typedef struct Function {
   int params, param_cap, param_bytes;
   int local_bytes, shared_bytes;   /* static; both multiples of 16 */
   int max_threads;              /* .maxntid, or 0 */
+  int registers;                /* a kernel's: an estimate of what the hardware's assembler would need */
 } Function;
 
 /* A .global or .const variable: bytes at `address` once the module is loaded. */

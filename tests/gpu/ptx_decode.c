@@ -145,7 +145,7 @@ static void decode_opcode(Parser *p, Instr *i) {
 }
 
 int row_add(Function *f, RowKind kind, int axis, uint64_t value) {
-  Row r = {(uint8_t)kind, (uint8_t)axis, value};
+  Row r = {(uint8_t)kind, (uint8_t)axis, 0, value};
   EMU_PUSH(f->row, f->rows, f->row_cap, r);
   return f->rows - 1;
 }

@@ -36,8 +36,8 @@ static void place_function(Linker *l, int index, const Instr *from) {
                out->shared_bytes, out->local_bytes, MOST_SHARED, MOST_LOCAL);
   for (int k = 0; k < f->rows; k++) {
     Row r = f->row[k];
-    if (r.kind == ROW_LOCAL) r = (Row){ROW_CONSTANT, 0, r.value + (uint64_t)at->local};
-    if (r.kind == ROW_SHARED) r = (Row){ROW_CONSTANT, 0, r.value + (uint64_t)at->shared};
+    if (r.kind == ROW_LOCAL) r = (Row){ROW_CONSTANT, 0, 0, r.value + (uint64_t)at->local};
+    if (r.kind == ROW_SHARED) r = (Row){ROW_CONSTANT, 0, 0, r.value + (uint64_t)at->shared};
     EMU_PUSH(out->row, out->rows, out->row_cap, r);
   }
   at->link = row_add(out, ROW_REGISTER, 0, 0);
@@ -77,6 +77,55 @@ static void relocate_function(Linker *l, const Function *f, const Placed *at) {
   }
 }
 
+/* ---- an estimate of registers ---- */
+
+typedef struct Span {
+  int first, last;
+} Span;
+
+static void span_touch(Span *s, int at) {
+  if (s->last < 0) s->first = at;
+  s->last = at;
+}
+
+/* A value that is alive at a loop's entry and used inside lives until the loop ends; inner loops come first, so twice
+ * over the branches settles nests. */
+static void spans_over_loops(const Function *f, Span *span) {
+  for (int round = 0; round < 2; round++)
+    for (int k = 0; k < f->instrs; k++) {
+      const Instr *i = &f->code[k];
+      if (i->op != OP_BRA || i->target > k) continue;
+      for (int r = 0; r < f->rows; r++)
+        if (span[r].first < i->target && span[r].last >= i->target && span[r].last < k) span[r].last = k;
+    }
+}
+
+/* How many words are alive at once, and some for the hardware's own use; allotted by eight, as the hardware does. */
+static int count_registers(const Function *f) {
+  Span *span = emu_alloc((size_t)f->rows * sizeof *span);
+  int *change = emu_alloc((size_t)(f->instrs + 2) * sizeof *change), alive = 0, most = 0;
+  for (int r = 0; r < f->rows; r++) span[r] = (Span){0, -1};
+  for (int k = 0; k < f->instrs; k++) {
+    const Instr *i = &f->code[k];
+    for (int o = 0; o < i->operands; o++)
+      for (int c = 0; c < i->count[o]; c++) span_touch(&span[i->row[i->at[o] + c]], k);
+  }
+  spans_over_loops(f, span);
+  for (int r = 0; r < f->rows; r++) {
+    if (span[r].last < 0) continue;
+    change[span[r].first] += f->row[r].words;
+    change[span[r].last] -= f->row[r].words;   /* the last use and a new value may share a register */
+  }
+  for (int k = 0; k < f->instrs; k++) {
+    alive += change[k];
+    most = alive > most ? alive : most;
+  }
+  free(span);
+  free(change);
+  most = (most + 6 + 7) / 8 * 8;
+  return most < 16 ? 16 : most > 255 ? 255 : most;
+}
+
 void link_kernel(Parser *p, Function *entry) {
   Linker l = {.p = p, .out = emu_alloc(sizeof *l.out)};
   Function *out = l.out;
@@ -96,6 +145,7 @@ void link_kernel(Parser *p, Function *entry) {
     if (l.placed[k].placed) relocate_function(&l, p->m->function[k], &l.placed[k]);
   frame_alloc(&out->shared_bytes, 0, 16);
   frame_alloc(&out->local_bytes, 0, 16);
+  out->registers = count_registers(out);
 }
 
 void function_free(Function *f) {
