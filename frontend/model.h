@@ -41,7 +41,8 @@ typedef struct Model {
 } Model;
 
 /* Runs the file at path.  options NULL: all defaults.  NULL after err was set: ERROR_MODEL with file and line,
- * ERROR_LIMIT, ERROR_ARGUMENT for a -D that fits no option, ERROR_MEMORY, ERROR_IO. */
+ * ERROR_LIMIT, ERROR_ARGUMENT for a -D that names no option or has a value that its option cannot have, ERROR_MEMORY,
+ * ERROR_IO. */
 Model *model_load(const char *path, const ModelOptions *options, Error *err);
 /* NULL is fine. */
 void model_free(Model *m);

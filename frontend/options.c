@@ -130,8 +130,9 @@ static void *declare(Graph *g, void *ctx) {
   m->value = m->standard;
   for (int i = 0; i < o->n_define; i++) {
     if (strcmp(o->define[i].name, m->name) != 0) continue;
-    if (!parse_value(o->define[i].value, &m->value) || (m->value.kind == VALUE_TEXT && !is_choice(m, m->value.text)))
-      return bad_value(g, m, o->define[i].value);
+    o->refused = !parse_value(o->define[i].value, &m->value) ||
+                 (m->value.kind == VALUE_TEXT && !is_choice(m, m->value.text));
+    if (o->refused) return bad_value(g, m, o->define[i].value);
     if (m->value.kind == VALUE_TEXT) m->value.text = arena_strdup(o->arena, m->value.text);
     m->given = true;
   }

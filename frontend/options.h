@@ -35,6 +35,7 @@ typedef struct Options {
   int n, cap;
   const Define *define;
   int n_define;
+  bool refused; /* a define had a value that its option cannot have */
   Arena *arena;
 } Options;
 

@@ -18,6 +18,7 @@ typedef enum ErrorCode {
   ERROR_MODEL,      /* a mistake in a model file; the text starts with file:line */
   ERROR_DEVICE,     /* a device, or a feature of it, is missing */
   ERROR_LIMIT,      /* a limit of the sandbox was reached */
+  ERROR_USAGE,      /* a command line that is wrong in itself, or that asks a model for what it does not have */
 } ErrorCode;
 
 typedef struct Error {
