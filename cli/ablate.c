@@ -1,15 +1,15 @@
 /* `nuwa ablate`: the kinds of attention against each other, encoder x decoder, at one size of model.
  *
  * Steps, time and memory are measured on models with initial weights, for which they are the same.  The held-out loss needs
- * training: --train N gives each model the same N steps and writes what came out into the file that is read without it. */
+ * training: --train N gives each model the same N steps and writes what came out into the file that is read without it.
+ * The file says which model, options and autoencoder its losses are of; those of others are not shown. */
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "cli/kit.h"
-#include "train/source.h"
+#include "cli/train.h"
 
 enum { VARIANTS = 5, HELD_OUT_BATCHES = 8, TIMED_RUNS = 5 };
 
@@ -37,12 +37,10 @@ typedef struct Ablation {
   AblateArgs *a;
   Arena *arena;
   Safetensors *weights;          /* names model, options, text encoder */
-  Safetensors *results;          /* "loss" f32 [VARIANTS]; NULL: none yet */
-  const char *vq_model;
-  DefineList vq_defines;
+  Safetensors *results;          /* "loss" f32 [VARIANTS]; NULL: none of this model */
+  char vq_digest[65];            /* of the autoencoder's weights */
   Row row[VARIANTS];
   Error *err;
-  bool ok;
 } Ablation;
 
 static const char about[] =
@@ -81,14 +79,6 @@ static int64_t tensor_bytes(const PlanTensor *t) {
   return plan_tensor_bytes(t, 1, 1, &bytes) ? bytes : 0;
 }
 
-/* Keys and values of one sample: the rings, and what the prologue keeps. */
-static int64_t kv_bytes(const Plan *p) {
-  int64_t total = 0;
-  for (int i = 0; i < p->n_state; i++)
-    if (p->state[i].is_ring || strstr(p->state[i].type.name, ".keep.")) total += tensor_bytes(&p->state[i].type);
-  return total;
-}
-
 static int64_t param_count(const Plan *p) {
   int64_t total = 0;
   for (int i = 0; i < p->n_param; i++) total += tensor_bytes(&p->param[i].type) / (int64_t)dtype_bytes(p->param[i].type.dtype);
@@ -100,14 +90,17 @@ static bool measure(Ablation *b, const Variant *v, Row *row) {
   ModelArgs m;
   if (!variant_args(b, v, &m)) return false;
   Model *model = cli_load_model(&m, b->err);
+  const ModelDecode *md = model ? model_find_decode(model, functions[0], b->err) : NULL;
   CompileOptions o = {.function = functions, .n_function = 1};
-  Plan *p = model ? cli_compile_plan(model, &m, &o, b->err) : NULL;
+  DecodeFacts facts = {0};
+  bool ok = md && compile_decode_describe(model, md, &facts, b->err);
+  Plan *p = ok ? cli_compile_plan(model, &m, &o, b->err) : NULL;
   model_free(model);
   NuwaGenerate g = {.count = 1, .sample = {.temperature = 1.0f, .top_p = 1.0f}, .guidance = 1.0f};
   NuwaGenerateStats stats = {0};
   int64_t slots, rows;
   NuwaSession *s = NULL;
-  bool ok = p && nuwa_generate_needs(p, &g, &slots, &rows, b->err);
+  ok = p && nuwa_generate_needs(p, &g, &slots, &rows, b->err);
   NuwaOptions so = {.threads = (int)m.threads, .samples = 1, .rows = ok ? rows : 1};
   ok = ok && (s = nuwa_session_open(p, &so, b->err));
   if (ok) {
@@ -122,7 +115,7 @@ static bool measure(Ablation *b, const Variant *v, Row *row) {
     }
     row->steps = stats.steps;
     row->tokens = stats.tokens;
-    row->kv_bytes = kv_bytes(p);
+    row->kv_bytes = facts.kv_bytes;
     row->params = param_count(p);
   }
   nuwa_session_close(s);
@@ -132,139 +125,106 @@ static bool measure(Ablation *b, const Variant *v, Row *row) {
 
 /* ---- training ---- */
 
-static void push(Ablation *b, const char **argv, int *n, const char *name, const char *value) {
-  argv[(*n)++] = name;
-  if (value) argv[(*n)++] = value;
+/* `nuwa train` with the variant's options; the loss over held-out pairs after the last step. */
+static bool train_variant(Ablation *b, int which, const char *merges) {
+  const AblateArgs *a = b->a;
+  const Variant *v = &variants[which];
+  TrainArgs t;
+  train_args_init(&t);
+  if (!variant_args(b, v, &t.model)) return false;
+  t.merges_text = merges;
+  t.vq_weights = a->vq_weights;
+  t.steps = t.evaluate = a->train;
+  t.evaluate_batches = HELD_OUT_BATCHES;
+  t.batch = a->batch;
+  t.seed = a->seed;
+  t.lr = a->lr;
+  fprintf(stderr, "%s (%d of %d): %" PRId64 " steps of %" PRId64 "\n", v->name, which + 1, VARIANTS, a->train, a->batch);
+  TrainResult r;
+  if (!train_model(&t, &r, b->err)) return error_prefix(b->err, "training %s", v->name);
+  fprintf(stderr, "%s: held-out loss %.4f\n", v->name, r.held_loss);
+  b->row[which].loss = r.held_loss;
+  b->row[which].has_loss = true;
+  return true;
 }
 
-static void push_defines(Ablation *b, const char **argv, int *n, const char *option, const DefineList *list) {
-  for (int i = 0; i < list->n; i++) push(b, argv, n, option, arena_printf(b->arena, "%s=%s", list->item[i].name, list->item[i].value));
+/* ---- results ---- */
+
+enum { N_IDENTITY = 4 };
+
+/* Which losses these are: all that two sets must share to be shown as one.  out [N_IDENTITY], in the arena. */
+static bool identify(Ablation *b, MetadataEntry *out) {
+  ModelArgs m;
+  if (!variant_args(b, &variants[0], &m)) return false;
+  Model *model = cli_load_model(&m, b->err);
+  if (!model) return false;
+  Buffer options = {0};
+  for (int i = 0; i < model->options.n; i++) {
+    const Option *o = &model->options.option[i];
+    if (strcmp(o->name, "encoder") == 0 || strcmp(o->name, "decoder") == 0) continue;
+    buffer_printf(&options, "%s=", o->name);
+    value_print(&o->value, &options);
+    buffer_printf(&options, "\n");
+  }
+  const char *slash = strrchr(m.path, '/');
+  out[0] = (MetadataEntry){"variants", "FF NF FN AA NN"};
+  out[1] = (MetadataEntry){"model", arena_strdup(b->arena, slash ? slash + 1 : m.path)};
+  out[2] = (MetadataEntry){"options", arena_strdup(b->arena, options.data ? options.data : "")};
+  out[3] = (MetadataEntry){"autoencoder", b->vq_digest};
+  bool ok = !options.failed || error_set(b->err, ERROR_MEMORY, "out of memory");
+  buffer_done(&options);
+  model_free(model);
+  return ok;
 }
 
-static bool write_merges(Ablation *b, const char *path) {
+static bool write_results(Ablation *b) {
+  const AblateArgs *a = b->a;
+  float loss[VARIANTS];
+  for (int i = 0; i < VARIANTS; i++) loss[i] = (float)b->row[i].loss;
+  TensorView t = {.name = "loss", .dtype = DTYPE_F32, .rank = 1, .dim = {VARIANTS}, .data = loss, .bytes = sizeof loss};
+  MetadataEntry meta[N_IDENTITY + 4] = {[N_IDENTITY] = {"steps", arena_printf(b->arena, "%" PRId64, a->train)},
+                                        {"batch", arena_printf(b->arena, "%" PRId64, a->batch)},
+                                        {"lr", arena_printf(b->arena, "%.9g", a->lr)},
+                                        {"seed", arena_printf(b->arena, "%" PRId64, a->seed)}};
+  return identify(b, meta) && safetensors_write(a->results, &t, 1, meta, COUNT_OF(meta), b->err);
+}
+
+static bool train_all(Ablation *b) {
   const char *merges = safetensors_metadata(b->weights, "bpe");
   if (!merges) return error_set(b->err, ERROR_ARGUMENT, "%s holds no text encoder", b->a->weights);
-  return file_write_all(path, merges, strlen(merges), b->err);
+  for (int i = 0; i < VARIANTS; i++)
+    if (!train_variant(b, i, merges)) return false;
+  return write_results(b);
 }
 
-/* `nuwa train` with the variant's options; weights to `out`. */
-static bool train_variant(Ablation *b, const Variant *v, const char *merges, const char *out) {
-  ModelArgs m;
-  if (!variant_args(b, v, &m)) return false;
-  const char **argv = ARENA_ARRAY(b->arena, const char *, 64 + 2 * (m.defines.n + b->vq_defines.n));
-  int n = 0;
-  push(b, argv, &n, "train", m.path);
-  push_defines(b, argv, &n, "-D", &m.defines);
-  push(b, argv, &n, "--steps", arena_printf(b->arena, "%" PRId64, b->a->train));
-  push(b, argv, &n, "--batch", arena_printf(b->arena, "%" PRId64, b->a->batch));
-  push(b, argv, &n, "--seed", arena_printf(b->arena, "%" PRId64, b->a->seed));
-  push(b, argv, &n, "--lr", arena_printf(b->arena, "%.9g", b->a->lr));
-  push(b, argv, &n, "--bpe", merges);
-  push(b, argv, &n, "--vq", b->vq_model);
-  push_defines(b, argv, &n, "--vq-define", &b->vq_defines);
-  push(b, argv, &n, "--vq-weights", b->a->vq_weights);
-  push(b, argv, &n, "--out", out);
-  if (m.models_dir) push(b, argv, &n, "--models", m.models_dir);
-  if (m.threads) push(b, argv, &n, "--threads", arena_printf(b->arena, "%" PRId64, m.threads));
-  fprintf(stderr, "%s: %" PRId64 " steps of %" PRId64 "\n", v->name, b->a->train, b->a->batch);
-  if (cli_train(n, (char **)argv) == EXIT_OK) return true;
-  return error_set(b->err, ERROR_ARGUMENT, "training of %s failed", v->name);
-}
-
-typedef struct LossRun {
-  Plan *plan, *vq_plan;
-  NuwaSession *session, *vq;
-  World *world;
-  Bpe *bpe;
-  Source *source;
-  Safetensors *weights, *vq_weights;
-} LossRun;
-
-static void loss_run_done(LossRun *r) {
-  source_free(r->source);
-  nuwa_session_close(r->session);
-  nuwa_session_close(r->vq);
-  plan_free(r->plan);
-  plan_free(r->vq_plan);
-  bpe_free(r->bpe);
-  if (r->world) world_close(r->world);
-  if (r->weights) safetensors_close(r->weights);
-  if (r->vq_weights) safetensors_close(r->vq_weights);
-}
-
-static Plan *plan_for(const ModelArgs *m, const char *function, Error *err) {
-  Model *model = cli_load_model(m, err);
-  CompileOptions o = {.function = &function, .n_function = 1};
-  Plan *p = model ? cli_compile_plan(model, m, &o, err) : NULL;
-  model_free(model);
-  return p;
-}
-
-/* Mean loss over scenes with held-out pairs. */
-static bool held_out_loss(Ablation *b, LossRun *r, double *out) {
-  int loss = plan_find_function(r->plan, "loss");
-  TrainSource source = source_interface(r->source);
-  *out = 0;
-  for (int64_t i = 0; i < HELD_OUT_BATCHES; i++) {
-    if (!source.fill(source.ctx, r->session, loss, WORLD_HELD_OUT, (uint64_t)(i * b->a->batch), b->a->batch, b->err)) return false;
-    nuwa_run(r->session, loss, b->a->batch, 0);
-    *out += *(const float *)nuwa_output(r->session, loss, "loss") / HELD_OUT_BATCHES;
+/* Whether the file's losses are of this model; err says what differs. */
+static bool are_ours(Ablation *b) {
+  MetadataEntry want[N_IDENTITY];
+  if (!identify(b, want)) return false;
+  for (int i = 0; i < N_IDENTITY; i++) {
+    const char *have = safetensors_metadata(b->results, want[i].key);
+    if (!have || strcmp(have, want[i].value) != 0)
+      return error_set(b->err, ERROR_FORMAT, "%s: its losses are of other %s; --train N makes them anew", b->a->results,
+                       i == 2 ? "options" : i == 1 ? "models" : want[i].key);
   }
   return true;
 }
 
-static bool open_loss(Ablation *b, const Variant *v, const char *weights, LossRun *r) {
-  ModelArgs m, vq = b->a->model;
-  vq.path = b->vq_model;
-  vq.defines = b->vq_defines;
-  NuwaOptions o = {.threads = (int)b->a->model.threads, .samples = b->a->batch, .rows = 1};
-  const char *merges = safetensors_metadata(b->weights, "bpe");
-  WorldOptions w;
-  world_options_init(&w);
-  if (!variant_args(b, v, &m) || !(r->plan = plan_for(&m, "loss", b->err)) || !(r->vq_plan = plan_for(&vq, "encode", b->err))) return false;
-  if (!(r->session = nuwa_session_open(r->plan, &o, b->err)) || !(r->vq = nuwa_session_open(r->vq_plan, &o, b->err))) return false;
-  if (!(r->weights = safetensors_open(weights, b->err)) || !(r->vq_weights = safetensors_open(b->a->vq_weights, b->err))) return false;
-  if (!nuwa_load_weights(r->session, r->weights, false, b->err) || !nuwa_load_weights(r->vq, r->vq_weights, true, b->err)) return false;
-  if (!(r->world = world_open(&w, b->err)) || !(r->bpe = bpe_parse(merges, strlen(merges), "merges", b->err))) return false;
-  SourceOptions so = {.world = r->world, .bpe = r->bpe, .encoder = {r->vq, r->vq_plan, plan_find_function(r->vq_plan, "encode")},
-                      .batch = b->a->batch};
-  int loss = plan_find_function(r->plan, "loss");
-  return (r->source = source_new(r->plan, &loss, 1, &so, b->err)) != NULL;
-}
-
-static bool train_all(Ablation *b) {
-  char folder[] = "/tmp/nuwa-ablate-XXXXXX";
-  if (!mkdtemp(folder)) return error_set(b->err, ERROR_IO, "no temporary folder");
-  const char *merges = arena_printf(b->arena, "%s/merges.txt", folder), *weights = arena_printf(b->arena, "%s/weights.safetensors", folder);
-  float loss[VARIANTS];
-  bool ok = write_merges(b, merges);
-  for (int i = 0; i < VARIANTS && ok; i++) {
-    LossRun r = {0};
-    ok = train_variant(b, &variants[i], merges, weights) && open_loss(b, &variants[i], weights, &r) &&
-         held_out_loss(b, &r, &b->row[i].loss);
-    loss_run_done(&r);
-    b->row[i].has_loss = ok;
-    loss[i] = (float)b->row[i].loss;
-    unlink(weights);
-  }
-  unlink(merges);
-  rmdir(folder);
-  if (!ok) return false;
-  TensorView t = {.name = "loss", .dtype = DTYPE_F32, .rank = 1, .dim = {VARIANTS}, .data = loss, .bytes = sizeof loss};
-  MetadataEntry meta[] = {{"variants", "FF NF FN AA NN"}, {"steps", arena_printf(b->arena, "%" PRId64, b->a->train)},
-                          {"batch", arena_printf(b->arena, "%" PRId64, b->a->batch)}, {"lr", arena_printf(b->arena, "%.9g", b->a->lr)},
-                          {"seed", arena_printf(b->arena, "%" PRId64, b->a->seed)}};
-  return safetensors_write(b->a->results, &t, 1, meta, COUNT_OF(meta), b->err);
-}
-
-/* Losses of an earlier --train; a missing file only leaves the column empty. */
-static bool read_results(Ablation *b) {
+/* Losses of an earlier --train.  The shipped ones may be missing or another model's, which leaves the column empty. */
+static bool read_results(Ablation *b, bool is_shipped) {
   struct stat st;
-  if (stat(b->a->results, &st) != 0) return true;
+  if (is_shipped && stat(b->a->results, &st) != 0) return true;
   if (!(b->results = safetensors_open(b->a->results, b->err))) return false;
   const TensorView *t = safetensors_find(b->results, "loss");
   if (!t || t->dtype != DTYPE_F32 || t->rank != 1 || t->dim[0] != VARIANTS)
     return error_set(b->err, ERROR_FORMAT, "%s: no tensor loss f32[%d]", b->a->results, VARIANTS);
+  if (!are_ours(b)) {
+    if (!is_shipped || b->err->code != ERROR_FORMAT) return false;
+    fprintf(stderr, "%s\n", b->err->text);
+    safetensors_close(b->results);
+    b->results = NULL;
+    return true;
+  }
   for (int i = 0; i < VARIANTS; i++) {
     float x;
     memcpy(&x, (const char *)t->data + sizeof x * (size_t)i, sizeof x);
@@ -301,57 +261,44 @@ static void print_json(const Ablation *b) {
   printf("]\n");
 }
 
-static bool open_vq_names(Ablation *b) {
-  ModelArgs vq = {.models_dir = b->a->model.models_dir};
-  Safetensors *w = safetensors_open(b->a->vq_weights, b->err);
-  bool ok = w && kit_complete_args(b->arena, &vq, w, b->err);
-  if (w) safetensors_close(w);
-  b->vq_model = vq.path;
-  b->vq_defines = vq.defines;
+static bool run(void *ctx, Arena *arena, Error *err) {
+  Ablation *b = ctx;
+  AblateArgs *a = b->a;
+  b->arena = arena;
+  b->err = err;
+  bool is_shipped = !a->results && !a->train;
+  if (!a->weights) a->weights = kit_shipped_weights(arena, &a->model, "demo");
+  if (!a->vq_weights) a->vq_weights = kit_shipped_weights(arena, &a->model, "demo_vq");
+  if (!a->results) a->results = kit_shipped_weights(arena, &a->model, "ablation");
+  bool ok = (b->weights = safetensors_open(a->weights, err)) && kit_digest_file(a->vq_weights, b->vq_digest, err) &&
+            (!a->train || train_all(b)) && read_results(b, is_shipped);
+  for (int i = 0; i < VARIANTS && ok; i++) ok = measure(b, &variants[i], &b->row[i]);
+  if (ok && a->json) print_json(b);
+  else if (ok) print_table(b);
   return ok;
 }
 
-static void ablate_body(void *ctx) {
+static void run_done(void *ctx) {
   Ablation *b = ctx;
-  AblateArgs *a = b->a;
-  if (!a->weights) a->weights = kit_shipped_weights(b->arena, &a->model, "demo");
-  if (!a->vq_weights) a->vq_weights = kit_shipped_weights(b->arena, &a->model, "demo_vq");
-  if (!a->results) a->results = kit_shipped_weights(b->arena, &a->model, "ablation");
-  b->ok = (b->weights = safetensors_open(a->weights, b->err)) && open_vq_names(b);
-  if (b->ok && a->train) b->ok = train_all(b);
-  b->ok = b->ok && read_results(b);
-  for (int i = 0; i < VARIANTS && b->ok; i++) b->ok = measure(b, &variants[i], &b->row[i]);
-  if (b->ok && a->json) print_json(b);
-  else if (b->ok) print_table(b);
+  safetensors_close(b->weights);
+  safetensors_close(b->results);
 }
 
 int cli_ablate(int argc, char **argv) {
   AblateArgs a = {.batch = 32, .lr = 1e-3, .seed = 1};
+  Ablation b = {.a = &a};
   const Arg arg[] = {
       {"--train", ARG_INT, "N", "train each variant for N steps and write --results", &a.train, 1, 1 << 30},
       {"--batch", ARG_INT, "N", "pictures a step (32)", &a.batch, 1, 4096},
       {"--lr", ARG_REAL, "X", "highest learning rate (0.001)", &a.lr, 0, 1},
       {"--seed", ARG_INT, "N", "of initial weights (1)", &a.seed, 0, 9.0e15},
-      {"--results", ARG_TEXT, "FILE", "losses of the variants (default: the shipped ones)", &a.results, 0, 0},
+      {"--results", ARG_TEXT, "FILE", "losses of the variants, read, or written by --train (default: the shipped ones)", &a.results, 0, 0},
       {"--weights", ARG_TEXT, "FILE", "whose model, options and text encoder are compared", &a.weights, 0, 0},
       {"--vq-weights", ARG_TEXT, "FILE", "of the autoencoder", &a.vq_weights, 0, 0},
       ARG_DEFINES(&a.model), ARG_MODELS(&a.model), ARG_ISA(&a.model), ARG_THREADS(&a.model), ARG_NO_CACHE(&a.model),
       {"--json", ARG_FLAG, NULL, "print numbers as JSON", &a.json, 0, 0},
   };
-  const Command c = {"ablate", "[options]", about, arg, COUNT_OF(arg), NULL};
-  Error err = {0};
-  Arena *arena = arena_new();
-  if (!arena) return EXIT_FAILED;
-  ArgResult parsed = args_parse(&c, argc, argv, arena, &err);
-  int status = parsed == ARGS_HELP ? EXIT_OK : EXIT_FAILED;
-  if (parsed == ARGS_WRONG) status = cli_fail(&c, EXIT_USAGE, &err);
-  if (parsed == ARGS_OK) {
-    Ablation b = {.a = &a, .arena = arena, .err = &err};
-    bool ok = arena_protect(arena, ablate_body, &b, &err) && b.ok;
-    if (b.weights) safetensors_close(b.weights);
-    if (b.results) safetensors_close(b.results);
-    status = ok ? EXIT_OK : cli_fail(&c, EXIT_FAILED, &err);
-  }
-  arena_free(arena);
-  return status;
+  const Command c = {.name = "ablate", .usage = "[options]", .about = about, .arg = arg, .n_arg = COUNT_OF(arg),
+                     .ctx = &b, .run = run, .done = run_done};
+  return cli_command(&c, argc, argv);
 }

@@ -12,7 +12,7 @@ static const Arg *find_arg(const Command *c, const char *name, size_t n) {
 }
 
 static bool refuse_unknown(const Command *c, const char *name, Error *err) {
-  error_set(err, ERROR_ARGUMENT, "there is no option \"%s\"; there are: --help", name);
+  error_set(err, ERROR_USAGE, "there is no option \"%s\"; there are: --help", name);
   for (int i = 0; i < c->n_arg; i++) {
     size_t at = strlen(err->text);
     snprintf(err->text + at, sizeof err->text - at, ", %s", c->arg[i].name);
@@ -20,13 +20,20 @@ static bool refuse_unknown(const Command *c, const char *name, Error *err) {
   return false;
 }
 
-static bool read_int(const Arg *a, const char *text, Error *err) {
+static bool read_int(const Arg *a, const char *text, int64_t *out, Error *err) {
   char *end;
   errno = 0;
   long long v = strtoll(text, &end, 10);
   if (end == text || *end || errno || (double)v < a->lo || (double)v > a->hi)
-    return error_set(err, ERROR_ARGUMENT, "%s %s: must be a whole number from %.0f to %.0f", a->name, text, a->lo, a->hi);
-  *(int64_t *)a->to = v;
+    return error_set(err, ERROR_USAGE, "%s %s: must be a whole number from %.0f to %.0f", a->name, text, a->lo, a->hi);
+  *out = v;
+  return true;
+}
+
+static bool read_int32(const Arg *a, const char *text, Error *err) {
+  int64_t v = 0;
+  if (!read_int(a, text, &v, err)) return false;
+  *(int32_t *)a->to = (int32_t)v;
   return true;
 }
 
@@ -35,7 +42,7 @@ static bool read_real(const Arg *a, const char *text, Error *err) {
   errno = 0;
   double v = strtod(text, &end);
   if (end == text || *end || !(v >= a->lo && v <= a->hi))
-    return error_set(err, ERROR_ARGUMENT, "%s %s: must be a number from %g to %g", a->name, text, a->lo, a->hi);
+    return error_set(err, ERROR_USAGE, "%s %s: must be a number from %g to %g", a->name, text, a->lo, a->hi);
   *(double *)a->to = v;
   return true;
 }
@@ -50,14 +57,16 @@ static bool read_choice(const Arg *a, const char *text, Error *err) {
     }
     word += len + (word[len] == '|');
   }
-  return error_set(err, ERROR_ARGUMENT, "%s %s: must be one of %s", a->name, text, a->value);
+  if (a->lacking && strncmp(a->lacking, text, n) == 0 && a->lacking[n] == ':')
+    return error_set(err, ERROR_DEVICE, "%s %s", a->name, a->lacking);
+  return error_set(err, ERROR_USAGE, "%s %s: must be one of %s", a->name, text, a->value);
 }
 
 static bool read_define(Arena *arena, const Arg *a, const char *text, Error *err) {
   DefineList *list = a->to;
   const char *equals = strchr(text, '=');
   if (!equals || equals == text)
-    return error_set(err, ERROR_ARGUMENT, "%s %s: must be NAME=VALUE", a->name, text);
+    return error_set(err, ERROR_USAGE, "%s %s: must be NAME=VALUE", a->name, text);
   Define *grown = ARENA_ARRAY(arena, Define, list->n + 1);
   if (list->n) memcpy(grown, list->item, sizeof *grown * (size_t)list->n);
   grown[list->n++] = (Define){arena_printf(arena, "%.*s", (int)(equals - text), text), equals + 1};
@@ -76,7 +85,8 @@ static bool read_value(Arena *arena, const Arg *a, const char *text, Error *err)
   switch (a->kind) {
   case ARG_FLAG: *(bool *)a->to = true; return true;
   case ARG_TEXT: *(const char **)a->to = text; return true;
-  case ARG_INT: return read_int(a, text, err);
+  case ARG_INT: return read_int(a, text, a->to, err);
+  case ARG_INT32: return read_int32(a, text, err);
   case ARG_REAL: return read_real(a, text, err);
   case ARG_CHOICE: return read_choice(a, text, err);
   case ARG_LIST: list_push(arena, a->to, text); return true;
@@ -91,15 +101,15 @@ static bool read_option(const Command *c, int argc, char **argv, int *i, Arena *
   const Arg *a = find_arg(c, word, equals ? (size_t)(equals - word) : strlen(word));
   if (!a && word[1] != '-' && (a = find_arg(c, word, 2))) value = word + 2;
   if (!a) return refuse_unknown(c, word, err);
-  if (a->kind == ARG_FLAG && value) return error_set(err, ERROR_ARGUMENT, "%s takes no value", a->name);
+  if (a->kind == ARG_FLAG && value) return error_set(err, ERROR_USAGE, "%s takes no value", a->name);
   if (a->kind != ARG_FLAG && !value) {
-    if (*i + 1 >= argc) return error_set(err, ERROR_ARGUMENT, "%s needs a value (%s)", a->name, a->value);
+    if (*i + 1 >= argc) return error_set(err, ERROR_USAGE, "%s needs a value (%s)", a->name, a->value);
     value = argv[++*i];
   }
   return read_value(arena, a, value, err);
 }
 
-ArgResult args_parse(const Command *c, int argc, char **argv, Arena *arena, Error *err) {
+ArgResult args_parse(const Command *c, int argc, char **argv, Arena *arena, ArgList *words, Error *err) {
   for (int i = 1; i < argc; i++) {
     if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
       args_print_help(c, stdout);
@@ -107,11 +117,8 @@ ArgResult args_parse(const Command *c, int argc, char **argv, Arena *arena, Erro
     }
     if (argv[i][0] == '-' && argv[i][1]) {
       if (!read_option(c, argc, argv, &i, arena, err)) return ARGS_WRONG;
-    } else if (!c->words) {
-      error_set(err, ERROR_ARGUMENT, "\"%s\" is not expected here", argv[i]);
-      return ARGS_WRONG;
     } else {
-      list_push(arena, c->words, argv[i]);
+      list_push(arena, words, argv[i]);
     }
   }
   return ARGS_OK;
@@ -126,10 +133,4 @@ void args_print_help(const Command *c, FILE *to) {
     else fprintf(to, "%*s", 30 - n, "");
     fprintf(to, "  %s\n", a->help);
   }
-}
-
-int cli_fail(const Command *c, int status, const Error *err) {
-  fprintf(stderr, "nuwa %s: %s\n", c->name, err->text);
-  if (status == EXIT_USAGE) fprintf(stderr, "(nuwa %s --help lists the options)\n", c->name);
-  return status;
 }

@@ -10,6 +10,8 @@ typedef struct BenchArgs {
   const char *filter, *json, *readme;
   int64_t repeat;
   Arena *arena;
+  int argc;
+  char **argv;
 } BenchArgs;
 
 static const char about[] =
@@ -35,7 +37,9 @@ static const char *command_text(Arena *a, int argc, char **argv) {
   return text;
 }
 
-static bool run(BenchArgs *a, int argc, char **argv, Error *err) {
+static bool run(void *ctx, Arena *arena, Error *err) {
+  BenchArgs *a = ctx;
+  a->arena = arena;
   BenchOptions o = {.filter = a->filter,
                     .repeat = (int)a->repeat,
                     .progress = stderr,
@@ -43,7 +47,7 @@ static bool run(BenchArgs *a, int argc, char **argv, Error *err) {
                     .compile_ctx = a,
                     .threads = a->model.threads ? (int)a->model.threads : pool_count_processors()};
   BenchReport report = {0};
-  bool ok = cli_isa(&a->model, &o.isa, err) && bench_run(&o, command_text(a->arena, argc, argv), &report, err);
+  bool ok = cli_isa(&a->model, &o.isa, err) && bench_run(&o, command_text(arena, a->argc, a->argv), &report, err);
   if (ok) fputs(report.markdown.data, stdout);
   if (ok && a->json) ok = file_write_all(a->json, report.json.data, report.json.len, err);
   if (ok && a->readme) ok = bench_rewrite(a->readme, report.markdown.data, err);
@@ -52,37 +56,16 @@ static bool run(BenchArgs *a, int argc, char **argv, Error *err) {
   return ok;
 }
 
-typedef struct BenchCall {
-  BenchArgs *a;
-  int argc;
-  char **argv;
-  Error *err;
-  int status;
-} BenchCall;
-
-static void command_body(void *ctx) {
-  BenchCall *call = ctx;
-  BenchArgs *a = call->a;
-  const Arg table[] = {
-      {"--filter", ARG_TEXT, "TEXT", "only rows whose id holds this", &a->filter, 0, 0},
-      {"--repeat", ARG_INT, "N", "samples a row, of which the median counts (15)", &a->repeat, 1, 101},
-      {"--json", ARG_TEXT, "FILE", "write everything as JSON too", &a->json, 0, 0},
-      {"--readme", ARG_TEXT, "FILE", "put the table between the markers of this file", &a->readme, 0, 0},
-      ARG_ISA(&a->model), ARG_THREADS(&a->model), ARG_MODELS(&a->model), ARG_NO_CACHE(&a->model),
-  };
-  const Command c = {"bench", "[options]", about, table, COUNT_OF(table), NULL};
-  ArgResult parsed = args_parse(&c, call->argc, call->argv, a->arena, call->err);
-  call->status = EXIT_OK;
-  if (parsed == ARGS_WRONG) call->status = cli_fail(&c, EXIT_USAGE, call->err);
-  else if (parsed == ARGS_OK && !run(a, call->argc, call->argv, call->err))
-    call->status = cli_fail(&c, EXIT_FAILED, call->err);
-}
-
 int cli_bench(int argc, char **argv) {
-  Error err = {0};
-  BenchArgs a = {.repeat = 15, .arena = arena_new()};
-  BenchCall call = {&a, argc, argv, &err, EXIT_FAILED};
-  if (!a.arena || !arena_protect(a.arena, command_body, &call, &err)) fprintf(stderr, "nuwa bench: out of memory\n");
-  arena_free(a.arena);
-  return call.status;
+  BenchArgs a = {.repeat = 15, .argc = argc, .argv = argv};
+  const Arg table[] = {
+      {"--filter", ARG_TEXT, "TEXT", "only rows whose id holds this", &a.filter, 0, 0},
+      {"--repeat", ARG_INT, "N", "samples a row, of which the median counts (15)", &a.repeat, 1, 101},
+      {"--json", ARG_TEXT, "FILE", "write everything as JSON too", &a.json, 0, 0},
+      {"--readme", ARG_TEXT, "FILE", "put the table between the markers of this file", &a.readme, 0, 0},
+      ARG_ISA(&a.model), ARG_THREADS(&a.model), ARG_MODELS(&a.model), ARG_NO_CACHE(&a.model),
+  };
+  const Command c = {.name = "bench", .usage = "[options]", .about = about, .arg = table, .n_arg = COUNT_OF(table),
+                     .ctx = &a, .run = run};
+  return cli_command(&c, argc, argv);
 }

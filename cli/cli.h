@@ -1,7 +1,11 @@
-/* What the commands share: parsing of options, finding and loading models, and messages.
+/* What the commands share: their frame, parsing of options, finding and loading models, and messages.
  *
  * A command is a function of its own arguments (argv[0] is its name) that returns the exit status: 0, 1 failed, 2 wrong
- * usage.  Data goes to stdout or files, everything else to stderr. */
+ * usage.  Data goes to stdout or files, everything else to stderr.
+ *
+ * Wrong usage (ERROR_USAGE) is a command line that is wrong in itself (options, their values, what they need beside them)
+ * or that asks for what the model does not have: an option, a function, a pass, an input.  All else has failed: files
+ * that are missing, damaged or do not fit, what this machine or version lacks, work that goes wrong. */
 #ifndef NUWA_CLI_H
 #define NUWA_CLI_H
 
@@ -26,8 +30,9 @@ typedef enum ArgKind {
   ARG_FLAG,      /* bool */
   ARG_TEXT,      /* const char * */
   ARG_INT,       /* int64_t in [lo, hi] */
+  ARG_INT32,     /* int32_t in [lo, hi] */
   ARG_REAL,      /* double in [lo, hi] */
-  ARG_CHOICE,    /* const char *, one of the words of `value`: "interp|cpu|cuda" */
+  ARG_CHOICE,    /* const char *, one of the words of `value`: "interp|cpu" */
   ARG_LIST,      /* ArgList: may be given several times */
   ARG_DEFINE,    /* DefineList: name=value, may be given several times */
 } ArgKind;
@@ -49,6 +54,7 @@ typedef struct Arg {
   const char *help;
   void *to;
   double lo, hi;
+  const char *lacking;  /* for a choice: a word that is known but refused, and why: "cuda: needs ..."; or NULL */
 } Arg;
 
 typedef struct Command {
@@ -57,17 +63,29 @@ typedef struct Command {
   const char *about;    /* lines for --help, without the options */
   const Arg *arg;
   int n_arg;
-  ArgList *words;       /* what is no option; NULL: none allowed */
+  const char **model;   /* the word that is no option; NULL: none is allowed */
+  bool is_model_optional;
+  void *ctx;            /* of the functions below */
+  bool (*check)(void *ctx, Error *err);             /* of options that need each other; NULL: nothing to check */
+  bool (*run)(void *ctx, Arena *arena, Error *err); /* the command; the arena may run out anywhere within */
+  void (*done)(void *ctx);                          /* frees what run has opened, however run ended; may be NULL */
 } Command;
 
 typedef enum ArgResult { ARGS_OK, ARGS_HELP, ARGS_WRONG } ArgResult;
 
-/* Fills what the table points to; values are kept as pointers into argv.  ARGS_HELP: help was printed.  ARGS_WRONG: err
- * was set.  Lists are allocated from `a`; a program that lacks memory for its arguments ends with a message. */
-ArgResult args_parse(const Command *c, int argc, char **argv, Arena *a, Error *err);
+/* Fills what the table points to, and words with what is no option; values are kept as pointers into argv.  ARGS_HELP:
+ * help was printed.  ARGS_WRONG: err was set.  Lists are allocated from `a` (call inside arena_protect). */
+ArgResult args_parse(const Command *c, int argc, char **argv, Arena *a, ArgList *words, Error *err);
 void args_print_help(const Command *c, FILE *to);
-/* Prints "nuwa NAME: text" to stderr, for wrong usage also where to find help; returns the exit status. */
-int cli_fail(const Command *c, int status, const Error *err);
+
+/* ---- the frame (frame.c) ---- */
+
+/* Parses, checks, runs, reports and cleans up: all that a command does beside its work.  Returns the exit status. */
+int cli_command(const Command *c, int argc, char **argv);
+/* Passes ok on.  When something that the command line asked for was refused (ERROR_ARGUMENT), that is wrong usage. */
+bool cli_asked(bool ok, Error *err);
+/* Appends text as a JSON string. */
+void cli_print_json(Buffer *out, const char *text);
 
 /* ---- models (model.c) ---- */
 
@@ -84,7 +102,13 @@ typedef struct ModelArgs {
 /* Entries of a command's table for m (a constant expression cannot take its address): */
 #define ARG_DEFINES(m) {"-D", ARG_DEFINE, "NAME=VALUE", "an option of the model", &(m)->defines, 0, 0}
 #define ARG_MODELS(m) {"--models", ARG_TEXT, "DIR", "where the shipped models are", &(m)->models_dir, 0, 0}
-#define ARG_ISA(m) {"--isa", ARG_CHOICE, "amx|avx512|avx2|plain|neon", "instruction set (default: the best here)", &(m)->isa, 0, 0}
+#if defined(__aarch64__)
+#define ARG_ISA_WORDS "neon|plain"
+#else
+#define ARG_ISA_WORDS "avx512|avx2|plain"
+#endif
+#define ARG_ISA(m) {"--isa", ARG_CHOICE, ARG_ISA_WORDS, "instruction set (default: the best here)", &(m)->isa, 0, 0, \
+                    "amx: needs bf16 kernels, this version computes in f32"}
 #define ARG_THREADS(m) {"--threads", ARG_INT, "N", "threads (default: all)", &(m)->threads, 0, POOL_MAX_THREADS}
 #define ARG_NO_CACHE(m) {"--no-cache", ARG_FLAG, NULL, "compile every kernel anew", &(m)->no_cache, 0, 0}
 
@@ -92,7 +116,11 @@ typedef struct ModelArgs {
 bool cli_is_bundle(const char *path);
 /* The path of a file of the shipped models ("nuwa.lua", "weights/demo.safetensors").  In a. */
 const char *cli_find_model(Arena *a, const ModelArgs *m, const char *file);
+/* to then has the options of `from` that are not about one model: folder, instruction set, threads, store. */
+void cli_share_args(ModelArgs *to, const ModelArgs *from);
 Model *cli_load_model(const ModelArgs *m, Error *err);
+/* The function that the command line names. */
+Func *cli_find_function(const Model *m, const char *name, Error *err);
 bool cli_isa(const ModelArgs *m, Isa *out, Error *err);
 /* Compiles through the store of kernels; appends the bundle. */
 bool cli_compile_model(Model *model, const ModelArgs *m, CompileOptions *o, Buffer *out, Error *err);

@@ -5,7 +5,7 @@
 
 typedef struct CompileArgs {
   ModelArgs model;
-  ArgList words, fn;
+  ArgList fn;
   const char *out, *weights;
   bool explain;
 } CompileArgs;
@@ -31,12 +31,20 @@ static bool write_bundle(const CompileArgs *a, const Model *m, const Buffer *bun
   return file_write_all(a->out, bundle->data, bundle->len, err);
 }
 
-static bool compile(const CompileArgs *a, Error *err) {
+static bool find_functions(const Model *m, const ArgList *fn, Error *err) {
+  for (int i = 0; i < fn->n; i++)
+    if (!cli_find_function(m, fn->item[i], err)) return false;
+  return true;
+}
+
+static bool run(void *ctx, Arena *arena, Error *err) {
+  const CompileArgs *a = ctx;
   Model *m = cli_load_model(&a->model, err);
   if (!m) return false;
   Buffer bundle = {0}, explain = {0};
   CompileOptions o = {.function = a->fn.n ? a->fn.item : NULL, .n_function = a->fn.n, .explain = a->explain ? &explain : NULL};
-  bool ok = cli_compile_model(m, &a->model, &o, &bundle, err) && write_bundle(a, m, &bundle, err);
+  bool ok = find_functions(m, &a->fn, err) && cli_compile_model(m, &a->model, &o, &bundle, err) &&
+            write_bundle(a, m, &bundle, err);
   if (explain.data) fwrite(explain.data, 1, explain.len, stdout);
   buffer_done(&explain);
   buffer_done(&bundle);
@@ -44,9 +52,8 @@ static bool compile(const CompileArgs *a, Error *err) {
   return ok;
 }
 
-static bool check_args(CompileArgs *a, Error *err) {
-  if (a->words.n != 1) return error_set(err, ERROR_ARGUMENT, "needs one model file, have %d", a->words.n);
-  a->model.path = a->words.item[0];
+static bool check(void *ctx, Error *err) {
+  const CompileArgs *a = ctx;
   return a->out || error_set(err, ERROR_ARGUMENT, "needs -o BUNDLE.nuwa");
 }
 
@@ -62,14 +69,6 @@ int cli_compile(int argc, char **argv) {
   };
   const Command c = {.name = "compile", .usage = "MODEL.lua -o BUNDLE.nuwa [options]",
                      .about = "Compiles all functions of a model, or those named, ahead of time.\n",
-                     .arg = table, .n_arg = COUNT_OF(table), .words = &a.words};
-  Error err = {0};
-  Arena *lists = arena_new();
-  if (!lists) return EXIT_FAILED;
-  ArgResult parsed = args_parse(&c, argc, argv, lists, &err);
-  int status = EXIT_OK;
-  if (parsed == ARGS_WRONG || (parsed == ARGS_OK && !check_args(&a, &err))) status = cli_fail(&c, EXIT_USAGE, &err);
-  else if (parsed == ARGS_OK && !compile(&a, &err)) status = cli_fail(&c, EXIT_FAILED, &err);
-  arena_free(lists);
-  return status;
+                     .arg = table, .n_arg = COUNT_OF(table), .model = &a.model.path, .ctx = &a, .check = check, .run = run};
+  return cli_command(&c, argc, argv);
 }

@@ -6,43 +6,24 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cli/cli.h"
 #include "media/dataset.h"
 #include "media/image.h"
 #include "media/judge.h"
 #include "runtime/base/file.h"
 
-int cli_data(int argc, char **argv);
-
-static const char usage[] =
-    "usage: nuwa data [options]\n"
-    "the world\n"
-    "  --things N        the first N things (default 64; 0: all)\n"
-    "  --size N          pictures of N x N pixels (default 32)\n"
-    "  --thing-min N, --thing-max N, --jitter N   sizes of things in pixels (16, 16), how far off they stand (0)\n"
-    "  --kinds LIST      of single,two,clips,recolour,sized (default single)\n"
-    "  --seed N          (default 1)\n"
-    "  --names FILE, --font FILE   emoji-test.txt and NotoColorEmoji.ttf, if not in Debian's places\n"
-    "which scenes\n"
-    "  --held-out        those with pairs kept from training, instead of training scenes\n"
-    "  --first N, --count N   scenes N, N+1, ... (default 0), that many (default 64)\n"
-    "what to write\n"
-    "  --sheet FILE.png  a contact sheet of the scenes (clips: a row of frames each)\n"
-    "  --columns N, --zoom N   of the sheet (8, 3)\n"
-    "  --out DIR         each scene as DIR/NNNNNN.png with its caption inside, and DIR/captions.txt\n"
-    "  --captions FILE   the captions, one a line (-: standard output, and no numbers)\n"
-    "  --bpe FILE        merges of a byte-pair encoder trained on the captions of 20000 training scenes\n"
-    "  --vocab N         its largest vocabulary (default 1024)\n"
-    "  --judge           score the true renderings of the scenes (single things only)\n"
-    "  --json            numbers as JSON\n";
+static const char about[] =
+    "Shows scenes of the training world: training scenes, or those with pairs kept from training.  --sheet, --out,\n"
+    "--captions and --bpe write files; beside that it prints numbers about the world.\n";
 
 enum { BPE_SCENES = 20000 };
 
 typedef struct DataArgs {
   WorldOptions world;
-  int64_t first;
+  int64_t first, seed;
   int count, columns, zoom, vocab;
-  const char *sheet, *out, *captions, *bpe;
-  bool held_out, judge, json, help;
+  const char *kinds, *sheet, *out, *captions, *bpe;
+  bool held_out, judge, json;
 } DataArgs;
 
 /* What was found out along the way. */
@@ -50,17 +31,6 @@ typedef struct DataReport {
   int vocab, merges, longest_text; /* 0: no encoder was trained */
   SlotScore score;
 } DataReport;
-
-static bool parse_number(const char *name, const char *text, int64_t lo, int64_t hi, int64_t *out, Error *err) {
-  char *end;
-  errno = 0;
-  long long v = strtoll(text, &end, 10);
-  if (end == text || *end || errno || v < lo || v > hi)
-    return error_set(err, ERROR_ARGUMENT, "%s %s: a number from %" PRId64 " to %" PRId64 " is needed", name, text, lo,
-                     hi);
-  *out = v;
-  return true;
-}
 
 static bool parse_kinds(const char *text, unsigned *out, Error *err) {
   static const char *const names[] = {"single", "two", "clips", "recolour", "sized"};
@@ -78,79 +48,10 @@ static bool parse_kinds(const char *text, unsigned *out, Error *err) {
   return true;
 }
 
-/* Where an option's number goes. */
-typedef struct NumberOption {
-  const char *name;
-  int *to;
-  int lo, hi;
-} NumberOption;
-
-static bool set_number(DataArgs *a, const char *name, const char *value, bool *out_known, Error *err) {
-  const NumberOption options[] = {
-      {"--things", &a->world.things, 0, 65535},
-      {"--size", &a->world.size, 16, 1024},
-      {"--thing-min", &a->world.thing_min, 14, 256},
-      {"--thing-max", &a->world.thing_max, 14, 256},
-      {"--jitter", &a->world.jitter, 0, 64},
-      {"--count", &a->count, 1, 1000000},
-      {"--columns", &a->columns, 1, 1000},
-      {"--zoom", &a->zoom, 1, 64},
-      {"--vocab", &a->vocab, BPE_BYTES + 2, BPE_BYTES + 2 + BPE_MAX_MERGES},
-  };
-  int64_t v = 0;
-  for (int i = 0; i < COUNT_OF(options); i++) {
-    if (strcmp(name, options[i].name)) continue;
-    *out_known = true;
-    if (!parse_number(name, value, options[i].lo, options[i].hi, &v, err)) return false;
-    *options[i].to = (int)v;
-    return true;
-  }
-  if (!strcmp(name, "--first")) return *out_known = true, parse_number(name, value, 0, INT64_MAX / 2, &a->first, err);
-  if (strcmp(name, "--seed")) return true;
-  *out_known = true;
-  if (!parse_number(name, value, 0, INT64_MAX, &v, err)) return false;
-  a->world.seed = (uint64_t)v;
-  return true;
-}
-
-static bool set_option(DataArgs *a, const char *name, const char *value, bool *out_known, Error *err) {
-  const struct {
-    const char *name;
-    const char **to;
-  } texts[] = {{"--sheet", &a->sheet},
-               {"--out", &a->out},
-               {"--captions", &a->captions},
-               {"--bpe", &a->bpe},
-               {"--names", &a->world.names_path},
-               {"--font", &a->world.font_path}};
-  for (int i = 0; i < COUNT_OF(texts); i++)
-    if (!strcmp(name, texts[i].name)) return *texts[i].to = value, *out_known = true;
-  if (!strcmp(name, "--kinds")) return *out_known = true, parse_kinds(value, &a->world.kinds, err);
-  return set_number(a, name, value, out_known, err);
-}
-
-static bool parse_args(int argc, char **argv, DataArgs *a, Error *err) {
-  *a = (DataArgs){.count = 64, .columns = 8, .zoom = 3, .vocab = 1024};
-  world_options_init(&a->world);
-  for (int i = 1; i < argc; i++) {
-    const struct {
-      const char *name;
-      bool *to;
-    } flags[] = {{"--held-out", &a->held_out},
-                 {"--judge", &a->judge},
-                 {"--json", &a->json},
-                 {"--help", &a->help},
-                 {"-h", &a->help}};
-    bool known = false;
-    for (int k = 0; k < COUNT_OF(flags); k++)
-      if (!strcmp(argv[i], flags[k].name)) *flags[k].to = known = true;
-    if (known) continue;
-    const char *value = i + 1 < argc ? argv[i + 1] : NULL;
-    if (!value) return error_set(err, ERROR_ARGUMENT, "\"%s\" is no option, or it needs a value", argv[i]);
-    if (!set_option(a, argv[i], value, &known, err)) return false;
-    if (!known) return error_set(err, ERROR_ARGUMENT, "\"%s\" is no option of nuwa data", argv[i]);
-    i++;
-  }
+static bool check(void *ctx, Error *err) {
+  DataArgs *a = ctx;
+  a->world.seed = (uint64_t)a->seed;
+  if (a->kinds && !parse_kinds(a->kinds, &a->world.kinds, err)) return false;
   if (a->sheet && a->count > 10000)
     return error_set(err, ERROR_ARGUMENT, "--sheet: holds at most 10000 scenes, not %d", a->count);
   if (a->judge && a->world.kinds != WORLD_SINGLE)
@@ -320,25 +221,44 @@ static bool write_all(const World *w, const DataArgs *a, Error *err) {
     print_json(w, &r);
   else if (!to_stdout)
     print_text(w, &r);
-  return (!fflush(stdout) && !ferror(stdout)) || error_set(err, ERROR_IO, "standard output: %s", strerror(errno));
+  return true;
+}
+
+static bool run(void *ctx, Arena *arena, Error *err) {
+  const DataArgs *a = ctx;
+  World *w = world_open(&a->world, err);
+  bool ok = cli_asked(w != NULL, err) && write_all(w, a, err);
+  world_close(w);
+  return ok;
 }
 
 int cli_data(int argc, char **argv) {
-  DataArgs a;
-  Error err;
-  if (!parse_args(argc, argv, &a, &err)) {
-    fprintf(stderr, "nuwa data: %s\n(nuwa data --help lists the options)\n", err.text);
-    return 2;
-  }
-  if (a.help) {
-    fputs(usage, stdout);
-    return fflush(stdout) ? 1 : 0;
-  }
-  World *w = world_open(&a.world, &err);
-  /* A world that cannot be was asked for in the arguments. */
-  int status = w ? 1 : err.code == ERROR_ARGUMENT ? 2 : 1;
-  if (w && write_all(w, &a, &err)) status = 0;
-  world_close(w);
-  if (status) fprintf(stderr, "nuwa data: %s\n", err.text);
-  return status;
+  DataArgs a = {.count = 64, .columns = 8, .zoom = 3, .vocab = 1024, .seed = 1};
+  world_options_init(&a.world);
+  const Arg arg[] = {
+      {"--things", ARG_INT32, "N", "the first N things; 0: all (64)", &a.world.things, 0, 65535},
+      {"--size", ARG_INT32, "N", "pictures of N x N pixels (32)", &a.world.size, 16, 1024},
+      {"--thing-min", ARG_INT32, "N", "least size of things in pixels (16)", &a.world.thing_min, 14, 256},
+      {"--thing-max", ARG_INT32, "N", "largest size (16)", &a.world.thing_max, 14, 256},
+      {"--jitter", ARG_INT32, "N", "how far off their places things stand (0)", &a.world.jitter, 0, 64},
+      {"--kinds", ARG_TEXT, "LIST", "of single,two,clips,recolour,sized (single)", &a.kinds, 0, 0},
+      {"--seed", ARG_INT, "N", "of the scenes (1)", &a.seed, 0, 9e15},
+      {"--names", ARG_TEXT, "FILE", "emoji-test.txt, if not in Debian's place", &a.world.names_path, 0, 0},
+      {"--font", ARG_TEXT, "FILE", "NotoColorEmoji.ttf, if not in Debian's place", &a.world.font_path, 0, 0},
+      {"--held-out", ARG_FLAG, NULL, "scenes with pairs kept from training, instead of training scenes", &a.held_out, 0, 0},
+      {"--first", ARG_INT, "N", "scenes N, N+1, ... (0)", &a.first, 0, 4e18},
+      {"--count", ARG_INT32, "N", "that many (64)", &a.count, 1, 1000000},
+      {"--sheet", ARG_TEXT, "FILE.png", "a contact sheet of the scenes (clips: a row of frames each)", &a.sheet, 0, 0},
+      {"--columns", ARG_INT32, "N", "of the sheet (8)", &a.columns, 1, 1000},
+      {"--zoom", ARG_INT32, "N", "of the sheet (3)", &a.zoom, 1, 64},
+      {"--out", ARG_TEXT, "DIR", "each scene as DIR/NNNNNN.png with its caption inside, and DIR/captions.txt", &a.out, 0, 0},
+      {"--captions", ARG_TEXT, "FILE", "the captions, one a line (-: standard output, and no numbers)", &a.captions, 0, 0},
+      {"--bpe", ARG_TEXT, "FILE", "merges of a byte-pair encoder trained on captions of 20000 scenes", &a.bpe, 0, 0},
+      {"--vocab", ARG_INT32, "N", "its largest vocabulary (1024)", &a.vocab, BPE_BYTES + 2, BPE_BYTES + 2 + BPE_MAX_MERGES},
+      {"--judge", ARG_FLAG, NULL, "score the true renderings of the scenes (single things only)", &a.judge, 0, 0},
+      {"--json", ARG_FLAG, NULL, "numbers as JSON", &a.json, 0, 0},
+  };
+  const Command c = {.name = "data", .usage = "[options]", .about = about, .arg = arg, .n_arg = COUNT_OF(arg),
+                     .ctx = &a, .check = check, .run = run};
+  return cli_command(&c, argc, argv);
 }

@@ -8,6 +8,7 @@
 
 typedef struct GenerateArgs {
   KitArgs kit;
+  Kit open;
   const char *text, *image, *mask, *rebuilt, *out, *tokens_out, *order;
   int64_t seed, top_k, count;
   double temperature, top_p, guidance;
@@ -59,7 +60,7 @@ static void given_of_pixels(const Kit *k, const uint8_t *unknown, uint8_t *given
 /* The picture's known tokens, the same for all samples. */
 static bool read_given(Kit *k, const GenerateArgs *a, Arena *arena, KitRequest *r, Error *err) {
   int size = (int)k->size;
-  if (k->grid[0] != 1) return error_set(err, ERROR_ARGUMENT, "--image completes pictures, this model makes %" PRId64 " frames", k->grid[0]);
+  if (k->grid[0] != 1) return error_set(err, ERROR_USAGE, "--image completes pictures, this model makes %" PRId64 " frames", k->grid[0]);
   Image file = {0}, fitted = {0};
   uint8_t *unknown = arena_alloc(arena, (size_t)(size * size)), *given = arena_alloc(arena, (size_t)k->positions);
   int32_t *tokens = ARENA_ARRAY(arena, int32_t, r->count * k->positions);
@@ -91,39 +92,29 @@ static bool write_rebuilt(Kit *k, const GenerateArgs *a, Arena *arena, Error *er
 
 /* ---- output ---- */
 
-static void json_text(Buffer *out, const char *s) {
-  buffer_printf(out, "\"");
-  for (; *s; s++) {
-    if (*s == '"' || *s == '\\') buffer_printf(out, "\\%c", *s);
-    else if ((unsigned char)*s < 32) buffer_printf(out, "\\u%04x", (unsigned)*s);
-    else buffer_append(out, s, 1);
-  }
-  buffer_printf(out, "\"");
-}
-
 static void print_recipe(const Kit *k, const GenerateArgs *a, int64_t sample, Buffer *out) {
   buffer_printf(out, "{\"text\": ");
-  json_text(out, a->text);
+  cli_print_json(out, a->text);
   const char *model = plan_text(k->plan, "model");
   buffer_printf(out, ", \"model\": ");
-  json_text(out, model ? model : "");
+  cli_print_json(out, model ? model : "");
   buffer_printf(out, ", \"weights_sha256\": \"%s\", \"seed\": %" PRId64 ", \"sample\": %" PRId64, k->digest, a->seed, sample);
   buffer_printf(out, ", \"temperature\": %g, \"top_k\": %" PRId64 ", \"top_p\": %g, \"guidance\": %g, \"order\": \"%s\"", a->temperature,
                 a->top_k, a->top_p, a->guidance, a->order);
   if (a->image) {
     buffer_printf(out, ", \"image\": ");
-    json_text(out, a->image);
+    cli_print_json(out, a->image);
     buffer_printf(out, ", \"mask\": ");
-    json_text(out, a->mask);
+    cli_print_json(out, a->mask);
   }
   buffer_printf(out, ", \"options\": {");
   bool first = true;
   for (int i = 0; i < k->plan->n_text; i++) {
     if (strncmp(k->plan->text[i].key, "option.", 7) != 0) continue;
     buffer_printf(out, "%s", first ? "" : ", ");
-    json_text(out, k->plan->text[i].key + 7);
+    cli_print_json(out, k->plan->text[i].key + 7);
     buffer_printf(out, ": ");
-    json_text(out, k->plan->text[i].value);
+    cli_print_json(out, k->plan->text[i].value);
     first = false;
   }
   buffer_printf(out, "}}");
@@ -171,16 +162,11 @@ static void print_stats(const GenerateArgs *a, const Kit *k, const NuwaGenerateS
 
 /* ---- the command ---- */
 
-typedef struct GenerateCall {
-  GenerateArgs *a;
-  Arena *arena;
-  Error *err;
-  bool ok;
-} GenerateCall;
+static bool wants_drawings(const GenerateArgs *a) { return a->out || a->tokens_out; }
 
 static bool draw(Kit *k, const GenerateArgs *a, Arena *arena, Error *err) {
   if (a->rebuilt && !write_rebuilt(k, a, arena, err)) return false;
-  if (!a->out && !a->tokens_out) return true;
+  if (!wants_drawings(a)) return true;
   KitRequest r = {.count = a->count, .seed = (uint64_t)a->seed, .guidance = (float)a->guidance, .raster = strcmp(a->order, "raster") == 0,
                   .sample = {(float)a->temperature, (int)a->top_k, (float)a->top_p}};
   const char **text = ARENA_ARRAY(arena, const char *, a->count);
@@ -196,48 +182,29 @@ static bool draw(Kit *k, const GenerateArgs *a, Arena *arena, Error *err) {
   return true;
 }
 
-static void generate_body(void *ctx) {
-  GenerateCall *c = ctx;
-  Kit k;
-  if (!kit_open(&k, &c->a->kit, c->a->count < 64 ? c->a->count : 64, c->err)) return;
-  c->ok = draw(&k, c->a, c->arena, c->err);
-  kit_close(&k);
-}
-
-static bool check_args(const GenerateArgs *a, Error *err) {
-  if (!a->out && !a->tokens_out && !a->rebuilt)
+static bool check(void *ctx, Error *err) {
+  GenerateArgs *a = ctx;
+  if (!wants_drawings(a) && !a->rebuilt)
     return error_set(err, ERROR_ARGUMENT, "nothing to write: give -o FILE.png, --tokens-out FILE.safetensors or --reconstruct FILE.png");
   if (a->rebuilt && !a->image) return error_set(err, ERROR_ARGUMENT, "--reconstruct needs --image");
   if (!a->text && !a->image) return error_set(err, ERROR_ARGUMENT, "give --text CAPTION, or --image and --mask");
-  bool draws = a->out || a->tokens_out;
-  if ((a->mask && !a->image) || (draws && a->image && !a->mask))
+  if ((a->mask && !a->image) || (wants_drawings(a) && a->image && !a->mask))
     return error_set(err, ERROR_ARGUMENT, "--image and --mask go together");
+  if (!a->text) a->text = "";
   return true;
 }
 
-static int run_command(const Command *c, GenerateArgs *a, int argc, char **argv, Arena *arena, const ArgList *words) {
-  Error err = {0};
-  ArgResult parsed = args_parse(c, argc, argv, arena, &err);
-  if (parsed == ARGS_HELP) return EXIT_OK;
-  if (parsed == ARGS_WRONG || !check_args(a, &err)) return cli_fail(c, EXIT_USAGE, &err);
-  if (words->n > 1) {
-    error_set(&err, ERROR_ARGUMENT, "\"%s\" is not expected here: one model at most", words->item[1]);
-    return cli_fail(c, EXIT_USAGE, &err);
-  }
-  if (words->n == 1) a->kit.model.path = words->item[0];
-  a->kit.vq.models_dir = a->kit.model.models_dir;
-  a->kit.vq.isa = a->kit.model.isa;
-  a->kit.vq.threads = a->kit.model.threads;
-  a->kit.vq.no_cache = a->kit.model.no_cache;
-  if (!a->text) a->text = "";
-  GenerateCall call = {a, arena, &err, false};
-  if (!arena_protect(arena, generate_body, &call, &err) || !call.ok) return cli_fail(c, EXIT_FAILED, &err);
-  return EXIT_OK;
+static bool run(void *ctx, Arena *arena, Error *err) {
+  GenerateArgs *a = ctx;
+  cli_share_args(&a->kit.vq, &a->kit.model);
+  return kit_open(&a->open, &a->kit, wants_drawings(a), a->count < 64 ? a->count : 64, err) &&
+         draw(&a->open, a, arena, err);
 }
+
+static void run_done(void *ctx) { kit_close(&((GenerateArgs *)ctx)->open); }
 
 int cli_generate(int argc, char **argv) {
   GenerateArgs a = {.order = "wavefront", .count = 1, .temperature = 1.0, .top_p = 1.0, .guidance = 1.0};
-  ArgList words = {0};
   const Arg arg[] = {
       {"--text", ARG_TEXT, "CAPTION", "what to draw", &a.text, 0, 0},
       {"--image", ARG_TEXT, "FILE", "a picture to complete (PNG or JPEG)", &a.image, 0, 0},
@@ -259,10 +226,8 @@ int cli_generate(int argc, char **argv) {
       ARG_DEFINES(&a.kit.model), ARG_MODELS(&a.kit.model), ARG_ISA(&a.kit.model), ARG_THREADS(&a.kit.model), ARG_NO_CACHE(&a.kit.model),
       {"--json", ARG_FLAG, NULL, "print numbers as JSON", &a.json, 0, 0},
   };
-  const Command c = {"generate", "[MODEL] --text CAPTION -o FILE.png [options]", about, arg, COUNT_OF(arg), &words};
-  Arena *arena = arena_new();
-  if (!arena) return EXIT_FAILED;
-  int status = run_command(&c, &a, argc, argv, arena, &words);
-  arena_free(arena);
-  return status;
+  const Command c = {.name = "generate", .usage = "[MODEL] --text CAPTION -o FILE.png [options]", .about = about,
+                     .arg = arg, .n_arg = COUNT_OF(arg), .model = &a.kit.model.path, .is_model_optional = true,
+                     .ctx = &a, .check = check, .run = run, .done = run_done};
+  return cli_command(&c, argc, argv);
 }

@@ -5,30 +5,18 @@
 
 typedef struct InspectArgs {
   ModelArgs model;
-  ArgList words;
   const char *fn, *after;
   bool explain, schedule, json, kernels, assembly;
 } InspectArgs;
 
 typedef struct Inspect {
-  const InspectArgs *args;
+  InspectArgs args;
   Model *model;
-  Buffer *out;
+  Buffer text, *out; /* out: text, all that is printed at the end */
   Error *err;
-  bool ok;
 } Inspect;
 
 /* ---- the model as a whole ---- */
-
-static void print_json_text(Buffer *out, const char *text) {
-  buffer_printf(out, "\"");
-  for (const char *p = text; *p; p++) {
-    if (*p == '"' || *p == '\\') buffer_printf(out, "\\%c", *p);
-    else if ((unsigned char)*p < 0x20) buffer_printf(out, "\\u%04x", *p);
-    else buffer_append(out, p, 1);
-  }
-  buffer_printf(out, "\"");
-}
 
 static void print_json_value(Buffer *out, const Value *v) {
   Buffer text = {0};
@@ -36,7 +24,7 @@ static void print_json_value(Buffer *out, const Value *v) {
   bool is_plain = v->kind == VALUE_BOOL || v->kind == VALUE_INT ||
                   (v->kind == VALUE_REAL && text.data && strspn(text.data, "0123456789+-.e") == text.len);
   if (is_plain) buffer_append(out, text.data, text.len);
-  else print_json_text(out, text.data ? text.data : "");
+  else cli_print_json(out, text.data ? text.data : "");
   buffer_done(&text);
 }
 
@@ -53,7 +41,7 @@ static void print_json_ports(Buffer *out, const Port *p, int n) {
   buffer_printf(out, "{");
   for (int i = 0; i < n; i++) {
     buffer_printf(out, "%s", i ? ", " : "");
-    print_json_text(out, p[i].name);
+    cli_print_json(out, p[i].name);
     buffer_printf(out, ": \"%s\"", type_print(&p[i].node->type, text, sizeof text));
   }
   buffer_printf(out, "}");
@@ -65,7 +53,7 @@ static void list_json(const Inspect *s, Node *const *param, int n) {
   buffer_printf(s->out, "{\"functions\": {");
   for (int i = 0; i < m->n_func; i++) {
     buffer_printf(s->out, "%s", i ? ", " : "");
-    print_json_text(s->out, m->func[i]->name);
+    cli_print_json(s->out, m->func[i]->name);
     buffer_printf(s->out, ": {\"inputs\": ");
     print_json_ports(s->out, m->func[i]->in, m->func[i]->n_in);
     buffer_printf(s->out, ", \"outputs\": ");
@@ -75,14 +63,14 @@ static void list_json(const Inspect *s, Node *const *param, int n) {
   buffer_printf(s->out, "}, \"options\": {");
   for (int i = 0; i < m->options.n; i++) {
     buffer_printf(s->out, "%s", i ? ", " : "");
-    print_json_text(s->out, m->options.option[i].name);
+    cli_print_json(s->out, m->options.option[i].name);
     buffer_printf(s->out, ": ");
     print_json_value(s->out, &m->options.option[i].value);
   }
   buffer_printf(s->out, "}, \"params\": {");
   for (int i = 0; i < n; i++) {
     buffer_printf(s->out, "%s", i ? ", " : "");
-    print_json_text(s->out, param[i]->attrs.leaf.name);
+    cli_print_json(s->out, param[i]->attrs.leaf.name);
     buffer_printf(s->out, ": \"%s\"", type_print(&param[i]->type, text, sizeof text));
   }
   buffer_printf(s->out, "}, \"elements\": %lld}\n", (long long)count_elems(param, n));
@@ -109,33 +97,32 @@ static void list_body(void *ctx) {
   Inspect *s = ctx;
   int n;
   Node **param = cli_model_params(s->model, &n);
-  if (s->args->json) list_json(s, param, n);
+  if (s->args.json) list_json(s, param, n);
   else list_text(s, param, n);
-  s->ok = true;
 }
 
 /* ---- a function ---- */
 
 static bool print_schedule(const Inspect *s) {
-  const ModelDecode *md = model_find_decode(s->model, s->args->fn, s->err);
-  PlanDecode d;
-  int64_t steps;
-  if (!md || !compile_decode_describe(s->model, md, &d, &steps, s->err)) return false;
-  long long tokens = (long long)(d.grid[0] * d.grid[1] * d.grid[2]);
-  const long long a[] = {(long long)d.wavefront[0], (long long)d.wavefront[1], (long long)d.wavefront[2]};
-  if (s->args->json)
-    buffer_printf(s->out, "{\"s\": %lld, \"h\": %lld, \"w\": %lld, \"steps\": %lld, \"tokens\": %lld, \"live\": %lld}\n", a[0], a[1],
-                  a[2], (long long)steps, tokens, (long long)d.live);
+  const ModelDecode *md = model_find_decode(s->model, s->args.fn, s->err);
+  DecodeFacts facts;
+  if (!cli_asked(md != NULL, s->err) || !compile_decode_describe(s->model, md, &facts, s->err)) return false;
+  const PlanDecode *d = &facts.plan;
+  long long tokens = (long long)(d->grid[0] * d->grid[1] * d->grid[2]), steps = (long long)facts.steps;
+  const long long a[] = {(long long)d->wavefront[0], (long long)d->wavefront[1], (long long)d->wavefront[2]};
+  if (s->args.json)
+    buffer_printf(s->out, "{\"s\": %lld, \"h\": %lld, \"w\": %lld, \"steps\": %lld, \"tokens\": %lld, \"live\": %lld, \"kv_bytes\": %lld}\n",
+                  a[0], a[1], a[2], steps, tokens, (long long)d->live, (long long)facts.kv_bytes);
   else
     buffer_printf(s->out, "%s: t = %lld s + %lld h + %lld w: %lld steps for %lld tokens (%lld x %lld x %lld), at most %lld live\n",
-                  d.name, a[0], a[1], a[2], (long long)steps, tokens, (long long)d.grid[0], (long long)d.grid[1],
-                  (long long)d.grid[2], (long long)d.live);
+                  d->name, a[0], a[1], a[2], steps, tokens, (long long)d->grid[0], (long long)d->grid[1],
+                  (long long)d->grid[2], (long long)d->live);
   return true;
 }
 
 /* --explain, --kernels, --asm: all from one lowering. */
 static bool print_lowered(const Inspect *s) {
-  const InspectArgs *a = s->args;
+  const InspectArgs *a = &s->args;
   CompileOptions o = {.function = &a->fn, .n_function = 1, .explain = a->explain ? s->out : NULL};
   Kernel *const *kernel;
   Target target;
@@ -152,20 +139,19 @@ static bool print_lowered(const Inspect *s) {
 }
 
 static bool inspect(Inspect *s) {
-  const InspectArgs *a = s->args;
+  const InspectArgs *a = &s->args;
   if (!(s->model = cli_load_model(&a->model, s->err))) return false;
-  if (!a->fn) return arena_protect(s->model->graph->arena, list_body, s, s->err) && s->ok;
-  Func *f = model_find(s->model, a->fn, s->err);
+  if (!a->fn) return arena_protect(s->model->graph->arena, list_body, s, s->err);
+  Func *f = cli_find_function(s->model, a->fn, s->err);
   if (!f) return false;
   if (a->schedule) return print_schedule(s);
-  if (a->after && !compile_print_after(s->model, f, a->after, s->out, s->err)) return false;
+  if (a->after && !cli_asked(compile_print_after(s->model, f, a->after, s->out, s->err), s->err)) return false;
   if (a->explain || a->kernels || a->assembly) return print_lowered(s);
   return a->after || compile_print_after(s->model, f, "lua", s->out, s->err);
 }
 
-static bool check_args(InspectArgs *a, Error *err) {
-  if (a->words.n != 1) return error_set(err, ERROR_ARGUMENT, "needs one model file, have %d", a->words.n);
-  a->model.path = a->words.item[0];
+static bool check(void *ctx, Error *err) {
+  const InspectArgs *a = &((Inspect *)ctx)->args;
   bool wants_fn = a->after || a->explain || a->schedule || a->kernels || a->assembly;
   if (wants_fn && !a->fn) return error_set(err, ERROR_ARGUMENT, "needs --fn NAME with these options");
   if (a->json && a->fn && !a->schedule)
@@ -173,40 +159,39 @@ static bool check_args(InspectArgs *a, Error *err) {
   return true;
 }
 
-static int inspect_and_print(const Command *c, const InspectArgs *a, Error *err) {
-  Buffer out = {0};
-  Inspect s = {.args = a, .out = &out, .err = err};
-  bool ok = inspect(&s);
-  if (ok && out.failed) ok = error_set(err, ERROR_MEMORY, "out of memory");
-  if (ok && (fwrite(out.data, 1, out.len, stdout) != out.len || fflush(stdout))) ok = error_set(err, ERROR_IO, "cannot write to stdout");
-  buffer_done(&out);
-  model_free(s.model);
-  return ok ? EXIT_OK : cli_fail(c, EXIT_FAILED, err);
+static bool run(void *ctx, Arena *arena, Error *err) {
+  Inspect *s = ctx;
+  s->out = &s->text;
+  s->err = err;
+  if (!inspect(s)) return false;
+  if (s->text.failed) return error_set(err, ERROR_MEMORY, "out of memory");
+  fwrite(s->text.data, 1, s->text.len, stdout);
+  return true;
+}
+
+static void run_done(void *ctx) {
+  Inspect *s = ctx;
+  buffer_done(&s->text);
+  model_free(s->model);
 }
 
 int cli_inspect(int argc, char **argv) {
-  InspectArgs a = {0};
+  Inspect s = {0};
+  InspectArgs *a = &s.args;
   const Arg table[] = {
-      ARG_DEFINES(&a.model),
-      {"--fn", ARG_TEXT, "NAME", "the function; without: list the model's functions, options, params", &a.fn, 0, 0},
-      {"--after", ARG_TEXT, "PASS", "print the IR after this pass (lua, expand, fold, dce, layout, fuse, ...)", &a.after, 0, 0},
-      {"--explain", ARG_FLAG, NULL, "print every decision with its estimated cost", &a.explain, 0, 0},
-      {"--schedule", ARG_FLAG, NULL, "print the decoding schedule", &a.schedule, 0, 0},
-      {"--json", ARG_FLAG, NULL, "the schedule, or the list, as JSON", &a.json, 0, 0},
-      {"--kernels", ARG_FLAG, NULL, "print the kernel IR", &a.kernels, 0, 0},
-      {"--asm", ARG_FLAG, NULL, "print the assembly of the kernels", &a.assembly, 0, 0},
-      ARG_ISA(&a.model), ARG_MODELS(&a.model),
+      ARG_DEFINES(&a->model),
+      {"--fn", ARG_TEXT, "NAME", "the function; without: list the model's functions, options, params", &a->fn, 0, 0},
+      {"--after", ARG_TEXT, "PASS", "print the IR after this pass (lua, expand, fold, dce, layout, fuse, ...)", &a->after, 0, 0},
+      {"--explain", ARG_FLAG, NULL, "print every decision with its estimated cost", &a->explain, 0, 0},
+      {"--schedule", ARG_FLAG, NULL, "print the decoding schedule", &a->schedule, 0, 0},
+      {"--json", ARG_FLAG, NULL, "the schedule, or the list, as JSON", &a->json, 0, 0},
+      {"--kernels", ARG_FLAG, NULL, "print the kernel IR", &a->kernels, 0, 0},
+      {"--asm", ARG_FLAG, NULL, "print the assembly of the kernels", &a->assembly, 0, 0},
+      ARG_ISA(&a->model), ARG_MODELS(&a->model),
   };
   const Command c = {.name = "inspect", .usage = "MODEL.lua [--fn NAME] [options]",
                      .about = "Shows what a model has, and what the compiler makes of a function.\n",
-                     .arg = table, .n_arg = COUNT_OF(table), .words = &a.words};
-  Error err = {0};
-  Arena *lists = arena_new();
-  if (!lists) return EXIT_FAILED;
-  ArgResult parsed = args_parse(&c, argc, argv, lists, &err);
-  int status = EXIT_OK;
-  if (parsed == ARGS_WRONG || (parsed == ARGS_OK && !check_args(&a, &err))) status = cli_fail(&c, EXIT_USAGE, &err);
-  else if (parsed == ARGS_OK) status = inspect_and_print(&c, &a, &err);
-  arena_free(lists);
-  return status;
+                     .arg = table, .n_arg = COUNT_OF(table), .model = &a->model.path,
+                     .ctx = &s, .check = check, .run = run, .done = run_done};
+  return cli_command(&c, argc, argv);
 }

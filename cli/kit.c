@@ -41,7 +41,7 @@ const char *kit_shipped_weights(Arena *a, const ModelArgs *m, const char *name) 
   return cli_find_model(a, m, arena_printf(a, "weights/%s.safetensors", name));
 }
 
-static bool digest_file(const char *path, char out[65], Error *err) {
+bool kit_digest_file(const char *path, char out[65], Error *err) {
   FileMap map;
   uint8_t digest[32];
   if (!file_map(path, &map, err)) return false;
@@ -69,29 +69,38 @@ static const PlanTensor *find_port(const PlanTensor *list, int n, const char *na
   return NULL;
 }
 
-static bool find_functions(Kit *k, Error *err) {
+/* Functions of the generating model, whose grid must be one of the autoencoder's pictures. */
+static bool find_generator(Kit *k, Error *err) {
   k->decode = plan_find_decode(k->plan, "decode");
-  k->encode_codes = plan_find_function(k->vq_plan, "encode");
-  k->decode_codes = plan_find_function(k->vq_plan, "decode");
   if (k->decode < 0) return error_set(err, ERROR_ARGUMENT, "the generating model has no decode \"decode\"");
-  if (k->encode_codes < 0 || k->decode_codes < 0)
-    return error_set(err, ERROR_ARGUMENT, "the autoencoder has no functions \"encode\" and \"decode\"");
   const PlanDecode *d = &k->plan->decode[k->decode];
-  memcpy(k->grid, d->grid, sizeof k->grid);
+  if (k->grid[1] != d->grid[1] || k->grid[2] != d->grid[2])
+    return error_set(err, ERROR_ARGUMENT, "the autoencoder makes %lldx%lld codes, the generating model %lldx%lld",
+                     (long long)k->grid[1], (long long)k->grid[2], (long long)d->grid[1], (long long)d->grid[2]);
+  k->grid[0] = d->grid[0];
   k->positions = d->grid[0] * d->grid[1] * d->grid[2];
   const PlanFunction *prologue = d->prologue >= 0 ? &k->plan->function[d->prologue] : NULL;
   const PlanTensor *text = prologue ? find_port(prologue->in, prologue->n_in, "text") : NULL;
   if (!text || text->rank != 2) return error_set(err, ERROR_ARGUMENT, "the generating model has no input \"text\" i32[batch,words]");
   k->text_tokens = text->dim[1].c;
+  return true;
+}
+
+static bool find_autoencoder(Kit *k, Error *err) {
+  k->encode_codes = plan_find_function(k->vq_plan, "encode");
+  k->decode_codes = plan_find_function(k->vq_plan, "decode");
+  if (k->encode_codes < 0 || k->decode_codes < 0)
+    return error_set(err, ERROR_ARGUMENT, "the autoencoder has no functions \"encode\" and \"decode\"");
   const PlanFunction *f = &k->vq_plan->function[k->encode_codes];
   const PlanTensor *image = find_port(f->in, f->n_in, "image"), *codes = find_port(f->out, f->n_out, "codes");
   if (!image || image->rank != 4 || !codes || codes->rank != 4 || image->dim[3].c != 3)
     return error_set(err, ERROR_ARGUMENT, "the autoencoder must map image f32[batch,h,w,3] to codes i32[batch,1,h,w]");
   k->size = image->dim[1].c;
   k->colours = image->dim[3].c;
-  if (codes->dim[2].c != k->grid[1] || codes->dim[3].c != k->grid[2])
-    return error_set(err, ERROR_ARGUMENT, "the autoencoder makes %lldx%lld codes, the generating model %lldx%lld",
-                     (long long)codes->dim[2].c, (long long)codes->dim[3].c, (long long)k->grid[1], (long long)k->grid[2]);
+  k->grid[0] = 1;
+  k->grid[1] = codes->dim[2].c;
+  k->grid[2] = codes->dim[3].c;
+  k->positions = k->grid[1] * k->grid[2];
   return true;
 }
 
@@ -106,36 +115,42 @@ static bool open_bpe(Kit *k, Error *err) {
 typedef struct OpenCall {
   Kit *k;
   KitArgs a;
+  bool draws;
   int64_t samples;
   Error *err;
   bool ok;
 } OpenCall;
 
-static bool open_vq(Kit *k, int64_t samples, Error *err) {
-  NuwaOptions o = {.threads = k->threads, .samples = samples, .rows = 1};
-  k->vq = nuwa_session_open(k->vq_plan, &o, err);
-  return k->vq && (nuwa_load_weights(k->vq, k->vq_weights, false, err) || error_prefix(err, "the autoencoder"));
+static bool open_vq(const OpenCall *c, ModelArgs *m) {
+  static const char *const functions[] = {"encode", "decode"};
+  Kit *k = c->k;
+  NuwaOptions o = {.threads = k->threads, .samples = c->samples, .rows = 1};
+  const char *path = c->a.vq_weights ? c->a.vq_weights : kit_shipped_weights(k->arena, m, "demo_vq");
+  return (k->vq_weights = safetensors_open(path, c->err)) && kit_complete_args(k->arena, m, k->vq_weights, c->err) &&
+         (k->vq_plan = open_plan(m, functions, 2, c->err)) && find_autoencoder(k, c->err) &&
+         (k->vq = nuwa_session_open(k->vq_plan, &o, c->err)) &&
+         (nuwa_load_weights(k->vq, k->vq_weights, false, c->err) || error_prefix(c->err, "the autoencoder"));
+}
+
+static bool open_generator(const OpenCall *c, ModelArgs *m) {
+  static const char *const functions[] = {"decode"};
+  Kit *k = c->k;
+  const char *path = c->a.weights ? c->a.weights : kit_shipped_weights(k->arena, m, "demo");
+  return (k->weights = safetensors_open(path, c->err)) && kit_digest_file(path, k->digest, c->err) &&
+         kit_complete_args(k->arena, m, k->weights, c->err) && (k->plan = open_plan(m, functions, 1, c->err)) &&
+         find_generator(k, c->err) && open_bpe(k, c->err);
 }
 
 static void open_body(void *ctx) {
   OpenCall *c = ctx;
-  Kit *k = c->k;
-  Arena *a = k->arena;
-  if (!c->a.weights) c->a.weights = kit_shipped_weights(a, &c->a.model, "demo");
-  if (!c->a.vq_weights) c->a.vq_weights = kit_shipped_weights(a, &c->a.vq, "demo_vq");
-  static const char *const vq_functions[] = {"encode", "decode"}, *const functions[] = {"decode"};
-  k->threads = (int)c->a.model.threads;
-  c->ok = (k->weights = safetensors_open(c->a.weights, c->err)) && (k->vq_weights = safetensors_open(c->a.vq_weights, c->err)) &&
-          digest_file(c->a.weights, k->digest, c->err) && kit_complete_args(a, &c->a.model, k->weights, c->err) &&
-          kit_complete_args(a, &c->a.vq, k->vq_weights, c->err) && (k->plan = open_plan(&c->a.model, functions, 1, c->err)) &&
-          (k->vq_plan = open_plan(&c->a.vq, vq_functions, 2, c->err)) && find_functions(k, c->err) && open_bpe(k, c->err) &&
-          open_vq(k, c->samples, c->err);
+  c->k->threads = (int)c->a.model.threads;
+  c->ok = open_vq(c, &c->a.vq) && (!c->draws || open_generator(c, &c->a.model));
 }
 
-bool kit_open(Kit *k, const KitArgs *args, int64_t samples, Error *err) {
+bool kit_open(Kit *k, const KitArgs *args, bool draws, int64_t samples, Error *err) {
   *k = (Kit){.arena = arena_new()};
   if (!k->arena) return error_set(err, ERROR_MEMORY, "out of memory");
-  OpenCall c = {.k = k, .a = *args, .samples = samples, .err = err};
+  OpenCall c = {.k = k, .a = *args, .draws = draws, .samples = samples, .err = err};
   if (arena_protect(k->arena, open_body, &c, err) && c.ok) return true;
   kit_close(k);
   return false;

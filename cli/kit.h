@@ -14,6 +14,7 @@ typedef struct KitArgs {
   const char *weights, *vq_weights;
 } KitArgs;
 
+/* Without a generating model: weights, plan, bpe are NULL, digest is empty, and the grid is that of one picture. */
 typedef struct Kit {
   Arena *arena;                 /* defines and paths */
   Safetensors *weights, *vq_weights;
@@ -29,12 +30,15 @@ typedef struct Kit {
   int threads;
 } Kit;
 
-/* Loads everything; `samples`: pictures the autoencoder takes at once.  False with err set (kit then holds nothing). */
-bool kit_open(Kit *k, const KitArgs *a, int64_t samples, Error *err);
+/* Loads everything, or the autoencoder alone (draws false); `samples`: pictures the autoencoder takes at once.  False
+ * with err set (kit then holds nothing). */
+bool kit_open(Kit *k, const KitArgs *a, bool draws, int64_t samples, Error *err);
 void kit_close(Kit *k);
 
 /* The weights that are used when none are named: models/weights/NAME.safetensors of the shipped models. In a. */
 const char *kit_shipped_weights(Arena *a, const ModelArgs *m, const char *name);
+/* SHA-256 of a file, in hexadecimal. */
+bool kit_digest_file(const char *path, char out[65], Error *err);
 /* Defines of the command line, then those of the metadata that it leaves out; model's path from metadata if it has none. */
 bool kit_complete_args(Arena *a, ModelArgs *m, const Safetensors *w, Error *err);
 

@@ -46,9 +46,16 @@ const char *cli_find_model(Arena *a, const ModelArgs *m, const char *file) {
   return folder ? arena_printf(a, "%s/%s", folder, file) : arena_strdup(a, file);
 }
 
+void cli_share_args(ModelArgs *to, const ModelArgs *from) {
+  to->models_dir = from->models_dir;
+  to->isa = from->isa;
+  to->threads = from->threads;
+  to->no_cache = from->no_cache;
+}
+
 Model *cli_load_model(const ModelArgs *m, Error *err) {
   if (m->models_dir && !is_folder(m->models_dir)) {
-    error_set(err, ERROR_ARGUMENT, "--models %s: no such folder", m->models_dir);
+    error_set(err, ERROR_IO, "--models %s: no such folder", m->models_dir);
     return NULL;
   }
   Arena *a = arena_new();
@@ -60,14 +67,19 @@ Model *cli_load_model(const ModelArgs *m, Error *err) {
   if (!o.models_dir) find_models(a, &o.models_dir);
   Model *model = model_load(m->path, &o, err);
   arena_free(a);
+  cli_asked(model != NULL, err); /* the only arguments it refuses are defines */
   return model;
+}
+
+Func *cli_find_function(const Model *m, const char *name, Error *err) {
+  Func *f = model_find(m, name, err);
+  cli_asked(f != NULL, err);
+  return f;
 }
 
 bool cli_isa(const ModelArgs *m, Isa *out, Error *err) {
   *out = isa_best();
   if (!m->isa) return true;
-  if (strcmp(m->isa, "amx") == 0)
-    return error_set(err, ERROR_DEVICE, "--isa amx: needs bf16 kernels, this version computes in f32 (use avx512)");
   if (!isa_from_name(m->isa, out)) return error_set(err, ERROR_ARGUMENT, "--isa %s: unknown", m->isa);
   if (!isa_available(*out)) return error_set(err, ERROR_DEVICE, "--isa %s: this machine lacks it", m->isa);
   return true;

@@ -8,21 +8,19 @@
 
 typedef struct RunArgs {
   ModelArgs model;
-  ArgList words;
   const char *fn, *in, *out, *weights, *device, *precision;
   int64_t seed;
 } RunArgs;
 
 /* A run in progress; what is set is freed at the end. */
 typedef struct Run {
-  const RunArgs *args;
+  RunArgs *args;
   Safetensors *in, *weights;
   Model *model;
   Plan *plan;
   NuwaSession *session;
   Arena *arena;
   Error *err;
-  bool ok;
 } Run;
 
 static bool write_outputs(Run *r, const PlanTensor *out, int n, void *const *data, int64_t B, int64_t R) {
@@ -68,7 +66,7 @@ static bool set_weights(Run *r) {
 static bool run_code(Run *r) {
   if (!open_plan(r)) return false;
   int f = find_function(r->plan, r->args->fn, r->err);
-  if (f < 0) return false;
+  if (f < 0) return cli_asked(false, r->err);
   const PlanFunction *pf = &r->plan->function[f];
   int64_t B, R;
   if (!tensors_bind(pf->in, pf->n_in, r->in, &B, &R, r->err)) return false;
@@ -177,56 +175,43 @@ static bool run_interp(Run *r) {
 
 /* ---- the command ---- */
 
-static void run_body(void *ctx) {
+static bool run(void *ctx, Arena *arena, Error *err) {
   Run *r = ctx;
   const RunArgs *a = r->args;
-  bool is_bundle = cli_is_bundle(a->model.path), is_interp = strcmp(a->device, "interp") == 0;
-  if (is_bundle && is_interp) {
-    error_set(r->err, ERROR_ARGUMENT, "--device interp: needs the model file, a bundle has machine code only");
-    return;
-  }
-  if (!is_bundle && !(r->model = cli_load_model(&a->model, r->err))) return;
-  if (r->model && !model_find(r->model, a->fn, r->err)) return;
-  if (a->in && !(r->in = safetensors_open(a->in, r->err))) return;
-  if (a->weights && !(r->weights = safetensors_open(a->weights, r->err))) return;
-  r->ok = is_interp ? run_interp(r) : run_code(r);
+  r->arena = arena;
+  r->err = err;
+  if (!cli_is_bundle(a->model.path) && !(r->model = cli_load_model(&a->model, err))) return false;
+  if (r->model && !cli_find_function(r->model, a->fn, err)) return false;
+  if (a->in && !(r->in = safetensors_open(a->in, err))) return false;
+  if (a->weights && !(r->weights = safetensors_open(a->weights, err))) return false;
+  return strcmp(a->device, "interp") == 0 ? run_interp(r) : run_code(r);
 }
 
-static bool check_args(RunArgs *a, Error *err) {
-  if (a->words.n != 1) return error_set(err, ERROR_ARGUMENT, "needs one model or bundle, have %d", a->words.n);
-  a->model.path = a->words.item[0];
+static void run_done(void *ctx) {
+  Run *r = ctx;
+  nuwa_session_close(r->session);
+  plan_free(r->plan);
+  model_free(r->model);
+  safetensors_close(r->weights);
+  safetensors_close(r->in);
+}
+
+static bool check(void *ctx, Error *err) {
+  RunArgs *a = ((Run *)ctx)->args;
   if (!a->fn) return error_set(err, ERROR_ARGUMENT, "needs --fn NAME");
   if (!a->out) return error_set(err, ERROR_ARGUMENT, "needs --out OUT.safetensors");
   if (a->weights && a->seed >= 0) return error_set(err, ERROR_ARGUMENT, "--weights and --seed exclude each other");
   if (a->seed < 0) a->seed = 0;
-  if (cli_is_bundle(a->model.path) && (a->model.defines.n || a->model.isa))
+  if (!cli_is_bundle(a->model.path)) return true;
+  if (a->model.defines.n || a->model.isa)
     return error_set(err, ERROR_ARGUMENT, "-D and --isa are for model files; a bundle is compiled already");
-  return true;
-}
-
-static bool check_device(const RunArgs *a, Error *err) {
-  if (strcmp(a->device, "cuda") == 0)
-    return error_set(err, ERROR_DEVICE, "--device cuda: needs bundles with GPU code, this version writes CPU code only");
-  if (strcmp(a->precision, "bf16") == 0)
-    return error_set(err, ERROR_DEVICE, "--precision bf16: needs bf16 kernels, this version computes in f32");
-  return true;
-}
-
-static bool run(const RunArgs *a, Error *err) {
-  Run r = {.args = a, .err = err, .arena = arena_new()};
-  if (!r.arena) return error_set(err, ERROR_MEMORY, "out of memory");
-  bool within = arena_protect(r.arena, run_body, &r, err);
-  nuwa_session_close(r.session);
-  plan_free(r.plan);
-  model_free(r.model);
-  safetensors_close(r.weights);
-  safetensors_close(r.in);
-  arena_free(r.arena);
-  return within && r.ok;
+  return strcmp(a->device, "interp") != 0 ||
+         error_set(err, ERROR_ARGUMENT, "--device interp: needs the model file, a bundle has machine code only");
 }
 
 int cli_run(int argc, char **argv) {
   RunArgs a = {.device = "cpu", .precision = "f32", .seed = -1};
+  Run r = {.args = &a};
   const Arg table[] = {
       ARG_DEFINES(&a.model),
       {"--fn", ARG_TEXT, "NAME", "the function", &a.fn, 0, 0},
@@ -234,21 +219,16 @@ int cli_run(int argc, char **argv) {
       {"--out", ARG_TEXT, "FILE", "safetensors for its outputs", &a.out, 0, 0},
       {"--weights", ARG_TEXT, "FILE", "safetensors with the params", &a.weights, 0, 0},
       {"--seed", ARG_INT, "N", "of initial params instead (default 0)", &a.seed, 0, 9e15},
-      {"--device", ARG_CHOICE, "interp|cpu|cuda", "what executes (default cpu)", &a.device, 0, 0},
-      {"--precision", ARG_CHOICE, "f32|bf16", "(default f32)", &a.precision, 0, 0},
+      {"--device", ARG_CHOICE, "cpu|interp", "what executes (default cpu; cuda is not built yet)", &a.device, 0, 0,
+       "cuda: needs bundles with GPU code, this version writes CPU code only"},
+      {"--precision", ARG_CHOICE, "f32", "of the arithmetic (bf16 is not built yet)", &a.precision, 0, 0,
+       "bf16: needs bf16 kernels, this version computes in f32"},
       ARG_ISA(&a.model), ARG_THREADS(&a.model), ARG_MODELS(&a.model), ARG_NO_CACHE(&a.model),
   };
   const Command c = {.name = "run",
                      .usage = "MODEL.lua|BUNDLE.nuwa --fn NAME --in IN.safetensors --out OUT.safetensors [options]",
                      .about = "Executes one function on named tensors.  The number of samples B is that of the inputs.\n",
-                     .arg = table, .n_arg = COUNT_OF(table), .words = &a.words};
-  Error err = {0};
-  Arena *lists = arena_new();
-  if (!lists) return EXIT_FAILED;
-  ArgResult parsed = args_parse(&c, argc, argv, lists, &err);
-  int status = EXIT_OK;
-  if (parsed == ARGS_WRONG || (parsed == ARGS_OK && !check_args(&a, &err))) status = cli_fail(&c, EXIT_USAGE, &err);
-  else if (parsed == ARGS_OK && !(check_device(&a, &err) && run(&a, &err))) status = cli_fail(&c, EXIT_FAILED, &err);
-  arena_free(lists);
-  return status;
+                     .arg = table, .n_arg = COUNT_OF(table), .model = &a.model.path,
+                     .ctx = &r, .check = check, .run = run, .done = run_done};
+  return cli_command(&c, argc, argv);
 }

@@ -19,6 +19,7 @@ typedef struct ScoreArgs {
   bool json, no_drawings, seen;
 } ScoreArgs;
 
+enum { COLUMNS = 8 }; /* of the sheet */
 enum { ROW_TRUE, ROW_VQ, ROW_DRAWN, ROW_SHUFFLED, ROWS };
 static const char *const row_names[ROWS] = {"true renderings", "VQ reconstructions", "drawings", "shuffled captions"};
 
@@ -30,7 +31,7 @@ typedef struct Scores {
 } Scores;
 
 typedef struct Scored {
-  const ScoreArgs *a;
+  ScoreArgs *a;
   Kit kit;
   World *world;
   Judge *judge;
@@ -106,9 +107,7 @@ static bool score_drawings(Scored *s, Arena *arena, Error *err) {
 
 /* Rows of truth, reconstruction and drawing, eight scenes wide. */
 static bool write_sheet(const Scored *s, Arena *arena, Error *err) {
-  enum { COLUMNS = 8 };
   int64_t n = s->a->count / COLUMNS * COLUMNS;
-  if (n == 0) return error_set(err, ERROR_ARGUMENT, "--sheet needs --count %d at least", COLUMNS);
   const uint8_t *source[] = {s->truth, s->rebuilt, s->drawn};
   uint8_t *rgb = arena_alloc(arena, 3 * s->bytes * (size_t)n), *at = rgb;
   for (int64_t i = 0; i < n; i += COLUMNS)
@@ -151,7 +150,7 @@ static bool score_all(Scored *s, Arena *arena, Error *err) {
   world_options_init(&w);
   w.size = (int)s->kit.size;
   if (s->a->things > 0) w.things = (int)s->a->things;
-  if (!(s->world = world_open(&w, err)) || !(s->judge = judge_new(s->world, err))) return false;
+  if (!cli_asked((s->world = world_open(&w, err)) != NULL, err) || !(s->judge = judge_new(s->world, err))) return false;
   make_scenes(s, arena);
   judge_row(s, ROW_TRUE, s->truth, 0);
   if (!score_autoencoder(s, arena, err)) return false;
@@ -162,26 +161,28 @@ static bool score_all(Scored *s, Arena *arena, Error *err) {
   return true;
 }
 
-typedef struct ScoreCall {
-  const ScoreArgs *a;
-  Arena *arena;
-  Error *err;
-  Scored s;
-  bool ok;
-} ScoreCall;
+static bool check(void *ctx, Error *err) {
+  const ScoreArgs *a = ((Scored *)ctx)->a;
+  return !a->sheet || a->count >= COLUMNS ||
+         error_set(err, ERROR_ARGUMENT, "--sheet needs --count %d at least", COLUMNS);
+}
 
-static void score_body(void *ctx) {
-  ScoreCall *c = ctx;
-  c->s.a = c->a;
-  if (!kit_open(&c->s.kit, &c->a->kit, 64, c->err)) return;
-  c->ok = score_all(&c->s, c->arena, c->err);
-  kit_close(&c->s.kit);
-  if (c->s.judge) judge_free(c->s.judge);
-  if (c->s.world) world_close(c->s.world);
+static bool run(void *ctx, Arena *arena, Error *err) {
+  Scored *s = ctx;
+  cli_share_args(&s->a->kit.vq, &s->a->kit.model);
+  return kit_open(&s->kit, &s->a->kit, !s->a->no_drawings, 64, err) && score_all(s, arena, err);
+}
+
+static void run_done(void *ctx) {
+  Scored *s = ctx;
+  kit_close(&s->kit);
+  judge_free(s->judge);
+  world_close(s->world);
 }
 
 int cli_score(int argc, char **argv) {
   ScoreArgs a = {.count = 256, .temperature = 1.0, .top_p = 1.0, .guidance = 1.0};
+  Scored s = {.a = &a};
   const Arg arg[] = {
       {"--count", ARG_INT, "N", "captions (256)", &a.count, 2, 4096},
       {"--seed", ARG_INT, "N", "of the drawings (0)", &a.seed, 0, 9.0e15},
@@ -198,19 +199,7 @@ int cli_score(int argc, char **argv) {
       ARG_MODELS(&a.kit.model), ARG_ISA(&a.kit.model), ARG_THREADS(&a.kit.model), ARG_NO_CACHE(&a.kit.model),
       {"--json", ARG_FLAG, NULL, "print numbers as JSON", &a.json, 0, 0},
   };
-  const Command c = {"score", "[options]", about, arg, COUNT_OF(arg), NULL};
-  Error err = {0};
-  Arena *arena = arena_new();
-  if (!arena) return EXIT_FAILED;
-  ArgResult parsed = args_parse(&c, argc, argv, arena, &err);
-  int status = parsed == ARGS_HELP ? EXIT_OK : EXIT_FAILED;
-  if (parsed == ARGS_WRONG) status = cli_fail(&c, EXIT_USAGE, &err);
-  if (parsed == ARGS_OK) {
-    a.kit.vq = a.kit.model;
-    ScoreCall call = {.a = &a, .arena = arena, .err = &err};
-    bool ok = arena_protect(arena, score_body, &call, &err) && call.ok;
-    status = ok ? EXIT_OK : cli_fail(&c, EXIT_FAILED, &err);
-  }
-  arena_free(arena);
-  return status;
+  const Command c = {.name = "score", .usage = "[options]", .about = about, .arg = arg, .n_arg = COUNT_OF(arg),
+                     .ctx = &s, .check = check, .run = run, .done = run_done};
+  return cli_command(&c, argc, argv);
 }

@@ -8,31 +8,19 @@
 #include "cli/cli.h"
 #include "cli/kit.h"
 #include "cli/profile.h"
+#include "cli/train.h"
 #include "media/dataset.h"
 #include "runtime/base/sha256.h"
 #include "train/checkpoint.h"
 #include "train/source.h"
 #include "train/trainer.h"
 
-typedef struct TrainArgs {
-  ModelArgs model, vq;
-  ArgList words;
-  const char *fn, *schedule, *merges, *vq_weights, *weights, *out, *store, *checkpoint, *log, *names, *font;
-  int64_t steps, stop, batch, seed, every, log_every, evaluate, evaluate_batches, window, things, size, data_seed;
-  double lr, warmup, clip, beta1, beta2, decay, null_text;
-  bool resume, json, profile, clips, no_revive;
-} TrainArgs;
-
-/* The last step that this process saw. */
-typedef struct Progress {
-  int64_t step;
-  double loss;
-} Progress;
-
 /* All that is open while training. */
 typedef struct Training {
-  Arena *arena; /* lists of arguments, and what weights say */
+  Arena *arena; /* what weights say */
   TrainArgs a;
+  Error *err;
+  bool ok;
   Model *model, *vq_model;
   Plan *plan, *vq_plan;
   NuwaSession *session, *vq_session;
@@ -40,7 +28,7 @@ typedef struct Training {
   Bpe *bpe;
   Source *source;
   Buffer recipe, explain;
-  Progress progress;
+  TrainResult result; /* so far */
   bool is_terminal;
   double last_shown; /* seconds of training at the last line of progress */
 } Training;
@@ -50,7 +38,8 @@ static const char about[] =
     "The function needs a scalar output \"loss\"; its inputs are taken by name: image, video, text, labels, tokens.\n"
     "A killed run goes on from its checkpoint with --resume, bit for bit as if nothing had happened.\n";
 
-static void set_defaults(TrainArgs *a) {
+void train_args_init(TrainArgs *a) {
+  *a = (TrainArgs){0};
   a->fn = "loss";
   a->schedule = "cosine";
   a->store = "f32";
@@ -81,9 +70,10 @@ static bool open_world(Training *t, Error *err) {
   if (t->a.clips) o.kinds = WORLD_CLIPS;
   if (t->a.names) o.names_path = t->a.names;
   if (t->a.font) o.font_path = t->a.font;
-  t->world = world_open(&o, err);
-  if (t->world && t->a.merges) t->bpe = bpe_read(t->a.merges, err);
-  return t->world && (!t->a.merges || t->bpe);
+  if (!cli_asked((t->world = world_open(&o, err)) != NULL, err)) return false;
+  if (t->a.merges) return (t->bpe = bpe_read(t->a.merges, err)) != NULL;
+  const char *text = t->a.merges_text;
+  return !text || (t->bpe = bpe_parse(text, strlen(text), "merges in the weights", err)) != NULL;
 }
 
 static bool load_weights(NuwaSession *s, const char *path, Error *err) {
@@ -108,12 +98,8 @@ static void check_weights(void *ctx) {
 /* Which model and which options, the weights know if they were trained here. */
 static bool open_encoder(Training *t, Error *err) {
   static const char *const encode[] = {"encode"};
-  if (!t->a.vq_weights)
-    return !t->a.vq.path || error_set(err, ERROR_ARGUMENT, "--vq %s: needs --vq-weights", t->a.vq.path);
-  t->a.vq.models_dir = t->a.model.models_dir;
-  t->a.vq.isa = t->a.model.isa;
-  t->a.vq.threads = t->a.model.threads;
-  t->a.vq.no_cache = t->a.model.no_cache;
+  if (!t->a.vq_weights) return true;
+  cli_share_args(&t->a.vq, &t->a.model);
   CompileOptions o = {.function = encode, .n_function = 1};
   NuwaOptions session = {.threads = (int)t->a.model.threads, .samples = t->a.batch, .rows = 1};
   Safetensors *w = safetensors_open(t->a.vq_weights, err);
@@ -151,7 +137,7 @@ static bool open_model(Training *t, Error *err) {
                       .explain = t->a.profile ? &t->explain : NULL};
   NuwaOptions session = {.threads = (int)t->a.model.threads, .samples = t->a.batch, .rows = 1};
   t->model = cli_load_model(&t->a.model, err);
-  if (!t->model) return false;
+  if (!t->model || !cli_find_function(t->model, t->a.fn, err)) return false;
   fprintf(stderr, "compiling %s and its training step\n", t->a.fn);
   t->plan = cli_compile_plan(t->model, &t->a.model, &o, err);
   t->session = t->plan ? nuwa_session_open(t->plan, &session, err) : NULL;
@@ -170,7 +156,7 @@ static bool open_source(Training *t, Error *err) {
                      .batch = t->a.batch};
   if (t->vq_plan) o.encoder = (Encoder){t->vq_session, t->vq_plan, plan_find_function(t->vq_plan, "encode")};
   t->source = source_new(t->plan, function, COUNT_OF(function), &o, err);
-  return t->source != NULL;
+  return cli_asked(t->source != NULL, err); /* an input that these options do not give */
 }
 
 /* ---- the recipe ---- */
@@ -227,6 +213,7 @@ static bool write_recipe(Training *t, Error *err) {
   buffer_printf(r, "seed=%lld; null-text=%.9g; window=%lld; things=%lld; size=%lld; data-seed=%lld; clips=%d; ",
                 (long long)a->seed, a->null_text, a->no_revive ? 0LL : (long long)a->window, (long long)a->things,
                 (long long)a->size, (long long)a->data_seed, a->clips);
+  if (a->merges_text) add_digest(r, "bpe", a->merges_text, strlen(a->merges_text));
   ok = ok && add_file_digest(r, "bpe", a->merges, err) && add_file_digest(r, "weights", a->weights, err) &&
        add_file_digest(r, "vq-weights", a->vq_weights, err);
   add_options(r, "vq.", t->vq_model);
@@ -267,7 +254,8 @@ static void show_progress(Training *t, const TrainReport *r) {
   fprintf(stderr, t->is_terminal ? "   " : "\n");
 }
 
-static void show_evaluation(const Training *t, const TrainReport *r) {
+static void show_evaluation(Training *t, const TrainReport *r) {
+  t->result.held_loss = metric_of(r, "held.loss");
   fprintf(stderr, "%sstep %lld ", t->is_terminal ? "\n" : "", (long long)r->step);
   for (int i = 0; i < r->n_metric; i++) fprintf(stderr, " %s %.5f", r->metric[i].name, r->metric[i].value);
   fputc('\n', stderr);
@@ -280,7 +268,8 @@ static void on_report(void *ctx, const TrainReport *r) {
     show_evaluation(t, r);
     return;
   }
-  t->progress = (Progress){r->step, metric_of(r, "loss")};
+  t->result.steps = r->step;
+  t->result.loss = metric_of(r, "loss");
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   double at = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
@@ -348,12 +337,6 @@ static bool write_weights(Training *t, Error *err) {
   return ok;
 }
 
-static bool write_results(Training *t, const Progress *p, Error *err) {
-  if (t->a.out && !write_weights(t, err)) return false;
-  if (t->a.json) printf("{\"steps\": %lld, \"loss\": %.9g}\n", (long long)p->step, p->loss);
-  return true;
-}
-
 static void print_profile(const Training *t) {
   profile_print(t->session, t->plan, "train", t->explain.data, t->a.stop ? t->a.stop : t->a.steps, t->a.batch);
 }
@@ -370,7 +353,7 @@ static bool train(Training *t, Error *err) {
   bool ok = train_run(t->session, t->plan, &o, &source, err);
   if (t->is_terminal) fputc('\n', stderr);
   if (ok && t->a.profile) print_profile(t);
-  return ok && write_results(t, &t->progress, err);
+  return ok && (!t->a.out || write_weights(t, err));
 }
 
 static void training_done(Training *t) {
@@ -385,92 +368,85 @@ static void training_done(Training *t) {
   world_close(t->world);
   buffer_done(&t->recipe);
   buffer_done(&t->explain);
+  arena_free(t->arena);
 }
 
-typedef struct CommandContext {
-  Training *t;
-  Arena *arena;
-  int argc;
-  char **argv;
-  Error *err;
-  int status;
-} CommandContext;
+static void train_body(void *ctx) {
+  Training *t = ctx;
+  t->ok = train(t, t->err);
+}
 
-static void command_body(void *ctx) {
-  CommandContext *c = ctx;
-  TrainArgs *a = &c->t->a;
-  const Arg args[] = {
-      ARG_DEFINES(&a->model),
-      {"--fn", ARG_TEXT, "NAME", "the loss function (loss)", &a->fn, 0, 0},
-      {"--steps", ARG_INT, "N", "of the whole run (1000)", &a->steps, 1, 1e12},
-      {"--stop", ARG_INT, "N", "stop after this step, with a checkpoint; --resume goes on", &a->stop, 1, 1e12},
-      {"--batch", ARG_INT, "N", "examples a step (32)", &a->batch, 1, 65536},
-      {"--lr", ARG_REAL, "X", "learning rate at its highest (1e-3)", &a->lr, 0, 1e3},
-      {"--schedule", ARG_CHOICE, "cosine|constant", "after warm-up; cosine falls to a tenth", &a->schedule, 0, 0},
-      {"--warmup", ARG_REAL, "F", "share of the steps in which the rate rises (0.05)", &a->warmup, 0, 1},
-      {"--clip", ARG_REAL, "X", "largest norm of the gradient, 0: no limit (1)", &a->clip, 0, 1e30},
-      {"--beta1", ARG_REAL, "X", "of Adam (0.9)", &a->beta1, 0, 0.999999},
-      {"--beta2", ARG_REAL, "X", "of Adam (0.999)", &a->beta2, 0, 0.999999},
-      {"--decay", ARG_REAL, "X", "decoupled weight decay (0)", &a->decay, 0, 1e3},
-      {"--seed", ARG_INT, "N", "of weights, revival, dropped captions (0)", &a->seed, 0, 9e15},
-      {"--weights", ARG_TEXT, "FILE", "begin with these weights", &a->weights, 0, 0},
-      {"--things", ARG_INT, "N", "of the world (64)", &a->things, 0, 65535},
-      {"--size", ARG_INT, "N", "of pictures (32)", &a->size, 16, 1024},
-      {"--data-seed", ARG_INT, "N", "of the scenes (1)", &a->data_seed, 0, 9e15},
-      {"--clips", ARG_FLAG, NULL, "clips instead of pictures", &a->clips, 0, 0},
-      {"--names", ARG_TEXT, "FILE", "emoji-test.txt, if not in Debian's place", &a->names, 0, 0},
-      {"--font", ARG_TEXT, "FILE", "NotoColorEmoji.ttf, if not in Debian's place", &a->font, 0, 0},
-      {"--bpe", ARG_TEXT, "FILE", "merges of the text encoder (nuwa data --bpe makes one)", &a->merges, 0, 0},
-      {"--null-text", ARG_REAL, "P", "share of examples without their caption, for guidance (0)", &a->null_text, 0,
-       1},
-      {"--vq", ARG_TEXT, "MODEL.lua", "the autoencoder that makes tokens of pictures (the weights name it)",
-       &a->vq.path, 0, 0},
-      {"--vq-define", ARG_DEFINE, "NAME=VALUE", "an option of it", &a->vq.defines, 0, 0},
-      {"--vq-weights", ARG_TEXT, "FILE", "its weights", &a->vq_weights, 0, 0},
-      {"--window", ARG_INT, "N", "steps after which codes without use are revived (50)", &a->window, 1, 1e9},
-      {"--no-revive", ARG_FLAG, NULL, "leave codes without use alone", &a->no_revive, 0, 0},
-      {"--out", ARG_TEXT, "FILE", "the weights at the end", &a->out, 0, 0},
-      {"--store", ARG_CHOICE, "f32|bf16", "how --out stores them (f32)", &a->store, 0, 0},
-      {"--checkpoint", ARG_TEXT, "FILE", "to resume from", &a->checkpoint, 0, 0},
-      {"--every", ARG_INT, "N", "steps between checkpoints (500)", &a->every, 1, 1e12},
-      {"--resume", ARG_FLAG, NULL, "go on from the checkpoint, if there is one", &a->resume, 0, 0},
-      {"--log", ARG_TEXT, "DIR", "metrics.jsonl and a TensorBoard file", &a->log, 0, 0},
-      {"--log-every", ARG_INT, "N", "steps between their lines (1)", &a->log_every, 1, 1e12},
-      {"--eval", ARG_INT, "N", "steps between validations: val.loss on seen pairs, held.loss on held-out ones (none)", &a->evaluate, 1, 1e12},
-      {"--eval-batches", ARG_INT, "N", "batches of each of the two (4)", &a->evaluate_batches, 1, 1e6},
-      ARG_MODELS(&a->model),
-      ARG_THREADS(&a->model),
-      ARG_ISA(&a->model),
-      ARG_NO_CACHE(&a->model),
-      {"--profile", ARG_FLAG, NULL, "time of each kernel at the end", &a->profile, 0, 0},
-      {"--json", ARG_FLAG, NULL, "the last loss as JSON on stdout", &a->json, 0, 0},
-  };
-  const Command command = {"train", "MODEL.lua [-D NAME=VALUE]... [options]", about, args, COUNT_OF(args), &a->words};
-  c->status = EXIT_OK;
-  ArgResult parsed = args_parse(&command, c->argc, c->argv, c->arena, c->err);
-  if (parsed == ARGS_HELP) return;
-  if (parsed == ARGS_OK && a->words.n != 1) {
-    error_set(c->err, ERROR_ARGUMENT, a->words.n ? "one model, not %d" : "a model is needed", a->words.n);
-    parsed = ARGS_WRONG;
-  }
-  if (parsed == ARGS_WRONG) {
-    c->status = cli_fail(&command, EXIT_USAGE, c->err);
-    return;
-  }
-  a->model.path = a->words.item[0];
-  c->t->arena = c->arena;
-  if (!train(c->t, c->err)) c->status = cli_fail(&command, EXIT_FAILED, c->err);
+bool train_model(const TrainArgs *a, TrainResult *out, Error *err) {
+  Training t = {.a = *a, .arena = arena_new(), .err = err, .is_terminal = isatty(STDERR_FILENO)};
+  bool within = t.arena ? arena_protect(t.arena, train_body, &t, err) : error_set(err, ERROR_MEMORY, "out of memory");
+  *out = t.result;
+  training_done(&t);
+  return within && t.ok;
+}
+
+static bool check(void *ctx, Error *err) {
+  const TrainArgs *a = ctx;
+  return !a->vq.path || a->vq_weights || error_set(err, ERROR_ARGUMENT, "--vq %s: needs --vq-weights", a->vq.path);
+}
+
+static bool run(void *ctx, Arena *arena, Error *err) {
+  const TrainArgs *a = ctx;
+  TrainResult r;
+  if (!train_model(a, &r, err)) return false;
+  if (a->json) printf("{\"steps\": %lld, \"loss\": %.9g}\n", (long long)r.steps, r.loss);
+  return true;
 }
 
 int cli_train(int argc, char **argv) {
-  Error err = {0};
-  Training t = {.is_terminal = isatty(STDERR_FILENO)};
-  set_defaults(&t.a);
-  CommandContext c = {&t, arena_new(), argc, argv, &err, EXIT_FAILED};
-  bool within =
-      c.arena ? arena_protect(c.arena, command_body, &c, &err) : error_set(&err, ERROR_MEMORY, "out of memory");
-  if (!within) fprintf(stderr, "nuwa train: %s\n", err.text);
-  training_done(&t);
-  arena_free(c.arena);
-  return c.status;
+  TrainArgs a;
+  train_args_init(&a);
+  const Arg args[] = {
+      ARG_DEFINES(&a.model),
+      {"--fn", ARG_TEXT, "NAME", "the loss function (loss)", &a.fn, 0, 0},
+      {"--steps", ARG_INT, "N", "of the whole run (1000)", &a.steps, 1, 1e12},
+      {"--stop", ARG_INT, "N", "stop after this step, with a checkpoint; --resume goes on", &a.stop, 1, 1e12},
+      {"--batch", ARG_INT, "N", "examples a step (32)", &a.batch, 1, 65536},
+      {"--lr", ARG_REAL, "X", "learning rate at its highest (1e-3)", &a.lr, 0, 1e3},
+      {"--schedule", ARG_CHOICE, "cosine|constant", "after warm-up; cosine falls to a tenth", &a.schedule, 0, 0},
+      {"--warmup", ARG_REAL, "F", "share of the steps in which the rate rises (0.05)", &a.warmup, 0, 1},
+      {"--clip", ARG_REAL, "X", "largest norm of the gradient, 0: no limit (1)", &a.clip, 0, 1e30},
+      {"--beta1", ARG_REAL, "X", "of Adam (0.9)", &a.beta1, 0, 0.999999},
+      {"--beta2", ARG_REAL, "X", "of Adam (0.999)", &a.beta2, 0, 0.999999},
+      {"--decay", ARG_REAL, "X", "decoupled weight decay (0)", &a.decay, 0, 1e3},
+      {"--seed", ARG_INT, "N", "of weights, revival, dropped captions (0)", &a.seed, 0, 9e15},
+      {"--weights", ARG_TEXT, "FILE", "begin with these weights", &a.weights, 0, 0},
+      {"--things", ARG_INT, "N", "of the world (64)", &a.things, 0, 65535},
+      {"--size", ARG_INT, "N", "of pictures (32)", &a.size, 16, 1024},
+      {"--data-seed", ARG_INT, "N", "of the scenes (1)", &a.data_seed, 0, 9e15},
+      {"--clips", ARG_FLAG, NULL, "clips instead of pictures", &a.clips, 0, 0},
+      {"--names", ARG_TEXT, "FILE", "emoji-test.txt, if not in Debian's place", &a.names, 0, 0},
+      {"--font", ARG_TEXT, "FILE", "NotoColorEmoji.ttf, if not in Debian's place", &a.font, 0, 0},
+      {"--bpe", ARG_TEXT, "FILE", "merges of the text encoder (nuwa data --bpe makes one)", &a.merges, 0, 0},
+      {"--null-text", ARG_REAL, "P", "share of examples without their caption, for guidance (0)", &a.null_text, 0,
+       1},
+      {"--vq", ARG_TEXT, "MODEL.lua", "the autoencoder that makes tokens of pictures (the weights name it)",
+       &a.vq.path, 0, 0},
+      {"--vq-define", ARG_DEFINE, "NAME=VALUE", "an option of it", &a.vq.defines, 0, 0},
+      {"--vq-weights", ARG_TEXT, "FILE", "its weights", &a.vq_weights, 0, 0},
+      {"--window", ARG_INT, "N", "steps after which codes without use are revived (50)", &a.window, 1, 1e9},
+      {"--no-revive", ARG_FLAG, NULL, "leave codes without use alone", &a.no_revive, 0, 0},
+      {"--out", ARG_TEXT, "FILE", "the weights at the end", &a.out, 0, 0},
+      {"--store", ARG_CHOICE, "f32|bf16", "how --out stores them (f32)", &a.store, 0, 0},
+      {"--checkpoint", ARG_TEXT, "FILE", "to resume from", &a.checkpoint, 0, 0},
+      {"--every", ARG_INT, "N", "steps between checkpoints (500)", &a.every, 1, 1e12},
+      {"--resume", ARG_FLAG, NULL, "go on from the checkpoint, if there is one", &a.resume, 0, 0},
+      {"--log", ARG_TEXT, "DIR", "metrics.jsonl and a TensorBoard file", &a.log, 0, 0},
+      {"--log-every", ARG_INT, "N", "steps between their lines (1)", &a.log_every, 1, 1e12},
+      {"--eval", ARG_INT, "N", "steps between validations: val.loss on seen pairs, held.loss on held-out ones (none)", &a.evaluate, 1, 1e12},
+      {"--eval-batches", ARG_INT, "N", "batches of each of the two (4)", &a.evaluate_batches, 1, 1e6},
+      ARG_MODELS(&a.model),
+      ARG_THREADS(&a.model),
+      ARG_ISA(&a.model),
+      ARG_NO_CACHE(&a.model),
+      {"--profile", ARG_FLAG, NULL, "time of each kernel at the end", &a.profile, 0, 0},
+      {"--json", ARG_FLAG, NULL, "the last loss as JSON on stdout", &a.json, 0, 0},
+  };
+  const Command c = {.name = "train", .usage = "MODEL.lua [-D NAME=VALUE]... [options]", .about = about, .arg = args,
+                     .n_arg = COUNT_OF(args), .model = &a.model.path, .ctx = &a, .check = check, .run = run};
+  return cli_command(&c, argc, argv);
 }

@@ -44,7 +44,12 @@ const ModelDecode *compile_decode_of(const Model *m, const Func *f);
 extern const char *const compile_passes[];
 /* Prints f after the pass of that name. */
 bool compile_print_after(Model *m, Func *f, const char *pass, Buffer *out, Error *err);
-/* What the runtime will know of a decode. Belongs to the model. */
-bool compile_decode_describe(Model *m, const ModelDecode *d, PlanDecode *out, int64_t *out_steps, Error *err);
+/* What the runtime will know of a decode (belongs to the model), and what follows from it. */
+typedef struct DecodeFacts {
+  PlanDecode plan;
+  int64_t steps;    /* of the wavefront */
+  int64_t kv_bytes; /* keys and values that attention reads, for one sample: rings, and what the prologue keeps for it */
+} DecodeFacts;
+bool compile_decode_describe(Model *m, const ModelDecode *d, DecodeFacts *out, Error *err);
 
 #endif

@@ -86,25 +86,56 @@ bool compile_print_after(Model *m, Func *f, const char *pass, Buffer *out, Error
 typedef struct Describe {
   Model *m;
   const ModelDecode *md;
-  PlanDecode *out;
-  int64_t steps;
+  DecodeFacts *out;
   Error *err;
   bool ok;
 } Describe;
+
+/* The state behind a key or value operand; NULL: it is made of params alone. */
+static const Node *state_of(const Node *n, bool *out_is_ring) {
+  *out_is_ring = false;
+  while (n->op == OP_RESHAPE || n->op == OP_DETACH || n->op == OP_BROADCAST || n->op == OP_RING_WRITE) {
+    *out_is_ring |= n->op == OP_RING_WRITE;
+    n = n->in[0];
+  }
+  return n->op == OP_STATE ? n : NULL;
+}
+
+/* Every state that an attention of the step reads as k or v, once; rings have `live` slots. */
+static bool count_kv(const Decode *d, int64_t live, int64_t *out, Error *err) {
+  int n;
+  Node **node = func_nodes(d->step, &n);
+  bool *seen = ARENA_ARRAY(d->step->graph->arena, bool, d->step->graph->n_nodes);
+  *out = 0;
+  for (int i = 0; i < 2 * n; i++) {
+    bool is_ring;
+    const Node *attend = node[i / 2];
+    const Node *s = attend->op == OP_ATTEND_ROWS ? state_of(attend->in[2 + i % 2], &is_ring) : NULL;
+    if (!s || seen[s->id]) continue;
+    seen[s->id] = true;
+    PlanTensor t = {.name = s->attrs.leaf.name, .dtype = s->type.dtype, .rank = s->type.rank};
+    memcpy(t.dim, s->type.dim, sizeof t.dim);
+    if (is_ring) t.dim[0] = dim_const(live);
+    int64_t bytes;
+    if (!plan_tensor_bytes(&t, 1, 0, &bytes) || __builtin_add_overflow(*out, bytes, out))
+      return error_set(err, ERROR_MODEL, "decode \"%s\": its keys and values are too large to count", d->name);
+  }
+  return true;
+}
 
 static void describe_body(void *ctx) {
   Describe *d = ctx;
   d->m->graph->err = d->err;
   Decode *decode = pass_incremental(d->md->func, d->md->tokens, d->md->logits);
   if (!decode) return;
-  d->steps = decode->wavefront.steps;
-  d->ok = plan_decode_describe(d->m->graph->arena, decode, d->out, d->err);
+  d->out->steps = decode->wavefront.steps;
+  d->ok = plan_decode_describe(d->m->graph->arena, decode, &d->out->plan, d->err) &&
+          count_kv(decode, d->out->plan.live, &d->out->kv_bytes, d->err);
 }
 
-bool compile_decode_describe(Model *m, const ModelDecode *md, PlanDecode *out, int64_t *out_steps, Error *err) {
+bool compile_decode_describe(Model *m, const ModelDecode *md, DecodeFacts *out, Error *err) {
   Describe d = {.m = m, .md = md, .out = out, .err = err};
   bool within = arena_protect(m->graph->arena, describe_body, &d, err);
   m->graph->err = &m->diag;
-  *out_steps = d.steps;
   return within && d.ok;
 }

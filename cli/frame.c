@@ -1,0 +1,64 @@
+/* The frame of every command: what happens before and after its work, and which exit status that gives. */
+#include <string.h>
+
+#include "cli/cli.h"
+
+typedef struct Call {
+  const Command *command;
+  int argc;
+  char **argv;
+  Arena *arena;
+  Error err;
+  bool ok;
+} Call;
+
+static bool take_model(const Command *c, const ArgList *words, Error *err) {
+  int most = c->model != NULL;
+  if (words->n > most)
+    return error_set(err, ERROR_USAGE, "\"%s\" is not expected here%s", words->item[most], most ? ": one model at most" : "");
+  if (words->n) *c->model = words->item[0];
+  return words->n == most || c->is_model_optional || error_set(err, ERROR_USAGE, "needs a model: nuwa %s %s", c->name, c->usage);
+}
+
+static void call_body(void *ctx) {
+  Call *call = ctx;
+  const Command *c = call->command;
+  Error *err = &call->err;
+  ArgList words = {0};
+  ArgResult parsed = args_parse(c, call->argc, call->argv, call->arena, &words, err);
+  call->ok = parsed == ARGS_HELP;
+  if (parsed != ARGS_OK) return;
+  call->ok = take_model(c, &words, err) && (!c->check || cli_asked(c->check(c->ctx, err), err)) &&
+             c->run(c->ctx, call->arena, err);
+}
+
+static bool flush_stdout(Error *err) {
+  return (fflush(stdout) == 0 && !ferror(stdout)) || error_set(err, ERROR_IO, "cannot write to standard output");
+}
+
+int cli_command(const Command *c, int argc, char **argv) {
+  Call call = {.command = c, .argc = argc, .argv = argv, .arena = arena_new()};
+  Error *err = &call.err;
+  bool within = call.arena ? arena_protect(call.arena, call_body, &call, err) : error_set(err, ERROR_MEMORY, "out of memory");
+  bool ok = within && call.ok && flush_stdout(err);
+  if (!ok) fprintf(stderr, "nuwa %s: %s\n", c->name, err->text);
+  if (!ok && err->code == ERROR_USAGE) fprintf(stderr, "(nuwa %s --help lists the options)\n", c->name);
+  if (c->done) c->done(c->ctx);
+  arena_free(call.arena);
+  return ok ? EXIT_OK : err->code == ERROR_USAGE ? EXIT_USAGE : EXIT_FAILED;
+}
+
+bool cli_asked(bool ok, Error *err) {
+  if (!ok && err->code == ERROR_ARGUMENT) err->code = ERROR_USAGE;
+  return ok;
+}
+
+void cli_print_json(Buffer *out, const char *text) {
+  buffer_printf(out, "\"");
+  for (const char *p = text; *p; p++) {
+    if (*p == '"' || *p == '\\') buffer_printf(out, "\\%c", *p);
+    else if ((unsigned char)*p < 0x20) buffer_printf(out, "\\u%04x", (unsigned)*p);
+    else buffer_append(out, p, 1);
+  }
+  buffer_printf(out, "\"");
+}

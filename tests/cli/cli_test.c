@@ -1,0 +1,180 @@
+/* Every sentence runs the program in a folder of its own: models/ (the shipped Lua files and a tiny autoencoder), a
+ * picture, weights, and a store of kernels. */
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "runtime/base/file.h"
+#include "tests/test.h"
+
+static const char vq_text[] =
+    "local nn = require 'nn'\n"
+    "local book = param('book', f32(16, 4), { uniform = 0.1 })\n"
+    "local function encode(x)\n"
+    "  return tanh(nn.conv('latent', x, 4, { stride = 2, padding = { 0, 1, 0, 1 } }))\n"
+    "end\n"
+    "local function decode(q) return tanh(nn.conv('out', nn.repeat2(q), 3)) end\n"
+    "return module {\n"
+    "  encode = fn({ image = f32(batch, 32, 32, 3) }, function(a)\n"
+    "    local codes = nn.nearest_code(encode(a.image), book)\n"
+    "    return { codes = reshape(codes, codes.shape[1], 1, 16, 16) }\n"
+    "  end),\n"
+    "  decode = fn({ codes = i32(batch, 1, 16, 16) }, function(a)\n"
+    "    return { image = decode(gather(book, reshape(a.codes, a.codes.shape[1], 16, 16))) }\n"
+    "  end),\n"
+    "  loss = fn({ image = f32(batch, 32, 32, 3) }, function(a)\n"
+    "    local z = encode(a.image)\n"
+    "    local q = gather(book, nn.nearest_code(z, book))\n"
+    "    local e, c = decode(z + detach(q - z)) - a.image, q - detach(z)\n"
+    "    return { loss = mean(e * e) + mean(c * c) }\n"
+    "  end),\n"
+    "}\n";
+
+static char folder[64], output[1 << 16];
+
+static void remove_folder(void) {
+  char command[100];
+  snprintf(command, sizeof command, "rm -rf '%s'", folder);
+  if (system(command) != 0) fputs("cannot remove the folder\n", stderr);
+}
+
+/* A shell command in the folder; `nuwa` is the program.  Its exit status; `output` has what it printed. */
+static int shell(const char *command) {
+  char line[2000];
+  snprintf(line, sizeof line, "cd '%s' && nuwa() { '%s' \"$@\"; } && { %s; } 2>&1 </dev/null", folder, NUWA, command);
+  FILE *f = popen(line, "r");
+  if (!f) abort();
+  size_t n = fread(output, 1, sizeof output - 1, f);
+  output[n] = 0;
+  int status = pclose(f);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* Makes the folder at the first call. */
+static void open_folder(void) {
+  if (folder[0]) return;
+  strcpy(folder, "/tmp/nuwa-cli-XXXXXX");
+  if (!mkdtemp(folder)) abort();
+  atexit(remove_folder);
+  setenv("XDG_CACHE_HOME", folder, 1);
+  char path[100];
+  Error err;
+  if (shell("mkdir models && cp " MODELS_DIR "/*.lua models/") != 0) abort();
+  snprintf(path, sizeof path, "%s/models/vq.lua", folder);
+  if (!file_write_all(path, vq_text, strlen(vq_text), &err)) abort();
+}
+
+static int nuwa(const char *arguments) {
+  char command[1500];
+  open_folder();
+  snprintf(command, sizeof command, "nuwa %s", arguments);
+  return shell(command);
+}
+
+#define EXPECT_STATUS(want, arguments, text)                                                                         \
+  do {                                                                                                               \
+    int status = nuwa(arguments);                                                                                    \
+    EXPECT(status == (want), "%d, not %d, from nuwa %s:\n%s", status, want, arguments, output);                     \
+    EXPECT_HAS(output, text);                                                                                        \
+  } while (0)
+
+TEST("a wrong command line is wrong usage") {
+  EXPECT_STATUS(2, "", "usage: nuwa COMMAND");
+  EXPECT_STATUS(2, "draw", "no command \"draw\"");
+  EXPECT_STATUS(2, "inspect", "needs a model");
+  EXPECT_STATUS(2, "inspect models/vq.lua models/vq.lua", "one model at most");
+  EXPECT_STATUS(2, "score models/vq.lua", "is not expected here");
+  EXPECT_STATUS(2, "train models/vq.lua --stepz 3", "no option \"--stepz\"");
+  EXPECT_STATUS(2, "train models/vq.lua --steps x", "must be a whole number");
+  EXPECT_STATUS(2, "train models/vq.lua --vq models/vq.lua", "needs --vq-weights");
+  EXPECT_STATUS(2, "run models/vq.lua --out o.safetensors", "needs --fn");
+  EXPECT_STATUS(2, "compile models/vq.lua", "needs -o");
+  EXPECT_STATUS(2, "generate --text x", "nothing to write");
+  EXPECT_STATUS(2, "score --sheet s.png --count 7", "--sheet needs --count 8");
+  EXPECT_STATUS(2, "bench --repeat 0", "from 1 to 101");
+  EXPECT_STATUS(2, "ablate --train 0", "from 1 to");
+  EXPECT_STATUS(2, "data --count 0", "from 1 to");
+  EXPECT_STATUS(2, "data --kinds odd", "is none of single");
+  EXPECT_STATUS(2, "data --thing-min 20 --thing-max 18", "things of 20 to 18 pixels");
+  EXPECT_STATUS(2, "inspect models/vq.lua --isa mmx", "must be one of");
+}
+
+TEST("asking a model for what it does not have is wrong usage") {
+  EXPECT_STATUS(2, "inspect models/nuwa.lua -D layers=3", "-D layers: no such option");
+  EXPECT_STATUS(2, "inspect models/nuwa.lua -D dim=wide", "needs an integer");
+  EXPECT_STATUS(2, "inspect models/nuwa.lua -D encoder=odd", "needs one of: nearby");
+  EXPECT_STATUS(2, "inspect models/vq.lua --fn draw", "there is no function \"draw\"");
+  EXPECT_STATUS(2, "inspect models/vq.lua --fn loss --after lunch", "no pass \"lunch\"");
+  EXPECT_STATUS(2, "inspect models/vq.lua --fn loss --after step", "is no decode");
+  EXPECT_STATUS(2, "inspect models/vq.lua --fn loss --schedule", "no generated function \"loss\"");
+  EXPECT_STATUS(2, "compile models/vq.lua --fn draw -o b.nuwa", "there is no function \"draw\"");
+  EXPECT_STATUS(2, "run models/vq.lua --fn draw --out o.safetensors", "there is no function \"draw\"");
+  EXPECT_STATUS(2, "train models/vq.lua --fn draw", "there is no function \"draw\"");
+  EXPECT_STATUS(2, "train models/vq.lua --things 1", "world: 1 things");
+}
+
+TEST("work that fails is no wrong usage") {
+  EXPECT_STATUS(1, "inspect models/none.lua", "none.lua");
+  EXPECT_STATUS(1, "inspect models/nuwa.lua -D heads=7", "heads must divide the width");
+  EXPECT_STATUS(1, "generate --text x -o x.png --vq models/vq.lua --vq-weights none.safetensors", "none.safetensors");
+  EXPECT_STATUS(1, "run models/vq.lua --fn encode --in none.safetensors --out o.safetensors", "none.safetensors");
+  EXPECT_STATUS(1, "data --font none.ttf", "none.ttf");
+  EXPECT_STATUS(1, "ablate --models none", "none");
+}
+
+TEST("what this version lacks is refused with the reason, and help does not offer it") {
+  EXPECT_STATUS(1, "run models/vq.lua --fn loss --out o.safetensors --device cuda", "needs bundles with GPU code");
+  EXPECT_STATUS(1, "run models/vq.lua --fn loss --out o.safetensors --precision bf16", "needs bf16 kernels");
+  EXPECT_STATUS(1, "inspect models/vq.lua --isa amx", "needs bf16 kernels");
+  EXPECT_STATUS(0, "run --help", "cuda is not built yet");
+  EXPECT(!strstr(output, "amx") && !strstr(output, "|cuda") && !strstr(output, "|bf16"), "it offers:\n%s", output);
+}
+
+static bool is_trained;
+
+/* vq.safetensors: weights of the autoencoder after two steps; scene/: a picture. */
+static bool have_autoencoder(void) {
+  if (is_trained) return true;
+  is_trained = nuwa("data --count 1 --out scene") == 0 &&
+               nuwa("train models/vq.lua --models models --steps 2 --batch 2 --eval 2 --eval-batches 1 --log log "
+                    "--out vq.safetensors") == 0;
+  EXPECT(is_trained, "%s", output);
+  return is_trained;
+}
+
+TEST("training shows the loss over held-out pairs beside that of seen ones, and logs it") {
+  REQUIRE(have_autoencoder(), "");
+  EXPECT_HAS(output, " val.loss ");
+  EXPECT_HAS(output, " held.loss ");
+  EXPECT(shell("grep -c '\"held.loss\": ' log/metrics.jsonl") == 0, "%s", output);
+  EXPECT_TEXT(output, "1\n");
+}
+
+TEST("reconstructing and scoring without drawings take the autoencoder's weights alone") {
+  REQUIRE(have_autoencoder(), "");
+  EXPECT_STATUS(0, "generate --models models --vq-weights vq.safetensors --image scene/*.png --reconstruct y.png", "");
+  EXPECT(shell("test -s y.png") == 0, "no picture");
+  EXPECT_STATUS(0, "score --models models --vq-weights vq.safetensors --no-drawings --count 8", "VQ reconstructions");
+  EXPECT(!strstr(output, "| drawings"), "%s", output);
+  EXPECT_STATUS(1, "score --models models --vq-weights vq.safetensors --count 8", "models/weights/demo.safetensors");
+}
+
+/* The number behind "key": in the output. */
+static long long number(const char *key) {
+  const char *at = strstr(output, key);
+  return at ? atoll(at + strlen(key) + 2) : -1;
+}
+
+/* Two layers of width 16 in f32: a key and a value for each of the words, and for each of the slots of the rings.  The
+ * row above is seen in whole, so a full row and what was made of the next are alive. */
+TEST("keys and values are counted, and nothing else that the prologue keeps") {
+  const char *arguments =
+      "inspect models/nuwa.lua -D grid_s=1 -D grid_h=4 -D grid_w=4 -D dim=16 -D heads=2 -D encoder_layers=1 "
+      "-D decoder_layers=2 -D text_tokens=8 -D codebook=10 -D vocab=300 -D decoder=full --fn decode --schedule --json";
+  EXPECT_STATUS(0, arguments, "kv_bytes");
+  EXPECT(number("\"live\"") == 16, "with full attention all 16 positions live, not %lld", number("\"live\""));
+  EXPECT(number("\"kv_bytes\"") == 2 * 2 * (16 + 8) * 16 * 4, "%lld", number("\"kv_bytes\""));
+}
+
+TEST_MAIN()
