@@ -15,9 +15,11 @@ typedef struct Call {
 static bool take_model(const Command *c, const ArgList *words, Error *err) {
   int most = c->model != NULL;
   if (words->n > most)
-    return error_set(err, ERROR_USAGE, "\"%s\" is not expected here%s", words->item[most], most ? ": one model at most" : "");
+    return error_set(err, ERROR_USAGE, "\"%s\" is not expected here%s", words->item[most],
+                     most ? ": one model at most" : "");
   if (words->n) *c->model = words->item[0];
-  return words->n == most || c->is_model_optional || error_set(err, ERROR_USAGE, "needs a model: nuwa %s %s", c->name, c->usage);
+  return words->n == most || c->is_model_optional ||
+         error_set(err, ERROR_USAGE, "needs a model: nuwa %s %s", c->name, c->usage);
 }
 
 static void call_body(void *ctx) {
@@ -39,7 +41,8 @@ static bool flush_stdout(Error *err) {
 int cli_command(const Command *c, int argc, char **argv) {
   Call call = {.command = c, .argc = argc, .argv = argv, .arena = arena_new()};
   Error *err = &call.err;
-  bool within = call.arena ? arena_protect(call.arena, call_body, &call, err) : error_set(err, ERROR_MEMORY, "out of memory");
+  bool within = call.arena ? arena_protect(call.arena, call_body, &call, err)
+                           : error_set(err, ERROR_MEMORY, "out of memory");
   bool ok = within && call.ok && flush_stdout(err);
   if (!ok) fprintf(stderr, "nuwa %s: %s\n", c->name, err->text);
   if (!ok && err->code == ERROR_USAGE) fprintf(stderr, "(nuwa %s --help lists the options)\n", c->name);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "runtime/base/file.h"
+#include "runtime/base/safetensors.h"
 #include "tests/test.h"
 
 static const char vq_text[] =
@@ -153,11 +154,13 @@ TEST("training shows the loss over held-out pairs beside that of seen ones, and 
 
 TEST("reconstructing and scoring without drawings take the autoencoder's weights alone") {
   REQUIRE(have_autoencoder(), "");
-  EXPECT_STATUS(0, "generate --models models --vq-weights vq.safetensors --image scene/*.png --reconstruct y.png", "");
+  EXPECT_STATUS(0, "generate --models models --vq-weights vq.safetensors --image scene/*.png --reconstruct y.png",
+                "");
   EXPECT(shell("test -s y.png") == 0, "no picture");
   EXPECT_STATUS(0, "score --models models --vq-weights vq.safetensors --no-drawings --count 8", "VQ reconstructions");
   EXPECT(!strstr(output, "| drawings"), "%s", output);
-  EXPECT_STATUS(1, "score --models models --vq-weights vq.safetensors --count 8", "models/weights/demo.safetensors");
+  EXPECT_STATUS(1, "score --models models --vq-weights vq.safetensors --count 8",
+                "models/weights/demo.safetensors");
 }
 
 /* The number behind "key": in the output. */
@@ -175,6 +178,32 @@ TEST("keys and values are counted, and nothing else that the prologue keeps") {
   EXPECT_STATUS(0, arguments, "kv_bytes");
   EXPECT(number("\"live\"") == 16, "with full attention all 16 positions live, not %lld", number("\"live\""));
   EXPECT(number("\"kv_bytes\"") == 2 * 2 * (16 + 8) * 16 * 4, "%lld", number("\"kv_bytes\""));
+}
+
+/* A file of five numbers, "loss", with this metadata. */
+static void write_losses(const char *name, const MetadataEntry *meta, int n) {
+  static const float loss[5] = {1, 2, 3, 4, 5};
+  TensorView t = {.name = "loss", .dtype = DTYPE_F32, .rank = 1, .dim = {5}, .data = loss, .bytes = sizeof loss};
+  char path[100];
+  Error err;
+  snprintf(path, sizeof path, "%s/%s", folder, name);
+  if (!safetensors_write(path, &t, 1, meta, n, &err)) abort();
+}
+
+TEST("losses of another model, other options or unsaid ones are refused") {
+  open_folder();
+  const MetadataEntry weights[] = {{"model", "nuwa.lua"}, {"options", "dim=16\nheads=2\n"}};
+  const char *ablate = "ablate --models models --weights w.safetensors --vq-weights w.safetensors --results r.safetensors";
+  MetadataEntry results[] = {{"variants", "FF NF FN AA NN"}, {"model", "nuwa.lua"}, {"options", "dim=32\n"}};
+  write_losses("w.safetensors", weights, 2);
+  EXPECT_STATUS(1, ablate, "r.safetensors");
+  write_losses("r.safetensors", NULL, 0);
+  EXPECT_STATUS(1, ablate, "of other variants");
+  write_losses("r.safetensors", results, 3);
+  EXPECT_STATUS(1, ablate, "of other options");
+  results[1].value = "other.lua";
+  write_losses("r.safetensors", results, 3);
+  EXPECT_STATUS(1, ablate, "of other models");
 }
 
 TEST_MAIN()
