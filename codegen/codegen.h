@@ -22,7 +22,10 @@ typedef struct Target {
   const char *triple;     /* LLVM */
   const char *features;   /* the exact feature string given to LLVM; part of every cache key */
   bool has_fma;           /* else FMA is emulated exactly in f64: correct, slow */
+  int capability;         /* a GPU's compute capability, 80 for sm_80; 0: a CPU */
 } Target;
+/* A GPU of this compute capability. */
+Target target_cuda(int capability);
 /* The target of an instruction set, whatever this machine is. */
 Target target_of(Isa isa);
 /* The machine this program runs on, restricted to isa.  Error when isa is not available. */
@@ -31,8 +34,12 @@ bool target_host(Isa isa, Target *out, Error *err);
 /* Tile sizes and other choices; printed into --explain and into keys. */
 typedef struct KernelParams {
   int tile_m, tile_n;     /* CONTRACT: rows and 16-lane columns of the register tile */
-  int tile_k;             /* k elements between stores of the accumulators */
+  int tile_k;             /* k elements between stores of the accumulators; on a GPU of a tile in shared memory */
   int block_m;            /* register tiles a work item has along m */
+  int block_n;            /* the same along n: GPU, where each register tile is a group's */
+  int stages;             /* CONTRACT on a GPU: tiles of k that shared memory holds, filled by asynchronous copies; 1:
+                             one, filled by plain loads; 0: not for a GPU */
+  bool swap;              /* CONTRACT on a GPU: m and n change places in the tiles: lanes run along rows */
   bool pack_b;            /* copy the B panel into scratch first */
   int unroll;             /* MAP/REDUCE: 16-lane blocks a loop step takes */
 } KernelParams;
@@ -52,9 +59,15 @@ bool llvm_print(const Kernel *k, const Target *t, bool assembly, Buffer *out, Er
 
 /* CUDA C with an extern "C" __global__ entry of the kernel's name; self-contained (no toolkit header); the texts
  * of several kernels can be joined into one program.  Compile with
- * --fmad=false --ftz=true.  Parameters: the argument buffers in order, then long long B, R, items.  Launch with
- * CUDA_THREADS threads, ceil(items / CUDA_ITEMS) blocks and CUDA_ITEMS * kir_scratch_bytes of dynamic shared memory. */
-enum { CUDA_ITEMS = 8, CUDA_THREADS = CUDA_ITEMS * LANES };
+ * --fmad=false --ftz=true.  Parameters: the argument buffers in order, 16-aligned, then long long B, R, items.  Launch
+ * as cuda_shape says. */
+enum { CUDA_ITEMS = 8, CUDA_THREADS = CUDA_ITEMS * LANES };   /* of kernels whose items have one group */
+typedef struct CudaShape {
+  int items;              /* a block executes: launch ceil(items of the kernel / items) blocks */
+  int threads;            /* of a block */
+  int64_t shared_bytes;   /* dynamic shared memory of a block */
+} CudaShape;
+CudaShape cuda_shape(const Kernel *k);
 void cuda_print(const Kernel *k, Buffer *out);
 
 #endif

@@ -1,4 +1,5 @@
-/* Kernel IR as CUDA C: one half warp an item, a thread a lane, 8 items a block of 128 threads.
+/* Kernel IR as CUDA C: one half warp a group, a thread a lane; 8 items of one group share a block of 128 threads, an
+ * item of several groups is a block.
  *
  * How to compile and launch is said in codegen.h.  The two halves of a warp go different ways, so every shuffle and
  * barrier names only its own half.
@@ -58,6 +59,21 @@ static const char prelude[] =
     "  }\n"
     "  return x;\n"
     "}\n"
+    "/* Asynchronous copies from global to shared memory: zeros where there is nothing to be read. */\n"
+    "#if __CUDA_ARCH__ >= 800\n"
+    "static __device__ __forceinline__ void copy1(float *to, const float *from, bool there) {\n"
+    "  asm volatile(\"cp.async.ca.shared.global [%0], [%1], 4, %2;\" ::\"r\"((unsigned)__cvta_generic_to_shared(to)),\n"
+    "               \"l\"(from), \"r\"(there ? 4 : 0) : \"memory\");\n"
+    "}\n"
+    "static __device__ __forceinline__ void copy4(float *to, const float *from, bool there) {\n"
+    "  asm volatile(\"cp.async.cg.shared.global [%0], [%1], 16, %2;\" ::\"r\"((unsigned)__cvta_generic_to_shared(to)),\n"
+    "               \"l\"(from), \"r\"(there ? 16 : 0) : \"memory\");\n"
+    "}\n"
+    "static __device__ __forceinline__ void commit() { asm volatile(\"cp.async.commit_group;\" ::: \"memory\"); }\n"
+    "template <int N> static __device__ __forceinline__ void wait() {\n"
+    "  asm volatile(\"cp.async.wait_group %0;\" ::\"n\"(N) : \"memory\");\n"
+    "}\n"
+    "#endif\n"
     "#endif\n\n";
 
 /* ---- which values become part of an expression ---- */
@@ -237,7 +253,10 @@ static bool may_wrap(const KInst *i) {
 
 static void print_operation(Cuda *c, const KInst *i, bool top) {
   const char *sign = i->n_in == 2 ? binary_sign(i) : NULL;
-  if (may_wrap(i)) {
+  if (i->op == KOP_PART) {
+    expr(c, i->in[0], false);
+    buffer_printf(c->out, ".%c", "xyzw"[i->imm]);
+  } else if (may_wrap(i)) {
     print_wrapping(c, i);
   } else if (i->op == KOP_SELECT) {
     if (!top) buffer_printf(c->out, "(");
@@ -263,6 +282,7 @@ static void expr(Cuda *c, const KInst *i, bool top) {
   case KOP_CONST: print_const(c->out, i, top); return;
   case KOP_ITEM: buffer_printf(c->out, "item"); return;
   case KOP_LANE: buffer_printf(c->out, "lane"); return;
+  case KOP_GROUP: buffer_printf(c->out, "group"); return;
   case KOP_SIZE: buffer_printf(c->out, i->imm ? "R" : "B"); return;
   default: break;
   }
@@ -276,7 +296,7 @@ static void expr(Cuda *c, const KInst *i, bool top) {
 static void print_block(Cuda *c, const KBlock *b, int depth);
 
 static const char *c_type(KType t) {
-  static const char *const names[] = {"bool", "int", "i64", "float"};
+  static const char *const names[] = {"bool", "int", "i64", "float", "float4"};
   return names[t];
 }
 
@@ -289,27 +309,31 @@ static const char *c_memory_type(DType t) {
   }
 }
 
-static void print_place(Cuda *c, const KInst *i) {
-  print_buf(c, i->imm);
+static void print_element(Cuda *c, int64_t buf, const KInst *base, const KInst *lane_offset) {
+  print_buf(c, buf);
   buffer_printf(c->out, "[");
-  expr(c, i->in[0], !i->in[1]);
-  if (i->in[1]) {
+  expr(c, base, !lane_offset);
+  if (lane_offset) {
     buffer_printf(c->out, " + ");
-    expr(c, i->in[1], false);
+    expr(c, lane_offset, false);
   }
   buffer_printf(c->out, "]");
 }
 
+static void print_place(Cuda *c, const KInst *i) { print_element(c, i->imm, i->in[0], i->in[1]); }
+
 static void print_load(Cuda *c, const KInst *i) {
-  bool bf16 = c->k->buf[i->imm].dtype == DTYPE_BF16;
+  bool bf16 = c->k->buf[i->imm].dtype == DTYPE_BF16, quad = i->op == KOP_LOAD4;
   if (i->in[2]) {
     expr(c, i->in[2], false);
     buffer_printf(c->out, " ? ");
   }
-  buffer_printf(c->out, bf16 ? "from_bf16(" : "");
+  buffer_printf(c->out, bf16 ? "from_bf16(" : quad ? "*(const float4 *)&" : "");
   print_place(c, i);
   buffer_printf(c->out, bf16 ? ")" : "");
-  if (i->in[2]) buffer_printf(c->out, i->type == K_F32 ? " : 0.0f" : " : 0");
+  if (!i->in[2]) return;
+  if (quad) buffer_printf(c->out, " : make_float4(0.0f, 0.0f, 0.0f, 0.0f)");
+  else buffer_printf(c->out, i->type == K_F32 ? " : 0.0f" : " : 0");
 }
 
 /* A uniform store is lane 0's. */
@@ -322,11 +346,30 @@ static void print_store(Cuda *c, const KInst *i) {
     expr(c, i->in[2], !*and);
   }
   if (i->in[2] || !i->in[1]) buffer_printf(c->out, ") ");
+  if (i->op == KOP_STORE4) buffer_printf(c->out, "*(float4 *)&");
   print_place(c, i);
   DType t = c->k->buf[i->imm].dtype;
-  buffer_printf(c->out, t == DTYPE_BF16 ? " = to_bf16(" : t == DTYPE_U8 ? " = (unsigned char)(" : " = ");
-  expr(c, i->in[3], true);
-  buffer_printf(c->out, t == DTYPE_BF16 || t == DTYPE_U8 ? ");\n" : ";\n");
+  const char *convert = i->op == KOP_STORE4   ? "make_float4("
+                        : t == DTYPE_BF16     ? "to_bf16("
+                        : t == DTYPE_U8       ? "(unsigned char)("
+                                              : "";
+  buffer_printf(c->out, " = %s", convert);
+  for (int j = 3; j < i->n_in; j++) {
+    if (j > 3) buffer_printf(c->out, ", ");
+    expr(c, i->in[j], true);
+  }
+  buffer_printf(c->out, *convert ? ");\n" : ";\n");
+}
+
+static void print_copy(Cuda *c, const KInst *i) {
+  buffer_printf(c->out, "copy%d(&", i->count);
+  print_place(c, i);
+  buffer_printf(c->out, ", &");
+  print_element(c, i->from, i->in[3], i->in[4]);
+  buffer_printf(c->out, ", ");
+  if (i->in[2]) expr(c, i->in[2], true);
+  else buffer_printf(c->out, "true");
+  buffer_printf(c->out, ");\n");
 }
 
 static void print_for(Cuda *c, const KInst *i, int depth) {
@@ -356,7 +399,7 @@ static void print_if(Cuda *c, const KInst *i, int depth) {
 static void print_definition(Cuda *c, const KInst *i) {
   c->label[i->id] = c->n_label++;
   buffer_printf(c->out, "%s%s v%d = ", i->op == KOP_VAR ? "" : "const ", c_type(i->type), c->label[i->id]);
-  if (i->op == KOP_LOAD) print_load(c, i);
+  if (i->op == KOP_LOAD || i->op == KOP_LOAD4) print_load(c, i);
   else if (i->op == KOP_VAR) expr(c, i->in[0], true);
   else if (i->op == KOP_GET) buffer_printf(c->out, "v%d", c->label[i->in[0]->id]);
   else print_operation(c, i, true);
@@ -368,7 +411,11 @@ static void print_statement(Cuda *c, const KInst *i, int depth) {
   switch (i->op) {
   case KOP_FOR: print_for(c, i, depth); break;
   case KOP_IF: print_if(c, i, depth); break;
-  case KOP_STORE: print_store(c, i); break;
+  case KOP_STORE: case KOP_STORE4: print_store(c, i); break;
+  case KOP_COPY: print_copy(c, i); break;
+  case KOP_COMMIT: buffer_printf(c->out, "commit();\n"); break;
+  case KOP_WAIT: buffer_printf(c->out, "wait<%lld>();\n", (long long)i->imm); break;
+  case KOP_BARRIER: buffer_printf(c->out, "__syncthreads();\n"); break;
   case KOP_SYNC: buffer_printf(c->out, "__syncwarp(half);\n"); break;
   case KOP_SET:
     buffer_printf(c->out, "v%d = ", c->label[i->in[0]->id]);
@@ -381,7 +428,8 @@ static void print_statement(Cuda *c, const KInst *i, int depth) {
 
 static void print_block(Cuda *c, const KBlock *b, int depth) {
   for (const KInst *i = b->first; i; i = i->next) {
-    bool named = i->op == KOP_CONST || i->op == KOP_ITEM || i->op == KOP_LANE || i->op == KOP_SIZE;
+    bool named = i->op == KOP_CONST || i->op == KOP_ITEM || i->op == KOP_LANE || i->op == KOP_SIZE ||
+                 i->op == KOP_GROUP;
     if (!named && c->uses[i->id] >= 0 && !c->nesting[i->id]) print_statement(c, i, depth);
   }
 }
@@ -403,7 +451,9 @@ static void print_table(Cuda *c, int buf) {
 }
 
 static void print_signature(Cuda *c) {
-  buffer_printf(c->out, "extern \"C\" __global__ void __launch_bounds__(%d) %s(", CUDA_THREADS, c->k->name);
+  buffer_printf(c->out, "extern \"C\" __global__ void __launch_bounds__(%d", cuda_shape(c->k).threads);
+  if (c->k->resident) buffer_printf(c->out, ", %d", c->k->resident);
+  buffer_printf(c->out, ") %s(", c->k->name);
   for (int i = 0; i < c->k->n_args; i++) {
     const KBuf *b = &c->k->buf[i];
     buffer_printf(c->out, "%s%s *%s", b->written ? "" : "const ", c_memory_type(b->dtype),
@@ -419,7 +469,9 @@ static void print_locals(Cuda *c) {
   int64_t bytes = kir_scratch_bytes(k);
   buffer_printf(c->out, "  const int lane = threadIdx.x & 15, group = threadIdx.x >> 4;\n"
                         "  const unsigned half = 0xffffu << (threadIdx.x & 16);\n"
-                        "  const i64 item = (i64)blockIdx.x * %d + group;\n", CUDA_ITEMS);
+                        "  const i64 item = ");
+  if (k->groups > 1) buffer_printf(c->out, "blockIdx.x;\n");
+  else buffer_printf(c->out, "(i64)blockIdx.x * %d + group;\n", CUDA_ITEMS);
   if (bytes) buffer_printf(c->out, "  extern __shared__ __align__(64) unsigned char shared[];\n");
   for (int i = k->n_args; i < k->n_buf; i++) {
     const KBuf *b = &k->buf[i];
@@ -430,8 +482,9 @@ static void print_locals(Cuda *c) {
     if (table) {
       buffer_printf(c->out, " = (const %s *)%s_bits_%d;\n", type, k->name, i);
     } else {
-      buffer_printf(c->out, " = (%s *)(shared + group * %lld + %lld);\n", type, (long long)bytes,
-                    (long long)kir_scratch_offset(k, i));
+      buffer_printf(c->out, " = (%s *)(shared + ", type);
+      if (k->groups == 1) buffer_printf(c->out, "group * %lld + ", (long long)bytes);
+      buffer_printf(c->out, "%lld);\n", (long long)kir_scratch_offset(k, i));
     }
   }
 }
@@ -445,6 +498,11 @@ static void print_kernel(Cuda *c) {
   buffer_printf(c->out, "  if (item < items) {\n");
   print_block(c, c->k->body, 2);
   buffer_printf(c->out, "  }\n}\n");
+}
+
+CudaShape cuda_shape(const Kernel *k) {
+  int items = k->groups > 1 ? 1 : CUDA_ITEMS;
+  return (CudaShape){items, items * k->groups * LANES, items * kir_scratch_bytes(k)};
 }
 
 void cuda_print(const Kernel *k, Buffer *out) {

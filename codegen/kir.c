@@ -13,7 +13,7 @@ const KOpInfo kop_info[KOP_COUNT] = {
 };
 
 const char *ktype_name(KType t) {
-  static const char *const names[] = {"bool", "i32", "i64", "f32"};
+  static const char *const names[] = {"bool", "i32", "i64", "f32", "quad"};
   return names[t];
 }
 
@@ -21,7 +21,7 @@ Kernel *kir_new(Arena *a, const char *name) {
   Kernel *k = ARENA_NEW(a, Kernel);
   k->arena = a;
   k->name = arena_strdup(a, name);
-  k->grain = 1;
+  k->grain = k->groups = 1;
   k->body = ARENA_NEW(a, KBlock);
   k->open = k->body;
   k->n_bucket = 256;
@@ -271,6 +271,7 @@ KInst *kir_for(Kernel *k, KInst *lo, KInst *hi, int64_t step, int unroll) {
   BUG_IF(wrong, "kernel %s: for: %s", k->name, wrong);
   i.lo = lo->lo;
   i.hi = hi->hi == INT64_MAX || hi->hi == INT64_MIN ? hi->hi : hi->hi - 1;
+  i.align = kir_align(lo) < kir_align(i.in[2]) ? kir_align(lo) : kir_align(i.in[2]);
   if (kir_is_const(lo) && i.hi != INT64_MAX && i.hi >= i.lo) i.hi = i.lo + (i.hi - i.lo) / step * step;
   KInst *loop = append(k, &i);
   loop->body = block_open(k);
@@ -305,6 +306,67 @@ void kir_sync(Kernel *k) {
   append(k, &i);
 }
 
+/* ---- blocks of several groups ---- */
+
+void kir_block(Kernel *k, int groups, int resident) {
+  BUG_IF(groups < 2 || groups > KIR_MAX_GROUPS, "kernel %s: a block of %d groups", k->name, groups);
+  k->groups = groups;
+  k->resident = resident;
+}
+
+KInst *kir_group(Kernel *k) {
+  KInst i = {.op = KOP_GROUP, .type = K_I32, .lo = 0, .hi = k->groups - 1};
+  return number(k, &i);
+}
+
+static KInst *append_checked(Kernel *k, KInst *i) {
+  const char *wrong = kir_infer(i, &i->type, &i->varying);
+  BUG_IF(wrong, "kernel %s: %s: %s", k->name, kop_info[i->op].text, wrong);
+  i->lo = INT64_MIN;
+  i->hi = INT64_MAX;
+  return append(k, i);
+}
+
+KInst *kir_load4(Kernel *k, int buf, KInst *base, KInst *lane_offset, KInst *mask) {
+  KInst i = {.op = KOP_LOAD4, .n_in = 3};
+  memory_operands(k, &i, buf, base, lane_offset, mask);
+  KInst *quad = append_checked(k, &i);
+  k->n_inst += QUAD - 1;   /* its four values are numbered from its id on */
+  return quad;
+}
+
+KInst *kir_part(Kernel *k, KInst *quad, int which) {
+  KInst i = {.op = KOP_PART, .n_in = 1, .in = {quad}, .imm = which, .lo = INT64_MIN, .hi = INT64_MAX};
+  const char *wrong = kir_infer(&i, &i.type, &i.varying);
+  BUG_IF(wrong, "kernel %s: part: %s", k->name, wrong);
+  return number(k, &i);
+}
+
+void kir_store4(Kernel *k, int buf, KInst *base, KInst *lane_offset, KInst *const value[QUAD], KInst *mask) {
+  KInst i = {.op = KOP_STORE4, .n_in = 3 + QUAD, .type = K_F32};
+  memory_operands(k, &i, buf, base, lane_offset, mask);
+  for (int j = 0; j < QUAD; j++) i.in[3 + j] = value[j];
+  append_checked(k, &i);
+}
+
+void kir_copy(Kernel *k, KPlace to, KPlace from, int count, KInst *mask) {
+  KInst i = {.op = KOP_COPY, .n_in = 5, .type = K_F32, .from = from.buf, .count = count};
+  memory_operands(k, &i, to.buf, to.base, to.lane_offset, mask);
+  split_offset(k, &from.base, &from.lane_offset);
+  i.in[3] = from.base;
+  i.in[4] = from.lane_offset;
+  append_checked(k, &i);
+}
+
+static void append_statement(Kernel *k, KOp op, int64_t imm) {
+  KInst i = {.op = op, .imm = imm, .lo = INT64_MIN, .hi = INT64_MAX};
+  append(k, &i);
+}
+
+void kir_commit(Kernel *k) { append_statement(k, KOP_COMMIT, 0); }
+void kir_wait(Kernel *k, int batches) { append_statement(k, KOP_WAIT, batches); }
+void kir_barrier(Kernel *k) { append_statement(k, KOP_BARRIER, 0); }
+
 /* ---- uses ---- */
 
 static void list_block(const KBlock *b, const KInst **by_id) {
@@ -316,7 +378,8 @@ static void list_block(const KBlock *b, const KInst **by_id) {
 }
 
 static bool has_effect(KOp op) {
-  return op == KOP_STORE || op == KOP_VAR || op == KOP_SET || op == KOP_FOR || op == KOP_IF || op == KOP_SYNC;
+  return op == KOP_STORE || op == KOP_VAR || op == KOP_SET || op == KOP_FOR || op == KOP_IF || op == KOP_SYNC ||
+         op >= KOP_STORE4;
 }
 
 int *kir_count_uses(const Kernel *k) {

@@ -10,17 +10,22 @@
  * constants and shares equal pure values within a block.  exp, log and the like are built from these instructions
  * (kir_math.c), so every target computes the same bits.
  *
+ * Blocks.  On a GPU an item may be executed by several groups (kernel.groups > 1), which share its scratch and meet at
+ * barriers; "uniform" then still means the same in all lanes of one group.  Such kernels also have loads and stores of
+ * four elements a lane, and asynchronous copies from arguments into scratch: a copy's bytes may be read by its own
+ * group after a wait that covers it, by others after a barrier that follows.  The CPU back end refuses them.
+ *
  * CPU ABI:  void name(void *const *buf, const int64_t *dim, int64_t begin, int64_t end, void *scratch)
  *   buf[i]: buffer i of the kernel;  dim: {B, R};  items [begin, end);  scratch: kernel.scratch_bytes, 64-aligned.
- * CUDA:     the same kernel with one half warp an item (see cuda_print.c). */
+ * CUDA:     the same kernel with one half warp a group (see cuda_print.c). */
 #ifndef NUWA_KIR_H
 #define NUWA_KIR_H
 
 #include "ir/ir.h"
 
-enum { LANES = 16 };
+enum { LANES = 16, QUAD = 4, KIR_MAX_GROUPS = 64 /* 1024 threads of a block */ };
 
-typedef enum KType { K_BOOL, K_I32, K_I64, K_F32 } KType;
+typedef enum KType { K_BOOL, K_I32, K_I64, K_F32, K_QUAD /* four f32: of LOAD4 for PART only */ } KType;
 
 /* Instructions: id, text, number of operands, is it pure. */
 #define KIR_OPS(X)                                                                                         \
@@ -54,7 +59,16 @@ typedef enum KType { K_BOOL, K_I32, K_I64, K_F32 } KType;
   X(GET, "get", 1, 0) X(SET, "set", 2, 0)                                                                  \
   X(FOR, "for", 3, 0)       /* lo, hi, step: i64 uniform; result is the loop variable */                   \
   X(IF, "if", 1, 0)                                                                                        \
-  X(SYNC, "sync", 0, 0)     /* what lanes of the group stored is visible to its other lanes; a uniform store is one lane's */
+  X(SYNC, "sync", 0, 0)     /* what lanes of the group stored is visible to its other lanes; a uniform store is one lane's */ \
+  /* From here on only where groups > 1. */                                                                 \
+  X(GROUP, "group", 0, 1)   /* i32, uniform: which of the item's groups */                                  \
+  X(LOAD4, "load4", 3, 0)   /* as LOAD, elements base + lane offset + 0..3 of an f32 buffer; a quad */      \
+  X(PART, "part", 1, 1)     /* of a quad: element imm */                                                    \
+  X(STORE4, "store4", 7, 0) /* as STORE, with four values */                                                \
+  X(COPY, "copy", 5, 0)     /* to base, to lane offset, mask or NULL, from base, from lane offset or NULL */ \
+  X(COMMIT, "commit", 0, 0) /* the lane's copies since the last commit become one batch */                  \
+  X(WAIT, "wait", 0, 0)     /* until at most imm batches of the lane's are under way, the newest */         \
+  X(BARRIER, "barrier", 0, 0) /* all groups of the item meet; what they stored is visible to all of them */
 
 typedef enum KOp {
 #define X(id, text, n, pure) KOP_##id,
@@ -75,9 +89,12 @@ struct KInst {
   bool varying;
   int id;
   int n_in;
-  KInst *in[5];
-  int64_t imm;              /* CONST of integers and bools, SIZE, buffer of LOAD/STORE, unroll factor of FOR (0: none) */
+  KInst *in[7];
+  int64_t imm;              /* CONST of integers and bools, SIZE, PART, WAIT, buffer of LOAD/STORE/COPY's target, unroll
+                               factor of FOR (0: none) */
   float fimm;
+  int from, count;          /* COPY: the buffer that is read; elements a lane copies, 1 or 4 */
+  int align;                /* integers: a power of two that divides the value; 0 is 1.  See kir_align */
   int64_t lo, hi;           /* range of integer values, inclusive, when known; else INT64_MIN / INT64_MAX */
   KBlock *body, *other;     /* FOR: body; IF: then, else */
   KBlock *block;            /* where it stands */
@@ -87,7 +104,7 @@ struct KInst {
 
 typedef enum KSpace {
   SPACE_GLOBAL,             /* an argument */
-  SPACE_SCRATCH,            /* private to the group while it executes an item: CPU thread scratch; GPU shared memory */
+  SPACE_SCRATCH,            /* private to the item while it is executed: CPU thread scratch; GPU shared memory */
   SPACE_TABLE,              /* constant data, part of the kernel */
 } KSpace;
 
@@ -118,6 +135,8 @@ typedef struct Kernel {
   KFactor factor[KIR_MAX_FACTORS];
   int n_factor;
   int64_t grain;             /* items a thread should take at once, at least 1 */
+  int groups;                /* that execute an item together; 1 but for blocks of a GPU */
+  int resident;              /* groups > 1: blocks that a multiprocessor should hold at once; 0: as it comes */
   KBlock *body;
   KBlock *open;              /* where instructions go */
   int n_inst;                /* ids are below this; operands have smaller ids than their users */
@@ -162,6 +181,28 @@ void kir_if(Kernel *k, KInst *cond);
 void kir_else(Kernel *k);
 void kir_end(Kernel *k);
 void kir_sync(Kernel *k);
+
+/* Blocks: from the start, `groups` groups execute an item. */
+void kir_block(Kernel *k, int groups, int resident);
+KInst *kir_group(Kernel *k);
+/* Four elements of an f32 buffer a lane.  base + lane_offset must be a multiple of 4 by kir_align; a mask that is
+ * false gives zeros. */
+KInst *kir_load4(Kernel *k, int buf, KInst *base, KInst *lane_offset, KInst *mask);
+KInst *kir_part(Kernel *k, KInst *quad, int which);
+void kir_store4(Kernel *k, int buf, KInst *base, KInst *lane_offset, KInst *const value[QUAD], KInst *mask);
+/* Where elements go, or come from. */
+typedef struct KPlace {
+  int buf;
+  KInst *base, *lane_offset;
+} KPlace;
+/* Starts copying count (1, or 4 at multiples of 4) elements a lane from an f32 argument that is not written to f32
+ * scratch; where mask is false zeros go there and nothing is read. */
+void kir_copy(Kernel *k, KPlace to, KPlace from, int count, KInst *mask);
+void kir_commit(Kernel *k);
+void kir_wait(Kernel *k, int batches);
+void kir_barrier(Kernel *k);
+/* A power of two that surely divides an integer value, at most 64. */
+int kir_align(const KInst *i);
 
 /* Polynomials, the same bits on every target (kir_math.c states each one's error against the true function). */
 KInst *kir_exp(Kernel *k, KInst *x);

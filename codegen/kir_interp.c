@@ -1,11 +1,12 @@
-/* The definition of the kernel IR: executes a kernel lane by lane.
+/* The definition of the kernel IR: executes a kernel lane by lane.  Groups of one item go side by side, instruction by
+ * instruction; that what they do between two barriers is independent of this order is kir_interp_block.c's to check.
  *
  * Floating point runs in the mode kernels run in (denormals flushed); the caller's mode is restored.  Accesses to scratch
  * and tables are checked; the sizes of arguments are not known here. */
 #include <math.h>
 #include <string.h>
 
-#include "codegen/kir_build.h"
+#include "codegen/kir_interp.h"
 
 #if defined(__x86_64__)
 #include <xmmintrin.h>
@@ -29,26 +30,7 @@ static FloatMode flush_denormals(void) {
 #error "an x86-64 or aarch64 machine is needed"
 #endif
 
-typedef union Lane {
-  int64_t i;
-  float f;
-} Lane;
-
-typedef struct Value {
-  Lane lane[LANES];   /* of a uniform value all are equal */
-} Value;
-
-typedef struct Machine {
-  const Kernel *k;
-  void *const *args;
-  char *scratch;
-  int64_t size[2];    /* B, R */
-  int64_t item;
-  Value *value;       /* by id */
-  Error *err;
-} Machine;
-
-static bool fault(Machine *m, const KInst *i, const char *what) {
+bool machine_fault(Machine *m, const KInst *i, const char *what) {
   return error_set(m->err, ERROR_ARGUMENT, "kernel %s: instruction %d (%s) at item %lld: %s", m->k->name, i->id,
                    kop_info[i->op].text, (long long)m->item, what);
 }
@@ -170,34 +152,84 @@ static void store_elem(DType t, char *p, Lane x) {
   }
 }
 
+/* Element `at` of a buffer; NULL after a fault. */
+static char *element(Machine *m, const KInst *i, int64_t at, int n) {
+  const KBuf *b = &m->k->buf[i->imm];
+  int64_t bytes = (int64_t)dtype_bytes(b->dtype);
+  if (b->space != SPACE_GLOBAL && (at < 0 || at + n > b->elems)) {
+    machine_fault(m, i, "the access is outside the buffer");
+    return NULL;
+  }
+  char *p = buf_data(m, (int)i->imm) + at * bytes;
+  bool stores = i->op == KOP_STORE || i->op == KOP_STORE4;
+  if (b->space == SPACE_SCRATCH && m->k->groups > 1 && !block_access(m, i, p - m->scratch, n * bytes, stores))
+    return NULL;
+  return p;
+}
+
+/* LOAD, STORE, and the same of four elements. */
 static bool run_memory(Machine *m, const KInst *i) {
   const KBuf *b = &m->k->buf[i->imm];
-  char *data = buf_data(m, (int)i->imm);
-  Value result = {0};
+  int n = i->op == KOP_LOAD4 || i->op == KOP_STORE4 ? QUAD : 1;
+  size_t bytes = dtype_bytes(b->dtype);
+  bool stores = i->op == KOP_STORE || i->op == KOP_STORE4;
+  Value result[QUAD] = {0};
   /* A uniform access happens once. */
   bool once = !i->in[1] && !(i->in[2] && i->in[2]->varying);
   for (int l = 0; l < (once ? 1 : LANES); l++) {
     if (i->in[2] && !m->value[i->in[2]->id].lane[l].i) continue;
-    int64_t at = m->value[i->in[0]->id].lane[0].i + (i->in[1] ? m->value[i->in[1]->id].lane[l].i : 0);
-    if (b->space != SPACE_GLOBAL && (at < 0 || at >= b->elems)) return fault(m, i, "the access is outside the buffer");
-    char *p = data + at * (int64_t)dtype_bytes(b->dtype);
-    if (i->op == KOP_STORE) store_elem(b->dtype, p, m->value[i->in[3]->id].lane[l]);
-    else result.lane[l] = load_elem(b->dtype, p);
+    char *p = element(m, i, m->value[i->in[0]->id].lane[0].i + (i->in[1] ? m->value[i->in[1]->id].lane[l].i : 0), n);
+    if (!p) return false;
+    for (int j = 0; j < n; j++, p += bytes) {
+      if (stores) store_elem(b->dtype, p, m->value[i->in[3 + j]->id].lane[l]);
+      else result[j].lane[l] = load_elem(b->dtype, p);
+    }
   }
-  for (int l = 1; once && l < LANES; l++) result.lane[l] = result.lane[0];
-  m->value[i->id] = result;
+  for (int j = 0; j < n && !stores; j++) {
+    for (int l = 1; once && l < LANES; l++) result[j].lane[l] = result[j].lane[0];
+    m->value[i->id + j] = result[j];
+  }
   return true;
 }
 
-static bool run_block(Machine *m, const KBlock *b);
+/* ---- control ---- */
 
-static bool run_for(Machine *m, const KInst *i) {
-  int64_t lo = m->value[i->in[0]->id].lane[0].i, hi = m->value[i->in[1]->id].lane[0].i;
-  for (int64_t x = lo; x < hi; x += i->in[2]->imm) {
-    for (int l = 0; l < LANES; l++) m->value[i->id].lane[l].i = x;
-    if (!run_block(m, i->body)) return false;
-  }
+static void fill(Value *v, Lane x) {
+  for (int l = 0; l < LANES; l++) v->lane[l] = x;
+}
+
+static bool run_block(Machine *m, const KBlock *b, uint64_t groups);
+
+#define EACH_GROUP(m, groups)                                                                        \
+  for (uint64_t rest_ = (groups); rest_ && machine_group(m, __builtin_ctzll(rest_)); rest_ &= rest_ - 1)
+
+static bool machine_group(Machine *m, int group) {
+  m->group = group;
+  m->value = m->values + (size_t)group * (size_t)m->k->n_inst;
   return true;
+}
+
+static int64_t uniform(const Machine *m, const KInst *i) { return m->value[i->id].lane[0].i; }
+
+static bool run_for(Machine *m, const KInst *i, uint64_t groups) {
+  int64_t next[KIR_MAX_GROUPS];
+  EACH_GROUP(m, groups) next[m->group] = uniform(m, i->in[0]);
+  for (;;) {
+    EACH_GROUP(m, groups) {
+      if (next[m->group] >= uniform(m, i->in[1])) groups &= ~((uint64_t)1 << m->group);
+      fill(&m->value[i->id], (Lane){.i = next[m->group]});
+      next[m->group] += i->in[2]->imm;
+    }
+    if (!groups) return true;
+    if (!run_block(m, i->body, groups)) return false;
+  }
+}
+
+static bool run_if(Machine *m, const KInst *i, uint64_t groups) {
+  uint64_t chosen = 0;
+  EACH_GROUP(m, groups) chosen |= (uint64_t)(uniform(m, i->in[0]) != 0) << m->group;
+  if (chosen && !run_block(m, i->body, chosen)) return false;
+  return !i->other || chosen == groups || run_block(m, i->other, groups & ~chosen);
 }
 
 static bool run_pure(Machine *m, const KInst *i) {
@@ -207,15 +239,11 @@ static bool run_pure(Machine *m, const KInst *i) {
   Value r;
   bool divides = (i->op == KOP_DIV || i->op == KOP_MOD) && kir_is_int(i->type);
   for (int l = 0; l < LANES; l++) {
-    if (divides && in[1]->lane[l].i <= 0) return fault(m, i, "the divisor must be positive");
+    if (divides && in[1]->lane[l].i <= 0) return machine_fault(m, i, "the divisor must be positive");
     r.lane[l] = run_lane(i, in[0]->lane[l], in[1]->lane[l], in[2]->lane[l]);
   }
   m->value[i->id] = r;
   return true;
-}
-
-static void fill(Value *v, Lane x) {
-  for (int l = 0; l < LANES; l++) v->lane[l] = x;
 }
 
 static bool run_inst(Machine *m, const KInst *i) {
@@ -223,6 +251,7 @@ static bool run_inst(Machine *m, const KInst *i) {
   switch (i->op) {
   case KOP_CONST: fill(v, i->type == K_F32 ? (Lane){.f = i->fimm} : (Lane){.i = i->imm}); return true;
   case KOP_ITEM: fill(v, (Lane){.i = m->item}); return true;
+  case KOP_GROUP: fill(v, (Lane){.i = m->group}); return true;
   case KOP_SIZE: fill(v, (Lane){.i = m->size[i->imm]}); return true;
   case KOP_LANE:
     for (int l = 0; l < LANES; l++) v->lane[l].i = l;
@@ -230,26 +259,38 @@ static bool run_inst(Machine *m, const KInst *i) {
   case KOP_TREE_ADD: case KOP_TREE_MAX: case KOP_TREE_MIN: fill(v, run_tree(i, &m->value[i->in[0]->id])); return true;
   case KOP_LANE_GET: {
     int64_t l = m->value[i->in[1]->id].lane[0].i;
-    if (l < 0 || l >= LANES) return fault(m, i, "there are 16 lanes");
+    if (l < 0 || l >= LANES) return machine_fault(m, i, "there are 16 lanes");
     fill(v, m->value[i->in[0]->id].lane[l]);
     return true;
   }
-  case KOP_LOAD: case KOP_STORE: return run_memory(m, i);
+  case KOP_LOAD: case KOP_STORE: case KOP_LOAD4: case KOP_STORE4: return run_memory(m, i);
+  case KOP_PART: *v = m->value[i->in[0]->id + i->imm]; return true;
+  case KOP_COPY: return block_copy(m, i);
+  case KOP_COMMIT: block_commit(m); return true;
+  case KOP_WAIT: block_wait(m, i->imm); return true;
   case KOP_VAR: case KOP_GET: *v = m->value[i->in[0]->id]; return true;
   case KOP_SET: m->value[i->in[0]->id] = m->value[i->in[1]->id]; return true;
-  case KOP_FOR: return run_for(m, i);
-  case KOP_IF:
-    if (m->value[i->in[0]->id].lane[0].i) return run_block(m, i->body);
-    return !i->other || run_block(m, i->other);
   case KOP_SYNC: return true;
   default: return run_pure(m, i);
   }
 }
 
-static bool run_block(Machine *m, const KBlock *b) {
-  for (const KInst *i = b->first; i; i = i->next)
-    if (!run_inst(m, i)) return false;
+static bool run_block(Machine *m, const KBlock *b, uint64_t groups) {
+  for (const KInst *i = b->first; i; i = i->next) {
+    bool ok = true;
+    if (i->op == KOP_FOR) ok = run_for(m, i, groups);
+    else if (i->op == KOP_IF) ok = run_if(m, i, groups);
+    else if (i->op == KOP_BARRIER) m->epoch++;   /* kir_verify: all groups are here */
+    else EACH_GROUP(m, groups) ok = ok && run_inst(m, i);
+    if (!ok) return false;
+  }
   return true;
+}
+
+static bool run_item(Machine *m) {
+  uint64_t all = ~(uint64_t)0 >> (64 - m->k->groups);
+  m->epoch++;
+  return run_block(m, m->k->body, all) && (m->k->groups == 1 || block_done(m));
 }
 
 int64_t kir_item_count(const Kernel *k, int64_t B, int64_t R) {
@@ -265,14 +306,15 @@ bool kir_interpret(const Kernel *k, void *const *args, int64_t B, int64_t R, Err
   if (!kir_verify(k, err)) return false;
   Machine m = {.k = k, .args = args, .size = {B, R}, .err = err};
   m.scratch = mem_alloc_aligned((size_t)kir_scratch_bytes(k) + 64, 64);
-  m.value = mem_alloc((size_t)k->n_inst * sizeof *m.value);
-  bool ok = m.scratch && m.value;
+  m.values = mem_alloc((size_t)k->groups * (size_t)k->n_inst * sizeof *m.values);
+  bool ok = m.scratch && m.values && (k->groups == 1 || block_new(&m));
   if (!ok) error_set(err, ERROR_MEMORY, "out of memory");
   FloatMode mode = flush_denormals();
   int64_t items = kir_item_count(k, B, R);
-  for (m.item = 0; ok && m.item < items; m.item++) ok = run_block(&m, k->body);
+  for (m.item = 0; ok && m.item < items; m.item++) ok = run_item(&m);
   restore_mode(mode);
   mem_free(m.scratch);
-  mem_free(m.value);
+  mem_free(m.values);
+  block_free(&m);
   return ok;
 }

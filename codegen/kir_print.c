@@ -74,15 +74,19 @@ static void print_if(Printer *p, const KInst *i, int depth) {
   buffer_printf(p->out, "}\n");
 }
 
-/* name[base + lane offset], ? mask */
-static void print_place(Printer *p, const KInst *i) {
-  buffer_printf(p->out, " %s[", p->k->buf[i->imm].name);
-  print_value(p, i->in[0]);
-  if (i->in[1]) {
+static void print_element(Printer *p, int64_t buf, const KInst *base, const KInst *lane_offset) {
+  buffer_printf(p->out, " %s[", p->k->buf[buf].name);
+  print_value(p, base);
+  if (lane_offset) {
     buffer_printf(p->out, " + ");
-    print_value(p, i->in[1]);
+    print_value(p, lane_offset);
   }
   buffer_printf(p->out, "]");
+}
+
+/* name[base + lane offset], ? mask */
+static void print_place(Printer *p, const KInst *i) {
+  print_element(p, i->imm, i->in[0], i->in[1]);
   if (i->in[2]) {
     buffer_printf(p->out, " if ");
     print_value(p, i->in[2]);
@@ -99,18 +103,25 @@ static void print_inst(Printer *p, const KInst *i, int depth) {
     print_if(p, i, depth);
     return;
   }
-  if (i->op != KOP_STORE && i->op != KOP_SET && i->op != KOP_SYNC) print_result(p, i);
+  bool effect = i->op == KOP_STORE || i->op == KOP_SET || i->op == KOP_SYNC || i->op >= KOP_STORE4;
+  if (!effect) print_result(p, i);
   buffer_printf(p->out, "%s", kop_info[i->op].text);
   if (i->op == KOP_SIZE) buffer_printf(p->out, " %s", i->imm ? "R" : "B");
-  if (i->op == KOP_LOAD || i->op == KOP_STORE) {
+  if (i->op == KOP_PART || i->op == KOP_WAIT) buffer_printf(p->out, " %lld", (long long)i->imm);
+  if (i->op == KOP_COPY) {
+    buffer_printf(p->out, "%d", i->count);
     print_place(p, i);
-    if (i->op == KOP_STORE) {
-      buffer_printf(p->out, " = ");
-      print_value(p, i->in[3]);
+    buffer_printf(p->out, " =");
+    print_element(p, i->from, i->in[3], i->in[4]);
+  } else if (i->op == KOP_LOAD || i->op == KOP_STORE || i->op == KOP_LOAD4 || i->op == KOP_STORE4) {
+    print_place(p, i);
+    for (int j = 3; j < i->n_in; j++) {
+      buffer_printf(p->out, j == 3 ? " = " : ", ");
+      print_value(p, i->in[j]);
     }
   } else {
     for (int j = 0; j < i->n_in; j++) {
-      buffer_printf(p->out, j ? ", " : " ");
+      buffer_printf(p->out, j || i->op == KOP_PART ? ", " : " ");
       print_value(p, i->in[j]);
     }
   }
@@ -151,6 +162,7 @@ static void print_head(const Kernel *k, Buffer *out) {
     if (k->factor[i].tile != 1) buffer_printf(out, " / %lld", (long long)k->factor[i].tile);
   }
   buffer_printf(out, "%s, grain %lld\n", k->n_factor ? "" : " 1", (long long)k->grain);
+  if (k->groups > 1) buffer_printf(out, "  groups %d, resident %d\n", k->groups, k->resident);
 }
 
 void kir_print(const Kernel *k, Buffer *out) {

@@ -22,6 +22,29 @@ static const char *infer_memory(const KInst *i, bool *out_varying) {
   return NULL;
 }
 
+/* LOAD4, STORE4 and COPY. */
+static const char *infer_quad(const KInst *i, KType *out_type, bool *out_varying) {
+  bool many = i->op != KOP_COPY || i->count == QUAD;
+  KInst place = {.op = KOP_LOAD, .in = {i->in[0], i->in[1], i->in[2]}};
+  const char *wrong = infer_memory(&place, out_varying);
+  if (wrong) return wrong;
+  WRONG_IF(many && (kir_align(i->in[0]) < QUAD || (i->in[1] && kir_align(i->in[1]) < QUAD)),
+           "four elements must start at a multiple of 4");
+  *out_type = i->op == KOP_LOAD4 ? K_QUAD : K_F32;
+  if (i->op == KOP_LOAD4) return NULL;
+  WRONG_IF(!i->in[1] || !i->in[1]->varying, "a varying lane offset is needed");
+  *out_varying = false;
+  for (int j = 0; j < QUAD && i->op == KOP_STORE4; j++)
+    WRONG_IF(!i->in[3 + j] || i->in[3 + j]->type != K_F32, "the values must be f32");
+  if (i->op == KOP_STORE4) return NULL;
+  WRONG_IF(i->count != 1 && i->count != QUAD, "a lane copies 1 or 4 elements");
+  place = (KInst){.op = KOP_LOAD, .in = {i->in[3], i->in[4]}};
+  bool varying;
+  WRONG_IF(i->count == QUAD && (!i->in[3] || kir_align(i->in[3]) < QUAD || (i->in[4] && kir_align(i->in[4]) < QUAD)),
+           "four elements must be read from a multiple of 4");
+  return infer_memory(&place, &varying);
+}
+
 /* SET, FOR, IF and SYNC. */
 static const char *infer_statement(const KInst *i, KType *out_type) {
   if (i->op == KOP_SET) {
@@ -41,6 +64,7 @@ static const char *infer_statement(const KInst *i, KType *out_type) {
 
 static const char *infer_convert(const KInst *i, KType *out_type) {
   KType t = i->in[0]->type;
+  WRONG_IF(t == K_QUAD, "of a quad there are only parts");
   switch (i->op) {
   case KOP_TO_F32: *out_type = K_F32; return t == K_I32 ? NULL : "the operand must be i32";
   case KOP_TO_I32: *out_type = K_I32; return NULL;
@@ -54,6 +78,7 @@ static const char *infer_arith(const KInst *i, KType *out_type) {
   KType t = i->in[0]->type;
   for (int j = 1; j < i->n_in; j++)
     if (i->op != KOP_SELECT) WRONG_IF(i->in[j]->type != t, "operands of different types");
+  for (int j = 0; j < i->n_in; j++) WRONG_IF(i->in[j]->type == K_QUAD, "of a quad there are only parts");
   *out_type = t;
   switch (i->op) {
   case KOP_ADD: case KOP_SUB: case KOP_MUL: case KOP_DIV: case KOP_MIN: case KOP_MAX: case KOP_NEG: case KOP_ABS:
@@ -82,10 +107,22 @@ const char *kir_infer(const KInst *i, KType *out_type, bool *out_varying) {
   case KOP_LOAD: case KOP_STORE: return infer_memory(i, out_varying);
   case KOP_SET: case KOP_FOR: case KOP_IF: case KOP_SYNC: return infer_statement(i, out_type);
   case KOP_LANE: *out_varying = true; return NULL;
-  case KOP_CONST: case KOP_ITEM: case KOP_SIZE: return NULL;
-  case KOP_VAR: case KOP_GET: *out_varying = i->varying; return NULL;
+  case KOP_CONST: case KOP_ITEM: case KOP_SIZE: case KOP_GROUP: return NULL;
+  case KOP_COMMIT: case KOP_WAIT: case KOP_BARRIER: *out_type = K_BOOL; return NULL;
+  case KOP_LOAD4: case KOP_STORE4: case KOP_COPY: return infer_quad(i, out_type, out_varying);
+  case KOP_PART:
+    WRONG_IF(i->in[0]->type != K_QUAD, "the operand must be a quad");
+    WRONG_IF(i->imm < 0 || i->imm >= QUAD, "a quad has four parts");
+    *out_type = K_F32;
+    *out_varying = i->in[0]->varying;
+    return NULL;
+  case KOP_VAR: case KOP_GET:
+    WRONG_IF(i->type == K_QUAD, "of a quad there are only parts");
+    *out_varying = i->varying;
+    return NULL;
   case KOP_LANE_GET:
     WRONG_IF(i->in[0]->type == K_I64, "i64 values do not vary");
+    WRONG_IF(i->in[0]->type == K_QUAD, "of a quad there are only parts");
     WRONG_IF(i->in[1]->type != K_I32 || i->in[1]->varying, "the lane must be a uniform i32");
     *out_type = i->in[0]->type;
     return NULL;
@@ -209,7 +246,37 @@ static Range range_of(const KInst *i) {
   }
 }
 
+/* ---- divisors ---- */
+
+enum { MAX_ALIGN = 64 };
+
+static int align_of_imm(int64_t imm) {
+  uint64_t low = (uint64_t)imm & -(uint64_t)imm;
+  return low == 0 || low > MAX_ALIGN ? MAX_ALIGN : (int)low;
+}
+
+int kir_align(const KInst *i) {
+  if (kir_is_const(i)) return align_of_imm(i->imm);
+  return i->align ? i->align : 1;
+}
+
+static int align_of(const KInst *i) {
+  int x = kir_align(i->in[0]), y = i->n_in > 1 ? kir_align(i->in[1]) : x, less = x < y ? x : y;
+  switch (i->op) {
+  case KOP_ADD: case KOP_SUB: case KOP_MIN: case KOP_MAX: case KOP_MOD: return less;
+  case KOP_MUL: return x * y < MAX_ALIGN ? x * y : MAX_ALIGN;
+  case KOP_NEG: case KOP_ABS: case KOP_TO_I64: case KOP_LANE_GET: return x;
+  case KOP_TO_I32: return kir_is_int(i->in[0]->type) ? x : 1;
+  case KOP_SELECT: {
+    int z = kir_align(i->in[2]);
+    return y < z ? y : z;
+  }
+  default: return 1;
+  }
+}
+
 void kir_set_range(KInst *i) {
+  if (kir_is_int(i->type)) i->align = align_of(i);
   Range r = kir_is_int(i->type) ? range_of(i) : UNKNOWN;
   if (i->type == K_I32 && (r.lo < INT32_MIN || r.hi > INT32_MAX)) r = UNKNOWN;
   if (r.lo > r.hi) r = UNKNOWN;

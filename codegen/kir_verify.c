@@ -1,9 +1,12 @@
-/* Checks a finished kernel: scoping, types, uniformity, and accesses that are surely out of bounds. */
+/* Checks a finished kernel: scoping, types, uniformity, barriers that some groups may not reach, and accesses that are
+ * surely out of bounds. */
 #include "codegen/kir_build.h"
 
 typedef struct Verifier {
   const Kernel *k;
   bool *seen;       /* by id: the instruction stands before the current one, in a block around it */
+  bool *differs;    /* by id: the value may differ between the groups of an item */
+  int apart;        /* blocks around the current one that only some of the groups may execute */
   Error *err;
 } Verifier;
 
@@ -16,13 +19,16 @@ static bool check_operands(Verifier *v, const KInst *i) {
   if (i->n_in != kop_info[i->op].n_in) return broken(v, i, "wrong number of operands");
   for (int j = 0; j < i->n_in; j++) {
     const KInst *x = i->in[j];
-    bool optional = (i->op == KOP_LOAD || i->op == KOP_STORE) && (j == 1 || j == 2);
+    bool is_access = i->op == KOP_LOAD || i->op == KOP_STORE || i->op == KOP_LOAD4;
+    bool optional = (is_access && (j == 1 || j == 2)) || (i->op == KOP_STORE4 && j == 2) ||
+                    (i->op == KOP_COPY && (j == 2 || j == 4));
     if (!x && optional) continue;
     if (!x) return broken(v, i, "an operand is missing");
     if (x->id < 0 || x->id >= v->k->n_inst || !v->seen[x->id]) return broken(v, i, "an operand is not visible here");
     if ((x->op == KOP_VAR) != ((i->op == KOP_GET || i->op == KOP_SET) && j == 0))
       return broken(v, i, "variables are read by get and written by set only");
-    bool statement = x->op == KOP_STORE || x->op == KOP_SET || x->op == KOP_IF || x->op == KOP_SYNC;
+    bool statement = x->op == KOP_STORE || x->op == KOP_SET || x->op == KOP_IF || x->op == KOP_SYNC ||
+                     x->op >= KOP_STORE4;
     if (statement) return broken(v, i, "an operand has no value");
   }
   return true;
@@ -33,8 +39,9 @@ static bool check_type(Verifier *v, const KInst *i) {
   bool varying = false;
   const char *wrong = kir_infer(i, &type, &varying);
   if (wrong) return broken(v, i, wrong);
-  if (i->op != KOP_IF && i->op != KOP_SYNC && type != i->type) return broken(v, i, "wrong type");
-  if (i->op != KOP_STORE && varying != i->varying) return broken(v, i, "uniform and varying confused");
+  bool no_value = i->op == KOP_IF || i->op == KOP_SYNC || i->op == KOP_STORE || i->op >= KOP_STORE4;
+  if (type != i->type && (!no_value || i->op == KOP_STORE)) return broken(v, i, "wrong type");
+  if (!no_value && varying != i->varying) return broken(v, i, "uniform and varying confused");
   if (i->op == KOP_GET && i->type != i->in[0]->type) return broken(v, i, "not the variable's type");
   if (i->op == KOP_FOR && (!kir_is_const(i->in[2]) || i->in[2]->imm <= 0))
     return broken(v, i, "the step must be a positive constant");
@@ -46,7 +53,8 @@ static bool check_type(Verifier *v, const KInst *i) {
 static bool check_bounds(Verifier *v, const KInst *i) {
   if (i->imm < 0 || i->imm >= v->k->n_buf) return broken(v, i, "the buffer does not exist");
   const KBuf *b = &v->k->buf[i->imm];
-  if (i->op == KOP_STORE && !b->written) return broken(v, i, "the buffer is only read");
+  bool stores = i->op == KOP_STORE || i->op == KOP_STORE4 || i->op == KOP_COPY;
+  if (stores && !b->written) return broken(v, i, "the buffer is only read");
   if (b->space == SPACE_GLOBAL || i->in[2]) return true;
   int64_t lo = i->in[0]->lo, hi = i->in[0]->hi;
   if (lo == INT64_MIN || hi == INT64_MAX) return true;
@@ -58,15 +66,43 @@ static bool check_bounds(Verifier *v, const KInst *i) {
   return true;
 }
 
+/* What only items of several groups have. */
+static bool check_groups(Verifier *v, const KInst *i) {
+  const Kernel *k = v->k;
+  if (i->op < KOP_GROUP) return true;
+  if (k->groups < 2) return broken(v, i, "only an item of several groups has this");
+  bool is_quad = i->op == KOP_LOAD4 || i->op == KOP_STORE4 || i->op == KOP_COPY;
+  if (is_quad && k->buf[i->imm].dtype != DTYPE_F32) return broken(v, i, "the buffer must be f32");
+  if (i->op == KOP_COPY) {
+    if (i->from < 0 || i->from >= k->n_args || k->buf[i->from].written || k->buf[i->from].dtype != DTYPE_F32)
+      return broken(v, i, "a copy reads an f32 argument that is not written to");
+    if (k->buf[i->imm].space != SPACE_SCRATCH) return broken(v, i, "a copy goes to scratch");
+  }
+  if (i->op == KOP_WAIT && i->imm < 0) return broken(v, i, "a negative number of batches");
+  return i->op != KOP_BARRIER || !v->apart || broken(v, i, "not all groups may come here");
+}
+
+/* What memory and variables hold is taken to differ. */
+static bool may_differ(const Verifier *v, const KInst *i) {
+  bool differs = i->op == KOP_GROUP || i->op == KOP_GET || i->op == KOP_LOAD || i->op == KOP_LOAD4;
+  for (int j = 0; j < i->n_in; j++) differs = differs || (i->in[j] && v->differs[i->in[j]->id]);
+  return differs;
+}
+
 static bool check_block(Verifier *v, const KBlock *b, const KBlock *parent);
 
 static bool check_inst(Verifier *v, const KInst *i) {
+  bool is_access = i->op == KOP_LOAD || i->op == KOP_STORE || i->op == KOP_LOAD4 || i->op == KOP_STORE4 ||
+                   i->op == KOP_COPY;
   if (!check_operands(v, i) || !check_type(v, i)) return false;
-  if ((i->op == KOP_LOAD || i->op == KOP_STORE) && !check_bounds(v, i)) return false;
+  if ((is_access && !check_bounds(v, i)) || !check_groups(v, i)) return false;
   if ((i->op == KOP_FOR || i->op == KOP_IF) != (i->body != NULL)) return broken(v, i, "its block is missing");
   v->seen[i->id] = true;
-  if (i->body && !check_block(v, i->body, i->block)) return false;
-  return !i->other || check_block(v, i->other, i->block);
+  v->differs[i->id] = may_differ(v, i);
+  v->apart += i->body && v->differs[i->id];
+  bool ok = (!i->body || check_block(v, i->body, i->block)) && (!i->other || check_block(v, i->other, i->block));
+  v->apart -= i->body && v->differs[i->id];
+  return ok;
 }
 
 static bool check_block(Verifier *v, const KBlock *b, const KBlock *parent) {
@@ -82,9 +118,14 @@ static bool check_block(Verifier *v, const KBlock *b, const KBlock *parent) {
 
 bool kir_verify(const Kernel *k, Error *err) {
   if (k->open != k->body) return error_set(err, ERROR_ARGUMENT, "kernel %s: a block is still open", k->name);
-  Verifier v = {.k = k, .err = err, .seen = mem_alloc((size_t)k->n_inst)};
-  if (!v.seen) return error_set(err, ERROR_MEMORY, "out of memory");
-  bool ok = check_block(&v, k->body, NULL);
+  if (k->groups < 1 || k->groups > KIR_MAX_GROUPS)
+    return error_set(err, ERROR_ARGUMENT, "kernel %s: items of %d groups; 1 to %d can be", k->name, k->groups,
+                     KIR_MAX_GROUPS);
+  Verifier v = {.k = k, .err = err, .seen = mem_alloc((size_t)k->n_inst), .differs = mem_alloc((size_t)k->n_inst)};
+  bool ok = v.seen && v.differs;
+  if (!ok) error_set(err, ERROR_MEMORY, "out of memory");
+  ok = ok && check_block(&v, k->body, NULL);
   mem_free(v.seen);
+  mem_free(v.differs);
   return ok;
 }

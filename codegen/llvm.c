@@ -83,6 +83,9 @@ static void unit_close(Unit *u) {
 
 static bool unit_add(Unit *u, const Kernel *k, const Target *t) {
   if (!kir_verify(k, u->err)) return false;
+  if (k->groups > 1)
+    return error_set(u->err, ERROR_ARGUMENT, "kernel %s: an item of %d groups is a GPU's block; a CPU executes items of "
+                     "one group", k->name, k->groups);
   if (LLVMGetNamedFunction(u->mod, k->name))
     return error_set(u->err, ERROR_ARGUMENT, "two kernels are called %s", k->name);
   return emit_kernel(u->ctx, u->mod, k, t) || error_set(u->err, ERROR_MEMORY, "out of memory");

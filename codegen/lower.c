@@ -23,7 +23,7 @@ static bool is_costly(Op op) {
 }
 
 KernelParams params_default(const Group *g, const Target *t) {
-  KernelParams p = {.tile_m = 1, .tile_n = 1, .tile_k = 1, .block_m = 1, .pack_b = false, .unroll = 4};
+  KernelParams p = {.tile_m = 1, .tile_n = 1, .tile_k = 1, .block_m = 1, .block_n = 1, .pack_b = false, .unroll = 4};
   int costly = 0;
   /* The polynomial of erf fills the registers by itself: two at once spill its constants. */
   for (int i = 0; i < g->n_node; i++) costly += is_costly(g->node[i]->op) + (g->node[i]->op == OP_ERF);
@@ -47,6 +47,9 @@ static const ParamField param_fields[] = {
     {"tile_n", offsetof(KernelParams, tile_n), false, 1, 16},
     {"tile_k", offsetof(KernelParams, tile_k), false, 1, 65536},
     {"block_m", offsetof(KernelParams, block_m), false, 1, 4096},
+    {"block_n", offsetof(KernelParams, block_n), false, 1, 64},
+    {"stages", offsetof(KernelParams, stages), false, 0, 8},
+    {"swap", offsetof(KernelParams, swap), true, 0, 1},
     {"pack_b", offsetof(KernelParams, pack_b), true, 0, 1},
     {"unroll", offsetof(KernelParams, unroll), false, 1, 64},
 };

@@ -50,6 +50,13 @@ Target target_of(Isa isa) {
   }
 }
 
+/* A CPU's fields do not matter there. */
+Target target_cuda(int capability) {
+  Target t = target_of(ISA_PLAIN);
+  t.capability = capability;
+  return t;
+}
+
 bool target_host(Isa isa, Target *out, Error *err) {
   if (!isa_available(isa)) {
     char have[64] = "";

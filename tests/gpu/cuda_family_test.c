@@ -113,6 +113,80 @@ TEST("ring_write replaces rows and leaves the others") {
                 "  %2 = ring_write(%ring, %slot, %1) : f32[9,B,20]\n  return y = %2\n}\n"});
 }
 
+/* ---- contract ---- */
+
+/* Blocks that border cases do not get by themselves: two stages, plain loads, other tiles. */
+static const char *const tiles[] = {
+    NULL,
+    "tile_m=8 tile_n=8 tile_k=16 block_m=2 block_n=1 stages=2 swap=0 pack_b=0 unroll=1",
+    "tile_m=3 tile_n=4 tile_k=16 block_m=2 block_n=2 stages=1 swap=0 pack_b=0 unroll=1",
+};
+
+static void contract(int64_t B, int64_t R, const char *source) {
+  bool one_column = strstr(source, ",1]\n  return");   /* has one form only */
+  for (int i = 0; i < (one_column ? 1 : COUNT_OF(tiles)); i++)
+    device_check((DeviceCase){.c = {.family = FAMILY_CONTRACT, .B = B, .R = R}, .source = source, .params = tiles[i]});
+}
+
+TEST("matmul: borders in rows, columns and k") {
+  NEED_NVRTC();
+  contract(3, 5, "func @f(%a: f32[B,23,37], %b: f32[37,70]) {\n  %1 = matmul(%a, %b) {trans_a=0, trans_b=0} : f32[B,23,70]\n"
+                 "  return y = %1\n}\n");
+  contract(1, 1, "func @f(%a: f32[1,1], %b: f32[1,1]) {\n  %1 = matmul(%a, %b) {trans_a=0, trans_b=0} : f32[1,1]\n  return y = %1\n}\n");
+  contract(5, 1, "func @f(%a: f32[B,20,64], %b: f32[64,132]) {\n  %1 = matmul(%a, %b) {trans_a=0, trans_b=0} : f32[B,20,132]\n"
+                 "  return y = %1\n}\n");
+}
+
+TEST("matmul: transposed operands, batches, k of B elements") {
+  NEED_NVRTC();
+  contract(2, 5, "func @f(%a: f32[B,40,18], %b: f32[33,40]) {\n"
+                 "  %1 = matmul(%a, %b) {trans_a=1, trans_b=1} : f32[B,18,33]\n  return y = %1\n}\n");
+  contract(3, 5, "func @f(%a: f32[B,17,24], %b: f32[B,40,24]) {\n"
+                 "  %1 = matmul(%a, %b) {trans_a=0, trans_b=1} : f32[B,17,40]\n  return y = %1\n}\n");
+  contract(9, 5, "func @f(%a: f32[B,36], %b: f32[B,20]) {\n  %1 = matmul(%a, %b) {trans_a=1, trans_b=0} : f32[36,20]\n"
+                 "  return y = %1\n}\n");
+}
+
+TEST("matmul of few rows, with bias, gelu and a second operand") {
+  NEED_NVRTC();
+  contract(2, 11, "func @f(%a: f32[R,48], %b: f32[48,72], %c: f32[72], %x: f32[R,72]) {\n"
+                  "  %1 = matmul(%a, %b) {trans_a=0, trans_b=0} : f32[R,72]\n  %2 = broadcast(%c) : f32[R,72]\n"
+                  "  %3 = add(%1, %2) : f32[R,72]\n  %4 = gelu(%3) : f32[R,72]\n  %5 = add(%4, %x) : f32[R,72]\n"
+                  "  return y = %5\n}\n");
+}
+
+TEST("conv2d: lines that are no multiple of a tile, strides, one and three channels") {
+  NEED_NVRTC();
+  contract(2, 1, "func @f(%x: f32[B,7,9,20], %w: f32[3,3,20,36], %b: f32[36]) {\n"
+                 "  %1 = conv2d(%x, %w) {stride=1, kh=0, kw=0} : f32[B,5,7,36]\n  %2 = broadcast(%b) : f32[B,5,7,36]\n"
+                 "  %3 = add(%1, %2) : f32[B,5,7,36]\n  %4 = silu(%3) : f32[B,5,7,36]\n  return y = %4\n}\n");
+  contract(2, 1, "func @f(%x: f32[B,9,9,3], %w: f32[3,3,3,24]) {\n"
+                 "  %1 = conv2d(%x, %w) {stride=2, kh=0, kw=0} : f32[B,4,4,24]\n  return y = %1\n}\n");
+}
+
+TEST("conv2d to three channels and to one: rows along lanes") {
+  NEED_NVRTC();
+  static const char to_three[] = "func @f(%x: f32[B,8,13,16], %w: f32[3,3,16,3], %b: f32[3]) {\n"
+                                 "  %1 = conv2d(%x, %w) {stride=1, kh=0, kw=0} : f32[B,6,11,3]\n"
+                                 "  %2 = broadcast(%b) : f32[B,6,11,3]\n  %3 = add(%1, %2) : f32[B,6,11,3]\n"
+                                 "  %4 = tanh(%3) : f32[B,6,11,3]\n  return y = %4\n}\n";
+  contract(5, 1, to_three);
+  contract(3, 1, "func @f(%a: f32[B,50,21], %b: f32[21,1]) {\n  %1 = matmul(%a, %b) {trans_a=0, trans_b=0} : f32[B,50,1]\n"
+                 "  return y = %1\n}\n");
+}
+
+TEST("conv2d, the gradients of picture and filter") {
+  NEED_NVRTC();
+  static const char source[] = "func @f(%x: f32[B,6,7,12], %w: f32[3,3,12,20], %dy: f32[B,4,5,20]) {\n"
+                               "  %1 = conv2d(%x, %w) {stride=1, kh=0, kw=0} : f32[B,4,5,20]\n"
+                               "  %2 = mul(%1, %dy) : f32[B,4,5,20]\n  %3 = sum(%2) {axes=[0,1,2,3]} : f32[]\n"
+                               "  return y = %3\n}\n";
+  for (int wrt = 1; wrt <= 2; wrt++)
+    for (int i = 0; i < COUNT_OF(tiles); i++)
+      device_check((DeviceCase){.c = {.family = FAMILY_CONTRACT, .B = 3, .R = 1}, .source = source, .wrt = wrt,
+                                .params = tiles[i], .part = true});
+}
+
 /* ---- attend ---- */
 
 #define INF3 "[-inf,-inf,-inf], hi=[inf,inf,inf]"

@@ -28,8 +28,9 @@ static CUresult run_on_device(const Kernel *k, CUfunction f, void **args, long l
   param[k->n_args] = &B;
   param[k->n_args + 1] = &R;
   param[k->n_args + 2] = &items;
-  CUresult code = launch(f, (unsigned)((items + CUDA_ITEMS - 1) / CUDA_ITEMS), CUDA_THREADS,
-                         (unsigned)(CUDA_ITEMS * kir_scratch_bytes(k)), param);
+  CudaShape shape = cuda_shape(k);
+  CUresult code = launch(f, (unsigned)((items + shape.items - 1) / shape.items), (unsigned)shape.threads,
+                         (unsigned)shape.shared_bytes, param);
   for (int i = 0; i < k->n_args; i++) {
     if (code == 0) cuMemcpyDtoH_v2(args[i], device[i], MAX_ELEMS * sizeof(float));
     cuMemFree_v2(device[i]);

@@ -2,7 +2,8 @@
  *
  * The kernel must compute what the reference interpreter computes in f64, within the tolerance of lower_check.h, and
  * on the device the bits of the kernel interpreter: the same instructions in the same order, each one rounded as
- * IEEE 754 says on both sides, denormals flushed on both.
+ * IEEE 754 says on both sides, denormals flushed on both.  Contractions have another loop nest for the CPU, which must
+ * give the same bits too.
  *
  * Numbers are lower_check.h's, but for two names: "rows" of attend_rows are (sample, position), "slot" its slots. */
 #ifndef TEST_DEVICE_GROUP_H
@@ -19,6 +20,8 @@ typedef struct DeviceCase {
   const char *source;   /* one function; with wrt, of one scalar */
   int wrt;              /* bit i: the function becomes the gradient for input i */
   int64_t positions, slots;   /* of attend_rows */
+  const char *params;   /* instead of the default ones of sm_80 */
+  bool part;            /* the function's groups of the family, one by one, among others; no reference values */
 } DeviceCase;
 
 /* The function, or its gradients alone, in primitive form. */
@@ -107,7 +110,7 @@ static bool device_run(const DeviceCase *d, CUfunction f, void **args) {
   CUdeviceptr device[KIR_MAX_BUFS];
   long long B = d->c.B, R = d->c.R, items = kir_item_count(k, B, R);
   void *param[KIR_MAX_BUFS + 3];
-  unsigned shared = (unsigned)(CUDA_ITEMS * kir_scratch_bytes(k));
+  CudaShape shape = cuda_shape(k);
   for (int i = 0; i < k->n_args; i++) {
     bool filled = i < d->c.group.n_in || is_ring(d, i);
     device[i] = device_array(filled ? args[i] : NULL, device_bytes(d, i));
@@ -117,7 +120,8 @@ static bool device_run(const DeviceCase *d, CUfunction f, void **args) {
   param[k->n_args + 1] = &R;
   param[k->n_args + 2] = &items;
   CUresult code = cuFuncSetAttribute(f, FUNCTION_MAX_DYNAMIC_SHARED, DEVICE_MAX_SHARED);
-  if (!code) code = launch(f, (unsigned)((items + CUDA_ITEMS - 1) / CUDA_ITEMS), CUDA_THREADS, shared, param);
+  if (!code) code = launch(f, (unsigned)((items + shape.items - 1) / shape.items), (unsigned)shape.threads,
+                           (unsigned)shape.shared_bytes, param);
   for (int i = 0; i < k->n_args; i++) {
     if (!code && i >= d->c.group.n_in) code = cuMemcpyDtoH_v2(args[i], device[i], device_bytes(d, i));
     if (!code) code = cuMemFree_v2(device[i]);
@@ -139,27 +143,51 @@ static Tensor *device_expected(DeviceCase *d) {
   return want;
 }
 
+/* The kernel for the CPU on the same operands: contractions. */
+static bool device_check_cpu(DeviceCase *d, void *const *want) {
+  Check *c = &d->c;
+  Target target = target_of(ISA_AVX512);
+  KernelParams params = params_default(&c->group, &target);
+  Kernel *k = lower_group(c->graph->arena, &c->group, &params, "cpu", &c->err);
+  void *args[64];
+  device_args(d, args);
+  if (!k || !kir_interpret(k, args, c->B, c->R, &c->err)) return false;
+  EXPECT(check_same_bits(c, args, want), "the CPU's bits differ, B=%d R=%d\n%s", (int)c->B, (int)c->R, c->text);
+  return true;
+}
+
+static bool device_check_group(DeviceCase *d) {
+  Check *c = &d->c;
+  Target target = target_cuda(80);
+  void *want[64], *got[64];
+  KernelParams params = params_default(&c->group, &target);
+  if (d->params && !params_parse(d->params, &params, &c->err)) return false;
+  c->kernel = lower_group(c->graph->arena, &c->group, &params, "k", &c->err);
+  Tensor *reference = c->kernel && !d->part ? device_expected(d) : NULL;
+  if (!c->kernel || (!reference && !d->part)) return false;
+  device_args(d, want);
+  device_args(d, got);
+  if (!kir_interpret(c->kernel, want, c->B, c->R, &c->err)) return false;
+  if (reference) check_results(c, "kernel interpreter", reference, want);
+  if (c->family == FAMILY_CONTRACT && !device_check_cpu(d, want)) return false;
+  CUfunction f = device_compile(c->kernel);
+  if (!f || !device_run(d, f, got)) return false;
+  EXPECT(check_same_bits(c, got, want), "the device's bits differ, B=%d R=%d\n%s", (int)c->B, (int)c->R, c->text);
+  return true;
+}
+
 static void device_body(void *ctx) {
   DeviceCase *d = ctx;
   Check *c = &d->c;
-  Target target = target_of(ISA_AVX512);
-  void *want[64], *got[64];
   Program *p = pass_fuse(c->func);
-  EXPECT(p && p->n_group == 1 && p->group[0].family == c->family, "%d groups\n%s", p ? p->n_group : 0, c->text);
-  if (!p || p->n_group != 1) return;
-  c->group = p->group[0];
-  KernelParams params = params_default(&c->group, &target);
-  c->kernel = lower_group(c->graph->arena, &c->group, &params, "k", &c->err);
-  Tensor *reference = c->kernel ? device_expected(d) : NULL;
-  if (!reference) return;
-  device_args(d, want);
-  device_args(d, got);
-  if (!kir_interpret(c->kernel, want, c->B, c->R, &c->err)) return;
-  check_results(c, "kernel interpreter", reference, want);
-  CUfunction f = device_compile(c->kernel);
-  if (!f || !device_run(d, f, got)) return;
-  EXPECT(check_same_bits(c, got, want), "the device's bits differ, B=%d R=%d\n%s", (int)c->B, (int)c->R, c->text);
-  c->ran = true;
+  bool one = p && p->n_group == 1 && p->group[0].family == c->family;
+  EXPECT(one || (p && d->part), "%d groups\n%s", p ? p->n_group : 0, c->text);
+  for (int i = 0; p && (one || d->part) && i < p->n_group; i++) {
+    if (p->group[i].family != c->family) continue;
+    c->group = p->group[i];
+    c->ran = device_check_group(d);
+    if (!c->ran) return;
+  }
 }
 
 /* The function as one group of the family, at one pair of sizes.  Call after NEED_NVRTC. */

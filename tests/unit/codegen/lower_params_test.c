@@ -3,14 +3,15 @@
 #include "tests/test.h"
 
 static const KernelParams sample = {
-    .tile_m = 6, .tile_n = 2, .tile_k = 512, .block_m = 4, .pack_b = true, .unroll = 3};
+    .tile_m = 6, .tile_n = 2, .tile_k = 512, .block_m = 4, .block_n = 2, .stages = 3, .swap = true,
+    .pack_b = true, .unroll = 3};
 
 TEST("parameters print and read back") {
   Buffer text = {0}, again = {0};
   KernelParams p;
   Error err = {0};
   params_print(&sample, &text);
-  EXPECT_TEXT(text.data, "tile_m=6 tile_n=2 tile_k=512 block_m=4 pack_b=1 unroll=3");
+  EXPECT_TEXT(text.data, "tile_m=6 tile_n=2 tile_k=512 block_m=4 block_n=2 stages=3 swap=1 pack_b=1 unroll=3");
   REQUIRE(params_parse(text.data, &p, &err), "%s", err.text);
   params_print(&p, &again);
   EXPECT_TEXT(again.data, text.data);
