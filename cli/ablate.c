@@ -23,7 +23,7 @@ typedef struct AblateArgs {
   ModelArgs model;
   const char *weights, *vq_weights, *results;
   int64_t train, batch, seed;
-  double lr;
+  double lr, noise;
   bool json;
 } AblateArgs;
 
@@ -139,6 +139,7 @@ static bool train_variant(Ablation *b, int which, const char *merges) {
   t.batch = a->batch;
   t.seed = a->seed;
   t.lr = a->lr;
+  t.noise = a->noise;
   fprintf(stderr, "%s (%d of %d): %" PRId64 " steps of %" PRId64 "\n", v->name, which + 1, VARIANTS, a->train, a->batch);
   TrainResult r;
   if (!train_model(&t, &r, b->err)) return error_prefix(b->err, "training %s", v->name);
@@ -182,9 +183,10 @@ static bool write_results(Ablation *b) {
   float loss[VARIANTS];
   for (int i = 0; i < VARIANTS; i++) loss[i] = (float)b->row[i].loss;
   TensorView t = {.name = "loss", .dtype = DTYPE_F32, .rank = 1, .dim = {VARIANTS}, .data = loss, .bytes = sizeof loss};
-  MetadataEntry meta[N_IDENTITY + 4] = {[N_IDENTITY] = {"steps", arena_printf(b->arena, "%" PRId64, a->train)},
+  MetadataEntry meta[N_IDENTITY + 5] = {[N_IDENTITY] = {"steps", arena_printf(b->arena, "%" PRId64, a->train)},
                                         {"batch", arena_printf(b->arena, "%" PRId64, a->batch)},
                                         {"lr", arena_printf(b->arena, "%.9g", a->lr)},
+                                        {"noise", arena_printf(b->arena, "%.9g", a->noise)},
                                         {"seed", arena_printf(b->arena, "%" PRId64, a->seed)}};
   return identify(b, meta) && safetensors_write(a->results, &t, 1, meta, COUNT_OF(meta), b->err);
 }
@@ -285,12 +287,13 @@ static void run_done(void *ctx) {
 }
 
 int cli_ablate(int argc, char **argv) {
-  AblateArgs a = {.batch = 32, .lr = 1e-3, .seed = 1};
+  AblateArgs a = {.batch = 32, .lr = 1e-3, .noise = 0.6, .seed = 1};
   Ablation b = {.a = &a};
   const Arg arg[] = {
       {"--train", ARG_INT, "N", "train each variant for N steps and write --results", &a.train, 1, 1 << 30},
       {"--batch", ARG_INT, "N", "pictures a step (32)", &a.batch, 1, 4096},
       {"--lr", ARG_REAL, "X", "highest learning rate (0.001)", &a.lr, 0, 1},
+      {"--noise", ARG_REAL, "P", "as of nuwa train (0.6)", &a.noise, 0, 1},
       {"--seed", ARG_INT, "N", "of initial weights (1)", &a.seed, 0, 9.0e15},
       {"--results", ARG_TEXT, "FILE", "losses of the variants, read, or written by --train (default: the shipped ones)", &a.results, 0, 0},
       {"--weights", ARG_TEXT, "FILE", "whose model, options and text encoder are compared", &a.weights, 0, 0},

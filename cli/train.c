@@ -149,9 +149,12 @@ static bool open_model(Training *t, Error *err) {
 
 static bool open_source(Training *t, Error *err) {
   int function[] = {plan_find_function(t->plan, t->a.fn), plan_find_function(t->plan, "train")};
+  const Value *codes = t->vq_model ? model_field(t->vq_model, "codebook") : NULL;
   SourceOptions o = {.world = t->world,
                      .bpe = t->bpe,
                      .null_text = t->a.null_text,
+                     .noise = t->a.noise,
+                     .codes = codes && codes->kind == VALUE_INT ? codes->integer : 0,
                      .seed = (uint64_t)t->a.seed,
                      .batch = t->a.batch};
   if (t->vq_plan) o.encoder = (Encoder){t->vq_session, t->vq_plan, plan_find_function(t->vq_plan, "encode")};
@@ -210,8 +213,8 @@ static bool write_recipe(Training *t, Error *err) {
                 "beta2=%.9g; decay=%.9g; ",
                 a->fn, (long long)a->steps, (long long)a->batch, a->lr, a->warmup, a->schedule, a->clip, a->beta1,
                 a->beta2, a->decay);
-  buffer_printf(r, "seed=%lld; null-text=%.9g; window=%lld; things=%lld; size=%lld; data-seed=%lld; clips=%d; ",
-                (long long)a->seed, a->null_text, a->no_revive ? 0LL : (long long)a->window, (long long)a->things,
+  buffer_printf(r, "seed=%lld; null-text=%.9g; noise=%.9g; window=%lld; things=%lld; size=%lld; data-seed=%lld; clips=%d; ",
+                (long long)a->seed, a->null_text, a->noise, a->no_revive ? 0LL : (long long)a->window, (long long)a->things,
                 (long long)a->size, (long long)a->data_seed, a->clips);
   if (a->merges_text) add_digest(r, "bpe", a->merges_text, strlen(a->merges_text));
   ok = ok && add_file_digest(r, "bpe", a->merges, err) && add_file_digest(r, "weights", a->weights, err) &&
@@ -424,6 +427,7 @@ int cli_train(int argc, char **argv) {
       {"--bpe", ARG_TEXT, "FILE", "merges of the text encoder (nuwa data --bpe makes one)", &a.merges, 0, 0},
       {"--null-text", ARG_REAL, "P", "share of examples without their caption, for guidance (0)", &a.null_text, 0,
        1},
+      {"--noise", ARG_REAL, "P", "a share 0 to P of each picture's codes are read as random ones (0)", &a.noise, 0, 1},
       {"--vq", ARG_TEXT, "MODEL.lua", "the autoencoder that makes tokens of pictures (the weights name it)",
        &a.vq.path, 0, 0},
       {"--vq-define", ARG_DEFINE, "NAME=VALUE", "an option of it", &a.vq.defines, 0, 0},

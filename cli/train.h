@@ -10,7 +10,7 @@ typedef struct TrainArgs {
   const char *fn, *schedule, *merges, *vq_weights, *weights, *out, *store, *checkpoint, *log, *names, *font;
   const char *merges_text; /* what a file `merges` would hold; no option */
   int64_t steps, stop, batch, seed, every, log_every, evaluate, evaluate_batches, window, things, size, data_seed;
-  double lr, warmup, clip, beta1, beta2, decay, null_text;
+  double lr, warmup, clip, beta1, beta2, decay, null_text, noise;
   bool resume, json, profile, clips, no_revive;
 } TrainArgs;
 
