@@ -165,7 +165,7 @@ TEST("an unknown operation, modifier, type or name is refused with its line and 
   expect_refused(PTX("add.s32 %r1, %r2;"), "2 operands are too few");
   expect_refused(PTX("bra nowhere;"), "no label 'nowhere'");
   expect_refused(PTX("add.s32 %r1, %r2, %r3"), "PTX line 11: ';' expected, found 'ret'");
-  expect_refused(PTX("bar.sync 0, 32;"), "a barrier for some of the threads");
+  expect_refused(PTX("bar.arrive 0;"), "this form of a barrier");
   expect_refused(PTX(".shared .b8 s[50000];"), "50000 bytes of static shared");
   expect_refused(PTX(".local .b8 s[9999999999];"), "is too long");
   expect_refused(PTX("{ "), "found the end of the text");

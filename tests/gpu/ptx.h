@@ -45,7 +45,7 @@ enum { ATOMIC_ADD = 1, ATOMIC_MIN, ATOMIC_MAX, ATOMIC_AND, ATOMIC_OR, ATOMIC_XOR
        ATOMIC_DEC };
 enum { BOOL_NONE, BOOL_AND, BOOL_OR, BOOL_XOR };
 enum { COPY_ASYNC = 1, COPY_COMMIT, COPY_WAIT, COPY_WAIT_ALL };
-enum { BARRIER_SYNC = 1, BARRIER_WARP, BARRIER_RED };
+enum { BARRIER_SYNC = 1, BARRIER_WARP, BARRIER_RED, BARRIER_ARRIVE };
 enum { REDUCE_AND = 1, REDUCE_OR, REDUCE_POPC };
 enum { TEST_FINITE = 1, TEST_INFINITE, TEST_NUMBER, TEST_NOTANUMBER, TEST_NORMAL, TEST_SUBNORMAL };
 enum { SHAPE_NONE, SHAPE_M16N8K16, SHAPE_M16N8K8, SHAPE_M8N8 };
@@ -53,7 +53,7 @@ enum { SHAPE_NONE, SHAPE_M16N8K16, SHAPE_M16N8K8, SHAPE_M8N8 };
 enum {   /* Instr.flags */
   FLAG_FTZ = 1, FLAG_SAT = 2, FLAG_APPROX = 4, FLAG_UNORDERED = 8, FLAG_TO = 16, FLAG_TRANS = 32, FLAG_NAN = 64,
   FLAG_SHIFT_RIGHT = 128, FLAG_SHIFT_CLAMP = 256, FLAG_SHIFTAMT = 512, FLAG_ALIGNED = 1024, FLAG_UNSIGNED = 2048,
-  FLAG_ROW = 4096, FLAG_COL = 8192
+  FLAG_ROW = 4096, FLAG_COL = 8192, FLAG_BYPASS = 16384
 };
 
 /* 32 lanes of results from 32 lanes of up to four sources; d may be one of them. */
@@ -82,7 +82,7 @@ typedef enum RowKind { ROW_REGISTER, ROW_CONSTANT, ROW_TID, ROW_NTID, ROW_CTAID,
                        ROW_DYNAMIC_SHARED_BYTES } RowKind;
 typedef struct Row {
   uint8_t kind, axis;           /* axis: 0 x, 1 y, 2 z */
-  uint8_t words;                /* of a register: 32-bit registers of the hardware; 0 for predicates */
+  uint8_t type;                 /* PtxType that a register was declared with, or T_NONE */
   uint64_t value;               /* of a constant; of SHARED and LOCAL the offset in the function, until linking */
 } Row;
 
@@ -104,6 +104,7 @@ typedef struct Function {
   int params, param_cap, param_bytes;
   int local_bytes, shared_bytes;   /* static; both multiples of 16 */
   int max_threads;              /* .maxntid, or 0 */
+  int shared_access;            /* a kernel's: bytes of the smallest access to what may be shared memory */
   int registers;                /* a kernel's: an estimate of what the hardware's assembler would need */
 } Function;
 
@@ -141,6 +142,8 @@ static inline bool ptx_type_is_float(int t) { return t >= T_F16 && t <= T_TF32; 
 /* Resolves i->alu and checks that operation, types and sub-operation are one combination the interpreter has.
  * NULL, or what is missing. */
 const char *ptx_instr_bind(Instr *i);
+/* The least compute capability (80 for sm_80) that has this instruction. */
+int ptx_instr_capability(const Instr *i);
 
 /* Memory of the emulator's own: never NULL, the program ends with a message when there is none.  The emulator stands
  * for a foreign library, so it stays out of nuwa's allocator and of the failures that the stress build injects. */

@@ -119,6 +119,9 @@ static void copy_issue(Exec *x, const Instr *i, int lane) {
   uint64_t from_bytes = i->operands == 4 ? (uint32_t)operand_row(x, i, 3, 0)[lane] : bytes;
   if (bytes != 4 && bytes != 8 && bytes != 16)
     exec_fault(x, i, lane, FAULT_LAUNCH, "cp.async of %llu bytes", (unsigned long long)bytes);
+  if ((i->flags & FLAG_BYPASS) && bytes != 16)
+    exec_fault(x, i, lane, FAULT_LAUNCH, "cp.async.cg of %llu bytes: past level 1 only 16 can be copied",
+               (unsigned long long)bytes);
   if (from_bytes > bytes)
     exec_fault(x, i, lane, FAULT_LAUNCH, "cp.async reads %llu bytes for %llu", (unsigned long long)from_bytes,
                (unsigned long long)bytes);

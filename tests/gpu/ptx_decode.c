@@ -50,6 +50,7 @@ static const struct { const char *text; uint32_t group; Field field; int value; 
     {"shared::cta", G_SPACE, F_SPACE, SPACE_SHARED}, {"local", G_SPACE, F_SPACE, SPACE_LOCAL},
     {"param", G_SPACE, F_SPACE, SPACE_PARAM}, {"const", G_SPACE, F_SPACE, SPACE_CONST},
     {"v2", G_VECTOR, F_VECTOR, 2}, {"v4", G_VECTOR, F_VECTOR, 4},
+    {"cg", G_COPY, F_FLAG, FLAG_BYPASS},   /* before the hint of this name */
     {"nc", G_HINT, F_NONE, 0}, {"weak", G_HINT, F_NONE, 0}, {"volatile", G_HINT, F_NONE, 0},
     {"relaxed", G_HINT, F_NONE, 0}, {"acquire", G_HINT, F_NONE, 0}, {"release", G_HINT, F_NONE, 0},
     {"acq_rel", G_HINT, F_NONE, 0}, {"sc", G_HINT, F_NONE, 0}, {"cta", G_HINT, F_NONE, 0}, {"gpu", G_HINT, F_NONE, 0},
@@ -69,6 +70,7 @@ static const struct { const char *text; uint32_t group; Field field; int value; 
     {"inc", G_ATOMIC, F_SUB, ATOMIC_INC},
     {"dec", G_ATOMIC, F_SUB, ATOMIC_DEC},
     {"warp", G_BARRIER, F_SUB, BARRIER_WARP}, {"red", G_BARRIER, F_SUB, BARRIER_RED},
+    {"arrive", G_BARRIER, F_SUB, BARRIER_ARRIVE},
     {"and", G_BARRIER, F_SUB2, REDUCE_AND}, {"or", G_BARRIER, F_SUB2, REDUCE_OR},
     {"popc", G_BARRIER, F_SUB2, REDUCE_POPC}, {"cta", G_BARRIER, F_NONE, 0},
     {"sync", G_SYNC, F_NONE, 0}, {"aligned", G_SYNC, F_FLAG, FLAG_ALIGNED},
@@ -322,6 +324,34 @@ static void decode_guard(Parser *p, Instr *i) {
   lex_advance(p);
 }
 
+/* Operations whose operands are all of the type. */
+static bool is_uniform(const Instr *i) {
+  switch (i->op) {
+  case OP_MUL: case OP_MAD: return i->sub != WIDTH_WIDE;
+  case OP_ADD: case OP_SUB: case OP_FMA: case OP_MIN: case OP_MAX: case OP_NEG: case OP_ABS: case OP_AND: case OP_OR:
+  case OP_XOR: case OP_NOT: case OP_DIV: case OP_REM: case OP_RCP: case OP_SQRT: return true;
+  default: return false;
+  }
+}
+
+/* As the hardware's assembler: a register must have the size of the type, and be no predicate where a number is
+ * meant; fragments of 16-bit elements are .b32 and not .f32, sums are .f32. */
+static void check_registers(Parser *p, const Instr *i) {
+  bool product = i->op == OP_MMA, uniform = is_uniform(i);
+  for (int k = 0; (product || uniform) && k < i->operands; k++)
+    for (int c = 0; c < i->count[k]; c++) {
+      int declared = p->f->row[i->row[i->at[k] + c]].type;
+      if (declared == T_NONE) continue;
+      int type = product ? i->type[k] : i->type[0], bytes = product ? 4 : ptx_type_bytes((PtxType)type);
+      bool fits = ptx_type_bytes((PtxType)declared) == bytes && (declared == T_PRED) == (type == T_PRED);
+      if (product && type != T_F32 && declared == T_F32) fits = false;
+      if (product && type == T_F32 && declared != T_F32 && declared != T_B32) fits = false;
+      if (!fits)
+        parse_fail(p, i->line, "operand %d is a register of type .%s where .%s is meant: %.*s", k + 1,
+                   ptx_type_name((PtxType)declared), ptx_type_name((PtxType)type), i->text_bytes, i->text);
+    }
+}
+
 void decode_instruction(Parser *p) {
   const char *end = strchr(p->t.s, ';');
   Instr i = {.line = p->t.line, .text = p->t.s};
@@ -350,5 +380,8 @@ void decode_instruction(Parser *p) {
                i.text_bytes, i.text);
   const char *missing = ptx_instr_bind(&i);
   if (missing) parse_fail(p, i.line, "%s is not supported: %.*s", missing, i.text_bytes, i.text);
+  check_registers(p, &i);
+  if (ptx_instr_capability(&i) > p->m->target)
+    parse_fail(p, i.line, "this needs .target sm_%d or higher: %.*s", ptx_instr_capability(&i), i.text_bytes, i.text);
   code_add(p, &i);
 }

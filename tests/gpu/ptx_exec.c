@@ -29,9 +29,10 @@ const char *ptx_instr_bind(Instr *i) {
   if (i->op == OP_CVTA && (i->space == SPACE_PARAM || i->type[0] != T_U64)) return "this address conversion";
   if (i->op == OP_MOV && (i->types != 1 || (i->count[0] > 1 && i->count[1] > 1))) return "this move";
   if (i->op == OP_BAR || i->op == OP_BARRIER) {
-    int operands = i->sub == BARRIER_RED ? 3 : 1;
-    if (i->operands != operands || (i->sub == BARRIER_RED) != (i->sub2 != 0))
-      return "a barrier for some of the threads";
+    int fewest = i->sub == BARRIER_RED ? 3 : i->sub == BARRIER_ARRIVE ? 2 : 1;
+    int most = i->sub == BARRIER_WARP || i->sub == BARRIER_ARRIVE ? fewest : fewest + 1;
+    if (i->operands < fewest || i->operands > most || (i->sub == BARRIER_RED) != (i->sub2 != 0))
+      return "this form of a barrier";
   }
   return NULL;
 }
@@ -51,7 +52,25 @@ void exec_fault(Exec *x, const Instr *i, int lane, int code, const char *fmt, ..
   longjmp(x->escape, 1);
 }
 
-void exec_sync_warp(Exec *x) { x->warp[x->current].sync_clock = ++x->clock; }
+int ptx_instr_capability(const Instr *i) {
+  bool brain = false, tensor = false;
+  for (int k = 0; k < i->types; k++) {
+    brain |= i->type[k] == T_BF16 || i->type[k] == T_BF16X2;
+    tensor |= i->type[k] == T_TF32;
+  }
+  switch (i->op) {
+  case OP_ADD: case OP_SUB: case OP_MUL: return brain ? 90 : 50;
+  case OP_LDMATRIX: case OP_TANH: return 75;
+  case OP_CP: case OP_REDUX: return 80;
+  case OP_MMA: return brain || tensor || i->shape == SHAPE_M16N8K16 ? 80 : 75;
+  case OP_MIN: case OP_MAX: return brain || (i->flags & FLAG_NAN) ? 80 : 50;
+  case OP_CVT: return brain && (ptx_type_is_signed(i->type[0]) || !ptx_type_is_float(i->type[0])) &&
+                              i->type[0] != T_BF16X2 ? 90 : brain || tensor || i->type[0] == T_F16X2 ? 80 : 50;
+  default: return brain || tensor ? 80 : 50;
+  }
+}
+
+void exec_sync_warp(Exec *x) { x->warp[x->current].seen[x->current] = ++x->clock; }
 
 /* Never reached: exec_control does the work.  It marks control flow in the table. */
 void run_control(Exec *x, const Instr *i, uint32_t lanes) {}
@@ -85,20 +104,133 @@ static void group_store(Warp *w, uint32_t lanes, int pc) {
   EACH_LANE(l, lanes) w->pc[l] = pc;
 }
 
+/* ---- barriers of the block ---- */
+
+/* Lanes of a warp that wait at barrier `id`. */
+static uint32_t waiting_at(const Warp *w, int id) {
+  uint32_t here = 0;
+  EACH_LANE(l, w->waiting) here |= (uint32_t)(w->barrier_id[l] == id) << l;
+  return here;
+}
+
+static uint64_t vote_result(const Exec *x, int id, int how) {
+  int set = 0, all = 0;
+  for (int k = 0; k < x->warps; k++) {
+    uint32_t here = waiting_at(&x->warp[k], id);
+    set += __builtin_popcount(x->warp[k].vote & here);
+    all += __builtin_popcount(here);
+  }
+  return how == REDUCE_POPC ? (uint64_t)set : how == REDUCE_OR ? set > 0 : set == all;
+}
+
+/* What the warps at a barrier did before it happened before what the waiting ones of them do after it, and with it
+ * what they had learnt from others. */
+static void barrier_order(Exec *x, int id) {
+  uint32_t known[MAX_WARPS] = {0};
+  x->clock++;
+  for (int k = 0; k < x->warps; k++) {
+    const Warp *w = &x->warp[k];
+    bool waits = waiting_at(w, id) != 0;
+    if (!waits && !w->arrived[id]) continue;
+    for (int v = 0; v < x->warps; v++) known[v] = w->seen[v] > known[v] ? w->seen[v] : known[v];
+    uint32_t until = waits ? x->clock : w->arrive_clock[id];
+    known[k] = until > known[k] ? until : known[k];
+  }
+  for (int k = 0; k < x->warps; k++)
+    if (waiting_at(&x->warp[k], id)) memcpy(x->warp[k].seen, known, sizeof known);
+}
+
+static void barrier_release(Exec *x, int id) {
+  barrier_order(x, id);
+  for (int k = 0; k < x->warps; k++) {
+    Warp *w = &x->warp[k];
+    EACH_LANE(l, waiting_at(w, id)) {
+      const Instr *i = w->barrier[l];
+      if (i->sub == BARRIER_RED) w->row[i->row[i->at[0]]][l] = vote_result(x, id, i->sub2);
+    }
+  }
+  for (int k = 0; k < x->warps; k++) {
+    x->warp[k].waiting &= ~waiting_at(&x->warp[k], id);
+    x->warp[k].arrived[id] = 0;
+  }
+}
+
+typedef struct Gathering {
+  int threads, needed, waiting; /* here, waited for, a thread that waits or -1 */
+  bool is_full;
+} Gathering;
+
+static Gathering barrier_gather(Exec *x, int id) {
+  Gathering g = {0, 0, -1, false};
+  for (int k = 0; k < x->warps; k++) {
+    const Warp *w = &x->warp[k];
+    uint32_t here = waiting_at(w, id);
+    g.threads += __builtin_popcount(here) + __builtin_popcount(w->arrived[id]);
+    EACH_LANE(l, here | w->arrived[id]) {
+      int needed = w->barrier_threads[l] ? w->barrier_threads[l] : x->threads;
+      if (g.needed && needed != g.needed && (here >> l & 1)) {
+        x->current = k;
+        exec_fault(x, w->barrier[l], (int)l, FAULT_LAUNCH, "barrier %d for %d threads, others came for %d", id, needed,
+                   g.needed);
+      }
+      if ((here >> l & 1) || !g.needed) g.needed = needed;
+    }
+    if (here && g.waiting < 0) g.waiting = k * LANES + __builtin_ctz(here);
+  }
+  g.is_full = g.needed && g.threads == g.needed;
+  return g;
+}
+
+/* The number of threads that a barrier waits for, 0 for all of the block. */
+static int barrier_threads(Exec *x, const Instr *i, int lane) {
+  int operand = i->sub == BARRIER_RED ? 2 : 1, given = i->sub == BARRIER_RED ? 4 : 2;
+  if (i->operands < given) return 0;
+  int n = (int)operand_row(x, i, operand, 0)[lane];
+  if (n < LANES || n % LANES || n > MAX_WARPS * LANES)
+    exec_fault(x, i, lane, FAULT_LAUNCH, "a barrier for %d threads, which is not a number of whole warps", n);
+  return n;
+}
+
+static bool barrier_is_counted(const Warp *w, int id, uint32_t lanes) {
+  EACH_LANE(l, lanes) {
+    if (w->barrier_id[l] == id && w->barrier_threads[l]) return true;
+  }
+  return false;
+}
+
 static void barrier_arrive(Exec *x, const Instr *i, uint32_t lanes) {
-  Warp *w = &x->warp[x->current];
+  int index = x->current;
+  Warp *w = &x->warp[index];
   bool red = i->sub == BARRIER_RED;
+  int vote = i->operands - 1;
   if ((i->flags & FLAG_ALIGNED) && lanes != w->live)
     exec_fault(x, i, __builtin_ctz(lanes), FAULT_LAUNCH,
                "only lanes %#x of the warp reach this barrier together, lanes %#x are elsewhere", lanes,
                w->live & ~lanes);
-  w->waiting |= lanes;
   EACH_LANE(l, lanes) {
+    int id = (int)operand_row(x, i, red ? 1 : 0, 0)[l];
+    if (id < 0 || id >= BARRIERS) exec_fault(x, i, (int)l, FAULT_LAUNCH, "barrier %d of %d", id, BARRIERS);
     w->barrier[l] = i;
-    w->barrier_id[l] = (int)operand_row(x, i, red ? 1 : 0, 0)[l];
-    if (red && ((operand_row(x, i, 2, 0)[l] ^ (i->negated >> 2)) & 1)) w->vote |= 1u << l;
+    w->barrier_id[l] = id;
+    w->barrier_threads[l] = barrier_threads(x, i, (int)l);
+    if (red && ((operand_row(x, i, vote, 0)[l] ^ (unsigned)(i->negated >> vote)) & 1)) w->vote |= 1u << l;
     else w->vote &= ~(1u << l);
+    if (i->sub != BARRIER_ARRIVE) continue;
+    if (w->arrived[id] >> l & 1)
+      exec_fault(x, i, (int)l, FAULT_LAUNCH, "arrives twice at barrier %d before it was passed", id);
+    w->arrived[id] |= 1u << l;
   }
+  if (i->sub == BARRIER_ARRIVE) {
+    x->clock++;
+    for (int id = 0; id < BARRIERS; id++)
+      if (w->arrived[id] & lanes) w->arrive_clock[id] = x->clock;
+  } else {
+    w->waiting |= lanes;
+  }
+  /* A barrier for some of the threads opens as soon as so many have come, whoever they are. */
+  for (int id = 0; id < BARRIERS; id++)
+    if (barrier_is_counted(w, id, lanes) && barrier_gather(x, id).is_full) barrier_release(x, id);
+  x->current = index;
 }
 
 static void barrier_of_warp(Exec *x, const Instr *i, uint32_t lanes) {
@@ -234,7 +366,7 @@ static void fill_rows(Exec *x, int warp, bool all) {
 }
 
 static void block_begin(Exec *x) {
-  x->block_clock = x->barrier_clock = ++x->clock;
+  x->block_clock = ++x->clock;
   for (int k = 0; k < x->warps; k++) {
     Warp *w = &x->warp[k];
     fill_rows(x, k, false);
@@ -242,50 +374,49 @@ static void block_begin(Exec *x) {
     memset(w->group, 0, sizeof w->group);
     w->live = w->exists;
     w->waiting = w->parked = w->vote = 0;
-    w->sync_clock = x->clock;
+    for (int v = 0; v < MAX_WARPS; v++) w->seen[v] = x->clock;
+    memset(w->arrived, 0, sizeof w->arrived);
     for (int c = 0; c < w->copies; c++)
-      for (int b = 0; b < w->copy[c].bytes; b++) x->shadow[w->copy[c].to + (unsigned)b].in_flight = false;
+      for (int b = 0; b < w->copy[c].bytes; b++)
+        x->shadow[(w->copy[c].to + (unsigned)b) >> x->piece_shift].in_flight = false;
     w->copies = 0;
   }
 }
 
-static uint64_t vote_result(const Exec *x, int how) {
-  int set = 0;
-  for (int k = 0; k < x->warps; k++) set += __builtin_popcount(x->warp[k].vote);
-  return how == REDUCE_POPC ? (uint64_t)set : how == REDUCE_OR ? set > 0 : set == x->threads;
+/* The threads wait at `id` for ever.  Says for whom. */
+static void report_deadlock(Exec *x, int id, const Gathering *g) {
+  x->current = g->waiting / LANES;
+  int lane = g->waiting % LANES, missing = x->threads - 1;
+  const Instr *at = x->warp[x->current].barrier[lane];
+  if (g->needed != x->threads)
+    exec_fault(x, at, lane, FAULT_LAUNCH, "deadlock: barrier %d waits for %d threads, %d have come", id, g->needed,
+               g->threads);
+  while (missing > 0 && (waiting_at(&x->warp[missing / LANES], id) >> missing % LANES & 1)) missing--;
+  exec_fault(x, at, lane, FAULT_LAUNCH, "deadlock: this barrier waits for thread %d, which %s", missing,
+             x->warp[missing / LANES].live >> missing % LANES & 1 ? "is at another one" : "has exited");
 }
 
-/* All warps have run as far as they can.  False: all have exited.  Otherwise every thread of the block must be at the
- * same barrier; a thread that has exited leaves the others waiting for ever. */
+/* All warps have run as far as they can.  False: all have exited.  Otherwise a barrier must be complete; a thread that
+ * has exited leaves the others waiting for ever. */
 static bool block_pass_barrier(Exec *x) {
-  int waiting = -1, missing = -1, id = 0;
-  const Instr *at = NULL;
-  for (int k = 0; k < x->threads; k++) {
-    const Warp *w = &x->warp[k / LANES];
-    int l = k % LANES;
-    if (!(w->waiting >> l & 1)) {
-      missing = k;
-      continue;
+  bool passed = false;
+  Gathering stuck = {0};
+  int stuck_at = -1;
+  for (int k = 0; k < x->warps; k++)
+    if (x->warp[k].live & ~x->warp[k].waiting) return true;   /* let on by a warp after it */
+  for (int id = 0; id < BARRIERS; id++) {
+    Gathering g = barrier_gather(x, id);
+    if (g.waiting < 0) continue;
+    if (g.is_full) {
+      barrier_release(x, id);
+      passed = true;
+    } else if (stuck_at < 0) {
+      stuck = g;
+      stuck_at = id;
     }
-    if (at && w->barrier_id[l] != id) missing = k;
-    if (!at) waiting = k, at = w->barrier[l], id = w->barrier_id[l];
   }
-  if (!at) return false;
-  if (missing >= 0) {
-    x->current = waiting / LANES;
-    exec_fault(x, at, waiting % LANES, FAULT_LAUNCH,
-               "deadlock: this barrier waits for thread %d, which %s", missing,
-               x->warp[missing / LANES].live >> missing % LANES & 1 ? "is at another one" : "has exited");
-  }
-  x->barrier_clock = ++x->clock;
-  for (int k = 0; k < x->threads; k++) {
-    Warp *w = &x->warp[k / LANES];
-    const Instr *i = w->barrier[k % LANES];
-    w->sync_clock = x->clock;
-    if (i->sub == BARRIER_RED) w->row[i->row[i->at[0]]][k % LANES] = vote_result(x, i->sub2);
-  }
-  for (int k = 0; k < x->warps; k++) x->warp[k].waiting = 0;
-  return true;
+  if (!passed && stuck_at >= 0) report_deadlock(x, stuck_at, &stuck);
+  return passed;
 }
 
 /* Apart from the setjmp, so that no variable of the loops lives across it. */
@@ -313,7 +444,8 @@ static void exec_init(Exec *x, const Launch *launch) {
   x->dynamic_bytes = launch->dynamic_bytes;
   x->shared_bytes = (uint32_t)f->shared_bytes + launch->dynamic_bytes;
   x->shared = emu_alloc(x->shared_bytes);
-  x->shadow = emu_alloc(x->shared_bytes * sizeof *x->shadow);
+  x->piece_shift = f->shared_access >= 4 ? 2 : f->shared_access == 2;
+  x->shadow = emu_alloc(((x->shared_bytes >> x->piece_shift) + 1) * sizeof *x->shadow);
   x->limit = launch->limit;
   for (int k = 0; k < x->warps; k++) {
     Warp *w = &x->warp[k];

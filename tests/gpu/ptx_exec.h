@@ -43,15 +43,19 @@ bool memory_is_written(const Allocation *a, uint64_t address, size_t bytes);
 
 /* ---- one launch ---- */
 
-/* Who touched a byte of shared memory last and when; the clock of the launch moves on at every barrier, of the
- * block or of a warp. */
+/* Who touched a piece of shared memory last, and when: the clock of the launch moves on at every barrier, of the block
+ * or of a warp.  A piece is as large as the smallest access that the kernel can make to shared memory. */
+typedef struct Mark {
+  uint32_t stamp;
+  uint32_t warps;               /* those that touched it and are not ordered before the latest of them */
+  int16_t thread;               /* the only thread among them, or -1 */
+} Mark;
 typedef struct Shadow {
-  uint32_t write_stamp, read_stamp;
-  uint16_t writer, reader;      /* a thread, WHO_WARP | warp, or WHO_MANY */
+  Mark write, read;
   bool in_flight;               /* the target of a cp.async that has not been waited for */
   bool atomic;                  /* the last write was atomic */
 } Shadow;
-enum { WHO_WARP = 0x4000, WHO_MANY = 0x8000 };
+enum { BARRIERS = 16 };
 
 typedef struct PendingCopy {
   uint64_t from;                /* global address */
@@ -66,9 +70,10 @@ typedef struct Warp {
   uint32_t exists, live, waiting;   /* lanes; waiting ones stand behind their barrier */
   uint32_t parked;              /* stand before an operation of the whole warp that other lanes may still reach */
   const Instr *barrier[LANES];
-  int barrier_id[LANES];
+  int barrier_id[LANES], barrier_threads[LANES];
   uint32_t vote;                /* predicates given to bar.red */
-  uint32_t sync_clock;          /* the clock of its last barrier, of warp or block */
+  uint32_t seen[MAX_WARPS];     /* what that warp did before this clock happened before what this one does now */
+  uint32_t arrived[BARRIERS], arrive_clock[BARRIERS];   /* lanes that went on, and when */
   unsigned char *local;         /* [LANES, local_bytes] */
   PendingCopy *copy;
   int copies, copy_cap;
@@ -82,8 +87,9 @@ typedef struct Exec {
   int threads, warps;
   unsigned char *params, *shared;
   Shadow *shadow;
+  int piece_shift;              /* a shadow covers 1 << piece_shift bytes */
   uint32_t shared_bytes, dynamic_bytes;
-  uint32_t clock, block_clock, barrier_clock;   /* now, when this block began, at its last barrier */
+  uint32_t clock, block_clock;  /* now, when this block began */
   Warp warp[MAX_WARPS];
   const unsigned char *storing; /* the bytes of the plain store in progress, or NULL */
   int current;                  /* the warp that runs */

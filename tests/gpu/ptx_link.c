@@ -77,6 +77,20 @@ static void relocate_function(Linker *l, const Function *f, const Placed *at) {
   }
 }
 
+static int smallest_shared_access(const Function *f) {
+  int least = 16;
+  for (int k = 0; k < f->instrs; k++) {
+    const Instr *i = &f->code[k];
+    if (i->space != SPACE_SHARED && i->space != SPACE_GENERIC) continue;
+    int bytes = 16;
+    if (i->op == OP_LD || i->op == OP_ST) bytes = ptx_type_bytes((PtxType)i->type[0]) * i->vector;
+    if (i->op == OP_ATOM || i->op == OP_RED) bytes = ptx_type_bytes((PtxType)i->type[0]);
+    if (i->op == OP_CP) bytes = 4;
+    least = bytes < least ? bytes : least;
+  }
+  return least;
+}
+
 /* ---- an estimate of registers ---- */
 
 typedef struct Span {
@@ -113,8 +127,9 @@ static int count_registers(const Function *f) {
   spans_over_loops(f, span);
   for (int r = 0; r < f->rows; r++) {
     if (span[r].last < 0) continue;
-    change[span[r].first] += f->row[r].words;
-    change[span[r].last] -= f->row[r].words;   /* the last use and a new value may share a register */
+    int type = f->row[r].type, words = type == T_PRED ? 0 : (ptx_type_bytes((PtxType)type) + 3) / 4;
+    change[span[r].first] += words;
+    change[span[r].last] -= words;   /* the last use and a new value may share a register */
   }
   for (int k = 0; k < f->instrs; k++) {
     alive += change[k];
@@ -146,6 +161,7 @@ void link_kernel(Parser *p, Function *entry) {
   frame_alloc(&out->shared_bytes, 0, 16);
   frame_alloc(&out->local_bytes, 0, 16);
   out->registers = count_registers(out);
+  out->shared_access = smallest_shared_access(out);
 }
 
 void function_free(Function *f) {

@@ -3,8 +3,8 @@
  * Fragments (PTX ISA, "Matrix Fragments for mma.m16n8k16"): lane l belongs to group g = l / 4 and holds, of every
  * 8x8 tile of A or C, row g and the two columns 2 (l % 4), + 1; of B, which is stored by columns, column g and those
  * rows.  A's registers are the tiles top left, bottom left, top right, bottom right; C's pairs are top and bottom.
- * Sums: the exact products are added in k order in f64, together with C, and rounded once; the device's own order is
- * not specified, so results agree within its tolerance and not bit by bit. */
+ * Sums: to C the products, which are exact in f32, are added one after the other, k ascending, each sum rounded to
+ * nearest; the device's own order is not specified, so results agree within its tolerance and not bit by bit. */
 #include <string.h>
 
 #include "tests/gpu/ptx_exec.h"
@@ -53,12 +53,13 @@ void run_ldmatrix(Exec *x, const Instr *i, uint32_t lanes) {
 }
 
 /* Element `k % 2` of a register of packed halves; tf32 ignores the low 13 bits. */
-static double element(const uint64_t *row, int lane, int high, int type) {
+static float element(const uint64_t *row, int lane, int high, int type) {
   if (type == T_TF32) return f32_of(row[lane] & 0xffffe000u);
-  return half_value((uint32_t)(row[lane] >> 16 * high) & 0xffff, (PtxType)type);
+  if (type == T_BF16) return f32_of((row[lane] >> 16 * high & 0xffff) << 16);
+  return (float)half_value((uint32_t)(row[lane] >> 16 * high) & 0xffff, (PtxType)type);
 }
 
-static void gather_halves(Exec *x, const Instr *i, double a[16][16], double b[16][8], int depth) {
+static void gather_halves(Exec *x, const Instr *i, float a[16][16], float b[16][8], int depth) {
   for (int l = 0; l < LANES; l++)
     for (int h = 0; h < 2; h++) {
       int g = l / 4, c = l % 4 * 2 + h;
@@ -69,7 +70,7 @@ static void gather_halves(Exec *x, const Instr *i, double a[16][16], double b[16
 }
 
 /* m16n8k8 of tf32: one element a register; A's are (g, c), (g + 8, c), (g, c + 4), (g + 8, c + 4). */
-static void gather_tf32(Exec *x, const Instr *i, double a[16][16], double b[16][8]) {
+static void gather_tf32(Exec *x, const Instr *i, float a[16][16], float b[16][8]) {
   for (int l = 0; l < LANES; l++) {
     int g = l / 4, c = l % 4;
     for (int t = 0; t < 4; t++) a[g + t % 2 * 8][c + t / 2 * 4] = element(operand_row(x, i, 1, t), l, 0, T_TF32);
@@ -79,17 +80,15 @@ static void gather_tf32(Exec *x, const Instr *i, double a[16][16], double b[16][
 
 void run_mma(Exec *x, const Instr *i, uint32_t lanes) {
   need_whole_warp(x, i, lanes);
-  double a[16][16], b[16][8];
+  float a[16][16], b[16][8], c[16][8];
   int depth = i->shape == SHAPE_M16N8K16 ? 16 : 8;
   if (i->type[1] == T_TF32) gather_tf32(x, i, a, b);
   else gather_halves(x, i, a, b, depth);
-  uint64_t d[4][LANES];         /* D may share registers with C */
   for (int t = 0; t < 4; t++)
-    for (int l = 0; l < LANES; l++) {
-      int r = l / 4 + t / 2 * 8, c = l % 4 * 2 + t % 2;
-      double sum = f32_of(operand_row(x, i, 3, t)[l]);
-      for (int k = 0; k < depth; k++) sum += a[r][k] * b[k][c];
-      d[t][l] = f32_bits((float)sum);
-    }
-  for (int t = 0; t < 4; t++) memcpy(operand_row(x, i, 0, t), d[t], sizeof d[t]);
+    for (int l = 0; l < LANES; l++) c[l / 4 + t / 2 * 8][l % 4 * 2 + t % 2] = f32_of(operand_row(x, i, 3, t)[l]);
+  for (int r = 0; r < 16; r++)
+    for (int k = 0; k < depth; k++)
+      for (int n = 0; n < 8; n++) c[r][n] += a[r][k] * b[k][n];
+  for (int t = 0; t < 4; t++)
+    for (int l = 0; l < LANES; l++) operand_row(x, i, 0, t)[l] = f32_bits(c[l / 4 + t / 2 * 8][l % 4 * 2 + t % 2]);
 }

@@ -103,24 +103,32 @@ static unsigned char *access_global(Exec *x, const Instr *i, int lane, uint64_t 
 }
 
 /* Did another thread, unordered with this one, leave this mark? */
-static bool mark_races(const Exec *x, uint32_t stamp, uint16_t who, int warp, int thread) {
-  if (stamp < x->block_clock || who == thread) return false;
-  bool same_warp = who == (WHO_WARP | warp) || (who < WHO_WARP && who / LANES == warp);
-  return stamp >= (same_warp ? x->warp[warp].sync_clock : x->barrier_clock);
+static bool mark_races(const Exec *x, const Mark *m, int thread) {
+  if (m->stamp < x->block_clock || m->thread == thread) return false;
+  const uint32_t *seen = x->warp[x->current].seen;
+  EACH_LANE(v, m->warps) {
+    if (m->stamp >= seen[v]) return true;
+  }
+  return false;
 }
 
-/* The mark of a byte after one more thread has touched it. */
-static uint16_t mark_merge(const Exec *x, uint32_t stamp, uint16_t who, int warp, int thread) {
-  if (stamp < x->barrier_clock || who == thread) return (uint16_t)thread;
-  if (who == (WHO_WARP | warp) || (who < WHO_WARP && who / LANES == warp))
-    return (uint16_t)(stamp < x->warp[warp].sync_clock ? thread : WHO_WARP | warp);
-  return WHO_MANY;
+/* The mark after one more thread has touched the piece. */
+static void mark_add(const Exec *x, Mark *m, int thread) {
+  uint32_t kept = 0, self = 1u << x->current;
+  if (m->stamp >= x->block_clock) {
+    const uint32_t *seen = x->warp[x->current].seen;
+    EACH_LANE(v, m->warps) kept |= (uint32_t)(m->stamp >= seen[v]) << v;
+  }
+  if (kept && m->thread != thread) m->thread = -1;
+  else m->thread = (int16_t)thread;
+  m->warps = kept | self;
+  m->stamp = x->clock;
 }
 
-static void describe_who(uint16_t who, char text[32]) {
-  if (who == WHO_MANY) snprintf(text, 32, "several warps");
-  else if (who & WHO_WARP) snprintf(text, 32, "warp %d", who & 31);
-  else snprintf(text, 32, "thread %d", who);
+static void describe_mark(const Mark *m, char text[32]) {
+  if (m->thread >= 0) snprintf(text, 32, "thread %d", m->thread);
+  else if (m->warps & (m->warps - 1)) snprintf(text, 32, "several warps");
+  else snprintf(text, 32, "warp %d", __builtin_ctz(m->warps));
 }
 
 static void shadow_read(Exec *x, const Instr *i, int lane, uint32_t at, Shadow *s) {
@@ -129,46 +137,44 @@ static void shadow_read(Exec *x, const Instr *i, int lane, uint32_t at, Shadow *
   if (s->in_flight)
     exec_fault(x, i, lane, FAULT_LAUNCH,
                "read of shared memory offset %u while a cp.async into it has not been waited for", at);
-  if (s->write_stamp < x->block_clock)
+  if (s->write.stamp < x->block_clock)
     exec_fault(x, i, lane, FAULT_LAUNCH, "read of shared memory never written: offset %u", at);
-  if (mark_races(x, s->write_stamp, s->writer, x->current, thread)) {
-    describe_who(s->writer, who);
+  if (mark_races(x, &s->write, thread)) {
+    describe_mark(&s->write, who);
     exec_fault(x, i, lane, FAULT_LAUNCH,
                "shared memory race: offset %u was written by %s and no barrier lies between", at, who);
   }
-  s->reader = mark_merge(x, s->read_stamp, s->reader, x->current, thread);
-  s->read_stamp = x->clock;
+  mark_add(x, &s->read, thread);
 }
 
 /* Lanes of one warp may store the same value to one place: it is well defined, and a common idiom. */
-static bool stores_the_same(const Exec *x, uint32_t at, const Shadow *s, int byte) {
-  bool same_warp = s->writer < WHO_WARP && s->writer / LANES == x->current;
-  return same_warp && x->storing && x->shared[at] == x->storing[byte];
+static bool stores_the_same(const Exec *x, uint32_t at, const Shadow *s, int byte, int bytes) {
+  return s->write.warps == 1u << x->current && x->storing &&
+         memcmp(x->shared + at, x->storing + byte, (size_t)bytes) == 0;
 }
 
-static void shadow_write(Exec *x, const Instr *i, int lane, uint32_t at, Shadow *s, AccessKind kind,
-                         int byte) {
+static void shadow_write(Exec *x, const Instr *i, int lane, uint32_t at, Shadow *s, AccessKind kind, int byte) {
   int thread = x->current * LANES + lane;
   bool atomic = kind == ACCESS_ATOMIC;
   char who[32];
   if (s->in_flight)
     exec_fault(x, i, lane, FAULT_LAUNCH,
                "write to shared memory offset %u while a cp.async into it has not been waited for", at);
-  if (atomic && s->write_stamp < x->block_clock)
+  if (atomic && s->write.stamp < x->block_clock)
     exec_fault(x, i, lane, FAULT_LAUNCH, "read of shared memory never written: offset %u", at);
-  if (!(atomic && s->atomic) && mark_races(x, s->write_stamp, s->writer, x->current, thread) &&
-      !stores_the_same(x, at, s, byte)) {
-    describe_who(s->writer, who);
+  if (!(atomic && s->atomic) && mark_races(x, &s->write, thread) &&
+      !stores_the_same(x, at, s, byte, 1 << x->piece_shift)) {
+    describe_mark(&s->write, who);
     exec_fault(x, i, lane, FAULT_LAUNCH,
                "shared memory race: offset %u was also written by %s and no barrier lies between", at, who);
   }
-  if (mark_races(x, s->read_stamp, s->reader, x->current, thread)) {
-    describe_who(s->reader, who);
+  if (mark_races(x, &s->read, thread)) {
+    describe_mark(&s->read, who);
     exec_fault(x, i, lane, FAULT_LAUNCH, "shared memory race: offset %u was read by %s and no barrier lies between",
                at, who);
   }
-  s->writer = atomic ? mark_merge(x, s->write_stamp, s->writer, x->current, thread) : (uint16_t)thread;
-  s->write_stamp = x->clock;
+  if (atomic) mark_add(x, &s->write, thread);
+  else s->write = (Mark){x->clock, 1u << x->current, (int16_t)thread};
   s->atomic = atomic;
   s->in_flight = kind == ACCESS_COPY;
 }
@@ -178,8 +184,8 @@ static unsigned char *access_shared(Exec *x, const Instr *i, int lane, uint64_t 
     exec_fault(x, i, lane, FAULT_ADDRESS, "out of bounds: %d bytes at offset %lld of %u bytes of shared memory",
                bytes, (long long)address, x->shared_bytes);
   uint32_t at = (uint32_t)address;
-  for (int k = 0; k < bytes; k++) {
-    Shadow *s = &x->shadow[at + (unsigned)k];
+  Shadow *s = &x->shadow[at >> x->piece_shift];
+  for (int k = 0; k < bytes; k += 1 << x->piece_shift, s++) {
     if (kind == ACCESS_READ) shadow_read(x, i, lane, at + (unsigned)k, s);
     else shadow_write(x, i, lane, at + (unsigned)k, s, kind, k);
   }
@@ -194,11 +200,10 @@ void exec_land_copy(Exec *x, const Instr *i, const PendingCopy *c) {
   else
     for (unsigned k = 0; k < c->from_bytes; k++)
       to[k] = *exec_access(x, i, c->lane, SPACE_GLOBAL, c->from + k, 1, ACCESS_READ);
-  for (uint32_t k = 0; k < c->bytes; k++) {
-    Shadow *s = &x->shadow[c->to + k];
+  for (uint32_t k = 0; k < c->bytes; k += 1u << x->piece_shift) {
+    Shadow *s = &x->shadow[(c->to + k) >> x->piece_shift];
     s->in_flight = false;
-    s->write_stamp = x->clock;
-    s->writer = (uint16_t)(x->current * LANES + c->lane);
+    s->write = (Mark){x->clock, 1u << x->current, (int16_t)(x->current * LANES + c->lane)};
   }
 }
 

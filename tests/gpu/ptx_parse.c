@@ -157,7 +157,7 @@ static void parse_registers(Parser *p) {
   if (p->t.kind != 'w' || !type_from_text(p->t.s + 1, p->t.n - 1))
     parse_fail(p, p->t.line, "register type '%.*s' is not supported", p->t.n, p->t.s);
   PtxType type = type_from_text(p->t.s + 1, p->t.n - 1);
-  int words = type == T_PRED ? 0 : (ptx_type_bytes(type) + 3) / 4, first = p->f->rows;
+  int first = p->f->rows;
   lex_advance(p);
   do {
     Token name = p->t;
@@ -179,7 +179,7 @@ static void parse_registers(Parser *p) {
     }
     lex_expect(p, ">");
   } while (lex_accept(p, ","));
-  for (int k = first; k < p->f->rows; k++) p->f->row[k].words = (uint8_t)words;
+  for (int k = first; k < p->f->rows; k++) p->f->row[k].type = (uint8_t)type;
   lex_expect(p, ";");
 }
 
