@@ -1,6 +1,6 @@
 /* What cublasLt.h says, declared anew so that building needs no CUDA headers: constants, structs and functions.
  * tests/gpu/blaslt_toolkit_test.c compares every line with the real header where a toolkit is installed.  Only what
- * blaslt.c uses is here; the values hold for cuBLASLt 12 and 13. */
+ * blaslt.c and the tests' stand-in use is here; the values hold for cuBLASLt 12 and 13. */
 #ifndef NUWA_BLASLT_ABI_H
 #define NUWA_BLASLT_ABI_H
 
@@ -23,13 +23,10 @@
   X(LT_OP_N, 0, CUBLAS_OP_N)                                                                           \
   X(LT_OP_T, 1, CUBLAS_OP_T)                                                                           \
   X(LT_REDUCTION_NONE, 0, CUBLASLT_REDUCTION_SCHEME_NONE)                                              \
-  X(LT_REDUCTION_INPLACE, 1, CUBLASLT_REDUCTION_SCHEME_INPLACE)                                        \
   X(LT_REDUCTION_COMPUTE_TYPE, 2, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)                              \
   X(LT_REDUCTION_MASK, 7, CUBLASLT_REDUCTION_SCHEME_MASK)                                              \
   X(LT_EPILOGUE_DEFAULT, 1, CUBLASLT_EPILOGUE_DEFAULT)                                                 \
   X(LT_EPILOGUE_BIAS, 4, CUBLASLT_EPILOGUE_BIAS)                                                       \
-  X(LT_EPILOGUE_GELU, 32, CUBLASLT_EPILOGUE_GELU)                                                      \
-  X(LT_EPILOGUE_GELU_BIAS, 36, CUBLASLT_EPILOGUE_GELU_BIAS)                                            \
   X(LT_DESC_TRANSA, 3, CUBLASLT_MATMUL_DESC_TRANSA)                                                    \
   X(LT_DESC_TRANSB, 4, CUBLASLT_MATMUL_DESC_TRANSB)                                                    \
   X(LT_DESC_EPILOGUE, 7, CUBLASLT_MATMUL_DESC_EPILOGUE)                                                \
