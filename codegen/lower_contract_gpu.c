@@ -325,7 +325,7 @@ static void multiply_tile(Emit *e, KInst *t, KInst *slot) {
   Kernel *k = e->k;
   KInst *tile_k = kir_i64(k, e->params.tile_k), *zero = kir_i64(k, 0);
   KInst *left = kir_bin(k, KOP_SUB, e->k_count, times(e, t, e->params.tile_k));
-  int unroll = e->side[0].regs * e->side[1].regs <= 32 ? 4 : 2;
+  int unroll = e->side[0].regs * e->side[1].regs <= 32 ? 4 : 1;
   if (!e->k_whole) kir_if(k, kir_bin(k, KOP_LE, tile_k, left));
   multiply(e, slot, kir_for(k, zero, tile_k, QUAD, unroll), QUAD);
   kir_end(k);
@@ -508,10 +508,15 @@ static void store_swapped(Emit *e) {
   kir_end(k);
 }
 
+/* Can the results be stored from where they are? */
+static bool stores_registers(const Emit *e) {
+  bool fits = !reads_quads(e->cols) || is_multiple(e->p->cols, QUAD);
+  return fits && !e->params.swap && contract_is_bare(e->l, e->p);
+}
+
 static void store_results(Emit *e) {
-  bool quads = reads_quads(e->cols);
   if (e->params.swap) store_swapped(e);
-  else if (contract_is_bare(e->l, e->p) && (!quads || is_multiple(e->p->cols, QUAD))) store_registers(e);
+  else if (stores_registers(e)) store_registers(e);
   else store_through_shared(e);
 }
 
@@ -532,7 +537,8 @@ static void emit_item(Emit *e) {
   Kernel *k = e->k;
   Lower *l = e->l;
   KInst *item = kir_item(k), *base_a = kir_i64(k, 0), *base_b = base_a, *at[MAX_OUTER];
-  KInst *col_tile = peel(e, &item, tiles_of(e, e->cols)), *row_tile = peel(e, &item, tiles_of(e, e->rows));
+  KInst *col_tile = peel(e, &item, tiles_of(e, e->cols));
+  KInst *row_tile = e->n_batch ? peel(e, &item, tiles_of(e, e->rows)) : item;
   e->batch = ix_const(l, 0);
   for (int i = e->n_batch - 1; i >= 0; i--) {
     const Axis *x = &e->p->outer[i];
@@ -589,11 +595,15 @@ static bool tiles_fit(Emit *e) {
   return true;
 }
 
-/* Blocks of 64 Ki registers a multiprocessor may hold: accumulators, fragments of four k, addresses. */
-static int blocks_resident(const KernelParams *p) {
-  int threads = p->block_m * p->block_n * LANES, regs = p->tile_m * p->tile_n + 4 * p->tile_m + 2 * p->tile_n + 32;
-  int blocks = 65536 / (threads * (regs < 64 ? 64 : regs > 128 ? 128 : round_up(regs, 8)));
-  int most = 2048 / threads < 16 ? 2048 / threads : 16;
+/* Blocks that a multiprocessor of 64 Ki registers and 160 KiB of shared memory may hold.  A thread's registers:
+ * accumulators, fragments of four k, two for each chunk that it stages, and what addresses need. */
+static int blocks_resident(const Emit *e, int64_t shared_bytes) {
+  const KernelParams *p = &e->params;
+  int threads = p->block_m * p->block_n * LANES, chunks = side_chunks(e, &e->side[0]) + side_chunks(e, &e->side[1]);
+  int regs = round_up(p->tile_m * p->tile_n + QUAD * p->tile_m + 2 * p->tile_n + 2 * chunks + 24, 8);
+  int blocks = 65536 / (threads * (regs < 64 ? 64 : regs > 128 && threads == 256 ? 128 : regs));
+  int fit = (int)((160 << 10) / (shared_bytes + 1024)), most = 2048 / threads < 16 ? 2048 / threads : 16;
+  if (blocks > fit) blocks = fit;
   return blocks < 1 ? 1 : blocks > most ? most : blocks;
 }
 
@@ -607,14 +617,16 @@ bool contract_gpu(Lower *l, const Product *p, const KernelParams *params) {
   e.side[0].groups = params->block_m;
   e.side[1].regs = params->tile_n;
   e.side[1].groups = params->block_n;
-  kir_block(l->k, params->block_m * params->block_n, blocks_resident(params));
+  kir_block(l->k, params->block_m * params->block_n, 0);
   describe_sides(&e);
   e.stage_elems = place_side(&e, &e.side[1], place_side(&e, &e.side[0], 0));
   int64_t k = contract_k_elems(p), result = (int64_t)e.side[0].tile * e.side[1].tile;
   e.k_whole = k >= 0 && k % params->tile_k == 0;
   if (!tiles_fit(&e)) return false;
   int64_t elems = e.stage_elems * params->stages;
-  e.stage = kir_scratch(l->k, "stage", DTYPE_F32, elems > result ? elems : result);
+  if (elems < result && !stores_registers(&e)) elems = result;
+  e.stage = kir_scratch(l->k, "stage", DTYPE_F32, elems);
+  l->k->resident = blocks_resident(&e, elems * (int64_t)sizeof(float));
   for (int i = 0; i < e.n_batch; i++) kir_factor(l->k, p->outer[i].size, 1);
   kir_factor(l->k, e.rows->total, e.rows->tile);
   kir_factor(l->k, e.cols->total, e.cols->tile);
@@ -644,11 +656,12 @@ void contract_gpu_params(const Product *p, const Target *t, KernelParams *out) {
   out->swap = cols <= FEW_COLS;
   out->pack_b = false;
   out->block_n = 1;
-  if (out->swap) {                 /* 256 rows, all columns */
+  if (out->swap) {                 /* 128 rows, all columns */
     out->tile_m = cols < 1 ? 1 : (int)cols;
-    out->tile_n = 4;
+    out->tile_n = 1;
     out->block_m = 1;
-    out->block_n = 4;
+    out->block_n = 8;
+    out->stages = t->capability >= 80 ? 2 : 1;
   } else if (few_rows) {           /* 16 x 32: more blocks of columns */
     out->tile_m = 2;
     out->tile_n = cols <= LANES ? 1 : 2;

@@ -212,4 +212,139 @@ TEST("branches and variables") {
   arena_free(f.a);
 }
 
+/* ---- items of several groups ---- */
+
+typedef struct Block {
+  Arena *a;
+  Kernel *k;
+  int x, y, scratch;
+  KInst *group, *lane;
+} Block;
+
+/* Two groups, which own 16 elements each of 32. */
+static Block block_fix(void) {
+  Block b = {.a = arena_new()};
+  b.k = kir_new(b.a, "b");
+  b.x = kir_arg(b.k, "x", DTYPE_F32, false);
+  b.y = kir_arg(b.k, "y", DTYPE_F32, true);
+  b.scratch = kir_scratch(b.k, "s", DTYPE_F32, 64);
+  kir_block(b.k, 2, 0);
+  b.group = kir_group(b.k);
+  b.lane = kir_lane(b.k);
+  return b;
+}
+
+static KInst *start_of(Block *b, KInst *group) {
+  return kir_un(b->k, KOP_TO_I64, mul(b->k, group, kir_i32(b->k, LANES)));
+}
+static KInst *other_of(Block *b) { return kir_bin(b->k, KOP_SUB, kir_i32(b->k, 1), b->group); }
+
+/* y = x with its halves exchanged. */
+static bool run_exchange(Block *b, bool barrier, bool copies, int waits, Error *err) {
+  Kernel *k = b->k;
+  float x[32], y[32] = {0};
+  void *args[2] = {x, y};
+  KInst *own = start_of(b, b->group), *other = start_of(b, other_of(b));
+  for (int i = 0; i < 32; i++) x[i] = (float)i;
+  if (copies) kir_copy(k, (KPlace){b->scratch, own, b->lane}, (KPlace){b->x, own, b->lane}, 1, NULL);
+  else kir_store(k, b->scratch, own, b->lane, kir_load(k, b->x, own, b->lane, NULL), NULL);
+  if (copies) kir_commit(k);
+  if (copies) kir_wait(k, waits);
+  if (barrier) kir_barrier(k);
+  kir_store(k, b->y, own, b->lane, kir_load(k, b->scratch, other, b->lane, NULL), NULL);
+  bool ok = kir_interpret(k, args, 0, 0, err);
+  for (int i = 0; ok && i < 32; i++) EXPECT(y[i] == x[i ^ 16], "%d: %g", i, (double)y[i]);
+  return ok;
+}
+
+TEST("groups of one item exchange through scratch at a barrier, and a missing one is found") {
+  Error err = {0};
+  Block b = block_fix();
+  EXPECT(run_exchange(&b, true, false, 0, &err), "%s", err.text);
+  arena_free(b.a);
+  b = block_fix();
+  EXPECT(!run_exchange(&b, false, false, 0, &err));
+  EXPECT_HAS(err.text, "another group wrote these elements, and no barrier came since");
+  arena_free(b.a);
+}
+
+TEST("copies land when they are waited for, not before") {
+  Error err = {0};
+  Block b = block_fix();
+  EXPECT(run_exchange(&b, true, true, 0, &err), "%s", err.text);
+  arena_free(b.a);
+  b = block_fix();
+  EXPECT(!run_exchange(&b, true, true, 1, &err));
+  EXPECT_HAS(err.text, "a copy to these elements is under way");
+  arena_free(b.a);
+  b = block_fix();
+  float x[32] = {0}, y[32];
+  void *args[2] = {x, y};
+  kir_copy(b.k, (KPlace){b.scratch, start_of(&b, b.group), b.lane}, (KPlace){b.x, kir_i64(b.k, 0), b.lane}, 1, NULL);
+  EXPECT(!kir_interpret(b.k, args, 0, 0, &err));
+  EXPECT_HAS(err.text, "item 0 ends while copies of group 0 are under way");
+  arena_free(b.a);
+}
+
+TEST("four elements a lane, masked, by copies, loads and stores") {
+  Block b = block_fix();
+  Kernel *k = b.k;
+  float x[128], y[128] = {0};
+  void *args[2] = {x, y};
+  Error err = {0};
+  for (int i = 0; i < 128; i++) x[i] = (float)i;
+  KInst *at = mul(k, b.lane, kir_i32(k, QUAD)), *from = mul(k, start_of(&b, b.group), kir_i64(k, QUAD));
+  kir_if(k, kir_bin(k, KOP_EQ, b.group, kir_i32(k, 1)));
+  KInst *some = kir_bin(k, KOP_LT, b.lane, kir_i32(k, 15));
+  kir_copy(k, (KPlace){b.scratch, kir_i64(k, 0), at}, (KPlace){b.x, from, at}, QUAD, some);
+  kir_commit(k);
+  kir_wait(k, 0);
+  KInst *quad = kir_load4(k, b.scratch, kir_i64(k, 0), at, NULL), *turned[QUAD];
+  for (int j = 0; j < QUAD; j++) turned[j] = kir_part(k, quad, QUAD - 1 - j);
+  kir_store4(k, b.y, from, at, turned, kir_bin(k, KOP_LT, kir_i32(k, 0), b.lane));
+  kir_end(k);
+  REQUIRE(kir_interpret(k, args, 0, 0, &err), "%s", err.text);
+  for (int i = 0; i < 128; i++) {
+    float want = i < 68 || i >= 124 ? 0 : (float)(i / QUAD * QUAD + QUAD - 1 - i % QUAD);
+    EXPECT(y[i] == want, "%d: %g, not %g", i, (double)y[i], (double)want);
+  }
+  Buffer text = {0};
+  kir_print(k, &text);
+  EXPECT_HAS(text.data, "groups 2, resident 0");
+  EXPECT_HAS(text.data, "copy4 s[0 + %");
+  EXPECT_HAS(text.data, "= part 3, %");
+  buffer_done(&text);
+  arena_free(b.a);
+}
+
+TEST("a barrier that some groups may not reach is refused, and blocks where items have one group") {
+  Error err = {0};
+  Block b = block_fix();
+  kir_if(b.k, kir_bin(b.k, KOP_LT, b.group, kir_i32(b.k, 1)));
+  kir_barrier(b.k);
+  kir_end(b.k);
+  EXPECT(!kir_verify(b.k, &err));
+  EXPECT_HAS(err.text, "not all groups may come here");
+  arena_free(b.a);
+  Fix f = fix_new();
+  kir_barrier(f.k);
+  EXPECT(!kir_verify(f.k, &err));
+  EXPECT_HAS(err.text, "only an item of several groups has this");
+  arena_free(f.a);
+}
+
+TEST("powers of two that divide a value are known") {
+  Fix f = fix_new();
+  Kernel *k = f.k;
+  KInst *n = kir_dim(k, (Dim){0, 6, 0});
+  EXPECT(kir_align(n) == 2);
+  EXPECT(kir_align(add(k, mul(k, n, kir_i64(k, 4)), kir_i64(k, 12))) == 4);
+  EXPECT(kir_align(kir_bin(k, KOP_MOD, mul(k, n, kir_i64(k, 8)), kir_i64(k, 36))) == 4);
+  EXPECT(kir_align(kir_i64(k, 0)) == 64 && kir_align(kir_i64(k, -8)) == 8 && kir_align(kir_lane(k)) == 1);
+  KInst *i = kir_for(k, kir_i64(k, 32), kir_dim(k, (Dim){0, 1, 0}), 16, 0);
+  EXPECT(kir_align(i) == 16);
+  kir_end(k);
+  arena_free(f.a);
+}
+
 TEST_MAIN()

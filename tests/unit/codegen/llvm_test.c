@@ -306,6 +306,20 @@ TEST("short of memory is an error") {
   arena_free(a);
 }
 
+TEST("an item of several groups is refused") {
+  Arena *a = arena_new();
+  Kernel *k = kir_new(a, "block");
+  Target t = target_of(isa_best());
+  Buffer out = {0};
+  Error err = {0};
+  kir_block(k, 4, 0);
+  kir_barrier(k);
+  EXPECT(!llvm_compile(&k, 1, &t, &out, &err));
+  EXPECT_HAS(err.text, "kernel block: an item of 4 groups is a GPU's block; a CPU executes items of one group");
+  buffer_done(&out);
+  arena_free(a);
+}
+
 TEST("a broken target is an error") {
   Arena *a = arena_new();
   Kernel *k = softmax_kernel(a, 64);
