@@ -104,9 +104,9 @@ static void compile_text(void *ctx) {
   TextRun *t = ctx;
   Func **func;
   int n;
-  Target target;
-  if (!ir_parse(t->g, t->c->id, t->c->text, &func, &n) || !target_host(t->b->o->isa, &target, t->err)) return;
-  PlanBuild *build = plan_build_new(t->g->arena, &target, NULL, t->b->o->threads, NULL, t->err);
+  ImageOptions o = {.threads = t->b->o->threads};
+  if (!ir_parse(t->g, t->c->id, t->c->text, &func, &n) || !target_host(t->b->o->isa, &o.target, t->err)) return;
+  PlanBuild *build = plan_build_new(t->g->arena, &o, NULL, t->err);
   t->ok = add_function(t, build, func[0]) && plan_build_finish(build, &t->bundle);
 }
 

@@ -1,4 +1,4 @@
-/* Assembles a plan: which memory every operand is, which kernel every launch runs, and the objects of the kernels.
+/* Assembles a plan: which memory every operand is, and which kernel every launch runs.  Machine code is images.c's.
  *
  * Kernels are shared between groups that lower to the same text.  Params and states are those that some function names;
  * the same name means the same tensor in all of them. */
@@ -11,9 +11,7 @@
 
 struct PlanBuild {
   Arena *arena;
-  Target target;
-  const ObjectStore *store;
-  int threads;
+  ImageOptions options;
   Buffer *explain;
   Error *err;
   Plan plan;
@@ -23,11 +21,20 @@ struct PlanBuild {
   int cap_kernel_list, cap_text_list, n_kernel_list, n_text_list;
 };
 
-PlanBuild *plan_build_new(Arena *a, const Target *t, const ObjectStore *store, int threads, Buffer *explain, Error *err) {
+/* "compute_80 sm_80 sm_90" */
+static const char *cuda_features(Arena *a, const ImageOptions *o) {
+  char *text = arena_printf(a, "compute_%d", o->target.capability);
+  for (int i = 0; i < o->cuda.n_arch; i++) text = arena_printf(a, "%s sm_%d", text, o->cuda.arch[i]);
+  return text;
+}
+
+PlanBuild *plan_build_new(Arena *a, const ImageOptions *o, Buffer *explain, Error *err) {
   PlanBuild *b = ARENA_NEW(a, PlanBuild);
-  *b = (PlanBuild){.arena = a, .target = *t, .store = store, .threads = threads, .explain = explain, .err = err};
-  b->plan.isa = isa_name(t->isa);
-  b->plan.features = t->features;
+  bool cuda = o->target.capability > 0;
+  *b = (PlanBuild){.arena = a, .options = *o, .explain = explain, .err = err};
+  b->plan.device = cuda ? PLAN_CUDA : PLAN_CPU;
+  b->plan.isa = cuda ? "cuda" : isa_name(o->target.isa);
+  b->plan.features = cuda ? cuda_features(a, o) : o->target.features;
   return b;
 }
 
@@ -108,6 +115,14 @@ static PlanRef ref_of(PlanBuild *b, const MemPlan *m, Node *n) {
 
 /* ---- kernels ---- */
 
+static PlanKernel kernel_of(const PlanBuild *b, const Kernel *k, int object) {
+  if (b->plan.device == PLAN_CPU)
+    return (PlanKernel){.name = k->name, .object = object, .scratch_bytes = kir_scratch_bytes(k)};
+  CudaShape s = cuda_shape(k);
+  return (PlanKernel){.name = k->name, .object = object, .threads = s.threads, .items = s.items,
+                      .shared_bytes = s.shared_bytes};
+}
+
 static int add_kernel(PlanBuild *b, Kernel *k) {
   Buffer text = {0};
   kir_print(k, &text);
@@ -120,7 +135,7 @@ static int add_kernel(PlanBuild *b, Kernel *k) {
   int i = b->plan.n_kernel;
   ARENA_PUSH(b->arena, b->kernel_text, b->n_text_list, b->cap_text_list, arena_strdup(b->arena, text.data));
   ARENA_PUSH(b->arena, b->kernel, b->n_kernel_list, b->cap_kernel_list, k);
-  PlanKernel pk = {.name = k->name, .object = i, .scratch_bytes = kir_scratch_bytes(k)};
+  PlanKernel pk = kernel_of(b, k, i);
   ARENA_PUSH(b->arena, b->plan.kernel, b->plan.n_kernel, b->cap_kernel, pk);
   buffer_done(&text);
   return i;
@@ -157,8 +172,16 @@ static const char *kernel_name(PlanBuild *b, const Group *g) {
   return name;
 }
 
+/* Products wait for a form of their own on a GPU. */
+static bool can_lower(const PlanBuild *b, const Group *g) {
+  if (b->plan.device != PLAN_CUDA || g->family != FAMILY_CONTRACT) return true;
+  return error_set(b->err, ERROR_DEVICE, "%s: this version has no CUDA kernel for products and convolutions",
+                   op_info[g->anchor->op].text);
+}
+
 static bool build_launch(PlanBuild *b, const Group *g, const MemPlan *m, PlanLaunch *l) {
-  KernelParams params = params_default(g, &b->target);
+  if (!can_lower(b, g)) return false;
+  KernelParams params = params_default(g, &b->options.target);
   Kernel *k = lower_group(b->arena, g, &params, kernel_name(b, g), b->err);
   if (!k) return false;
   l->n_ref = g->n_in + g->n_out;
@@ -293,54 +316,20 @@ int plan_build_kernels(const PlanBuild *b, Kernel *const **out) {
   return b->plan.n_kernel;
 }
 
-/* ---- compiling ---- */
-
-typedef struct Job {
+typedef struct Writing {
   PlanBuild *b;
-  Buffer *object;     /* [n_kernel]; data NULL: to be compiled */
-  Error *error;       /* [n_kernel] */
-} Job;
+  Buffer *out;
+} Writing;
 
-static void compile_items(void *ctx, int64_t begin, int64_t end, int thread) {
-  Job *j = ctx;
-  for (int64_t i = begin; i < end; i++)
-    if (!j->object[i].data) llvm_compile(&j->b->kernel[i], 1, &j->b->target, &j->object[i], &j->error[i]);
-}
-
-/* The whole key: what is compiled, for what, by what. */
-static char *store_key(PlanBuild *b, int i) {
-  return arena_printf(b->arena, "llvm19 %s %d %d %d %s\n%s", b->plan.isa, b->target.vector_bits, b->target.vector_registers,
-                      b->target.has_fma, b->target.features, b->kernel_text[i]);
-}
-
-static bool compile_all(PlanBuild *b, Job *j) {
-  int n = b->plan.n_kernel;
-  bool *was_stored = ARENA_ARRAY(b->arena, bool, n);
-  for (int i = 0; i < n && b->store; i++) was_stored[i] = b->store->get(b->store->ctx, store_key(b, i), &j->object[i]);
-  Pool *pool = pool_new(b->threads < 1 ? 1 : b->threads, b->err);
-  if (!pool) return false;
-  pool_run(pool, compile_items, j, n, 1);
-  pool_free(pool);
-  for (int i = 0; i < n; i++) {
-    if (j->error[i].code != ERROR_NONE) {
-      *b->err = j->error[i];
-      return false;
-    }
-    if (b->store && !was_stored[i]) b->store->put(b->store->ctx, store_key(b, i), j->object[i].data, j->object[i].len);
-  }
-  return true;
+static bool write_plan(void *ctx, PlanObject *objects) {
+  Writing *w = ctx;
+  Plan *p = &w->b->plan;
+  p->object = objects;
+  p->n_object = p->n_kernel;
+  return plan_check(p, w->b->err) && plan_write(p, w->out, w->b->err);
 }
 
 bool plan_build_finish(PlanBuild *b, Buffer *out) {
-  Plan *p = &b->plan;
-  Job j = {.b = b, .object = ARENA_ARRAY(b->arena, Buffer, p->n_kernel), .error = ARENA_ARRAY(b->arena, Error, p->n_kernel)};
-  bool ok = compile_all(b, &j);
-  if (ok) {
-    p->n_object = p->n_kernel;
-    p->object = ARENA_ARRAY(b->arena, PlanObject, p->n_object);
-    for (int i = 0; i < p->n_object; i++) p->object[i] = (PlanObject){(const uint8_t *)j.object[i].data, (int64_t)j.object[i].len};
-    ok = plan_check(p, b->err) && plan_write(p, out, b->err);
-  }
-  for (int i = 0; i < p->n_kernel; i++) buffer_done(&j.object[i]);
-  return ok;
+  Writing w = {b, out};
+  return images_compile(b->arena, b->kernel, b->plan.n_kernel, &b->options, write_plan, &w, b->err);
 }

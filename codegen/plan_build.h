@@ -2,22 +2,14 @@
 #ifndef NUWA_PLAN_BUILD_H
 #define NUWA_PLAN_BUILD_H
 
-#include "codegen/codegen.h"
+#include "codegen/images.h"
 #include "runtime/plan.h"
 #include "runtime/pool.h"
 
-/* Keeps compiled kernels between runs: fills out with the object of the kernel whose full key is this text, or returns
- * false.  Called from one thread at a time. */
-typedef struct ObjectStore {
-  bool (*get)(void *ctx, const char *key, Buffer *out);
-  void (*put)(void *ctx, const char *key, const void *bytes, size_t n);
-  void *ctx;
-} ObjectStore;
-
 typedef struct PlanBuild PlanBuild;
 
-/* Everything lives in a; inside arena_protect.  store and explain may be NULL.  threads: for compiling. */
-PlanBuild *plan_build_new(Arena *a, const Target *t, const ObjectStore *store, int threads, Buffer *explain, Error *err);
+/* Everything lives in a; inside arena_protect.  explain may be NULL. */
+PlanBuild *plan_build_new(Arena *a, const ImageOptions *o, Buffer *explain, Error *err);
 
 /* Adds one function in primitive form; its index, or -1 after a diagnostic. */
 int plan_build_function(PlanBuild *b, Func *f, bool is_prepare);

@@ -11,6 +11,8 @@ typedef struct Compile {
   Model *m;
   const CompileOptions *o;
   PlanBuild *b;
+  ImageOptions images;
+  Nvrtc *nvrtc;        /* when machine code for CUDA is wanted */
   Buffer *out;
   Error *err;
   bool ok;
@@ -93,12 +95,32 @@ static bool add_all(Compile *c) {
   return checked(train, FORM_ANY, "train", c->err) && add_function(c, train) >= 0;
 }
 
+enum { LEAST_ARCH = 75, USUAL_ARCH = 80, LAST_ARCH = 999 };
+
+static bool choose_cuda(const CompileOptions *o, ImageOptions *out, Error *err) {
+  int least = o->n_arch ? LAST_ARCH : USUAL_ARCH;
+  if (o->n_arch > CUDA_MAX_ARCHS)
+    return error_set(err, ERROR_ARGUMENT, "%d archs are given, at most %d can be", o->n_arch, CUDA_MAX_ARCHS);
+  for (int i = 0; i < o->n_arch; i++) {
+    if (o->arch[i] < LEAST_ARCH || o->arch[i] > LAST_ARCH)
+      return error_set(err, ERROR_ARGUMENT, "sm_%d: the least arch is sm_%d", o->arch[i], LEAST_ARCH);
+    for (int k = 0; k < i; k++)
+      if (o->arch[k] == o->arch[i]) return error_set(err, ERROR_ARGUMENT, "sm_%d is given twice", o->arch[i]);
+    out->cuda.arch[out->cuda.n_arch++] = o->arch[i];
+    if (o->arch[i] < least) least = o->arch[i];
+  }
+  out->target = target_cuda(least);
+  return true;
+}
+
 /* Everything but machine code. */
 static bool lower_all(Compile *c) {
-  Target target;
+  ImageOptions *o = &c->images;
   c->m->graph->err = c->err;
-  if (!target_host(c->o->isa, &target, c->err) || !names_exist(c)) return false;
-  c->b = plan_build_new(c->m->graph->arena, &target, c->o->store, c->o->threads, c->o->explain, c->err);
+  *o = (ImageOptions){.cuda.nvrtc = c->nvrtc, .store = c->o->store, .threads = c->o->threads};
+  bool cuda = c->o->device == PLAN_CUDA;
+  if (!(cuda ? choose_cuda(c->o, o, c->err) : target_host(c->o->isa, &o->target, c->err)) || !names_exist(c)) return false;
+  c->b = plan_build_new(c->m->graph->arena, o, c->o->explain, c->err);
   add_texts(c);
   return add_all(c);
 }
@@ -110,7 +132,9 @@ static void compile_body(void *ctx) {
 
 bool compile_model(Model *m, const CompileOptions *o, Buffer *out, Error *err) {
   Compile c = {.m = m, .o = o, .out = out, .err = err};
+  if (o->device == PLAN_CUDA && !(c.nvrtc = nvrtc_open(o->nvrtc, err))) return false;
   bool within = arena_protect(m->graph->arena, compile_body, &c, err);
+  nvrtc_close(c.nvrtc);
   m->graph->err = &m->diag;
   return within && c.ok;
 }

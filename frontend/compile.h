@@ -17,7 +17,11 @@ typedef struct CompileOptions {
   bool whole;                     /* decodes too as plain functions, from all tokens to all logits */
   const char *train;              /* also the training step of this function (which has a scalar output "loss"), or NULL */
   AdamOptions adam;
-  Isa isa;
+  PlanDevice device;
+  Isa isa;                        /* of a CPU */
+  const int *arch;                /* CUDA: cubins for these, 80 for sm_80, beside PTX for the least of them; none: PTX */
+  int n_arch;                     /* for sm_80 */
+  const char *nvrtc;              /* CUDA: path of the compiler; NULL: the usual places */
   int threads;                    /* that compile */
   const ObjectStore *store;       /* may be NULL */
   Buffer *explain;                /* may be NULL */

@@ -15,7 +15,8 @@ typedef struct Run {
   const NuwaGenerate *g;
   const PlanDecode *d;
   int64_t streams;        /* samples of the session in use: count, or 2 count with guidance */
-  int32_t *token_state;   /* [samples][positions] */
+  int state;              /* which holds the tokens */
+  int32_t *tokens;        /* [samples][positions]: the state itself, on a device what every step sends there */
   int32_t *rows;          /* [rows][2] */
   int32_t *row_slot;      /* [rows] or NULL */
   int32_t *slots;         /* [positions] or NULL */
@@ -62,17 +63,17 @@ static int64_t ring_slots(const NuwaSession *s, const PlanDecode *d) {
   return s->options.ring_slots ? s->options.ring_slots : d->live;
 }
 
-/* The state "<decode>.tokens", i32 [B, positions]; NULL when the plan has none. */
-static int32_t *find_tokens(const NuwaSession *s, const PlanDecode *d) {
+/* The state "<decode>.tokens", i32 [B, positions]; -1 when the plan has none. */
+static int find_tokens(const NuwaSession *s, const PlanDecode *d) {
   size_t n = strlen(d->name);
   for (int i = 0; i < s->plan->n_state; i++) {
     const PlanTensor *t = &s->plan->state[i].type;
     if (strncmp(t->name, d->name, n) != 0 || strcmp(t->name + n, ".tokens") != 0) continue;
     bool fits = t->dtype == DTYPE_I32 && t->rank == 2 && dim_equal(t->dim[0], (Dim){0, 1, 0}) &&
                 dim_equal(t->dim[1], dim_const(s->order.positions));
-    return fits ? s->state[i] : NULL;
+    return fits ? i : -1;
   }
-  return NULL;
+  return -1;
 }
 
 static bool run_init(Run *r, NuwaSession *s, const NuwaGenerate *g, Error *err) {
@@ -89,14 +90,15 @@ static bool run_init(Run *r, NuwaSession *s, const NuwaGenerate *g, Error *err) 
     return error_set(err, ERROR_ARGUMENT,
                      "this request holds %lld positions at once, the session's rings have %lld slots",
                      (long long)s->order.slots, (long long)ring_slots(s, d));
-  r->token_state = find_tokens(s, d);
+  r->state = find_tokens(s, d);
   r->rows = nuwa_input(s, d->step, "rows");
   r->row_slot = nuwa_input(s, d->step, "row_slot");
   r->slots = nuwa_input(s, d->step, "slots");
   r->logits = nuwa_output(s, d->step, "logits");
-  if (!r->token_state)
+  if (r->state < 0)
     return error_set(err, ERROR_FORMAT, "decode \"%s\": its plan has no state for the tokens, i32[B,%lld]", d->name,
                      (long long)s->order.positions);
+  r->tokens = s->cuda ? s->tokens : s->state[r->state];
   return true;
 }
 
@@ -104,7 +106,7 @@ static void write_given(Run *r) {
   int64_t N = r->s->order.positions;
   for (int64_t stream = 0; stream < r->streams; stream++)
     for (int64_t p = 0; p < N; p++)
-      r->token_state[stream * N + p] =
+      r->tokens[stream * N + p] =
           r->g->given && r->g->given[p] ? r->g->given_tokens[stream % r->g->count * N + p] : 0;
 }
 
@@ -125,13 +127,28 @@ static void draw_items(void *ctx, int64_t begin, int64_t end, int thread) {
     }
     Philox random = philox(r->g->seed, (uint32_t)p, (uint32_t)sample, STREAM_SAMPLE);
     int32_t token = sampler_draw(logits, vocab, &r->g->sample, philox_uniform(random.word[0]), scratch);
-    r->token_state[sample * N + p] = token;
-    if (is_guided(r->g)) r->token_state[(r->g->count + sample) * N + p] = token;
+    r->tokens[sample * N + p] = token;
+    if (is_guided(r->g)) r->tokens[(r->g->count + sample) * N + p] = token;
   }
 }
 
+/* On a device a step takes more rows than there are: the last one again, which writes what it writes anyway. */
+static int64_t repeat_last_row(Run *r, int64_t R) {
+  int64_t rounded = cuda_round_rows(r->s, R);
+  for (int64_t i = R; i < rounded; i++) {
+    memcpy(r->rows + 2 * i, r->rows + 2 * (R - 1), 2 * sizeof *r->rows);
+    if (r->row_slot) r->row_slot[i] = r->row_slot[R - 1];
+  }
+  return rounded;
+}
+
+static bool run_step(Run *r, int64_t R) {
+  if (!r->s->cuda) return nuwa_run(r->s, r->d->step, r->streams, R);
+  return cuda_run_step(r->s, r->g->decode, r->state, r->streams, repeat_last_row(r, R));
+}
+
 /* One step call on positions [begin, end) of the order. */
-static void run_chunk(Run *r, int64_t begin, int64_t end) {
+static bool run_chunk(Run *r, int64_t begin, int64_t end) {
   DecodeOrder *o = &r->s->order;
   int64_t R = 0;
   r->chunk = o->position + begin;
@@ -142,8 +159,9 @@ static void run_chunk(Run *r, int64_t begin, int64_t end) {
       if (r->row_slot) r->row_slot[R] = o->slot[o->position[i]] * (int32_t)r->streams + (int32_t)stream;
     }
   if (r->slots) memcpy(r->slots, o->slot, sizeof *r->slots * (size_t)o->positions);
-  nuwa_run(r->s, r->d->step, r->streams, R);
+  if (!run_step(r, R)) return false;
   pool_run(r->s->pool, draw_items, r, (end - begin) * r->g->count, 1);
+  return true;
 }
 
 bool nuwa_generate(NuwaSession *s, const NuwaGenerate *g, int32_t *tokens, NuwaGenerateStats *stats,
@@ -153,18 +171,19 @@ bool nuwa_generate(NuwaSession *s, const NuwaGenerate *g, int32_t *tokens, NuwaG
   DecodeOrder *o = &s->order;
   write_given(&r);
   double t0 = now_ms();
-  if (r.d->prologue >= 0) nuwa_run(s, r.d->prologue, r.streams, 0);
+  if (r.d->prologue >= 0 && !nuwa_run(s, r.d->prologue, r.streams, 0)) return nuwa_check(s, err);
   double t1 = now_ms();
   int64_t most = s->options.rows / r.streams, calls = 0;
   for (int64_t wave = 0; wave < o->n_wave; wave++) {
     int64_t begin = o->wave_begin[wave], end = o->wave_begin[wave + 1];
     order_take_slots(o, wave);
     /* Cutting a wave in raster order is safe: causal keys never come later in raster order than their query. */
-    for (int64_t at = begin; at < end; at += most, calls++) run_chunk(&r, at, at + most < end ? at + most : end);
+    for (int64_t at = begin; at < end; at += most, calls++)
+      if (!run_chunk(&r, at, at + most < end ? at + most : end)) return nuwa_check(s, err);
     order_release_slots(o, wave);
     if (progress) progress(ctx, end, o->positions);
   }
-  memcpy(tokens, r.token_state, sizeof *tokens * (size_t)(g->count * o->positions));
+  memcpy(tokens, r.tokens, sizeof *tokens * (size_t)(g->count * o->positions));
   if (stats) {
     int64_t drawn = 0;
     for (int64_t p = 0; p < o->positions; p++) drawn += !(g->given && g->given[p]);

@@ -1,6 +1,8 @@
 /* The public interface of the lean runtime: open a bundle, give it weights, run its functions, decode.
  *
- * Needs libc, libm, libdl and pthread.  A session holds all memory; running allocates nothing.  A session is for one
+ * Needs libc, libm, libdl and pthread; for a bundle of CUDA the driver's libcuda, loaded when a session is opened.
+ * Inputs and outputs are host memory either way.  A CPU never fails while running; a device may: the session then keeps
+ * the failure, every later call fails at once, and closing it is all that is left.  A session holds all memory; running allocates nothing.  A session is for one
  * thread at a time; different sessions are independent.  A bundle's native code is executed: open only bundles you
  * trust (damage is detected, malice is not). */
 #ifndef NUWA_H
@@ -23,7 +25,17 @@ NUWA_API Plan *nuwa_bundle_open(const char *path, Error *err);
 NUWA_API void nuwa_bundle_close(Plan *p);
 
 typedef struct NuwaSession NuwaSession;
+
+typedef struct NuwaCuda {
+  const char *driver;     /* path of the driver; NULL: "libcuda.so.1" */
+  const char *cublaslt;   /* path of cuBLASLt, for plans with matrix products; NULL: the usual names */
+  int ordinal;            /* which device, 0 the first */
+  bool direct;            /* decode steps launch their kernels one by one instead of replaying a graph: the same bits */
+} NuwaCuda;
+
 typedef struct NuwaOptions {
+  PlanDevice device;      /* must be the plan's */
+  NuwaCuda cuda;          /* when that is CUDA */
   int threads;            /* 0: as many as the process may use */
   int64_t samples;        /* the largest B that will be asked for, at least 1 */
   int64_t rows;           /* the largest R, at least 1 when a decode step is to run */
@@ -34,30 +46,41 @@ typedef struct NuwaOptions {
 NUWA_API NuwaSession *nuwa_session_open(const Plan *p, const NuwaOptions *o, Error *err);
 NUWA_API void nuwa_session_close(NuwaSession *s);
 
+/* False, with the first failure of the device in err, once there was one. */
+NUWA_API bool nuwa_check(const NuwaSession *s, Error *err);
+/* CUDA: 80 when the cubin for sm_80 was taken for the kernel, 0 when the driver compiled its PTX.  CPU: -1. */
+NUWA_API int nuwa_kernel_arch(const NuwaSession *s, int kernel);
+
 /* Weights.  Strict: every param must be there with its shape; a tensor that is no param is an error too, unless
  * allow_others.  bf16 and f32 convert into each other. Runs the prepare functions. */
 NUWA_API bool nuwa_load_weights(NuwaSession *s, const Safetensors *w, bool allow_others, Error *err);
 /* Params from their initialisers and the seed (counter: element, param's name digest). Runs the prepare functions. */
-NUWA_API void nuwa_init_weights(NuwaSession *s, uint64_t seed);
+NUWA_API bool nuwa_init_weights(NuwaSession *s, uint64_t seed);
 
-/* Memory of params and states, valid as long as the session. NULL when absent. */
+/* Whole params and states, by name, in C order for the session's largest B and R, out of the session and into it. */
+NUWA_API bool nuwa_read_param(NuwaSession *s, const char *name, void *to, Error *err);
+NUWA_API bool nuwa_write_param(NuwaSession *s, const char *name, const void *from, Error *err);
+NUWA_API bool nuwa_read_state(NuwaSession *s, const char *name, void *to, Error *err);
+NUWA_API bool nuwa_write_state(NuwaSession *s, const char *name, const void *from, Error *err);
+/* Their memory where the host can reach it, valid as long as the session.  NULL when absent, and always on CUDA. */
 NUWA_API void *nuwa_param(NuwaSession *s, const char *name);
 NUWA_API void *nuwa_state(NuwaSession *s, const char *name);
-/* After params were written through nuwa_param. */
-NUWA_API void nuwa_prepare(NuwaSession *s);
+/* After params were written. */
+NUWA_API bool nuwa_prepare(NuwaSession *s);
 
 /* Input and output memory of a function, in C order, for the largest B and R; NULL when absent. */
 NUWA_API void *nuwa_input(NuwaSession *s, int function, const char *name);
 NUWA_API void *nuwa_output(NuwaSession *s, int function, const char *name);
-/* Executes one function on B <= samples and R <= rows. */
-NUWA_API void nuwa_run(NuwaSession *s, int function, int64_t B, int64_t R);
+/* Executes one function on B <= samples and R <= rows, from its inputs to its outputs.  False: see nuwa_check. */
+NUWA_API bool nuwa_run(NuwaSession *s, int function, int64_t B, int64_t R);
 NUWA_API int nuwa_threads(const NuwaSession *s);
-/* From now on the time of every launch is added up; false when memory is short.  (Two readings of the clock a launch.) */
+/* From now on the time of every launch is added up; false when memory is short.  (Two readings of the clock a
+ * launch; on CUDA every launch is waited for.) */
 NUWA_API bool nuwa_profile_start(NuwaSession *s, Error *err);
 /* Nanoseconds in launch i of a function so far; 0 when nothing is measured. */
 NUWA_API int64_t nuwa_profile_ns(const NuwaSession *s, int function, int launch);
 NUWA_API int64_t nuwa_samples(const NuwaSession *s);
-/* Bytes held: arena, states, params. */
+/* Bytes held, on the host and on the device: arena, states, params, inputs, outputs. */
 NUWA_API size_t nuwa_session_bytes(const NuwaSession *s);
 
 /* ---- decoding ---- */

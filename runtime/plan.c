@@ -10,7 +10,7 @@
 #include "runtime/plan.h"
 
 static const char PLAN_MAGIC[8] = "NUWAPLAN";
-enum { PLAN_VERSION = 1, PLAN_HEADER = 56 };
+enum { PLAN_VERSION = 2, PLAN_HEADER = 56 };
 
 /* Reads when out is NULL, else writes.  After a failure everything is a no-op and reads give zeros. */
 typedef struct Codec {
@@ -196,7 +196,27 @@ static void code_decode(Codec *c, PlanDecode *d) {
   code_i64(c, &d->live);
 }
 
+static void code_kernel(Codec *c, PlanKernel *k) {
+  code_text(c, &k->name);
+  code_i32(c, &k->object);
+  code_i64(c, &k->scratch_bytes);
+  code_i32(c, &k->threads);
+  code_i32(c, &k->items);
+  code_i64(c, &k->shared_bytes);
+}
+
+static void code_object(Codec *c, PlanObject *o) {
+  CODE_ARRAY(c, o->n_image, o->image);
+  for (int i = 0; i < o->n_image; i++) {
+    code_i32(c, &o->image[i].arch);
+    code_blob(c, &o->image[i].bytes, &o->image[i].len);
+  }
+}
+
 static void code_plan(Codec *c, Plan *p) {
+  int32_t device = (int32_t)p->device;
+  code_i32(c, &device);
+  p->device = (PlanDevice)device;
   code_text(c, &p->isa);
   code_text(c, &p->features);
   CODE_ARRAY(c, p->n_param, p->param);
@@ -213,13 +233,9 @@ static void code_plan(Codec *c, Plan *p) {
   CODE_ARRAY(c, p->n_function, p->function);
   for (int i = 0; i < p->n_function; i++) code_function(c, &p->function[i]);
   CODE_ARRAY(c, p->n_kernel, p->kernel);
-  for (int i = 0; i < p->n_kernel; i++) {
-    code_text(c, &p->kernel[i].name);
-    code_i32(c, &p->kernel[i].object);
-    code_i64(c, &p->kernel[i].scratch_bytes);
-  }
+  for (int i = 0; i < p->n_kernel; i++) code_kernel(c, &p->kernel[i]);
   CODE_ARRAY(c, p->n_object, p->object);
-  for (int i = 0; i < p->n_object; i++) code_blob(c, &p->object[i].bytes, &p->object[i].len);
+  for (int i = 0; i < p->n_object; i++) code_object(c, &p->object[i]);
   CODE_ARRAY(c, p->n_decode, p->decode);
   for (int i = 0; i < p->n_decode; i++) code_decode(c, &p->decode[i]);
   CODE_ARRAY(c, p->n_text, p->text);
@@ -303,6 +319,8 @@ Plan *plan_read(const void *bytes, size_t n, const char *where, Error *err) {
 void plan_free(Plan *p) {
   if (p) arena_free(p->arena);
 }
+
+const char *plan_device_name(PlanDevice d) { return d == PLAN_CUDA ? "cuda" : "cpu"; }
 
 int plan_find_function(const Plan *p, const char *name) {
   for (int i = 0; i < p->n_function; i++)

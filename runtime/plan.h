@@ -1,5 +1,5 @@
 /* A plan: everything a compiled model is, apart from its weights.  What runs is always a plan; the compiler makes one in
- * memory, a bundle (.nuwa) is one in a file.
+ * memory, a bundle (.nuwa) is one in a file.  A plan is for the CPU or for CUDA, never both.
  *
  * A plan has params (named weights), states (tensors that live as long as a session: optimiser moments, packed weights,
  * keys and values), functions (lists of kernel launches over references), native objects that hold the kernels, and what
@@ -48,6 +48,8 @@ typedef struct PlanFactor {
 
 enum { PLAN_MAX_FACTORS = 6 };
 
+enum { PLAN_MAX_REFS = 64 };   /* operands of a launch on CUDA, where they travel on the stack */
+
 /* items = product of ceil(size / tile). */
 typedef struct PlanLaunch {
   int32_t kernel;
@@ -72,15 +74,29 @@ typedef struct PlanFunction {
   bool is_prepare;       /* runs once, when weights are there and whenever they change */
 } PlanFunction;
 
+/* What runs a plan. */
+typedef enum PlanDevice { PLAN_CPU, PLAN_CUDA, PLAN_DEVICE_COUNT } PlanDevice;
+const char *plan_device_name(PlanDevice d);   /* "cpu", "cuda" */
+
 typedef struct PlanKernel {
   const char *name;      /* symbol */
   int32_t object;
-  int64_t scratch_bytes; /* a thread */
+  int64_t scratch_bytes; /* CPU: a thread */
+  int32_t threads;       /* CUDA: of a block */
+  int32_t items;         /* CUDA: that a block executes */
+  int64_t shared_bytes;  /* CUDA: dynamic shared memory of a block */
 } PlanKernel;
 
-typedef struct PlanObject {
-  const uint8_t *bytes;  /* relocatable ELF */
+typedef struct PlanImage {
+  int32_t arch;          /* CUDA: 80 is a cubin for sm_80, 0 is PTX (text with its final NUL).  CPU: 0, relocatable ELF */
+  const uint8_t *bytes;
   int64_t len;
+} PlanImage;
+
+/* The same kernels in one or several forms.  CPU: one.  CUDA: cubins, each of another arch, then one PTX. */
+typedef struct PlanObject {
+  int32_t n_image;
+  PlanImage *image;
 } PlanObject;
 
 /* One self-attention of the generated grid: intervals of keys per query and axis (ir/extent.h). */
@@ -112,8 +128,9 @@ typedef struct PlanText {
 
 typedef struct Plan {
   Arena *arena;                    /* owns everything */
-  const char *isa;                 /* "avx512", ... what the objects were made for */
-  const char *features;            /* the exact feature string, for people */
+  PlanDevice device;
+  const char *isa;                 /* CPU: "avx512", ... what the objects were made for; CUDA: "cuda" */
+  const char *features;            /* the exact feature string, for people; CUDA: "compute_80 sm_80 sm_90" */
   int32_t n_param, n_state, n_function, n_kernel, n_object, n_decode, n_text;
   PlanParam *param;
   PlanState *state;

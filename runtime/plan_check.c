@@ -4,7 +4,7 @@
 
 #include "runtime/plan.h"
 
-enum { MAX_COEFFICIENT_BITS = 46 };
+enum { MAX_COEFFICIENT_BITS = 46, MAX_THREADS = 1024, MAX_ITEMS = 1 << 20, MAX_SHARED = 1 << 18, MAX_ARCH = 999 };
 
 static bool dim_is_sane(Dim d) {
   int64_t most = (int64_t)1 << MAX_COEFFICIENT_BITS;
@@ -92,6 +92,9 @@ static bool check_launch(const Plan *p, const PlanFunction *f, const PlanLaunch 
   if (l->kernel < 0 || l->kernel >= p->n_kernel)
     return error_set(err, ERROR_FORMAT, "function \"%s\": launch of kernel %d, there are %d", f->name, l->kernel, p->n_kernel);
   if (l->grain < 1) return error_set(err, ERROR_FORMAT, "function \"%s\": a launch has no grain", f->name);
+  if (p->device == PLAN_CUDA && l->n_ref > PLAN_MAX_REFS)
+    return error_set(err, ERROR_FORMAT, "function \"%s\": a launch has %d operands, the most is %d", f->name, l->n_ref,
+                     PLAN_MAX_REFS);
   for (int i = 0; i < l->n_factor; i++)
     if (!dim_is_sane(l->factor[i].size) || l->factor[i].tile < 1)
       return error_set(err, ERROR_FORMAT, "function \"%s\": a launch has an impossible number of items", f->name);
@@ -173,6 +176,43 @@ static bool check_decode(const Plan *p, const PlanDecode *d, Error *err) {
   return check_step(p, d, err);
 }
 
+/* A driver is given no length: PTX must end by itself, and a cubin be one. */
+static bool is_image(const Plan *p, const PlanImage *m, bool is_last) {
+  if (m->len < 1) return false;
+  if (p->device == PLAN_CPU) return m->arch == 0;
+  if (m->arch == 0) return is_last && memchr(m->bytes, 0, (size_t)m->len) == m->bytes + m->len - 1;
+  return m->arch > 0 && m->arch <= MAX_ARCH && m->len >= 64 && memcmp(m->bytes, "\177ELF", 4) == 0;
+}
+
+static bool check_object(const Plan *p, int index, Error *err) {
+  const PlanObject *o = &p->object[index];
+  if (o->n_image < 1 || (p->device == PLAN_CPU && o->n_image != 1))
+    return error_set(err, ERROR_FORMAT, "object %d has %d images", index, o->n_image);
+  for (int i = 0; i < o->n_image; i++) {
+    if (!is_image(p, &o->image[i], i == o->n_image - 1))
+      return error_set(err, ERROR_FORMAT, "object %d: image %d is not of its kind", index, i);
+    for (int k = 0; k < i; k++)
+      if (o->image[k].arch == o->image[i].arch)
+        return error_set(err, ERROR_FORMAT, "object %d has two images for sm_%d", index, o->image[i].arch);
+  }
+  if (p->device == PLAN_CUDA && o->image[o->n_image - 1].arch != 0)
+    return error_set(err, ERROR_FORMAT, "object %d has no PTX", index);
+  return true;
+}
+
+static bool check_kernel(const Plan *p, const PlanKernel *k, Error *err) {
+  if (k->object < 0 || k->object >= p->n_object || k->scratch_bytes < 0 || k->scratch_bytes > (int64_t)1 << 34)
+    return error_set(err, ERROR_FORMAT, "kernel \"%s\" refers to an object that does not exist or asks for too much",
+                     k->name);
+  bool cuda = p->device == PLAN_CUDA;
+  bool fits = k->threads >= cuda && k->threads <= (cuda ? MAX_THREADS : 0) && k->items >= cuda &&
+              k->items <= (cuda ? MAX_ITEMS : 0) && k->shared_bytes >= 0 && k->shared_bytes <= (cuda ? MAX_SHARED : 0);
+  if (!fits)
+    return error_set(err, ERROR_FORMAT, "kernel \"%s\": impossible blocks of %d threads, %d items, %lld shared bytes",
+                     k->name, k->threads, k->items, (long long)k->shared_bytes);
+  return true;
+}
+
 bool plan_check(const Plan *p, Error *err) {
   for (int i = 0; i < p->n_param; i++) {
     if (!check_tensor(&p->param[i].type, "param", err)) return false;
@@ -187,13 +227,12 @@ bool plan_check(const Plan *p, Error *err) {
     if (p->state[i].is_ring && (p->state[i].type.rank < 2 || !dim_is_const(p->state[i].type.dim[0])))
       return error_set(err, ERROR_FORMAT, "state \"%s\" cannot be a ring", p->state[i].type.name);
   }
+  if ((unsigned)p->device >= PLAN_DEVICE_COUNT)
+    return error_set(err, ERROR_FORMAT, "this plan is for device %d, which does not exist", (int)p->device);
   for (int i = 0; i < p->n_object; i++)
-    if (p->object[i].len < 1) return error_set(err, ERROR_FORMAT, "object %d is empty", i);
-  for (int i = 0; i < p->n_kernel; i++) {
-    const PlanKernel *k = &p->kernel[i];
-    if (k->object < 0 || k->object >= p->n_object || k->scratch_bytes < 0 || k->scratch_bytes > (int64_t)1 << 34)
-      return error_set(err, ERROR_FORMAT, "kernel \"%s\" refers to an object that does not exist or asks for too much", k->name);
-  }
+    if (!check_object(p, i, err)) return false;
+  for (int i = 0; i < p->n_kernel; i++)
+    if (!check_kernel(p, &p->kernel[i], err)) return false;
   for (int i = 0; i < p->n_function; i++)
     if (!check_function(p, &p->function[i], err)) return false;
   for (int i = 0; i < p->n_decode; i++)

@@ -1,4 +1,4 @@
-/* A session: all memory of a running plan, and the launching of its kernels.
+/* A session: all memory of a running plan, and the launching of its kernels on the CPU (on a GPU: cuda/run.c).
  *
  * Everything is laid out and allocated in nuwa_session_open; nuwa_run only walks tables.  The arena is shared by all
  * functions, because nothing in it outlives a call. */
@@ -28,16 +28,30 @@ static void *layout_take(Layout *l, int64_t bytes) {
   return at;
 }
 
+/* Where things go: tables the host walks, host memory of ports, memory of kernels.  On the CPU all the same. */
+typedef struct Places {
+  Layout *table, *port, *device;
+} Places;
+
+static bool is_placing(const Places *p) { return p->table->base != NULL; }
+
 static int64_t tensor_bytes(Layout *l, const PlanTensor *t, const NuwaOptions *o) {
   int64_t bytes = 0;
   if (!plan_tensor_bytes(t, o->samples, o->rows, &bytes)) l->overflow = true;
   return bytes;
 }
 
-static int64_t state_bytes(Layout *l, const PlanState *state, const NuwaOptions *o) {
+static PlanTensor state_type(const PlanState *state, const NuwaOptions *o) {
   PlanTensor t = state->type;
   if (state->is_ring && o->ring_slots) t.dim[0] = dim_const(o->ring_slots);
-  return tensor_bytes(l, &t, o);
+  return t;
+}
+
+int64_t session_state_bytes(const NuwaSession *s, int state) {
+  PlanTensor t = state_type(&s->plan->state[state], &s->options);
+  int64_t bytes = 0;
+  BUG_IF(!plan_tensor_bytes(&t, s->options.samples, s->options.rows, &bytes), "state \"%s\" has no size", t.name);
+  return bytes;
 }
 
 static int64_t part_units(const NuwaOptions *o, int part) { return part == 0 ? 1 : part == 1 ? o->samples : o->rows; }
@@ -71,54 +85,84 @@ static int64_t largest_vocab(const Plan *p) {
   return most;
 }
 
-static void lay_out(NuwaSession *s, Layout *l) {
+static int64_t largest_grid(const Plan *p) {
+  int64_t most = 0;
+  for (int i = 0; i < p->n_decode; i++) {
+    const int64_t *grid = p->decode[i].grid;
+    if (grid[0] * grid[1] * grid[2] > most) most = grid[0] * grid[1] * grid[2];
+  }
+  return most;
+}
+
+static void **take_pointers(Places *at, int n) { return layout_take(at->table, (int64_t)sizeof(void *) * n); }
+
+static void lay_out_kept(NuwaSession *s, Places *at) {
   const Plan *p = s->plan;
   const NuwaOptions *o = &s->options;
-  s->param = layout_take(l, (int64_t)sizeof(void *) * p->n_param);
-  s->state = layout_take(l, (int64_t)sizeof(void *) * p->n_state);
-  s->input = layout_take(l, (int64_t)sizeof(void *) * p->n_function);
-  s->output = layout_take(l, (int64_t)sizeof(void *) * p->n_function);
-  s->args = layout_take(l, (int64_t)sizeof(void *) * p->n_function);
-  s->kernel = layout_take(l, (int64_t)sizeof(KernelFn) * p->n_kernel);
+  s->param = take_pointers(at, p->n_param);
+  s->state = take_pointers(at, p->n_state);
   for (int i = 0; i < p->n_param; i++) {
-    void *at = layout_take(l, tensor_bytes(l, &p->param[i].type, o));
-    if (l->base) s->param[i] = at;
+    void *place = layout_take(at->device, tensor_bytes(at->device, &p->param[i].type, o));
+    if (is_placing(at)) s->param[i] = place;
   }
   for (int i = 0; i < p->n_state; i++) {
-    void *at = layout_take(l, state_bytes(l, &p->state[i], o));
-    if (l->base) s->state[i] = at;
+    PlanTensor t = state_type(&p->state[i], o);
+    void *place = layout_take(at->device, tensor_bytes(at->device, &t, o));
+    if (is_placing(at)) s->state[i] = place;
   }
-  for (int f = 0; f < p->n_function; f++) {
-    const PlanFunction *fn = &p->function[f];
-    void **in = layout_take(l, (int64_t)sizeof(void *) * fn->n_in), **out = layout_take(l, (int64_t)sizeof(void *) * fn->n_out);
-    void ***args = layout_take(l, (int64_t)sizeof(void *) * fn->n_launch);
-    if (l->base) s->input[f] = in, s->output[f] = out, s->args[f] = args;
-    for (int i = 0; i < fn->n_in; i++) {
-      void *at = layout_take(l, tensor_bytes(l, &fn->in[i], o));
-      if (l->base) in[i] = at;
-    }
-    for (int i = 0; i < fn->n_out; i++) {
-      void *at = layout_take(l, tensor_bytes(l, &fn->out[i], o));
-      if (l->base) out[i] = at;
-    }
-    for (int i = 0; i < fn->n_launch; i++) {
-      void *at = layout_take(l, (int64_t)sizeof(void *) * fn->launch[i].n_ref);
-      if (l->base) args[i] = at;
-    }
+}
+
+static void lay_out_ports(NuwaSession *s, Places *at, const PlanTensor *t, int n, void ***out_host, void ***out_at) {
+  void **host = take_pointers(at, n), **address = take_pointers(at, n);
+  for (int i = 0; i < n; i++) {
+    int64_t bytes = tensor_bytes(at->port, &t[i], &s->options);
+    void *port = layout_take(at->port, bytes), *place = at->port == at->device ? port : layout_take(at->device, bytes);
+    if (is_placing(at)) host[i] = port, address[i] = place;
   }
+  if (is_placing(at)) *out_host = host, *out_at = address;
+}
+
+static void lay_out_function(NuwaSession *s, Places *at, int f) {
+  const PlanFunction *fn = &s->plan->function[f];
+  lay_out_ports(s, at, fn->in, fn->n_in, s->input + f, s->input_at + f);
+  lay_out_ports(s, at, fn->out, fn->n_out, s->output + f, s->output_at + f);
+  void ***args = layout_take(at->table, (int64_t)sizeof(void *) * fn->n_launch);
+  if (is_placing(at)) s->args[f] = args;
+  for (int i = 0; i < fn->n_launch; i++) {
+    void **refs = take_pointers(at, fn->launch[i].n_ref);
+    if (is_placing(at)) args[i] = refs;
+  }
+}
+
+/* *out_kept: bytes at the start of the device's memory that must begin as zeros. */
+static void lay_out(NuwaSession *s, Places *at, size_t *out_kept) {
+  const Plan *p = s->plan;
+  lay_out_kept(s, at);
+  *out_kept = at->device->used;
+  int64_t functions = (int64_t)sizeof(void *) * p->n_function;
+  s->input = layout_take(at->table, functions);
+  s->output = layout_take(at->table, functions);
+  s->input_at = layout_take(at->table, functions);
+  s->output_at = layout_take(at->table, functions);
+  s->args = layout_take(at->table, functions);
+  s->kernel = layout_take(at->table, (int64_t)sizeof(KernelFn) * p->n_kernel);
+  for (int f = 0; f < p->n_function; f++) lay_out_function(s, at, f);
   int threads = pool_threads(s->pool);
   s->scratch_stride = (size_t)scratch_stride(p);
   s->draw_stride = 2 * (size_t)largest_vocab(p);   /* guided logits, and the sampler's own */
-  s->scratch = layout_take(l, (int64_t)s->scratch_stride * threads);
-  s->draw_scratch = layout_take(l, (int64_t)(s->draw_stride * sizeof(float)) * threads);
-  s->arena = layout_take(l, arena_bytes_needed(l, p, o));
+  s->scratch = layout_take(at->table, (int64_t)s->scratch_stride * threads);
+  s->draw_scratch = layout_take(at->table, (int64_t)(s->draw_stride * sizeof(float)) * threads);
+  s->arena = layout_take(at->device, arena_bytes_needed(at->device, p, &s->options));
+  if (!s->cuda) return;
+  s->tokens = layout_take(at->port, (int64_t)sizeof(int32_t) * s->options.samples * largest_grid(p));
+  s->graphs = layout_take(at->table, (int64_t)sizeof(StepGraphs) * p->n_decode);
 }
 
 void *session_resolve(const NuwaSession *s, int function, const PlanRef *r) {
   const PlanFunction *f = &s->plan->function[function];
   switch (r->kind) {
-  case REF_INPUT: return s->input[function][r->index];
-  case REF_OUTPUT: return s->output[function][r->index];
+  case REF_INPUT: return s->input_at[function][r->index];
+  case REF_OUTPUT: return s->output_at[function][r->index];
   case REF_PARAM: return s->param[r->index];
   case REF_STATE: return s->state[r->index];
   default: break;
@@ -140,7 +184,7 @@ static bool load_objects(NuwaSession *s, Error *err) {
   s->object = mem_alloc(sizeof(Object *) * (size_t)(p->n_object ? p->n_object : 1));
   if (!s->object) return error_set(err, ERROR_MEMORY, "out of memory for %d objects", p->n_object);
   for (int i = 0; i < p->n_object; i++) {
-    s->object[i] = object_load(p->object[i].bytes, (size_t)p->object[i].len, err);
+    s->object[i] = object_load(p->object[i].image[0].bytes, (size_t)p->object[i].image[0].len, err);
     if (!s->object[i]) return error_prefix(err, "native object %d", i);
   }
   return true;
@@ -166,31 +210,55 @@ static bool check_options(const NuwaOptions *o, Error *err) {
   return true;
 }
 
+/* An allocation of nothing is none. */
+static size_t at_least(size_t bytes) { return bytes ? bytes : ALIGN; }
+
+static bool allocate_device(NuwaSession *s, Layout *port, Layout *device, size_t port_bytes, size_t device_bytes,
+                            size_t kept, Error *err) {
+  CudaAddress address;
+  if (!cuda_alloc(s->cuda, at_least(device_bytes), "params, states, arena and ports", &address, err)) return false;
+  if (!(port->base = cuda_alloc_host(s->cuda, at_least(port_bytes), err))) return false;
+  device->base = (uint8_t *)(uintptr_t)address;
+  return cuda_clear(s->cuda, address, kept, err) && cuda_wait(s->cuda, err);
+}
+
 static bool allocate(NuwaSession *s, Error *err) {
-  Layout count = {0};
-  lay_out(s, &count);
-  if (count.overflow) return error_set(err, ERROR_MEMORY, "the tensors of this model are too large for this machine");
-  s->bytes = count.used;
-  s->memory = mem_alloc_aligned(count.used ? count.used : ALIGN, ALIGN);
-  if (!s->memory) return error_set(err, ERROR_MEMORY, "out of memory: a session needs %zu bytes", count.used);
-  memset(s->memory, 0, count.used);
-  Layout place = {.base = s->memory};
-  lay_out(s, &place);
+  bool cuda = s->cuda != NULL;
+  size_t kept;
+  Layout count[3] = {0}, place[3] = {0};
+  Places counting = {&count[0], &count[cuda ? 1 : 0], &count[cuda ? 2 : 0]};
+  lay_out(s, &counting, &kept);
+  if (count[0].overflow || count[1].overflow || count[2].overflow)
+    return error_set(err, ERROR_MEMORY, "the tensors of this model are too large for this machine");
+  s->bytes = count[0].used + count[1].used + count[2].used;
+  s->memory = mem_alloc_aligned(at_least(count[0].used), ALIGN);
+  if (!s->memory) return error_set(err, ERROR_MEMORY, "out of memory: a session needs %zu bytes", count[0].used);
+  memset(s->memory, 0, count[0].used);
+  place[0].base = s->memory;
+  if (cuda && !allocate_device(s, &place[1], &place[2], count[1].used, count[2].used, kept, err)) return false;
+  Places placing = {&place[0], &place[cuda ? 1 : 0], &place[cuda ? 2 : 0]};
+  lay_out(s, &placing, &kept);
   resolve_args(s);
-  int64_t positions = 0;
-  for (int i = 0; i < s->plan->n_decode; i++) {
-    const int64_t *grid = s->plan->decode[i].grid;
-    if (grid[0] * grid[1] * grid[2] > positions) positions = grid[0] * grid[1] * grid[2];
-  }
-  return order_init(&s->order, positions, err);
+  return order_init(&s->order, largest_grid(s->plan), err);
+}
+
+static bool check_device(const Plan *p, const NuwaOptions *o, Error *err) {
+  if (p->device != o->device)
+    return error_set(err, ERROR_DEVICE, "this bundle is for %s, it was opened for %s; compile the model for that",
+                     plan_device_name(p->device), plan_device_name(o->device));
+  if (p->device == PLAN_CPU && !isa_is_available(p->isa))
+    return error_set(err, ERROR_DEVICE, "this bundle holds code for %s, which this machine lacks", p->isa);
+  return true;
+}
+
+static bool load_code(NuwaSession *s, Error *err) {
+  if (s->plan->device == PLAN_CPU) return load_objects(s, err);
+  s->cuda = cuda_open(s->plan, &s->options.cuda, err);
+  return s->cuda != NULL;
 }
 
 NuwaSession *nuwa_session_open(const Plan *p, const NuwaOptions *options, Error *err) {
-  if (!check_options(options, err)) return NULL;
-  if (!isa_is_available(p->isa)) {
-    error_set(err, ERROR_DEVICE, "this bundle holds code for %s, which this machine lacks", p->isa);
-    return NULL;
-  }
+  if (!check_options(options, err) || !check_device(p, options, err)) return NULL;
   NuwaSession *s = mem_alloc(sizeof *s);
   if (!s) {
     error_set(err, ERROR_MEMORY, "out of memory for a session");
@@ -200,7 +268,7 @@ NuwaSession *nuwa_session_open(const Plan *p, const NuwaOptions *options, Error 
   s->options = *options;
   if (s->options.rows == 0) s->options.rows = 1;
   s->pool = pool_new(options->threads ? options->threads : pool_count_processors(), err);
-  if (s->pool && load_objects(s, err) && allocate(s, err) && find_kernels(s, err)) return s;
+  if (s->pool && load_code(s, err) && allocate(s, err) && (s->cuda || find_kernels(s, err))) return s;
   nuwa_session_close(s);
   return NULL;
 }
@@ -209,6 +277,8 @@ void nuwa_session_close(NuwaSession *s) {
   if (!s) return;
   for (int i = 0; s->object && i < s->plan->n_object; i++) object_free(s->object[i]);
   mem_free(s->object);
+  if (s->cuda) cuda_free_graphs(s);
+  cuda_close(s->cuda);
   order_done(&s->order);
   mem_free(s->launch_ns);
   mem_free(s->memory);
@@ -230,7 +300,7 @@ static void launch_items(void *ctx, int64_t begin, int64_t end, int thread) {
   l->fn(l->args, l->dim, begin, end, l->session->scratch + (size_t)thread * l->session->scratch_stride);
 }
 
-static int64_t launch_count(const PlanLaunch *l, int64_t B, int64_t R) {
+int64_t session_items(const PlanLaunch *l, int64_t B, int64_t R) {
   int64_t n = 1;
   for (int i = 0; i < l->n_factor; i++) {
     int64_t size = dim_value(l->factor[i].size, B, R), tile = l->factor[i].tile;
@@ -254,24 +324,42 @@ static int64_t now_ns(void) {
   return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-void nuwa_run(NuwaSession *s, int function, int64_t B, int64_t R) {
-  BUG_IF(function < 0 || function >= s->plan->n_function, "no function %d", function);
-  BUG_IF(B < 0 || B > s->options.samples || R < 0 || R > s->options.rows, "a session for %lld samples, %lld rows was asked for %lld, %lld",
-         (long long)s->options.samples, (long long)s->options.rows, (long long)B, (long long)R);
+static void run_cpu(NuwaSession *s, int function, int64_t B, int64_t R) {
   const PlanFunction *f = &s->plan->function[function];
   for (int i = 0; i < f->n_launch; i++) {
     const PlanLaunch *l = &f->launch[i];
     Launch call = {.session = s, .fn = s->kernel[l->kernel], .args = s->args[function][i], .dim = {B, R}};
     int64_t begin = s->launch_ns ? now_ns() : 0;
-    pool_run(s->pool, launch_items, &call, launch_count(l, B, R), l->grain);
+    pool_run(s->pool, launch_items, &call, session_items(l, B, R), l->grain);
     if (s->launch_ns) s->launch_ns[function][i] += now_ns() - begin;
   }
   run_copies(s, function, B, R);
 }
 
-void nuwa_prepare(NuwaSession *s) {
+bool nuwa_run(NuwaSession *s, int function, int64_t B, int64_t R) {
+  BUG_IF(function < 0 || function >= s->plan->n_function, "no function %d", function);
+  BUG_IF(B < 0 || B > s->options.samples || R < 0 || R > s->options.rows, "a session for %lld samples, %lld rows was asked for %lld, %lld",
+         (long long)s->options.samples, (long long)s->options.rows, (long long)B, (long long)R);
+  if (s->cuda) return cuda_run(s, function, B, R);
+  run_cpu(s, function, B, R);
+  return true;
+}
+
+bool nuwa_prepare(NuwaSession *s) {
   for (int f = 0; f < s->plan->n_function; f++)
-    if (s->plan->function[f].is_prepare) nuwa_run(s, f, 1, 1);
+    if (s->plan->function[f].is_prepare && !nuwa_run(s, f, 1, 1)) return false;
+  return s->failure.code == ERROR_NONE;
+}
+
+bool nuwa_check(const NuwaSession *s, Error *err) {
+  if (s->failure.code == ERROR_NONE) return true;
+  *err = s->failure;
+  return false;
+}
+
+int nuwa_kernel_arch(const NuwaSession *s, int kernel) {
+  BUG_IF(kernel < 0 || kernel >= s->plan->n_kernel, "no kernel %d", kernel);
+  return s->cuda ? cuda_kernel_arch(s->cuda, kernel) : -1;
 }
 
 bool nuwa_profile_start(NuwaSession *s, Error *err) {
@@ -309,16 +397,76 @@ void *nuwa_output(NuwaSession *s, int function, const char *name) {
   return find_tensor(s->plan->function[function].out, s->plan->function[function].n_out, s->output[function], name);
 }
 
-void *nuwa_param(NuwaSession *s, const char *name) {
+static int find_param(const NuwaSession *s, const char *name) {
   for (int i = 0; i < s->plan->n_param; i++)
-    if (strcmp(s->plan->param[i].type.name, name) == 0) return s->param[i];
-  return NULL;
+    if (strcmp(s->plan->param[i].type.name, name) == 0) return i;
+  return -1;
+}
+
+static int find_state(const NuwaSession *s, const char *name) {
+  for (int i = 0; i < s->plan->n_state; i++)
+    if (strcmp(s->plan->state[i].type.name, name) == 0) return i;
+  return -1;
+}
+
+void *nuwa_param(NuwaSession *s, const char *name) {
+  int i = find_param(s, name);
+  return i < 0 || s->cuda ? NULL : s->param[i];
 }
 
 void *nuwa_state(NuwaSession *s, const char *name) {
-  for (int i = 0; i < s->plan->n_state; i++)
-    if (strcmp(s->plan->state[i].type.name, name) == 0) return s->state[i];
-  return NULL;
+  int i = find_state(s, name);
+  return i < 0 || s->cuda ? NULL : s->state[i];
+}
+
+bool session_read(NuwaSession *s, void *to, const void *address, size_t bytes) {
+  if (!s->cuda) return memcpy(to, address, bytes), true;
+  return s->failure.code == ERROR_NONE && cuda_enter(s->cuda, &s->failure) &&
+         cuda_copy_out(s->cuda, to, (CudaAddress)(uintptr_t)address, bytes, &s->failure) &&
+         cuda_wait(s->cuda, &s->failure);
+}
+
+bool session_write(NuwaSession *s, void *address, const void *from, size_t bytes) {
+  if (!s->cuda) return memcpy(address, from, bytes), true;
+  return s->failure.code == ERROR_NONE && cuda_enter(s->cuda, &s->failure) &&
+         cuda_copy_in(s->cuda, (CudaAddress)(uintptr_t)address, from, bytes, &s->failure) &&
+         cuda_wait(s->cuda, &s->failure);
+}
+
+/* The address and the size of a param or a state. */
+static bool find_kept(const NuwaSession *s, bool is_param, const char *name, void **out_at, size_t *out_bytes, Error *err) {
+  int i = is_param ? find_param(s, name) : find_state(s, name);
+  int64_t bytes = 0;
+  if (i < 0) return error_set(err, ERROR_ARGUMENT, "there is no %s \"%s\"", is_param ? "param" : "state", name);
+  if (is_param) BUG_IF(!plan_tensor_bytes(&s->plan->param[i].type, 0, 0, &bytes), "param \"%s\" has no size", name);
+  else bytes = session_state_bytes(s, i);
+  *out_at = is_param ? s->param[i] : s->state[i];
+  *out_bytes = (size_t)bytes;
+  return true;
+}
+
+static bool read_kept(NuwaSession *s, bool is_param, const char *name, void *to, Error *err) {
+  void *at;
+  size_t bytes;
+  return find_kept(s, is_param, name, &at, &bytes, err) && (session_read(s, to, at, bytes) || nuwa_check(s, err));
+}
+
+static bool write_kept(NuwaSession *s, bool is_param, const char *name, const void *from, Error *err) {
+  void *at;
+  size_t bytes;
+  return find_kept(s, is_param, name, &at, &bytes, err) && (session_write(s, at, from, bytes) || nuwa_check(s, err));
+}
+
+bool nuwa_read_param(NuwaSession *s, const char *name, void *to, Error *err) { return read_kept(s, true, name, to, err); }
+
+bool nuwa_write_param(NuwaSession *s, const char *name, const void *from, Error *err) {
+  return write_kept(s, true, name, from, err);
+}
+
+bool nuwa_read_state(NuwaSession *s, const char *name, void *to, Error *err) { return read_kept(s, false, name, to, err); }
+
+bool nuwa_write_state(NuwaSession *s, const char *name, const void *from, Error *err) {
+  return write_kept(s, false, name, from, err);
 }
 
 int nuwa_threads(const NuwaSession *s) { return pool_threads(s->pool); }

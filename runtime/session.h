@@ -1,7 +1,11 @@
-/* The inside of a session, shared by session.c (memory, launches), weights.c and decode.c. */
+/* The inside of a session, shared by session.c (memory, launches), weights.c, decode.c and cuda/run.c.
+ *
+ * Addresses are those that kernels see.  On the CPU they are host memory and a port has one; on CUDA params, states, the
+ * arena and every port are in device memory, and a port has pinned host memory beside, for the host to read and write. */
 #ifndef NUWA_SESSION_H
 #define NUWA_SESSION_H
 
+#include "runtime/cuda/device.h"
 #include "runtime/isa.h"
 #include "runtime/loader.h"
 #include "runtime/nuwa.h"
@@ -27,16 +31,28 @@ typedef struct DecodeOrder {
   int64_t dead;           /* positions of dying whose slots are free again */
 } DecodeOrder;
 
+/* The steps of a decode as graphs: one for each number of rows that steps are rounded up to. */
+enum { STEP_BUCKETS = 26, SMALLEST_BUCKET = 8 };
+typedef struct StepGraphs {
+  int64_t streams;        /* that the graphs are for */
+  CudaGraphExec bucket[STEP_BUCKETS];   /* NULL: not captured yet */
+} StepGraphs;
+
 struct NuwaSession {
   const Plan *plan;
   NuwaOptions options;
   Pool *pool;
-  Object **object;        /* [n_object] */
-  KernelFn *kernel;       /* [n_kernel] */
-  uint8_t *memory;        /* everything below in one allocation */
+  CudaDevice *cuda;       /* NULL: the CPU */
+  Error failure;          /* of the device, the first */
+  Object **object;        /* CPU: [n_object] */
+  KernelFn *kernel;       /* CPU: [n_kernel] */
+  uint8_t *memory;        /* everything below in one allocation, but for what is on the device or pinned */
   size_t bytes;
-  void **param, **state;  /* [n_param], [n_state] */
-  void ***input, ***output; /* [n_function][n_in], [n_function][n_out] */
+  void **param, **state;  /* [n_param], [n_state] addresses */
+  void ***input, ***output; /* [n_function][n_in], [n_function][n_out] host memory */
+  void ***input_at, ***output_at; /* the same: addresses */
+  int32_t *tokens;        /* CUDA: [samples][positions] pinned, what decoding sends to its state; NULL without a decode */
+  StepGraphs *graphs;     /* CUDA: [n_decode] */
   void ****args;          /* [n_function][n_launch][n_ref] */
   uint8_t *arena;
   uint8_t *scratch;       /* [threads][scratch_stride] */
@@ -49,6 +65,24 @@ struct NuwaSession {
 
 /* Where a reference points in this session. */
 void *session_resolve(const NuwaSession *s, int function, const PlanRef *r);
+/* Work items of a launch. */
+int64_t session_items(const PlanLaunch *l, int64_t B, int64_t R);
+/* Bytes of a state in this session. */
+int64_t session_state_bytes(const NuwaSession *s, int state);
+/* Between host memory and an address of the session; waits.  False: the failure is kept. */
+bool session_read(NuwaSession *s, void *to, const void *address, size_t bytes);
+bool session_write(NuwaSession *s, void *address, const void *from, size_t bytes);
+
+/* ---- cuda/run.c ---- */
+
+/* nuwa_run on a device. */
+bool cuda_run(NuwaSession *s, int function, int64_t B, int64_t R);
+/* A step of a decode: sends s->tokens [streams][positions] to the state, then runs the step on R rows.  R is a result of
+ * cuda_round_rows, with as many rows filled in. */
+bool cuda_run_step(NuwaSession *s, int decode, int state, int64_t streams, int64_t R);
+/* Rows that a step of R rows is rounded up to: few different numbers, none above the session's rows. */
+int64_t cuda_round_rows(const NuwaSession *s, int64_t R);
+void cuda_free_graphs(NuwaSession *s);
 
 /* Fills o (whose arrays have room for the grid) for a request; given [positions] is NULL when no token is. */
 void order_build(DecodeOrder *o, const PlanDecode *d, bool raster, const uint8_t *given);

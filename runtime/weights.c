@@ -71,6 +71,34 @@ static bool is_param(const Plan *p, const char *name) {
   return false;
 }
 
+/* Gives every param what fill writes, then runs the prepare functions.  On a device a param is filled in host memory
+ * first.  False: the failure is kept. */
+static bool write_params(NuwaSession *s, void (*fill)(const void *ctx, const PlanParam *p, int64_t n, void *to),
+                         const void *ctx) {
+  const Plan *p = s->plan;
+  int64_t most = 0, n = 0, bytes = 0;
+  for (int i = 0; i < p->n_param; i++)
+    if (plan_tensor_bytes(&p->param[i].type, 0, 0, &bytes) && bytes > most) most = bytes;
+  void *staging = s->cuda ? mem_alloc((size_t)most) : NULL;
+  if (s->cuda && !staging)
+    return error_set(&s->failure, ERROR_MEMORY, "out of memory: %lld bytes for the largest param", (long long)most);
+  bool ok = true;
+  for (int i = 0; ok && i < p->n_param; i++) {
+    const PlanParam *param = &p->param[i];
+    BUG_IF(!plan_tensor_elems(&param->type, 0, 0, &n), "param \"%s\" has no size", param->type.name);
+    fill(ctx, param, n, staging ? staging : s->param[i]);
+    size_t size = (size_t)n * dtype_bytes(param->type.dtype);
+    if (staging) ok = session_write(s, s->param[i], staging, size);
+  }
+  mem_free(staging);
+  return ok && nuwa_prepare(s);
+}
+
+static void convert_weight(const void *ctx, const PlanParam *p, int64_t n, void *to) {
+  const TensorView *v = safetensors_find(ctx, p->type.name);
+  convert(to, p->type.dtype, v->data, v->dtype, n);
+}
+
 bool nuwa_load_weights(NuwaSession *s, const Safetensors *w, bool allow_others, Error *err) {
   const Plan *p = s->plan;
   for (int i = 0; !allow_others && i < safetensors_count(w); i++)
@@ -79,15 +107,7 @@ bool nuwa_load_weights(NuwaSession *s, const Safetensors *w, bool allow_others, 
                        safetensors_get(w, i)->name);
   for (int i = 0; i < p->n_param; i++)
     if (!check_param(&p->param[i].type, safetensors_find(w, p->param[i].type.name), err)) return false;
-  for (int i = 0; i < p->n_param; i++) {
-    const PlanTensor *t = &p->param[i].type;
-    const TensorView *v = safetensors_find(w, t->name);
-    int64_t n = 0;
-    BUG_IF(!plan_tensor_elems(t, 0, 0, &n), "param \"%s\" has no size", t->name);
-    convert(s->param[i], t->dtype, v->data, v->dtype, n);
-  }
-  nuwa_prepare(s);
-  return true;
+  return write_params(s, convert_weight, w) || nuwa_check(s, err);
 }
 
 /* The name is part of the counter, so a param's values depend on nothing but the seed, its name and its shape. */
@@ -129,12 +149,8 @@ void weights_init(const PlanParam *p, uint64_t seed, int64_t n, void *to) {
   for (int64_t i = 0; i < n; i++) put(to, p->type.dtype, i, initial_value(p, seed, (uint32_t)i, name));
 }
 
-void nuwa_init_weights(NuwaSession *s, uint64_t seed) {
-  for (int k = 0; k < s->plan->n_param; k++) {
-    const PlanParam *p = &s->plan->param[k];
-    int64_t n = 0;
-    BUG_IF(!plan_tensor_elems(&p->type, 0, 0, &n), "param \"%s\" has no size", p->type.name);
-    weights_init(p, seed, n, s->param[k]);
-  }
-  nuwa_prepare(s);
+static void draw_weight(const void *ctx, const PlanParam *p, int64_t n, void *to) {
+  weights_init(p, *(const uint64_t *)ctx, n, to);
 }
+
+bool nuwa_init_weights(NuwaSession *s, uint64_t seed) { return write_params(s, draw_weight, &seed); }
