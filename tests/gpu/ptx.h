@@ -71,6 +71,7 @@ typedef struct Instr {
   int32_t targets;              /* brx: how many; (argument): bytes */
   int32_t link;                 /* call and ret: row that holds the instruction to return to */
   AluFn *alu;
+  bool plain;                   /* alu does it all: nothing to flush, saturate, round or refuse */
   int line;
   const char *text;             /* in the module's text, text_bytes long */
   int text_bytes;

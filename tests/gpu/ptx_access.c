@@ -31,42 +31,35 @@ static uint64_t extended(uint64_t v, int type) {
 
 void run_ld(Exec *x, const Instr *i, uint32_t lanes) {
   int elem = ptx_type_bytes((PtxType)i->type[0]), n = i->vector;
-  const uint64_t *address = operand_row(x, i, 1, 0);
-  uint64_t got[4][LANES];
-  EACH_LANE(l, lanes) {
-    const unsigned char *p =
-        exec_access(x, i, (int)l, i->space, address[l] + (uint64_t)i->offset[0], elem * n, ACCESS_READ);
-    for (int k = 0; k < n; k++) {
+  unsigned char got[LANES][16];
+  exec_load(x, i, lanes, operand_row(x, i, 1, 0), elem * n, got);
+  for (int k = 0; k < n; k++) {
+    uint64_t *d = operand_row(x, i, 0, k);
+    EACH_LANE(l, lanes) {
       uint64_t v = 0;
       if (elem == 4) {
         uint32_t word;
-        memcpy(&word, p + 4 * k, 4);
+        memcpy(&word, got[l] + 4 * k, 4);
         v = word;
       } else {
-        memcpy(&v, p + k * elem, (size_t)elem);
+        memcpy(&v, got[l] + k * elem, (size_t)elem);
       }
-      got[k][l] = extended(v, i->type[0]);
+      d[l] = ptx_type_is_signed(i->type[0]) ? extended(v, i->type[0]) : v;
     }
-  }
-  for (int k = 0; k < n; k++) {
-    uint64_t *d = operand_row(x, i, 0, k);
-    EACH_LANE(l, lanes) d[l] = got[k][l];
   }
 }
 
 void run_st(Exec *x, const Instr *i, uint32_t lanes) {
   int elem = ptx_type_bytes((PtxType)i->type[0]), n = i->vector;
-  const uint64_t *address = operand_row(x, i, 0, 0), *value[4];
-  for (int k = 0; k < n; k++) value[k] = operand_row(x, i, 1, k);
-  unsigned char bytes[16];
-  x->storing = bytes;
-  EACH_LANE(l, lanes) {
-    for (int k = 0; k < n; k++) memcpy(bytes + k * elem, &value[k][l], (size_t)elem);
-    unsigned char *p =
-        exec_access(x, i, (int)l, i->space, address[l] + (uint64_t)i->offset[0], elem * n, ACCESS_WRITE);
-    memcpy(p, bytes, (size_t)(elem * n));
+  unsigned char bytes[LANES][16];
+  for (int k = 0; k < n; k++) {
+    const uint64_t *value = operand_row(x, i, 1, k);
+    EACH_LANE(l, lanes) {
+      if (elem == 4) memcpy(bytes[l] + 4 * k, &value[l], 4);
+      else memcpy(bytes[l] + k * elem, &value[l], (size_t)elem);
+    }
   }
-  x->storing = NULL;
+  exec_store(x, i, lanes, operand_row(x, i, 0, 0), elem * n, bytes);
 }
 
 static uint64_t atomic_integer(const Instr *i, uint64_t old, uint64_t b, uint64_t c) {
@@ -132,7 +125,9 @@ static void copy_issue(Exec *x, const Instr *i, int lane) {
     exec_fault(x, i, lane, FAULT_MISALIGNED,
                "misaligned address %#llx: a cp.async of %d bytes needs a multiple of %d", (unsigned long long)c.from,
                c.bytes, c.bytes);
-  for (uint64_t k = 0; k < from_bytes; k++) exec_access(x, i, lane, SPACE_GLOBAL, c.from + k, 1, ACCESS_READ);
+  if (from_bytes == bytes) exec_access(x, i, lane, SPACE_GLOBAL, c.from, c.bytes, ACCESS_READ);
+  for (uint64_t k = 0; from_bytes < bytes && k < from_bytes; k++)
+    exec_access(x, i, lane, SPACE_GLOBAL, c.from + k, 1, ACCESS_READ);
   unsigned char *to = exec_access(x, i, lane, SPACE_SHARED,
                                   operand_row(x, i, 0, 0)[lane] + (uint64_t)i->offset[0], c.bytes, ACCESS_COPY);
   memset(to, 0xff, bytes);

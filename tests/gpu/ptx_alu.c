@@ -9,8 +9,9 @@
 #include "tests/gpu/ptx_exec.h"
 
 #define ALU(name, expression)                                                                          \
-  static void name(uint64_t *d, const uint64_t *ap, const uint64_t *bp, const uint64_t *cp, const uint64_t *ep) { \
-    for (int l = 0; l < LANES; l++) {                                                                  \
+  static WIDE void name(uint64_t *d, const uint64_t *ap, const uint64_t *bp, const uint64_t *cp,       \
+                        const uint64_t *ep) {                                                          \
+    LANES_APART for (int l = 0; l < LANES; l++) {                                                                  \
       uint64_t a = ap[l], b = bp[l], c = cp[l], e = ep[l];                                             \
       (void)a, (void)b, (void)c, (void)e;                                                              \
       d[l] = (uint64_t)(expression);                                                                   \
@@ -166,7 +167,10 @@ DOTS(s32, s32, int8_t, int8_t, int16_t)
 #define A f32_of(a)
 #define B f32_of(b)
 #define C f32_of(c)
-#define F32(name, expression) ALU(name##_f32, f32_bits(expression))
+/* Twice: as it is, and with denormals flushed before and after. */
+#define F32(name, expression)                                                                          \
+  ALU(name##_f32, f32_bits(expression))                                                                \
+  ALU(name##_ftz_f32, (a = f32_flush(a), b = f32_flush(b), c = f32_flush(c), f32_flush(f32_bits(expression))))
 #define F64(name, expression) ALU(name##_f64, f64_bits(expression))
 F32(add, A + B)
 F32(sub, A - B)
@@ -176,11 +180,12 @@ F32(div, A / B)
 F32(rcp, 1.0f / A)
 F32(sqrt, sqrtf(A))
 F32(rsqrt, 1.0f / sqrtf(A))
-F32(ex2, exp2f(A))
-F32(lg2, log2f(A))
-F32(sin, sinf(A))
-F32(cos, cosf(A))
-F32(tanh, tanhf(A))
+#define F32_SLOW(name, expression) ALU(name##_f32, f32_bits(expression))
+F32_SLOW(ex2, exp2f(A))
+F32_SLOW(lg2, log2f(A))
+F32_SLOW(sin, sinf(A))
+F32_SLOW(cos, cosf(A))
+F32_SLOW(tanh, tanhf(A))
 F64(add, f64_of(a) + f64_of(b))
 F64(sub, f64_of(a) - f64_of(b))
 F64(mul, f64_of(a) * f64_of(b))
@@ -203,6 +208,8 @@ F64(sqrt, sqrt(f64_of(a)))
 MINMAX(float, f32, f32_bits, f32_of, 0x80000000u)
 MINMAX(double, f64, f64_bits, f64_of, (uint64_t)1 << 63)
 
+ALU(min_ftz_f32, f32_flush(f32_bits(min_of_f32(f32_of(f32_flush(a)), f32_of(f32_flush(b))))))
+ALU(max_ftz_f32, f32_flush(f32_bits(max_of_f32(f32_of(f32_flush(a)), f32_of(f32_flush(b))))))
 ALU(finite_f32, isfinite(A) != 0)
 ALU(infinite_f32, isinf(A) != 0)
 ALU(number_f32, A == A)
@@ -297,6 +304,21 @@ static const AluEntry table[] = {
     {OP_CLZ, T_B64, 0, 0, clz_64}, {OP_BREV, T_B32, 0, 0, brev_32}, {OP_BREV, T_B64, 0, 0, brev_64},
     {OP_BFIND, T_U32, 0, 0, bfind_u32}, {OP_BFIND, T_U32, 0, FLAG_SHIFTAMT, bfind_shift_u32}};
 
+/* Functions of f32 that flush by themselves; for others it is done around the function. */
+static const struct { PtxOp op; AluFn *fn; } flushing[] = {
+    {OP_ADD, add_ftz_f32}, {OP_SUB, sub_ftz_f32}, {OP_MUL, mul_ftz_f32}, {OP_FMA, fma_ftz_f32},
+    {OP_MAD, fma_ftz_f32}, {OP_DIV, div_ftz_f32}, {OP_RCP, rcp_ftz_f32}, {OP_SQRT, sqrt_ftz_f32},
+    {OP_RSQRT, rsqrt_ftz_f32}, {OP_MAX, max_ftz_f32}, {OP_MIN, min_ftz_f32}};
+
+static void bind_flushing(Instr *i) {
+  if (!(i->flags & FLAG_FTZ) || (i->flags & FLAG_NAN)) return;
+  for (size_t k = 0; k < sizeof flushing / sizeof *flushing; k++)
+    if (flushing[k].op == (PtxOp)i->op) {
+      i->alu = flushing[k].fn;
+      i->flags &= (uint16_t)~FLAG_FTZ;
+    }
+}
+
 /* Two types, that of a and that of b. */
 static const char *bind_dot(Instr *i) {
   static AluFn *const fn[3][2][2] = {
@@ -315,13 +337,15 @@ static const char *bind_dot(Instr *i) {
 const char *bind_alu(Instr *i) {
   PtxType type = (PtxType)i->type[0];
   if (i->negated) return "a negated operand";
+  static AluFn *const choice[] = {selp_any, slct_f32, slct_s32};
   if (i->op == OP_SELP) {
-    i->alu = selp_any;
+    i->alu = choice[0];
+    i->plain = true;
     return i->types == 1 ? NULL : "this type";
   }
   if (i->op == OP_DP4A || i->op == OP_DP2A) return bind_dot(i);
   if (i->op == OP_SLCT) {
-    i->alu = i->type[1] == T_F32 ? slct_f32 : slct_s32;
+    i->alu = choice[i->type[1] == T_F32 ? 1 : 2];
     return i->types == 2 && (i->type[1] == T_F32 || i->type[1] == T_S32) ? NULL : "this type";
   }
   if ((i->flags & FLAG_SAT) && type != T_F32) return "saturation of this type";
@@ -332,13 +356,16 @@ const char *bind_alu(Instr *i) {
     if (table[k].op == i->op && table[k].type == type && table[k].sub == i->sub &&
         table[k].flags == (i->flags & CHOOSING)) {
       i->alu = table[k].fn;
+      bind_flushing(i);
+      i->plain = !(i->flags & (FLAG_FTZ | FLAG_SAT)) && i->round <= ROUND_RN &&
+                 (ptx_type_is_float(type) || (i->op != OP_DIV && i->op != OP_REM));
       return NULL;
     }
   return "this type of the operation";
 }
 
-static void blend(uint64_t *d, const uint64_t *from, uint32_t lanes) {
-  for (uint32_t l = 0; l < LANES; l++) d[l] = lanes >> l & 1 ? from[l] : d[l];
+static WIDE void blend(uint64_t *d, const uint64_t *from, uint32_t lanes) {
+  LANES_APART for (uint32_t l = 0; l < LANES; l++) d[l] = lanes >> l & 1 ? from[l] : d[l];
 }
 
 static void refuse_zero_divisor(Exec *x, const Instr *i, const uint64_t *b, uint32_t lanes) {
@@ -349,7 +376,7 @@ static void refuse_zero_divisor(Exec *x, const Instr *i, const uint64_t *b, uint
   }
 }
 
-static void flush_row(uint64_t *d, const uint64_t *s) {
+static WIDE void flush_row(uint64_t *d, const uint64_t *s) {
   for (int l = 0; l < LANES; l++) d[l] = f32_flush(s[l]);
 }
 
@@ -367,6 +394,15 @@ static int host_rounding(int round) {
 void run_alu(Exec *x, const Instr *i, uint32_t lanes) {
   uint64_t *d = x->row[i->row[0]], result[LANES], flushed[3][LANES];
   const uint64_t *a = x->row[i->row[1]], *b = x->row[i->row[2]], *c = x->row[i->row[3]], *e = x->row[i->row[4]];
+  if (i->plain) {
+    if (lanes == UINT32_MAX) {
+      i->alu(d, a, b, c, e);
+    } else {
+      i->alu(result, a, b, c, e);
+      blend(d, result, lanes);
+    }
+    return;
+  }
   if (i->op == OP_DIV || i->op == OP_REM)
     if (!ptx_type_is_float(i->type[0])) refuse_zero_divisor(x, i, b, lanes);
   if (i->flags & FLAG_FTZ) {
@@ -394,7 +430,7 @@ void run_alu(Exec *x, const Instr *i, uint32_t lanes) {
   }
 #define AS_IS(v) (v)
 
-static void compare_rows(uint64_t *r, const Instr *i, const uint64_t *a, const uint64_t *b) {
+static WIDE void compare_rows(uint64_t *r, const Instr *i, const uint64_t *a, const uint64_t *b) {
   int cmp = i->sub & 15;
   bool want_less = cmp == CMP_LT || cmp == CMP_LE || cmp == CMP_NE || cmp == CMP_NUM;
   bool want_more = cmp == CMP_GT || cmp == CMP_GE || cmp == CMP_NE || cmp == CMP_NUM;

@@ -70,7 +70,16 @@ int ptx_instr_capability(const Instr *i) {
   }
 }
 
-void exec_sync_warp(Exec *x) { x->warp[x->current].seen[x->current] = ++x->clock; }
+static void warp_settle(const Exec *x, Warp *w) {
+  w->settled = UINT32_MAX;
+  for (int v = 0; v < x->warps; v++) w->settled = w->seen[v] < w->settled ? w->seen[v] : w->settled;
+}
+
+void exec_sync_warp(Exec *x) {
+  Warp *w = &x->warp[x->current];
+  w->seen[x->current] = ++x->clock;
+  warp_settle(x, w);
+}
 
 /* Never reached: exec_control does the work.  It marks control flow in the table. */
 void run_control(Exec *x, const Instr *i, uint32_t lanes) {}
@@ -136,8 +145,11 @@ static void barrier_order(Exec *x, int id) {
     uint32_t until = waits ? x->clock : w->arrive_clock[id];
     known[k] = until > known[k] ? until : known[k];
   }
-  for (int k = 0; k < x->warps; k++)
-    if (waiting_at(&x->warp[k], id)) memcpy(x->warp[k].seen, known, sizeof known);
+  for (int k = 0; k < x->warps; k++) {
+    if (!waiting_at(&x->warp[k], id)) continue;
+    memcpy(x->warp[k].seen, known, sizeof known);
+    warp_settle(x, &x->warp[k]);
+  }
 }
 
 static void barrier_release(Exec *x, int id) {
@@ -280,11 +292,15 @@ static bool exec_control(Exec *x, Warp *w, const Instr *i, Group *g, uint32_t la
   return false;
 }
 
+static WIDE uint32_t lanes_set(const uint64_t *predicate) {
+  uint64_t set = 0;
+  for (uint64_t l = 0; l < LANES; l++) set |= (predicate[l] & 1) << l;
+  return (uint32_t)set;
+}
+
 static uint32_t guarded(Exec *x, const Instr *i, uint32_t lanes) {
   if (i->guard < 0) return lanes;
-  const uint64_t *p = x->row[i->guard];
-  uint32_t set = 0;
-  for (int l = 0; l < LANES; l++) set |= (uint32_t)(p[l] & 1) << l;
+  uint32_t set = lanes_set(x->row[i->guard]);
   return lanes & (i->guard_negated ? ~set : set);
 }
 
@@ -375,6 +391,7 @@ static void block_begin(Exec *x) {
     w->live = w->exists;
     w->waiting = w->parked = w->vote = 0;
     for (int v = 0; v < MAX_WARPS; v++) w->seen[v] = x->clock;
+    w->settled = x->clock;
     memset(w->arrived, 0, sizeof w->arrived);
     for (int c = 0; c < w->copies; c++)
       for (int b = 0; b < w->copy[c].bytes; b++)

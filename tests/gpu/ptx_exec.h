@@ -73,6 +73,7 @@ typedef struct Warp {
   int barrier_id[LANES], barrier_threads[LANES];
   uint32_t vote;                /* predicates given to bar.red */
   uint32_t seen[MAX_WARPS];     /* what that warp did before this clock happened before what this one does now */
+  uint32_t settled;             /* the least of `seen`: what anybody did before */
   uint32_t arrived[BARRIERS], arrive_clock[BARRIERS];   /* lanes that went on, and when */
   unsigned char *local;         /* [LANES, local_bytes] */
   PendingCopy *copy;
@@ -124,6 +125,10 @@ typedef enum AccessKind { ACCESS_READ, ACCESS_WRITE, ACCESS_ATOMIC, ACCESS_COPY 
  * gives the bytes.  COPY is the issue of a cp.async into shared memory. */
 unsigned char *exec_access(Exec *x, const Instr *i, int lane, int space, uint64_t address, int bytes,
                            AccessKind kind);
+/* Loads and stores of several lanes, checked the same; lane l's bytes are out[l]. */
+void exec_load(Exec *x, const Instr *i, uint32_t lanes, const uint64_t *address, int bytes, unsigned char (*out)[16]);
+void exec_store(Exec *x, const Instr *i, uint32_t lanes, const uint64_t *address, int bytes,
+                unsigned char (*from)[16]);
 /* The copy has arrived: its bytes in shared memory are written by its thread now. */
 void exec_land_copy(Exec *x, const Instr *i, const PendingCopy *c);
 /* Orders what the lanes of the current warp did before against what they do after. */
@@ -154,6 +159,21 @@ static inline uint64_t *operand_row(Exec *x, const Instr *i, int n, int k) { ret
 #define EACH_LANE(l, lanes)                                                                            \
   for (uint32_t rest_##l = (lanes), l = 0; rest_##l && (l = (uint32_t)__builtin_ctz(rest_##l), 1);      \
        rest_##l &= rest_##l - 1)
+
+/* Loops over lanes exist for several instruction sets, chosen when the library is loaded; sanitizers cannot stand
+ * code that runs that early. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
+    !defined(__SANITIZE_THREAD__)
+#define WIDE __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define WIDE
+#endif
+/* Rows are the same or apart, so lanes may be computed together. */
+#ifdef __clang__
+#define LANES_APART
+#else
+#define LANES_APART _Pragma("GCC ivdep")
+#endif
 
 /* ---- values ---- */
 

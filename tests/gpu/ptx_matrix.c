@@ -78,6 +78,12 @@ static void gather_tf32(Exec *x, const Instr *i, float a[16][16], float b[16][8]
   }
 }
 
+static WIDE void multiply_add(float c[16][8], float a[16][16], float b[16][8], int depth) {
+  for (int r = 0; r < 16; r++)
+    for (int k = 0; k < depth; k++)
+      for (int n = 0; n < 8; n++) c[r][n] += a[r][k] * b[k][n];
+}
+
 void run_mma(Exec *x, const Instr *i, uint32_t lanes) {
   need_whole_warp(x, i, lanes);
   float a[16][16], b[16][8], c[16][8];
@@ -86,9 +92,7 @@ void run_mma(Exec *x, const Instr *i, uint32_t lanes) {
   else gather_halves(x, i, a, b, depth);
   for (int t = 0; t < 4; t++)
     for (int l = 0; l < LANES; l++) c[l / 4 + t / 2 * 8][l % 4 * 2 + t % 2] = f32_of(operand_row(x, i, 3, t)[l]);
-  for (int r = 0; r < 16; r++)
-    for (int k = 0; k < depth; k++)
-      for (int n = 0; n < 8; n++) c[r][n] += a[r][k] * b[k][n];
+  multiply_add(c, a, b, depth);
   for (int t = 0; t < 4; t++)
     for (int l = 0; l < LANES; l++) operand_row(x, i, 0, t)[l] = f32_bits(c[l / 4 + t / 2 * 8][l % 4 * 2 + t % 2]);
 }

@@ -9,7 +9,7 @@
 uint64_t memory_alloc(Memory *m, size_t bytes) {
   if (bytes == 0 || bytes > m->limit - m->used) return 0;
   if (!m->next) m->next = GLOBAL_BASE;
-  Allocation a = {.address = m->next, .bytes = bytes, .data = malloc(bytes), .written = calloc(1, bytes / 8 + 2)};
+  Allocation a = {.address = m->next, .bytes = bytes, .data = malloc(bytes), .written = calloc(1, bytes / 8 + 3)};
   if (!a.data || !a.written) {
     free(a.data);
     free(a.written);
@@ -236,4 +236,137 @@ unsigned char *exec_access(Exec *x, const Instr *i, int lane, int space, uint64_
     return x->params + address;
   default: return access_global(x, i, lane, address, bytes, kind);
   }
+}
+
+/* ---- all lanes at once: what nearly every access needs, without the words for the others ---- */
+
+static inline void bytes_copy(unsigned char *to, const unsigned char *from, int bytes) {
+  switch (bytes) {
+  case 4: memcpy(to, from, 4); break;
+  case 8: memcpy(to, from, 8); break;
+  case 16: memcpy(to, from, 16); break;
+  default: memcpy(to, from, (size_t)bytes);
+  }
+}
+
+/* The bits of `written` from byte `at` on; `at` is a multiple of `bytes`, there are two bytes to spare at the end. */
+static inline bool quick_is_written(const Allocation *a, size_t at, int bytes) {
+  uint16_t bits;
+  unsigned mask = (1u << bytes) - 1;
+  memcpy(&bits, a->written + at / 8, sizeof bits);
+  return ((unsigned)bits >> at % 8 & mask) == mask;
+}
+
+static inline void quick_mark_written(Allocation *a, size_t at, int bytes) {
+  uint16_t bits;
+  memcpy(&bits, a->written + at / 8, sizeof bits);
+  bits = (uint16_t)(bits | ((1u << bytes) - 1) << at % 8);
+  memcpy(a->written + at / 8, &bits, sizeof bits);
+}
+
+/* The offset in the allocation used last, or SIZE_MAX where the access is not an aligned one inside of it. */
+static inline size_t quick_offset(const Allocation *a, uint64_t address, int bytes) {
+  uint64_t at = address - a->address;
+  return at < a->bytes && a->bytes - at >= (unsigned)bytes && !(address & (unsigned)(bytes - 1)) ? at : SIZE_MAX;
+}
+
+static Allocation *recent_allocation(Memory *m) {
+  static Allocation none;   /* of no bytes: nothing is inside */
+  return m->recent < m->n ? &m->list[m->recent] : &none;
+}
+
+static void load_global(Exec *x, const Instr *i, uint32_t lanes, const uint64_t *address, int bytes,
+                        unsigned char (*out)[16]) {
+  const Allocation *a = recent_allocation(x->memory);
+  EACH_LANE(l, lanes) {
+    uint64_t from = address[l] + (uint64_t)i->offset[0];
+    size_t at = quick_offset(a, from, bytes);
+    if (at != SIZE_MAX && quick_is_written(a, at, bytes)) {
+      bytes_copy(out[l], a->data + at, bytes);
+    } else {
+      bytes_copy(out[l], exec_access(x, i, (int)l, i->space, from, bytes, ACCESS_READ), bytes);
+      a = recent_allocation(x->memory);
+    }
+  }
+}
+
+/* Reads by lanes of one warp since its last barrier: the mark of all of them. */
+static inline bool quick_read(const Exec *x, const Warp *w, Shadow *s, int thread) {
+  if (s->in_flight || s->write.stamp < x->block_clock) return false;
+  if (s->write.stamp >= w->settled && s->write.thread != thread) return false;
+  uint32_t self = 1u << x->current;
+  if (s->read.stamp < w->settled) {
+    s->read = (Mark){x->clock, self, (int16_t)thread};
+  } else {
+    if (s->read.warps != self) return false;
+    s->read.stamp = x->clock;
+    if (s->read.thread != thread) s->read.thread = -1;
+  }
+  return true;
+}
+
+static void load_shared(Exec *x, const Instr *i, uint32_t lanes, const uint64_t *address, int bytes,
+                        unsigned char (*out)[16]) {
+  const Warp *w = &x->warp[x->current];
+  int step = 1 << x->piece_shift;
+  EACH_LANE(l, lanes) {
+    uint64_t from = address[l] + (uint64_t)i->offset[0];
+    bool quick = !(from & (unsigned)(bytes - 1)) && from < x->shared_bytes && x->shared_bytes - from >= (unsigned)bytes;
+    Shadow *s = &x->shadow[quick ? from >> x->piece_shift : 0];
+    for (int k = 0; quick && k < bytes; k += step, s++) quick = quick_read(x, w, s, x->current * LANES + (int)l);
+    if (!quick) exec_access(x, i, (int)l, SPACE_SHARED, from, bytes, ACCESS_READ);
+    bytes_copy(out[l], x->shared + from, bytes);
+  }
+}
+
+void exec_load(Exec *x, const Instr *i, uint32_t lanes, const uint64_t *address, int bytes,
+               unsigned char (*out)[16]) {
+  if (i->space == SPACE_SHARED) {
+    load_shared(x, i, lanes, address, bytes, out);
+  } else if (i->space == SPACE_GLOBAL) {
+    load_global(x, i, lanes, address, bytes, out);
+  } else {
+    EACH_LANE(l, lanes) {
+      uint64_t from = address[l] + (uint64_t)i->offset[0];
+      bytes_copy(out[l], exec_access(x, i, (int)l, i->space, from, bytes, ACCESS_READ), bytes);
+    }
+  }
+}
+
+/* A first write since the last barrier of all. */
+static inline bool quick_write(const Exec *x, const Warp *w, Shadow *s, int thread) {
+  if (s->in_flight) return false;
+  if (s->write.stamp >= w->settled && s->write.thread != thread) return false;
+  if (s->read.stamp >= w->settled && s->read.thread != thread) return false;
+  s->write = (Mark){x->clock, 1u << x->current, (int16_t)thread};
+  s->atomic = false;
+  return true;
+}
+
+/* Lanes store in order: a later one may find that an earlier one has stored the same. */
+void exec_store(Exec *x, const Instr *i, uint32_t lanes, const uint64_t *address, int bytes,
+                unsigned char (*from)[16]) {
+  const Warp *w = &x->warp[x->current];
+  Allocation *a = recent_allocation(x->memory);
+  int step = 1 << x->piece_shift;
+  EACH_LANE(l, lanes) {
+    uint64_t to = address[l] + (uint64_t)i->offset[0];
+    if (i->space == SPACE_GLOBAL && !a->constant) {
+      size_t at = quick_offset(a, to, bytes);
+      if (at != SIZE_MAX) {
+        quick_mark_written(a, at, bytes);
+        bytes_copy(a->data + at, from[l], bytes);
+        continue;
+      }
+    }
+    bool quick = i->space == SPACE_SHARED && !(to & (unsigned)(bytes - 1)) && to < x->shared_bytes &&
+                 x->shared_bytes - to >= (unsigned)bytes;
+    Shadow *s = &x->shadow[quick ? to >> x->piece_shift : 0];
+    for (int k = 0; quick && k < bytes; k += step, s++) quick = quick_write(x, w, s, x->current * LANES + (int)l);
+    x->storing = from[l];
+    unsigned char *p = quick ? x->shared + to : exec_access(x, i, (int)l, i->space, to, bytes, ACCESS_WRITE);
+    bytes_copy(p, from[l], bytes);
+    a = recent_allocation(x->memory);
+  }
+  x->storing = NULL;
 }
