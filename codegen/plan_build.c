@@ -172,15 +172,7 @@ static const char *kernel_name(PlanBuild *b, const Group *g) {
   return name;
 }
 
-/* Products wait for a form of their own on a GPU. */
-static bool can_lower(const PlanBuild *b, const Group *g) {
-  if (b->plan.device != PLAN_CUDA || g->family != FAMILY_CONTRACT) return true;
-  return error_set(b->err, ERROR_DEVICE, "%s: this version has no CUDA kernel for products and convolutions",
-                   op_info[g->anchor->op].text);
-}
-
 static bool build_launch(PlanBuild *b, const Group *g, const MemPlan *m, PlanLaunch *l) {
-  if (!can_lower(b, g)) return false;
   KernelParams params = params_default(g, &b->options.target);
   Kernel *k = lower_group(b->arena, g, &params, kernel_name(b, g), b->err);
   if (!k) return false;

@@ -228,16 +228,4 @@ TEST("a fault of a kernel is told with the function, and the session stays faile
   emu_reset();
 }
 
-static const char product[] =
-    "func @f(%x: f32[B,8], %w: f32[8,4]) {\n"
-    "  %1 = matmul(%x, %w) {trans_a=0, trans_b=0} : f32[B,4]\n  return y = %1\n}\n";
-
-TEST("a product is refused by name until there are kernels for it") {
-  NEED_NVRTC();
-  Pair p;
-  EXPECT(pair_parse_text(&p, product, false), "%s", p.err.text);
-  EXPECT(!pair_compile(&p, (CompileOptions){.device = PLAN_CUDA}) && strstr(p.err.text, "matmul"), "%s", p.err.text);
-  pair_close(&p);
-}
-
 TEST_MAIN()

@@ -1,0 +1,130 @@
+/* The shipped models, made tiny, on the emulated device: drawing, the autoencoder both ways, steps of training. */
+#include <stdlib.h>
+
+#include "tests/gpu/pair.h"
+#include "tests/test.h"
+
+static const double tolerance = 1e-4;   /* of the largest value */
+
+/* A pair of a model file; the first function named is compiled, as a decode unless whole, or the training step. */
+static bool open_model(Pair *p, const char *file, const Define *define, int n, const CompileOptions *o,
+                       int64_t samples, int64_t rows) {
+  ModelOptions options = {.define = define, .n_define = n, .models_dir = MODELS_DIR};
+  char path[1000];
+  *p = (Pair){0};
+  snprintf(path, sizeof path, "%s/%s", MODELS_DIR, file);
+  Model *m = model_load(path, &options, &p->err);
+  if (!m) return false;
+  for (int d = ON_CPU; d <= ON_CUDA; d++) {
+    NuwaOptions open = pair_options(d == ON_CPU ? PLAN_CPU : PLAN_CUDA, samples, rows);
+    CompileOptions c = *o;
+    Buffer bundle = {0};
+    c.device = open.device;
+    c.isa = isa_best();
+    c.threads = 1;
+    if (compile_model(m, &c, &bundle, &p->err)) p->plan[d] = plan_read(bundle.data, bundle.len, file, &p->err);
+    buffer_done(&bundle);
+    p->session[d] = p->plan[d] ? nuwa_session_open(p->plan[d], &open, &p->err) : NULL;
+    if (!p->session[d] || !nuwa_init_weights(p->session[d], 7)) break;
+  }
+  model_free(m);
+  return p->session[ON_CUDA] != NULL;
+}
+
+static void close_model(Pair *p) {
+  for (int d = ON_CPU; d <= ON_CUDA; d++) {
+    nuwa_session_close(p->session[d]);
+    plan_free(p->plan[d]);
+  }
+}
+
+static const Define drawer[] = {{"grid_s", "2"},         {"grid_h", "3"},         {"grid_w", "3"},      {"dim", "32"},
+                                {"heads", "2"},          {"encoder_layers", "1"}, {"decoder_layers", "1"}, {"codebook", "24"},
+                                {"text_tokens", "4"},    {"vocab", "7"},          {"extent_s", "3"},    {"extent_h", "3"},
+                                {"extent_w", "3"}};
+static const Define codec[] = {{"size", "8"},    {"channels", "16"}, {"multipliers", "1,2"}, {"blocks", "1"},
+                               {"attention", ""}, {"latent", "16"},   {"width", "8"},         {"codebook", "24"},
+                               {"groups", "4"}};
+
+static double fit(void *ctx, const char *name, int64_t i, double x) {
+  bool is_lr = strcmp(name, "lr") == 0, is_correction = strncmp(name, "correction", 10) == 0;
+  if (strcmp(name, "text") == 0) return (double)((i * 5 + 1) % 7);
+  if (strcmp(name, "tokens") == 0 || strcmp(name, "seen") == 0 || strcmp(name, "codes") == 0) return (double)((i * 7 + 3) % 24);
+  if (strcmp(name, "image") == 0) return 0.5 * x;
+  return is_lr ? 0.01 : is_correction ? 2 : x;
+}
+static const RigData data = {3, fit, NULL};
+
+TEST("nuwa.lua draws the tokens of the CPU on the device") {
+  NEED_NVRTC();
+  enum { COUNT = 2, POSITIONS = 18 };
+  Pair p;
+  const char *fn = "decode";
+  CompileOptions o = {.function = &fn, .n_function = 1};
+  int32_t tokens[2][COUNT * POSITIONS];
+  bool ok = open_model(&p, "nuwa.lua", drawer, COUNT_OF(drawer), &o, COUNT, COUNT * POSITIONS);
+  EXPECT(ok, "%s", p.err.text);
+  for (int d = ON_CPU; ok && d <= ON_CUDA; d++) {
+    NuwaGenerate g = {.count = COUNT, .seed = 5, .guidance = 1, .sample = {.temperature = 0}};
+    rig_fill(&data, "text", DTYPE_I32, COUNT * 4, nuwa_input(p.session[d], p.plan[d]->decode[0].prologue, "text"));
+    ok = nuwa_generate(p.session[d], &g, tokens[d], NULL, NULL, NULL, &p.err);
+    EXPECT(ok, "%s", p.err.text);
+  }
+  EXPECT(!ok || memcmp(tokens[0], tokens[1], sizeof tokens[0]) == 0, "the tokens differ");
+  close_model(&p);
+}
+
+TEST("vqgan.lua encodes and decodes on the device as on the CPU") {
+  NEED_NVRTC();
+  Pair p;
+  static const char *const fn[] = {"encode", "decode"};
+  CompileOptions o = {.function = fn, .n_function = 2};
+  bool ok = open_model(&p, "vqgan.lua", codec, COUNT_OF(codec), &o, 1, 1);
+  EXPECT(ok, "%s", p.err.text);
+  for (int f = 0; ok && f < p.plan[0]->n_function; f++) {
+    if (p.plan[0]->function[f].is_prepare) continue;
+    if (!(ok = pair_run(&p, f, &data, 1, 1))) EXPECT(ok, "%s", p.err.text);
+    double e = ok ? pair_error(&p, f, 1, 1) : 0;
+    EXPECT(e <= tolerance, "%s differs by %g of the largest", p.plan[0]->function[f].name, e);
+  }
+  close_model(&p);
+}
+
+/* All params of both sides after the same steps. */
+static double params_differ(Pair *p) {
+  double worst = 0;
+  for (int i = 0; i < p->plan[0]->n_param; i++) {
+    const PlanTensor *t = &p->plan[0]->param[i].type;
+    int64_t n = 0;
+    plan_tensor_elems(t, 0, 0, &n);
+    float *side[2] = {malloc((size_t)n * sizeof(float)), malloc((size_t)n * sizeof(float))};
+    for (int d = ON_CPU; d <= ON_CUDA; d++)
+      EXPECT(nuwa_read_param(p->session[d], t->name, side[d], &p->err), "%s", p->err.text);
+    double e = pair_difference(t->dtype, side[0], side[1], n);
+    if (e > worst) worst = e;
+    free(side[0]);
+    free(side[1]);
+  }
+  return worst;
+}
+
+TEST("a training step of nuwa.lua has the CPU's loss, gradient norm and params") {
+  NEED_NVRTC();
+  Pair p;
+  const char *fn = "loss";
+  CompileOptions o = {.function = &fn, .n_function = 1, .train = "loss",
+                      .adam = {.beta1 = 0.9, .beta2 = 0.99, .eps = 1e-4, .weight_decay = 0.01, .clip = 1}};
+  bool ok = open_model(&p, "nuwa.lua", drawer, COUNT_OF(drawer), &o, 1, 1);
+  EXPECT(ok, "%s", p.err.text);
+  int f = ok ? plan_find_function(p.plan[0], "train") : -1;
+  for (int step = 0; ok && step < 2; step++) {
+    if (!(ok = pair_run(&p, f, &data, 1, 1))) EXPECT(ok, "%s", p.err.text);
+    double e = ok ? pair_error(&p, f, 1, 1) : 0;
+    EXPECT(e <= tolerance, "step %d: outputs differ by %g of the largest", step, e);
+  }
+  double e = ok ? params_differ(&p) : 0;
+  EXPECT(e <= tolerance, "params differ by %g of the largest", e);
+  close_model(&p);
+}
+
+TEST_MAIN()
