@@ -73,6 +73,8 @@ int ptx_instr_capability(const Instr *i) {
 static void warp_settle(const Exec *x, Warp *w) {
   w->settled = UINT32_MAX;
   for (int v = 0; v < x->warps; v++) w->settled = w->seen[v] < w->settled ? w->seen[v] : w->settled;
+  w->even = true;
+  for (int v = 0; v < x->warps; v++) w->even &= w->seen[v] == w->settled || w == &x->warp[v];
 }
 
 void exec_sync_warp(Exec *x) {
@@ -392,6 +394,7 @@ static void block_begin(Exec *x) {
     w->waiting = w->parked = w->vote = 0;
     for (int v = 0; v < MAX_WARPS; v++) w->seen[v] = x->clock;
     w->settled = x->clock;
+    w->even = true;
     memset(w->arrived, 0, sizeof w->arrived);
     for (int c = 0; c < w->copies; c++)
       for (int b = 0; b < w->copy[c].bytes; b++)

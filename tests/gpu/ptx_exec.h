@@ -74,6 +74,7 @@ typedef struct Warp {
   uint32_t vote;                /* predicates given to bar.red */
   uint32_t seen[MAX_WARPS];     /* what that warp did before this clock happened before what this one does now */
   uint32_t settled;             /* the least of `seen`: what anybody did before */
+  bool even;                    /* all of the others' are the same */
   uint32_t arrived[BARRIERS], arrive_clock[BARRIERS];   /* lanes that went on, and when */
   unsigned char *local;         /* [LANES, local_bytes] */
   PendingCopy *copy;

@@ -290,15 +290,15 @@ static void load_global(Exec *x, const Instr *i, uint32_t lanes, const uint64_t 
   }
 }
 
-/* Reads by lanes of one warp since its last barrier: the mark of all of them. */
+/* As shadow_read where nothing is wrong and all other warps were last met at one barrier. */
 static inline bool quick_read(const Exec *x, const Warp *w, Shadow *s, int thread) {
-  if (s->in_flight || s->write.stamp < x->block_clock) return false;
-  if (s->write.stamp >= w->settled && s->write.thread != thread) return false;
   uint32_t self = 1u << x->current;
-  if (s->read.stamp < w->settled) {
+  if (s->in_flight || s->write.stamp < x->block_clock || !w->even) return false;
+  if (s->write.stamp >= w->settled && s->write.thread != thread) return false;
+  if (s->read.stamp < w->settled || (s->read.warps == self && s->read.stamp < w->seen[x->current])) {
     s->read = (Mark){x->clock, self, (int16_t)thread};
   } else {
-    if (s->read.warps != self) return false;
+    s->read.warps |= self;
     s->read.stamp = x->clock;
     if (s->read.thread != thread) s->read.thread = -1;
   }
