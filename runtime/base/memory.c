@@ -1,6 +1,6 @@
 /* Checked allocation, arenas and buffers.
  *
- * The two counters below are the only global state of the program: failing the n-th allocation has to reach
+ * The counters below are the only global state of the program: failing the n-th allocation has to reach
  * allocations in every thread and library, and costs one relaxed atomic addition each. */
 #include "runtime/base/memory.h"
 
@@ -11,22 +11,32 @@
 #include <string.h>
 
 static atomic_uint_fast64_t alloc_count;
-static atomic_uint_fast64_t alloc_fails_at; /* the count to fail at; 0: never */
+static atomic_uint_fast64_t alloc_fails_at;   /* the count to fail at; 0: never */
+static atomic_uint_fast64_t alloc_fails_last; /* and the last one to fail */
 
 /* Far above any machine of ours, and below the sizes at which a sanitizer ends the program by itself. */
 static const size_t alloc_max = (size_t)1 << 38;
 
 static bool alloc_refused(size_t bytes) {
   uint64_t now = atomic_fetch_add_explicit(&alloc_count, 1, memory_order_relaxed) + 1;
-  return now == atomic_load_explicit(&alloc_fails_at, memory_order_relaxed) || bytes > alloc_max;
+  uint64_t at = atomic_load_explicit(&alloc_fails_at, memory_order_relaxed);
+  return (at && now >= at && now <= atomic_load_explicit(&alloc_fails_last, memory_order_relaxed)) || bytes > alloc_max;
 }
 
 uint64_t mem_alloc_count(void) { return atomic_load_explicit(&alloc_count, memory_order_relaxed); }
 
-void mem_fail_at(uint64_t n) {
-  uint64_t at = n ? atomic_load_explicit(&alloc_count, memory_order_relaxed) + n : 0;
+static void fail_between(uint64_t at, uint64_t last) {
+  atomic_store_explicit(&alloc_fails_at, 0, memory_order_relaxed);
+  atomic_store_explicit(&alloc_fails_last, last, memory_order_relaxed);
   atomic_store_explicit(&alloc_fails_at, at, memory_order_relaxed);
 }
+
+void mem_fail_at(uint64_t n) {
+  uint64_t at = n ? mem_alloc_count() + n : 0;
+  fail_between(at, at);
+}
+
+void mem_fail_from(uint64_t n) { fail_between(mem_alloc_count() + n, UINT64_MAX); }
 
 void *mem_alloc(size_t bytes) { return alloc_refused(bytes) ? NULL : calloc(1, bytes ? bytes : 1); }
 
@@ -88,11 +98,11 @@ NO_RETURN static void arena_fail(Arena *a) {
   abort();
 }
 
+/* NULL when memory is short. */
 static Block *arena_open_block(Arena *a, size_t bytes) {
   size_t cap = bytes > a->next_cap ? bytes : a->next_cap, total;
-  if (!size_add(cap, sizeof(Block), &total)) arena_fail(a);
-  Block *b = mem_alloc_aligned(total, BLOCK_ALIGN);
-  if (!b) arena_fail(a);
+  Block *b = size_add(cap, sizeof(Block), &total) ? mem_alloc_aligned(total, BLOCK_ALIGN) : NULL;
+  if (!b) return NULL;
   b->cap = cap;
   /* A block for one large value goes behind the open one, whose rest would be lost otherwise. */
   if (a->blocks && bytes > a->next_cap / 2) {
@@ -108,18 +118,25 @@ static Block *arena_open_block(Arena *a, size_t bytes) {
 
 static size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
-void *arena_alloc(Arena *a, size_t bytes) {
-  if (bytes > alloc_max) arena_fail(a);
+static void *arena_try_alloc(Arena *a, size_t bytes) {
+  if (bytes > alloc_max) return NULL;
   size_t align = bytes >= 64 ? 64 : 16;
   Block *b = a->blocks;
   size_t at = b ? round_up(b->used, align) : 0;
   if (!b || at > b->cap || bytes > b->cap - at) {
     b = arena_open_block(a, bytes);
+    if (!b) return NULL;
     at = 0;
   }
   b->used = at + bytes;
   a->bytes += bytes;
   return (char *)(b + 1) + at;
+}
+
+void *arena_alloc(Arena *a, size_t bytes) {
+  void *p = arena_try_alloc(a, bytes);
+  if (!p) arena_fail(a);
+  return p;
 }
 
 void *arena_alloc_array(Arena *a, size_t elem_bytes, size_t n) {
@@ -212,4 +229,12 @@ void buffer_printf(Buffer *b, const char *fmt, ...) {
 void buffer_done(Buffer *b) {
   mem_free(b->data);
   *b = (Buffer){0};
+}
+
+char *arena_take_buffer(Arena *a, Buffer *b) {
+  char *text = b->failed ? NULL : arena_try_alloc(a, b->len + 1);
+  if (text && b->len) memcpy(text, b->data, b->len);
+  buffer_done(b);
+  if (!text) arena_fail(a);
+  return text;
 }

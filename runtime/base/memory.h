@@ -20,9 +20,11 @@ void *mem_alloc_aligned(size_t bytes, size_t alignment);
 void *mem_realloc(void *old, size_t bytes);
 void mem_free(void *p);
 
-/* Counts allocations since the program began; `mem_fail_at(n)` lets the n-th from now fail (0: none will). */
+/* Counts allocations since the program began.  mem_fail_at(n) lets the n-th from now fail (0: none will);
+ * mem_fail_from(n) that one and all after it, until mem_fail_at(0). */
 uint64_t mem_alloc_count(void);
 void mem_fail_at(uint64_t n);
+void mem_fail_from(uint64_t n);
 
 /* a * b, a + b; false on overflow (out is then unspecified). */
 bool size_mul(size_t a, size_t b, size_t *out);
@@ -65,6 +67,9 @@ typedef struct Buffer {
 void buffer_append(Buffer *b, const void *bytes, size_t n);
 void buffer_printf(Buffer *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void buffer_done(Buffer *b);
+/* The text in an arena ("" when empty), and buffer_done; leaves arena_protect like arena_alloc, the buffer done first,
+ * when memory is short or was for the buffer. */
+char *arena_take_buffer(Arena *a, Buffer *b);
 
 #define COUNT_OF(array) ((int)(sizeof(array) / sizeof((array)[0])))
 

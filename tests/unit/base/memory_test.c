@@ -38,6 +38,19 @@ TEST("the n-th allocation from now fails, and only that one") {
   mem_free(p);
 }
 
+TEST("the n-th allocation from now and all after it fail, until that is called off") {
+  mem_fail_from(3);
+  for (int i = 1; i <= 5; i++) {
+    void *p = mem_alloc(8);
+    EXPECT((p == NULL) == (i >= 3), "allocation %d", i);
+    mem_free(p);
+  }
+  mem_fail_at(0);
+  void *p = mem_alloc(8);
+  EXPECT(p, "called off");
+  mem_free(p);
+}
+
 static void *allocate_much(void *arg) {
   for (int i = 0; i < 1000; i++) mem_free(mem_alloc(16));
   return arg;
