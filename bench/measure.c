@@ -85,7 +85,7 @@ static void count_flops(TextRun *t, Func *f) {
   Program *p = pass_fuse(f);
   for (int i = 0; p && i < p->n_group; i++)
     if (p->group[i].family == FAMILY_CONTRACT || p->group[i].family == FAMILY_ATTEND)
-      t->flops += (double)dim_value(program_cost(&p->group[i]).flops, t->c->samples, 1);
+      t->flops += (double)dim_value(program_cost(t->g->arena, &p->group[i]).flops, t->c->samples, 1);
 }
 
 static bool add_function(TextRun *t, PlanBuild *build, Func *f) {

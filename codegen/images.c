@@ -62,10 +62,7 @@ static void compile_items(void *ctx, int64_t begin, int64_t end, int thread) {
 static const char *cuda_source(Arena *a, const Kernel *k) {
   Buffer text = {0};
   cuda_print(k, &text);
-  const char *kept = text.failed ? NULL : arena_strdup(a, text.data);
-  buffer_done(&text);
-  BUG_IF(!kept, "out of memory while printing a kernel");
-  return kept;
+  return arena_take_buffer(a, &text);
 }
 
 /* The whole key: what is compiled, for what, by what. */
@@ -79,11 +76,8 @@ static const char *store_key(Arena *a, const ImageOptions *o, const ImageJob *j)
   const Target *t = &o->target;
   Buffer text = {0};
   kir_print(j->kernel, &text);
-  const char *key = text.failed ? NULL : arena_printf(a, "llvm19 %s %d %d %d %s\n%s", isa_name(t->isa), t->vector_bits,
-                                                      t->vector_registers, t->has_fma, t->features, text.data);
-  buffer_done(&text);
-  BUG_IF(!key, "out of memory while printing a kernel");
-  return key;
+  return arena_printf(a, "llvm19 %s %d %d %d %s\n%s", isa_name(t->isa), t->vector_bits, t->vector_registers, t->has_fma,
+                      t->features, arena_take_buffer(a, &text));
 }
 
 static Images images_new(Arena *a, Kernel *const *kernel, int n, const ImageOptions *o) {

@@ -89,7 +89,7 @@ typedef struct Built {
   int along;   /* outer axis along which its gathers are contiguous, or -1 */
 } Built;
 
-static double kernel_cost(const Kernel *k, double elems);
+static bool kernel_cost(const Kernel *k, double elems, double *out, Error *err);
 
 /* Builds the kernel with lanes over axes [split, rank).  False after a diagnostic. */
 static bool build(Lower *l, const KernelParams *params, const Type *domain, int split, int tile, Built *out) {
@@ -112,7 +112,8 @@ static bool build(Lower *l, const KernelParams *params, const Type *domain, int 
   double elems = (p.single ? (double)inner.c : (double)(LANES * p.vectors)) * (tile >= 0 ? TILE : 1);
   int64_t grain = (int64_t)((double)GRAIN_ELEMS / (elems > 1 ? elems : 1));
   l->k->grain = grain > 1 ? grain : 1;
-  *out = (Built){l->k, kernel_cost(l->k, elems), -1};
+  *out = (Built){l->k, 0, -1};
+  if (!kernel_cost(l->k, elems, &out->cost, l->err)) return false;
   for (int a = 0; a < split && l->gather_along; a++)
     if (ix_equal(l->gather_along, m.outer[a])) out->along = a;
   return !l->failed;
@@ -153,12 +154,12 @@ static double block_cost(const KBlock *b, const int *uses) {
   return sum;
 }
 
-static double kernel_cost(const Kernel *k, double elems) {
+static bool kernel_cost(const Kernel *k, double elems, double *out, Error *err) {
   int *uses = kir_count_uses(k);
-  if (!uses) return 0; /* memory is short: any choice is right */
-  double cost = (4 + block_cost(k->body, uses)) / (elems > 0 ? elems : 1);
+  if (!uses) return error_set(err, ERROR_MEMORY, "out of memory while costing a kernel");
+  *out = (4 + block_cost(k->body, uses)) / (elems > 0 ? elems : 1);
   mem_free(uses);
-  return cost;
+  return true;
 }
 
 static bool is_one(Dim d) { return dim_equal(d, dim_const(1)); }

@@ -124,20 +124,16 @@ static PlanKernel kernel_of(const PlanBuild *b, const Kernel *k, int object) {
 }
 
 static int add_kernel(PlanBuild *b, Kernel *k) {
-  Buffer text = {0};
-  kir_print(k, &text);
-  BUG_IF(text.failed, "out of memory while printing a kernel");
+  Buffer printed = {0};
+  kir_print(k, &printed);
+  const char *text = arena_take_buffer(b->arena, &printed);
   for (int i = 0; i < b->plan.n_kernel; i++)
-    if (strcmp(b->kernel_text[i], text.data) == 0) {
-      buffer_done(&text);
-      return i;
-    }
+    if (strcmp(b->kernel_text[i], text) == 0) return i;
   int i = b->plan.n_kernel;
-  ARENA_PUSH(b->arena, b->kernel_text, b->n_text_list, b->cap_text_list, arena_strdup(b->arena, text.data));
+  ARENA_PUSH(b->arena, b->kernel_text, b->n_text_list, b->cap_text_list, text);
   ARENA_PUSH(b->arena, b->kernel, b->n_kernel_list, b->cap_kernel_list, k);
   PlanKernel pk = kernel_of(b, k, i);
   ARENA_PUSH(b->arena, b->plan.kernel, b->plan.n_kernel, b->cap_kernel, pk);
-  buffer_done(&text);
   return i;
 }
 

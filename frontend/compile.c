@@ -78,8 +78,8 @@ static void add_texts(Compile *c) {
     const Option *o = &c->m->options.option[i];
     Buffer value = {0};
     value_print(&o->value, &value);
-    if (value.data) plan_build_text(c->b, arena_printf(c->m->graph->arena, "option.%s", o->name), value.data);
-    buffer_done(&value);
+    const char *text = arena_take_buffer(c->m->graph->arena, &value);
+    plan_build_text(c->b, arena_printf(c->m->graph->arena, "option.%s", o->name), text);
   }
 }
 

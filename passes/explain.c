@@ -60,22 +60,17 @@ static int attend_products(Op op) {
   }
 }
 
-static int64_t attend_pairs(const Node *n, bool one_query) {
-  const AttendAttrs *a = &n->attrs.attend;
-  int64_t most, pairs;
-  Arena *arena = arena_new();
-  if (!arena) return 0;
-  pairs = visible_pairs(arena, a, &most);
-  arena_free(arena);
+static int64_t attend_pairs(Arena *a, const Node *n, bool one_query) {
+  int64_t most, pairs = visible_pairs(a, &n->attrs.attend, &most);
   return one_query ? most : pairs;
 }
 
-static Dim attend_flops(const Node *n) {
+static Dim attend_flops(Arena *a, const Node *n) {
   const Type *q = &n->in[0]->type;
   int64_t width = q->dim[q->rank - 1].c;
   bool rows = n->op == OP_ATTEND_ROWS;
   Dim samples = rows ? q->dim[0] : q->rank == 5 ? q->dim[0] : dim_const(1);
-  return dim_scale(samples, 2 * attend_products(n->op) * width * attend_pairs(n, rows));
+  return dim_scale(samples, 2 * attend_products(n->op) * width * attend_pairs(a, n, rows));
 }
 
 static Dim product_flops(const Node *n) {
@@ -90,7 +85,7 @@ static Dim product_flops(const Node *n) {
   return dim_scale(places, 2 * n->attrs.conv.kh * n->attrs.conv.kw * x->dim[3].c);
 }
 
-static Dim node_flops(const Node *n) {
+static Dim node_flops(Arena *a, const Node *n) {
   switch (op_info[n->op].class) {
     case CLASS_MAP:
       if (n->op == OP_FILL || n->op == OP_IOTA || n->op == OP_DETACH) return dim_const(0);
@@ -98,16 +93,16 @@ static Dim node_flops(const Node *n) {
     case CLASS_REDUCE: return elems_of(&n->in[0]->type);
     case CLASS_SCATTER: return n->op == OP_SCATTER_ADD ? elems_of(&n->in[1]->type) : dim_const(0);
     case CLASS_CONTRACT: return product_flops(n);
-    case CLASS_ATTEND: return attend_flops(n);
+    case CLASS_ATTEND: return attend_flops(a, n);
     default: return dim_const(0);
   }
 }
 
-GroupCost program_cost(const Group *g) {
+GroupCost program_cost(Arena *a, const Group *g) {
   GroupCost c = {{0}};
   for (int i = 0; i < g->n_in; i++) c.bytes_read = dim_add(c.bytes_read, bytes_of(&g->in[i]->type));
   for (int i = 0; i < g->n_out; i++) c.bytes_written = dim_add(c.bytes_written, bytes_of(&g->out[i]->type));
-  for (int i = 0; i < g->n_node; i++) c.flops = dim_add(c.flops, node_flops(g->node[i]));
+  for (int i = 0; i < g->n_node; i++) c.flops = dim_add(c.flops, node_flops(a, g->node[i]));
   return c;
 }
 
@@ -166,8 +161,8 @@ static Dim unfused_bytes(const Group *g) {
   return all;
 }
 
-static void explain_group(const Group *g, int k, Buffer *out) {
-  GroupCost cost = program_cost(g);
+static void explain_group(Arena *a, const Group *g, int k, Buffer *out) {
+  GroupCost cost = program_cost(a, g);
   buffer_printf(out, "  group %d: %s", k, family_name(g->family));
   print_loc(out, g->anchor);
   buffer_printf(out, "\n");
@@ -198,7 +193,7 @@ static void explain_memory(const MemPlan *m, Buffer *out) {
 
 void program_explain(const Program *p, const MemPlan *m, Buffer *out) {
   buffer_printf(out, "function %s: %d kernels\n", p->func->name, p->n_group);
-  for (int k = 0; k < p->n_group; k++) explain_group(&p->group[k], k, out);
+  for (int k = 0; k < p->n_group; k++) explain_group(p->func->graph->arena, &p->group[k], k, out);
   if (m) explain_memory(m, out);
 }
 
@@ -240,7 +235,7 @@ static void explain_attention(Arena *a, const Node *n, Buffer *out) {
   buffer_printf(out, "  bytes: ");
   print_dim(out, bytes);
   buffer_printf(out, "\n  operations: ");
-  print_dim(out, attend_flops(n));
+  print_dim(out, attend_flops(a, n));
   buffer_printf(out, "\n");
   if (memcmp(G, K, sizeof t->query_grid) == 0) {
     int64_t(*offset)[3];

@@ -95,7 +95,8 @@ static Group emit_group(Fuse *f, int c) {
   sort_by_id(e.in, e.n_in);
   sort_by_id(e.out, e.n_out);
   Node *anchor = anchor_of(&e, &f->cluster[c]);
-  return (Group){f->cluster[c].family, e.node, e.n_node, e.in, e.n_in, e.out, e.n_out, anchor, border(&e)};
+  uint8_t *seen = ARENA_ARRAY(f->arena, uint8_t, e.n_node);
+  return (Group){f->cluster[c].family, e.node, e.n_node, e.in, e.n_in, e.out, e.n_out, anchor, border(&e), seen};
 }
 
 Program *fuse_emit(Fuse *f) {
@@ -122,9 +123,10 @@ static int member_index(const Group *g, const Node *n) {
   return lo < g->n_node && g->node[lo] == n ? lo : -1;
 }
 
-/* How `in` is read for results [from, to).  seen [n_node] is working memory: how each member is read itself.  Flat
- * indices count, so reshapes keep the element. */
-static int how_read(const Group *g, const Node *in, int from, int to, uint8_t *seen) {
+/* How `in` is read for results [from, to).  g->seen becomes how each member is read itself.  Flat indices count, so
+ * reshapes keep the element. */
+static int how_read(const Group *g, const Node *in, int from, int to) {
+  uint8_t *seen = g->seen;
   int found = 0;
   for (int i = 0; i < g->n_node; i++) seen[i] = 0;
   for (int i = from; i < to; i++) seen[member_index(g, g->out[i])] = SEEN_SAME;
@@ -148,12 +150,9 @@ static bool same_bytes(const Type *x, const Type *y) {
 
 bool group_overwrites(const Group *g, Node *in, Node *out) {
   if (g->family != FAMILY_MAP || !same_bytes(&in->type, &out->type)) return false;
-  uint8_t *seen = mem_alloc((size_t)g->n_node);
-  if (!seen) return false;
-  bool ok = how_read(g, in, 0, g->n_out, seen) == SEEN_SAME;
+  bool ok = how_read(g, in, 0, g->n_out) == SEEN_SAME;
   for (int i = 0; ok && i < g->n_out; i++) {
-    if (g->out[i] == out) ok = how_read(g, in, i, i + 1, seen) == SEEN_SAME;
+    if (g->out[i] == out) ok = how_read(g, in, i, i + 1) == SEEN_SAME;
   }
-  mem_free(seen);
   return ok;
 }

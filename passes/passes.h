@@ -90,6 +90,7 @@ typedef struct Group {
   Node **out; int n_out;     /* written to memory */
   Node *anchor;              /* the product, attention or scatter; for REDUCE the first reduction; for MAP out[0] */
   const char *why;           /* for --explain: why it ends where it ends */
+  uint8_t *seen;             /* [n_node] working memory of group_overwrites */
 } Group;
 
 typedef struct Program {
@@ -147,9 +148,10 @@ MemPlan *pass_memplan(const Program *p);   /* NULL after a diagnostic */
 
 /* ---- names, for `nuwa inspect --after PASS` and --explain ---- */
 
-/* Bytes read and written by a group, and its floating-point operations, per B and R (cut to the leading term). */
+/* Bytes read and written by a group, and its floating-point operations, per B and R (cut to the leading term).
+ * Works in the arena. */
 typedef struct GroupCost { Dim bytes_read, bytes_written, flops; } GroupCost;
-GroupCost program_cost(const Group *g);
+GroupCost program_cost(Arena *a, const Group *g);
 void program_explain(const Program *p, const MemPlan *m, Buffer *out);
 /* Every attention: key box, keys a query, reuse, bytes, operations, dependence offsets. */
 void extents_explain(const Func *f, Buffer *out);
