@@ -74,6 +74,7 @@ void emu_reset(void) {
   driver_free_streams(d);
   driver_free_graphs(d);
   driver_free_host(d);
+  free(d->scratch.p);
   memory_done(&d->memory);
   *d = (Driver){FRESH, .memory = {.limit = (size_t)2 << 30, .next = d->memory.next}};
   driver_leave(d, CU_OK);

@@ -106,6 +106,7 @@ typedef struct Driver {
   uint64_t last_capture;
   uint64_t order, random;       /* emu_set_order's, and the state of the coin */
   int sticky;                   /* the failure of a kernel: every later call returns it */
+  Scratch scratch;
   uint64_t step_limit, steps, all_steps, runs;
   char error[900], shown[1000]; /* the last failure, and the form cuGetErrorString gave out */
 } Driver;

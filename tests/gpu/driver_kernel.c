@@ -113,7 +113,7 @@ static CUresult check_launch(Driver *d, const KernelHandle *h, const Launch *l, 
 CUresult driver_run_launch(Driver *d, const Work *w) {
   char why[800] = "";
   Launch l = {.kernel = w->kernel->kernel, .memory = &d->memory, .dynamic_bytes = w->dynamic_bytes,
-              .params = w->params, .limit = d->step_limit};
+              .params = w->params, .limit = d->step_limit, .scratch = &d->scratch};
   memcpy(l.grid, w->grid, sizeof l.grid);
   memcpy(l.block, w->block, sizeof l.block);
   CUresult code = exec_launch(&l, &d->steps, why, sizeof why);

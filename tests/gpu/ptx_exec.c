@@ -374,20 +374,19 @@ static uint64_t special_value(const Exec *x, const Row *r, int warp, int lane) {
   }
 }
 
-/* Fills the rows that are not registers; those of the block's place (`all` false) or every one. */
-static void fill_rows(Exec *x, int warp, bool all) {
-  for (int k = 0; k < x->f->rows; k++) {
-    const Row *r = &x->f->row[k];
-    if (r->kind == ROW_REGISTER || (!all && r->kind != ROW_CTAID)) continue;
-    for (int l = 0; l < LANES; l++) x->warp[warp].row[k][l] = special_value(x, r, warp, l);
-  }
+static void fill_row(Exec *x, int warp, int k) {
+  const Row *r = &x->f->row[k];
+  uint64_t *lane = x->warp[warp].row[k];
+  bool same = r->kind == ROW_CONSTANT || r->kind == ROW_CTAID;
+  uint64_t value = same ? special_value(x, r, warp, 0) : 0;
+  for (int l = 0; l < LANES; l++) lane[l] = same ? value : special_value(x, r, warp, l);
 }
 
 static void block_begin(Exec *x) {
   x->block_clock = ++x->clock;
   for (int k = 0; k < x->warps; k++) {
     Warp *w = &x->warp[k];
-    fill_rows(x, k, false);
+    for (int r = 0; r < x->place_rows; r++) fill_row(x, k, x->place_row[r]);
     memset(w->pc, 0, sizeof w->pc);
     memset(w->group, 0, sizeof w->group);
     w->live = w->exists;
@@ -441,7 +440,9 @@ static bool block_pass_barrier(Exec *x) {
 
 /* Apart from the setjmp, so that no variable of the loops lives across it. */
 __attribute__((noinline)) static void run_blocks(Exec *x) {
-  for (int k = 0; k < x->warps; k++) fill_rows(x, k, true);
+  for (int k = 0; k < x->warps; k++)
+    for (int r = 0; r < x->f->rows; r++)
+      if (x->f->row[r].kind != ROW_REGISTER) fill_row(x, k, r);
   for (x->id[2] = 0; x->id[2] < x->grid[2]; x->id[2]++)
     for (x->id[1] = 0; x->id[1] < x->grid[1]; x->id[1]++)
       for (x->id[0] = 0; x->id[0] < x->grid[0]; x->id[0]++) {
@@ -467,13 +468,20 @@ static void exec_init(Exec *x, const Launch *launch) {
   x->piece_shift = f->shared_access >= 4 ? 2 : f->shared_access == 2;
   x->shadow = emu_alloc(((x->shared_bytes >> x->piece_shift) + 1) * sizeof *x->shadow);
   x->limit = launch->limit;
+  x->place_row = emu_alloc((size_t)f->rows * sizeof *x->place_row);
+  for (int r = 0; r < f->rows; r++)
+    if (f->row[r].kind == ROW_CTAID) x->place_row[x->place_rows++] = r;
+  size_t row_bytes = (size_t)f->rows * sizeof *x->row, all_bytes = row_bytes * (size_t)x->warps;
+  if (launch->scratch->bytes < all_bytes) {
+    free(launch->scratch->p);
+    *launch->scratch = (Scratch){emu_alloc(all_bytes), all_bytes};
+  }
+  memset(launch->scratch->p, 0xff, all_bytes);   /* registers never set show as NaN and -1 */
   for (int k = 0; k < x->warps; k++) {
     Warp *w = &x->warp[k];
     int lanes = x->threads - k * LANES;
-    size_t row_bytes = (size_t)f->rows * sizeof *w->row;
     w->exists = lanes >= LANES ? UINT32_MAX : (1u << lanes) - 1;
-    w->row = emu_alloc(row_bytes);
-    memset(w->row, 0xff, row_bytes);   /* registers never set show as NaN and -1 */
+    w->row = (uint64_t (*)[LANES])(void *)(launch->scratch->p + row_bytes * (size_t)k);
     w->local = emu_alloc((size_t)f->local_bytes * LANES);
     memset(w->local, 0xff, (size_t)f->local_bytes * LANES);
   }
@@ -481,10 +489,10 @@ static void exec_init(Exec *x, const Launch *launch) {
 
 static void exec_done(Exec *x) {
   for (int k = 0; k < x->warps; k++) {
-    free(x->warp[k].row);
     free(x->warp[k].local);
     free(x->warp[k].copy);
   }
+  free(x->place_row);
   free(x->shared);
   free(x->shadow);
   free(x);

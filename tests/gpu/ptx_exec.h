@@ -82,11 +82,18 @@ typedef struct Warp {
   uint32_t group[LANES];        /* copy groups committed so far */
 } Warp;
 
+/* Registers of one launch, kept for the next: fresh memory is slow to touch. */
+typedef struct Scratch {
+  unsigned char *p;
+  size_t bytes;
+} Scratch;
+
 typedef struct Exec {
   const Function *f;
   Memory *memory;
   unsigned grid[3], block[3], id[3];
   int threads, warps;
+  int *place_row, place_rows;   /* those that change from block to block */
   unsigned char *params, *shared;
   Shadow *shadow;
   int piece_shift;              /* a shadow covers 1 << piece_shift bytes */
@@ -111,6 +118,7 @@ typedef struct Launch {
   unsigned grid[3], block[3], dynamic_bytes;
   unsigned char *params;        /* kernel->param_bytes */
   uint64_t limit;
+  Scratch *scratch;             /* the caller frees scratch->p in the end */
 } Launch;
 
 /* 0, or a CUresult and the reason in `message`: kernel, what, PTX line and text, block and thread. */
