@@ -95,6 +95,10 @@ typedef struct ModelArgs {
   DefineList defines;
   const char *models_dir; /* --models */
   const char *isa;        /* --isa */
+  const char *device;     /* --device; NULL: a bundle's own, else the CPU */
+  const char *arch;       /* --arch */
+  const char *driver;     /* --cuda-driver */
+  const char *nvrtc;      /* --nvrtc */
   int64_t threads;        /* --threads; 0: all */
   bool no_cache;          /* --no-cache */
 } ModelArgs;
@@ -109,6 +113,9 @@ typedef struct ModelArgs {
 #endif
 #define ARG_ISA(m) {"--isa", ARG_CHOICE, ARG_ISA_WORDS, "instruction set (default: the best here)", &(m)->isa, 0, 0, \
                     "amx: needs bf16 kernels, this version computes in f32"}
+#define ARG_DEVICE(m) {"--device", ARG_CHOICE, "cpu|cuda", "what executes (default cpu)", &(m)->device, 0, 0}
+#define ARG_CUDA_DRIVER(m) {"--cuda-driver", ARG_TEXT, "FILE", "the driver's library (default libcuda.so.1)", &(m)->driver, 0, 0}
+#define ARG_NVRTC(m) {"--nvrtc", ARG_TEXT, "FILE", "the CUDA compiler's library (default: the usual places)", &(m)->nvrtc, 0, 0}
 #define ARG_THREADS(m) {"--threads", ARG_INT, "N", "threads (default: all)", &(m)->threads, 0, POOL_MAX_THREADS}
 #define ARG_NO_CACHE(m) {"--no-cache", ARG_FLAG, NULL, "compile every kernel anew", &(m)->no_cache, 0, 0}
 
@@ -116,12 +123,14 @@ typedef struct ModelArgs {
 bool cli_is_bundle(const char *path);
 /* The path of a file of the shipped models ("nuwa.lua", "weights/demo.safetensors").  In a. */
 const char *cli_find_model(Arena *a, const ModelArgs *m, const char *file);
-/* to then has the options of `from` that are not about one model: folder, instruction set, threads, store. */
+/* to then has the options of `from` that are not about one model: folder, instruction set, device, threads, store. */
 void cli_share_args(ModelArgs *to, const ModelArgs *from);
 Model *cli_load_model(const ModelArgs *m, Error *err);
 /* The function that the command line names. */
 Func *cli_find_function(const Model *m, const char *name, Error *err);
 bool cli_isa(const ModelArgs *m, Isa *out, Error *err);
+/* Options of a session of the plan, but for its sizes. */
+NuwaOptions cli_session(const ModelArgs *m, const Plan *p);
 /* Compiles through the store of kernels; appends the bundle. */
 bool cli_compile_model(Model *model, const ModelArgs *m, CompileOptions *o, Buffer *out, Error *err);
 /* The same as a plan; the bundle's bytes are dropped. */

@@ -13,10 +13,7 @@ typedef struct CompileArgs {
 /* Names, shapes and element types of the weights against every param; nothing is written when they do not fit. */
 static bool check_weights(const Plan *p, const Model *m, const char *path, Error *err) {
   Safetensors *w = safetensors_open(path, err);
-  NuwaOptions o = {.threads = 1, .samples = 1, .rows = 1};
-  NuwaSession *s = w ? nuwa_session_open(p, &o, err) : NULL;
-  bool ok = s && cli_check_weights(m, w, err) && nuwa_load_weights(s, w, true, err);
-  nuwa_session_close(s);
+  bool ok = w && cli_check_weights(m, w, err) && nuwa_check_weights(p, w, true, err);
   safetensors_close(w);
   return ok;
 }
@@ -65,7 +62,9 @@ int cli_compile(int argc, char **argv) {
       {"--fn", ARG_LIST, "NAME", "only this function (may be repeated)", &a.fn, 0, 0},
       {"--weights", ARG_TEXT, "FILE", "safetensors that must fit the params", &a.weights, 0, 0},
       {"--explain", ARG_FLAG, NULL, "print every decision", &a.explain, 0, 0},
-      ARG_ISA(&a.model), ARG_THREADS(&a.model), ARG_MODELS(&a.model), ARG_NO_CACHE(&a.model),
+      ARG_DEVICE(&a.model),
+      {"--arch", ARG_TEXT, "LIST", "machine code for these GPUs beside PTX: sm_80,sm_90", &a.model.arch, 0, 0},
+      ARG_NVRTC(&a.model), ARG_ISA(&a.model), ARG_THREADS(&a.model), ARG_MODELS(&a.model), ARG_NO_CACHE(&a.model),
   };
   const Command c = {.name = "compile", .usage = "MODEL.lua -o BUNDLE.nuwa [options]",
                      .about = "Compiles all functions of a model, or those named, ahead of time.\n",

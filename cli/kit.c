@@ -121,14 +121,20 @@ typedef struct OpenCall {
   bool ok;
 } OpenCall;
 
+static NuwaSession *open_session(const Kit *k, const Plan *p, int64_t samples, Error *err) {
+  NuwaOptions o = cli_session(&k->args, p);
+  o.samples = samples;
+  o.rows = 1;
+  return nuwa_session_open(p, &o, err);
+}
+
 static bool open_vq(const OpenCall *c, ModelArgs *m) {
   static const char *const functions[] = {"encode", "decode"};
   Kit *k = c->k;
-  NuwaOptions o = {.threads = k->threads, .samples = c->samples, .rows = 1};
   const char *path = c->a.vq_weights ? c->a.vq_weights : kit_shipped_weights(k->arena, m, "demo_vq");
   return (k->vq_weights = safetensors_open(path, c->err)) && kit_complete_args(k->arena, m, k->vq_weights, c->err) &&
          (k->vq_plan = open_plan(m, functions, 2, c->err)) && find_autoencoder(k, c->err) &&
-         (k->vq = nuwa_session_open(k->vq_plan, &o, c->err)) &&
+         (k->vq = open_session(k, k->vq_plan, c->samples, c->err)) &&
          (nuwa_load_weights(k->vq, k->vq_weights, false, c->err) || error_prefix(c->err, "the autoencoder"));
 }
 
@@ -143,7 +149,7 @@ static bool open_generator(const OpenCall *c, ModelArgs *m) {
 
 static void open_body(void *ctx) {
   OpenCall *c = ctx;
-  c->k->threads = (int)c->a.model.threads;
+  c->k->args = c->a.model;
   c->ok = open_vq(c, &c->a.vq) && (!c->draws || open_generator(c, &c->a.model));
 }
 
@@ -189,8 +195,10 @@ bool kit_generate(Kit *k, const KitRequest *r, int32_t *tokens, NuwaGenerateStat
   int64_t slots, rows;
   if (!nuwa_generate_needs(k->plan, &g, &slots, &rows, err)) return false;
   int64_t live = k->plan->decode[k->decode].live;
-  NuwaOptions o = {.threads = k->threads, .samples = r->count * (r->guidance != 1.0f ? 2 : 1), .rows = rows,
-                   .ring_slots = slots > live ? slots : 0};
+  NuwaOptions o = cli_session(&k->args, k->plan);
+  o.samples = r->count * (r->guidance != 1.0f ? 2 : 1);
+  o.rows = rows;
+  o.ring_slots = slots > live ? slots : 0;
   NuwaSession *s = nuwa_session_open(k->plan, &o, err);
   bool ok = s && nuwa_load_weights(s, k->weights, false, err) && fill_text(k, s, r, err) &&
             nuwa_generate(s, &g, tokens, stats, show_progress, NULL, err);
@@ -205,7 +213,7 @@ bool kit_encode(Kit *k, const uint8_t *rgb, int64_t n, int32_t *codes, Error *er
   for (int64_t at = 0; at < n; at += vq_samples(k)) {
     int64_t B = n - at < vq_samples(k) ? n - at : vq_samples(k);
     image_to_floats(rgb + at * values, (size_t)(B * values), nuwa_input(k->vq, k->encode_codes, "image"));
-    nuwa_run(k->vq, k->encode_codes, B, 0);
+    if (!nuwa_run(k->vq, k->encode_codes, B, 0)) return nuwa_check(k->vq, err);
     memcpy(codes + at * per_picture, nuwa_output(k->vq, k->encode_codes, "codes"), sizeof *codes * (size_t)(B * per_picture));
   }
   return true;
@@ -216,7 +224,7 @@ bool kit_decode(Kit *k, const int32_t *codes, int64_t n, uint8_t *rgb, Error *er
   for (int64_t at = 0; at < n; at += vq_samples(k)) {
     int64_t B = n - at < vq_samples(k) ? n - at : vq_samples(k);
     memcpy(nuwa_input(k->vq, k->decode_codes, "codes"), codes + at * per_picture, sizeof *codes * (size_t)(B * per_picture));
-    nuwa_run(k->vq, k->decode_codes, B, 0);
+    if (!nuwa_run(k->vq, k->decode_codes, B, 0)) return nuwa_check(k->vq, err);
     image_from_floats(nuwa_output(k->vq, k->decode_codes, "image"), (size_t)(B * values), rgb + at * values);
   }
   return true;

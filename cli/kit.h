@@ -27,7 +27,7 @@ typedef struct Kit {
   int64_t size, colours;        /* of pictures */
   int64_t text_tokens;
   int64_t grid[3], positions;
-  int threads;
+  ModelArgs args;               /* of the generating model: what its sessions run on */
 } Kit;
 
 /* Loads everything, or the autoencoder alone (draws false); `samples`: pictures the autoencoder takes at once.  False

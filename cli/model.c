@@ -49,6 +49,10 @@ const char *cli_find_model(Arena *a, const ModelArgs *m, const char *file) {
 void cli_share_args(ModelArgs *to, const ModelArgs *from) {
   to->models_dir = from->models_dir;
   to->isa = from->isa;
+  to->device = from->device;
+  to->arch = from->arch;
+  to->driver = from->driver;
+  to->nvrtc = from->nvrtc;
   to->threads = from->threads;
   to->no_cache = from->no_cache;
 }
@@ -96,14 +100,46 @@ static Store *open_store(Error *err) {
   return s;
 }
 
+static bool is_cuda(const ModelArgs *m) { return m->device && strcmp(m->device, "cuda") == 0; }
+
+NuwaOptions cli_session(const ModelArgs *m, const Plan *p) {
+  return (NuwaOptions){.device = !m->device ? p->device : is_cuda(m) ? PLAN_CUDA : PLAN_CPU,
+                       .threads = (int)m->threads, .cuda.driver = m->driver};
+}
+
+/* "sm_80,sm_90" */
+static bool read_archs(const char *text, int arch[CUDA_MAX_ARCHS], int *out_n, Error *err) {
+  for (const char *at = text; at && *at;) {
+    int used = 0;
+    if (*out_n == CUDA_MAX_ARCHS || sscanf(at, "sm_%3d%n", &arch[*out_n], &used) != 1 || (at[used] && at[used] != ','))
+      return error_set(err, ERROR_USAGE, "--arch %s: must be at most %d of sm_80, sm_90, ... with commas between", text,
+                       CUDA_MAX_ARCHS);
+    ++*out_n;
+    at += used + (at[used] == ',');
+  }
+  return true;
+}
+
+static bool choose_target(const ModelArgs *m, int arch[CUDA_MAX_ARCHS], CompileOptions *o, Error *err) {
+  if (!is_cuda(m) && m->arch) return error_set(err, ERROR_USAGE, "--arch needs --device cuda");
+  if (!is_cuda(m)) return cli_isa(m, &o->isa, err);
+  if (m->isa) return error_set(err, ERROR_USAGE, "--isa is for --device cpu");
+  o->device = PLAN_CUDA;
+  o->nvrtc = m->nvrtc;
+  o->arch = arch;
+  return read_archs(m->arch, arch, &o->n_arch, err);
+}
+
 bool cli_compile_model(Model *model, const ModelArgs *m, CompileOptions *o, Buffer *out, Error *err) {
-  if (!cli_isa(m, &o->isa, err)) return false;
+  int arch[CUDA_MAX_ARCHS];
+  if (!choose_target(m, arch, o, err)) return false;
   o->threads = m->threads ? (int)m->threads : pool_count_processors();
   Error store_err = {0};
   Store *store = m->no_cache ? NULL : open_store(&store_err);
   o->store = store_objects(store);
   bool ok = compile_model(model, o, out, err);
   o->store = NULL;
+  o->arch = NULL;
   const char *warning = store ? store_warning(store) : store_err.code != ERROR_NONE ? store_err.text : NULL;
   if (warning) fprintf(stderr, "nuwa: %s\n", warning);
   store_close(store);

@@ -8,7 +8,7 @@
 
 typedef struct RunArgs {
   ModelArgs model;
-  const char *fn, *in, *out, *weights, *device, *precision;
+  const char *fn, *in, *out, *weights, *precision;
   int64_t seed;
 } RunArgs;
 
@@ -54,10 +54,7 @@ static bool open_plan(Run *r) {
 
 /* A file may hold the weights of all functions of a model, of which this plan needs some. */
 static bool set_weights(Run *r) {
-  if (!r->weights) {
-    nuwa_init_weights(r->session, (uint64_t)r->args->seed);
-    return true;
-  }
+  if (!r->weights) return nuwa_init_weights(r->session, (uint64_t)r->args->seed) || nuwa_check(r->session, r->err);
   bool is_partial = r->model || plan_text(r->plan, "partial");
   if (r->model && !cli_check_weights(r->model, r->weights, r->err)) return false;
   return nuwa_load_weights(r->session, r->weights, is_partial, r->err);
@@ -70,14 +67,16 @@ static bool run_code(Run *r) {
   const PlanFunction *pf = &r->plan->function[f];
   int64_t B, R;
   if (!tensors_bind(pf->in, pf->n_in, r->in, &B, &R, r->err)) return false;
-  NuwaOptions o = {.threads = (int)r->args->model.threads, .samples = B > 0 ? B : 1, .rows = R > 0 ? R : 1};
+  NuwaOptions o = cli_session(&r->args->model, r->plan);
+  o.samples = B > 0 ? B : 1;
+  o.rows = R > 0 ? R : 1;
   r->session = nuwa_session_open(r->plan, &o, r->err);
   if (!r->session || !set_weights(r)) return false;
   for (int i = 0; i < pf->n_in; i++) {
     const TensorView *v = safetensors_find(r->in, pf->in[i].name);
     if (v->bytes) memcpy(nuwa_input(r->session, f, v->name), v->data, v->bytes);
   }
-  nuwa_run(r->session, f, B, R);
+  if (!nuwa_run(r->session, f, B, R)) return nuwa_check(r->session, r->err);
   void **data = ARENA_ARRAY(r->arena, void *, pf->n_out);
   for (int i = 0; i < pf->n_out; i++) data[i] = nuwa_output(r->session, f, pf->out[i].name);
   return write_outputs(r, pf->out, pf->n_out, data, B, R);
@@ -175,6 +174,8 @@ static bool run_interp(Run *r) {
 
 /* ---- the command ---- */
 
+static bool is_interp(const RunArgs *a) { return a->model.device && strcmp(a->model.device, "interp") == 0; }
+
 static bool run(void *ctx, Arena *arena, Error *err) {
   Run *r = ctx;
   const RunArgs *a = r->args;
@@ -184,7 +185,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   if (r->model && !cli_find_function(r->model, a->fn, err)) return false;
   if (a->in && !(r->in = safetensors_open(a->in, err))) return false;
   if (a->weights && !(r->weights = safetensors_open(a->weights, err))) return false;
-  return strcmp(a->device, "interp") == 0 ? run_interp(r) : run_code(r);
+  return is_interp(a) ? run_interp(r) : run_code(r);
 }
 
 static void run_done(void *ctx) {
@@ -205,12 +206,12 @@ static bool check(void *ctx, Error *err) {
   if (!cli_is_bundle(a->model.path)) return true;
   if (a->model.defines.n || a->model.isa)
     return error_set(err, ERROR_ARGUMENT, "-D and --isa are for model files; a bundle is compiled already");
-  return strcmp(a->device, "interp") != 0 ||
+  return !is_interp(a) ||
          error_set(err, ERROR_ARGUMENT, "--device interp: needs the model file, a bundle has machine code only");
 }
 
 int cli_run(int argc, char **argv) {
-  RunArgs a = {.device = "cpu", .precision = "f32", .seed = -1};
+  RunArgs a = {.precision = "f32", .seed = -1};
   Run r = {.args = &a};
   const Arg table[] = {
       ARG_DEFINES(&a.model),
@@ -219,8 +220,9 @@ int cli_run(int argc, char **argv) {
       {"--out", ARG_TEXT, "FILE", "safetensors for its outputs", &a.out, 0, 0},
       {"--weights", ARG_TEXT, "FILE", "safetensors with the params", &a.weights, 0, 0},
       {"--seed", ARG_INT, "N", "of initial params instead (default 0)", &a.seed, 0, 9e15},
-      {"--device", ARG_CHOICE, "cpu|interp", "what executes (default cpu; cuda is not built yet)", &a.device, 0, 0,
-       "cuda: needs bundles with GPU code, this version writes CPU code only"},
+      {"--device", ARG_CHOICE, "cpu|cuda|interp", "what executes (default cpu, for a bundle what it is for)",
+       &a.model.device, 0, 0},
+      ARG_CUDA_DRIVER(&a.model), ARG_NVRTC(&a.model),
       {"--precision", ARG_CHOICE, "f32", "of the arithmetic (bf16 is not built yet)", &a.precision, 0, 0,
        "bf16: needs bf16 kernels, this version computes in f32"},
       ARG_ISA(&a.model), ARG_THREADS(&a.model), ARG_MODELS(&a.model), ARG_NO_CACHE(&a.model),

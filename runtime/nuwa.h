@@ -54,6 +54,8 @@ NUWA_API int nuwa_kernel_arch(const NuwaSession *s, int kernel);
 /* Weights.  Strict: every param must be there with its shape; a tensor that is no param is an error too, unless
  * allow_others.  bf16 and f32 convert into each other. Runs the prepare functions. */
 NUWA_API bool nuwa_load_weights(NuwaSession *s, const Safetensors *w, bool allow_others, Error *err);
+/* Would they load?  Needs no session. */
+NUWA_API bool nuwa_check_weights(const Plan *p, const Safetensors *w, bool allow_others, Error *err);
 /* Params from their initialisers and the seed (counter: element, param's name digest). Runs the prepare functions. */
 NUWA_API bool nuwa_init_weights(NuwaSession *s, uint64_t seed);
 

@@ -99,14 +99,18 @@ static void convert_weight(const void *ctx, const PlanParam *p, int64_t n, void 
   convert(to, p->type.dtype, v->data, v->dtype, n);
 }
 
-bool nuwa_load_weights(NuwaSession *s, const Safetensors *w, bool allow_others, Error *err) {
-  const Plan *p = s->plan;
+bool nuwa_check_weights(const Plan *p, const Safetensors *w, bool allow_others, Error *err) {
   for (int i = 0; !allow_others && i < safetensors_count(w); i++)
     if (!is_param(p, safetensors_get(w, i)->name))
       return error_set(err, ERROR_ARGUMENT, "weight \"%s\" is in the file, but the model has no such param",
                        safetensors_get(w, i)->name);
   for (int i = 0; i < p->n_param; i++)
     if (!check_param(&p->param[i].type, safetensors_find(w, p->param[i].type.name), err)) return false;
+  return true;
+}
+
+bool nuwa_load_weights(NuwaSession *s, const Safetensors *w, bool allow_others, Error *err) {
+  if (!nuwa_check_weights(s->plan, w, allow_others, err)) return false;
   return write_params(s, convert_weight, w) || nuwa_check(s, err);
 }
 

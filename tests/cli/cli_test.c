@@ -125,11 +125,17 @@ TEST("work that fails is no wrong usage") {
 }
 
 TEST("what this version lacks is refused with the reason, and help does not offer it") {
-  EXPECT_STATUS(1, "run models/vq.lua --fn loss --out o.safetensors --device cuda", "needs bundles with GPU code");
   EXPECT_STATUS(1, "run models/vq.lua --fn loss --out o.safetensors --precision bf16", "needs bf16 kernels");
   EXPECT_STATUS(1, "inspect models/vq.lua --isa amx", "needs bf16 kernels");
-  EXPECT_STATUS(0, "run --help", "cuda is not built yet");
-  EXPECT(!strstr(output, "amx") && !strstr(output, "|cuda") && !strstr(output, "|bf16"), "it offers:\n%s", output);
+  EXPECT_STATUS(0, "run --help", "bf16 is not built yet");
+  EXPECT(!strstr(output, "amx") && !strstr(output, "|bf16"), "it offers:\n%s", output);
+}
+
+TEST("CUDA: archs and instruction sets that do not fit are wrong usage, a missing compiler is a failure") {
+  EXPECT_STATUS(2, "compile models/vq.lua -o x.nuwa --arch sm_80", "--arch needs --device cuda");
+  EXPECT_STATUS(2, "compile models/vq.lua -o x.nuwa --device cuda --arch 80", "--arch 80");
+  EXPECT_STATUS(2, "compile models/vq.lua -o x.nuwa --device cuda --isa plain", "--isa is for --device cpu");
+  EXPECT_STATUS(1, "compile models/vq.lua -o x.nuwa --device cuda --nvrtc none/libnvrtc.so", "none/libnvrtc.so");
 }
 
 static bool is_trained;
