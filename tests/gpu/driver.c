@@ -167,7 +167,8 @@ CUresult cuGetErrorString(CUresult code, const char **text) {
 }
 
 /* The newest version of a function by its name without a version. */
-CUresult cuGetProcAddress_v2(const char *symbol, void **function, int version, unsigned long long flags, int *status) {
+CUresult cuGetProcAddress_v2(const char *symbol, void **function, int version, unsigned long long flags,
+                             int *status) {
   enum { FOUND = 0, NOT_FOUND = 1 };
   static const char *const suffix[] = {"_v2", ""};
   Dl_info self;

@@ -1,7 +1,7 @@
 /* The emulated driver: memory and copies.
  *
- * Copies are Works as launches are; what they read and write is touched when they run.  Pageable memory of the host is
- * no exception: a driver may copy it late, and only promises to have read it when a call without "Async" returns. */
+ * Copies are Works as launches are; what they read and write is touched when they run.  Pageable memory of the host
+ * is no exception: a driver may copy it late, and only promises to have read it when a call without "Async" returns. */
 #include "tests/gpu/driver.h"
 
 #include <stdlib.h>
@@ -128,7 +128,8 @@ static void copy_inside(Allocation *a, size_t at, const Allocation *b, size_t so
 }
 
 CUresult driver_run_copy(Driver *d, const Work *w) {
-  Allocation *a = w->to ? find_range(d, w->to, w->bytes) : NULL, *b = w->from ? find_range(d, w->from, w->bytes) : NULL;
+  Allocation *a = w->to ? find_range(d, w->to, w->bytes) : NULL;
+  const Allocation *b = w->from ? find_range(d, w->from, w->bytes) : NULL;
   if (w->kind == WORK_FREE) {
     if (memory_free(&d->memory, w->to)) return CU_OK;
     return driver_error(d, FAULT_ADDRESS, "%s: %#llx is freed already", w->call, w->to);

@@ -1,5 +1,5 @@
-/* Seeded bugs in hand-written PTX: each is caught, and its correct twin passes.  Needs no NVRTC; what a compiler makes
- * of such bugs in CUDA C is emu_faults_test.c's and emu_kernels_test.c's. */
+/* Seeded bugs in hand-written PTX: each is caught, and its correct twin passes.  Needs no NVRTC; what a compiler
+ * makes of such bugs in CUDA C is emu_faults_test.c's and emu_kernels_test.c's. */
 #include "tests/gpu/emu_test.h"
 
 enum { THREADS = 64, DYNAMIC = 1024 };
@@ -118,8 +118,8 @@ TEST("a wait that leaves one group of copies too many open") {
 TEST("copies of 4, 8 and 16 bytes, with zeros where the source is short; misaligned and unordered ones") {
   EXPECT_PASSES(COPY_16("cg", "0", "16", "ld.shared.f32 %f1, [%r5+12];\n"), 32);
   EXPECT(out[1] == 8, "%g", out[1]);
-  EXPECT_PASSES(COPY_16("cg", "0", "16, 8", "ld.shared.v4.f32 {%f3, %f1, %f2, %f4}, [%r5];\nadd.f32 %f1, %f1, %f4;\n"),
-                32);
+  EXPECT_PASSES(
+      COPY_16("cg", "0", "16, 8", "ld.shared.v4.f32 {%f3, %f1, %f2, %f4}, [%r5];\nadd.f32 %f1, %f1, %f4;\n"), 32);
   EXPECT(out[1] == 6, "%g", out[1]);
   EXPECT_PASSES(COPY_16("ca", "8", "8", "ld.shared.f32 %f1, [%r5+4];\n"), 32);
   EXPECT(out[1] == 8, "%g", out[1]);
@@ -201,8 +201,10 @@ TEST("a product on tensor cores, with swapped operands, and with operands of oth
   EXPECT_PASSES(PRODUCT("{%r12, %r12, %r12, %r12}", "{%r10, %r10}", HALF), 32);
   EXPECT(wrong_products() > 0, "A for B shows nothing");
   EXPECT_REFUSED(PRODUCT(COLS, ROWS, HALF), "this matrix product is not supported");
-  EXPECT_REFUSED(PRODUCT(ROWS, COLS, "{%rd5, %rd5, %rd5, %rd5}"), "operand 4 is a register of type .b64 where .f32 is meant");
-  EXPECT_REFUSED(PRODUCT("{%f10, %f10, %f10, %f10}", COLS, HALF), "operand 2 is a register of type .f32 where .bf16 is meant");
+  EXPECT_REFUSED(PRODUCT(ROWS, COLS, "{%rd5, %rd5, %rd5, %rd5}"),
+                 "operand 4 is a register of type .b64 where .f32 is meant");
+  EXPECT_REFUSED(PRODUCT("{%f10, %f10, %f10, %f10}", COLS, HALF),
+                 "operand 2 is a register of type .f32 where .bf16 is meant");
   EXPECT_CAUGHT(PRODUCT(ROWS, COLS, HALF), 16, 719, "needs the whole warp");
 }
 

@@ -2,8 +2,8 @@
  * real hardware would let pass: races, reads of memory never written, divergent shuffles (see ptx_exec.h).
  *
  * What a caller sees: cubins are refused with 209 (NO_BINARY_FOR_GPU), what is no PTX either with 200; work runs as
- * late as the API allows (emu_set_order), inside of the call that waits for it; the faults of kernels appear there and
- * stay until emu_reset.  So, among other things,
+ * late as the API allows (emu_set_order), inside of the call that waits for it; the faults of kernels appear there
+ * and stay until emu_reset.  So, among other things,
  *   - cuMemcpyHtoD from pageable memory of up to 64 KiB, cuMemcpyDtoD and cuMemset have not happened on return:
  *     streams made with CU_STREAM_NON_BLOCKING (1), which are not ordered with the null stream, must be made to wait;
  *   - asynchronous copies read and write the host's memory when somebody waits for them, not before;

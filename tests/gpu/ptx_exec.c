@@ -184,8 +184,8 @@ static Gathering barrier_gather(Exec *x, int id) {
       int needed = w->barrier_threads[l] ? w->barrier_threads[l] : x->threads;
       if (g.needed && needed != g.needed && (here >> l & 1)) {
         x->current = k;
-        exec_fault(x, w->barrier[l], (int)l, FAULT_LAUNCH, "barrier %d for %d threads, others came for %d", id, needed,
-                   g.needed);
+        exec_fault(x, w->barrier[l], (int)l, FAULT_LAUNCH, "barrier %d for %d threads, others came for %d", id,
+                   needed, g.needed);
       }
       if ((here >> l & 1) || !g.needed) g.needed = needed;
     }
@@ -415,8 +415,8 @@ static void report_deadlock(Exec *x, int id, const Gathering *g) {
              x->warp[missing / LANES].live >> missing % LANES & 1 ? "is at another one" : "has exited");
 }
 
-/* All warps have run as far as they can.  False: all have exited.  Otherwise a barrier must be complete; a thread that
- * has exited leaves the others waiting for ever. */
+/* All warps have run as far as they can.  False: all have exited.  Otherwise a barrier must be complete; a thread
+ * that has exited leaves the others waiting for ever. */
 static bool block_pass_barrier(Exec *x) {
   bool passed = false;
   Gathering stuck = {0};

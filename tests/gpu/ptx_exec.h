@@ -43,8 +43,8 @@ bool memory_is_written(const Allocation *a, uint64_t address, size_t bytes);
 
 /* ---- one launch ---- */
 
-/* Who touched a piece of shared memory last, and when: the clock of the launch moves on at every barrier, of the block
- * or of a warp.  A piece is as large as the smallest access that the kernel can make to shared memory. */
+/* Who touched a piece of shared memory last, and when: the clock of the launch moves on at every barrier, of the
+ * block or of a warp.  A piece is as large as the smallest access that the kernel can make to shared memory. */
 typedef struct Mark {
   uint32_t stamp;
   uint32_t warps;               /* those that touched it and are not ordered before the latest of them */

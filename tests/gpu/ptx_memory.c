@@ -311,7 +311,8 @@ static void load_shared(Exec *x, const Instr *i, uint32_t lanes, const uint64_t 
   int step = 1 << x->piece_shift;
   EACH_LANE(l, lanes) {
     uint64_t from = address[l] + (uint64_t)i->offset[0];
-    bool quick = !(from & (unsigned)(bytes - 1)) && from < x->shared_bytes && x->shared_bytes - from >= (unsigned)bytes;
+    bool inside = from < x->shared_bytes && x->shared_bytes - from >= (unsigned)bytes;
+    bool quick = inside && !(from & (unsigned)(bytes - 1));
     Shadow *s = &x->shadow[quick ? from >> x->piece_shift : 0];
     for (int k = 0; quick && k < bytes; k += step, s++) quick = quick_read(x, w, s, x->current * LANES + (int)l);
     if (!quick) exec_access(x, i, (int)l, SPACE_SHARED, from, bytes, ACCESS_READ);
