@@ -1,7 +1,8 @@
 /* The emulated driver: memory and copies.
  *
  * Copies are Works as launches are; what they read and write is touched when they run.  Pageable memory of the host
- * is no exception: a driver may copy it late, and only promises to have read it when a call without "Async" returns. */
+ * is no exception: a driver may copy it late, and only promises to have read it when a call without "Async"
+ * returns. */
 #include "tests/gpu/driver.h"
 
 #include <stdlib.h>
