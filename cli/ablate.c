@@ -223,6 +223,7 @@ static bool read_results(Ablation *b, bool is_shipped) {
   if (!are_ours(b)) {
     if (!is_shipped || b->err->code != ERROR_FORMAT) return false;
     fprintf(stderr, "%s\n", b->err->text);
+    *b->err = (Error){0}; /* it was no failure, and what follows may ask whether there was one */
     safetensors_close(b->results);
     b->results = NULL;
     return true;

@@ -181,7 +181,7 @@ int cli_inspect(int argc, char **argv) {
   const Arg table[] = {
       ARG_DEFINES(&a->model),
       {"--fn", ARG_TEXT, "NAME", "the function; without: list the model's functions, options, params", &a->fn, 0, 0},
-      {"--after", ARG_TEXT, "PASS", "print the IR after this pass (lua, expand, fold, dce, layout, fuse, ...)", &a->after, 0, 0},
+      {"--after", ARG_TEXT, "PASS", "print what this pass gives (lua, expand, fold, dce, layout, fuse, memplan, incremental, ...)", &a->after, 0, 0},
       {"--explain", ARG_FLAG, NULL, "print every decision with its estimated cost", &a->explain, 0, 0},
       {"--schedule", ARG_FLAG, NULL, "print the decoding schedule", &a->schedule, 0, 0},
       {"--json", ARG_FLAG, NULL, "the schedule, or the list, as JSON", &a->json, 0, 0},

@@ -43,8 +43,10 @@ const ModelDecode *compile_decode_of(const Model *m, const Func *f);
 
 /* ---- looking inside (print.c) ---- */
 
-/* Names of the passes that `inspect --after` takes, ended by NULL: lua, expand, fold, dce, layout, fuse (as groups),
- * prologue, step, train. */
+/* Names that `inspect --after` takes, ended by NULL.  Passes over a function: lua (as traced; grad has run then, and
+ * prints the same), expand, fold, dce, layout, fuse (as groups), memplan (where values live).  Analyses: extents, and of
+ * a decode wavefront.  Made from a function: incremental (prologue and step as they come), prologue and step (after dce),
+ * train. */
 extern const char *const compile_passes[];
 /* Prints f after the pass of that name. */
 bool compile_print_after(Model *m, Func *f, const char *pass, Buffer *out, Error *err);

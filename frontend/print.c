@@ -3,7 +3,8 @@
 
 #include "frontend/compile.h"
 
-const char *const compile_passes[] = {"lua", "expand", "fold", "dce", "layout", "fuse", "prologue", "step", "train", NULL};
+const char *const compile_passes[] = {"lua",     "grad", "extents",     "expand",    "fold",     "dce",  "layout", "fuse",
+                                      "memplan", "incremental", "wavefront", "prologue", "step", "train", NULL};
 
 typedef struct PrintAfter {
   Model *m;
@@ -16,11 +17,11 @@ typedef struct PrintAfter {
 
 static bool is_pass(const PrintAfter *p, const char *name) { return strcmp(p->pass, name) == 0; }
 
-/* Up to the pass of that name, or to the last. */
+/* Up to the pass of that name, or to the last.  grad has run already: it is called while Lua traces a function. */
 static Func *apply(const char *until, Func *f) {
   static Func *(*const pass[])(Func *) = {pass_expand, pass_fold, pass_dce};
   static const char *const name[] = {"expand", "fold", "dce"};
-  if (strcmp(until, "lua") == 0) return f;
+  if (strcmp(until, "lua") == 0 || strcmp(until, "grad") == 0) return f;
   for (int i = 0; i < COUNT_OF(pass); i++) {
     f = pass[i](f);
     if (!f || strcmp(until, name[i]) == 0) return f;
@@ -28,40 +29,109 @@ static Func *apply(const char *until, Func *f) {
   return f;
 }
 
-static Func *derive(PrintAfter *p) {
+static Decode *derive_decode(PrintAfter *p) {
   const ModelDecode *md = compile_decode_of(p->m, p->f);
+  if (md) return pass_incremental(p->f, md->tokens, md->logits);
+  error_set(p->err, ERROR_ARGUMENT, "\"%s\" is no decode, it has no %s", p->f->name, p->pass);
+  return NULL;
+}
+
+static Func *derive(PrintAfter *p) {
   if (is_pass(p, "train")) return train_build(p->f, &(AdamOptions){0.9, 0.999, 1e-8, 0.0, 1.0});
-  if (!md) {
-    error_set(p->err, ERROR_ARGUMENT, "\"%s\" is no decode, it has no %s", p->f->name, p->pass);
-    return NULL;
-  }
-  Decode *d = pass_incremental(p->f, md->tokens, md->logits);
+  Decode *d = derive_decode(p);
   return !d ? NULL : is_pass(p, "step") ? d->step : d->prologue;
+}
+
+static void print_decode(PrintAfter *p) {
+  Decode *d = derive_decode(p);
+  if (!d) return;
+  if (is_pass(p, "incremental")) {
+    func_print(d->prologue, p->out);
+    func_print(d->step, p->out);
+  } else {
+    buffer_printf(p->out, "decode %s: t = %lld s + %lld h + %lld w, %lld steps; raster order: %lld steps\n", d->name,
+                  (long long)d->wavefront.a[0], (long long)d->wavefront.a[1], (long long)d->wavefront.a[2],
+                  (long long)d->wavefront.steps, (long long)d->raster.steps);
+  }
+  p->ok = true;
+}
+
+static void print_storage(const Storage *s, const Func *f, const MemPlan *m, Buffer *out) {
+  static const char *const part[] = {"", " times B", " times R"};
+  switch (s->kind) {
+  case STORAGE_NONE:
+    buffer_printf(out, "nowhere\n");
+    break;
+  case STORAGE_ARENA:
+    buffer_printf(out, "arena at %lld, %lld bytes%s\n", (long long)s->unit_offset, (long long)s->unit_bytes, part[s->part]);
+    break;
+  case STORAGE_INPUT:
+    buffer_printf(out, "input %s\n", f->in[s->index].name);
+    break;
+  case STORAGE_OUTPUT:
+    buffer_printf(out, "output %s\n", f->out[s->index].name);
+    break;
+  case STORAGE_PARAM:
+  case STORAGE_STATE:
+    buffer_printf(out, "%s %s\n", s->kind == STORAGE_PARAM ? "param" : "state", m->leaf[s->index]->attrs.leaf.name);
+    break;
+  }
+}
+
+/* Where every value lives that groups write, and what is copied at the end. */
+static void print_memory(const Program *program, const MemPlan *m, Buffer *out) {
+  buffer_printf(out, "function %s: arena of %lld + %lld B + %lld R bytes, %lld values in place\n", program->func->name,
+                (long long)m->part_bytes[0], (long long)m->part_bytes[1], (long long)m->part_bytes[2],
+                (long long)m->in_place);
+  for (int k = 0; k < program->n_group; k++) {
+    for (int i = 0; i < program->group[k].n_out; i++) {
+      const Node *n = program->group[k].out[i];
+      char type[200];
+      buffer_printf(out, "  group %d: %s %s: ", k, op_info[n->op].text, type_print(&n->type, type, sizeof type));
+      print_storage(&m->of[n->id], program->func, m, out);
+    }
+  }
+  for (int i = 0; i < m->n_copy; i++)
+    buffer_printf(out, "  copied at the end: %s to %s\n", op_info[m->copy[i].from->op].text,
+                  m->copy[i].to ? m->copy[i].to->attrs.leaf.name : program->func->out[m->copy[i].output].name);
 }
 
 static void print_groups(PrintAfter *p, Func *f) {
   Program *program = pass_fuse(f);
   MemPlan *m = program ? pass_memplan(program) : NULL;
   if (!m) return;
-  program_explain(program, m, p->out);
+  if (is_pass(p, "memplan")) print_memory(program, m, p->out);
+  else program_explain(program, m, p->out);
   p->ok = true;
 }
 
-static void print_body(void *ctx) {
-  PrintAfter *p = ctx;
-  p->m->graph->err = p->err;
+static void print_function(PrintAfter *p) {
   bool is_derived = is_pass(p, "train") || is_pass(p, "step") || is_pass(p, "prologue");
+  bool is_grouped = is_pass(p, "fuse") || is_pass(p, "memplan");
   Func *f = is_derived ? derive(p) : p->f, *prepare = NULL;
   f = f ? apply(is_derived ? "dce" : p->pass, f) : NULL;
-  if (f && (is_pass(p, "layout") || is_pass(p, "fuse"))) f = pass_layout(f, &prepare);
+  if (f && (is_pass(p, "layout") || is_grouped)) f = pass_layout(f, &prepare);
   if (!f) return;
-  if (is_pass(p, "fuse")) {
+  if (is_grouped) {
     print_groups(p, f);
     return;
   }
   if (prepare) func_print(prepare, p->out);
   func_print(f, p->out);
   p->ok = true;
+}
+
+static void print_body(void *ctx) {
+  PrintAfter *p = ctx;
+  p->m->graph->err = p->err;
+  if (is_pass(p, "extents")) {
+    extents_explain(p->f, p->out);
+    p->ok = true;
+  } else if (is_pass(p, "incremental") || is_pass(p, "wavefront")) {
+    print_decode(p);
+  } else {
+    print_function(p);
+  }
 }
 
 bool compile_print_after(Model *m, Func *f, const char *pass, Buffer *out, Error *err) {

@@ -115,6 +115,22 @@ TEST("asking a model for what it does not have is wrong usage") {
   EXPECT_STATUS(2, "train models/vq.lua --things 1", "world: 1 things");
 }
 
+TEST("inspect shows what every pass gives") {
+  static const char *const pass[] = {"lua", "grad", "extents", "expand", "fold", "dce", "layout", "fuse", "memplan",
+                                     "incremental", "wavefront", "prologue", "step"};
+  static const char *const shown[] = {"attend(", "attend(", "key box:", "attend(", "attend(", "attend(", "prepare.decode",
+                                      "ends:", "arena at", "attend_rows(", "t = 0 s + 1 h + 1 w, 7 steps", "state(",
+                                      "attend_rows("};
+  for (int i = 0; i < COUNT_OF(pass); i++) {
+    char args[300];
+    snprintf(args, sizeof args,
+             "inspect models/nuwa.lua -D grid_s=1 -D grid_h=4 -D grid_w=4 -D dim=16 -D heads=2 -D encoder_layers=1 "
+             "-D decoder_layers=1 -D text_tokens=8 -D vocab=300 -D codebook=16 --fn decode --after %s", pass[i]);
+    EXPECT_STATUS(0, args, shown[i]);
+  }
+  EXPECT_STATUS(2, "inspect models/vq.lua --fn loss --after wavefront", "is no decode");
+}
+
 TEST("work that fails is no wrong usage") {
   EXPECT_STATUS(1, "inspect models/none.lua", "none.lua");
   EXPECT_STATUS(1, "inspect models/nuwa.lua -D heads=7", "heads must divide the width");
@@ -210,6 +226,21 @@ TEST("losses of another model, other options or unsaid ones are refused") {
   results[1].value = "other.lua";
   write_losses("r.safetensors", results, 3);
   EXPECT_STATUS(1, ablate, "of other models");
+}
+
+TEST("shipped losses of another model leave their column empty") {
+  open_folder();
+  const MetadataEntry weights[] = {
+      {"model", "nuwa.lua"},
+      {"options", "codebook=16\ndecoder_layers=1\ndim=16\nencoder_layers=1\ngrid_h=4\ngrid_s=1\ngrid_w=4\nheads=2\n"
+                  "text_tokens=8\nvocab=300\n"}};
+  const MetadataEntry results[] = {{"variants", "FF NF FN AA NN"}, {"model", "other.lua"}};
+  REQUIRE(shell("mkdir -p models/weights") == 0, "%s", output);
+  write_losses("w.safetensors", weights, 2);
+  write_losses("models/weights/ablation.safetensors", results, 2);
+  EXPECT_STATUS(0, "ablate --models models --weights w.safetensors --vq-weights w.safetensors", "of other models");
+  EXPECT_HAS(output, "| NN (nearby, nearby) | 7 | 16 |");
+  EXPECT_HAS(output, " | - |");
 }
 
 TEST_MAIN()
