@@ -95,17 +95,23 @@ static void check_weights(void *ctx) {
   c->ok = cli_check_weights(c->model, c->weights, c->err);
 }
 
+static NuwaSession *open_session(const Training *t, const Plan *p, Error *err) {
+  NuwaOptions o = cli_session(&t->a.model, p);
+  o.samples = t->a.batch;
+  o.rows = 1;
+  return nuwa_session_open(p, &o, err);
+}
+
 /* Which model and which options, the weights know if they were trained here. */
 static bool open_encoder(Training *t, Error *err) {
   static const char *const encode[] = {"encode"};
   if (!t->a.vq_weights) return true;
   cli_share_args(&t->a.vq, &t->a.model);
   CompileOptions o = {.function = encode, .n_function = 1};
-  NuwaOptions session = {.threads = (int)t->a.model.threads, .samples = t->a.batch, .rows = 1};
   Safetensors *w = safetensors_open(t->a.vq_weights, err);
   bool ok = w && kit_complete_args(t->arena, &t->a.vq, w, err) && (t->vq_model = cli_load_model(&t->a.vq, err)) &&
             (t->vq_plan = cli_compile_plan(t->vq_model, &t->a.vq, &o, err)) &&
-            (t->vq_session = nuwa_session_open(t->vq_plan, &session, err));
+            (t->vq_session = open_session(t, t->vq_plan, err));
   /* The file has the decoder's params too, which "encode" does not. */
   WeightsCheck check = {t->vq_model, w, err, false};
   ok = ok && arena_protect(t->vq_model->graph->arena, check_weights, &check, err) &&
@@ -135,16 +141,14 @@ static bool open_model(Training *t, Error *err) {
                       .train = t->a.fn,
                       .adam = {t->a.beta1, t->a.beta2, 1e-8, t->a.decay, t->a.clip},
                       .explain = t->a.profile ? &t->explain : NULL};
-  NuwaOptions session = {.threads = (int)t->a.model.threads, .samples = t->a.batch, .rows = 1};
   t->model = cli_load_model(&t->a.model, err);
   if (!t->model || !cli_find_function(t->model, t->a.fn, err)) return false;
   fprintf(stderr, "compiling %s and its training step\n", t->a.fn);
   t->plan = cli_compile_plan(t->model, &t->a.model, &o, err);
-  t->session = t->plan ? nuwa_session_open(t->plan, &session, err) : NULL;
+  t->session = t->plan ? open_session(t, t->plan, err) : NULL;
   if (!t->session) return false;
   if (t->a.weights) return load_weights(t->session, t->a.weights, err);
-  nuwa_init_weights(t->session, (uint64_t)t->a.seed);
-  return true;
+  return nuwa_init_weights(t->session, (uint64_t)t->a.seed) || nuwa_check(t->session, err);
 }
 
 static bool open_source(Training *t, Error *err) {
@@ -445,6 +449,9 @@ int cli_train(int argc, char **argv) {
       {"--eval-batches", ARG_INT, "N", "batches of each of the two (4)", &a.evaluate_batches, 1, 1e6},
       ARG_MODELS(&a.model),
       ARG_THREADS(&a.model),
+      ARG_DEVICE(&a.model),
+      ARG_CUDA_DRIVER(&a.model),
+      ARG_NVRTC(&a.model),
       ARG_ISA(&a.model),
       ARG_NO_CACHE(&a.model),
       {"--profile", ARG_FLAG, NULL, "time of each kernel at the end", &a.profile, 0, 0},

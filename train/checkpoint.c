@@ -8,22 +8,53 @@
 
 static const char format_name[] = "nuwa-checkpoint-1";
 
+/* Where a tensor of a run lives: two kinds in the session, one in the trainer. */
+typedef enum Home { HOME_PARAM, HOME_STATE, HOME_HOST } Home;
+
+typedef struct Place {
+  Home home;
+  const char *name; /* in the session */
+  void *memory;     /* that the host reaches; NULL: it does not */
+} Place;
+
 typedef struct TensorList {
   Arena *arena;
   TensorView *view;
-  void **memory; /* where view[i] lives in the session */
-  int n, cap, n_memory, cap_memory;
+  Place *place; /* of view[i] */
+  int n, cap, n_place, cap_place;
 } TensorList;
 
-static void list_push(TensorList *l, const char *prefix, const PlanTensor *t, void *memory) {
+static void list_push(TensorList *l, const char *prefix, const PlanTensor *t, Home home, void *memory) {
   TensorView v = {
       .name = arena_printf(l->arena, "%s%s", prefix, t->name), .dtype = t->dtype, .rank = t->rank, .data = memory};
+  Place place = {home, t->name, memory};
   int64_t bytes = 0;
   for (int i = 0; i < t->rank; i++) v.dim[i] = t->dim[i].c;
   BUG_IF(!plan_tensor_bytes(t, 0, 0, &bytes), "\"%s\" has no size", t->name);
   v.bytes = (size_t)bytes;
   ARENA_PUSH(l->arena, l->view, l->n, l->cap, v);
-  ARENA_PUSH(l->arena, l->memory, l->n_memory, l->cap_memory, memory);
+  ARENA_PUSH(l->arena, l->place, l->n_place, l->cap_place, place);
+}
+
+/* Copies of what the host does not reach. */
+static bool list_fetch(TensorList *l, NuwaSession *s, Error *err) {
+  for (int i = 0; i < l->n; i++) {
+    const Place *p = &l->place[i];
+    if (p->memory) continue;
+    void *copy = arena_alloc(l->arena, l->view[i].bytes);
+    l->view[i].data = copy;
+    if (!(p->home == HOME_PARAM ? nuwa_read_param(s, p->name, copy, err) : nuwa_read_state(s, p->name, copy, err)))
+      return false;
+  }
+  return true;
+}
+
+static bool put(NuwaSession *s, const Place *p, const TensorView *from, Error *err) {
+  switch (p->home) {
+  case HOME_PARAM: return nuwa_write_param(s, p->name, from->data, err);
+  case HOME_STATE: return nuwa_write_state(s, p->name, from->data, err);
+  default: memcpy(p->memory, from->data, from->bytes); return true;
+  }
 }
 
 static void mark_state(const PlanRef *r, bool *used) {
@@ -42,11 +73,11 @@ static void list_tensors(TensorList *l, const Checkpoint *c) {
   const Plan *p = c->plan;
   bool *used = find_states(l->arena, p, &p->function[c->train]);
   for (int i = 0; i < p->n_param; i++)
-    list_push(l, "param.", &p->param[i].type, nuwa_param(c->session, p->param[i].type.name));
+    list_push(l, "param.", &p->param[i].type, HOME_PARAM, nuwa_param(c->session, p->param[i].type.name));
   for (int i = 0; i < p->n_state; i++)
-    if (used[i]) list_push(l, "state.", &p->state[i].type, nuwa_state(c->session, p->state[i].type.name));
+    if (used[i]) list_push(l, "state.", &p->state[i].type, HOME_STATE, nuwa_state(c->session, p->state[i].type.name));
   PlanTensor uses = {.name = "uses", .dtype = DTYPE_I32, .rank = 1, .dim = {dim_const(c->n_uses)}};
-  if (c->uses) list_push(l, "revive.", &uses, c->uses);
+  if (c->uses) list_push(l, "revive.", &uses, HOME_HOST, c->uses);
 }
 
 static void digest_views(const TensorView *const *view, int n, char out[65]) {
@@ -72,6 +103,7 @@ static void write_body(void *ctx) {
   Writing *w = ctx;
   char step[24], digest[65];
   list_tensors(&w->list, w->c);
+  if (!list_fetch(&w->list, w->c->session, w->err)) return;
   const TensorView **view = ARENA_ARRAY(w->list.arena, const TensorView *, w->list.n);
   for (int i = 0; i < w->list.n; i++) view[i] = &w->list.view[i];
   digest_views(view, w->list.n, digest);
@@ -172,7 +204,7 @@ static void read_body(void *ctx) {
     return;
   }
   for (int i = 0; i < r->list.n; i++)
-    memcpy(r->list.memory[i], safetensors_find(r->file, r->list.view[i].name)->data, r->list.view[i].bytes);
+    if (!put(r->c->session, &r->list.place[i], safetensors_find(r->file, r->list.view[i].name), r->err)) return;
   r->ok = true;
 }
 
@@ -215,9 +247,11 @@ static void write_weights_body(void *ctx) {
   WritingWeights *w = ctx;
   for (int i = 0; i < w->plan->n_param; i++) {
     const PlanTensor *t = &w->plan->param[i].type;
-    list_push(&w->list, "", t, nuwa_param(w->session, t->name));
-    if (w->as_bf16 && t->dtype == DTYPE_F32) round_view(w->list.arena, &w->list.view[i]);
+    list_push(&w->list, "", t, HOME_PARAM, nuwa_param(w->session, t->name));
   }
+  if (!list_fetch(&w->list, w->session, w->err)) return;
+  for (int i = 0; i < w->list.n; i++)
+    if (w->as_bf16 && w->list.view[i].dtype == DTYPE_F32) round_view(w->list.arena, &w->list.view[i]);
   w->ok = safetensors_write(w->path, w->list.view, w->list.n, w->meta, w->n_meta, w->err);
 }
 

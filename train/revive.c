@@ -10,8 +10,10 @@ struct Revive {
   ReviveOptions options;
   int train;
   int64_t n_codes, width, rows;
-  float *codebook;  /* [n_codes, width], the session's */
+  float *codebook;  /* [n_codes, width], the session's, or in copy */
   float *moment[2]; /* Adam's, of the same shape, or NULL */
+  char moment_name[2][512];
+  float *copy;      /* NULL: the host reaches the session's memory.  Else codebook and moments, fetched and stored */
   int32_t *uses;    /* [n_codes] */
   double *distance; /* [rows] squared, to the nearest code */
 };
@@ -51,10 +53,39 @@ static bool fit(Revive *r, const Plan *p, int64_t batch, Error *err) {
   return true;
 }
 
-static float *find_moment(NuwaSession *s, const char *kind, const char *param) {
-  char name[512];
-  if (snprintf(name, sizeof name, "adam.%s.%s", kind, param) >= (int)sizeof name) return NULL;
-  return nuwa_state(s, name);
+static bool has_state(const Plan *p, const char *name) {
+  for (int i = 0; i < p->n_state; i++)
+    if (strcmp(p->state[i].type.name, name) == 0) return true;
+  return false;
+}
+
+/* Where codebook and moments are for the host. */
+static bool reach(Revive *r, const Plan *p, Error *err) {
+  NuwaSession *s = r->session;
+  size_t n = (size_t)(r->n_codes * r->width);
+  r->codebook = nuwa_param(s, r->options.codebook);
+  if (!r->codebook && !(r->codebook = r->copy = mem_alloc(3 * n * sizeof(float))))
+    return error_set(err, ERROR_MEMORY, "revive: out of memory for %lld codes", (long long)r->n_codes);
+  for (int k = 0; k < 2; k++) {
+    int length = snprintf(r->moment_name[k], sizeof r->moment_name[k], "adam.%s.%s", k ? "v" : "m", r->options.codebook);
+    if (length >= (int)sizeof r->moment_name[k] || !has_state(p, r->moment_name[k])) continue;
+    r->moment[k] = r->copy ? r->copy + (size_t)(k + 1) * n : nuwa_state(s, r->moment_name[k]);
+  }
+  return true;
+}
+
+static bool fetch(Revive *r, Error *err) {
+  bool ok = !r->copy || nuwa_read_param(r->session, r->options.codebook, r->codebook, err);
+  for (int k = 0; k < 2 && r->copy && ok; k++)
+    if (r->moment[k]) ok = nuwa_read_state(r->session, r->moment_name[k], r->moment[k], err);
+  return ok;
+}
+
+static bool store(Revive *r, Error *err) {
+  bool ok = !r->copy || nuwa_write_param(r->session, r->options.codebook, r->codebook, err);
+  for (int k = 0; k < 2 && r->copy && ok; k++)
+    if (r->moment[k]) ok = nuwa_write_state(r->session, r->moment_name[k], r->moment[k], err);
+  return ok;
 }
 
 Revive *revive_new(NuwaSession *s, const Plan *p, int train, const ReviveOptions *o, int64_t batch, Error *err) {
@@ -64,10 +95,7 @@ Revive *revive_new(NuwaSession *s, const Plan *p, int train, const ReviveOptions
     return NULL;
   }
   *r = (Revive){.session = s, .options = *o, .train = train};
-  if (fit(r, p, batch, err)) {
-    r->codebook = nuwa_param(s, o->codebook);
-    r->moment[0] = find_moment(s, "m", o->codebook);
-    r->moment[1] = find_moment(s, "v", o->codebook);
+  if (fit(r, p, batch, err) && reach(r, p, err)) {
     r->uses = mem_alloc((size_t)r->n_codes * sizeof *r->uses);
     r->distance = mem_alloc((size_t)r->rows * sizeof *r->distance);
     if (r->uses && r->distance) return r;
@@ -79,6 +107,7 @@ Revive *revive_new(NuwaSession *s, const Plan *p, int train, const ReviveOptions
 
 void revive_free(Revive *r) {
   if (!r) return;
+  mem_free(r->copy);
   mem_free(r->uses);
   mem_free(r->distance);
   mem_free(r);
@@ -134,22 +163,26 @@ static int64_t revive_dead(Revive *r, const int32_t *codes, const float *vectors
   return dead;
 }
 
-int64_t revive_step(Revive *r, uint64_t seed, int64_t step) {
+bool revive_step(Revive *r, uint64_t seed, int64_t step, int64_t *out_n, Error *err) {
   const int32_t *codes = nuwa_output(r->session, r->train, r->options.codes);
   const float *vectors = nuwa_output(r->session, r->train, r->options.vectors);
   for (int64_t i = 0; i < r->rows; i++)
     if (is_code(r, codes[i]) && r->uses[codes[i]] < INT32_MAX) r->uses[codes[i]]++;
-  if (step % r->options.window != 0) return 0;
-  int64_t revived = revive_dead(r, codes, vectors, seed, step);
+  *out_n = 0;
+  if (step % r->options.window != 0) return true;
+  if (!fetch(r, err)) return false;
+  *out_n = revive_dead(r, codes, vectors, seed, step);
   memset(r->uses, 0, (size_t)r->n_codes * sizeof *r->uses);
-  return revived;
+  return store(r, err);
 }
 
-bool revive_start(Revive *r, int function, uint64_t seed) {
+bool revive_start(Revive *r, int function, uint64_t seed, Error *err) {
   const float *vectors = nuwa_output(r->session, function, r->options.vectors);
-  if (!vectors) return false;
+  if (!vectors)
+    return error_set(err, ERROR_ARGUMENT, "revive: the function has no output \"%s\"", r->options.vectors);
+  if (!fetch(r, err)) return false;
   /* So far nothing is near: all rows count the same for the first code, and that code then sets the distances. */
   for (int64_t i = 0; i < r->rows; i++) r->distance[i] = 1e30;
   for (int64_t c = 0; c < r->n_codes; c++) place_code(r, c, vectors, seed, 0);
-  return true;
+  return store(r, err);
 }

@@ -21,11 +21,11 @@ typedef struct Revive Revive;
 Revive *revive_new(NuwaSession *s, const Plan *p, int train, const ReviveOptions *o, int64_t batch, Error *err);
 void revive_free(Revive *r); /* NULL is fine */
 
-/* After a step: counts its codes, and at the end of a window revives; how many. */
-int64_t revive_step(Revive *r, uint64_t seed, int64_t step);
-/* Replaces the whole codebook by vectors that `function` has just given for a batch. False when it lacks the outputs.
- */
-bool revive_start(Revive *r, int function, uint64_t seed);
+/* After a step: counts its codes, and at the end of a window revives; *out_n: how many.  False: the session failed. */
+bool revive_step(Revive *r, uint64_t seed, int64_t step, int64_t *out_n, Error *err);
+/* Replaces the whole codebook by vectors that `function` has just given for a batch.  False when it lacks that output,
+ * or the session failed. */
+bool revive_start(Revive *r, int function, uint64_t seed, Error *err);
 
 /* Uses in the current window, [n]; part of a checkpoint. */
 int32_t *revive_uses(Revive *r, int64_t *out_n);

@@ -173,7 +173,7 @@ static void drop_texts(const Source *s, int32_t *text, uint64_t first, int64_t n
 }
 
 /* The encoder sees each frame as a picture; its codes [B s, 1, h, w] are the tokens [B, s, h, w]. */
-static void encode(const Source *s, int32_t *tokens, int64_t n) {
+static bool encode(const Source *s, int32_t *tokens, int64_t n, Error *err) {
   const Encoder *e = &s->o.encoder;
   int64_t pictures = n * s->data.frames, codes = 0, room = s->o.batch;
   size_t values = dataset_image_values(&s->data) / (size_t)s->data.frames;
@@ -183,10 +183,11 @@ static void encode(const Source *s, int32_t *tokens, int64_t n) {
     int64_t count = pictures - at < room ? pictures - at : room;
     memcpy(nuwa_input(e->session, e->function, "image"), s->frames + (size_t)at * values,
            (size_t)count * values * sizeof(float));
-    nuwa_run(e->session, e->function, count, 1);
+    if (!nuwa_run(e->session, e->function, count, 1)) return nuwa_check(e->session, err);
     memcpy(tokens + at * codes, nuwa_output(e->session, e->function, "codes"),
            (size_t)(count * codes) * sizeof *tokens);
   }
+  return true;
 }
 
 /* Replaces codes of one example.  A reader that cannot trust what it has seen has to look at the condition for every
@@ -229,7 +230,7 @@ static bool source_fill(void *ctx, NuwaSession *session, int function, WorldSpli
   if (text && split == WORLD_TRAIN && s->o.null_text > 0.0) drop_texts(s, text, first, n);
   if (tokens) {
     if (image) memcpy(s->frames, image, (size_t)n * dataset_image_values(&s->data) * sizeof *image);
-    encode(s, tokens, n);
+    if (!encode(s, tokens, n, err)) return false;
     if (in->seen) see(s, tokens, input_of(session, function, in->seen), in->seen, split, first, n);
   }
   return true;

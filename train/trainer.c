@@ -99,8 +99,10 @@ static bool run_step(Trainer *t, Error *err) {
   *t->lr = (float)train_rate(t->o, step);
   *t->correction[0] = correction(t->o->beta1, step);
   *t->correction[1] = correction(t->o->beta2, step);
-  nuwa_run(t->session, t->train, t->o->batch, 1);
-  if (t->revive) t->revived += revive_step(t->revive, t->o->seed, step);
+  int64_t revived = 0;
+  if (!nuwa_run(t->session, t->train, t->o->batch, 1)) return nuwa_check(t->session, err);
+  if (t->revive && !revive_step(t->revive, t->o->seed, step, &revived, err)) return false;
+  t->revived += revived;
   t->checkpoint.step = step;
   float loss = *(float *)nuwa_output(t->session, t->train, "loss");
   if (isfinite(loss)) return true;
@@ -116,7 +118,7 @@ static bool evaluate_split(Trainer *t, WorldSplit split, const char *prefix, int
   memset(t->sum, 0, sizeof t->sum);
   for (int64_t b = 0; b < batches; b++) {
     if (!fill(t, t->o->evaluate, split, b, err)) return false;
-    nuwa_run(t->session, t->o->evaluate, t->o->batch, 1);
+    if (!nuwa_run(t->session, t->o->evaluate, t->o->batch, 1)) return nuwa_check(t->session, err);
     *n = collect(t, t->o->evaluate, prefix, first);
     for (int i = first; i < *n; i++) t->sum[i] += t->metric[i].value;
   }
@@ -127,7 +129,7 @@ static bool evaluate_split(Trainer *t, WorldSplit split, const char *prefix, int
 /* Unseen scenes of pairs that training shows, and of pairs that it never does. */
 static bool evaluate(Trainer *t, Error *err) {
   int n = 0;
-  nuwa_prepare(t->session);
+  if (!nuwa_prepare(t->session)) return nuwa_check(t->session, err);
   if (!evaluate_split(t, WORLD_VALIDATION, "val.", &n, err) || !evaluate_split(t, WORLD_HELD_OUT, "held.", &n, err))
     return false;
   report(t, true, n);
@@ -137,12 +139,10 @@ static bool evaluate(Trainer *t, Error *err) {
 /* The first codebook: vectors that the untrained encoder gives for the first batch. */
 static bool start_codebook(Trainer *t, Error *err) {
   if (!t->revive || t->o->evaluate < 0 || t->o->revive.keep_start) return true;
-  nuwa_prepare(t->session);
+  if (!nuwa_prepare(t->session)) return nuwa_check(t->session, err);
   if (!fill(t, t->o->evaluate, WORLD_TRAIN, 0, err)) return false;
-  nuwa_run(t->session, t->o->evaluate, t->o->batch, 1);
-  if (revive_start(t->revive, t->o->evaluate, t->o->seed)) return true;
-  return error_set(err, ERROR_ARGUMENT, "revive: \"%s\" has no output \"%s\"", t->plan->function[t->o->evaluate].name,
-                   t->o->revive.vectors);
+  if (!nuwa_run(t->session, t->o->evaluate, t->o->batch, 1)) return nuwa_check(t->session, err);
+  return revive_start(t->revive, t->o->evaluate, t->o->seed, err);
 }
 
 /* ---- the run ---- */
@@ -216,7 +216,7 @@ bool train_run(NuwaSession *s, const Plan *p, const TrainOptions *o, const Train
   Error ignored;
   if (!metrics_close(t->log, ok ? err : &ignored)) ok = false;
   revive_free(t->revive);
-  nuwa_prepare(s);
+  if (ok && !nuwa_prepare(s)) ok = nuwa_check(s, err);
   mem_free(t);
   return ok;
 }

@@ -312,8 +312,9 @@ TEST("a code that nothing uses is put on a vector of the batch, without momentum
   for (int i = 0; i < 16 * WIDTH; i++) book[i] = 100.0f + (float)i, m[i] = 1.0f;
   for (int i = 0; i < ROWS * WIDTH; i++) latent[i] = (float)(i / WIDTH) * 0.01f + (float)(i % WIDTH);
   for (int i = 0; i < ROWS; i++) codes[i] = i % 15;
-  EXPECT(revive_step(r, 7, 1) == 0, "revived inside the window");
-  EXPECT(revive_step(r, 7, 2) == 1, "code 15 alone was unused");
+  int64_t revived = -1;
+  EXPECT(revive_step(r, 7, 1, &revived, &err) && revived == 0, "revived inside the window");
+  EXPECT(revive_step(r, 7, 2, &revived, &err) && revived == 1, "code 15 alone was unused");
   bool found = false;
   for (int i = 0; i < ROWS; i++) found |= memcmp(book + 15 * WIDTH, latent + i * WIDTH, WIDTH * sizeof(float)) == 0;
   EXPECT(found, "code 15 is no vector of the batch");
