@@ -38,8 +38,11 @@ static const char prelude[] =
     "static __device__ __forceinline__ unsigned short to_bf16(float x) {\n"
     "  unsigned u = __float_as_uint(x);\n"
     "  if ((u & 0x7fffffffu) > 0x7f800000u) return (unsigned short)(u >> 16 | 0x40);\n"
+    "  if ((u & 0x7f800000u) == 0) return (unsigned short)(u >> 16 & 0x8000);\n"
     "  return (unsigned short)((u + 0x7fffu + (u >> 16 & 1)) >> 16);\n"
     "}\n"
+    "static __device__ __forceinline__ float round_bf16(float x) { return from_bf16(to_bf16(x)); }\n"
+    "static __device__ __forceinline__ unsigned short rounded_bf16(float x) { return __float_as_uint(x) >> 16; }\n"
     "/* The fixed tree: lane i meets lane i^8, then i^4, i^2, i^1; the lower lane is the left operand. */\n"
     "static __device__ __forceinline__ float tree_add(unsigned half, float x) {\n"
     "  for (int d = 8; d; d >>= 1) x = x + __shfl_xor_sync(half, x, d, 16);\n"
@@ -194,6 +197,7 @@ static const char *function_name(const KInst *i) {
   case KOP_SQRT: return "__fsqrt_rn";
   case KOP_FLOOR: return "floorf";
   case KOP_RINT: return "rintf";
+  case KOP_ROUND: return "round_bf16";
   case KOP_FMA: return "__fmaf_rn";
   case KOP_TO_F32: return "(float)";
   case KOP_TO_I32: return "(int)";
@@ -350,7 +354,7 @@ static void print_store(Cuda *c, const KInst *i) {
   print_place(c, i);
   DType t = c->k->buf[i->imm].dtype;
   const char *convert = i->op == KOP_STORE4   ? "make_float4("
-                        : t == DTYPE_BF16     ? "to_bf16("
+                        : t == DTYPE_BF16     ? i->in[3]->op == KOP_ROUND ? "rounded_bf16(" : "to_bf16("
                         : t == DTYPE_U8       ? "(unsigned char)("
                                               : "";
   buffer_printf(c->out, " = %s", convert);

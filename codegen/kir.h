@@ -40,6 +40,7 @@ typedef enum KType { K_BOOL, K_I32, K_I64, K_F32, K_QUAD /* four f32: of LOAD4 f
   X(NEG, "neg", 1, 1) X(ABS, "abs", 1, 1) X(SQRT, "sqrt", 1, 1)                                            \
   X(FLOOR, "floor", 1, 1)   /* f32 -> f32, towards minus infinity */                                       \
   X(RINT, "rint", 1, 1)     /* f32 -> f32, nearest even */                                                 \
+  X(ROUND, "round", 1, 1)   /* f32 -> f32: bf16's nearest number, ties to even; denormals to 0 */          \
   X(FMA, "fma", 3, 1)                                                                                      \
   X(AND, "and", 2, 1) X(OR, "or", 2, 1) X(XOR, "xor", 2, 1) X(NOT, "not", 1, 1)  /* bool, or bits of i32 */ \
   X(SHL, "shl", 2, 1) X(SHR, "shr", 2, 1)   /* i32, by y mod 32; SHR is arithmetic */                       \
@@ -169,7 +170,8 @@ static inline KInst *kir_bin(Kernel *k, KOp op, KInst *x, KInst *y) { return kir
  * varying (contiguous when it is LANE itself, or LANE plus a uniform value).  mask: NULL, or bool (masked-off lanes give
  * 0 and are not read).  u8 and i32 load as i32; bf16 and f32 as f32. */
 KInst *kir_load(Kernel *k, int buf, KInst *base, KInst *lane_offset, KInst *mask);
-/* The same for storing (value converted to the buffer's dtype).  A uniform value with lane_offset NULL is stored once. */
+/* The same for storing (value converted to the buffer's dtype; to bf16 as ROUND does).  A uniform value with
+ * lane_offset NULL is stored once. */
 void kir_store(Kernel *k, int buf, KInst *base, KInst *lane_offset, KInst *value, KInst *mask);
 
 KInst *kir_var(Kernel *k, KInst *first, bool varying);

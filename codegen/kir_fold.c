@@ -24,6 +24,7 @@ static bool fold_f32(KOp op, float x, float y, float z, float *out) {
   case KOP_SQRT: *out = sqrtf(x); return true;
   case KOP_FLOOR: *out = floorf(x); return true;
   case KOP_RINT: *out = rintf(x); return true;
+  case KOP_ROUND: *out = bf16_round(x); return true;
   case KOP_FMA: *out = fmaf(x, y, z); return true;
   default: return false;
   }
@@ -104,6 +105,7 @@ static KInst *simplify_f32(Kernel *k, const KInst *i) {
   case KOP_SUB: return is_float(y, 0.0f) ? x : NULL;
   case KOP_MUL: case KOP_DIV: return is_float(y, 1.0f) ? x : NULL;
   case KOP_NEG: return x->op == KOP_NEG ? x->in[0] : NULL;
+  case KOP_ROUND: return x->op == KOP_ROUND ? x : NULL;
   case KOP_ABS: return x->op == KOP_ABS ? x : x->op == KOP_NEG ? kir_un(k, KOP_ABS, x->in[0]) : NULL;
   default: return NULL;
   }

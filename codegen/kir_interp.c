@@ -48,6 +48,7 @@ static float run_f32(KOp op, float x, float y, float z) {
   case KOP_SQRT: return sqrtf(x);
   case KOP_FLOOR: return floorf(x);
   case KOP_RINT: return rintf(x);
+  case KOP_ROUND: return bf16_round(x);
   default: return fmaf(x, y, z);
   }
 }
@@ -146,7 +147,7 @@ static void store_elem(DType t, char *p, Lane x) {
   int32_t word = (int32_t)x.i;
   switch (t) {
   case DTYPE_F32: memcpy(p, &x.f, 4); break;
-  case DTYPE_BF16: half = bf16_from_f32(x.f); memcpy(p, &half, 2); break;
+  case DTYPE_BF16: half = bf16_from_f32(bf16_round(x.f)); memcpy(p, &half, 2); break;
   case DTYPE_I32: memcpy(p, &word, 4); break;
   default: *(uint8_t *)p = (uint8_t)word;
   }

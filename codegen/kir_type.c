@@ -84,7 +84,7 @@ static const char *infer_arith(const KInst *i, KType *out_type) {
   case KOP_ADD: case KOP_SUB: case KOP_MUL: case KOP_DIV: case KOP_MIN: case KOP_MAX: case KOP_NEG: case KOP_ABS:
     return t == K_BOOL ? "operands must be numbers" : NULL;
   case KOP_MOD: return kir_is_int(t) ? NULL : "operands must be integers";
-  case KOP_SQRT: case KOP_FLOOR: case KOP_RINT: case KOP_FMA: return t == K_F32 ? NULL : "operands must be f32";
+  case KOP_SQRT: case KOP_FLOOR: case KOP_RINT: case KOP_ROUND: case KOP_FMA: return t == K_F32 ? NULL : "operands must be f32";
   case KOP_AND: case KOP_OR: case KOP_XOR: case KOP_NOT:
     return t == K_BOOL || t == K_I32 ? NULL : "operands must be bool or i32";
   case KOP_SHL: case KOP_SHR: return t == K_I32 ? NULL : "operands must be i32";

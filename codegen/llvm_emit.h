@@ -44,6 +44,8 @@ LLVMValueRef emit_const_splat(LLVMValueRef scalar, int width);
 /* Calls an intrinsic overloaded on the given types. */
 LLVMValueRef emit_intrinsic(Emit *e, const char *name, LLVMTypeRef *types, int n_types, LLVMValueRef *args, int n_args);
 void emit_pure(Emit *e, const KInst *i);
+/* f32 to the bits of KOP_ROUND as i32: bf16 in the upper half, zeros below. */
+LLVMValueRef emit_round(Emit *e, LLVMValueRef x);
 
 /* llvm_memory.c */
 void emit_load(Emit *e, const KInst *i);

@@ -1,5 +1,5 @@
 /* Loads and stores.  Whole vectors where the lane offset is LANE itself, else gathers and scatters; bf16 is widened and
- * rounded (to nearest even) here, u8 widened. */
+ * rounded here, u8 widened. */
 #include "codegen/llvm_emit.h"
 
 static LLVMTypeRef memory_type(Emit *e, DType t) {
@@ -29,22 +29,12 @@ static LLVMValueRef widen(Emit *e, DType t, LLVMValueRef x) {
   return LLVMBuildBitCast(e->b, LLVMBuildShl(e->b, word, int_like(e, x, 16), ""), like(x, e->f32), "");
 }
 
-/* bf16_from_f32 of runtime/base/dtype.c. */
-static LLVMValueRef round_bf16(Emit *e, LLVMValueRef x) {
-  LLVMBuilderRef b = e->b;
-  LLVMValueRef u = LLVMBuildBitCast(b, x, like(x, e->i32), ""), sixteen = int_like(e, x, 16);
-  LLVMValueRef top = LLVMBuildLShr(b, u, sixteen, "");
-  LLVMValueRef last = LLVMBuildAnd(b, top, int_like(e, x, 1), "");
-  LLVMValueRef sum = LLVMBuildAdd(b, LLVMBuildAdd(b, u, int_like(e, x, 0x7fff), ""), last, "");
-  LLVMValueRef rounded = LLVMBuildLShr(b, sum, sixteen, "");
-  LLVMValueRef quiet = LLVMBuildOr(b, top, int_like(e, x, 0x40), "");
-  LLVMValueRef is_nan = LLVMBuildFCmp(b, LLVMRealUNO, x, x, "");
-  return LLVMBuildTrunc(b, LLVMBuildSelect(b, is_nan, quiet, rounded, ""), like(x, e->i16), "");
-}
-
-static LLVMValueRef narrow(Emit *e, DType t, LLVMValueRef x) {
-  if (t == DTYPE_BF16) return round_bf16(e, x);
-  return t == DTYPE_U8 ? LLVMBuildTrunc(e->b, x, like(x, e->i8), "") : x;
+/* The stored form of a value; its instruction says whether it is rounded already. */
+static LLVMValueRef narrow(Emit *e, DType t, const KInst *value, LLVMValueRef x) {
+  if (t == DTYPE_U8) return LLVMBuildTrunc(e->b, x, like(x, e->i8), "");
+  if (t != DTYPE_BF16) return x;
+  LLVMValueRef word = value->op == KOP_ROUND ? LLVMBuildBitCast(e->b, x, like(x, e->i32), "") : emit_round(e, x);
+  return LLVMBuildTrunc(e->b, LLVMBuildLShr(e->b, word, int_like(e, x, 16), ""), like(x, e->i16), "");
 }
 
 typedef struct Place {
@@ -131,14 +121,14 @@ void emit_load(Emit *e, const KInst *i) {
 
 static void store_uniform(Emit *e, const Place *at, const KInst *i) {
   LLVMBasicBlockRef join = i->in[2] ? branch_if(e, emit_operand(e, i->in[2], 0)) : NULL;
-  LLVMSetAlignment(LLVMBuildStore(e->b, narrow(e, at->dtype, emit_operand(e, i->in[3], 0)), at->base), at->bytes);
+  LLVMSetAlignment(LLVMBuildStore(e->b, narrow(e, at->dtype, i->in[3], emit_operand(e, i->in[3], 0)), at->base), at->bytes);
   if (!join) return;
   LLVMBuildBr(e->b, join);
   LLVMPositionBuilderAtEnd(e->b, join);
 }
 
 static void store_piece(Emit *e, const Place *at, const KInst *i, int p) {
-  LLVMValueRef x = narrow(e, at->dtype, emit_piece(e, i->in[3], p));
+  LLVMValueRef x = narrow(e, at->dtype, i->in[3], emit_piece(e, i->in[3], p));
   LLVMValueRef ptr = piece_pointer(e, at, i->in[1], p);
   if (at->contiguous && !i->in[2]) {
     LLVMSetAlignment(LLVMBuildStore(e->b, x, ptr), at->bytes);

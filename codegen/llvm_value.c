@@ -99,6 +99,23 @@ static LLVMValueRef emit_minmax(Emit *e, bool is_float, bool max, LLVMValueRef x
              : LLVMBuildSelect(e->b, less(e, is_float, x, y), x, y, "");
 }
 
+/* bf16_round of runtime/base/dtype.c. */
+LLVMValueRef emit_round(Emit *e, LLVMValueRef x) {
+  LLVMBuilderRef b = e->b;
+  LLVMValueRef u = LLVMBuildBitCast(b, x, like(x, e->i32), "");
+  LLVMValueRef upper = const_like(x, LLVMConstInt(e->i32, 0xffff0000u, 0));
+  LLVMValueRef last = LLVMBuildAnd(b, LLVMBuildLShr(b, u, const_like(x, LLVMConstInt(e->i32, 16, 0)), ""),
+                                   const_like(x, LLVMConstInt(e->i32, 1, 0)), "");
+  LLVMValueRef half = LLVMBuildAdd(b, last, const_like(x, LLVMConstInt(e->i32, 0x7fff, 0)), "");
+  LLVMValueRef rounded = LLVMBuildAdd(b, u, half, "");
+  LLVMValueRef quiet = LLVMBuildOr(b, u, const_like(x, LLVMConstInt(e->i32, 0x400000, 0)), "");
+  LLVMValueRef r = LLVMBuildSelect(b, LLVMBuildFCmp(b, LLVMRealUNO, x, x, ""), quiet, rounded, "");
+  LLVMValueRef exponent = LLVMBuildAnd(b, u, const_like(x, LLVMConstInt(e->i32, 0x7f800000u, 0)), "");
+  LLVMValueRef is_small = LLVMBuildICmp(b, LLVMIntEQ, exponent, LLVMConstNull(LLVMTypeOf(u)), "");
+  LLVMValueRef kept = LLVMBuildSelect(b, is_small, const_like(x, LLVMConstInt(e->i32, 0x80000000u, 0)), upper, "");
+  return LLVMBuildAnd(b, LLVMBuildSelect(b, is_small, u, r, ""), kept, "");
+}
+
 static LLVMValueRef emit_f32(Emit *e, KOp op, LLVMValueRef x, LLVMValueRef y, LLVMValueRef z) {
   switch (op) {
   case KOP_ADD: return LLVMBuildFAdd(e->b, x, y, "");
@@ -112,6 +129,7 @@ static LLVMValueRef emit_f32(Emit *e, KOp op, LLVMValueRef x, LLVMValueRef y, LL
   case KOP_SQRT: return unary_intrinsic(e, "llvm.sqrt", x);
   case KOP_FLOOR: return unary_intrinsic(e, "llvm.floor", x);
   case KOP_RINT: return unary_intrinsic(e, "llvm.roundeven", x);
+  case KOP_ROUND: return LLVMBuildBitCast(e->b, emit_round(e, x), LLVMTypeOf(x), "");
   case KOP_FMA: return emit_fma(e, x, y, z);
   case KOP_LT: return LLVMBuildFCmp(e->b, LLVMRealOLT, x, y, "");
   case KOP_LE: return LLVMBuildFCmp(e->b, LLVMRealOLE, x, y, "");

@@ -1,6 +1,8 @@
 /* The dtype table's columns as functions, and bf16 conversions. */
 #include "runtime/base/dtype.h"
 
+#include <float.h>
+#include <math.h>
 #include <string.h>
 
 #include "runtime/base/error.h"
@@ -48,4 +50,9 @@ float f32_from_bf16(uint16_t x) {
   float f;
   memcpy(&f, &u, sizeof f);
   return f;
+}
+
+float bf16_round(float x) {
+  if (x > -FLT_MIN && x < FLT_MIN) return signbit(x) ? -0.0f : 0.0f;
+  return f32_from_bf16(bf16_from_f32(x));
 }

@@ -29,5 +29,7 @@ bool dtype_from_name(const char *name, DType *out);
 /* Round to nearest even; NaN stays NaN. */
 uint16_t bf16_from_f32(float x);
 float f32_from_bf16(uint16_t x);
+/* What arithmetic gives when its result is bf16: x rounded, and 0 of its sign where x is below the normal numbers. */
+float bf16_round(float x);
 
 #endif

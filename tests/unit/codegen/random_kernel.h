@@ -154,13 +154,13 @@ static inline KInst *bounded(Gen *g, KInst *x) {
 
 static inline void random_float(Gen *g) {
   static const KOp two[] = {KOP_ADD, KOP_SUB, KOP_MUL, KOP_DIV, KOP_MIN, KOP_MAX};
-  static const KOp one[] = {KOP_NEG, KOP_ABS, KOP_SQRT, KOP_FLOOR, KOP_RINT};
+  static const KOp one[] = {KOP_NEG, KOP_ABS, KOP_SQRT, KOP_FLOOR, KOP_RINT, KOP_ROUND};
   static const KOp tree[] = {KOP_TREE_ADD, KOP_TREE_MAX, KOP_TREE_MIN};
   Kernel *k = g->k;
   KInst *x = pick_f(g), *y = pick_f(g), *z = pick_f(g);
   switch (random_below(9)) {
   case 0: case 1: case 2: push_f(g, kir_bin(k, two[random_below(6)], x, y)); break;
-  case 3: push_f(g, kir_un(k, one[random_below(5)], x)); break;
+  case 3: push_f(g, kir_un(k, one[random_below(6)], x)); break;
   case 4: push_f(g, fma_(k, x, y, z)); break;
   case 5: push_f(g, kir_op(k, KOP_SELECT, pick_c(g), x, y)); break;
   case 6: push_f(g, kir_un(k, tree[random_below(3)], x)); break;
