@@ -69,8 +69,8 @@ void *lower_fail(Lower *l, const Node *n, const char *fmt, ...) PRINTF_LIKE(3, 4
 
 /* The value of node n at idx [rank of n]: a load when n comes from memory (group->in, through views), the given value
  * when one was set by lower_bind, else its operands' values at the mapped indices and its own scalar form.  Values
- * are memoised per (node, idx, mask) within the open block and its parents. f32, or i32 for integer tensors (u8:
- * 0..255). Loads stay inside their tensor whatever the data: indices are clamped, or lanes masked, where an op may
+ * are memoised per (node, idx, mask) within the open block and its parents. f32 (of bf16 tensors: a number of bf16), or
+ * i32 for integer tensors (u8: 0..255). Loads stay inside their tensor whatever the data: indices are clamped, or lanes masked, where an op may
  * leave it. */
 KInst *lower_value(Lower *l, Node *n, Ix *const *idx);
 
@@ -91,6 +91,9 @@ bool lower_is_member(const Lower *l, const Node *n);
 
 /* Operand and result are i32 values of integer dtype t: keeps what the dtype can hold (u8: the low 8 bits). */
 KInst *lower_wrap(Lower *l, DType t, KInst *v);
+
+/* x rounded as a result of n is: f32 or, when n is bf16, its nearest bf16 number. */
+KInst *lower_round(Lower *l, const Node *n, KInst *x);
 
 /* The scalar form of MAP node n over its operands' values x; idx is needed by iota only. */
 KInst *lower_scalar(Lower *l, Node *n, Ix *const *idx, KInst *const *x);

@@ -84,7 +84,7 @@ bool contract_is_bare(const Lower *l, const Product *p) { return l->group->n_out
 
 void contract_store(Lower *l, const Product *p, Ix *flat, KInst *mask, KInst *value) {
   l->mask = mask;
-  lower_bind(l, p->node, value);
+  lower_bind(l, p->node, lower_round(l, p->node, value));
   for (int i = 0; i < l->group->n_out; i++) {
     Node *out = l->group->out[i];
     Ix *idx[MAX_RANK];
@@ -101,12 +101,13 @@ bool lower_contract(Lower *l, const KernelParams *params) {
   contract_describe(&p, l->group->anchor);
   p.buf_a = lower_operand(l, p.node->in[0]);
   p.buf_b = lower_operand(l, p.node->in[1]);
-  return params->stages ? contract_gpu(l, &p, params) : contract_cpu(l, &p, params);
+  bool staged = params->stages && p.node->type.dtype == DTYPE_F32;   /* the GPU nest takes f32 */
+  return staged ? contract_gpu(l, &p, params) : contract_cpu(l, &p, params);
 }
 
 void contract_params(const Group *g, const Target *t, KernelParams *out) {
   Product p;
   contract_describe(&p, g->anchor);
-  if (t->capability) contract_gpu_params(&p, t, out);
+  if (t->capability && g->anchor->type.dtype == DTYPE_F32) contract_gpu_params(&p, t, out);
   else contract_cpu_params(&p, t, out);
 }

@@ -4,10 +4,15 @@
  * and one of columns.  Splitting k (tile_k) stores and reloads the accumulator, which rounds nothing.
  *
  * Rows are tiled along one axis on which A has a constant step (rows of a, columns of the picture, channels of the
- * filter), so that all rows of a tile are addressed from one register. */
+ * filter), so that all rows of a tile are addressed from one register.
+ *
+ * bf16 operands are summed in the order inside AMX: of every 32 elements of the innermost k axis the 16 even products are
+ * one FMA chain from 0, the 16 odd ones another, and their sum is added to the accumulator.  Rows of a are widened to f32
+ * in scratch first, so that the chains read single elements at no cost; one chain at a time has the registers, unless
+ * there are few rows. */
 #include "codegen/lower_contract.h"
 
-enum { MAX_TILE_M = 16, MAX_TILE_N = 4, MAX_PANEL = 1 << 17 /* elements */ };
+enum { MAX_TILE_M = 16, MAX_TILE_N = 4, MAX_PANEL = 1 << 17 /* elements */, AMX_K = 32 };
 
 typedef struct Emit {
   Lower *l;
@@ -15,12 +20,14 @@ typedef struct Emit {
   Product p;
   KernelParams params;
   int panel, tile;                    /* scratch: packed B [k][16 tile_n], results [tile_m][16 tile_n]; -1: none */
+  int stage, even;                    /* scratch of bf16: rows of a, [tile_m][32] or [32][16]; sums of even products */
   KInst *base_a, *base_b;             /* of the item's outer coordinates */
   KInst *outer[MAX_OUTER];
   KInst *n0;                          /* first column */
   KInst *mask[MAX_TILE_N];            /* NULL: all lanes */
   KInst *k_begin, *k_end;             /* range of the outermost k axis */
-  bool has_epilogue, splits_k;
+  bool has_epilogue, splits_k, is_bf16;
+  bool stage_by_k;                    /* stage is [32][16]: rows are neighbours in a */
 } Emit;
 
 static KInst *plus(Emit *e, KInst *x, KInst *y) { return kir_bin(e->k, KOP_ADD, x, y); }
@@ -130,22 +137,43 @@ static KInst *load_partial(Emit *e, Ix *m, int j) {
   return kir_op(e->k, KOP_SELECT, is_first, kir_f32(e->k, 0.0f), old);
 }
 
-/* One register tile of `rows` rows from row m on. */
-static void emit_tile(Emit *e, KInst *m, int rows) {
+/* Row i, vector j of a tile in scratch. */
+static KInst *tile_at(Emit *e, KInst *i, int j) {
+  return offset(e, kir_bin(e->k, KOP_MUL, i, kir_i64(e->k, lanes_of_tile(e))), j * LANES);
+}
+
+/* Stores what scratch holds, in a loop: the code of an epilogue is then there once, not tile_m times. */
+static void store_tile(Emit *e, KInst *m, int rows) {
+  Kernel *k = e->k;
+  kir_sync(k);
+  KInst *i = kir_for(k, kir_i64(k, 0), kir_i64(k, rows), 1, 0);
+  for (int j = 0; j < e->params.tile_n; j++) {
+    KInst *value = kir_load(k, e->tile, tile_at(e, i, j), kir_lane(k), NULL);
+    store_result(e, tile_row(e, m, ix_value(e->l, i, dim_const(rows))), j, value);
+  }
+  kir_end(k);
+  kir_sync(k);
+}
+
+/* Lane vectors of row `at` of the panel, or of row off_b of b. */
+static void load_row(Emit *e, KInst *off_b, KInst *at, KInst **b) {
+  for (int j = 0; j < e->params.tile_n; j++)
+    b[j] = e->panel >= 0 ? kir_load(e->k, e->panel, tile_at(e, at, j), kir_lane(e->k), NULL)
+                         : load_b(e, plus(e, e->base_b, off_b), j);
+}
+
+static void emit_tile_f32(Emit *e, KInst *m, int rows) {
   Kernel *k = e->k;
   Lower *l = e->l;
   int cols = e->params.tile_n;
-  KInst *acc[MAX_TILE_M][MAX_TILE_N], *off_a, *off_b, *at;
+  KInst *acc[MAX_TILE_M][MAX_TILE_N], *off_a, *off_b, *at, *b[MAX_TILE_N];
   for (int i = 0; i < rows; i++)
     for (int j = 0; j < cols; j++)
       acc[i][j] = kir_var(k, e->splits_k ? load_partial(e, tile_row(e, m, ix_const(l, i)), j) : kir_f32(k, 0.0f), true);
   KInst *first = plus(e, e->base_a, times(e, m, e->p.row_step));
   open_k(e, 4, &off_a, &off_b, &at);
-  KInst *b[MAX_TILE_N], *row = plus(e, first, off_a);
-  for (int j = 0; j < cols; j++) {
-    KInst *packed = offset(e, kir_bin(k, KOP_MUL, at, kir_i64(k, lanes_of_tile(e))), j * LANES);
-    b[j] = e->panel >= 0 ? kir_load(k, e->panel, packed, kir_lane(k), NULL) : load_b(e, plus(e, e->base_b, off_b), j);
-  }
+  KInst *row = plus(e, first, off_a);
+  load_row(e, off_b, at, b);
   for (int i = 0; i < rows; i++) {
     KInst *a = kir_load(k, e->p.buf_a, plus(e, row, times(e, kir_i64(k, i), e->p.row_step)), NULL, NULL);
     for (int j = 0; j < cols; j++) kir_set(k, acc[i][j], kir_op(k, KOP_FMA, a, b[j], kir_get(k, acc[i][j])));
@@ -156,19 +184,145 @@ static void emit_tile(Emit *e, KInst *m, int rows) {
       for (int j = 0; j < cols; j++) store_result(e, tile_row(e, m, ix_const(l, i)), j, kir_get(k, acc[i][j]));
     return;
   }
-  /* Through scratch and a loop: the code of an epilogue is then there once, not tile_m times. */
   for (int i = 0; i < rows; i++)
     for (int j = 0; j < cols; j++)
-      kir_store(k, e->tile, kir_i64(k, i * lanes_of_tile(e) + j * LANES), kir_lane(k), kir_get(k, acc[i][j]), NULL);
+      kir_store(k, e->tile, tile_at(e, kir_i64(k, i), j), kir_lane(k), kir_get(k, acc[i][j]), NULL);
+  store_tile(e, m, rows);
+}
+
+/* ---- bf16 ---- */
+
+/* A block of at most 32 elements of the innermost k axis. */
+typedef struct Block {
+  KInst *n;             /* how many; NULL: all 32 */
+  KInst *a, *b, *at;    /* offsets of the first into a and b (with bases), its row of the panel */
+} Block;
+
+/* bool: element `at` of the block exists; NULL: surely. */
+static KInst *in_block(Emit *e, const Block *x, KInst *at) {
+  return x->n ? kir_bin(e->k, KOP_LT, at, kir_un(e->k, KOP_TO_I32, x->n)) : NULL;
+}
+
+/* Widens the block's part of the tile's rows of a. */
+static void stage_rows(Emit *e, const Block *x, int rows) {
+  Kernel *k = e->k;
+  Dim step = e->p.k[e->p.n_k - 1].step_a;
+  KInst *lane = kir_lane(k);
   kir_sync(k);
-  KInst *i = kir_for(k, kir_i64(k, 0), kir_i64(k, rows), 1, 0);
-  for (int j = 0; j < cols; j++) {
-    KInst *from = offset(e, kir_bin(k, KOP_MUL, i, kir_i64(k, lanes_of_tile(e))), j * LANES);
-    KInst *value = kir_load(k, e->tile, from, kir_lane(k), NULL);
-    store_result(e, tile_row(e, m, ix_value(l, i, dim_const(rows))), j, value);
+  if (e->stage_by_k) {
+    KInst *i = kir_for(k, kir_i64(k, 0), x->n ? x->n : kir_i64(k, AMX_K), 1, 4);
+    KInst *mask = rows < LANES ? kir_bin(k, KOP_LT, lane, kir_i32(k, rows)) : NULL;
+    KInst *a = kir_load(k, e->p.buf_a, plus(e, x->a, times(e, i, step)), lane, mask);
+    kir_store(k, e->stage, kir_bin(k, KOP_MUL, i, kir_i64(k, LANES)), lane, a, NULL);
+    kir_end(k);
+  } else {
+    KInst *along = lane;
+    if (!dim_equal(step, dim_const(1))) along = kir_bin(k, KOP_MUL, lane, kir_un(k, KOP_TO_I32, kir_dim(k, step)));
+    KInst *i = kir_for(k, kir_i64(k, 0), kir_i64(k, rows), 1, 2), *from = plus(e, x->a, times(e, i, e->p.row_step));
+    for (int v = 0; v < AMX_K; v += LANES) {
+      KInst *mask = in_block(e, x, kir_bin(k, KOP_ADD, lane, kir_i32(k, v)));
+      KInst *a = kir_load(k, e->p.buf_a, plus(e, from, times(e, kir_i64(k, v), step)), along, mask);
+      kir_store(k, e->stage, offset(e, kir_bin(k, KOP_MUL, i, kir_i64(k, AMX_K)), v), lane, a, NULL);
+    }
+    kir_end(k);
   }
-  kir_end(k);
   kir_sync(k);
+}
+
+typedef KInst *Chain[MAX_TILE_M][MAX_TILE_N];
+
+/* One product of every chain: element 2 t + odd of the block. */
+static void chain_step(Emit *e, const Block *x, int rows, KInst *t, int odd, Chain sum) {
+  Kernel *k = e->k;
+  KInst *at = offset(e, kir_bin(k, KOP_MUL, t, kir_i64(k, 2)), odd), *b[MAX_TILE_N];
+  load_row(e, plus(e, x->b, times(e, at, e->p.k[e->p.n_k - 1].step_b)), plus(e, x->at, at), b);
+  for (int i = 0; i < rows; i++) {
+    KInst *place = e->stage_by_k ? offset(e, kir_bin(k, KOP_MUL, at, kir_i64(k, LANES)), i) : offset(e, at, i * AMX_K);
+    KInst *a = kir_load(k, e->stage, place, NULL, NULL);
+    for (int j = 0; j < e->params.tile_n; j++)
+      kir_set(k, sum[i][j], kir_op(k, KOP_FMA, a, b[j], kir_get(k, sum[i][j])));
+  }
+}
+
+static void chain_begin(Emit *e, int rows, Chain sum) {
+  for (int i = 0; i < rows; i++)
+    for (int j = 0; j < e->params.tile_n; j++) sum[i][j] = kir_var(e->k, kir_f32(e->k, 0.0f), true);
+}
+
+/* How many even or odd elements the block has. */
+static KInst *chain_length(Emit *e, const Block *x, int odd) {
+  return x->n ? kir_bin(e->k, KOP_DIV, offset(e, x->n, 1 - odd), kir_i64(e->k, 2)) : kir_i64(e->k, AMX_K / 2);
+}
+
+static KInst *even_sum(Emit *e, Chain even, bool in_scratch, int i, int j) {
+  if (!in_scratch) return kir_get(e->k, even[i][j]);
+  return kir_load(e->k, e->even, tile_at(e, kir_i64(e->k, i), j), kir_lane(e->k), NULL);
+}
+
+/* tile += (even products) + (odd products). */
+static void add_block(Emit *e, const Block *x, int rows) {
+  Kernel *k = e->k;
+  int cols = e->params.tile_n;
+  bool together = 2 * rows <= e->params.tile_m;   /* both chains then fit into the registers */
+  Chain even, odd;
+  stage_rows(e, x, rows);
+  chain_begin(e, rows, even);
+  if (together) chain_begin(e, rows, odd);
+  KInst *t = kir_for(k, kir_i64(k, 0), chain_length(e, x, together), 1, 4);
+  chain_step(e, x, rows, t, 0, even);
+  if (together) chain_step(e, x, rows, t, 1, odd);
+  kir_end(k);
+  KInst *half = chain_length(e, x, 1), *longer = kir_bin(k, KOP_LT, half, chain_length(e, x, 0));
+  if (together && !(longer->op == KOP_CONST && longer->imm == 0)) {   /* an odd number: one even product more */
+    kir_if(k, longer);
+    chain_step(e, x, rows, half, 0, even);
+    kir_end(k);
+  }
+  for (int i = 0; i < rows && !together; i++)
+    for (int j = 0; j < cols; j++)
+      kir_store(k, e->even, tile_at(e, kir_i64(k, i), j), kir_lane(k), kir_get(k, even[i][j]), NULL);
+  if (!together) {
+    chain_begin(e, rows, odd);
+    t = kir_for(k, kir_i64(k, 0), chain_length(e, x, 1), 1, 4);
+    chain_step(e, x, rows, t, 1, odd);
+    kir_end(k);
+  }
+  for (int i = 0; i < rows; i++)
+    for (int j = 0; j < cols; j++) {
+      KInst *at = tile_at(e, kir_i64(k, i), j), *old = kir_load(k, e->tile, at, kir_lane(k), NULL);
+      KInst *both = plus(e, even_sum(e, even, !together, i, j), kir_get(k, odd[i][j]));
+      kir_store(k, e->tile, at, kir_lane(k), plus(e, old, both), NULL);
+    }
+}
+
+static void emit_tile_bf16(Emit *e, KInst *m, int rows) {
+  Kernel *k = e->k;
+  for (int i = 0; i < rows; i++)
+    for (int j = 0; j < e->params.tile_n; j++)
+      kir_store(k, e->tile, tile_at(e, kir_i64(k, i), j), kir_lane(k), kir_f32(k, 0.0f), NULL);
+  KInst *off_a = plus(e, e->base_a, times(e, m, e->p.row_step)), *off_b = kir_i64(k, 0), *at = kir_i64(k, 0);
+  for (int i = 0; i < e->p.n_k - 1; i++) {
+    const Axis *x = &e->p.k[i];
+    KInst *v = kir_for(k, kir_i64(k, 0), kir_dim(k, x->size), 1, 0);
+    off_a = plus(e, off_a, times(e, v, x->step_a));
+    off_b = plus(e, off_b, times(e, v, x->step_b));
+    at = plus(e, times(e, at, x->size), v);
+  }
+  const Axis *last = &e->p.k[e->p.n_k - 1];
+  KInst *size = kir_dim(k, last->size), *v = kir_for(k, kir_i64(k, 0), size, AMX_K, 0);
+  Block x = {.a = plus(e, off_a, times(e, v, last->step_a)), .b = plus(e, off_b, times(e, v, last->step_b)),
+             .at = plus(e, times(e, at, last->size), v)};
+  bool is_whole = dim_is_const(last->size) && last->size.c % AMX_K == 0;
+  if (!is_whole) x.n = kir_bin(k, KOP_MIN, kir_i64(k, AMX_K), kir_bin(k, KOP_SUB, size, v));
+  add_block(e, &x, rows);
+  for (int i = 0; i < e->p.n_k; i++) kir_end(k);
+  store_tile(e, m, rows);
+}
+
+/* One register tile of `rows` rows from row m on. */
+static void emit_tile(Emit *e, KInst *m, int rows) {
+  if (e->is_bf16) emit_tile_bf16(e, m, rows);
+  else emit_tile_f32(e, m, rows);
 }
 
 /* Rows [m0, m_end): full tiles, then one tile each of 8, 4, 2 and 1 rows as the binary digits of the rest say. */
@@ -232,13 +386,13 @@ static void emit_item(Emit *e) {
 }
 
 /* Long sums are split so that the rows of b stay in cache; the accumulators then rest in the result, so only a bare
- * product whose result is its one output can.  An empty sum must still write zeros, so k must not be 0. */
+ * f32 product whose result is its one output can.  An empty sum must still write zeros, so k must not be 0. */
 static bool may_split_k(const Emit *e) {
   int64_t n = contract_k_elems(&e->p);
   bool is_long = n < 0 || n > 2 * (int64_t)e->params.tile_k;
   for (int i = 1; i < e->p.n_k; i++)
     if (!dim_is_const(e->p.k[i].size) || e->p.k[i].size.c == 0) return false;
-  return is_long && contract_is_bare(e->l, &e->p);
+  return is_long && !e->is_bf16 && contract_is_bare(e->l, &e->p);
 }
 
 static void add_factors(Emit *e) {
@@ -248,7 +402,8 @@ static void add_factors(Emit *e) {
 }
 
 bool contract_cpu(Lower *l, const Product *p, const KernelParams *params) {
-  Emit e = {.l = l, .k = l->k, .p = *p, .params = *params, .panel = -1, .tile = -1};
+  Emit e = {.l = l, .k = l->k, .p = *p, .params = *params, .panel = -1, .tile = -1,
+            .is_bf16 = p->node->in[0]->type.dtype == DTYPE_BF16};
   if (params->tile_m < 1 || params->tile_m > MAX_TILE_M || params->tile_n < 1 || params->tile_n > MAX_TILE_N)
     return lower_fail(l, e.p.node, "no register tile of %d x %d", params->tile_m, params->tile_n) != NULL;
   for (int i = 0; i < l->group->n_out; i++) e.has_epilogue |= l->group->out[i] != e.p.node;
@@ -256,7 +411,13 @@ bool contract_cpu(Lower *l, const Product *p, const KernelParams *params) {
   int64_t k = contract_k_elems(&e.p);
   bool fits = k > 0 && k * lanes_of_tile(&e) <= MAX_PANEL;
   if (params->pack_b && fits && !e.splits_k) e.panel = kir_scratch(l->k, "panel", DTYPE_F32, k * lanes_of_tile(&e));
-  if (e.has_epilogue) e.tile = kir_scratch(l->k, "tile", DTYPE_F32, (int64_t)params->tile_m * lanes_of_tile(&e));
+  int64_t tile = (int64_t)params->tile_m * lanes_of_tile(&e);
+  if (e.has_epilogue || e.is_bf16) e.tile = kir_scratch(l->k, "tile", DTYPE_F32, tile);
+  if (e.is_bf16) {
+    e.stage_by_k = dim_equal(p->row_step, dim_const(1)) && !dim_equal(p->k[p->n_k - 1].step_a, dim_const(1));
+    e.stage = kir_scratch(l->k, "rows", DTYPE_F32, AMX_K * (e.stage_by_k ? LANES : params->tile_m));
+    e.even = kir_scratch(l->k, "even", DTYPE_F32, tile);
+  }
   add_factors(&e);
   emit_item(&e);
   return !l->failed;

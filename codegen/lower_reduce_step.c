@@ -1,4 +1,5 @@
-/* One reduction: its first value, one more element, and the fixed tree at the end.
+/* One reduction: its first value, one more element, and the fixed tree at the end.  Of bf16 elements too the sum is in
+ * f32, and rounded once.
  *
  * Element i goes to lane i mod 16; sums start from 0; a maximum ignores NaN and starts from the smallest number;
  * argmax takes the lowest index among equals, ignores NaN, and gives 0 when there is nothing else. */
@@ -46,7 +47,7 @@ static KInst *index_or_zero(Lower *l, KInst *index) {
 
 KInst *reduce_end_lanes(Lower *l, const Node *n, Running r) {
   Kernel *k = l->k;
-  if (n->op == OP_SUM && is_float(n)) return kir_un(k, KOP_TREE_ADD, r.value);
+  if (n->op == OP_SUM && is_float(n)) return lower_round(l, n, kir_un(k, KOP_TREE_ADD, r.value));
   if (n->op == OP_SUM) {
     KInst *sum = kir_bin(k, KOP_LANE_GET, r.value, kir_i32(k, 0));
     for (int i = 1; i < LANES; i++) sum = kir_bin(k, KOP_ADD, sum, kir_bin(k, KOP_LANE_GET, r.value, kir_i32(k, i)));
@@ -70,7 +71,7 @@ KInst *reduce_end_values(Lower *l, const Node *n, Running lane[LANES]) {
   KInst *x[LANES];
   for (int i = 0; i < LANES; i++) x[i] = lane[i].value;
   KInst *best = tree(k, n->op == OP_SUM ? KOP_ADD : KOP_MAX, x);
-  if (n->op != OP_ARGMAX) return best;
+  if (n->op != OP_ARGMAX) return lower_round(l, n, best);
   for (int i = 0; i < LANES; i++) {
     KInst *holds = kir_bin(k, KOP_EQ, lane[i].value, best);
     x[i] = kir_op(k, KOP_SELECT, holds, lane[i].index, kir_i32(k, INT32_MAX));

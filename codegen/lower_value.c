@@ -105,21 +105,11 @@ void lower_restart(Lower *l) {
   kernel_start(l, l->k->name);
 }
 
-static bool dtype_is_lowered(Lower *l, const Node *n) {
-  if (n->type.dtype != DTYPE_BF16) return true;
-  lower_fail(l, n, "bf16 is not compiled yet: use f32");
-  return false;
-}
-
 Lower *lower_begin(Arena *a, const Group *g, const char *name, Error *err) {
   Lower *l = ARENA_NEW(a, Lower);
   *l = (Lower){.group = g, .arena = a, .err = err, .memo = ARENA_NEW(a, struct LowerMemo)};
   l->in_buf = ARENA_ARRAY(a, int, g->n_in);
   l->out_buf = ARENA_ARRAY(a, int, g->n_out);
-  for (int i = 0; i < g->n_node; i++)
-    if (!dtype_is_lowered(l, g->node[i])) return NULL;
-  for (int i = 0; i < g->n_in; i++)
-    if (!dtype_is_lowered(l, g->in[i])) return NULL;
   if (g->n_in + g->n_out > KIR_MAX_BUFS - 8)
     return lower_fail(l, g->anchor, "a group has %d operands and results, at most %d fit", g->n_in + g->n_out,
                       KIR_MAX_BUFS - 8);
@@ -219,7 +209,7 @@ static KInst *choose(Lower *l, KInst *inside, KInst *x, KInst *other) {
 static KInst *value_pad(Lower *l, Node *n, Ix *const *idx) {
   const Type *x = &n->in[0]->type;
   double v = n->attrs.pad.value;
-  KInst *fill = dtype_is_float(n->type.dtype) ? kir_f32(l->k, (float)v) : kir_i32(l->k, (int32_t)v);
+  KInst *fill = dtype_is_float(n->type.dtype) ? lower_round(l, n, kir_f32(l->k, (float)v)) : kir_i32(l->k, (int32_t)v);
   KInst *inside = NULL, *saved = l->mask;
   Ix *to[MAX_RANK];
   if (is_empty(x)) return fill;
@@ -316,6 +306,20 @@ static KInst *value_move(Lower *l, Node *n, Ix *const *idx) {
 
 /* ---- values ---- */
 
+KInst *lower_round(Lower *l, const Node *n, KInst *x) {
+  return n->type.dtype == DTYPE_BF16 ? kir_un(l->k, KOP_ROUND, x) : x;
+}
+
+/* Whether the result is a bf16 number whenever the operands are. */
+static bool keeps_bf16(const Node *n) {
+  switch (n->op) {
+  case OP_NEG: case OP_ABS: case OP_FLOOR: case OP_MAXIMUM: case OP_MINIMUM: case OP_SELECT: case OP_DETACH:
+    return true;
+  case OP_CAST: return n->in[0]->type.dtype == DTYPE_BF16 || n->in[0]->type.dtype == DTYPE_U8;
+  default: return false;
+  }
+}
+
 static KInst *value_map(Lower *l, Node *n, Ix *const *idx) {
   KInst *x[3];
   BUG_IF(n->n_in > 3, "%s has %d operands", op_info[n->op].text, n->n_in);
@@ -323,7 +327,8 @@ static KInst *value_map(Lower *l, Node *n, Ix *const *idx) {
     x[i] = lower_value(l, n->in[i], idx);
     if (!x[i]) return NULL;
   }
-  return lower_scalar(l, n, idx, x);
+  KInst *y = lower_scalar(l, n, idx, x);
+  return keeps_bf16(n) ? y : lower_round(l, n, y);
 }
 
 static KInst *value_make(Lower *l, Node *n, Ix *const *idx) {

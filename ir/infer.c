@@ -105,6 +105,7 @@ static bool fill_value(Infer *c) {
   switch (c->out->dtype) {
     case DTYPE_I32: lo = -2147483648.0, hi = 2147483647.0; break;
     case DTYPE_U8: lo = 0, hi = 255; break;
+    case DTYPE_BF16: c->attrs->fill.value = (double)bf16_round((float)v); return true;
     default: return true;
   }
   if (v >= lo && v <= hi && v == floor(v)) {

@@ -88,9 +88,12 @@ static bool same_places(Infer *c, int i, int like) {
 
 static bool check_qkv(Infer *c) { return check_qk(c) && same_places(c, 2, 1) && check_heads(c, 2); }
 
-/* Operand i holds one number per query and head. */
+/* Operand i holds one number per query and head, f32 whatever the queries are. */
 static bool per_head(Infer *c, int i) {
-  if (!same_places(c, i, 0)) return false;
+  int rank = c->in[0]->type.rank;
+  if (!infer_rank(c, i, rank, rank) || !infer_dtype(c, i, DTYPE_F32)) return false;
+  for (int a = 0; a < rank - 1; a++)
+    if (!infer_same_dim(c, 0, a, i, a)) return false;
   const Type *t = &c->in[i]->type;
   char dim[DIM_TEXT];
   if (dim_equal(t->dim[t->rank - 1], dim_const(c->attrs->attend.heads))) return true;
@@ -108,6 +111,7 @@ bool infer_attend(Infer *c) {
 bool infer_attend_lse(Infer *c) {
   if (!check_qk(c)) return false;
   *c->out = c->in[0]->type;
+  c->out->dtype = DTYPE_F32;
   c->out->dim[c->out->rank - 1] = dim_const(c->attrs->attend.heads);
   return true;
 }

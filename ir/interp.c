@@ -45,10 +45,11 @@ static const EvalFn eval_of[OP_COUNT] = {
 #undef OP
 };
 
-/* A bf16 result is rounded once, when it is stored; arithmetic on bf16 operands is that on their values. */
+/* A bf16 result is rounded once, from f32, and denormals are flushed; arithmetic on bf16 operands is that on their
+ * values. */
 static void round_bf16(Tensor *t) {
   int64_t n = tensor_elems(t);
-  for (int64_t i = 0; i < n; i++) t->data[i] = f32_from_bf16(bf16_from_f32((float)t->data[i]));
+  for (int64_t i = 0; i < n; i++) t->data[i] = (double)bf16_round((float)t->data[i]);
 }
 
 bool eval_leaf(Eval *e) {

@@ -5,6 +5,8 @@
  * primitives `sum` and `max` define).  Which of the resulting nodes share a kernel is fuse's decision: rows are
  * reduced to values that come back by reshape and broadcast, which is the shape that fuse recognises.
  *
+ * A composite of bf16 is that of f32 between casts: its operands are exact in f32, and only its result is rounded.
+ *
  * One rule for each composite of ops.def: expand_<scalar>.  A missing one fails to compile, an unused one warns. */
 #include <math.h>
 
@@ -201,11 +203,24 @@ static const ExpandFn expand_rule[OP_COUNT] = {
 #undef OP
 };
 
+/* The composite over operands in f32; n itself when they are. */
+static Node *in_f32(Graph *g, Node *n) {
+  if (n->in[0]->type.dtype != DTYPE_BF16) return n;
+  Node *in[3];
+  BUG_IF(n->n_in > COUNT_OF(in), "%s has %d operands", op_info[n->op].text, n->n_in);
+  for (int i = 0; i < n->n_in; i++) {
+    in[i] = n->in[i]->type.dtype == DTYPE_BF16 ? graph_cast(g, n->in[i], DTYPE_F32) : n->in[i];
+    if (!in[i]) return NULL;
+  }
+  return graph_op(g, n->op, in, n->n_in, &n->attrs, NULL);
+}
+
 Node *expand_node(Graph *g, Node *n) {
   BUG_IF(!expand_rule[n->op], "%s is no composite", op_info[n->op].text);
   const Loc *here = g->here;
   g->here = n->loc;
-  Node *y = expand_rule[n->op](g, n);
+  Node *wide = in_f32(g, n), *y = wide ? expand_rule[n->op](g, wide) : NULL;
+  if (y && y->type.dtype != n->type.dtype) y = graph_cast(g, y, n->type.dtype);
   g->here = here;
   return y;
 }

@@ -74,12 +74,17 @@ bool grad_conv2d_grad_w(Graph *g, Node *n, Node *dw, Node **dx) {
   return dx[0] && dx[1];
 }
 
-/* delta [.., heads]: sum over each head of y * dy. */
+static Node *as_f32(Graph *g, Node *x) {
+  return x && x->type.dtype != DTYPE_F32 ? graph_cast(g, x, DTYPE_F32) : x;
+}
+
+/* delta [.., heads], f32: sum over each head of y * dy. */
 static Node *head_sums(Graph *g, Node *y, Node *dy, int64_t heads) {
   Type t = y->type;
   t.dim[t.rank - 1] = dim_const(heads);
   t.dim[t.rank++] = dim_const(y->type.dim[y->type.rank - 1].c / heads);
-  Node *product = graph_binary(g, OP_MUL, y, dy);
+  t.dtype = DTYPE_F32;
+  Node *left = as_f32(g, y), *product = graph_binary(g, OP_MUL, left, as_f32(g, dy));
   return product ? graph_sum(g, graph_reshape(g, product, &t), 1u << (t.rank - 1)) : NULL;
 }
 

@@ -95,16 +95,22 @@ double rig_value(DType t, uint64_t seed, int64_t i) {
 void rig_store(DType t, void *to, int64_t i, double x) {
   size_t bytes = dtype_bytes(t);
   float real = (float)x;
+  uint16_t half = bf16_from_f32(real);
   int32_t integer = t == DTYPE_I32 ? (int32_t)x : 0;
   uint8_t byte = t == DTYPE_U8 ? (uint8_t)x : 0;
-  const void *from = t == DTYPE_F32 ? (void *)&real : t == DTYPE_I32 ? (void *)&integer : (void *)&byte;
+  const void *from = t == DTYPE_F32    ? (void *)&real
+                     : t == DTYPE_BF16 ? (void *)&half
+                     : t == DTYPE_I32  ? (void *)&integer
+                                       : (void *)&byte;
   memcpy((char *)to + (size_t)i * bytes, from, bytes);
 }
 
 double rig_load(DType t, const void *from, int64_t i) {
   const char *at = (const char *)from + (size_t)i * dtype_bytes(t);
   float real;
+  uint16_t half;
   int32_t integer;
+  if (t == DTYPE_BF16) return memcpy(&half, at, sizeof half), (double)f32_from_bf16(half);
   if (t == DTYPE_U8) return (double)*(const uint8_t *)at;
   if (t == DTYPE_I32) return memcpy(&integer, at, sizeof integer), (double)integer;
   return memcpy(&real, at, sizeof real), (double)real;

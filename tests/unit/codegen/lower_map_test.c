@@ -178,15 +178,4 @@ TEST("results may lie over operands that are read only at the written element") 
         &(Check){.family = FAMILY_MAP, .text = adam, .B = sizes[s].B, .R = 1, .in_place = 1 << 1 | 1 << (8 + 2)});
 }
 
-TEST("bf16 is refused with its reason") {
-  Check c = {
-      .family = FAMILY_MAP, .text = "func @f(%x: bf16[4]) {\n  %1 = neg(%x) : bf16[4]\n  return y = %1\n}\n", .B = 1};
-  c.graph = graph_new(&c.err);
-  check_parse(&c);
-  check_group(&c);
-  EXPECT(!lower_begin(c.graph->arena, &c.group, "k", &c.err), "accepted");
-  EXPECT_HAS(c.err.text, "bf16 is not compiled yet");
-  check_done(&c);
-}
-
 TEST_MAIN()
