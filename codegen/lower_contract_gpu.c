@@ -82,7 +82,8 @@ static void walks_merge(Walk *a, Walk *b) {
   int n = 0;
   for (int i = 1; i < a->n; i++) {
     Dim size = a->size[i];
-    bool joins = dim_is_const(size) && dim_is_const(a->size[n]) && dim_equal(a->step[n], dim_scale(a->step[i], size.c)) &&
+    bool joins = dim_is_const(size) && dim_is_const(a->size[n]) &&
+                 dim_equal(a->step[n], dim_scale(a->step[i], size.c)) &&
                  dim_equal(b->step[n], dim_scale(b->step[i], size.c));
     if (!joins) n++;
     a->size[n] = b->size[n] = joins ? dim_scale(a->size[n], size.c) : size;
