@@ -130,10 +130,13 @@ static void contract(int64_t B, int64_t R, const char *source) {
 
 TEST("matmul: borders in rows, columns and k") {
   NEED_NVRTC();
-  contract(3, 5, "func @f(%a: f32[B,23,37], %b: f32[37,70]) {\n  %1 = matmul(%a, %b) {trans_a=0, trans_b=0} : f32[B,23,70]\n"
+  contract(3, 5, "func @f(%a: f32[B,23,37], %b: f32[37,70]) {\n"
+                 "  %1 = matmul(%a, %b) {trans_a=0, trans_b=0} : f32[B,23,70]\n"
                  "  return y = %1\n}\n");
-  contract(1, 1, "func @f(%a: f32[1,1], %b: f32[1,1]) {\n  %1 = matmul(%a, %b) {trans_a=0, trans_b=0} : f32[1,1]\n  return y = %1\n}\n");
-  contract(5, 1, "func @f(%a: f32[B,20,64], %b: f32[64,132]) {\n  %1 = matmul(%a, %b) {trans_a=0, trans_b=0} : f32[B,20,132]\n"
+  contract(1, 1, "func @f(%a: f32[1,1], %b: f32[1,1]) {\n  %1 = matmul(%a, %b) {trans_a=0, trans_b=0} : f32[1,1]\n"
+                 "  return y = %1\n}\n");
+  contract(5, 1, "func @f(%a: f32[B,20,64], %b: f32[64,132]) {\n"
+                 "  %1 = matmul(%a, %b) {trans_a=0, trans_b=0} : f32[B,20,132]\n"
                  "  return y = %1\n}\n");
 }
 
@@ -143,7 +146,8 @@ TEST("matmul: transposed operands, batches, k of B elements") {
                  "  %1 = matmul(%a, %b) {trans_a=1, trans_b=1} : f32[B,18,33]\n  return y = %1\n}\n");
   contract(3, 5, "func @f(%a: f32[B,17,24], %b: f32[B,40,24]) {\n"
                  "  %1 = matmul(%a, %b) {trans_a=0, trans_b=1} : f32[B,17,40]\n  return y = %1\n}\n");
-  contract(9, 5, "func @f(%a: f32[B,36], %b: f32[B,20]) {\n  %1 = matmul(%a, %b) {trans_a=1, trans_b=0} : f32[36,20]\n"
+  contract(9, 5, "func @f(%a: f32[B,36], %b: f32[B,20]) {\n"
+                 "  %1 = matmul(%a, %b) {trans_a=1, trans_b=0} : f32[36,20]\n"
                  "  return y = %1\n}\n");
 }
 
@@ -158,7 +162,8 @@ TEST("matmul of few rows, with bias, gelu and a second operand") {
 TEST("conv2d: lines that are no multiple of a tile, strides, one and three channels") {
   NEED_NVRTC();
   contract(2, 1, "func @f(%x: f32[B,7,9,20], %w: f32[3,3,20,36], %b: f32[36]) {\n"
-                 "  %1 = conv2d(%x, %w) {stride=1, kh=0, kw=0} : f32[B,5,7,36]\n  %2 = broadcast(%b) : f32[B,5,7,36]\n"
+                 "  %1 = conv2d(%x, %w) {stride=1, kh=0, kw=0} : f32[B,5,7,36]\n"
+                 "  %2 = broadcast(%b) : f32[B,5,7,36]\n"
                  "  %3 = add(%1, %2) : f32[B,5,7,36]\n  %4 = silu(%3) : f32[B,5,7,36]\n  return y = %4\n}\n");
   contract(2, 1, "func @f(%x: f32[B,9,9,3], %w: f32[3,3,3,24]) {\n"
                  "  %1 = conv2d(%x, %w) {stride=2, kh=0, kw=0} : f32[B,4,4,24]\n  return y = %1\n}\n");
@@ -171,7 +176,8 @@ TEST("conv2d to three channels and to one: rows along lanes") {
                                  "  %2 = broadcast(%b) : f32[B,6,11,3]\n  %3 = add(%1, %2) : f32[B,6,11,3]\n"
                                  "  %4 = tanh(%3) : f32[B,6,11,3]\n  return y = %4\n}\n";
   contract(5, 1, to_three);
-  contract(3, 1, "func @f(%a: f32[B,50,21], %b: f32[21,1]) {\n  %1 = matmul(%a, %b) {trans_a=0, trans_b=0} : f32[B,50,1]\n"
+  contract(3, 1, "func @f(%a: f32[B,50,21], %b: f32[21,1]) {\n"
+                 "  %1 = matmul(%a, %b) {trans_a=0, trans_b=0} : f32[B,50,1]\n"
                  "  return y = %1\n}\n");
 }
 

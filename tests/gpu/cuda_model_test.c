@@ -1,18 +1,20 @@
-/* Every map, reduce, scatter and attend kernel of the demo models as CUDA C, compiled to machine code by NVRTC.
+/* Every kernel of the demo models as CUDA C, compiled to machine code by NVRTC, which is then looked into: spills,
+ * registers, 128-bit accesses.
  *
  * Kernels come from where the compiler takes them: all functions of a model, its training step, prologue and step of
- * its decode.  Two that differ in nothing but their name count once.  Products and convolutions are left out: on a
- * GPU they are another library's or another template's. */
+ * its decode.  Two that differ in nothing but their name count once. */
 #include <pthread.h>
 #include <stdlib.h>
 
 #include "codegen/nvrtc.h"
 #include "frontend/compile.h"
+#include "tests/gpu/cubin.h"
 #include "tests/test.h"
 
 /* Shared memory that one block may ask for, from the CUDA C programming guide's table of compute capabilities. */
 static const struct { const char *arch; int64_t block_bytes; } devices[] = {{"sm_80", 163 << 10},
                                                                           {"sm_90", 227 << 10}};
+enum { REGISTERS = 65536 };   /* of a multiprocessor */
 
 static const Define nuwa_options[] = {
     {"grid_s", "1"},         {"grid_h", "8"},         {"grid_w", "8"},     {"dim", "192"},
@@ -25,7 +27,7 @@ static const Define vqgan_options[] = {
 /* ---- which kernels ---- */
 
 typedef enum Kind { KIND_MAP, KIND_REDUCE, KIND_SCATTER, KIND_ATTEND, KIND_PRODUCT, KIND_UNKNOWN } Kind;
-static const char *const kind_names[] = {"map", "reduce", "scatter", "attend"};
+static const char *const kind_names[] = {"map", "reduce", "scatter", "attend", "product"};
 
 /* Names of kernels begin with that of the group's anchor, or with "map". */
 static Kind kind_of(const Kernel *k) {
@@ -51,7 +53,7 @@ static void set_add(Set *s, Kernel *k) {
   Kind kind = kind_of(k);
   const char *name = k->name;
   EXPECT(kind != KIND_UNKNOWN, "%s: of which family?", name);
-  if (kind >= KIND_PRODUCT) return;
+  if (kind == KIND_UNKNOWN) return;
   Buffer text = {0};
   k->name = "k";
   kir_print(k, &text);
@@ -72,7 +74,7 @@ static bool set_add_functions(Set *s, Model *m, bool whole) {
   Kernel *const *kernel;
   int n;
   Error err = {0};
-  CompileOptions o = {.whole = whole, .train = whole ? NULL : "loss", .isa = isa_best(), .threads = 1,
+  CompileOptions o = {.whole = whole, .train = whole ? NULL : "loss", .device = PLAN_CUDA, .threads = 1,
                       .adam = {.beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.01, .clip = 1.0}};
   bool ok = compile_lower(m, &o, &kernel, &n, &err);
   EXPECT(ok, "%s", err.text);
@@ -100,7 +102,7 @@ static Set *demo_kernels(void) {
   ok = ok && set_add_model(&the_set, MODELS_DIR "/vqgan.lua", vqgan_options, COUNT_OF(vqgan_options));
   if (!ok) return NULL;
   printf("%d distinct kernels, %d of them nuwa.lua's:", the_set.n_kernel, n_nuwa);
-  for (int i = 0; i < KIND_PRODUCT; i++) printf(" %s %d", kind_names[i], the_set.by_kind[i]);
+  for (int i = 0; i < KIND_UNKNOWN; i++) printf(" %s %d", kind_names[i], the_set.by_kind[i]);
   putchar('\n');
   return &the_set;
 }
@@ -115,17 +117,33 @@ enum { COMPILE_EVERY = 1, THREADS = 2 };
 #endif
 enum { KERNELS_PER_PROGRAM = 24 };
 
+/* Registers are given out by eights. */
+static int round_registers(int n) { return (n + 7) / 8 * 8; }
+
 typedef struct Jobs {
   const Set *set;
   Nvrtc *nvrtc;
   pthread_mutex_t lock;
+  int wide_copies;        /* kernels with 128-bit asynchronous copies */
   int next, n, wanted, compiled;  /* jobs: those of one architecture after those of another; kernels */
   char failure[4000];     /* of the first program that did not compile */
 } Jobs;
 
-/* A cubin is an ELF file that names its functions. */
-static bool cubin_has(const NvrtcResult *r, const char *name) {
-  return r->bytes > 4 && memcmp(r->image, "\177ELF", 4) == 0 && memmem(r->image, r->bytes, name, strlen(name) + 1);
+/* What the machine code of a product must be: no spills in inner loops, shared memory read by fours, and as many blocks
+ * resident as its template counts on.  The first thing that it is not goes to j->failure; spills of others are listed. */
+static void check_code(Jobs *j, const Kernel *k, const char *arch, const Cubin *c) {
+  const char *wrong = NULL;
+  CudaShape shape = cuda_shape(k);
+  bool product = k->groups > 1;
+  int blocks = REGISTERS / (round_registers(c->registers) * shape.threads);
+  if (product && c->inner_spills) wrong = "spills in an inner loop";
+  if (product && !c->wide_shared) wrong = "a product without 128-bit loads from shared memory";
+  if (product && blocks < k->resident) wrong = "a product of which fewer blocks fit than it says";
+  if (wrong && !*j->failure)
+    snprintf(j->failure, sizeof j->failure, "%s %s: %s: %d registers, %d blocks for %d, %d inner spills", arch, k->name,
+             wrong, c->registers, blocks, k->resident, c->inner_spills);
+  if (c->spills) printf("  %s %s: %d spills, inner loops have %d\n", arch, k->name, c->spills, c->inner_spills);
+  j->wide_copies += c->copies > 0;
 }
 
 static void compile_job(Jobs *j, int job) {
@@ -137,11 +155,15 @@ static void compile_job(Jobs *j, int job) {
   for (int i = first; i < j->set->n_kernel; i += n_program) cuda_print(j->set->kernel[i], &text);
   bool skip = job % COMPILE_EVERY != 0 && !text.failed;
   bool ok = skip || (!text.failed && nvrtc_compile(j->nvrtc, text.data, arch, options, 1, &r));
-  for (int i = first; !skip && i < j->set->n_kernel; i += n_program, wanted++) {
-    if (ok && cubin_has(&r, j->set->kernel[i]->name)) compiled++;
-    else missing = j->set->kernel[i]->name;
-  }
   pthread_mutex_lock(&j->lock);
+  for (int i = first; !skip && i < j->set->n_kernel; i += n_program, wanted++) {
+    const Kernel *k = j->set->kernel[i];
+    Cubin c;
+    bool found = ok && cubin_read(r.image, r.bytes, atoi(arch + 3), k->name, &c);
+    compiled += found;
+    if (found) check_code(j, k, arch, &c);
+    else missing = k->name;
+  }
   j->wanted += wanted;
   j->compiled += compiled;
   if (!*j->failure && !ok) snprintf(j->failure, sizeof j->failure, "%s: %s", arch, r.log ? r.log : "no memory");
@@ -162,12 +184,12 @@ static void *compile_thread(void *ctx) {
   }
 }
 
-TEST("the kernels of the demo models fit into the shared memory of a block, 8 items at once") {
+TEST("the kernels of the demo models fit into the shared memory of a block") {
   Set *s = demo_kernels();
   REQUIRE(s, "no kernels");
   int64_t most = 0;
   for (int i = 0; i < s->n_kernel; i++) {
-    int64_t bytes = CUDA_ITEMS * kir_scratch_bytes(s->kernel[i]);
+    int64_t bytes = cuda_shape(s->kernel[i]).shared_bytes;
     if (bytes > most) most = bytes;
     for (int d = 0; d < COUNT_OF(devices); d++)
       EXPECT(bytes <= devices[d].block_bytes, "%s needs %lld bytes of shared memory, %s has %lld", s->kernel[i]->name,
@@ -176,7 +198,7 @@ TEST("the kernels of the demo models fit into the shared memory of a block, 8 it
   printf("%lld bytes of shared memory at most\n", (long long)most);
 }
 
-TEST("every map, reduce, scatter and attend kernel of the demo models compiles for sm_80 and sm_90") {
+TEST("every kernel of the demo models compiles for sm_80 and sm_90, products without spills in inner loops") {
   Error err;
   Jobs j = {.nvrtc = nvrtc_open(NULL, &err), .lock = PTHREAD_MUTEX_INITIALIZER};
   if (!j.nvrtc) SKIP("NVRTC is not installed");
@@ -190,6 +212,7 @@ TEST("every map, reduce, scatter and attend kernel of the demo models compiles f
   printf("%d of %d kernels compiled\n", j.compiled, COUNT_OF(devices) * j.set->n_kernel);
   EXPECT(!*j.failure, "%s", j.failure);
   EXPECT(j.compiled == j.wanted, "%d of %d", j.compiled, j.wanted);
+  EXPECT(COMPILE_EVERY > 1 || j.wide_copies > 0, "no product copies four elements at once");
   EXPECT(COMPILE_EVERY > 1 || j.wanted == COUNT_OF(devices) * j.set->n_kernel, "%d kernels", j.wanted);
   nvrtc_close(j.nvrtc);
 }
@@ -197,7 +220,7 @@ TEST("every map, reduce, scatter and attend kernel of the demo models compiles f
 TEST("the demo models have kernels of every family") {
   Set *s = demo_kernels();
   REQUIRE(s, "no kernels");
-  for (int i = 0; i < KIND_PRODUCT; i++) EXPECT(s->by_kind[i] > 0, "no %s kernel", kind_names[i]);
+  for (int i = 0; i < KIND_UNKNOWN; i++) EXPECT(s->by_kind[i] > 0, "no %s kernel", kind_names[i]);
   for (int i = 0; i < s->n_model; i++) model_free(s->model[i]);
   arena_free(s->arena);
   *s = (Set){0};
