@@ -1,8 +1,10 @@
 /* The shipped models, made tiny, on the emulated device: drawing, the autoencoder both ways, steps of training. */
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "tests/gpu/pair.h"
 #include "tests/test.h"
+#include "train/checkpoint.h"
 
 static const double tolerance = 1e-4;   /* of the largest value */
 
@@ -108,6 +110,25 @@ static double params_differ(Pair *p) {
   return worst;
 }
 
+/* What the device's run has kept goes to a file, and from there into the CPU's session: params, and Adam's moments. */
+static void checkpoint_travels(Pair *p, int train) {
+  char path[] = "/tmp/nuwa_device_XXXXXX";
+  int file = mkstemp(path);
+  REQUIRE(file >= 0, "no temporary file");
+  close(file);
+  Checkpoint from = {.session = p->session[ON_CUDA], .plan = p->plan[ON_CUDA], .train = train, .step = 2, .recipe = "r"};
+  Checkpoint to = {.session = p->session[ON_CPU], .plan = p->plan[ON_CPU], .train = train, .recipe = "r"};
+  for (int i = 0; i < p->plan[0]->n_param; i++) {
+    const PlanTensor *t = &p->plan[0]->param[i].type;
+    int64_t bytes = 0;
+    plan_tensor_bytes(t, 0, 0, &bytes);
+    memset(nuwa_param(p->session[ON_CPU], t->name), 0, (size_t)bytes);
+  }
+  EXPECT(checkpoint_write(&from, path, &p->err) && checkpoint_read(&to, path, &p->err), "%s", p->err.text);
+  EXPECT(to.step == 2 && params_differ(p) == 0, "step %d, params differ by %g", (int)to.step, params_differ(p));
+  unlink(path);
+}
+
 TEST("a training step of nuwa.lua has the CPU's loss, gradient norm and params") {
   NEED_NVRTC();
   Pair p;
@@ -124,6 +145,7 @@ TEST("a training step of nuwa.lua has the CPU's loss, gradient norm and params")
   }
   double e = ok ? params_differ(&p) : 0;
   EXPECT(e <= tolerance, "params differ by %g of the largest", e);
+  if (ok) checkpoint_travels(&p, f);
   close_model(&p);
 }
 
