@@ -28,7 +28,6 @@ typedef struct NuwaSession NuwaSession;
 
 typedef struct NuwaCuda {
   const char *driver;     /* path of the driver; NULL: "libcuda.so.1" */
-  const char *cublaslt;   /* path of cuBLASLt, for plans with matrix products; NULL: the usual names */
   int ordinal;            /* which device, 0 the first */
   bool direct;            /* decode steps launch their kernels one by one instead of replaying a graph: the same bits */
 } NuwaCuda;
