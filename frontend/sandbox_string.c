@@ -222,6 +222,11 @@ static int string_rep(lua_State *L) {
   size_t total;
   if (!size_mul(len + sep_len, (size_t)n, &total) || total > (size_t)1 << 40)
     return luaL_error(L, "string.rep: the result would have more than 2^40 bytes");
+  const Sandbox *sb = sandbox_of(L);
+  if (total > sb->max_block_bytes)
+    sandbox_exhaust(L, ERROR_LIMIT,
+                    "string.rep: the result would have %zu bytes; one value has at most %zu MiB (of %zu MiB of memory)",
+                    total, sb->max_block_bytes >> 20, sb->limits.memory_bytes >> 20);
   sandbox_charge(L, total / 16);
   luaL_buffinitsize(L, &b, total);
   for (lua_Integer i = 0; i < n; i++) {
