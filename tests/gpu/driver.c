@@ -43,7 +43,12 @@ CUresult driver_fail(Driver *d, CUresult code, const char *fmt, ...) {
 }
 
 Driver *driver_enter(CUresult *out_code) {
-  Driver *d = driver_enter_unchecked();
+  Driver *d = driver_of_host_work();
+  if (d) {   /* locked, by this thread */
+    *out_code = driver_host_fault(d, CU_NOT_PERMITTED, "its function on the host called the driver");
+    return NULL;
+  }
+  d = driver_enter_unchecked();
   if (!d->initialised) {
     *out_code = driver_fail(d, CU_NOT_INITIALIZED, "cuInit was not called");
   } else if (!context_is_current || !d->retained) {
@@ -127,6 +132,7 @@ static const struct { int code; const char *name, *text; } errors[] = {
     {FAULT_TIMEOUT, "CUDA_ERROR_LAUNCH_TIMEOUT", "the launch timed out and was terminated"},
     {FAULT_MISALIGNED, "CUDA_ERROR_MISALIGNED_ADDRESS", "misaligned address"},
     {FAULT_LAUNCH, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
+    {CU_NOT_PERMITTED, "CUDA_ERROR_NOT_PERMITTED", "operation not permitted"},
     {CU_NOT_SUPPORTED, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported"},
     {CU_CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
      "operation not permitted when stream is capturing"},

@@ -14,10 +14,10 @@
 enum {   /* CUresult */
   CU_OK = 0, CU_INVALID_VALUE = 1, CU_OUT_OF_MEMORY = 2, CU_NOT_INITIALIZED = 3, CU_INVALID_DEVICE = 101,
   CU_INVALID_IMAGE = 200, CU_INVALID_CONTEXT = 201, CU_NO_BINARY = 209, CU_INVALID_PTX = 218, CU_INVALID_HANDLE = 400,
-  CU_ILLEGAL_STATE = 401, CU_NOT_FOUND = 500, CU_NOT_READY = 600, CU_OUT_OF_RESOURCES = 701, CU_NOT_SUPPORTED = 801,
-  CU_CAPTURE_UNSUPPORTED = 900, CU_CAPTURE_INVALIDATED = 901, CU_CAPTURE_MERGE = 902, CU_CAPTURE_UNMATCHED = 903,
-  CU_CAPTURE_UNJOINED = 904, CU_CAPTURE_ISOLATION = 905, CU_CAPTURE_IMPLICIT = 906, CU_CAPTURED_EVENT = 907,
-  CU_CAPTURE_WRONG_THREAD = 908
+  CU_ILLEGAL_STATE = 401, CU_NOT_FOUND = 500, CU_NOT_READY = 600, CU_OUT_OF_RESOURCES = 701, CU_NOT_PERMITTED = 800,
+  CU_NOT_SUPPORTED = 801, CU_CAPTURE_UNSUPPORTED = 900, CU_CAPTURE_INVALIDATED = 901, CU_CAPTURE_MERGE = 902,
+  CU_CAPTURE_UNMATCHED = 903, CU_CAPTURE_UNJOINED = 904, CU_CAPTURE_ISOLATION = 905, CU_CAPTURE_IMPLICIT = 906,
+  CU_CAPTURED_EVENT = 907, CU_CAPTURE_WRONG_THREAD = 908
 };
 
 typedef struct Loaded Loaded;
@@ -31,7 +31,13 @@ struct Loaded {
   KernelHandle *kernel;         /* one for each of ptx->kernel */
 };
 
-typedef enum WorkKind { WORK_MARK, WORK_LAUNCH, WORK_COPY, WORK_FILL, WORK_FREE } WorkKind;
+/* What emu_enqueue was given, shared by the Works that were made of it. */
+typedef struct HostTask {
+  int refs;
+  EmuWork work;
+} HostTask;
+
+typedef enum WorkKind { WORK_MARK, WORK_LAUNCH, WORK_COPY, WORK_FILL, WORK_FREE, WORK_HOST } WorkKind;
 
 /* One thing to do on the device: queued in a stream, or a node of a graph. */
 typedef struct Work Work;
@@ -53,6 +59,8 @@ struct Work {
   size_t bytes;
   unsigned value;               /* FILL: bytes / elem times */
   int elem;
+  HostTask *host;               /* HOST; held */
+  bool after;                   /* for check_scratch: waits for the work in question */
 };
 
 typedef struct Graph {
@@ -106,6 +114,8 @@ typedef struct Driver {
   uint64_t last_capture;
   uint64_t order, random;       /* emu_set_order's, and the state of the coin */
   int sticky;                   /* the failure of a kernel: every later call returns it */
+  const Work *host_work;        /* the one whose function on the host runs, or NULL */
+  int host_fault;               /* what it did wrong first */
   Scratch scratch;
   uint64_t step_limit, steps, all_steps, runs;
   char error[900], shown[1000]; /* the last failure, and the form cuGetErrorString gave out */
@@ -144,6 +154,13 @@ void driver_free_host(Driver *d);
 
 /* ---- driver_kernel.c ---- */
 CUresult driver_run_launch(Driver *d, const Work *w);
+
+/* ---- driver_host.c ---- */
+/* The driver while a function of emu_enqueue's runs in this thread, which has then locked it; else NULL. */
+Driver *driver_of_host_work(void);
+__attribute__((format(printf, 3, 4))) CUresult driver_host_fault(Driver *d, CUresult code, const char *fmt, ...);
+CUresult driver_run_host(Driver *d, Work *w);
+void host_task_release(HostTask *t);            /* NULL is fine */
 
 /* ---- driver_graph.c ---- */
 Capture *driver_find_capture(Driver *d, uint64_t id);

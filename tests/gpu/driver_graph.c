@@ -78,6 +78,8 @@ static Work *work_copy(const Work *w) {
   c->bytes = w->bytes;
   c->value = w->value;
   c->elem = w->elem;
+  c->host = w->host;
+  if (c->host) c->host->refs++;
   return c;
 }
 

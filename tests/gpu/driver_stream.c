@@ -41,7 +41,20 @@ void work_release(Work *w) {
   work_drop_deps(w);
   free(w->params);
   free(w->staged);
+  host_task_release(w->host);
   free(w);
+}
+
+/* w has run or never will: what it was given goes, though a stream's end or an event may stand for it for long. */
+static void work_settle(Work *w) {
+  w->done = true;
+  work_drop_deps(w);
+  if (w->host) {
+    w->call = "(done)";
+    host_task_release(w->host);
+    w->host = NULL;
+  }
+  work_release(w);
 }
 
 void work_wait_for(Work *w, Work *before) {
@@ -100,22 +113,16 @@ static void run_at(Driver *d, int place) {
   d->pendings--;
   memmove(&d->pending[place], &d->pending[place + 1], (size_t)(d->pendings - place) * sizeof *d->pending);
   if (w->kind == WORK_LAUNCH) d->sticky = driver_run_launch(d, w);
+  else if (w->kind == WORK_HOST) d->sticky = driver_run_host(d, w);
   else if (w->kind != WORK_MARK) d->sticky = driver_run_copy(d, w);
   d->runs++;
   w->seconds = now();
-  w->done = true;
-  work_drop_deps(w);
-  work_release(w);
+  work_settle(w);
 }
 
 /* After a failure nothing runs any more. */
 static void drop_pending(Driver *d) {
-  while (d->pendings) {
-    Work *w = d->pending[--d->pendings];
-    w->done = true;
-    work_drop_deps(w);
-    work_release(w);
-  }
+  while (d->pendings) work_settle(d->pending[--d->pendings]);
 }
 
 CUresult driver_finish(Driver *d, Work *w) {

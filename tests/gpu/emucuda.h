@@ -9,6 +9,7 @@
  *   - asynchronous copies read and write the host's memory when somebody waits for them, not before;
  *   - the first query of an unfinished stream or event is answered with 600 (NOT_READY), the second makes it finish;
  *   - cuMemFree, cuMemFreeHost and cuModuleUnload wait for everything.
+ * Libraries that stand in for cuBLASLt and the like put their work into the same queues with emu_enqueue.
  * The text of the last failure names the kernel, the PTX line and the thread.
  * Any thread may call; one call runs at a time. */
 #ifndef EMU_CUDA_H
@@ -122,5 +123,27 @@ EMU_API CUresult cuGraphUpload(CUgraphExec exec, CUstream stream);
 EMU_API CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream);
 EMU_API CUresult cuGraphExecDestroy(CUgraphExec exec);
 EMU_API CUresult cuGraphDestroy(CUgraph graph);
+
+/* ---- for libraries that run on the device, such as cuBLASLt ---- */
+
+/* A kernel whose code is the host's. */
+typedef struct EmuWork {
+  const char *what;             /* for messages; stays as long as the context */
+  CUresult (*run)(void *context);   /* 0, or how it failed */
+  void *context;
+  void (*release)(void *context);   /* or NULL */
+  CUdeviceptr scratch;          /* memory that it alone uses while it runs; before and after, as never written */
+  size_t scratch_bytes;
+} EmuWork;
+
+/* Queues it, or captures it, as a launch would be.  `run` is called when the launch would run, once for every replay;
+ * `release` when no stream, graph or executable needs it any more, also when this fails.  Both are called while the
+ * driver is locked and must call nothing of it (run gets 800, NOT_PERMITTED) but emu_read, emu_write, emu_forget.
+ * What these refuse is a fault of the device, as one of a kernel is, whatever `run` returns. */
+EMU_API CUresult emu_enqueue(CUstream stream, const EmuWork *work);
+/* For `run`; elsewhere 401.  All of the bytes must lie inside of one allocation. */
+EMU_API CUresult emu_read(void *to, CUdeviceptr from, size_t bytes);   /* all written; to: NULL only checks that */
+EMU_API CUresult emu_write(CUdeviceptr to, const void *from, size_t bytes);
+EMU_API CUresult emu_forget(CUdeviceptr at, size_t bytes);   /* they count as never written again */
 
 #endif

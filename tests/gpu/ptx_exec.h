@@ -39,6 +39,7 @@ bool memory_free(Memory *m, uint64_t address);
 void memory_done(Memory *m);
 Allocation *memory_find(Memory *m, uint64_t address);   /* the one that holds the address, or NULL */
 void memory_mark_written(Allocation *a, uint64_t address, size_t bytes);
+void memory_forget(Allocation *a, uint64_t address, size_t bytes);   /* as never written */
 bool memory_is_written(const Allocation *a, uint64_t address, size_t bytes);
 
 /* ---- one launch ---- */

@@ -64,6 +64,15 @@ void memory_mark_written(Allocation *a, uint64_t address, size_t bytes) {
   for (at += whole * 8; at < end; at++) a->written[at / 8] |= (unsigned char)(1u << at % 8);
 }
 
+void memory_forget(Allocation *a, uint64_t address, size_t bytes) {
+  size_t at = (size_t)(address - a->address), end = at + bytes;
+  memset(a->data + at, 0xff, bytes);
+  for (; at < end && at % 8; at++) a->written[at / 8] &= (unsigned char)~(1u << at % 8);
+  size_t whole = (end - at) / 8;
+  memset(a->written + at / 8, 0, whole);
+  for (at += whole * 8; at < end; at++) a->written[at / 8] &= (unsigned char)~(1u << at % 8);
+}
+
 bool memory_is_written(const Allocation *a, uint64_t address, size_t bytes) {
   size_t at = (size_t)(address - a->address), end = at + bytes;
   if (at % 8 == 0 && bytes % 8 == 0) {
