@@ -4,7 +4,8 @@
  *
  * It refuses what the library refuses: configurations that an algorithm does not have, sizes that do not match,
  * leading dimensions and addresses that are not aligned, workspaces that are too small.  What is undefined there
- * shows here: the workspace and, unless it is added to, the result are filled with NaN before anything is read.
+ * is a fault here, and appears like a kernel's, when somebody waits: reading what was never written, as which count
+ * the result, unless it is added to, and the workspace, also afterwards; a workspace used twice at the same time.
  * Known to it are f32 and bf16, column order, host scalars, strided batches, and the epilogues none and bias. */
 #ifndef BLASLT_EMU_H
 #define BLASLT_EMU_H

@@ -2,7 +2,10 @@
  *
  * The order of summation is a permutation of k drawn from the configuration, cut into as many parts as k is split
  * into: no two configurations share it, and it depends on nothing else, so that one algorithm gives a row the same
- * bits whatever stands beside it. */
+ * bits whatever stands beside it.
+ *
+ * It runs when the emulator comes to it (emu_enqueue), late and in any legal order, and every replay of a graph runs
+ * it again from what was captured. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +15,7 @@
 
 /* A product as it was issued; everything that the caller may change afterwards is copied. */
 typedef struct Job {
+  char what[120];
   struct LtLayout_ a, b, c, d;
   int32_t op_a, op_b;
   uint64_t m, n, k;
@@ -71,16 +75,16 @@ static CUdeviceptr column_at(const struct LtLayout_ *l, CUdeviceptr base, uint64
 }
 
 static CUresult read_elements(int type, CUdeviceptr from, uint64_t n, float *out, uint16_t *spare) {
-  if (type == LT_R_32F) return cuMemcpyDtoH_v2(out, from, n * sizeof *out);
-  CUresult code = cuMemcpyDtoH_v2(spare, from, n * sizeof *spare);
+  if (type == LT_R_32F) return emu_read(out, from, n * sizeof *out);
+  CUresult code = emu_read(spare, from, n * sizeof *spare);
   for (uint64_t k = 0; k < n && !code; k++) out[k] = from_bf16(spare[k]);
   return code;
 }
 
 static CUresult write_elements(int type, CUdeviceptr to, uint64_t n, const float *from, uint16_t *spare) {
-  if (type == LT_R_32F) return cuMemcpyHtoD_v2(to, from, n * sizeof *from);
+  if (type == LT_R_32F) return emu_write(to, from, n * sizeof *from);
   for (uint64_t k = 0; k < n; k++) spare[k] = to_bf16(from[k]);
-  return cuMemcpyHtoD_v2(to, spare, n * sizeof *spare);
+  return emu_write(to, spare, n * sizeof *spare);
 }
 
 /* ---- one product ---- */
@@ -156,41 +160,46 @@ static CUresult run_matrix(const Job *j, Room *r, uint64_t i) {
   return code;
 }
 
-/* NaN in the workspace, and in D where nothing is added to it. */
-static CUresult poison(const Job *j, bool result) {
-  CUresult code = j->workspace_bytes ? cuMemsetD8_v2(j->workspace, 0xff, j->workspace_bytes) : 0;
-  for (uint64_t i = 0; result && i < (uint64_t)j->d.batch; i++)
-    for (uint64_t col = 0; col < j->n && !code; col++)
-      code = cuMemsetD8_v2(column_at(&j->d, j->at_d, i, col), 0xff, j->m * lt_bytes(j->d.type));
+/* Everything is there before the first column of D is written, and nothing of it is D. */
+static CUresult check_operands(const Job *j) {
+  const struct { const struct LtLayout_ *layout; CUdeviceptr base; } operand[] = {{&j->a, j->at_a}, {&j->b, j->at_b}};
+  CUresult code = 0;
+  for (uint64_t i = 0; i < (uint64_t)j->d.batch; i++) {
+    for (uint64_t col = 0; j->beta == 0 && col < j->n && !code; col++)
+      code = emu_forget(column_at(&j->d, j->at_d, i, col), j->m * lt_bytes(j->d.type));
+  }
+  for (int k = 0; k < 2; k++)
+    for (uint64_t i = 0; i < (uint64_t)j->d.batch; i++)
+      for (uint64_t col = 0; col < operand[k].layout->cols && !code; col++)
+        code = emu_read(NULL, column_at(operand[k].layout, operand[k].base, i, col),
+                        operand[k].layout->rows * lt_bytes(operand[k].layout->type));
   return code;
 }
 
-static int run_job(const Job *j) {
+static CUresult run_job(void *context) {
+  enum { OUT_OF_MEMORY = 2 };
+  const Job *j = context;
   Room r;
-  CUresult code = poison(j, j->beta == 0);
-  bool room = room_init(&r, j);
-  if (room && !code) {
+  CUresult code = room_init(&r, j) ? check_operands(j) : OUT_OF_MEMORY;
+  if (!code) {
     draw_order(order_seed(&j->config), j->k, r.order);
     if (j->bias) code = read_elements(j->d.type, j->bias, j->m, r.bias, r.half);
     for (uint64_t i = 0; i < (uint64_t)j->d.batch && !code; i++) code = run_matrix(j, &r, i);
-    if (!code) code = poison(j, false);
   }
   room_done(&r);
-  if (!room) return lt_fail(LT_ALLOC_FAILED, "out of memory");
-  return code ? lt_fail(LT_EXECUTION_FAILED, "%.300s", emu_last_error()) : LT_SUCCESS;
+  return code;
 }
 
 /* ---- the call ---- */
 
-/* The place for the emulator's queue.  It takes no work from outside, so everything before in the stream is finished
- * first, the product runs at once, and its copies, which are the null stream's, are waited for.  What is lost: the
- * late and unordered running of products, and their capture in a graph, which fails here. */
 static int enqueue(LtStream stream, const Job *j) {
-  int status = LT_SUCCESS;
-  if (cuStreamSynchronize((CUstream)stream)) return lt_fail(LT_EXECUTION_FAILED, "%.300s", emu_last_error());
-  status = run_job(j);
-  if (!status && cuStreamSynchronize(NULL)) status = lt_fail(LT_EXECUTION_FAILED, "%.300s", emu_last_error());
-  return status;
+  Job *copy = malloc(sizeof *copy);
+  if (!copy) return lt_fail(LT_ALLOC_FAILED, "out of memory");
+  *copy = *j;
+  snprintf(copy->what, sizeof copy->what, "cublasLtMatmul of %llu x %llu by %llu x %llu", (unsigned long long)j->m,
+           (unsigned long long)j->k, (unsigned long long)j->k, (unsigned long long)j->n);
+  EmuWork work = {copy->what, run_job, copy, free, j->workspace, j->workspace_bytes};
+  return emu_enqueue((CUstream)stream, &work) ? lt_fail(LT_EXECUTION_FAILED, "%.300s", emu_last_error()) : LT_SUCCESS;
 }
 
 static int check_address(const char *what, const void *p, uint32_t align) {
@@ -225,7 +234,7 @@ int cublasLtMatmul(LtHandle handle, LtDesc desc, const void *alpha, const void *
   if (!alpha || !beta || !config_of(algo, &config))
     return lt_fail(LT_INVALID_VALUE, "alpha, beta and an algorithm are needed: the stand-in chooses none");
   const void *bias = desc->epilogue == LT_EPILOGUE_BIAS ? desc->bias : NULL;
-  Job j = {*a_layout, *b_layout, *c_layout, *d_layout, desc->op_a, desc->op_b, p.m, p.n, p.k, config,
+  Job j = {"", *a_layout, *b_layout, *c_layout, *d_layout, desc->op_a, desc->op_b, p.m, p.n, p.k, config,
            *(const float *)alpha, *(const float *)beta, address_of(a), address_of(b), address_of(c), address_of(d),
            address_of(bias), address_of(workspace), workspace_bytes};
   const void *const matrix[] = {a, b, c, d};

@@ -1,4 +1,5 @@
-/* The cuBLASLt stand-in by itself, called as a user of the library would: column-major. */
+/* The cuBLASLt stand-in by itself, called as a user of the library would, column-major: what it computes,
+ * refuses and chooses, and when its products run. */
 #include "tests/gpu/blaslt_emu.h"
 #include "tests/gpu/emu_test.h"
 
@@ -18,6 +19,7 @@ typedef struct Setup {
   CUdeviceptr at_a, at_b, at_d, at_bias, workspace;
   float *host_a, *host_b, *host_d, *host_bias;   /* as f32 whatever the type; inputs are exact in bf16 */
   size_t elems_a, elems_b, elems_d, workspace_bytes;
+  CUstream stream;              /* where `run` runs */
 } Setup;
 
 enum { PAD = 16, WORKSPACE = 1 << 20 };
@@ -123,7 +125,7 @@ static int run(const Setup *s, const LtAlgo *algo) {
   float alpha = 1, beta = s->call.add;
   return cublasLtMatmul(s->handle, s->desc, &alpha, pointer(s->at_a), s->a, pointer(s->at_b), s->b, &beta,
                         pointer(s->at_d), s->d, pointer(s->at_d), s->d, algo, pointer(s->workspace),
-                        s->workspace_bytes, NULL);
+                        s->workspace_bytes, (LtStream)s->stream);
 }
 
 /* The largest distance from the product in f64; what lies between the columns must be as it was. */
@@ -315,26 +317,268 @@ TEST("addresses and columns must be aligned as the algorithm says, the workspace
   done(&s);
 }
 
-TEST("memory that overlaps the workspace or the result is spoiled, memory that is not there fails") {
+/* ---- faults, which show when somebody waits ---- */
+
+typedef void Spoil(Setup *s);
+static void workspace_over_b(Setup *s) { s->workspace = s->at_b, s->workspace_bytes = 256; }
+static void workspace_over_d(Setup *s) { s->workspace = s->at_d, s->workspace_bytes = 256; }
+static void result_over_a(Setup *s) { s->at_d = s->at_a; }
+static void result_over_next_a(Setup *s) {   /* the first result over the second A, the second beyond */
+  s->at_a = device_array(NULL, 3 * (size_t)s->a->stride * 4);
+  cuMemcpyHtoD_v2(s->at_a, s->host_a, s->elems_a * 4);
+  s->at_d = s->at_a + (CUdeviceptr)s->a->stride * 4;
+}
+static void result_beyond(Setup *s) { s->at_d += 32 * (32 + PAD) * 4; }
+static void a_beyond(Setup *s) { s->at_a += 2 * PAD * 4 + 16; }
+static void bias_unwritten(Setup *s) {
+  void *bias = pointer(device_array(NULL, 128));
+  cublasLtMatmulDescSetAttribute(s->desc, LT_DESC_BIAS_POINTER, &bias, sizeof bias);
+}
+/* The last element of the last column only. */
+static void b_unwritten(Setup *s) {
+  size_t last = ((size_t)s->b->stride + 31 * (32 + PAD) + 31) * 4;
+  s->at_b = device_array(NULL, s->elems_b * 4);
+  cuMemcpyHtoD_v2(s->at_b, s->host_b, last);
+}
+static void d_unwritten(Setup *s) {
+  s->at_d = device_array(NULL, s->elems_d * 4);
+  s->call.add = true;
+}
+
+TEST("memory that was never written, overlaps the result or the workspace, or is not there, is a fault") {
+  static const struct { Spoil *spoil; CUresult code; const char *words; } cases[] = {
+      {workspace_over_b, 719, "read of global memory never written"},
+      {result_over_a, 719, "read of global memory never written"},
+      {result_over_next_a, 719, "read of global memory never written"},
+      {result_beyond, 700, "are not inside one allocation"}, {a_beyond, 700, "are not inside one allocation"},
+      {bias_unwritten, 719, "read of global memory never written: offset 0 of the 128 bytes"},
+      {b_unwritten, 719, "read of global memory never written"},
+      {d_unwritten, 719, "read of global memory never written: offset 0"}};
+  for (int k = 0; k < (int)(sizeof cases / sizeof *cases); k++) {
+    Setup s = setup((Call){32, 32, 32, .bias = true, .batch = 2, .in = LT_R_32F, .out = LT_R_32F});
+    LtAlgo algo;
+    REQUIRE(init_algo(&s, 4, 15, 8, &algo) == 0 && run(&s, &algo) == 0 && error_of(&s) < 1e-5, "%s",
+            cublasLtGetStatusString(7));
+    cases[k].spoil(&s);
+    EXPECT(run(&s, &algo) == 0, "case %d: %s", k, cublasLtGetStatusString(7));
+    EXPECT(cuCtxSynchronize() == cases[k].code, "case %d: %s", k, emu_last_error());
+    EXPECT_HAS(emu_last_error(), "cublasLtMatmul of 32 x 32 by 32 x 32: ");
+    EXPECT_HAS(emu_last_error(), cases[k].words);
+    EXPECT(run(&s, &algo) == LT_EXECUTION_FAILED, "case %d: the fault does not stay", k);
+    EXPECT_HAS(cublasLtGetStatusString(LT_EXECUTION_FAILED), cases[k].words);
+    done(&s);
+  }
+}
+
+TEST("a result in the workspace, and what was left there, is lost") {
   Setup s = setup((Call){32, 32, 32, .batch = 1, .in = LT_R_32F, .out = LT_R_32F});
   LtAlgo algo;
   float got[32];
   REQUIRE(init_algo(&s, 4, 15, 8, &algo) == 0, "algorithm 4");
-  CUdeviceptr workspace = s.workspace, d = s.at_d;
-  s.workspace = s.at_b;
-  s.workspace_bytes = 256;
+  workspace_over_d(&s);
   EXPECT(run(&s, &algo) == 0, "%s", cublasLtGetStatusString(7));
   from_device(LT_R_32F, s.at_d, 32, got);
-  EXPECT(isnan(got[0]), "the workspace over B: %g", got[0]);
-  s.workspace = workspace;
-  s.at_d = s.at_a;
+  EXPECT(isnan(got[0]), "%g", got[0]);
+  s.at_a = s.at_d;
+  s.at_d = s.at_b;
+  s.workspace_bytes = 0;
   EXPECT(run(&s, &algo) == 0, "%s", cublasLtGetStatusString(7));
-  from_device(LT_R_32F, s.at_d, 32, got);
-  EXPECT(isnan(got[0]), "the result over A: %g", got[0]);
-  s.at_d = d + 32 * (32 + PAD) * 4;
-  EXPECT(run(&s, &algo) == LT_EXECUTION_FAILED, "beyond its memory");
-  EXPECT_HAS(cublasLtGetStatusString(LT_EXECUTION_FAILED), "are not inside one allocation");
+  EXPECT(cuCtxSynchronize() == 719, "read from the workspace of another product");
   done(&s);
+}
+
+/* ---- streams: E = A (A B), in two products ---- */
+
+enum { ORDERS = 24, SIZE = 32, NON_BLOCKING = 1 };
+
+typedef struct Chain {
+  Setup s;
+  LtAlgo algo;
+  CUstream a, b;
+  CUevent e, e2;
+  CUdeviceptr middle, end, second_workspace;
+  size_t bytes;
+} Chain;
+
+static bool chain_open(Chain *c, uint64_t order) {
+  c->s = setup((Call){SIZE, SIZE, SIZE, .batch = 1, .in = LT_R_32F, .out = LT_R_32F});
+  c->bytes = c->s.elems_d * 4;
+  cuStreamCreate(&c->a, NON_BLOCKING);
+  cuStreamCreate(&c->b, NON_BLOCKING);
+  cuEventCreate(&c->e, 2);
+  cuEventCreate(&c->e2, 2);
+  c->middle = device_array(NULL, c->bytes);
+  c->end = device_array(NULL, c->bytes);
+  c->second_workspace = device_array(NULL, WORKSPACE);
+  emu_set_order(order);
+  return init_algo(&c->s, 4, 15, 8, &c->algo) == 0 && cuCtxSynchronize() == 0;
+}
+
+/* to = A from, in a stream. */
+static bool multiply(Chain *c, CUstream stream, CUdeviceptr to, CUdeviceptr from, CUdeviceptr workspace) {
+  Setup s = c->s;
+  s.stream = stream;
+  s.at_b = from;
+  s.at_d = to;
+  s.workspace = workspace;
+  return run(&s, &c->algo) == 0;
+}
+
+static double element(const Setup *s, const float *a, const float *b, int row, int col) {
+  double sum = 0;
+  for (int k = 0; k < SIZE; k++) sum += (double)a[k * s->a->ld + row] * b[col * s->b->ld + k];
+  return sum;
+}
+
+/* Is `at` A `from`, `from` being on the device too?  Waits for everything. */
+static bool is_product(Chain *c, CUdeviceptr at, CUdeviceptr from) {
+  float *got = malloc(c->bytes), *b = malloc(c->bytes);
+  bool right = cuCtxSynchronize() == 0 && cuMemcpyDtoH_v2(got, at, c->bytes) == 0 &&
+               cuMemcpyDtoH_v2(b, from, c->bytes) == 0;
+  for (int i = 0; i < SIZE * SIZE && right; i++) {
+    int row = i % SIZE, col = i / SIZE;
+    right = fabs(got[col * c->s.d->ld + row] - element(&c->s, c->s.host_a, b, row, col)) < 1e-4;
+  }
+  free(got);
+  free(b);
+  return right;
+}
+static bool chain_is_right(Chain *c) {
+  return is_product(c, c->middle, c->s.at_b) && is_product(c, c->end, c->middle);
+}
+
+typedef bool RunChain(Chain *c);
+static int orders_right(RunChain *run_chain) {
+  int right = 0;
+  for (uint64_t order = 0; order < ORDERS; order++) {
+    Chain c;
+    right += chain_open(&c, order) && run_chain(&c);
+    done(&c.s);
+  }
+  return right;
+}
+static bool right_by_default(RunChain *run_chain) {
+  Chain c;
+  bool right = chain_open(&c, 0) && run_chain(&c);
+  done(&c.s);
+  return right;
+}
+#define EXPECT_ALWAYS(chain)                                                                           \
+  EXPECT(orders_right(chain) == ORDERS, #chain ": right in %d orders: %s", orders_right(chain), emu_last_error())
+#define EXPECT_CAUGHT(chain)                                                                           \
+  do {                                                                                                 \
+    EXPECT(orders_right(chain) < ORDERS - 3, #chain " is right in %d orders", orders_right(chain));    \
+    EXPECT(!right_by_default(chain), #chain " is right in the default order");                         \
+  } while (0)
+
+static bool one_stream(Chain *c) {
+  return multiply(c, c->a, c->middle, c->s.at_b, c->s.workspace) &&
+         multiply(c, c->a, c->end, c->middle, c->s.workspace) && chain_is_right(c);
+}
+static bool event_between(Chain *c) {
+  multiply(c, c->a, c->middle, c->s.at_b, c->s.workspace);
+  cuEventRecord(c->e, c->a);
+  cuStreamWaitEvent(c->b, c->e, 0);
+  multiply(c, c->b, c->end, c->middle, c->s.workspace);
+  return chain_is_right(c);
+}
+static bool event_missing(Chain *c) {
+  multiply(c, c->a, c->middle, c->s.at_b, c->s.workspace);
+  multiply(c, c->b, c->end, c->middle, c->second_workspace);
+  return chain_is_right(c);
+}
+/* A copy reads the result. */
+static bool copied(Chain *c, bool wait) {
+  multiply(c, c->a, c->middle, c->s.at_b, c->s.workspace);
+  cuEventRecord(c->e, c->a);
+  if (wait) cuStreamWaitEvent(c->b, c->e, 0);
+  cuMemcpyDtoDAsync_v2(c->end, c->middle, c->bytes, c->b);
+  return cuStreamSynchronize(c->b) == 0 && is_product(c, c->end, c->s.at_b);
+}
+static bool copied_behind_event(Chain *c) { return copied(c, true); }
+static bool copied_too_early(Chain *c) { return copied(c, false); }
+/* A product still reads what is overwritten. */
+static bool operand_overwritten(Chain *c) {
+  multiply(c, c->a, c->middle, c->s.at_b, c->s.workspace);
+  cuMemcpyDtoDAsync_v2(c->s.at_b, c->s.at_a, c->bytes, c->b);
+  if (cuStreamSynchronize(c->b)) return false;
+  CUdeviceptr b = device_array(c->s.host_b, c->bytes);
+  return is_product(c, c->middle, b);
+}
+
+TEST("products run late: an event orders them with others, a missing one is caught") {
+  EXPECT_ALWAYS(one_stream);
+  EXPECT_ALWAYS(event_between);
+  EXPECT_ALWAYS(copied_behind_event);
+  EXPECT_CAUGHT(event_missing);
+  EXPECT_HAS(emu_last_error(), "read of global memory never written");
+  EXPECT_CAUGHT(copied_too_early);
+  EXPECT_CAUGHT(operand_overwritten);
+}
+
+static bool workspaces_apart(Chain *c) {
+  multiply(c, c->a, c->middle, c->s.at_b, c->s.workspace);
+  multiply(c, c->b, c->end, c->s.at_a, c->second_workspace);
+  return is_product(c, c->middle, c->s.at_b) && is_product(c, c->end, c->s.at_a);
+}
+static bool workspace_shared(Chain *c) {
+  multiply(c, c->a, c->middle, c->s.at_b, c->s.workspace);
+  multiply(c, c->b, c->end, c->s.at_a, c->s.workspace);
+  return is_product(c, c->middle, c->s.at_b) && is_product(c, c->end, c->s.at_a);
+}
+
+TEST("two products at the same time need two workspaces") {
+  EXPECT_ALWAYS(workspaces_apart);
+  EXPECT_CAUGHT(workspace_shared);
+  EXPECT_HAS(emu_last_error(), "its scratch memory of 1048576 bytes");
+  EXPECT_HAS(emu_last_error(), "no event orders them");
+}
+
+/* Replays with another B in between.  fork: the second product is captured in another stream. */
+static bool replayed(Chain *c, bool fork, bool join) {
+  CUgraph g;
+  CUgraphExec x;
+  cuStreamBeginCapture_v2(c->a, 0);
+  multiply(c, c->a, c->middle, c->s.at_b, c->s.workspace);
+  cuEventRecord(c->e, c->a);
+  if (fork) cuStreamWaitEvent(c->b, c->e, 0);
+  multiply(c, fork ? c->b : c->a, c->end, c->middle, c->s.workspace);
+  if (join) cuEventRecord(c->e2, c->b);
+  if (join) cuStreamWaitEvent(c->a, c->e2, 0);
+  if (cuStreamEndCapture(c->a, &g) || cuGraphInstantiateWithFlags(&x, g, 0) || cuGraphDestroy(g)) return false;
+  for (int k = 0; k < 3; k++) {
+    if (cuGraphLaunch(x, c->a) || !chain_is_right(c)) return false;
+    cuMemcpyDtoDAsync_v2(c->s.at_b, c->end, c->bytes, c->a);
+    if (cuGraphLaunch(x, c->a) || !chain_is_right(c)) return false;
+  }
+  return cuGraphExecDestroy(x) == 0;
+}
+static bool replayed_in_one_stream(Chain *c) { return replayed(c, false, false); }
+static bool replayed_in_two(Chain *c) { return replayed(c, true, true); }
+static bool not_joined(Chain *c) { return replayed(c, true, false); }
+
+TEST("captured products are replayed with what memory holds then") {
+  EXPECT_ALWAYS(replayed_in_one_stream);
+  EXPECT_ALWAYS(replayed_in_two);
+  EXPECT(orders_right(not_joined) == 0, "a capture with a stream that is not joined");
+}
+
+TEST("a captured product keeps the address and the shape of its capture") {
+  Chain c;
+  CUgraph g;
+  CUgraphExec x;
+  int64_t wide = SIZE + 2 * PAD;
+  REQUIRE(chain_open(&c, 0), "%s", cublasLtGetStatusString(7));
+  cuStreamBeginCapture_v2(c.a, 0);
+  EXPECT(multiply(&c, c.a, c.middle, c.s.at_b, c.s.workspace), "%s", cublasLtGetStatusString(7));
+  REQUIRE_RUNS(cuStreamEndCapture(c.a, &g));
+  REQUIRE_RUNS(cuGraphInstantiateWithFlags(&x, g, 0));
+  cublasLtMatrixLayoutSetAttribute(c.s.a, LT_LAYOUT_LD, &wide, sizeof wide);
+  EXPECT_RUNS(cuGraphLaunch(x, c.a));
+  wide = SIZE + PAD;
+  cublasLtMatrixLayoutSetAttribute(c.s.a, LT_LAYOUT_LD, &wide, sizeof wide);
+  EXPECT(is_product(&c, c.middle, c.s.at_b), "%s", emu_last_error());
+  done(&c.s);
 }
 
 static LtPreference preference_of(uint32_t reductions, uint64_t numerics, uint32_t align) {
