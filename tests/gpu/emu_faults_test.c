@@ -144,8 +144,10 @@ TEST("the failure names kernel, instruction, line, block and thread") {
 }
 
 /* ---- what is refused when a module is loaded ---- */
-#define PTX(body) ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(\n.param .u64 k_param_0)\n{\n" \
-                  ".reg .b32 %r<4>;\n.reg .f32 %f<4>;\n.reg .pred %p<2>;\n" body "\nret;\n}\n"
+#define HEAD ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(\n.param .u64 k_param_0)\n{\n" \
+             ".reg .b32 %r<4>;\n.reg .f32 %f<4>;\n.reg .pred %p<2>;\n"
+#define TAIL "\nret;\n}\n"
+#define PTX(body) HEAD body TAIL
 
 static void expect_refused(const char *ptx, const char *text) {
   CUmodule m;
@@ -169,6 +171,26 @@ TEST("an unknown operation, modifier, type or name is refused with its line and 
   expect_refused(PTX(".shared .b8 s[50000];"), "50000 bytes of static shared");
   expect_refused(PTX(".local .b8 s[9999999999];"), "is too long");
   expect_refused(PTX("{ "), "found the end of the text");
+}
+
+TEST("approximations are refused, as are quotients and roots without a rounding") {
+  static const char *const refused[] = {
+      "ex2.approx.f32 %f1, %f2;", "ex2.approx.ftz.f32 %f1, %f2;", "lg2.approx.f32 %f1, %f2;",
+      "sin.approx.f32 %f1, %f2;", "cos.approx.ftz.f32 %f1, %f2;", "tanh.approx.f32 %f1, %f2;",
+      "rcp.approx.f32 %f1, %f2;", "rcp.approx.ftz.f32 %f1, %f2;", "rsqrt.approx.f32 %f1, %f2;",
+      "sqrt.approx.f32 %f1, %f2;", "div.approx.f32 %f1, %f2, %f3;", "div.full.ftz.f32 %f1, %f2, %f3;"};
+  char ptx[600], want[200];
+  for (int k = 0; k < (int)(sizeof refused / sizeof *refused); k++) {
+    int n = (int)strlen(refused[k]) - 1;
+    snprintf(ptx, sizeof ptx, "%s%s%s", HEAD, refused[k], TAIL);
+    snprintf(want, sizeof want, "results would differ from device to device: %.*s", n, refused[k]);
+    expect_refused(ptx, want);
+    EXPECT_HAS(emu_last_error(), strstr(refused[k], "full") ? "PTX line 10: .full is refused" :
+                                                              "PTX line 10: .approx is refused");
+  }
+  expect_refused(PTX("div.f32 %f1, %f2, %f3;"), "this without a rounding is not supported: div.f32");
+  expect_refused(PTX("rcp.f32 %f1, %f2;"), "this without a rounding is not supported: rcp.f32");
+  expect_refused(PTX("sqrt.ftz.f32 %f1, %f2;"), "this without a rounding is not supported: sqrt.ftz.f32");
 }
 
 TEST("a function that calls itself and one without a body are refused") {

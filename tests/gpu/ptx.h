@@ -21,7 +21,7 @@ typedef enum PtxType {
 typedef enum PtxSpace { SPACE_GENERIC, SPACE_GLOBAL, SPACE_SHARED, SPACE_LOCAL, SPACE_PARAM, SPACE_CONST } PtxSpace;
 
 enum {   /* groups of modifiers, see ptx_decode.c */
-  G_TYPE = 1 << 0, G_ROUND = 1 << 1, G_FTZ = 1 << 2, G_SAT = 1 << 3, G_WIDTH = 1 << 4, G_APPROX = 1 << 5,
+  G_TYPE = 1 << 0, G_ROUND = 1 << 1, G_FTZ = 1 << 2, G_SAT = 1 << 3, G_WIDTH = 1 << 4,
   G_COMPARE = 1 << 6, G_BOOL = 1 << 7, G_SPACE = 1 << 8, G_VECTOR = 1 << 9, G_HINT = 1 << 10, G_SHUFFLE = 1 << 11,
   G_VOTE = 1 << 12, G_ATOMIC = 1 << 13, G_SYNC = 1 << 14, G_SHIFT = 1 << 15, G_TO = 1 << 16, G_UNI = 1 << 17,
   G_COPY = 1 << 18, G_MATRIX = 1 << 19, G_NAN = 1 << 20, G_TEST = 1 << 21, G_SHIFTAMT = 1 << 22, G_BARRIER = 1 << 23
@@ -51,7 +51,7 @@ enum { TEST_FINITE = 1, TEST_INFINITE, TEST_NUMBER, TEST_NOTANUMBER, TEST_NORMAL
 enum { SHAPE_NONE, SHAPE_M16N8K16, SHAPE_M16N8K8, SHAPE_M8N8 };
 
 enum {   /* Instr.flags */
-  FLAG_FTZ = 1, FLAG_SAT = 2, FLAG_APPROX = 4, FLAG_UNORDERED = 8, FLAG_TO = 16, FLAG_TRANS = 32, FLAG_NAN = 64,
+  FLAG_FTZ = 1, FLAG_SAT = 2, FLAG_UNORDERED = 8, FLAG_TO = 16, FLAG_TRANS = 32, FLAG_NAN = 64,
   FLAG_SHIFT_RIGHT = 128, FLAG_SHIFT_CLAMP = 256, FLAG_SHIFTAMT = 512, FLAG_ALIGNED = 1024, FLAG_UNSIGNED = 2048,
   FLAG_ROW = 4096, FLAG_COL = 8192, FLAG_BYPASS = 16384
 };

@@ -179,13 +179,6 @@ F32(fma, fmaf(A, B, C))
 F32(div, A / B)
 F32(rcp, 1.0f / A)
 F32(sqrt, sqrtf(A))
-F32(rsqrt, 1.0f / sqrtf(A))
-#define F32_SLOW(name, expression) ALU(name##_f32, f32_bits(expression))
-F32_SLOW(ex2, exp2f(A))
-F32_SLOW(lg2, log2f(A))
-F32_SLOW(sin, sinf(A))
-F32_SLOW(cos, cosf(A))
-F32_SLOW(tanh, tanhf(A))
 F64(add, f64_of(a) + f64_of(b))
 F64(sub, f64_of(a) - f64_of(b))
 F64(mul, f64_of(a) * f64_of(b))
@@ -285,9 +278,7 @@ static const AluEntry table[] = {
     {OP_NEG, T_S16, 0, 0, neg_any}, {OP_NEG, T_S32, 0, 0, neg_any}, {OP_NEG, T_S64, 0, 0, neg_any},
     FLOATS(OP_NEG, neg), HALF(OP_NEG, neg), {OP_ABS, T_S16, 0, 0, abs_s16}, {OP_ABS, T_S32, 0, 0, abs_s32},
     {OP_ABS, T_S64, 0, 0, abs_s64}, FLOATS(OP_ABS, abs), HALF(OP_ABS, abs), FLOATS(OP_COPYSIGN, copysign),
-    FLOATS(OP_RCP, rcp), FLOATS(OP_SQRT, sqrt), {OP_RSQRT, T_F32, 0, 0, rsqrt_f32}, {OP_EX2, T_F32, 0, 0, ex2_f32},
-    {OP_LG2, T_F32, 0, 0, lg2_f32}, {OP_SIN, T_F32, 0, 0, sin_f32}, {OP_COS, T_F32, 0, 0, cos_f32},
-    {OP_TANH, T_F32, 0, 0, tanh_f32}, {OP_TESTP, T_F32, TEST_FINITE, 0, finite_f32},
+    FLOATS(OP_RCP, rcp), FLOATS(OP_SQRT, sqrt), {OP_TESTP, T_F32, TEST_FINITE, 0, finite_f32},
     {OP_TESTP, T_F32, TEST_INFINITE, 0, infinite_f32}, {OP_TESTP, T_F32, TEST_NUMBER, 0, number_f32},
     {OP_TESTP, T_F32, TEST_NOTANUMBER, 0, notanumber_f32}, {OP_TESTP, T_F32, TEST_NORMAL, 0, normal_f32},
     {OP_TESTP, T_F32, TEST_SUBNORMAL, 0, subnormal_f32}, BITS(OP_AND, and_any), BITS(OP_OR, or_any),
@@ -308,7 +299,7 @@ static const AluEntry table[] = {
 static const struct { PtxOp op; AluFn *fn; } flushing[] = {
     {OP_ADD, add_ftz_f32}, {OP_SUB, sub_ftz_f32}, {OP_MUL, mul_ftz_f32}, {OP_FMA, fma_ftz_f32},
     {OP_MAD, fma_ftz_f32}, {OP_DIV, div_ftz_f32}, {OP_RCP, rcp_ftz_f32}, {OP_SQRT, sqrt_ftz_f32},
-    {OP_RSQRT, rsqrt_ftz_f32}, {OP_MAX, max_ftz_f32}, {OP_MIN, min_ftz_f32}};
+    {OP_MAX, max_ftz_f32}, {OP_MIN, min_ftz_f32}};
 
 static void bind_flushing(Instr *i) {
   if (!(i->flags & FLAG_FTZ) || (i->flags & FLAG_NAN)) return;
@@ -352,6 +343,8 @@ const char *bind_alu(Instr *i) {
   if ((i->flags & FLAG_FTZ) && type != T_F32) return "flushing denormals of this type";
   if (i->round > ROUND_RN && type != T_F32 && type != T_F64) return "this rounding";
   if (i->types != 1) return "this number of types";
+  if ((i->op == OP_DIV || i->op == OP_RCP || i->op == OP_SQRT) && ptx_type_is_float(type) && i->round == ROUND_NONE)
+    return "this without a rounding";
   for (size_t k = 0; k < sizeof table / sizeof *table; k++)
     if (table[k].op == i->op && table[k].type == type && table[k].sub == i->sub &&
         table[k].flags == (i->flags & CHOOSING)) {

@@ -37,7 +37,6 @@ static const struct { const char *text; uint32_t group; Field field; int value; 
     {"rna", G_ROUND, F_ROUND, ROUND_RNA},
     {"ftz", G_FTZ, F_FLAG, FLAG_FTZ}, {"sat", G_SAT, F_FLAG, FLAG_SAT},
     {"lo", G_WIDTH, F_SUB, WIDTH_LO}, {"hi", G_WIDTH, F_SUB, WIDTH_HI}, {"wide", G_WIDTH, F_SUB, WIDTH_WIDE},
-    {"approx", G_APPROX, F_FLAG, FLAG_APPROX}, {"full", G_APPROX, F_FLAG, FLAG_APPROX},
     {"eq", G_COMPARE, F_SUB, CMP_EQ}, {"ne", G_COMPARE, F_SUB, CMP_NE}, {"lt", G_COMPARE, F_SUB, CMP_LT},
     {"le", G_COMPARE, F_SUB, CMP_LE}, {"gt", G_COMPARE, F_SUB, CMP_GT}, {"ge", G_COMPARE, F_SUB, CMP_GE},
     {"lo", G_COMPARE, F_SUB, CMP_LT}, {"ls", G_COMPARE, F_SUB, CMP_LE}, {"hi", G_COMPARE, F_SUB, CMP_GT},
@@ -127,10 +126,23 @@ static void decode_modifier(Parser *p, Instr *i, const char *s, int n) {
   parse_fail(p, i->line, "modifier .%.*s is not supported: %.*s", n, s, i->text_bytes, i->text);
 }
 
+/* Results that PTX leaves to the device are not of this project: "div.full.f32", "ex2.approx.ftz.f32". */
+static void refuse_approximate(Parser *p, const Instr *i, const char *s, const char *end) {
+  for (const char *dot = memchr(s, '.', (size_t)(end - s)); dot; dot = memchr(s, '.', (size_t)(end - s))) {
+    s = dot + 1;
+    const char *next = memchr(s, '.', (size_t)(end - s));
+    int n = (int)((next ? next : end) - s);
+    if (word_is(s, n, "approx") || word_is(s, n, "full"))
+      parse_fail(p, i->line, ".%.*s is refused, as results would differ from device to device: %.*s", n, s,
+                 i->text_bytes, i->text);
+  }
+}
+
 /* "ld.global.nc.v4.f32" */
 static void decode_opcode(Parser *p, Instr *i) {
   const char *s = p->t.s, *end = s + p->t.n, *dot = memchr(s, '.', (size_t)p->t.n);
   int n = (int)((dot ? dot : end) - s), op = 0;
+  refuse_approximate(p, i, s, end);
   while (op < OP_COUNT && !word_is(s, n, ops[op].text)) op++;
   if (op == OP_COUNT)
     parse_fail(p, i->line, "opcode %.*s is not supported: %.*s", n, s, i->text_bytes, i->text);

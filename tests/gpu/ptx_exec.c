@@ -60,7 +60,7 @@ int ptx_instr_capability(const Instr *i) {
   }
   switch (i->op) {
   case OP_ADD: case OP_SUB: case OP_MUL: return brain ? 90 : 50;
-  case OP_LDMATRIX: case OP_TANH: return 75;
+  case OP_LDMATRIX: return 75;
   case OP_CP: case OP_REDUX: return 80;
   case OP_MMA: return brain || tensor || i->shape == SHAPE_M16N8K16 ? 80 : 75;
   case OP_MIN: case OP_MAX: return brain || (i->flags & FLAG_NAN) ? 80 : 50;
