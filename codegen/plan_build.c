@@ -19,6 +19,8 @@ struct PlanBuild {
   Kernel **kernel;             /* [plan.n_kernel] */
   const char **kernel_text;
   int cap_kernel_list, cap_text_list, n_kernel_list, n_text_list;
+  LaunchGroup *launch;
+  int n_launch, cap_launch;
 };
 
 /* "compute_80 sm_80 sm_90" */
@@ -168,7 +170,7 @@ static const char *kernel_name(PlanBuild *b, const Group *g) {
   return name;
 }
 
-static bool build_launch(PlanBuild *b, const Group *g, const MemPlan *m, PlanLaunch *l) {
+static bool build_launch(PlanBuild *b, const char *function, const Group *g, const MemPlan *m, PlanLaunch *l) {
   KernelParams params = params_default(g, &b->options.target);
   Kernel *k = lower_group(b->arena, g, &params, kernel_name(b, g), b->err);
   if (!k) return false;
@@ -183,6 +185,7 @@ static bool build_launch(PlanBuild *b, const Group *g, const MemPlan *m, PlanLau
   for (int i = 0; i < k->n_factor; i++) l->factor[i] = (PlanFactor){k->factor[i].size, k->factor[i].tile};
   l->grain = k->grain > 0 ? k->grain : 1;
   l->kernel = add_kernel(b, k);
+  ARENA_PUSH(b->arena, b->launch, b->n_launch, b->cap_launch, ((LaunchGroup){function, l->kernel, g}));
   return true;
 }
 
@@ -230,7 +233,8 @@ int plan_build_function(PlanBuild *b, Func *f, bool is_prepare) {
   build_ports(b, f, &pf);
   pf.launch = ARENA_ARRAY(b->arena, PlanLaunch, p->n_group);
   for (int i = 0; i < p->n_group; i++)
-    if (!is_empty(&p->group[i]) && !build_launch(b, &p->group[i], m, &pf.launch[pf.n_launch++])) return -1;
+    if (!is_empty(&p->group[i]) && !build_launch(b, f->name, &p->group[i], m, &pf.launch[pf.n_launch++]))
+      return -1;
   build_copies(b, m, &pf);
   memcpy(pf.part_bytes, m->part_bytes, sizeof pf.part_bytes);
   for (int i = 0; i < m->n_leaf; i++) leaf_ref(b, m->leaf[i]);
@@ -302,6 +306,11 @@ bool plan_build_decode(PlanBuild *b, const Decode *d, int prologue, int step) {
 int plan_build_kernels(const PlanBuild *b, Kernel *const **out) {
   *out = b->kernel;
   return b->plan.n_kernel;
+}
+
+int plan_build_launches(const PlanBuild *b, const LaunchGroup **out) {
+  *out = b->launch;
+  return b->n_launch;
 }
 
 typedef struct Writing {

@@ -19,6 +19,13 @@ bool plan_build_decode(PlanBuild *b, const Decode *d, int prologue, int step);
 bool plan_decode_describe(Arena *a, const Decode *d, PlanDecode *out, Error *err);
 /* The kernels so far, in order. */
 int plan_build_kernels(const PlanBuild *b, Kernel *const **out);
+/* Which group every launch so far runs, and by which of these kernels. */
+typedef struct LaunchGroup {
+  const char *function;
+  int kernel;
+  const Group *group;
+} LaunchGroup;
+int plan_build_launches(const PlanBuild *b, const LaunchGroup **out);
 void plan_build_text(PlanBuild *b, const char *key, const char *value);
 
 /* Compiles and writes the bundle's bytes. */
