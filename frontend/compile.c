@@ -152,3 +152,28 @@ bool compile_lower(Model *m, const CompileOptions *o, Kernel *const **out_kernel
   *out_n = plan_build_kernels(c.b, out_kernel);
   return true;
 }
+
+typedef struct EstimateCall {
+  Compile c;
+  Estimate *out;
+} EstimateCall;
+
+static void estimate_body(void *ctx) {
+  EstimateCall *e = ctx;
+  const LaunchGroup *launch;
+  if (!(e->c.ok = lower_all(&e->c))) return;
+  Arena *a = e->c.m->graph->arena;
+  e->out->n_kernel = plan_build_kernels(e->c.b, &e->out->kernel);
+  e->out->n_launch = plan_build_launches(e->c.b, &launch);
+  e->out->launch = ARENA_ARRAY(a, LaunchEstimate, e->out->n_launch);
+  for (int i = 0; i < e->out->n_launch; i++)
+    e->out->launch[i] = (LaunchEstimate){launch[i].function, launch[i].kernel, program_cost(a, launch[i].group)};
+}
+
+bool compile_estimate(Model *m, const CompileOptions *o, Estimate *out, Error *err) {
+  EstimateCall e = {.c = {.m = m, .o = o, .err = err}, .out = out};
+  *out = (Estimate){0};
+  bool within = arena_protect(m->graph->arena, estimate_body, &e, err);
+  m->graph->err = &m->diag;
+  return within && e.c.ok;
+}

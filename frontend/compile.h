@@ -33,6 +33,19 @@ bool compile_model(Model *m, const CompileOptions *o, Buffer *out, Error *err);
 /* The same without machine code: fills o->explain, and gives the kernels, which belong to the model. */
 bool compile_lower(Model *m, const CompileOptions *o, Kernel *const **out_kernel, int *out_n, Error *err);
 
+/* The same with what every launch of a function is estimated to do; all belongs to the model. */
+typedef struct LaunchEstimate {
+  const char *function;
+  int kernel;
+  GroupCost cost;
+} LaunchEstimate;
+typedef struct Estimate {
+  Kernel *const *kernel;
+  LaunchEstimate *launch;
+  int n_kernel, n_launch;
+} Estimate;
+bool compile_estimate(Model *m, const CompileOptions *o, Estimate *out, Error *err);
+
 /* The training step of a loss function as a function "train": inputs of f and the scalars lr, correction1 =
  * 1 / (1 - beta1^t), correction2 = 1 / (1 - beta2^t); outputs of f and grad_norm (before clipping); updates every param
  * that the loss depends on and STATEs "adam.m.<param>", "adam.v.<param>".  NULL after a diagnostic. */
