@@ -657,16 +657,17 @@ void contract_gpu_params(const Product *p, const Target *t, KernelParams *out) {
   out->swap = cols <= FEW_COLS;
   out->pack_b = false;
   out->block_n = 1;
+  bool k_major = dim_is(p->k[p->n_k - 1].step_a, 1);   /* else a thread reads neighbouring rows by fours */
   if (out->swap) {                 /* 128 rows, all columns */
     out->tile_m = cols < 1 ? 1 : (int)cols;
-    out->tile_n = 1;
+    out->tile_n = k_major ? 1 : QUAD;
     out->block_m = 1;
-    out->block_n = 8;
+    out->block_n = k_major ? 8 : 2;
     out->stages = t->capability >= 80 ? 2 : 1;
   } else if (few_rows) {           /* 16 x 32: more blocks of columns */
-    out->tile_m = 2;
+    out->tile_m = k_major ? 2 : QUAD;
     out->tile_n = cols <= LANES ? 1 : 2;
-    out->block_m = 8;
+    out->block_m = 16 / out->tile_m;
     out->tile_k = 32;
   } else if (cols <= 2 * LANES) {  /* 128 x 16 or 32 */
     out->tile_m = 8;

@@ -139,6 +139,7 @@ static void check_code(Jobs *j, const Kernel *k, const char *arch, const Cubin *
   if (product && c->inner_spills) wrong = "spills in an inner loop";
   if (product && !c->wide_shared) wrong = "a product without 128-bit loads from shared memory";
   if (product && blocks < k->resident) wrong = "a product of which fewer blocks fit than it says";
+  if (wrong) printf("  %s %s: %s\n", arch, k->name, wrong);
   if (wrong && !*j->failure)
     snprintf(j->failure, sizeof j->failure, "%s %s: %s: %d registers, %d blocks for %d, %d inner spills", arch, k->name,
              wrong, c->registers, blocks, k->resident, c->inner_spills);
