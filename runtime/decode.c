@@ -36,6 +36,9 @@ static bool check_request(const Plan *p, const NuwaGenerate *g, Error *err) {
   if (g->decode < 0 || g->decode >= p->n_decode)
     return error_set(err, ERROR_ARGUMENT, "this model has no decode %d", g->decode);
   if (g->count < 1) return error_set(err, ERROR_ARGUMENT, "count is %lld, must be at least 1", (long long)g->count);
+  if (g->first < 0 || g->first > UINT32_MAX - g->count)
+    return error_set(err, ERROR_ARGUMENT, "the first of %lld samples is %lld, must be from 0 to %lld", (long long)g->count,
+                     (long long)g->first, (long long)UINT32_MAX - (long long)g->count);
   if (!(g->guidance == g->guidance)) return error_set(err, ERROR_ARGUMENT, "guidance is not a number");
   const PlanDecode *d = &p->decode[g->decode];
   int64_t positions = d->grid[0] * d->grid[1] * d->grid[2];
@@ -125,7 +128,7 @@ static void draw_items(void *ctx, int64_t begin, int64_t end, int thread) {
       sampler_guide(guided, logits, logits + r->g->count * vocab, r->g->guidance, vocab);
       logits = guided;
     }
-    Philox random = philox(r->g->seed, (uint32_t)p, (uint32_t)sample, STREAM_SAMPLE);
+    Philox random = philox(r->g->seed, (uint32_t)p, (uint32_t)(r->g->first + sample), STREAM_SAMPLE);
     int32_t token = sampler_draw(logits, vocab, &r->g->sample, philox_uniform(random.word[0]), scratch);
     r->tokens[sample * N + p] = token;
     if (is_guided(r->g)) r->tokens[(r->g->count + sample) * N + p] = token;

@@ -90,6 +90,7 @@ typedef struct NuwaGenerate {
   int decode;                    /* which PlanDecode */
   bool raster;                   /* raster order instead of the wavefront: the same tokens */
   int64_t count;                 /* samples, at least 1 */
+  int64_t first;                 /* number of the first: samples 64 to 127 alone are what they are among 128 */
   uint64_t seed;
   SampleOptions sample;
   float guidance;                /* 1: none.  Else samples [count, 2 count) of the inputs are the null condition */

@@ -234,6 +234,35 @@ __attribute__((visibility("default"))) void *realloc(void *p, size_t n) { return
 __attribute__((visibility("default"))) void *aligned_alloc(size_t a, size_t n) { return mallocs++, __libc_memalign(a, n); }
 #endif
 
+TEST("samples drawn in parts are those drawn at once, and a number that is none is refused") {
+  Toy t;
+  REQUIRE(toy_open(&t, &variants[0], isa_best()), "%s", t.err.text);
+  for (int mode = 1; mode < 4; mode++) {
+    int32_t want[COUNT * POSITIONS], got[POSITIONS];
+    NuwaSession *s = toy_session(&t, 2, STREAMS * POSITIONS);
+    NuwaGenerate g = request(mode);
+    REQUIRE(s && generate(s, g, false, want, &t.err), "%s", t.err.text);
+    int32_t *text = nuwa_input(s, t.plan->decode[0].prologue, "text");
+    g.count = 1;
+    for (g.first = 0; g.first < COUNT; g.first++) {
+      int32_t words[STREAMS * TEXT];
+      memcpy(words, text, sizeof words);
+      memcpy(text, words + g.first * TEXT, sizeof *text * TEXT);
+      memcpy(text + TEXT, words + (COUNT + g.first) * TEXT, sizeof *text * TEXT);   /* with guidance: the null condition */
+      g.given_tokens = g.given ? given_tokens + g.first * POSITIONS : NULL;
+      REQUIRE(generate(s, g, false, got, &t.err), "%s", t.err.text);
+      EXPECT(memcmp(want + g.first * POSITIONS, got, sizeof got) == 0, "%s: sample %d alone differs", mode_name[mode], (int)g.first);
+      memcpy(text, words, sizeof words);
+    }
+    g.first = -1;
+    EXPECT(!generate(s, g, false, got, &t.err) && strstr(t.err.text, "the first of 1 samples"), "%s", t.err.text);
+    g.first = UINT32_MAX;
+    EXPECT(!generate(s, g, false, got, &t.err), "a number above 32 bits");
+    nuwa_session_close(s);
+  }
+  toy_close(&t);
+}
+
 TEST("a hundred runs, and a whole generation, allocate nothing") {
   Toy t;
   REQUIRE(toy_open(&t, &variants[0], isa_best()), "%s", t.err.text);
