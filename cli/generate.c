@@ -10,7 +10,7 @@ typedef struct GenerateArgs {
   KitArgs kit;
   Kit open;
   const char *text, *image, *mask, *rebuilt, *out, *tokens_out, *order;
-  int64_t seed, top_k, count;
+  int64_t seed, top_k, count, first;
   double temperature, top_p, guidance;
   bool json;
 } GenerateArgs;
@@ -63,12 +63,11 @@ static bool read_given(Kit *k, const GenerateArgs *a, Arena *arena, KitRequest *
   if (k->grid[0] != 1) return error_set(err, ERROR_USAGE, "--image completes pictures, this model makes %" PRId64 " frames", k->grid[0]);
   Image file = {0}, fitted = {0};
   uint8_t *unknown = arena_alloc(arena, (size_t)(size * size)), *given = arena_alloc(arena, (size_t)k->positions);
-  int32_t *tokens = ARENA_ARRAY(arena, int32_t, r->count * k->positions);
+  int32_t *tokens = ARENA_ARRAY(arena, int32_t, k->positions);
   bool ok = read_mask(a->mask, size, unknown, err) && image_read(a->image, &file, err) && image_fit(&file, size, size, &fitted, err);
   if (ok) {
     paint_unknown(fitted.rgb, unknown, size);
     ok = kit_encode(k, fitted.rgb, 1, tokens, err);
-    for (int64_t i = 1; i < r->count; i++) memcpy(tokens + i * k->positions, tokens, sizeof *tokens * (size_t)k->positions);
     given_of_pixels(k, unknown, given);
     r->given = given;
     r->given_tokens = tokens;
@@ -128,19 +127,28 @@ static const char *picture_path(Arena *arena, const char *out, int64_t i, int64_
   return arena_printf(arena, "%.*s-%04" PRId64 "%s", (int)(dot - out), out, i + 1, dot);
 }
 
-static bool write_pictures(Kit *k, const GenerateArgs *a, Arena *arena, const int32_t *tokens, Error *err) {
-  int64_t frames = k->grid[0], bytes = k->size * k->size * 3, n = a->count * frames;
-  uint8_t *rgb = arena_alloc(arena, (size_t)(n * bytes));
-  if (!kit_decode(k, tokens, n, rgb, err)) return false;
-  for (int64_t i = 0; i < n; i++) {
+/* The pictures of n samples, of which the first has the number `first` among those drawn.  rgb: room for them. */
+static bool write_some(Kit *k, const GenerateArgs *a, Arena *arena, const int32_t *tokens, int64_t first, int64_t n, uint8_t *rgb, Error *err) {
+  int64_t frames = k->grid[0], bytes = k->size * k->size * 3;
+  if (!kit_decode(k, tokens + first * k->positions, n * frames, rgb, err)) return false;
+  for (int64_t i = 0; i < n * frames; i++) {
     Buffer recipe = {0};
-    print_recipe(k, a, i / frames, &recipe);
+    print_recipe(k, a, a->first + first + i / frames, &recipe);
     Image picture = {(int)k->size, (int)k->size, rgb + i * bytes};
     ImageText text = {"nuwa", recipe.data};
-    bool ok = !recipe.failed && image_write_png(picture_path(arena, a->out, i, n), &picture, &text, 1, err);
+    const char *path = picture_path(arena, a->out, (a->first + first) * frames + i, a->count * frames);
+    bool ok = recipe.failed ? error_set(err, ERROR_MEMORY, "out of memory") : image_write_png(path, &picture, &text, 1, err);
     buffer_done(&recipe);
     if (!ok) return false;
   }
+  return true;
+}
+
+static bool write_pictures(Kit *k, const GenerateArgs *a, Arena *arena, const int32_t *tokens, Error *err) {
+  int64_t most = a->count < KIT_PART ? a->count : KIT_PART;
+  uint8_t *rgb = arena_alloc(arena, (size_t)(most * k->grid[0] * k->size * k->size * 3));
+  for (int64_t at = 0; at < a->count; at += most)
+    if (!write_some(k, a, arena, tokens, at, a->count - at < most ? a->count - at : most, rgb, err)) return false;
   return true;
 }
 
@@ -167,7 +175,7 @@ static bool wants_drawings(const GenerateArgs *a) { return a->out || a->tokens_o
 static bool draw(Kit *k, const GenerateArgs *a, Arena *arena, Error *err) {
   if (a->rebuilt && !write_rebuilt(k, a, arena, err)) return false;
   if (!wants_drawings(a)) return true;
-  KitRequest r = {.count = a->count, .seed = (uint64_t)a->seed, .guidance = (float)a->guidance, .raster = strcmp(a->order, "raster") == 0,
+  KitRequest r = {.count = a->count, .first = a->first, .seed = (uint64_t)a->seed, .guidance = (float)a->guidance, .raster = strcmp(a->order, "raster") == 0,
                   .sample = {(float)a->temperature, (int)a->top_k, (float)a->top_p}};
   const char **text = ARENA_ARRAY(arena, const char *, a->count);
   for (int64_t i = 0; i < a->count; i++) text[i] = a->text;
@@ -197,7 +205,7 @@ static bool check(void *ctx, Error *err) {
 static bool run(void *ctx, Arena *arena, Error *err) {
   GenerateArgs *a = ctx;
   cli_share_args(&a->kit.vq, &a->kit.model);
-  return kit_open(&a->open, &a->kit, wants_drawings(a), a->count < 64 ? a->count : 64, err) &&
+  return kit_open(&a->open, &a->kit, wants_drawings(a), a->count < KIT_PART ? a->count : KIT_PART, err) &&
          draw(&a->open, a, arena, err);
 }
 
@@ -213,6 +221,7 @@ int cli_generate(int argc, char **argv) {
       {"-o", ARG_TEXT, "FILE.png", "the picture; with --count N: FILE-0001.png, ...", &a.out, 0, 0},
       {"--tokens-out", ARG_TEXT, "FILE", "the tokens, as safetensors", &a.tokens_out, 0, 0},
       {"--count", ARG_INT, "N", "pictures (1)", &a.count, 1, 65536},
+      {"--first", ARG_INT, "N", "number of the first; the recipe in a PNG tells it as \"sample\" (0)", &a.first, 0, UINT32_MAX - 65536.0},
       {"--seed", ARG_INT, "N", "(0)", &a.seed, 0, 9.0e15},
       {"--temperature", ARG_REAL, "X", "0: the likeliest token (1)", &a.temperature, 0, 100},
       {"--top-k", ARG_INT, "N", "only the N likeliest; 0: all (0)", &a.top_k, 0, 1 << 30},

@@ -175,34 +175,75 @@ void kit_close(Kit *k) {
 
 /* ---- drawing ---- */
 
+/* A request is drawn in parts that share a session, whose memory is that of one part. */
+typedef struct Part {
+  const KitRequest *r;
+  int64_t first, count;          /* of the request's samples */
+} Part;
+
 static void show_progress(void *ctx, int64_t done, int64_t total) {
+  const Part *p = ctx;
   if (!isatty(STDERR_FILENO)) return;
-  fprintf(stderr, "\r%lld of %lld tokens%s", (long long)done, (long long)total, done == total ? "\n" : "");
+  int64_t at = p->first * total + p->count * done, all = p->r->count * total;
+  fprintf(stderr, "\r%lld of %lld tokens%s", (long long)at, (long long)all, at == all ? "\n" : "");
 }
 
 /* Texts of the samples, then as many empty ones for the null condition. */
-static bool fill_text(Kit *k, NuwaSession *s, const KitRequest *r, Error *err) {
+static bool fill_text(const Kit *k, NuwaSession *s, const Part *p, Error *err) {
   int32_t *to = nuwa_input(s, k->plan->decode[k->decode].prologue, "text");
-  int64_t streams = r->guidance != 1.0f ? 2 * r->count : r->count;
-  for (int64_t i = 0; i < streams; i++)
-    if (!bpe_encode_fixed(k->bpe, i < r->count ? r->text[i] : "", to + i * k->text_tokens, (int)k->text_tokens, err)) return false;
+  int64_t streams = p->r->guidance != 1.0f ? 2 * p->count : p->count;
+  for (int64_t i = 0; i < streams; i++, to += k->text_tokens)
+    if (!bpe_encode_fixed(k->bpe, i < p->count ? p->r->text[p->first + i] : "", to, (int)k->text_tokens, err)) return false;
   return true;
 }
 
-bool kit_generate(Kit *k, const KitRequest *r, int32_t *tokens, NuwaGenerateStats *stats, Error *err) {
-  NuwaGenerate g = {.decode = k->decode, .raster = r->raster, .count = r->count, .seed = r->seed, .sample = r->sample,
-                    .guidance = r->guidance, .given = r->given, .given_tokens = r->given_tokens};
+static NuwaSession *open_generating(const Kit *k, const NuwaGenerate *g, Error *err) {
   int64_t slots, rows;
-  if (!nuwa_generate_needs(k->plan, &g, &slots, &rows, err)) return false;
-  int64_t live = k->plan->decode[k->decode].live;
+  if (!nuwa_generate_needs(k->plan, g, &slots, &rows, err)) return NULL;
   NuwaOptions o = cli_session(&k->args, k->plan);
-  o.samples = r->count * (r->guidance != 1.0f ? 2 : 1);
+  o.samples = g->count * (g->guidance != 1.0f ? 2 : 1);
   o.rows = rows;
-  o.ring_slots = slots > live ? slots : 0;
-  NuwaSession *s = nuwa_session_open(k->plan, &o, err);
-  bool ok = s && nuwa_load_weights(s, k->weights, false, err) && fill_text(k, s, r, err) &&
-            nuwa_generate(s, &g, tokens, stats, show_progress, NULL, err);
+  o.ring_slots = slots > k->plan->decode[k->decode].live ? slots : 0;
+  return nuwa_session_open(k->plan, &o, err);
+}
+
+static void add_stats(NuwaGenerateStats *sum, const NuwaGenerateStats *part) {
+  sum->steps = part->steps;
+  sum->tokens += part->tokens;
+  sum->live = part->live;
+  sum->prologue_ms += part->prologue_ms;
+  sum->step_ms += part->step_ms;
+}
+
+/* The given tokens once a sample.  Free with mem_free. */
+static int32_t *repeat_given(const Kit *k, const KitRequest *r, int64_t n, Error *err) {
+  size_t bytes = sizeof(int32_t) * (size_t)k->positions;
+  int32_t *given = mem_alloc((size_t)n * bytes);
+  if (!given) error_set(err, ERROR_MEMORY, "out of memory for the given tokens");
+  for (int64_t i = 0; given && i < n; i++) memcpy(given + i * k->positions, r->given_tokens, bytes);
+  return given;
+}
+
+bool kit_generate(Kit *k, const KitRequest *r, int32_t *tokens, NuwaGenerateStats *stats, Error *err) {
+  Part p = {r, 0, r->count < KIT_PART ? r->count : KIT_PART};
+  NuwaGenerate g = {.decode = k->decode, .raster = r->raster, .count = p.count, .first = r->first, .seed = r->seed,
+                    .sample = r->sample, .guidance = r->guidance, .given = r->given};
+  int32_t *given = NULL;
+  if (r->given && !(given = repeat_given(k, r, p.count, err))) return false;
+  g.given_tokens = given;
+  NuwaSession *s = open_generating(k, &g, err);
+  bool ok = s && nuwa_load_weights(s, k->weights, false, err);
+  *stats = (NuwaGenerateStats){0};
+  for (; ok && p.first < r->count; p.first += p.count) {
+    NuwaGenerateStats part;
+    if (p.count > r->count - p.first) p.count = r->count - p.first;
+    g.count = p.count;
+    g.first = r->first + p.first;
+    ok = fill_text(k, s, &p, err) && nuwa_generate(s, &g, tokens + p.first * k->positions, &part, show_progress, &p, err);
+    if (ok) add_stats(stats, &part);
+  }
   nuwa_session_close(s);
+  mem_free(given);
   return ok;
 }
 

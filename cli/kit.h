@@ -42,18 +42,20 @@ bool kit_digest_file(const char *path, char out[65], Error *err);
 /* Defines of the command line, then those of the metadata that it leaves out; model's path from metadata if it has none. */
 bool kit_complete_args(Arena *a, ModelArgs *m, const Safetensors *w, Error *err);
 
+enum { KIT_PART = 64 };          /* samples that are drawn at once, and pictures that the autoencoder takes */
+
 typedef struct KitRequest {
   const char *const *text;      /* [count] */
-  int64_t count;
+  int64_t count, first;         /* samples first, first + 1, ... of the seed */
   uint64_t seed;
   SampleOptions sample;
   float guidance;
   bool raster;
   const uint8_t *given;         /* [positions] or NULL */
-  const int32_t *given_tokens;  /* [count][positions] */
+  const int32_t *given_tokens;  /* [positions], of every sample */
 } KitRequest;
 
-/* tokens [count][positions].  Progress goes to a bar on a terminal's stderr. */
+/* tokens [count][positions]; stats: steps and live of one part, the rest of all.  Progress goes to a bar on a terminal's stderr. */
 bool kit_generate(Kit *k, const KitRequest *r, int32_t *tokens, NuwaGenerateStats *stats, Error *err);
 
 /* Pictures <-> codes, any number n; rgb [n, size, size, 3], codes [n][positions of one picture]. */

@@ -170,7 +170,7 @@ static bool check(void *ctx, Error *err) {
 static bool run(void *ctx, Arena *arena, Error *err) {
   Scored *s = ctx;
   cli_share_args(&s->a->kit.vq, &s->a->kit.model);
-  return kit_open(&s->kit, &s->a->kit, !s->a->no_drawings, 64, err) && score_all(s, arena, err);
+  return kit_open(&s->kit, &s->a->kit, !s->a->no_drawings, KIT_PART, err) && score_all(s, arena, err);
 }
 
 static void run_done(void *ctx) {

@@ -185,6 +185,55 @@ TEST("reconstructing and scoring without drawings take the autoencoder's weights
                 "models/weights/demo.safetensors");
 }
 
+static bool has_kit;
+
+/* w.safetensors: weights of a small generating model after a step, for the autoencoder of have_autoencoder. */
+static bool have_kit(void) {
+  if (has_kit || !have_autoencoder()) return has_kit;
+  has_kit = nuwa("data --bpe merges --vocab 514") == 0 &&
+            nuwa("train models/nuwa.lua --models models -D grid_s=1 -D grid_h=16 -D grid_w=16 -D dim=16 -D heads=2 "
+                 "-D encoder_layers=1 -D decoder_layers=1 -D text_tokens=8 -D vocab=514 -D codebook=16 --bpe merges "
+                 "--vq-weights vq.safetensors --steps 1 --batch 1 --out kit.safetensors") == 0;
+  EXPECT(has_kit, "%s", output);
+  return has_kit;
+}
+
+#define KIT "generate --models models --weights kit.safetensors --vq-weights vq.safetensors --text x "
+
+/* The tokens i32[count, 1, 16, 16] of a file, from sample `first` on; false (and a failure) when they are not there. */
+static bool read_tokens(const char *name, int first, int count, int32_t *out) {
+  char path[100];
+  Error err = {0};
+  snprintf(path, sizeof path, "%s/%s", folder, name);
+  Safetensors *file = safetensors_open(path, &err);
+  const TensorView *t = file ? safetensors_find(file, "tokens") : NULL;
+  bool ok = t && t->rank == 4 && t->dim[0] >= first + count;
+  EXPECT(ok, "%s: %s", name, err.text);
+  if (ok) memcpy(out, (const char *)t->data + sizeof *out * 256 * (size_t)first, sizeof *out * 256 * (size_t)count);
+  safetensors_close(file);
+  return ok;
+}
+
+TEST("samples beyond those of one session go on counting, whatever is drawn at once") {
+  enum { MORE = 6, ALL = 64 + MORE };
+  static int32_t all[ALL * 256], part[40 * 256];
+  const char *options[] = {"", "--guidance 2", "--image scene/000000.png --mask lower"};
+  REQUIRE(have_kit(), "");
+  for (int i = 0; i < COUNT_OF(options); i++) {
+    char args[300];
+    snprintf(args, sizeof args, KIT "%s --count 70 --tokens-out all --json", options[i]);
+    EXPECT_STATUS(0, args, "\"pictures\": 70, ");
+    snprintf(args, sizeof args, KIT "%s --first 30 --count 40 --tokens-out part", options[i]);
+    EXPECT_STATUS(0, args, "");
+    REQUIRE(read_tokens("all", 0, ALL, all) && read_tokens("part", 0, 40, part), "");
+    EXPECT(memcmp(all + 30 * 256, part, sizeof part) == 0, "other tokens with \"%s\"", options[i]);
+    EXPECT(memcmp(all, all + 64 * 256, sizeof *all * 256) != 0, "sample 64 is sample 0 again");
+  }
+  EXPECT_STATUS(0, KIT "--count 66 -o many.png", "");
+  EXPECT_STATUS(0, KIT "--first 65 -o one.png", "");
+  EXPECT(shell("cmp one.png many-0066.png && test -s many-0001.png && ! test -e many-0067.png") == 0, "%s", output);
+}
+
 /* The number behind "key": in the output. */
 static long long number(const char *key) {
   const char *at = strstr(output, key);
