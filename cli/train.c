@@ -36,7 +36,8 @@ typedef struct Training {
 static const char about[] =
     "Trains the params of a loss function on the training world; see nuwa data for what that is.\n"
     "The function needs a scalar output \"loss\"; its inputs are taken by name: image, video, text, labels, tokens.\n"
-    "A killed run goes on from its checkpoint with --resume, bit for bit as if nothing had happened.\n";
+    "A killed run goes on from its checkpoint with --resume, bit for bit as if nothing had happened.\n"
+    "Without --out and --checkpoint (to measure, say) a warning tells that nothing is kept.\n";
 
 void train_args_init(TrainArgs *a) {
   *a = (TrainArgs){0};
@@ -393,12 +394,15 @@ bool train_model(const TrainArgs *a, TrainResult *out, Error *err) {
 
 static bool check(void *ctx, Error *err) {
   const TrainArgs *a = ctx;
+  if (a->resume && !a->checkpoint) return error_set(err, ERROR_ARGUMENT, "--resume: needs --checkpoint FILE, which it goes on from");
   return !a->vq.path || a->vq_weights || error_set(err, ERROR_ARGUMENT, "--vq %s: needs --vq-weights", a->vq.path);
 }
 
 static bool run(void *ctx, Arena *arena, Error *err) {
   const TrainArgs *a = ctx;
   TrainResult r;
+  if (!a->out && !a->checkpoint)
+    fprintf(stderr, "nuwa train: nothing will be left of what is trained: neither --out nor --checkpoint names a file\n");
   if (!train_model(a, &r, err)) return false;
   if (a->json) printf("{\"steps\": %lld, \"loss\": %.9g}\n", (long long)r.steps, r.loss);
   return true;

@@ -234,6 +234,13 @@ TEST("samples beyond those of one session go on counting, whatever is drawn at o
   EXPECT(shell("cmp one.png many-0066.png && test -s many-0001.png && ! test -e many-0067.png") == 0, "%s", output);
 }
 
+TEST("training that keeps nothing says so, and resuming needs a checkpoint") {
+  EXPECT_STATUS(2, "train models/vq.lua --models models --steps 1 --batch 1 --out o --resume", "--resume: needs --checkpoint");
+  EXPECT_STATUS(0, "train models/vq.lua --models models --steps 1 --batch 1", "nothing will be left");
+  EXPECT_STATUS(0, "train models/vq.lua --models models --steps 1 --batch 1 --checkpoint c --resume", "step 1/1");
+  EXPECT(!strstr(output, "nothing will be left"), "%s", output);
+}
+
 /* The number behind "key": in the output. */
 static long long number(const char *key) {
   const char *at = strstr(output, key);
