@@ -273,7 +273,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   if (!a->weights) a->weights = kit_shipped_weights(arena, &a->model, "demo");
   if (!a->vq_weights) a->vq_weights = kit_shipped_weights(arena, &a->model, "demo_vq");
   if (!a->results) a->results = kit_shipped_weights(arena, &a->model, "ablation");
-  bool ok = (b->weights = safetensors_open(a->weights, err)) && kit_digest_file(a->vq_weights, b->vq_digest, err) &&
+  bool ok = (!a->train || cli_check_output("--results", a->results, err)) && (b->weights = safetensors_open(a->weights, err)) && kit_digest_file(a->vq_weights, b->vq_digest, err) &&
             (!a->train || train_all(b)) && read_results(b, is_shipped);
   for (int i = 0; i < VARIANTS && ok; i++) ok = measure(b, &variants[i], &b->row[i]);
   if (ok && a->json) print_json(b);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <math.h>
 #include <string.h>
+#include <strings.h>
 
 #include "cli/cli.h"
 
@@ -62,6 +63,14 @@ static bool read_choice(const Arg *a, const char *text, Error *err) {
   return error_set(err, ERROR_USAGE, "%s %s: must be one of %s", a->name, text, a->value);
 }
 
+static bool read_png(const Arg *a, const char *text, Error *err) {
+  size_t n = strlen(text);
+  if (n < 5 || strcasecmp(text + n - 4, ".png") != 0)
+    return error_set(err, ERROR_USAGE, "%s %s: a PNG is what is written, so the name must end in .png", a->name, text);
+  *(const char **)a->to = text;
+  return true;
+}
+
 static bool read_define(Arena *arena, const Arg *a, const char *text, Error *err) {
   DefineList *list = a->to;
   const char *equals = strchr(text, '=');
@@ -84,7 +93,10 @@ static void list_push(Arena *arena, ArgList *list, const char *text) {
 static bool read_value(Arena *arena, const Arg *a, const char *text, Error *err) {
   switch (a->kind) {
   case ARG_FLAG: *(bool *)a->to = true; return true;
-  case ARG_TEXT: *(const char **)a->to = text; return true;
+  case ARG_TEXT:
+  case ARG_OUT:
+  case ARG_FOLDER: *(const char **)a->to = text; return true;
+  case ARG_PNG: return read_png(a, text, err);
   case ARG_INT: return read_int(a, text, a->to, err);
   case ARG_INT32: return read_int32(a, text, err);
   case ARG_REAL: return read_real(a, text, err);

@@ -29,6 +29,9 @@ int cli_bench(int argc, char **argv);
 typedef enum ArgKind {
   ARG_FLAG,      /* bool */
   ARG_TEXT,      /* const char * */
+  ARG_OUT,       /* const char *, a file to write: that it can be is checked before the command begins */
+  ARG_PNG,       /* the same, and its name must end in .png */
+  ARG_FOLDER,    /* const char *, a folder to write into, made if missing: checked likewise */
   ARG_INT,       /* int64_t in [lo, hi] */
   ARG_INT32,     /* int32_t in [lo, hi] */
   ARG_REAL,      /* double in [lo, hi] */
@@ -84,6 +87,8 @@ void args_print_help(const Command *c, FILE *to);
 int cli_command(const Command *c, int argc, char **argv);
 /* Passes ok on.  When something that the command line asked for was refused (ERROR_ARGUMENT), that is wrong usage. */
 bool cli_asked(bool ok, Error *err);
+/* Fails when the file cannot be written, as far as trying to create one beside it tells; leaves nothing. */
+bool cli_check_output(const char *option, const char *path, Error *err);
 /* Appends text as a JSON string. */
 void cli_print_json(Buffer *out, const char *text);
 

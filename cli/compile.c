@@ -58,7 +58,7 @@ int cli_compile(int argc, char **argv) {
   CompileArgs a = {0};
   const Arg table[] = {
       ARG_DEFINES(&a.model),
-      {"-o", ARG_TEXT, "FILE", "the bundle", &a.out, 0, 0},
+      {"-o", ARG_OUT, "FILE", "the bundle", &a.out, 0, 0},
       {"--fn", ARG_LIST, "NAME", "only this function (may be repeated)", &a.fn, 0, 0},
       {"--weights", ARG_TEXT, "FILE", "safetensors that must fit the params", &a.weights, 0, 0},
       {"--explain", ARG_FLAG, NULL, "print every decision", &a.explain, 0, 0},

@@ -226,6 +226,8 @@ static bool write_all(const World *w, const DataArgs *a, Error *err) {
 
 static bool run(void *ctx, Arena *arena, Error *err) {
   const DataArgs *a = ctx;
+  bool to_file = a->captions && strcmp(a->captions, "-") != 0;
+  if (to_file && !cli_check_output("--captions", a->captions, err)) return false;
   World *w = world_open(&a->world, err);
   bool ok = cli_asked(w != NULL, err) && write_all(w, a, err);
   world_close(w);
@@ -248,12 +250,12 @@ int cli_data(int argc, char **argv) {
       {"--held-out", ARG_FLAG, NULL, "scenes with pairs kept from training, instead of training scenes", &a.held_out, 0, 0},
       {"--first", ARG_INT, "N", "scenes N, N+1, ... (0)", &a.first, 0, 4e18},
       {"--count", ARG_INT32, "N", "that many (64)", &a.count, 1, 1000000},
-      {"--sheet", ARG_TEXT, "FILE.png", "a contact sheet of the scenes (clips: a row of frames each)", &a.sheet, 0, 0},
+      {"--sheet", ARG_PNG, "FILE.png", "a contact sheet of the scenes (clips: a row of frames each)", &a.sheet, 0, 0},
       {"--columns", ARG_INT32, "N", "of the sheet (8)", &a.columns, 1, 1000},
       {"--zoom", ARG_INT32, "N", "of the sheet (3)", &a.zoom, 1, 64},
-      {"--out", ARG_TEXT, "DIR", "each scene as DIR/NNNNNN.png with its caption inside, and DIR/captions.txt", &a.out, 0, 0},
+      {"--out", ARG_FOLDER, "DIR", "each scene as DIR/NNNNNN.png with its caption inside, and DIR/captions.txt", &a.out, 0, 0},
       {"--captions", ARG_TEXT, "FILE", "the captions, one a line (-: standard output, and no numbers)", &a.captions, 0, 0},
-      {"--bpe", ARG_TEXT, "FILE", "merges of a byte-pair encoder trained on captions of 20000 scenes", &a.bpe, 0, 0},
+      {"--bpe", ARG_OUT, "FILE", "merges of a byte-pair encoder trained on captions of 20000 scenes", &a.bpe, 0, 0},
       {"--vocab", ARG_INT32, "N", "its largest vocabulary (1024)", &a.vocab, BPE_BYTES + 2, BPE_BYTES + 2 + BPE_MAX_MERGES},
       {"--judge", ARG_FLAG, NULL, "score the true renderings of the scenes (single things only)", &a.judge, 0, 0},
       {"--json", ARG_FLAG, NULL, "numbers as JSON", &a.json, 0, 0},

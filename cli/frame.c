@@ -1,7 +1,11 @@
 /* The frame of every command: what happens before and after its work, and which exit status that gives. */
+#include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
+#include "runtime/base/file.h"
 
 typedef struct Call {
   const Command *command;
@@ -22,6 +26,35 @@ static bool take_model(const Command *c, const ArgList *words, Error *err) {
          error_set(err, ERROR_USAGE, "needs a model: nuwa %s %s", c->name, c->usage);
 }
 
+/* ---- outputs ---- */
+
+bool cli_check_output(const char *option, const char *path, Error *err) {
+  FileWriter *w = file_create(path, err);
+  if (!w) return error_prefix(err, "%s", option);
+  file_abort(w);
+  return true;
+}
+
+/* A folder that is not there is made and removed again; in one that is, a file is. */
+static bool check_folder(Arena *arena, const char *option, const char *path, Error *err) {
+  if (mkdir(path, 0777) == 0) return rmdir(path) == 0 || error_set(err, ERROR_IO, "%s: cannot remove %s: %s", option, path, strerror(errno));
+  if (errno == EEXIST) return cli_check_output(option, arena_printf(arena, "%s/.nuwa-probe", path), err);
+  return error_set(err, ERROR_IO, "%s: cannot create %s: %s", option, path, strerror(errno));
+}
+
+static bool check_outputs(const Command *c, Arena *arena, Error *err) {
+  for (int i = 0; i < c->n_arg; i++) {
+    const Arg *a = &c->arg[i];
+    if (a->kind != ARG_OUT && a->kind != ARG_PNG && a->kind != ARG_FOLDER) continue;
+    const char *path = *(const char **)a->to;
+    if (path && !(a->kind == ARG_FOLDER ? check_folder(arena, a->name, path, err) : cli_check_output(a->name, path, err)))
+      return false;
+  }
+  return true;
+}
+
+/* ---- a command ---- */
+
 static void call_body(void *ctx) {
   Call *call = ctx;
   const Command *c = call->command;
@@ -31,7 +64,7 @@ static void call_body(void *ctx) {
   call->ok = parsed == ARGS_HELP;
   if (parsed != ARGS_OK) return;
   call->ok = take_model(c, &words, err) && (!c->check || cli_asked(c->check(c->ctx, err), err)) &&
-             c->run(c->ctx, call->arena, err);
+             check_outputs(c, call->arena, err) && c->run(c->ctx, call->arena, err);
 }
 
 static bool flush_stdout(Error *err) {

@@ -217,7 +217,7 @@ int cli_run(int argc, char **argv) {
       ARG_DEFINES(&a.model),
       {"--fn", ARG_TEXT, "NAME", "the function", &a.fn, 0, 0},
       {"--in", ARG_TEXT, "FILE", "safetensors with its inputs", &a.in, 0, 0},
-      {"--out", ARG_TEXT, "FILE", "safetensors for its outputs", &a.out, 0, 0},
+      {"--out", ARG_OUT, "FILE", "safetensors for its outputs", &a.out, 0, 0},
       {"--weights", ARG_TEXT, "FILE", "safetensors with the params", &a.weights, 0, 0},
       {"--seed", ARG_INT, "N", "of initial params instead (default 0)", &a.seed, 0, 9e15},
       {"--device", ARG_CHOICE, "cpu|cuda|interp", "what executes (default cpu, for a bundle what it is for)",

@@ -191,7 +191,7 @@ int cli_score(int argc, char **argv) {
       {"--top-k", ARG_INT, "N", "(0: all)", &a.top_k, 0, 1 << 30},
       {"--top-p", ARG_REAL, "X", "(1)", &a.top_p, 0, 1},
       {"--guidance", ARG_REAL, "X", "(1: none)", &a.guidance, -1000, 1000},
-      {"--sheet", ARG_TEXT, "FILE.png", "rows of truths, reconstructions and drawings", &a.sheet, 0, 0},
+      {"--sheet", ARG_PNG, "FILE.png", "rows of truths, reconstructions and drawings", &a.sheet, 0, 0},
       {"--seen", ARG_FLAG, NULL, "captions of pairs that training shows, instead of held-out ones", &a.seen, 0, 0},
       {"--no-drawings", ARG_FLAG, NULL, "score the autoencoder only", &a.no_drawings, 0, 0},
       {"--weights", ARG_TEXT, "FILE", "of the generating model (default: the shipped ones)", &a.kit.weights, 0, 0},

@@ -241,6 +241,39 @@ TEST("training that keeps nothing says so, and resuming needs a checkpoint") {
   EXPECT(!strstr(output, "nothing will be left"), "%s", output);
 }
 
+/* None of the models, weights and fonts named here exist: the work would have failed at once, had it begun. */
+TEST("a file that cannot be written is noticed before the work, and nothing is left behind") {
+  open_folder();
+  REQUIRE(shell("mkdir outputs outputs/folder.png && ls -R outputs > before") == 0, "%s", output);
+  EXPECT_STATUS(1, "generate none.lua --text x -o no/a.png", "-o: cannot create no/a.png: No such file");
+  EXPECT_STATUS(1, "generate none.lua --text x -o outputs/folder.png", "-o: cannot write outputs/folder.png: it exists and is not");
+  EXPECT_STATUS(1, "generate none.lua --text x -o outputs/a.png --tokens-out no/t", "--tokens-out: cannot create no/t");
+  EXPECT_STATUS(1, "generate none.lua --image none.png --reconstruct no/a.png", "--reconstruct: cannot create no/a.png");
+  EXPECT_STATUS(1, "score --weights none --sheet no/a.png", "--sheet: cannot create no/a.png");
+  EXPECT_STATUS(1, "train none.lua --out no/w", "--out: cannot create no/w");
+  EXPECT_STATUS(1, "train none.lua --checkpoint no/c", "--checkpoint: cannot create no/c");
+  EXPECT_STATUS(1, "train none.lua --log no/log/log", "--log: cannot create no/log/log");
+  EXPECT_STATUS(1, "train none.lua --log before", "--log: cannot create before/.nuwa-probe: Not a directory");
+  EXPECT_STATUS(1, "train none.lua --log outputs/log --out outputs/w", "none.lua");
+  EXPECT_STATUS(1, "ablate --models none --train 5 --results no/r", "--results: cannot create no/r");
+  EXPECT_STATUS(1, "data --font none.ttf --bpe no/b", "--bpe: cannot create no/b");
+  EXPECT_STATUS(1, "data --font none.ttf --captions no/c", "--captions: cannot create no/c");
+  EXPECT_STATUS(1, "data --font none.ttf --out no/no", "--out: cannot create no/no");
+  EXPECT_STATUS(1, "data --font none.ttf --out outputs/scenes --sheet outputs/a.png", "none.ttf");
+  EXPECT_STATUS(1, "run none.lua --fn loss --out no/o", "--out: cannot create no/o");
+  EXPECT_STATUS(1, "compile none.lua -o no/b.nuwa", "-o: cannot create no/b.nuwa");
+  EXPECT(shell("ls -R outputs | diff before - && ! test -e no") == 0, "%s", output);
+}
+
+TEST("a picture's name ends in .png") {
+  EXPECT_STATUS(2, "generate --text x -o a.jpg", "-o a.jpg: a PNG is what is written");
+  EXPECT_STATUS(2, "generate --text x -o .png", "must end in .png");
+  EXPECT_STATUS(2, "generate --image x.jpg --reconstruct png", "--reconstruct png: a PNG");
+  EXPECT_STATUS(2, "score --sheet s.jpeg", "--sheet s.jpeg: a PNG");
+  EXPECT_STATUS(2, "data --sheet s", "--sheet s: a PNG");
+  EXPECT_STATUS(1, "generate none.lua --text x --weights none -o a.PNG", "none");
+}
+
 /* The number behind "key": in the output. */
 static long long number(const char *key) {
   const char *at = strstr(output, key);
