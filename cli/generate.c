@@ -2,6 +2,8 @@
  *
  * The unknown part is painted mid-grey before encoding; a token is given iff all its pixels are. */
 #include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/kit.h"
@@ -91,12 +93,25 @@ static bool write_rebuilt(Kit *k, const GenerateArgs *a, Arena *arena, Error *er
 
 /* ---- output ---- */
 
-static void print_recipe(const Kit *k, const GenerateArgs *a, int64_t sample, Buffer *out) {
+/* The model's file as seen from the folder of the shipped models, or its bare name: where folders lie is no part of a
+ * drawing. */
+static const char *model_name(const Kit *k, Arena *arena) {
+  char folder[PATH_MAX], file[PATH_MAX];
+  const char *path = plan_text(k->plan, "model");
+  if (!path) return "";
+  if (realpath(cli_find_model(arena, &k->args, "."), folder) && realpath(path, file)) {
+    size_t n = strlen(folder);
+    if (strncmp(file, folder, n) == 0 && file[n] == '/') return arena_strdup(arena, file + n + 1);
+  }
+  const char *slash = strrchr(path, '/');
+  return slash ? slash + 1 : path;
+}
+
+static void print_recipe(const Kit *k, const GenerateArgs *a, const char *model, int64_t sample, Buffer *out) {
   buffer_printf(out, "{\"text\": ");
   cli_print_json(out, a->text);
-  const char *model = plan_text(k->plan, "model");
   buffer_printf(out, ", \"model\": ");
-  cli_print_json(out, model ? model : "");
+  cli_print_json(out, model);
   buffer_printf(out, ", \"weights_sha256\": \"%s\", \"seed\": %" PRId64 ", \"sample\": %" PRId64, k->digest, a->seed, sample);
   buffer_printf(out, ", \"temperature\": %g, \"top_k\": %" PRId64 ", \"top_p\": %g, \"guidance\": %g, \"order\": \"%s\"", a->temperature,
                 a->top_k, a->top_p, a->guidance, a->order);
@@ -130,10 +145,11 @@ static const char *picture_path(Arena *arena, const char *out, int64_t i, int64_
 /* The pictures of n samples, of which the first has the number `first` among those drawn.  rgb: room for them. */
 static bool write_some(Kit *k, const GenerateArgs *a, Arena *arena, const int32_t *tokens, int64_t first, int64_t n, uint8_t *rgb, Error *err) {
   int64_t frames = k->grid[0], bytes = k->size * k->size * 3;
+  const char *model = model_name(k, arena);
   if (!kit_decode(k, tokens + first * k->positions, n * frames, rgb, err)) return false;
   for (int64_t i = 0; i < n * frames; i++) {
     Buffer recipe = {0};
-    print_recipe(k, a, a->first + first + i / frames, &recipe);
+    print_recipe(k, a, model, a->first + first + i / frames, &recipe);
     Image picture = {(int)k->size, (int)k->size, rgb + i * bytes};
     ImageText text = {"nuwa", recipe.data};
     const char *path = picture_path(arena, a->out, (a->first + first) * frames + i, a->count * frames);

@@ -241,6 +241,21 @@ TEST("training that keeps nothing says so, and resuming needs a checkpoint") {
   EXPECT(!strstr(output, "nothing will be left"), "%s", output);
 }
 
+TEST("the same drawing has the same bytes in every checkout, from every folder") {
+  REQUIRE(have_kit(), "");
+  EXPECT_STATUS(0, KIT "-o here.png", "");
+  EXPECT(shell("grep -aq '\"model\": \"nuwa.lua\"' here.png") == 0, "the recipe names no nuwa.lua");
+  REQUIRE(shell("mkdir -p other/deep && cp -r models other/m && cp kit.safetensors vq.safetensors other") == 0, "%s", output);
+  EXPECT(shell("cd other/deep && nuwa generate --models ../m --weights ../kit.safetensors --vq-weights ../vq.safetensors "
+               "--text x -o there.png") == 0, "%s", output);
+  EXPECT(shell("cmp here.png other/deep/there.png") == 0, "%s", output);
+  EXPECT(shell("cp models/nuwa.lua other && nuwa generate other/nuwa.lua --models models --weights kit.safetensors "
+               "--vq-weights vq.safetensors --text x -o outside.png && cmp here.png outside.png") == 0, "%s", output);
+  EXPECT(shell("mkdir other/m/deep && cp models/nuwa.lua other/m/deep && nuwa generate other/m/deep/nuwa.lua --models other/m "
+               "--weights kit.safetensors --vq-weights vq.safetensors --text x -o deep.png && "
+               "grep -aq '\"model\": \"deep/nuwa.lua\"' deep.png") == 0, "%s", output);
+}
+
 /* None of the models, weights and fonts named here exist: the work would have failed at once, had it begun. */
 TEST("a file that cannot be written is noticed before the work, and nothing is left behind") {
   open_folder();
