@@ -89,6 +89,10 @@ int cli_command(const Command *c, int argc, char **argv);
 bool cli_asked(bool ok, Error *err);
 /* Fails when the file cannot be written, as far as trying to create one beside it tells; leaves nothing. */
 bool cli_check_output(const char *option, const char *path, Error *err);
+/* Prints text of unknown origin to a terminal: control characters but tabs and ends of lines as \x1b, like IR text has them. */
+void cli_show(FILE *to, const char *text);
+/* Appends a separator and a name, which a model or a file gave, to the text of err: bare or quoted as in IR text. */
+void cli_add_name(Error *err, const char *separator, const char *name);
 /* Appends text as a JSON string. */
 void cli_print_json(Buffer *out, const char *text);
 

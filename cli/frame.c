@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "ir/text.h"
 #include "runtime/base/file.h"
 
 typedef struct Call {
@@ -71,13 +72,19 @@ static bool flush_stdout(Error *err) {
   return (fflush(stdout) == 0 && !ferror(stdout)) || error_set(err, ERROR_IO, "cannot write to standard output");
 }
 
+static void show_failure(const Command *c, const Error *err) {
+  fprintf(stderr, "nuwa %s: ", c->name);
+  cli_show(stderr, err->text);
+  fputc('\n', stderr);
+}
+
 int cli_command(const Command *c, int argc, char **argv) {
   Call call = {.command = c, .argc = argc, .argv = argv, .arena = arena_new()};
   Error *err = &call.err;
   bool within = call.arena ? arena_protect(call.arena, call_body, &call, err)
                            : error_set(err, ERROR_MEMORY, "out of memory");
   bool ok = within && call.ok && flush_stdout(err);
-  if (!ok) fprintf(stderr, "nuwa %s: %s\n", c->name, err->text);
+  if (!ok) show_failure(c, err);
   if (!ok && err->code == ERROR_USAGE) fprintf(stderr, "(nuwa %s --help lists the options)\n", c->name);
   if (c->done) c->done(c->ctx);
   arena_free(call.arena);
@@ -87,6 +94,24 @@ int cli_command(const Command *c, int argc, char **argv) {
 bool cli_asked(bool ok, Error *err) {
   if (!ok && err->code == ERROR_ARGUMENT) err->code = ERROR_USAGE;
   return ok;
+}
+
+/* ---- text ---- */
+
+void cli_show(FILE *to, const char *text) {
+  for (; *text; text++) {
+    unsigned char ch = (unsigned char)*text;
+    if ((ch < 32 && ch != '\n' && ch != '\t') || ch == 127) fprintf(to, "\\x%02x", ch);
+    else fputc(ch, to);
+  }
+}
+
+void cli_add_name(Error *err, const char *separator, const char *name) {
+  Buffer text = {0};
+  text_name(&text, name);
+  size_t at = strlen(err->text);
+  snprintf(err->text + at, sizeof err->text - at, "%s%s", separator, text.data && !text.failed ? text.data : "...");
+  buffer_done(&text);
 }
 
 /* Bytes of the UTF-8 character at p, 0 where there is none: overlong forms, surrogates and the like are none. */

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "ir/text.h"
 
 typedef struct InspectArgs {
   ModelArgs model;
@@ -86,7 +87,9 @@ static void list_text(const Inspect *s, Node *const *param, int n) {
   }
   if (m->options.n) buffer_printf(s->out, "options\n");
   for (int i = 0; i < m->options.n; i++) {
-    buffer_printf(s->out, "  %s = ", m->options.option[i].name);
+    buffer_printf(s->out, "  ");
+    text_name(s->out, m->options.option[i].name);
+    buffer_printf(s->out, " = ");
     value_print(&m->options.option[i].value, s->out);
     buffer_printf(s->out, "\n");
   }
@@ -165,7 +168,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   s->err = err;
   if (!inspect(s)) return false;
   if (s->text.failed) return error_set(err, ERROR_MEMORY, "out of memory");
-  fwrite(s->text.data, 1, s->text.len, stdout);
+  if (s->text.data) cli_show(stdout, s->text.data);
   return true;
 }
 

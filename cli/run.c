@@ -39,10 +39,8 @@ static int find_function(const Plan *p, const char *name, Error *err) {
     error_set(err, ERROR_ARGUMENT, "\"%s\" is compiled for generating; run it from the model file, or use nuwa generate", name);
   else
     error_set(err, ERROR_ARGUMENT, "the bundle has no function \"%s\"; it has:", name);
-  for (int i = 0; i < p->n_function && plan_find_decode(p, name) < 0; i++) {
-    size_t at = strlen(err->text);
-    if (!p->function[i].is_prepare) snprintf(err->text + at, sizeof err->text - at, " %s", p->function[i].name);
-  }
+  for (int i = 0; i < p->n_function && plan_find_decode(p, name) < 0; i++)
+    if (!p->function[i].is_prepare) cli_add_name(err, " ", p->function[i].name);
   return -1;
 }
 

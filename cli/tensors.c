@@ -1,6 +1,7 @@
 /* Named tensors between files and functions: which sizes B and R have, whether everything fits. */
 #include <string.h>
 
+#include "cli/cli.h"
 #include "cli/tensors.h"
 
 void tensors_print_shape(const TensorView *v, char *out, size_t cap) {
@@ -71,10 +72,7 @@ static bool check_names(const PlanTensor *in, int n, const Safetensors *file, Er
     while (k < n && strcmp(in[k].name, name) != 0) k++;
     if (k < n) continue;
     error_set(err, ERROR_ARGUMENT, "the function has no input \"%s\"; it has:%s", name, n ? "" : " none");
-    for (k = 0; k < n; k++) {
-      size_t at = strlen(err->text);
-      snprintf(err->text + at, sizeof err->text - at, "%s %s", k ? "," : "", in[k].name);
-    }
+    for (k = 0; k < n; k++) cli_add_name(err, k ? ", " : " ", in[k].name);
     return false;
   }
   return true;

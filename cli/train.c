@@ -265,7 +265,11 @@ static void show_progress(Training *t, const TrainReport *r) {
 static void show_evaluation(Training *t, const TrainReport *r) {
   t->result.held_loss = metric_of(r, "held.loss");
   fprintf(stderr, "%sstep %lld ", t->is_terminal ? "\n" : "", (long long)r->step);
-  for (int i = 0; i < r->n_metric; i++) fprintf(stderr, " %s %.5f", r->metric[i].name, r->metric[i].value);
+  for (int i = 0; i < r->n_metric; i++) {
+    fputc(' ', stderr);
+    cli_show(stderr, r->metric[i].name);
+    fprintf(stderr, " %.5f", r->metric[i].value);
+  }
   fputc('\n', stderr);
 }
 

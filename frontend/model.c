@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "frontend/binding.h"
+#include "ir/text.h"
 
 enum { MAX_DEPTH = 8 };
 
@@ -202,32 +203,34 @@ void model_free(Model *m) {
 
 /* ---- asking ---- */
 
-static void *no_such(const Model *m, const char *what, const char *name, const char *list, Error *err) {
-  error_set(err, ERROR_ARGUMENT, "%s: there is no %s \"%s\"; there is: %s", m->path, what, name,
-            *list ? list : "none");
+static void *no_such(const Model *m, const char *what, const char *name, Buffer *list, Error *err) {
+  if (list->failed) error_set(err, ERROR_MEMORY, "out of memory");
+  else
+    error_set(err, ERROR_ARGUMENT, "%s: there is no %s \"%s\"; there is: %s", m->path, what, name,
+              list->len ? list->data : "none");
+  buffer_done(list);
   return NULL;
 }
 
+static void add_name(Buffer *list, const char *name) {
+  if (list->len) buffer_printf(list, ", ");
+  text_name(list, name);
+}
+
 Func *model_find(const Model *m, const char *name, Error *err) {
-  char list[1000] = "";
-  size_t at = 0;
-  for (int i = 0; i < m->n_func; i++) {
+  Buffer list = {0};
+  for (int i = 0; i < m->n_func; i++)
     if (strcmp(m->func[i]->name, name) == 0) return m->func[i];
-    if (at < sizeof list)
-      at += (size_t)snprintf(list + at, sizeof list - at, "%s%s", i ? ", " : "", m->func[i]->name);
-  }
-  return no_such(m, "function", name, list, err);
+  for (int i = 0; i < m->n_func; i++) add_name(&list, m->func[i]->name);
+  return no_such(m, "function", name, &list, err);
 }
 
 const ModelDecode *model_find_decode(const Model *m, const char *name, Error *err) {
-  char list[1000] = "";
-  size_t at = 0;
-  for (int i = 0; i < m->n_decode; i++) {
+  Buffer list = {0};
+  for (int i = 0; i < m->n_decode; i++)
     if (strcmp(m->decode[i].name, name) == 0) return &m->decode[i];
-    if (at < sizeof list)
-      at += (size_t)snprintf(list + at, sizeof list - at, "%s%s", i ? ", " : "", m->decode[i].name);
-  }
-  return no_such(m, "generated function", name, list, err);
+  for (int i = 0; i < m->n_decode; i++) add_name(&list, m->decode[i].name);
+  return no_such(m, "generated function", name, &list, err);
 }
 
 const Value *model_field(const Model *m, const char *name) {
@@ -238,12 +241,16 @@ const Value *model_field(const Model *m, const char *name) {
 
 static void print_ports(const Port *p, int n, Buffer *out) {
   char text[300];
-  for (int i = 0; i < n; i++)
-    buffer_printf(out, "%s%s: %s", i ? ", " : "", p[i].name, type_print(&p[i].node->type, text, sizeof text));
+  for (int i = 0; i < n; i++) {
+    if (i) buffer_printf(out, ", ");
+    text_name(out, p[i].name);
+    buffer_printf(out, ": %s", type_print(&p[i].node->type, text, sizeof text));
+  }
 }
 
 void model_print_signature(const Func *f, Buffer *out) {
-  buffer_printf(out, "%s(", f->name);
+  text_name(out, f->name);
+  buffer_printf(out, "(");
   print_ports(f->in, f->n_in, out);
   buffer_printf(out, ") -> ");
   print_ports(f->out, f->n_out, out);

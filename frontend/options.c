@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "frontend/binding.h"
+#include "ir/text.h"
 
 #define BIND_OPTIONS "options"
 #define BIND_CHOICE "one_of"
@@ -42,7 +43,9 @@ void value_print(const Value *v, Buffer *out) {
 /* "dim = 64, kind = nearby" */
 static void print_list(const Options *o, Buffer *out) {
   for (int i = 0; i < o->n; i++) {
-    buffer_printf(out, "%s%s = ", i ? ", " : "", o->option[i].name);
+    if (i) buffer_printf(out, ", ");
+    text_name(out, o->option[i].name);
+    buffer_printf(out, " = ");
     value_print(&o->option[i].value, out);
   }
 }

@@ -256,6 +256,22 @@ TEST("the same drawing has the same bytes in every checkout, from every folder")
                "grep -aq '\"model\": \"deep/nuwa.lua\"' deep.png") == 0, "%s", output);
 }
 
+TEST("names of a model print without their control characters") {
+  static const char text[] = "local f = fn({ ['a\\27[2J'] = f32(batch) }, function(a) return { ['b\\nc'] = a['a\\27[2J'] } end)\n"
+                             "return module { ['one\\27]0;x\\7'] = f, two = f }\n";
+  char path[100];
+  Error err;
+  open_folder();
+  snprintf(path, sizeof path, "%s/odd.lua", folder);
+  REQUIRE(file_write_all(path, text, strlen(text), &err), "%s", err.text);
+  EXPECT_STATUS(0, "inspect odd.lua", "\"one\\x1b]0;x\\x07\"(\"a\\x1b[2J\": f32[B]) -> \"b\\x0ac\": f32[B]");
+  EXPECT_STATUS(0, "inspect odd.lua --fn two", "\"a\\x1b[2J\"");
+  EXPECT_STATUS(2, "inspect odd.lua --fn none", "there is: \"one\\x1b]0;x\\x07\", two");
+  EXPECT_STATUS(2, "inspect odd.lua --fn \"$(printf 'n\\033[1m')\"", "no function \"n\\x1b[1m\"");
+  EXPECT_STATUS(1, "run odd.lua --fn two --out o", "\\x1b[2J");
+  EXPECT(!strchr(output, 27), "%s", output);
+}
+
 /* None of the models, weights and fonts named here exist: the work would have failed at once, had it begun. */
 TEST("a file that cannot be written is noticed before the work, and nothing is left behind") {
   open_folder();
