@@ -108,6 +108,7 @@ typedef struct ModelArgs {
   const char *arch;       /* --arch */
   const char *driver;     /* --cuda-driver */
   const char *nvrtc;      /* --nvrtc */
+  const char *precision;  /* --precision; NULL: f32 */
   int64_t threads;        /* --threads; 0: all */
   bool no_cache;          /* --no-cache */
 } ModelArgs;
@@ -121,10 +122,11 @@ typedef struct ModelArgs {
 #define ARG_ISA_WORDS "avx512|avx2|plain"
 #endif
 #define ARG_ISA(m) {"--isa", ARG_CHOICE, ARG_ISA_WORDS, "instruction set (default: the best here)", &(m)->isa, 0, 0, \
-                    "amx: needs bf16 kernels, this version computes in f32"}
+                    "amx: there are no kernels for its tiles yet; --precision bf16 computes their bits on avx512"}
 #define ARG_DEVICE(m) {"--device", ARG_CHOICE, "cpu|cuda", "what executes (default cpu)", &(m)->device, 0, 0}
 #define ARG_CUDA_DRIVER(m) {"--cuda-driver", ARG_TEXT, "FILE", "the driver's library (default libcuda.so.1)", &(m)->driver, 0, 0}
 #define ARG_NVRTC(m) {"--nvrtc", ARG_TEXT, "FILE", "the CUDA compiler's library (default: the usual places)", &(m)->nvrtc, 0, 0}
+#define ARG_PRECISION(m) {"--precision", ARG_CHOICE, "f32|bf16", "of weights and activations (f32)", &(m)->precision, 0, 0}
 #define ARG_THREADS(m) {"--threads", ARG_INT, "N", "threads (default: all)", &(m)->threads, 0, POOL_MAX_THREADS}
 #define ARG_NO_CACHE(m) {"--no-cache", ARG_FLAG, NULL, "compile every kernel anew", &(m)->no_cache, 0, 0}
 
@@ -138,6 +140,7 @@ Model *cli_load_model(const ModelArgs *m, Error *err);
 /* The function that the command line names. */
 Func *cli_find_function(const Model *m, const char *name, Error *err);
 bool cli_isa(const ModelArgs *m, Isa *out, Error *err);
+DType cli_precision(const ModelArgs *m);
 /* Options of a session of the plan, but for its sizes. */
 NuwaOptions cli_session(const ModelArgs *m, const Plan *p);
 /* Compiles through the store of kernels; appends the bundle. */

@@ -64,7 +64,8 @@ int cli_compile(int argc, char **argv) {
       {"--explain", ARG_FLAG, NULL, "print every decision", &a.explain, 0, 0},
       ARG_DEVICE(&a.model),
       {"--arch", ARG_TEXT, "LIST", "machine code for these GPUs beside PTX: sm_80,sm_90", &a.model.arch, 0, 0},
-      ARG_NVRTC(&a.model), ARG_ISA(&a.model), ARG_THREADS(&a.model), ARG_MODELS(&a.model), ARG_NO_CACHE(&a.model),
+      ARG_NVRTC(&a.model), ARG_ISA(&a.model), ARG_PRECISION(&a.model),
+      ARG_THREADS(&a.model), ARG_MODELS(&a.model), ARG_NO_CACHE(&a.model),
   };
   const Command c = {.name = "compile", .usage = "MODEL.lua -o BUNDLE.nuwa [options]",
                      .about = "Compiles all functions of a model, or those named, ahead of time.\n",

@@ -249,7 +249,8 @@ int cli_generate(int argc, char **argv) {
       {"--vq-weights", ARG_TEXT, "FILE", "of the autoencoder", &a.kit.vq_weights, 0, 0},
       {"--vq-define", ARG_DEFINE, "NAME=VALUE", "an option of the autoencoder", &a.kit.vq.defines, 0, 0},
       ARG_DEFINES(&a.kit.model), ARG_MODELS(&a.kit.model), 
-      ARG_DEVICE(&a.kit.model), ARG_CUDA_DRIVER(&a.kit.model), ARG_NVRTC(&a.kit.model), ARG_ISA(&a.kit.model), ARG_THREADS(&a.kit.model), ARG_NO_CACHE(&a.kit.model),
+      ARG_DEVICE(&a.kit.model), ARG_CUDA_DRIVER(&a.kit.model), ARG_NVRTC(&a.kit.model), ARG_ISA(&a.kit.model),
+      ARG_PRECISION(&a.kit.model), ARG_THREADS(&a.kit.model), ARG_NO_CACHE(&a.kit.model),
       {"--json", ARG_FLAG, NULL, "print numbers as JSON", &a.json, 0, 0},
   };
   const Command c = {.name = "generate", .usage = "[MODEL] --text CAPTION -o FILE.png [options]", .about = about,

@@ -126,7 +126,7 @@ static bool print_schedule(const Inspect *s) {
 /* --explain, --kernels, --asm: all from one lowering. */
 static bool print_lowered(const Inspect *s) {
   const InspectArgs *a = &s->args;
-  CompileOptions o = {.function = &a->fn, .n_function = 1, .explain = a->explain ? s->out : NULL};
+  CompileOptions o = {.function = &a->fn, .n_function = 1, .precision = cli_precision(&a->model), .explain = a->explain ? s->out : NULL};
   Kernel *const *kernel;
   Target target;
   int n;
@@ -148,9 +148,9 @@ static bool inspect(Inspect *s) {
   Func *f = cli_find_function(s->model, a->fn, s->err);
   if (!f) return false;
   if (a->schedule) return print_schedule(s);
-  if (a->after && !cli_asked(compile_print_after(s->model, f, a->after, s->out, s->err), s->err)) return false;
+  if (a->after && !cli_asked(compile_print_after(s->model, f, a->after, cli_precision(&a->model), s->out, s->err), s->err)) return false;
   if (a->explain || a->kernels || a->assembly) return print_lowered(s);
-  return a->after || compile_print_after(s->model, f, "lua", s->out, s->err);
+  return a->after || compile_print_after(s->model, f, "lua", DTYPE_F32, s->out, s->err);
 }
 
 static bool check(void *ctx, Error *err) {
@@ -190,7 +190,7 @@ int cli_inspect(int argc, char **argv) {
       {"--json", ARG_FLAG, NULL, "the schedule, or the list, as JSON", &a->json, 0, 0},
       {"--kernels", ARG_FLAG, NULL, "print the kernel IR", &a->kernels, 0, 0},
       {"--asm", ARG_FLAG, NULL, "print the assembly of the kernels", &a->assembly, 0, 0},
-      ARG_ISA(&a->model), ARG_MODELS(&a->model),
+      ARG_ISA(&a->model), ARG_PRECISION(&a->model), ARG_MODELS(&a->model),
   };
   const Command c = {.name = "inspect", .usage = "MODEL.lua [--fn NAME] [options]",
                      .about = "Shows what a model has, and what the compiler makes of a function.\n",

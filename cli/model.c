@@ -53,6 +53,7 @@ void cli_share_args(ModelArgs *to, const ModelArgs *from) {
   to->arch = from->arch;
   to->driver = from->driver;
   to->nvrtc = from->nvrtc;
+  to->precision = from->precision;
   to->threads = from->threads;
   to->no_cache = from->no_cache;
 }
@@ -87,6 +88,10 @@ bool cli_isa(const ModelArgs *m, Isa *out, Error *err) {
   if (!isa_from_name(m->isa, out)) return error_set(err, ERROR_ARGUMENT, "--isa %s: unknown", m->isa);
   if (!isa_available(*out)) return error_set(err, ERROR_DEVICE, "--isa %s: this machine lacks it", m->isa);
   return true;
+}
+
+DType cli_precision(const ModelArgs *m) {
+  return m->precision && strcmp(m->precision, "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32;
 }
 
 /* $XDG_CACHE_HOME/nuwa/kernels.sqlite, or ~/.cache/...; NULL when there is no home. */
@@ -133,6 +138,7 @@ static bool choose_target(const ModelArgs *m, int arch[CUDA_MAX_ARCHS], CompileO
 bool cli_compile_model(Model *model, const ModelArgs *m, CompileOptions *o, Buffer *out, Error *err) {
   int arch[CUDA_MAX_ARCHS];
   if (!choose_target(m, arch, o, err)) return false;
+  o->precision = cli_precision(m);
   o->threads = m->threads ? (int)m->threads : pool_count_processors();
   Error store_err = {0};
   Store *store = m->no_cache ? NULL : open_store(&store_err);

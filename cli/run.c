@@ -8,7 +8,7 @@
 
 typedef struct RunArgs {
   ModelArgs model;
-  const char *fn, *in, *out, *weights, *precision;
+  const char *fn, *in, *out, *weights;
   int64_t seed;
 } RunArgs;
 
@@ -151,8 +151,20 @@ static const Tensor *read_leaf(void *ctx, const Node *leaf, Error *err) {
   return t;
 }
 
+typedef struct Choose {
+  Func *f;
+  DType precision;
+} Choose;
+
+static void choose_precision(void *ctx) {
+  Choose *c = ctx;
+  c->f = compile_precision(c->f, c->precision);
+}
+
 static bool run_interp(Run *r) {
-  Func *f = model_find(r->model, r->args->fn, r->err);
+  Choose c = {model_find(r->model, r->args->fn, r->err), cli_precision(&r->args->model)};
+  if (!c.f || !arena_protect(r->model->graph->arena, choose_precision, &c, r->err)) return false;
+  Func *f = c.f;
   if (!f || (r->weights && !cli_check_weights(r->model, r->weights, r->err))) return false;
   PlanTensor *in = ARENA_ARRAY(r->arena, PlanTensor, f->n_in), *out = ARENA_ARRAY(r->arena, PlanTensor, f->n_out);
   for (int i = 0; i < f->n_in; i++) in[i] = tensor_of(f->in[i].name, f->in[i].node);
@@ -202,14 +214,14 @@ static bool check(void *ctx, Error *err) {
   if (a->weights && a->seed >= 0) return error_set(err, ERROR_ARGUMENT, "--weights and --seed exclude each other");
   if (a->seed < 0) a->seed = 0;
   if (!cli_is_bundle(a->model.path)) return true;
-  if (a->model.defines.n || a->model.isa)
-    return error_set(err, ERROR_ARGUMENT, "-D and --isa are for model files; a bundle is compiled already");
+  if (a->model.defines.n || a->model.isa || a->model.precision)
+    return error_set(err, ERROR_ARGUMENT, "-D, --isa and --precision are for model files; a bundle is compiled already");
   return !is_interp(a) ||
          error_set(err, ERROR_ARGUMENT, "--device interp: needs the model file, a bundle has machine code only");
 }
 
 int cli_run(int argc, char **argv) {
-  RunArgs a = {.precision = "f32", .seed = -1};
+  RunArgs a = {.seed = -1};
   Run r = {.args = &a};
   const Arg table[] = {
       ARG_DEFINES(&a.model),
@@ -221,9 +233,7 @@ int cli_run(int argc, char **argv) {
       {"--device", ARG_CHOICE, "cpu|cuda|interp", "what executes (default cpu, for a bundle what it is for)",
        &a.model.device, 0, 0},
       ARG_CUDA_DRIVER(&a.model), ARG_NVRTC(&a.model),
-      {"--precision", ARG_CHOICE, "f32", "of the arithmetic (bf16 is not built yet)", &a.precision, 0, 0,
-       "bf16: needs bf16 kernels, this version computes in f32"},
-      ARG_ISA(&a.model), ARG_THREADS(&a.model), ARG_MODELS(&a.model), ARG_NO_CACHE(&a.model),
+      ARG_ISA(&a.model), ARG_PRECISION(&a.model), ARG_THREADS(&a.model), ARG_MODELS(&a.model), ARG_NO_CACHE(&a.model),
   };
   const Command c = {.name = "run",
                      .usage = "MODEL.lua|BUNDLE.nuwa --fn NAME --in IN.safetensors --out OUT.safetensors [options]",

@@ -196,7 +196,7 @@ int cli_score(int argc, char **argv) {
       {"--no-drawings", ARG_FLAG, NULL, "score the autoencoder only", &a.no_drawings, 0, 0},
       {"--weights", ARG_TEXT, "FILE", "of the generating model (default: the shipped ones)", &a.kit.weights, 0, 0},
       {"--vq-weights", ARG_TEXT, "FILE", "of the autoencoder", &a.kit.vq_weights, 0, 0},
-      ARG_MODELS(&a.kit.model), ARG_ISA(&a.kit.model), ARG_THREADS(&a.kit.model), ARG_NO_CACHE(&a.kit.model),
+      ARG_MODELS(&a.kit.model), ARG_ISA(&a.kit.model), ARG_PRECISION(&a.kit.model), ARG_THREADS(&a.kit.model), ARG_NO_CACHE(&a.kit.model),
       {"--json", ARG_FLAG, NULL, "print numbers as JSON", &a.json, 0, 0},
   };
   const Command c = {.name = "score", .usage = "[options]", .about = about, .arg = arg, .n_arg = COUNT_OF(arg),

@@ -108,6 +108,7 @@ static bool open_encoder(Training *t, Error *err) {
   static const char *const encode[] = {"encode"};
   if (!t->a.vq_weights) return true;
   cli_share_args(&t->a.vq, &t->a.model);
+  t->a.vq.precision = NULL;   /* tokens are what they are, whatever the model computes in */
   CompileOptions o = {.function = encode, .n_function = 1};
   Safetensors *w = safetensors_open(t->a.vq_weights, err);
   bool ok = w && kit_complete_args(t->arena, &t->a.vq, w, err) && (t->vq_model = cli_load_model(&t->a.vq, err)) &&
@@ -460,7 +461,7 @@ int cli_train(int argc, char **argv) {
       ARG_DEVICE(&a.model),
       ARG_CUDA_DRIVER(&a.model),
       ARG_NVRTC(&a.model),
-      ARG_ISA(&a.model),
+      ARG_ISA(&a.model), ARG_PRECISION(&a.model),
       ARG_NO_CACHE(&a.model),
       {"--profile", ARG_FLAG, NULL, "time of each kernel at the end", &a.profile, 0, 0},
       {"--json", ARG_FLAG, NULL, "the last loss as JSON on stdout", &a.json, 0, 0},

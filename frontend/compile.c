@@ -1,7 +1,7 @@
 /* The pipeline, in one place.
  *
- * A function:  expand, fold, dce, layout (-> a prepare function of its own), then fuse, memplan and lowering in
- * plan_build.c.  A decode: incremental first, then its prologue and its step as functions.  The verifier runs between all
+ * A function:  precision when bf16 is asked for, expand, fold, dce, layout (-> a prepare function of its own), then
+ * fuse, memplan and lowering in plan_build.c.  A decode: incremental first, then its prologue and its step as functions.  The verifier runs between all
  * passes: a pass that breaks a function is a bug and is named. */
 #include "frontend/compile.h"
 
@@ -45,8 +45,10 @@ static int add_function(Compile *c, Func *f) {
   return plan_build_function(c->b, f, false);
 }
 
-static bool add_decode(Compile *c, const ModelDecode *md) {
-  Decode *d = pass_incremental(md->func, md->tokens, md->logits);
+Func *compile_precision(Func *f, DType precision) { return f && precision == DTYPE_BF16 ? pass_precision(f) : f; }
+
+static bool add_decode(Compile *c, const ModelDecode *md, Func *f) {
+  Decode *d = pass_incremental(f, md->tokens, md->logits);
   if (!d || !checked(d->prologue, FORM_ANY, "incremental", c->err) || !checked(d->step, FORM_ANY, "incremental", c->err)) return false;
   int prologue = d->prologue->n_update > 0 ? add_function(c, d->prologue) : -1;
   int step = add_function(c, d->step);
@@ -74,6 +76,7 @@ const ModelDecode *compile_decode_of(const Model *m, const Func *f) {
 static void add_texts(Compile *c) {
   plan_build_text(c->b, "model", c->m->path);
   if (c->o->function) plan_build_text(c->b, "partial", "true");
+  plan_build_text(c->b, "precision", dtype_name(c->o->precision));
   for (int i = 0; i < c->m->options.n; i++) {
     const Option *o = &c->m->options.option[i];
     Buffer value = {0};
@@ -88,10 +91,13 @@ static bool add_all(Compile *c) {
     Func *f = c->m->func[i];
     if (!is_wanted(c->o, f->name)) continue;
     const ModelDecode *d = c->o->whole ? NULL : compile_decode_of(c->m, f);
-    if (d ? !add_decode(c, d) : add_function(c, f) < 0) return false;
+    f = compile_precision(f, c->o->precision);
+    if (!checked(f, FORM_ANY, "precision", c->err)) return false;
+    if (d ? !add_decode(c, d, f) : add_function(c, f) < 0) return false;
   }
   if (!c->o->train) return true;
-  Func *loss = model_find(c->m, c->o->train, c->err), *train = loss ? train_build(loss, &c->o->adam) : NULL;
+  Func *loss = compile_precision(model_find(c->m, c->o->train, c->err), c->o->precision);
+  Func *train = loss ? train_build(loss, &c->o->adam) : NULL;
   return checked(train, FORM_ANY, "train", c->err) && add_function(c, train) >= 0;
 }
 

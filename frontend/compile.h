@@ -17,6 +17,7 @@ typedef struct CompileOptions {
   bool whole;                     /* decodes too as plain functions, from all tokens to all logits */
   const char *train;              /* also the training step of this function (which has a scalar output "loss"), or NULL */
   AdamOptions adam;
+  DType precision;                /* of activations and of weights as they are read: DTYPE_F32 (0) or DTYPE_BF16 */
   PlanDevice device;
   Isa isa;                        /* of a CPU */
   const int *arch;                /* CUDA: cubins for these, 80 for sm_80, beside PTX for the least of them; none: PTX */
@@ -51,18 +52,21 @@ bool compile_estimate(Model *m, const CompileOptions *o, Estimate *out, Error *e
  * that the loss depends on and STATEs "adam.m.<param>", "adam.v.<param>".  NULL after a diagnostic. */
 Func *train_build(Func *f, const AdamOptions *o);
 
+/* f as it is computed in a precision.  Inside arena_protect; NULL after a diagnostic. */
+Func *compile_precision(Func *f, DType precision);
+
 /* The decode of the model that f belongs to, or NULL. */
 const ModelDecode *compile_decode_of(const Model *m, const Func *f);
 
 /* ---- looking inside (print.c) ---- */
 
 /* Names that `inspect --after` takes, ended by NULL.  Passes over a function: lua (as traced; grad has run then, and
- * prints the same), expand, fold, dce, layout, fuse (as groups), memplan (where values live).  Analyses: extents, and of
- * a decode wavefront.  Made from a function: incremental (prologue and step as they come), prologue and step (after dce),
+ * prints the same), precision, expand, fold, dce, layout, fuse (as groups), memplan (where values live).  Analyses:
+ * extents, and of a decode wavefront.  Made from a function: incremental (prologue and step as they come), prologue and step (after dce),
  * train. */
 extern const char *const compile_passes[];
-/* Prints f after the pass of that name. */
-bool compile_print_after(Model *m, Func *f, const char *pass, Buffer *out, Error *err);
+/* Prints f, computed in a precision, after the pass of that name. */
+bool compile_print_after(Model *m, Func *f, const char *pass, DType precision, Buffer *out, Error *err);
 /* What the runtime will know of a decode (belongs to the model), and what follows from it. */
 typedef struct DecodeFacts {
   PlanDecode plan;

@@ -3,12 +3,13 @@
 
 #include "frontend/compile.h"
 
-const char *const compile_passes[] = {"lua",     "grad", "extents",     "expand",    "fold",     "dce",  "layout", "fuse",
+const char *const compile_passes[] = {"lua",     "grad", "precision", "extents", "expand", "fold", "dce", "layout", "fuse",
                                       "memplan", "incremental", "wavefront", "prologue", "step", "train", NULL};
 
 typedef struct PrintAfter {
   Model *m;
-  Func *f;
+  Func *traced, *f;    /* f: in the precision */
+  DType precision;
   const char *pass;
   Buffer *out;
   Error *err;
@@ -21,7 +22,7 @@ static bool is_pass(const PrintAfter *p, const char *name) { return strcmp(p->pa
 static Func *apply(const char *until, Func *f) {
   static Func *(*const pass[])(Func *) = {pass_expand, pass_fold, pass_dce};
   static const char *const name[] = {"expand", "fold", "dce"};
-  if (strcmp(until, "lua") == 0 || strcmp(until, "grad") == 0) return f;
+  if (strcmp(until, "lua") == 0 || strcmp(until, "grad") == 0 || strcmp(until, "precision") == 0) return f;
   for (int i = 0; i < COUNT_OF(pass); i++) {
     f = pass[i](f);
     if (!f || strcmp(until, name[i]) == 0) return f;
@@ -30,7 +31,7 @@ static Func *apply(const char *until, Func *f) {
 }
 
 static Decode *derive_decode(PrintAfter *p) {
-  const ModelDecode *md = compile_decode_of(p->m, p->f);
+  const ModelDecode *md = compile_decode_of(p->m, p->traced);
   if (md) return pass_incremental(p->f, md->tokens, md->logits);
   error_set(p->err, ERROR_ARGUMENT, "\"%s\" is no decode, it has no %s", p->f->name, p->pass);
   return NULL;
@@ -124,6 +125,8 @@ static void print_function(PrintAfter *p) {
 static void print_body(void *ctx) {
   PrintAfter *p = ctx;
   p->m->graph->err = p->err;
+  bool is_traced = is_pass(p, "lua") || is_pass(p, "grad");
+  if (!(p->f = is_traced ? p->traced : compile_precision(p->traced, p->precision))) return;
   if (is_pass(p, "extents")) {
     extents_explain(p->f, p->out);
     p->ok = true;
@@ -134,7 +137,7 @@ static void print_body(void *ctx) {
   }
 }
 
-bool compile_print_after(Model *m, Func *f, const char *pass, Buffer *out, Error *err) {
+bool compile_print_after(Model *m, Func *f, const char *pass, DType precision, Buffer *out, Error *err) {
   bool known = false;
   for (int i = 0; compile_passes[i]; i++) known |= strcmp(compile_passes[i], pass) == 0;
   if (!known) {
@@ -145,7 +148,7 @@ bool compile_print_after(Model *m, Func *f, const char *pass, Buffer *out, Error
     }
     return false;
   }
-  PrintAfter p = {.m = m, .f = f, .pass = pass, .out = out, .err = err};
+  PrintAfter p = {.m = m, .traced = f, .precision = precision, .pass = pass, .out = out, .err = err};
   bool within = arena_protect(m->graph->arena, print_body, &p, err);
   m->graph->err = &m->diag;
   return within && p.ok;

@@ -23,6 +23,9 @@ Func *pass_expand(Func *f);
 /* One composite node as primitives, over the same operands. */
 Node *expand_node(Graph *g, Node *n);
 
+/* f32 -> bf16 storage with the same signature (precision.c says what stays f32).  Before gradients and decoding. */
+Func *pass_precision(Func *f);
+
 /* Reverse mode. y: a scalar (rank 0).  out[i] has the type of wrt[i] (zeros when y does not depend on it).
  * Expands composites on the way. */
 bool grad_build(Graph *g, Node *y, Node *const *wrt, int n, Node **out);

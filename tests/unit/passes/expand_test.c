@@ -2,17 +2,35 @@
 #include "tests/test.h"
 #include "tests/unit/passes/pass_case.h"
 
-static void expect_expands(const char *body) {
+/* Every "f32" of text as "bf16". */
+static void as_bf16(const char *text, char *out, size_t cap) {
+  size_t n = 0;
+  while (*text && n + 5 < cap) {
+    bool is_type = strncmp(text, "f32", 3) == 0;
+    n += (size_t)snprintf(out + n, cap - n, "%.*s", is_type ? 4 : 1, is_type ? "bf16" : text);
+    text += is_type ? 3 : 1;
+  }
+  out[n] = 0;
+}
+
+static void expect_function_expands(const char *text, const char *body) {
   PassCase c = {0};
   Error err = {0};
-  char text[600];
-  snprintf(text, sizeof text,
-           "func @f(%%x: f32[B,3,5,8], %%g: f32[8], %%b: f32[8], %%t: i32[B,3,5]) {\n%s return y = %%y\n}\n", body);
   Func *f = case_parse(&c, "t", text), *to = f ? pass_expand(f) : NULL;
   REQUIRE(to, "%s: %s", body, c.err.text);
   EXPECT(func_verify(to, FORM_PRIMITIVE, "expand", &err), "%s", err.text);
   for (c.B = 1; c.B <= 5; c.B += 2) EXPECT(case_equal(&c, f, to, &err), "%s: %s", body, err.text);
   case_done(&c);
+}
+
+/* In f32, and in bf16, where only the end is rounded. */
+static void expect_expands(const char *body) {
+  char text[600], half[700];
+  snprintf(text, sizeof text,
+           "func @f(%%x: f32[B,3,5,8], %%g: f32[8], %%b: f32[8], %%t: i32[B,3,5]) {\n%s return y = %%y\n}\n", body);
+  as_bf16(text, half, sizeof half);
+  expect_function_expands(text, body);
+  expect_function_expands(half, body);
 }
 
 TEST("every composite equals its definition") {

@@ -1,0 +1,140 @@
+/* From f32 to bf16 storage.
+ *
+ * needs: any form, before gradients are taken and before decoding is split.  gives: the same signature, the same params.
+ * breaks: nothing.
+ *
+ * What becomes bf16: results of products, of attention, of norms and other composites, and maps and moves of those; so
+ * the weights are read as bf16, by casts that layout moves into the prepare function.  What stays f32:
+ *   - inputs, params, states, outputs, updates, and what computes outputs, updates and operands of argmax back to the
+ *     last product (included) or norm: logits, losses and pictures are not rounded;
+ *   - statistics: sums, largest values, means, log sum exp; and maps of them with anything else;
+ *   - what is made of inputs, params and constants by maps and moves alone, until something of bf16 meets it. */
+#include "passes/passes.h"
+
+typedef enum Kind {
+  KIND_OTHER,   /* no float */
+  KIND_WEAK,    /* f32, and takes the type of what it meets */
+  KIND_HALF,    /* bf16 */
+  KIND_WIDE,    /* f32 */
+} Kind;
+
+typedef struct Precision {
+  uint8_t *kind;   /* by id of the old node */
+  bool *kept;      /* by id: stays f32 for what it is needed for */
+} Precision;
+
+static bool is_float(const Node *n) { return dtype_is_float(n->type.dtype); }
+
+/* ---- what stays f32 ---- */
+
+static bool is_norm(Op op) { return op == OP_LAYER_NORM || op == OP_GROUP_NORM; }
+
+static void keep(Precision *p, const Node *n) {
+  if (n->type.dtype != DTYPE_F32 || p->kept[n->id] || op_info[n->op].class == CLASS_ATTEND) return;
+  p->kept[n->id] = true;
+  if (op_info[n->op].class == CLASS_CONTRACT || is_norm(n->op)) return;
+  for (int i = 0; i < n->n_in; i++) keep(p, n->in[i]);
+}
+
+static void keep_roots(Precision *p, const Func *f, Node *const *nodes, int n) {
+  for (int i = 0; i < f->n_out; i++) keep(p, f->out[i].node);
+  for (int i = 0; i < f->n_update; i++) keep(p, f->update[i].value);
+  for (int i = 0; i < n; i++)
+    if (nodes[i]->op == OP_ARGMAX) keep(p, nodes[i]->in[0]);
+}
+
+/* ---- what becomes bf16 ---- */
+
+/* Of maps and moves: wide beats half, half beats weak. */
+static Kind strongest(const Precision *p, const Node *n) {
+  Kind k = KIND_WEAK;
+  for (int i = 0; i < n->n_in; i++) {
+    Kind in = (Kind)p->kind[n->in[i]->id];
+    if (in > k) k = in;
+  }
+  return k;
+}
+
+static Kind kind_of(const Precision *p, const Node *n) {
+  if (!is_float(n)) return KIND_OTHER;
+  if (n->type.dtype == DTYPE_BF16) return KIND_HALF;
+  if (op_info[n->op].class == CLASS_LEAF || n->op == OP_FILL) return KIND_WEAK;
+  if (p->kept[n->id]) return KIND_WIDE;
+  switch (op_info[n->op].class) {
+  case CLASS_CONTRACT: return KIND_HALF;
+  case CLASS_ATTEND: return n->op == OP_ATTEND_LSE ? KIND_WIDE : KIND_HALF;
+  case CLASS_COMPOSITE: return n->op == OP_MEAN || n->op == OP_CROSS_ENTROPY ? KIND_WIDE : KIND_HALF;
+  case CLASS_REDUCE: return strongest(p, n) == KIND_WEAK ? KIND_WEAK : KIND_WIDE;
+  case CLASS_SCATTER: return KIND_WIDE;
+  default: break;
+  }
+  if (n->op == OP_CAST) return is_float(n->in[0]) ? KIND_WIDE : KIND_WEAK;
+  return strongest(p, n);
+}
+
+/* ---- the new function ---- */
+
+/* x as t.  Casts go below views and fills, so that a param is cast once whatever reads it. */
+static Node *as(Graph *g, Node *x, DType t) {
+  if (!x || !is_float(x) || x->type.dtype == t) return x;
+  if (x->op == OP_FILL && t == DTYPE_BF16) {
+    Type type = x->type;
+    type.dtype = t;
+    return graph_fill(g, x->attrs.fill.value, &type);
+  }
+  bool is_view = x->op == OP_RESHAPE || x->op == OP_BROADCAST || x->op == OP_TRANSPOSE || x->op == OP_REVERSE ||
+                 x->op == OP_SLICE || x->op == OP_DETACH;
+  if (!is_view || t != DTYPE_BF16) return graph_cast(g, x, t);
+  Node *below = as(g, x->in[0], t);
+  return below ? node_rebuild(g, x, &below) : NULL;
+}
+
+static bool is_compare(Op op) { return op == OP_LT || op == OP_LE || op == OP_EQ; }
+
+/* The type in which n reads float operand i. */
+static DType read_type(const Precision *p, const Node *n, int i, Node *const *in) {
+  bool is_half = p->kind[n->id] == KIND_HALF;
+  if (n->op == OP_ATTEND_LSE) return DTYPE_BF16;
+  if (op_info[n->op].class == CLASS_ATTEND) {
+    int statistics = n->op == OP_ATTEND_GRAD_V ? 3 : n->op == OP_ATTEND_GRAD_Q || n->op == OP_ATTEND_GRAD_K ? 4 : n->n_in;
+    return i < statistics ? DTYPE_BF16 : DTYPE_F32;
+  }
+  if (is_compare(n->op)) {
+    bool all_half = true;
+    for (int k = 0; k < n->n_in; k++) all_half &= in[k]->type.dtype == DTYPE_BF16;
+    return all_half ? DTYPE_BF16 : DTYPE_F32;
+  }
+  return is_half ? DTYPE_BF16 : DTYPE_F32;
+}
+
+static Node *visit(void *ctx, Graph *g, Node *n, Node *const *in) {
+  const Precision *p = ctx;
+  if (n->n_in == 0) return n;
+  if (n->op == OP_CAST && is_float(n)) return graph_cast(g, in[0], n->type.dtype);
+  Node **to = ARENA_ARRAY(g->arena, Node *, n->n_in);
+  for (int i = 0; i < n->n_in; i++) {
+    to[i] = is_float(in[i]) ? as(g, in[i], read_type(p, n, i, in)) : in[i];
+    if (!to[i]) return NULL;
+  }
+  return node_rebuild(g, n, to);
+}
+
+/* Outputs and updates have the types they had. */
+static bool restore_ports(Func *f, const Func *old) {
+  for (int i = 0; i < f->n_out; i++)
+    if (!(f->out[i].node = as(f->graph, f->out[i].node, old->out[i].node->type.dtype))) return false;
+  for (int i = 0; i < f->n_update; i++)
+    if (!(f->update[i].value = as(f->graph, f->update[i].value, old->update[i].target->type.dtype))) return false;
+  return true;
+}
+
+Func *pass_precision(Func *f) {
+  Arena *a = f->graph->arena;
+  int n;
+  Node **nodes = func_nodes(f, &n);
+  Precision p = {ARENA_ARRAY(a, uint8_t, f->graph->n_nodes), ARENA_ARRAY(a, bool, f->graph->n_nodes)};
+  keep_roots(&p, f, nodes, n);
+  for (int i = 0; i < n; i++) p.kind[nodes[i]->id] = (uint8_t)kind_of(&p, nodes[i]);
+  Func *to = func_rewrite(f, visit, &p);
+  return to && restore_ports(to, f) ? to : NULL;
+}
