@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "codegen/products.h"
 #include "runtime/nuwa.h"
 #include "runtime/session.h"
 
@@ -13,12 +14,15 @@ struct PlanBuild {
   Arena *arena;
   ImageOptions options;
   Buffer *explain;
+  bool cublaslt;
   Error *err;
   Plan plan;
-  int cap_param, cap_state, cap_function, cap_kernel, cap_decode, cap_text;
+  int cap_param, cap_state, cap_function, cap_kernel, cap_product, cap_decode, cap_text;
   Kernel **kernel;             /* [plan.n_kernel] */
   const char **kernel_text;
   int cap_kernel_list, cap_text_list, n_kernel_list, n_text_list;
+  PlanShape *product_size;     /* [plan.n_product] of the first launch */
+  int n_product_size, cap_product_size;
   LaunchGroup *launch;
   int n_launch, cap_launch;
 };
@@ -39,6 +43,8 @@ PlanBuild *plan_build_new(Arena *a, const ImageOptions *o, Buffer *explain, Erro
   b->plan.features = cuda ? cuda_features(a, o) : o->target.features;
   return b;
 }
+
+void plan_build_use_cublaslt(PlanBuild *b) { b->cublaslt = b->plan.device == PLAN_CUDA; }
 
 void plan_build_text(PlanBuild *b, const char *key, const char *value) {
   PlanText t = {arena_strdup(b->arena, key), arena_strdup(b->arena, value)};
@@ -189,6 +195,40 @@ static bool build_launch(PlanBuild *b, const char *function, const Group *g, con
   return true;
 }
 
+/* ---- products ---- */
+
+/* Launches with the same sizes but for m and batch are one product: what a weight is used with in all functions. */
+static bool is_same_product(const PlanProduct *x, const PlanProduct *y) {
+  return x->in == y->in && x->out == y->out && x->transpose_a == y->transpose_a && x->transpose_b == y->transpose_b &&
+         x->share_b == y->share_b && x->bias == y->bias;
+}
+
+static int find_product(PlanBuild *b, const LibraryProduct *x) {
+  for (int i = 0; i < b->plan.n_product; i++)
+    if (is_same_product(&b->plan.product[i], &x->form) && dim_equal(b->product_size[i].n, x->shape.n) &&
+        dim_equal(b->product_size[i].k, x->shape.k))
+      return i;
+  ARENA_PUSH(b->arena, b->product_size, b->n_product_size, b->cap_product_size, x->shape);
+  ARENA_PUSH(b->arena, b->plan.product, b->plan.n_product, b->cap_product, x->form);
+  return b->plan.n_product - 1;
+}
+
+static void build_product(PlanBuild *b, const LibraryProduct *x, const MemPlan *m, PlanLaunch *l) {
+  *l = (PlanLaunch){.kernel = -1, .product = find_product(b, x), .shape = x->shape, .grain = 1,
+                    .ref = ARENA_ARRAY(b->arena, PlanRef, 4)};
+  for (int i = 0; i < COUNT_OF(x->operand); i++)
+    if (x->operand[i]) l->ref[l->n_ref++] = ref_of(b, m, x->operand[i]);
+  l->ref[l->n_ref++] = ref_of(b, m, x->result);
+}
+
+static bool build_step(PlanBuild *b, const char *function, const Group *g, const MemPlan *m, PlanLaunch *l) {
+  LibraryProduct x;
+  const char *why;
+  if (!b->cublaslt || !product_of_group(g, &x, &why)) return build_launch(b, function, g, m, l);
+  build_product(b, &x, m, l);
+  return true;
+}
+
 /* ---- functions ---- */
 
 static void build_ports(PlanBuild *b, const Func *f, PlanFunction *pf) {
@@ -222,18 +262,20 @@ static bool is_empty(const Group *g) {
 
 int plan_build_function(PlanBuild *b, Func *f, bool is_prepare) {
   Program *p = pass_fuse(f);
+  if (p && b->cublaslt) p = products_split(b->arena, p);
   MemPlan *m = p ? pass_memplan(p) : NULL;
   if (!m) return -1;
   if (b->explain) {
     buffer_printf(b->explain, "function %s\n", f->name);
     extents_explain(f, b->explain);
     program_explain(p, m, b->explain);
+    if (b->cublaslt) products_explain(p, b->explain);
   }
   PlanFunction pf = {.name = f->name, .is_prepare = is_prepare};
   build_ports(b, f, &pf);
   pf.launch = ARENA_ARRAY(b->arena, PlanLaunch, p->n_group);
   for (int i = 0; i < p->n_group; i++)
-    if (!is_empty(&p->group[i]) && !build_launch(b, f->name, &p->group[i], m, &pf.launch[pf.n_launch++]))
+    if (!is_empty(&p->group[i]) && !build_step(b, f->name, &p->group[i], m, &pf.launch[pf.n_launch++]))
       return -1;
   build_copies(b, m, &pf);
   memcpy(pf.part_bytes, m->part_bytes, sizeof pf.part_bytes);

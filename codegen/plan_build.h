@@ -11,6 +11,8 @@ typedef struct PlanBuild PlanBuild;
 /* Everything lives in a; inside arena_protect.  explain may be NULL. */
 PlanBuild *plan_build_new(Arena *a, const ImageOptions *o, Buffer *explain, Error *err);
 
+/* Before the functions: large matrix products are cuBLASLt's (products.h).  CUDA. */
+void plan_build_use_cublaslt(PlanBuild *b);
 /* Adds one function in primitive form; its index, or -1 after a diagnostic. */
 int plan_build_function(PlanBuild *b, Func *f, bool is_prepare);
 /* Adds what decoding needs beside the functions of prologue and step (their indices; prologue -1: none). */
@@ -19,7 +21,7 @@ bool plan_build_decode(PlanBuild *b, const Decode *d, int prologue, int step);
 bool plan_decode_describe(Arena *a, const Decode *d, PlanDecode *out, Error *err);
 /* The kernels so far, in order. */
 int plan_build_kernels(const PlanBuild *b, Kernel *const **out);
-/* Which group every launch so far runs, and by which of these kernels. */
+/* Which group every launch of a kernel so far runs, and by which of these kernels. */
 typedef struct LaunchGroup {
   const char *function;
   int kernel;

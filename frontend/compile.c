@@ -127,6 +127,7 @@ static bool lower_all(Compile *c) {
   bool cuda = c->o->device == PLAN_CUDA;
   if (!(cuda ? choose_cuda(c->o, o, c->err) : target_host(c->o->isa, &o->target, c->err)) || !names_exist(c)) return false;
   c->b = plan_build_new(c->m->graph->arena, o, c->o->explain, c->err);
+  if (c->o->cublaslt) plan_build_use_cublaslt(c->b);
   add_texts(c);
   return add_all(c);
 }

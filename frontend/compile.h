@@ -22,6 +22,7 @@ typedef struct CompileOptions {
   Isa isa;                        /* of a CPU */
   const int *arch;                /* CUDA: cubins for these, 80 for sm_80, beside PTX for the least of them; none: PTX */
   int n_arch;                     /* for sm_80 */
+  bool cublaslt;                  /* CUDA: large matrix products by cuBLASLt instead of kernels of our own */
   const char *nvrtc;              /* CUDA: path of the compiler; NULL: the usual places */
   int threads;                    /* that compile */
   const ObjectStore *store;       /* may be NULL */

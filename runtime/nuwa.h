@@ -1,6 +1,7 @@
 /* The public interface of the lean runtime: open a bundle, give it weights, run its functions, decode.
  *
- * Needs libc, libm, libdl and pthread; for a bundle of CUDA the driver's libcuda, loaded when a session is opened.
+ * Needs libc, libm, libdl and pthread; for a bundle of CUDA the driver's libcuda, and cuBLASLt when it has products by
+ * that, both loaded when a session is opened.
  * Inputs and outputs are host memory either way.  A CPU never fails while running; a device may: the session then keeps
  * the failure, every later call fails at once, and closing it is all that is left.  A session holds all memory; running allocates nothing.  A session is for one
  * thread at a time; different sessions are independent.  A bundle's native code is executed: open only bundles you
@@ -28,6 +29,7 @@ typedef struct NuwaSession NuwaSession;
 
 typedef struct NuwaCuda {
   const char *driver;     /* path of the driver; NULL: "libcuda.so.1" */
+  const char *cublaslt;   /* path of cuBLASLt, for plans with products by it; NULL: the usual names */
   int ordinal;            /* which device, 0 the first */
   bool direct;            /* decode steps launch their kernels one by one instead of replaying a graph: the same bits */
 } NuwaCuda;
@@ -49,6 +51,9 @@ NUWA_API void nuwa_session_close(NuwaSession *s);
 NUWA_API bool nuwa_check(const NuwaSession *s, Error *err);
 /* CUDA: 80 when the cubin for sm_80 was taken for the kernel, 0 when the driver compiled its PTX.  CPU: -1. */
 NUWA_API int nuwa_kernel_arch(const NuwaSession *s, int kernel);
+/* CUDA: the algorithm of a product of the plan, as text that may be put into PlanProduct.algorithm; "" where nothing
+ * launches it. */
+NUWA_API const char *nuwa_product_algorithm(const NuwaSession *s, int product);
 
 /* Weights.  Strict: every param must be there with its shape; a tensor that is no param is an error too, unless
  * allow_others.  bf16 and f32 convert into each other. Runs the prepare functions. */

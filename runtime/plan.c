@@ -10,7 +10,7 @@
 #include "runtime/plan.h"
 
 static const char PLAN_MAGIC[8] = "NUWAPLAN";
-enum { PLAN_VERSION = 2, PLAN_HEADER = 56 };
+enum { PLAN_VERSION = 3, PLAN_HEADER = 56 };
 
 /* Reads when out is NULL, else writes.  After a failure everything is a no-op and reads give zeros. */
 typedef struct Codec {
@@ -99,11 +99,15 @@ static void code_dim(Codec *c, Dim *d) {
   code_i64(c, &d->r);
 }
 
+static void code_dtype(Codec *c, DType *t) {
+  int32_t dtype = (int32_t)*t;
+  code_i32(c, &dtype);
+  *t = (DType)dtype;
+}
+
 static void code_tensor(Codec *c, PlanTensor *t) {
   code_text(c, &t->name);
-  int32_t dtype = (int32_t)t->dtype;
-  code_i32(c, &dtype);
-  t->dtype = (DType)dtype;
+  code_dtype(c, &t->dtype);
   code_i32(c, &t->rank);
   if (t->rank < 0 || t->rank > MAX_RANK) {
     code_fail(c, "a tensor of the plan has a rank out of range");
@@ -136,6 +140,12 @@ static void code_launch(Codec *c, PlanLaunch *l) {
     code_i64(c, &l->factor[i].tile);
   }
   code_i64(c, &l->grain);
+  if (l->kernel != -1) return;
+  code_i32(c, &l->product);
+  code_dim(c, &l->shape.batch);
+  code_dim(c, &l->shape.m);
+  code_dim(c, &l->shape.n);
+  code_dim(c, &l->shape.k);
 }
 
 static void code_function(Codec *c, PlanFunction *f) {
@@ -205,6 +215,16 @@ static void code_kernel(Codec *c, PlanKernel *k) {
   code_i64(c, &k->shared_bytes);
 }
 
+static void code_product(Codec *c, PlanProduct *p) {
+  code_dtype(c, &p->in);
+  code_dtype(c, &p->out);
+  code_bool(c, &p->transpose_a);
+  code_bool(c, &p->transpose_b);
+  code_bool(c, &p->share_b);
+  code_bool(c, &p->bias);
+  code_text(c, &p->algorithm);
+}
+
 static void code_object(Codec *c, PlanObject *o) {
   CODE_ARRAY(c, o->n_image, o->image);
   for (int i = 0; i < o->n_image; i++) {
@@ -234,6 +254,8 @@ static void code_plan(Codec *c, Plan *p) {
   for (int i = 0; i < p->n_function; i++) code_function(c, &p->function[i]);
   CODE_ARRAY(c, p->n_kernel, p->kernel);
   for (int i = 0; i < p->n_kernel; i++) code_kernel(c, &p->kernel[i]);
+  CODE_ARRAY(c, p->n_product, p->product);
+  for (int i = 0; i < p->n_product; i++) code_product(c, &p->product[i]);
   CODE_ARRAY(c, p->n_object, p->object);
   for (int i = 0; i < p->n_object; i++) code_object(c, &p->object[i]);
   CODE_ARRAY(c, p->n_decode, p->decode);

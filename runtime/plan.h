@@ -50,9 +50,17 @@ enum { PLAN_MAX_FACTORS = 6 };
 
 enum { PLAN_MAX_REFS = 64 };   /* operands of a launch on CUDA, where they travel on the stack */
 
-/* items = product of ceil(size / tile). */
+/* batch products C [m, n] = A [m, k] B [k, n] (+ bias [n]). */
+typedef struct PlanShape {
+  Dim batch, m, n, k;
+} PlanShape;
+
+/* A kernel on items = product of ceil(size / tile).  CUDA: or a product, whose operands are A, B, the bias where it has
+ * one, then C, all without gaps; then kernel is -1, and there are no factors. */
 typedef struct PlanLaunch {
   int32_t kernel;
+  int32_t product;       /* when kernel is -1 */
+  PlanShape shape;       /* of the product */
   int32_t n_ref;
   PlanRef *ref;
   int32_t n_factor;
@@ -86,6 +94,18 @@ typedef struct PlanKernel {
   int32_t items;         /* CUDA: that a block executes */
   int64_t shared_bytes;  /* CUDA: dynamic shared memory of a block */
 } PlanKernel;
+
+/* Matrix products by cuBLASLt with one algorithm: a row of the result has the same bits in all of them, whatever the
+ * number of rows beside it. */
+enum { PLAN_ALIGNMENT = 64 };   /* of every tensor's address */
+typedef struct PlanProduct {
+  DType in, out;         /* of A and B; of C and the bias */
+  bool transpose_a;      /* A is stored as [k, m] */
+  bool transpose_b;      /* B is stored as [n, k] */
+  bool share_b;          /* a batch reads one B */
+  bool bias;             /* f32 only: it is added before the result is rounded */
+  const char *algorithm; /* as blaslt_algo_print has it; "": a session chooses when it is opened */
+} PlanProduct;
 
 typedef struct PlanImage {
   int32_t arch;          /* CUDA: 80 is a cubin for sm_80, 0 is PTX (text with its final NUL).  CPU: 0, relocatable ELF */
@@ -131,11 +151,12 @@ typedef struct Plan {
   PlanDevice device;
   const char *isa;                 /* CPU: "avx512", ... what the objects were made for; CUDA: "cuda" */
   const char *features;            /* the exact feature string, for people; CUDA: "compute_80 sm_80 sm_90" */
-  int32_t n_param, n_state, n_function, n_kernel, n_object, n_decode, n_text;
+  int32_t n_param, n_state, n_function, n_kernel, n_product, n_object, n_decode, n_text;
   PlanParam *param;
   PlanState *state;
   PlanFunction *function;
   PlanKernel *kernel;
+  PlanProduct *product;
   PlanObject *object;
   PlanDecode *decode;
   PlanText *text;                  /* model, options ("option.dim"), vocabulary ("bpe"), ... */

@@ -2,6 +2,7 @@
  * compared coefficient by coefficient, which is sufficient because all coefficients are non-negative and B, R >= 0. */
 #include <string.h>
 
+#include "runtime/cuda/blaslt.h"
 #include "runtime/plan.h"
 
 enum { MAX_COEFFICIENT_BITS = 46, MAX_THREADS = 1024, MAX_ITEMS = 1 << 20, MAX_SHARED = 1 << 18, MAX_ARCH = 999 };
@@ -88,7 +89,82 @@ static bool check_ref(const Plan *p, const PlanFunction *f, const PlanRef *r, Er
   return true;
 }
 
+/* ---- products ---- */
+
+static bool dim_is_one(Dim d) { return dim_equal(d, dim_const(1)); }
+
+/* x y elements of `bytes` each, when that is an affine size. */
+static bool dim_product(Dim x, Dim y, int64_t bytes, Dim *out) {
+  Dim affine = dim_is_const(x) ? y : x, factor = dim_is_const(x) ? x : y;
+  int64_t n;
+  return dim_is_const(factor) && !__builtin_mul_overflow(factor.c, bytes, &n) &&
+         !__builtin_mul_overflow(affine.c, n, &out->c) && !__builtin_mul_overflow(affine.b, n, &out->b) &&
+         !__builtin_mul_overflow(affine.r, n, &out->r);
+}
+
+/* Whether the operand has room for batch matrices of rows x cols. */
+static bool has_room(const PlanRef *r, Dim batch, Dim rows, Dim cols, DType t) {
+  Dim one, all;
+  return dim_product(rows, cols, (int64_t)dtype_bytes(t), &one) && dim_product(batch, one, 1, &all) &&
+         dim_is_sane(all) && dim_within(all, r->bytes);
+}
+
+static int64_t unit_bytes(const PlanRef *r) { return r->bytes.c + (r->part == 1 ? r->bytes.b : r->part == 2 ? r->bytes.r : 0); }
+
+/* Both are checked references. */
+static bool refs_overlap(const PlanRef *x, const PlanRef *y) {
+  if (x->kind != y->kind || x->index != y->index || x->part != y->part) return false;
+  return x->kind != REF_ARENA ||
+         (x->unit_offset < y->unit_offset + unit_bytes(y) && y->unit_offset < x->unit_offset + unit_bytes(x));
+}
+
+/* The stored rows of A, B and C have constant lengths, so that what an algorithm asks of them holds for all B and R;
+ * the others fit in 31 bits for every B and R that a session takes, or the library refuses them. */
+static bool is_shape(const PlanProduct *p, const PlanShape *s) {
+  const Dim *dim[] = {&s->batch, &s->m, &s->n, &s->k};
+  for (int i = 0; i < COUNT_OF(dim); i++)
+    if (!dim_is_sane(*dim[i]) || dim[i]->c + dim[i]->b + dim[i]->r < 1 || (dim[i]->b && dim[i]->r)) return false;
+  bool constant_k = dim_is_const(s->k);
+  if (!dim_is_const(s->n) || !dim_is_const(p->transpose_a ? s->m : s->k) || (p->transpose_b && !constant_k)) return false;
+  return (constant_k || !p->bias) && (dim_is_one(s->batch) || (dim_is_const(s->m) && constant_k));
+}
+
+static bool check_product_launch(const Plan *p, const PlanFunction *f, const PlanLaunch *l, Error *err) {
+  if (p->device != PLAN_CUDA || l->product < 0 || l->product >= p->n_product)
+    return error_set(err, ERROR_FORMAT, "function \"%s\": launch of product %d, there are %d", f->name, l->product,
+                     p->n_product);
+  const PlanProduct *x = &p->product[l->product];
+  const PlanShape *s = &l->shape;
+  if (l->n_ref != 3 + x->bias || l->n_factor)
+    return error_set(err, ERROR_FORMAT, "function \"%s\": a product has %d operands and %d factors, must have %d and none",
+                     f->name, l->n_ref, l->n_factor, 3 + x->bias);
+  if (!is_shape(x, s)) return error_set(err, ERROR_FORMAT, "function \"%s\": a product has an impossible shape", f->name);
+  for (int i = 0; i < l->n_ref; i++)
+    if (!check_ref(p, f, &l->ref[i], err)) return false;
+  const PlanRef *a = &l->ref[0], *b = &l->ref[1], *c = &l->ref[l->n_ref - 1];
+  Dim one = dim_const(1);
+  if (!has_room(a, s->batch, s->m, s->k, x->in) || !has_room(b, x->share_b ? one : s->batch, s->k, s->n, x->in) ||
+      !has_room(c, s->batch, s->m, s->n, x->out) || (x->bias && !has_room(&l->ref[2], one, one, s->n, x->out)))
+    return error_set(err, ERROR_FORMAT, "function \"%s\": a product is larger than one of its operands", f->name);
+  for (int i = 0; i < l->n_ref - 1; i++)
+    if (refs_overlap(c, &l->ref[i]))
+      return error_set(err, ERROR_FORMAT, "function \"%s\": the result of a product overlaps an operand", f->name);
+  return c->kind != REF_INPUT ||
+         error_set(err, ERROR_FORMAT, "function \"%s\": a product writes an input", f->name);
+}
+
+static bool check_product(const Plan *p, int index, Error *err) {
+  const PlanProduct *x = &p->product[index];
+  BlasLtAlgo algo;
+  bool known = (x->in == DTYPE_F32 && x->out == DTYPE_F32) ||
+               (x->in == DTYPE_BF16 && (x->out == DTYPE_BF16 || x->out == DTYPE_F32));
+  if (!known || (x->bias && x->in != DTYPE_F32))
+    return error_set(err, ERROR_FORMAT, "product %d has an impossible form", index);
+  return !x->algorithm[0] || blaslt_algo_parse(x->algorithm, &algo, err) || error_prefix(err, "product %d", index);
+}
+
 static bool check_launch(const Plan *p, const PlanFunction *f, const PlanLaunch *l, Error *err) {
+  if (l->kernel == -1) return check_product_launch(p, f, l, err);
   if (l->kernel < 0 || l->kernel >= p->n_kernel)
     return error_set(err, ERROR_FORMAT, "function \"%s\": launch of kernel %d, there are %d", f->name, l->kernel, p->n_kernel);
   if (l->grain < 1) return error_set(err, ERROR_FORMAT, "function \"%s\": a launch has no grain", f->name);
@@ -233,6 +309,8 @@ bool plan_check(const Plan *p, Error *err) {
     if (!check_object(p, i, err)) return false;
   for (int i = 0; i < p->n_kernel; i++)
     if (!check_kernel(p, &p->kernel[i], err)) return false;
+  for (int i = 0; i < p->n_product; i++)
+    if (!check_product(p, i, err)) return false;
   for (int i = 0; i < p->n_function; i++)
     if (!check_function(p, &p->function[i], err)) return false;
   for (int i = 0; i < p->n_decode; i++)

@@ -230,7 +230,7 @@ static bool allocate(NuwaSession *s, Error *err) {
   lay_out(s, &counting, &kept);
   if (count[0].overflow || count[1].overflow || count[2].overflow)
     return error_set(err, ERROR_MEMORY, "the tensors of this model are too large for this machine");
-  s->bytes = count[0].used + count[1].used + count[2].used;
+  s->bytes = count[0].used + count[1].used + count[2].used + (s->products ? cuda_products_workspace(s->products) : 0);
   s->memory = mem_alloc_aligned(at_least(count[0].used), ALIGN);
   if (!s->memory) return error_set(err, ERROR_MEMORY, "out of memory: a session needs %zu bytes", count[0].used);
   memset(s->memory, 0, count[0].used);
@@ -254,7 +254,9 @@ static bool check_device(const Plan *p, const NuwaOptions *o, Error *err) {
 static bool load_code(NuwaSession *s, Error *err) {
   if (s->plan->device == PLAN_CPU) return load_objects(s, err);
   s->cuda = cuda_open(s->plan, &s->options.cuda, err);
-  return s->cuda != NULL;
+  if (!s->cuda || !s->plan->n_product) return s->cuda != NULL;
+  s->products = cuda_products_open(s->cuda, s->plan, &s->options, err);
+  return s->products != NULL;
 }
 
 NuwaSession *nuwa_session_open(const Plan *p, const NuwaOptions *options, Error *err) {
@@ -278,6 +280,7 @@ void nuwa_session_close(NuwaSession *s) {
   for (int i = 0; s->object && i < s->plan->n_object; i++) object_free(s->object[i]);
   mem_free(s->object);
   if (s->cuda) cuda_free_graphs(s);
+  cuda_products_close(s->products);
   cuda_close(s->cuda);
   order_done(&s->order);
   mem_free(s->launch_ns);
@@ -360,6 +363,11 @@ bool nuwa_check(const NuwaSession *s, Error *err) {
 int nuwa_kernel_arch(const NuwaSession *s, int kernel) {
   BUG_IF(kernel < 0 || kernel >= s->plan->n_kernel, "no kernel %d", kernel);
   return s->cuda ? cuda_kernel_arch(s->cuda, kernel) : -1;
+}
+
+const char *nuwa_product_algorithm(const NuwaSession *s, int product) {
+  BUG_IF(!s->products || product < 0 || product >= s->plan->n_product, "no product %d", product);
+  return cuda_products_algorithm(s->products, product);
 }
 
 bool nuwa_profile_start(NuwaSession *s, Error *err) {

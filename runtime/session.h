@@ -5,7 +5,7 @@
 #ifndef NUWA_SESSION_H
 #define NUWA_SESSION_H
 
-#include "runtime/cuda/device.h"
+#include "runtime/cuda/products.h"
 #include "runtime/isa.h"
 #include "runtime/loader.h"
 #include "runtime/nuwa.h"
@@ -43,6 +43,7 @@ struct NuwaSession {
   NuwaOptions options;
   Pool *pool;
   CudaDevice *cuda;       /* NULL: the CPU */
+  CudaProducts *products; /* NULL: the plan has none */
   Error failure;          /* of the device, the first */
   Object **object;        /* CPU: [n_object] */
   KernelFn *kernel;       /* CPU: [n_kernel] */

@@ -31,9 +31,9 @@ bool cuda_clear(CudaDevice *d, CudaAddress to, size_t bytes, Error *err);
 /* Kernel of the plan on `items` work items; ref [n_ref] are device addresses, dim {B, R}.  No items: nothing. */
 bool cuda_launch(CudaDevice *d, int kernel, void *const *ref, int n_ref, const int64_t dim[2], int64_t items,
                  Error *err);
-/* The same, waited for and measured. */
-bool cuda_launch_timed(CudaDevice *d, int kernel, void *const *ref, int n_ref, const int64_t dim[2], int64_t items,
-                       int64_t *out_ns, Error *err);
+/* The time of what is enqueued between the two; the second waits for it. */
+bool cuda_clock_start(CudaDevice *d, Error *err);
+bool cuda_clock_stop(CudaDevice *d, int64_t *out_ns, Error *err);
 bool cuda_wait(CudaDevice *d, Error *err);
 
 /* Between begin and end what is enqueued becomes a graph instead of running.  end is called whether or not enqueueing
@@ -42,6 +42,9 @@ bool cuda_capture_begin(CudaDevice *d, Error *err);
 bool cuda_capture_end(CudaDevice *d, bool ok, CudaGraphExec *out, Error *err);
 bool cuda_graph_run(CudaDevice *d, CudaGraphExec graph, Error *err);
 void cuda_graph_free(CudaDevice *d, CudaGraphExec graph);   /* NULL is fine */
+
+/* The CUstream, for a library that enqueues by itself. */
+void *cuda_stream(CudaDevice *d);
 
 /* 80: the cubin for sm_80 runs the kernel; 0: what the driver made of its PTX. */
 int cuda_kernel_arch(const CudaDevice *d, int kernel);

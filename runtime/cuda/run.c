@@ -33,9 +33,17 @@ static bool fetch_outputs(NuwaSession *s, int function, int64_t B, int64_t R) {
 static bool launch(NuwaSession *s, int function, int i, int64_t B, int64_t R) {
   const PlanLaunch *l = &s->plan->function[function].launch[i];
   void *const *ref = s->args[function][i];
-  int64_t dim[2] = {B, R}, items = session_items(l, B, R), ns = 0;
-  if (!s->launch_ns) return cuda_launch(s->cuda, l->kernel, ref, l->n_ref, dim, items, &s->failure);
-  bool ok = cuda_launch_timed(s->cuda, l->kernel, ref, l->n_ref, dim, items, &ns, &s->failure);
+  int64_t dim[2] = {B, R};
+  if (l->kernel == -1) return cuda_products_run(s->products, l, ref, B, R, &s->failure);
+  return cuda_launch(s->cuda, l->kernel, ref, l->n_ref, dim, session_items(l, B, R), &s->failure);
+}
+
+static bool launch_timed(NuwaSession *s, int function, int i, int64_t B, int64_t R) {
+  const PlanLaunch *l = &s->plan->function[function].launch[i];
+  int64_t ns = 0;
+  bool ok = cuda_clock_start(s->cuda, &s->failure) && launch(s, function, i, B, R);
+  if (ok && !(ok = cuda_clock_stop(s->cuda, &ns, &s->failure)))
+    error_prefix(&s->failure, "%s", l->kernel < 0 ? "a product" : s->plan->kernel[l->kernel].name);
   s->launch_ns[function][i] += ns;
   return ok;
 }
@@ -44,7 +52,7 @@ static bool enqueue(NuwaSession *s, int function, int64_t B, int64_t R) {
   const PlanFunction *f = &s->plan->function[function];
   if (!send_inputs(s, function, B, R)) return false;
   for (int i = 0; i < f->n_launch; i++)
-    if (!launch(s, function, i, B, R)) return false;
+    if (!(s->launch_ns ? launch_timed : launch)(s, function, i, B, R)) return false;
   for (int i = 0; i < f->n_copy; i++) {
     size_t bytes = (size_t)dim_value(f->copy[i].from.bytes, B, R);
     CudaAddress to = address_of(session_resolve(s, function, &f->copy[i].to));
