@@ -14,6 +14,16 @@ typedef struct KitArgs {
   const char *weights, *vq_weights;
 } KitArgs;
 
+/* Entries of a command's table for its kit, and for drawing as the fields of these names in its arguments say: */
+#define ARG_WEIGHTS(kit) {"--weights", ARG_TEXT, "FILE", "of the generating model (default: the shipped ones)", &(kit)->weights, 0, 0}
+#define ARG_VQ_WEIGHTS(kit) {"--vq-weights", ARG_TEXT, "FILE", "of the autoencoder (default: the shipped ones)", &(kit)->vq_weights, 0, 0}
+#define ARG_SAMPLING(a) \
+  {"--seed", ARG_INT, "N", "of the drawings (0)", &(a)->seed, 0, 9.0e15}, \
+  {"--temperature", ARG_REAL, "X", "0: the likeliest token (1)", &(a)->temperature, 0, 100}, \
+  {"--top-k", ARG_INT, "N", "only the N likeliest; 0: all (0)", &(a)->top_k, 0, 1 << 30}, \
+  {"--top-p", ARG_REAL, "X", "only the likeliest that hold this share (1)", &(a)->top_p, 0, 1}, \
+  {"--guidance", ARG_REAL, "X", "classifier-free guidance; 1: none (1)", &(a)->guidance, -1000, 1000}
+
 /* Without a generating model: weights, plan, bpe are NULL, digest is empty, and the grid is that of one picture. */
 typedef struct Kit {
   Arena *arena;                 /* defines and paths */

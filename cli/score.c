@@ -185,17 +185,13 @@ int cli_score(int argc, char **argv) {
   Scored s = {.a = &a};
   const Arg arg[] = {
       {"--count", ARG_INT, "N", "captions (256)", &a.count, 2, 4096},
-      {"--seed", ARG_INT, "N", "of the drawings (0)", &a.seed, 0, 9.0e15},
+      ARG_SAMPLING(&a),
       {"--things", ARG_INT, "N", "of the world (64)", &a.things, 0, 4096},
-      {"--temperature", ARG_REAL, "X", "(1)", &a.temperature, 0, 100},
-      {"--top-k", ARG_INT, "N", "(0: all)", &a.top_k, 0, 1 << 30},
-      {"--top-p", ARG_REAL, "X", "(1)", &a.top_p, 0, 1},
-      {"--guidance", ARG_REAL, "X", "(1: none)", &a.guidance, -1000, 1000},
       {"--sheet", ARG_PNG, "FILE.png", "rows of truths, reconstructions and drawings", &a.sheet, 0, 0},
       {"--seen", ARG_FLAG, NULL, "captions of pairs that training shows, instead of held-out ones", &a.seen, 0, 0},
       {"--no-drawings", ARG_FLAG, NULL, "score the autoencoder only", &a.no_drawings, 0, 0},
-      {"--weights", ARG_TEXT, "FILE", "of the generating model (default: the shipped ones)", &a.kit.weights, 0, 0},
-      {"--vq-weights", ARG_TEXT, "FILE", "of the autoencoder", &a.kit.vq_weights, 0, 0},
+      ARG_WEIGHTS(&a.kit),
+      ARG_VQ_WEIGHTS(&a.kit),
       ARG_MODELS(&a.kit.model), ARG_ISA(&a.kit.model), ARG_PRECISION(&a.kit.model), ARG_THREADS(&a.kit.model), ARG_NO_CACHE(&a.kit.model),
       {"--json", ARG_FLAG, NULL, "print numbers as JSON", &a.json, 0, 0},
   };
