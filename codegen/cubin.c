@@ -80,7 +80,8 @@ static bool find_sections(const File *f, const char *name, Found *out) {
   if (names.sh_type == SHT_NOBITS) return damaged(f, "its sections have no names");
   for (int i = 0; i < f->head.e_shnum; i++) {
     if (!section_at(f, i, &s)) return false;
-    if (is_named(f, &names, &s, ".nv.shared.", name)) out->shared_bytes = s.sh_size > INT32_MAX ? -1 : (int64_t)s.sh_size;
+    if (is_named(f, &names, &s, ".nv.shared.", name))
+      out->shared_bytes = s.sh_size > INT32_MAX ? -1 : (int64_t)s.sh_size;
     if (s.sh_type == SHT_NOBITS) continue;
     if (is_named(f, &names, &s, ".text.", name)) out->text = i, out->code = s;
     if (is_named(f, &names, &s, ".nv.info", "")) out->info = s;
@@ -99,8 +100,8 @@ static bool symbol_is_in(const File *f, const Elf64_Shdr *symbols, uint32_t i, i
   return s.st_shndx == section;
 }
 
-/* Each attribute: format, name, 16 bits; in the format with a size those are the size of what follows: here the symbol
- * of a kernel, and a value. */
+/* Each attribute: format, name, 16 bits; in the format with a size those are the size of what follows: here the
+ * symbol of a kernel, and a value. */
 static bool read_attributes(const File *f, const Found *s, CubinKernel *out) {
   const uint8_t *p = f->data + s->info.sh_offset;
   uint64_t left = s->info.sh_size;
@@ -118,8 +119,8 @@ static bool read_attributes(const File *f, const Found *s, CubinKernel *out) {
     p += 4 + size;
     left -= 4 + size;
   }
-  if (out->registers < 1 || out->registers > 256) return damaged(f, "it does not say how many registers a kernel has");
-  return true;
+  return (out->registers >= 1 && out->registers <= 256) ||
+         damaged(f, "it does not say how many registers a kernel has");
 }
 
 /* ---- machine code ---- */
@@ -130,7 +131,8 @@ static bool is_spill(int op) { return op == SASS_LDL || op == SASS_STL; }
 static bool is_fma(int op) { return (op & SASS_FORM) == (SASS_FFMA & SASS_FORM); }
 
 static bool is_tensor(int op) {
-  static const int forms[] = {0x23c /* HMMA */, 0x237 /* IMMA */, 0x23f /* DMMA */, 0x1f0, 0x5f0, 0x9f0, 0xdf0 /* HGMMA */};
+  static const int forms[] = {0x23c /* HMMA */, 0x237 /* IMMA */, 0x23f /* DMMA */,
+                              0x1f0, 0x5f0, 0x9f0, 0xdf0 /* HGMMA */};
   for (int i = 0; i < COUNT_OF(forms); i++)
     if (op == forms[i]) return true;
   return false;
@@ -167,23 +169,21 @@ static bool is_innermost(const Loops *l, int i) {
   return true;
 }
 
+static bool is_in_loop(const Loops *l, int64_t at, bool innermost) {
+  for (int k = 0; k < l->n; k++)
+    if (l->first[k] <= at && at <= l->last[k] && (!innermost || is_innermost(l, k))) return true;
+  return false;
+}
+
+/* Loops may overlap; an instruction counts once. */
 static void count_loops(const Loops *l, const uint8_t *code, int64_t n, CubinKernel *out) {
   out->loops = l->n;
-  for (int k = 0; k < l->n; k++) {
-    int spills = 0, fma = 0;
-    for (int64_t i = l->first[k]; i <= l->last[k]; i++) {
-      spills += is_spill(operation(code, i));
-      fma += is_fma(operation(code, i));
-    }
-    if (!is_innermost(l, k)) continue;
-    out->inner_fma += fma;
-    out->inner_spills += spills;
-    if (spills) out->inner_instructions += (int)(l->last[k] - l->first[k] + 1);
-  }
   for (int64_t i = 0; i < n; i++) {
-    bool inside = false;
-    for (int k = 0; k < l->n && !inside; k++) inside = l->first[k] <= i && i <= l->last[k];
-    out->loop_spills += inside && is_spill(operation(code, i));
+    int op = operation(code, i);
+    bool inner = (is_spill(op) || is_fma(op)) && is_in_loop(l, i, true);
+    out->inner_fma += inner && is_fma(op);
+    out->inner_spills += inner && is_spill(op);
+    out->loop_spills += is_spill(op) && is_in_loop(l, i, false);
   }
 }
 
@@ -194,7 +194,8 @@ static bool read_code(const File *f, const Found *s, CubinKernel *out) {
   int n = out->instructions = (int)(s->code.sh_size / SASS_BYTES);
   for (int i = 0; i < n; i++) {
     int op = operation(code, i);
-    bool wide = (word_at(code + SASS_BYTES * i + 8) >> 9 & 7) == SASS_WIDE, load = op == SASS_LDG || op == SASS_LDG_OLD;
+    bool wide = (word_at(code + SASS_BYTES * i + 8) >> 9 & 7) == SASS_WIDE;
+    bool load = op == SASS_LDG || op == SASS_LDG_OLD;
     out->fma += is_fma(op);
     out->tensor += is_tensor(op);
     out->loads += load;
@@ -234,8 +235,8 @@ const GpuLimits *gpu_limits(int arch) {
 
 static int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
-/* A warp gets registers by 256, and warps are spread over four schedulers with a quarter of the registers each; a block
- * gets shared memory by 128 bytes, and from sm_80 on the system takes 1 KiB of each. */
+/* A warp gets registers by 256, and warps are spread over four schedulers with a quarter of the registers each; a
+ * block gets shared memory by 128 bytes, and from sm_80 on the system takes 1 KiB of each. */
 Occupancy gpu_occupancy(const GpuLimits *g, int registers, int64_t shared_bytes, int threads) {
   enum { WARP = 32, WARP_REGISTERS = 256, SCHEDULERS = 4, SHARED_UNIT = 128, SYSTEM_BYTES = 1 << 10 };
   Occupancy o = {.limit = "warps"};
@@ -247,7 +248,8 @@ Occupancy gpu_occupancy(const GpuLimits *g, int registers, int64_t shared_bytes,
   o.blocks = g->warps / warps;
   if (g->blocks < o.blocks) o.blocks = g->blocks, o.limit = "blocks";
   if (by_registers < o.blocks) o.blocks = (int)by_registers, o.limit = "registers";
-  if (a_block > 0 && g->shared_bytes / a_block < o.blocks) o.blocks = (int)(g->shared_bytes / a_block), o.limit = "shared memory";
+  if (a_block > 0 && g->shared_bytes / a_block < o.blocks)
+    o.blocks = (int)(g->shared_bytes / a_block), o.limit = "shared memory";
   o.warps = o.blocks * warps;
   o.share = (double)o.warps / g->warps;
   return o;

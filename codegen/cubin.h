@@ -24,7 +24,6 @@ typedef struct CubinKernel {
   int loops;                /* backward branches */
   int loop_spills;          /* of the spills: in any loop */
   int inner_spills;         /* in a loop that holds no other */
-  int inner_instructions;   /* of the innermost loops that spill */
   int inner_fma;            /* of all innermost loops */
 } CubinKernel;
 

@@ -14,14 +14,16 @@ typedef struct Facts {
 } Facts;
 
 /* Different kernels may share a name, but not in one program. */
-static void program_name(int kernel, char out[32]) { snprintf(out, 32, "k%d", kernel); }
+static const char *program_name(const Facts *f, int kernel, char out[32]) {
+  snprintf(out, 32, "k%d", kernel);
+  return f->o->together > 1 ? out : f->kernel[kernel]->name;
+}
 
 static void print_program(const Facts *f, int program, Buffer *out) {
   for (int i = program; i < f->out->n; i += f->n_program) {
     Kernel renamed = *f->kernel[i];
     char name[32];
-    program_name(i, name);
-    renamed.name = name;
+    renamed.name = program_name(f, i, name);
     cuda_print(&renamed, out);
   }
 }
@@ -30,8 +32,7 @@ static bool read_kernel(const Facts *f, int arch, int i, const NvrtcResult *r, c
   CudaFact *fact = &f->out->fact[arch * f->out->n + i];
   const GpuLimits *limits = gpu_limits(f->o->arch[arch]);
   char name[32];
-  program_name(i, name);
-  if (!cubin_read(r->image, r->bytes, f->o->arch[arch], name, &fact->code, err))
+  if (!cubin_read(r->image, r->bytes, f->o->arch[arch], program_name(f, i, name), &fact->code, err))
     return error_prefix(err, "sm_%d, kernel %s", f->o->arch[arch], f->kernel[i]->name);
   fact->shape = cuda_shape(f->kernel[i]);
   fact->shared_bytes = fact->shape.shared_bytes + fact->code.shared_bytes;
@@ -41,7 +42,8 @@ static bool read_kernel(const Facts *f, int arch, int i, const NvrtcResult *r, c
 }
 
 static bool compile_program(const Facts *f, int job, Error *err) {
-  static const char *const options[] = {"--ftz=true", "--ptxas-options=-v"};
+  /* 177: a helper that this kernel does not need. */
+  static const char *const options[] = {"--ftz=true", "--diag-suppress=177", "--ptxas-options=-v"};
   int arch = job / f->n_program, program = job % f->n_program;
   char arch_text[16];
   Buffer text = {0};
@@ -49,7 +51,7 @@ static bool compile_program(const Facts *f, int job, Error *err) {
   snprintf(arch_text, sizeof arch_text, "sm_%d", f->o->arch[arch]);
   print_program(f, program, &text);
   bool ok = text.failed ? error_set(err, ERROR_MEMORY, "out of memory")
-                        : nvrtc_compile(f->o->nvrtc, text.data, arch_text, options, f->o->together > 1 ? 1 : 2, &r);
+                        : nvrtc_compile(f->o->nvrtc, text.data, arch_text, options, f->o->together > 1 ? 2 : 3, &r);
   if (!ok && !text.failed)
     error_set(err, ERROR_DEVICE, "NVRTC does not compile kernel %s (or one beside it) for %s:\n%s",
               f->kernel[program]->name, arch_text, r.log ? r.log : "");

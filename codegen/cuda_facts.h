@@ -24,14 +24,16 @@ typedef struct CudaFacts {
 typedef struct CudaFactsOptions {
   const Nvrtc *nvrtc;
   int arch[CUDA_MAX_ARCHS], n_arch;
-  int together;             /* kernels that are compiled as one program, at least 1; 1: logs are of one kernel each, and
-                               say what ptxas reports of it */
+  int together;             /* kernels that are compiled as one program, at least 1; 1: logs are of one kernel each,
+                               and say what ptxas reports of it */
   int threads;
 } CudaFactsOptions;
 
 /* Fails with NVRTC's words when something does not compile.  Free with cuda_facts_done, which takes zeros too. */
 bool cuda_facts(Kernel *const *kernel, int n, const CudaFactsOptions *o, CudaFacts *out, Error *err);
 void cuda_facts_done(CudaFacts *f);
-static inline const CudaFact *cuda_fact(const CudaFacts *f, int arch, int kernel) { return &f->fact[arch * f->n + kernel]; }
+static inline const CudaFact *cuda_fact(const CudaFacts *f, int arch, int kernel) {
+  return &f->fact[arch * f->n + kernel];
+}
 
 #endif
