@@ -101,8 +101,13 @@ static bool measure(Ablation *b, const Variant *v, Row *row) {
   int64_t slots, rows;
   NuwaSession *s = NULL;
   ok = p && nuwa_generate_needs(p, &g, &slots, &rows, b->err);
-  NuwaOptions so = {.threads = (int)m.threads, .samples = 1, .rows = ok ? rows : 1};
-  ok = ok && (s = nuwa_session_open(p, &so, b->err));
+  if (ok) {
+    NuwaOptions so = cli_session(&m, p);
+    so.samples = 1;
+    so.rows = rows;
+    s = nuwa_session_open(p, &so, b->err);
+    ok = s != NULL;
+  }
   if (ok) {
     const int64_t *grid = p->decode[0].grid;
     int32_t *tokens = ARENA_ARRAY(b->arena, int32_t, grid[0] * grid[1] * grid[2]);
@@ -299,7 +304,8 @@ int cli_ablate(int argc, char **argv) {
       {"--results", ARG_TEXT, "FILE", "losses of the variants, read, or written by --train (default: the shipped ones)", &a.results, 0, 0},
       {"--weights", ARG_TEXT, "FILE", "whose model, options and text encoder are compared", &a.weights, 0, 0},
       {"--vq-weights", ARG_TEXT, "FILE", "of the autoencoder", &a.vq_weights, 0, 0},
-      ARG_DEFINES(&a.model), ARG_MODELS(&a.model), ARG_ISA(&a.model), ARG_THREADS(&a.model), ARG_NO_CACHE(&a.model),
+      ARG_DEFINES(&a.model), ARG_MODELS(&a.model), ARG_DEVICE(&a.model), ARG_CUDA_DRIVER(&a.model), ARG_NVRTC(&a.model),
+      ARG_ISA(&a.model), ARG_THREADS(&a.model), ARG_NO_CACHE(&a.model),
       {"--json", ARG_FLAG, NULL, "print numbers as JSON", &a.json, 0, 0},
   };
   const Command c = {.name = "ablate", .usage = "[options]", .about = about, .arg = arg, .n_arg = COUNT_OF(arg),

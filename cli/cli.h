@@ -108,6 +108,8 @@ typedef struct ModelArgs {
   const char *arch;       /* --arch */
   const char *driver;     /* --cuda-driver */
   const char *nvrtc;      /* --nvrtc */
+  const char *cublaslt;   /* --cublaslt */
+  const char *products;   /* --products; NULL: cublaslt */
   const char *precision;  /* --precision; NULL: f32 */
   int64_t threads;        /* --threads; 0: all */
   bool no_cache;          /* --no-cache */
@@ -124,8 +126,15 @@ typedef struct ModelArgs {
 #define ARG_ISA(m) {"--isa", ARG_CHOICE, ARG_ISA_WORDS, "instruction set (default: the best here)", &(m)->isa, 0, 0, \
                     "amx: there are no kernels for its tiles yet; --precision bf16 computes their bits on avx512"}
 #define ARG_DEVICE(m) {"--device", ARG_CHOICE, "cpu|cuda", "what executes (default cpu)", &(m)->device, 0, 0}
-#define ARG_CUDA_DRIVER(m) {"--cuda-driver", ARG_TEXT, "FILE", "the driver's library (default libcuda.so.1)", &(m)->driver, 0, 0}
-#define ARG_NVRTC(m) {"--nvrtc", ARG_TEXT, "FILE", "the CUDA compiler's library (default: the usual places)", &(m)->nvrtc, 0, 0}
+/* Where things are that a session on CUDA loads. */
+#define ARG_CUDA_DRIVER(m)                                                                                           \
+  {"--cuda-driver", ARG_TEXT, "FILE", "the driver's library (default libcuda.so.1)", &(m)->driver, 0, 0},            \
+      {"--cublaslt", ARG_TEXT, "FILE", "cuBLASLt's library (default: the usual names)", &(m)->cublaslt, 0, 0}
+/* What compiling for CUDA takes. */
+#define ARG_NVRTC(m)                                                                                                 \
+  {"--nvrtc", ARG_TEXT, "FILE", "the CUDA compiler's library (default: the usual places)", &(m)->nvrtc, 0, 0},       \
+      {"--products", ARG_CHOICE, "cublaslt|own", "who computes large matrix products on CUDA (cublaslt)",            \
+       &(m)->products, 0, 0}
 #define ARG_PRECISION(m) {"--precision", ARG_CHOICE, "f32|bf16", "of weights and activations (f32)", &(m)->precision, 0, 0}
 #define ARG_THREADS(m) {"--threads", ARG_INT, "N", "threads (default: all)", &(m)->threads, 0, POOL_MAX_THREADS}
 #define ARG_NO_CACHE(m) {"--no-cache", ARG_FLAG, NULL, "compile every kernel anew", &(m)->no_cache, 0, 0}

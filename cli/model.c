@@ -53,6 +53,8 @@ void cli_share_args(ModelArgs *to, const ModelArgs *from) {
   to->arch = from->arch;
   to->driver = from->driver;
   to->nvrtc = from->nvrtc;
+  to->cublaslt = from->cublaslt;
+  to->products = from->products;
   to->precision = from->precision;
   to->threads = from->threads;
   to->no_cache = from->no_cache;
@@ -109,7 +111,7 @@ static bool is_cuda(const ModelArgs *m) { return m->device && strcmp(m->device, 
 
 NuwaOptions cli_session(const ModelArgs *m, const Plan *p) {
   return (NuwaOptions){.device = !m->device ? p->device : is_cuda(m) ? PLAN_CUDA : PLAN_CPU,
-                       .threads = (int)m->threads, .cuda.driver = m->driver};
+                       .threads = (int)m->threads, .cuda = {.driver = m->driver, .cublaslt = m->cublaslt}};
 }
 
 /* "sm_80,sm_90" */
@@ -127,10 +129,12 @@ static bool read_archs(const char *text, int arch[CUDA_MAX_ARCHS], int *out_n, E
 
 static bool choose_target(const ModelArgs *m, int arch[CUDA_MAX_ARCHS], CompileOptions *o, Error *err) {
   if (!is_cuda(m) && m->arch) return error_set(err, ERROR_USAGE, "--arch needs --device cuda");
+  if (!is_cuda(m) && m->products) return error_set(err, ERROR_USAGE, "--products needs --device cuda");
   if (!is_cuda(m)) return cli_isa(m, &o->isa, err);
   if (m->isa) return error_set(err, ERROR_USAGE, "--isa is for --device cpu");
   o->device = PLAN_CUDA;
   o->nvrtc = m->nvrtc;
+  o->cublaslt = !m->products || strcmp(m->products, "cublaslt") == 0;
   o->arch = arch;
   return read_archs(m->arch, arch, &o->n_arch, err);
 }

@@ -94,7 +94,8 @@ void profile_print(const NuwaSession *s, const Plan *p, const char *function, co
     const char *end = group ? strstr(group + 1, "\n  group ") : NULL;
     Row r = group ? read_group(group, end ? end : group + strlen(group), B) : (Row){0};
     int64_t ns = nuwa_profile_ns(s, f, i);
-    add_row(&kernel[p->function[f].launch[i].kernel], &r, ns);
+    int32_t index = p->function[f].launch[i].kernel;
+    add_row(&kernel[index < 0 ? p->n_kernel : index], &r, ns);   /* the last row: products by a library */
     Row *of_family = find_family(family, &n_family, r.family);
     add_row(of_family, &r, ns);
     total += ns;
@@ -104,8 +105,8 @@ void profile_print(const NuwaSession *s, const Plan *p, const char *function, co
             (double)total * 1e-6 / (double)runs);
     qsort(family, (size_t)n_family, sizeof *family, by_time);
     for (int i = 0; i < n_family; i++) print_row(&family[i], total, runs, false);
-    qsort(kernel, (size_t)p->n_kernel, sizeof *kernel, by_time);
-    for (int i = 0; i < p->n_kernel && i < SHOWN; i++) print_row(&kernel[i], total, runs, true);
+    qsort(kernel, (size_t)p->n_kernel + 1, sizeof *kernel, by_time);
+    for (int i = 0; i <= p->n_kernel && i < SHOWN; i++) print_row(&kernel[i], total, runs, true);
   }
   mem_free(kernel);
 }
