@@ -2,14 +2,6 @@
  * products of pairs x width forward, five backward; the kernels compute the scores again and so do eight. */
 #include "bench/bench.h"
 
-typedef struct AttendCase {
-  const char *id, *what, *kind;
-  int64_t samples, heads, width;
-  int64_t query[3], key[3];
-  const char *lo, *hi;
-  const char *causal;
-} AttendCase;
-
 #define EVERYWHERE "[-inf,-inf,-inf]", "[inf,inf,inf]"
 #define VIDEO 1, 20, 1280, {10, 21, 21}, {10, 21, 21}
 #define CODES 64, 6, 192, {1, 8, 8}, {1, 8, 8}
@@ -76,8 +68,10 @@ static bool measure(Bench *b, const AttendCase *c, bool backward, Error *err) {
   return ok;
 }
 
-bool bench_attention(Bench *b, Error *err) {
-  for (int i = 0; i < COUNT_OF(cases); i++)
-    if (!measure(b, &cases[i], false, err) || !measure(b, &cases[i], true, err)) return false;
+bool bench_attention_cases(Bench *b, const AttendCase *c, int n, Error *err) {
+  for (int i = 0; i < n; i++)
+    if (!measure(b, &c[i], false, err) || !measure(b, &c[i], true, err)) return false;
   return true;
 }
+
+bool bench_attention(Bench *b, Error *err) { return bench_attention_cases(b, cases, COUNT_OF(cases), err); }

@@ -14,6 +14,11 @@ typedef struct BenchOptions {
   Isa isa;
   int threads;               /* at least 1 */
   int repeat;                /* timed samples a row, at least 1 */
+  PlanDevice device;         /* CUDA: see gpu_bench.h, which fills nvrtc and capability */
+  NuwaCuda cuda;
+  const Nvrtc *nvrtc;
+  int capability;
+  bool tiny;                 /* CUDA: a test of the harness; its figures say nothing */
   FILE *progress;            /* NULL: silent */
   /* Compiles a file of the shipped models ("nuwa.lua"); NULL after err was set.  Without it rows with models are
    * left out. */
@@ -29,6 +34,7 @@ enum { ROOF_SIZES = 6 };      /* footprints from 256 KiB to 512 MiB */
 typedef struct Roofs {
   int threads;
   double fma[ISA_COUNT];     /* f32 operations a second (2 an FMA); 0 where the machine lacks the instruction set */
+  double tensor;             /* the same of bf16 products on a GPU's tensor cores; 0 on a CPU */
   size_t bytes[ROOF_SIZES];
   double read[ROOF_SIZES];   /* bytes a second, over a buffer of that many bytes */
   double copy[ROOF_SIZES];   /* read and written bytes a second, both buffers together that many bytes */
@@ -70,6 +76,7 @@ typedef struct Bench {
   Arena *arena;              /* of rows and texts */
   Roofs roofs;
   BenchRows rows;
+  const char *device;        /* a GPU's name and kind; NULL: the CPU */
 } Bench;
 
 /* True when the filter takes this row; then it also says so on o->progress. */
@@ -88,6 +95,10 @@ typedef struct Sample {
 /* Calls run(ctx) `repeat` times after a warm-up, fewer when that takes more than a few seconds; a warm-up that takes
  * as long is the only sample.  Short calls are timed in groups of a millisecond. */
 bool bench_time(int repeat, bool (*run)(void *ctx, Error *err), void *ctx, Sample *out, Error *err);
+
+/* The same of nuwa_run; on a GPU only its kernels count, each measured by the device and waited for. */
+bool bench_time_function(const BenchOptions *o, NuwaSession *s, const Plan *p, int function, int64_t B, Sample *out,
+                         Error *err);
 
 /* Fills the inputs of a function: floats uniform in [-1/2, 1/2), integers in [0, 64) (indices that any table here
  * has), scalars with `scalar`. */
@@ -109,8 +120,18 @@ bool bench_products(Bench *b, Error *err);      /* cases.c */
 bool bench_convolutions(Bench *b, Error *err);
 bool bench_maps(Bench *b, Error *err);
 bool bench_attention(Bench *b, Error *err);     /* attention.c */
+/* Attention alone: lo and hi are key boxes as IR text. */
+typedef struct AttendCase {
+  const char *id, *what, *kind;
+  int64_t samples, heads, width;
+  int64_t query[3], key[3];
+  const char *lo, *hi;
+  const char *causal;
+} AttendCase;
+bool bench_attention_cases(Bench *b, const AttendCase *c, int n, Error *err);   /* each forward and backward */
 bool bench_decoding(Bench *b, Error *err);      /* models.c */
 bool bench_training(Bench *b, Error *err);
+bool bench_gpu_models(Bench *b, Error *err);    /* autoencoder, decoding and training in the sizes for a GPU */
 
 /* ---- the whole (bench.c), and its report (report.c) ---- */
 
@@ -121,7 +142,9 @@ typedef struct BenchReport {
 /* Measures all that the filter takes.  command: how it was called, for the report. */
 bool bench_run(const BenchOptions *o, const char *command, BenchReport *out, Error *err);
 void bench_report(const Bench *b, const char *command, BenchReport *out);
-/* Puts the markdown between the lines "<!-- bench:begin -->" and "<!-- bench:end -->" of a file. */
+/* Puts the markdown between the lines "<!-- PART:begin -->" and "<!-- PART:end -->" of a file; PART of the first is
+ * "bench". */
 bool bench_rewrite(const char *path, const char *markdown, Error *err);
+bool bench_rewrite_part(const char *path, const char *part, const char *markdown, Error *err);
 
 #endif

@@ -31,6 +31,11 @@ static bool time_calls(int64_t calls, bool (*run)(void *ctx, Error *err), void *
   return true;
 }
 
+static Sample sample_of(double *sample, int n) {
+  qsort(sample, (size_t)n, sizeof *sample, by_value);
+  return (Sample){n % 2 ? sample[n / 2] : 0.5 * (sample[n / 2 - 1] + sample[n / 2]), sample[0]};
+}
+
 bool bench_time(int repeat, bool (*run)(void *ctx, Error *err), void *ctx, Sample *out, Error *err) {
   double sample[MOST_SAMPLES], warm, end = bench_now() + budget_s;
   int n = 0, most = repeat < MOST_SAMPLES ? repeat : MOST_SAMPLES;
@@ -41,9 +46,47 @@ bool bench_time(int repeat, bool (*run)(void *ctx, Error *err), void *ctx, Sampl
   if (warm >= budget_s) sample[n++] = warm;
   while (n < most && (n == 0 || bench_now() < end))
     if (!time_calls(calls, run, ctx, &sample[n++], err)) return false;
-  qsort(sample, (size_t)n, sizeof *sample, by_value);
-  *out = (Sample){n % 2 ? sample[n / 2] : 0.5 * (sample[n / 2 - 1] + sample[n / 2]), sample[0]};
+  *out = sample_of(sample, n);
   return true;
+}
+
+/* ---- functions ---- */
+
+typedef struct FunctionRun {
+  NuwaSession *session;
+  int function;
+  int64_t B;
+} FunctionRun;
+
+static bool run_function(void *ctx, Error *err) {
+  const FunctionRun *r = ctx;
+  return nuwa_run(r->session, r->function, r->B, 1) || nuwa_check(r->session, err);
+}
+
+static double kernel_seconds(const NuwaSession *s, const Plan *p, int function) {
+  int64_t ns = 0;
+  for (int i = 0; i < p->function[function].n_launch; i++) ns += nuwa_profile_ns(s, function, i);
+  return 1e-9 * (double)ns;
+}
+
+static bool time_kernels(int repeat, FunctionRun *r, const Plan *p, Sample *out, Error *err) {
+  double sample[MOST_SAMPLES], end = bench_now() + budget_s;
+  int n = 0, most = repeat < MOST_SAMPLES ? repeat : MOST_SAMPLES;
+  if (!run_function(r, err) || !nuwa_profile_start(r->session, err) || !run_function(r, err)) return false;
+  while (n < most && (n == 0 || bench_now() < end)) {
+    double before = kernel_seconds(r->session, p, r->function);
+    if (!run_function(r, err)) return false;
+    sample[n++] = kernel_seconds(r->session, p, r->function) - before;
+  }
+  *out = sample_of(sample, n);
+  return true;
+}
+
+bool bench_time_function(const BenchOptions *o, NuwaSession *s, const Plan *p, int function, int64_t B, Sample *out,
+                         Error *err) {
+  FunctionRun r = {s, function, B};
+  if (o->device == PLAN_CUDA) return time_kernels(o->repeat, &r, p, out, err);
+  return bench_time(o->repeat, run_function, &r, out, err);
 }
 
 /* ---- inputs ---- */
@@ -104,14 +147,18 @@ static void compile_text(void *ctx) {
   TextRun *t = ctx;
   Func **func;
   int n;
-  ImageOptions o = {.threads = t->b->o->threads};
-  if (!ir_parse(t->g, t->c->id, t->c->text, &func, &n) || !target_host(t->b->o->isa, &o.target, t->err)) return;
+  const BenchOptions *bo = t->b->o;
+  ImageOptions o = {.threads = bo->threads, .cuda.nvrtc = bo->nvrtc};
+  if (!ir_parse(t->g, t->c->id, t->c->text, &func, &n)) return;
+  if (bo->device == PLAN_CUDA) o.target = target_cuda(bo->capability);
+  else if (!target_host(bo->isa, &o.target, t->err)) return;
   PlanBuild *build = plan_build_new(t->g->arena, &o, NULL, t->err);
   t->ok = add_function(t, build, func[0]) && plan_build_finish(build, &t->bundle);
 }
 
 static bool open_text(TextRun *t) {
-  NuwaOptions o = {.threads = t->b->o->threads, .samples = t->c->samples, .rows = 1};
+  const BenchOptions *bo = t->b->o;
+  NuwaOptions o = {.threads = bo->threads, .samples = t->c->samples, .rows = 1, .device = bo->device, .cuda = bo->cuda};
   t->g = graph_new(t->err);
   if (!t->g || !arena_protect(t->g->arena, compile_text, t, t->err) || !t->ok) return false;
   t->plan = plan_read(t->bundle.data, t->bundle.len, t->c->id, t->err);
@@ -130,12 +177,6 @@ static void close_text(TextRun *t) {
 
 /* ---- a row ---- */
 
-static bool run_text(void *ctx, Error *err) {
-  TextRun *t = ctx;
-  nuwa_run(t->session, t->function, t->c->samples, 1);
-  return true;
-}
-
 /* Bytes of n tensors. */
 static double tensors_bytes(const PlanTensor *tensor, int n, int64_t B) {
   double sum = 0.0;
@@ -150,7 +191,7 @@ bool bench_text(Bench *b, const TextCase *c, Error *err) {
   if (!bench_wants(b, c->id)) return true;
   TextRun t = {.b = b, .c = c, .err = err};
   Sample sample;
-  bool ok = open_text(&t) && bench_time(b->o->repeat, run_text, &t, &sample, err);
+  bool ok = open_text(&t) && bench_time_function(b->o, t.session, t.plan, t.function, c->samples, &sample, err);
   if (ok) {
     const PlanFunction *f = &t.plan->function[t.function];
     BenchRow row = {.unit = c->unit, .median_s = sample.median_s, .best_s = sample.best_s};

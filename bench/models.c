@@ -35,6 +35,8 @@ static bool open_run(ModelRun *r, const char *file, const Define *define, int n,
   o->isa = bo->isa;
   o->threads = bo->threads;
   session.threads = bo->threads;
+  session.device = bo->device;
+  session.cuda = bo->cuda;
   if (!r->plan) r->plan = bo->compile(bo->compile_ctx, file, define, n, o, err);
   r->session = r->plan ? nuwa_session_open(r->plan, &session, err) : NULL;
   if (r->session) nuwa_init_weights(r->session, 1);
@@ -51,26 +53,22 @@ static void close_run(ModelRun *r) {
 
 typedef struct TrainCase {
   const char *id, *what, *file;
+  const char *function;      /* NULL: the training step */
   const Define *define;
   int n_define;
   int64_t batch;
 } TrainCase;
 
-static bool run_step(void *ctx, Error *err) {
-  ModelRun *r = ctx;
-  nuwa_run(r->session, r->function, r->samples, 1);
-  return true;
-}
-
 static bool time_step(ModelRun *r, const TrainCase *c, Error *err) {
-  r->function = plan_find_function(r->plan, "train");
-  if (r->function < 0) return error_set(err, ERROR_ARGUMENT, "there is no function \"train\"");
+  const char *name = c->function ? c->function : "train";
+  r->function = plan_find_function(r->plan, name);
+  if (r->function < 0) return error_set(err, ERROR_ARGUMENT, "there is no function \"%s\"", name);
   /* The rate of Adam is tiny, so that hundreds of steps on one batch change nothing that matters. */
   if (!bench_fill(r->session, r->plan, r->function, c->batch, 1, 1.0, err)) return false;
   float *lr = nuwa_input(r->session, r->function, "lr");
   if (lr) *lr = 1e-8f;
   Sample s;
-  if (!bench_time(r->b->o->repeat, run_step, r, &s, err)) return false;
+  if (!bench_time_function(r->b->o, r->session, r->plan, r->function, c->batch, &s, err)) return false;
   BenchRow row = {.median_s = s.median_s,
                   .best_s = s.best_s,
                   .unit = UNIT_SAMPLES,
@@ -79,15 +77,16 @@ static bool time_step(ModelRun *r, const TrainCase *c, Error *err) {
   snprintf(row.id, sizeof row.id, "%s", c->id);
   snprintf(row.what, sizeof row.what, "%s", c->what);
   snprintf(row.size, sizeof row.size, "batch %d", (int)c->batch);
-  snprintf(row.note, sizeof row.note, "%d kernels a step", r->plan->function[r->function].n_launch);
+  snprintf(row.note, sizeof row.note, "%d kernels a call", r->plan->function[r->function].n_launch);
   bench_add(r->b, &row);
   return true;
 }
 
 static bool train_case(Bench *b, const TrainCase *c, Error *err) {
   if (!b->o->compile || !bench_wants(b, c->id)) return true;
-  static const char *const loss[] = {"loss"};
-  CompileOptions o = {.function = loss, .n_function = 1, .train = "loss", .adam = {0.9, 0.999, 1e-8, 0.0, 1.0}};
+  const char *const name[] = {c->function ? c->function : "loss"};
+  CompileOptions o = {.function = name, .n_function = 1, .train = c->function ? NULL : "loss",
+                      .adam = {0.9, 0.999, 1e-8, 0.0, 1.0}};
   ModelRun r = {.b = b, .samples = c->batch};
   bool ok = open_run(&r, c->file, c->define, c->n_define, &o, (NuwaOptions){.samples = c->batch, .rows = 1}, err) &&
             time_step(&r, c, err);
@@ -97,8 +96,8 @@ static bool train_case(Bench *b, const TrainCase *c, Error *err) {
 
 bool bench_training(Bench *b, Error *err) {
   const TrainCase cases[] = {
-      {"train.vq", "training step, autoencoder (32 channels, 1,2,2)", "vqgan.lua", LIST(autoencoder), 32},
-      {"train.transformer", "training step, transformer (d 192, 2 + 6 layers)", "nuwa.lua", LIST(transformer), 64},
+      {"train.vq", "training step, autoencoder (32 channels, 1,2,2)", "vqgan.lua", NULL, LIST(autoencoder), 32},
+      {"train.transformer", "training step, transformer (d 192, 2 + 6 layers)", "nuwa.lua", NULL, LIST(transformer), 64},
   };
   for (int i = 0; i < COUNT_OF(cases); i++)
     if (!train_case(b, &cases[i], err)) return false;
@@ -128,7 +127,7 @@ static bool open_order(ModelRun *r, const Define *define, int n, Error *err) {
          (d->prologue < 0 || bench_fill(r->session, r->plan, d->prologue, r->request.count, 1, 1.0, err));
 }
 
-static bool time_order(ModelRun *r, const char *id, Error *err) {
+static bool time_order(ModelRun *r, const char *id, const char *model, Error *err) {
   Sample s;
   if (!bench_time(r->b->o->repeat, run_generate, r, &s, err)) return false;
   int64_t count = r->request.count;
@@ -139,24 +138,70 @@ static bool time_order(ModelRun *r, const char *id, Error *err) {
                   .bound = ""};
   snprintf(row.id, sizeof row.id, "%s", id);
   snprintf(row.what, sizeof row.what, "decoding, %s order", r->request.raster ? "raster" : "wavefront");
-  snprintf(row.size, sizeof row.size, "%d x 8x8 codes, d 192, 2 + 6 layers", (int)count);
+  snprintf(row.size, sizeof row.size, "%d x %s", (int)count, model);
   snprintf(row.note, sizeof row.note, "%d steps, %.2f ms an image (prologue %.2f ms a run)", (int)r->stats.steps,
            1e3 * s.median_s / (double)count, r->stats.prologue_ms);
   bench_add(r->b, &row);
   return true;
 }
 
-static bool decode_case(Bench *b, const char *id, bool raster, int64_t count, Error *err) {
+/* model: what the size of a row says after the number of samples. */
+static bool decode_case(Bench *b, const char *id, const char *model, const Define *define, int n, bool raster,
+                        int64_t count, Error *err) {
   if (!b->o->compile || !bench_wants(b, id)) return true;
   ModelRun r = {.b = b, .samples = count};
   r.request =
       (NuwaGenerate){.raster = raster, .count = count, .seed = 1, .sample = {1.0f, 0, 1.0f}, .guidance = 1.0f};
-  bool ok = open_order(&r, LIST(transformer), err) && time_order(&r, id, err);
+  bool ok = open_order(&r, define, n, err) && time_order(&r, id, model, err);
   close_run(&r);
   return ok || error_prefix(err, "%s", id);
 }
 
+static bool decode_both(Bench *b, const char *prefix, const char *model, const Define *define, int n, int64_t count,
+                        Error *err) {
+  for (int raster = 0; raster < 2; raster++) {
+    char id[64];
+    snprintf(id, sizeof id, "%s.%s.%d", prefix, raster ? "raster" : "wavefront", (int)count);
+    if (!decode_case(b, id, model, define, n, raster, count, err)) return false;
+  }
+  return true;
+}
+
+static const char demo_size[] = "8x8 codes, d 192, 2 + 6 layers";
+
 bool bench_decoding(Bench *b, Error *err) {
-  return decode_case(b, "decode.wavefront.1", false, 1, err) && decode_case(b, "decode.raster.1", true, 1, err) &&
-         decode_case(b, "decode.wavefront.16", false, 16, err) && decode_case(b, "decode.raster.16", true, 16, err);
+  return decode_both(b, "decode", demo_size, LIST(transformer), 1, err) &&
+         decode_both(b, "decode", demo_size, LIST(transformer), 16, err);
+}
+
+/* ---- on a GPU ---- */
+
+static const Define tiny_autoencoder[] = {
+    {"size", "8"}, {"channels", "8"}, {"multipliers", "1,2"}, {"blocks", "1"}, {"attention", ""},
+    {"latent", "8"}, {"width", "8"}, {"codebook", "16"}, {"groups", "4"}};
+static const Define tiny_transformer[] = {
+    {"grid_s", "1"}, {"grid_h", "4"}, {"grid_w", "4"}, {"dim", "16"}, {"heads", "2"}, {"encoder_layers", "1"},
+    {"decoder_layers", "1"}, {"codebook", "16"}, {"text_tokens", "4"}, {"vocab", "64"}};
+
+static bool tiny_models(Bench *b, Error *err) {
+  const TrainCase cases[] = {
+      {"gpu.vq.encode", "autoencoder, encode", "vqgan.lua", "encode", LIST(tiny_autoencoder), 1},
+      {"gpu.vq.decode", "autoencoder, decode", "vqgan.lua", "decode", LIST(tiny_autoencoder), 1}};
+  for (int i = 0; i < COUNT_OF(cases); i++)
+    if (!train_case(b, &cases[i], err)) return false;
+  return decode_both(b, "gpu.decode", "4x4 codes", LIST(tiny_transformer), 1, err);
+}
+
+bool bench_gpu_models(Bench *b, Error *err) {
+  if (b->o->tiny) return tiny_models(b, err);
+  const TrainCase cases[] = {
+      {"gpu.vq.encode", "autoencoder, encode", "vqgan.lua", "encode", LIST(autoencoder), 64},
+      {"gpu.vq.decode", "autoencoder, decode", "vqgan.lua", "decode", LIST(autoencoder), 64},
+      {"gpu.train.vq", "training step, autoencoder", "vqgan.lua", NULL, LIST(autoencoder), 64},
+      {"gpu.train.transformer", "training step, transformer", "nuwa.lua", NULL, LIST(transformer), 64}};
+  for (int i = 0; i < COUNT_OF(cases); i++)
+    if (!train_case(b, &cases[i], err)) return false;
+  for (int64_t count = 1; count <= 64; count *= 8)
+    if (!decode_both(b, "gpu.decode", demo_size, LIST(transformer), count, err)) return false;
+  return true;
 }

@@ -55,13 +55,16 @@ static void print_roofs(const Bench *b, Buffer *out) {
   const Roofs *r = &b->roofs;
   buffer_printf(out, "| roof | |\n|---|---|\n");
   for (int i = 0; i < ISA_COUNT; i++)
-    if (r->fma[i] > 0.0) buffer_printf(out, "| f32 FMA, %s | %.0f GFLOP/s |\n", isa_name((Isa)i), r->fma[i] * 1e-9);
+    if (r->fma[i] > 0.0)
+      buffer_printf(out, "| f32 FMA, %s | %.0f GFLOP/s |\n", b->device ? "the device" : isa_name((Isa)i), r->fma[i] * 1e-9);
+  if (r->tensor > 0.0) buffer_printf(out, "| bf16 products, tensor cores | %.0f GFLOP/s |\n", r->tensor * 1e-9);
   for (int i = 0; i < ROOF_SIZES; i++) {
     char size[32];
     buffer_printf(out, "| %s in all: read; copy (read + written) | %.0f GB/s; %.0f GB/s |\n",
                   bytes_text(r->bytes[i], size), r->read[i] * 1e-9, r->copy[i] * 1e-9);
   }
-  buffer_printf(out, "| empty loop over all threads | %.2f us |\n| function with one tiny kernel | %.2f us |\n\n",
+  if (b->device) buffer_printf(out, "\n");
+  else buffer_printf(out, "| empty loop over all threads | %.2f us |\n| function with one tiny kernel | %.2f us |\n\n",
                 r->loop_s * 1e6, r->launch_s * 1e6);
 }
 
@@ -84,7 +87,9 @@ static void print_row(const BenchRow *r, Buffer *out) {
 
 static void print_markdown(const Bench *b, const Machine *m, const char *command, Buffer *out) {
   Target t = target_of(b->o->isa);
-  buffer_printf(out,
+  if (b->device) buffer_printf(out, "`%s`\n\n%s, %s; kernels by NVRTC.%s\n\n", command, m->date, b->device,
+                               b->o->tiny ? "  A test of the harness: the figures say nothing." : "");
+  else buffer_printf(out,
                 "`%s`\n\n%s, %s; kernels for %s (%s), LLVM 19; runtime by %s; %d threads of %d processors; load %.1f "
                 "at the end.\n\n",
                 command, m->date, m->cpu, isa_name(b->o->isa), t.features, COMPILER, b->o->threads,
@@ -123,7 +128,7 @@ static void json_roofs(const Bench *b, Buffer *out) {
     buffer_printf(out, "%s\"%s\": %.6g", comma, isa_name((Isa)i), r->fma[i]);
     comma = ", ";
   }
-  buffer_printf(out, "}, \"memory\": [");
+  buffer_printf(out, "}, \"tensor_flops\": %.6g, \"memory\": [", r->tensor);
   for (int i = 0; i < ROOF_SIZES; i++)
     buffer_printf(out, "%s{\"bytes\": %zu, \"read\": %.6g, \"copy\": %.6g}", i ? ", " : "", r->bytes[i], r->read[i],
                   r->copy[i]);
@@ -152,6 +157,7 @@ static void print_json(const Bench *b, const Machine *m, const char *command, Bu
   json_field(out, "isa", isa_name(b->o->isa));
   json_field(out, "features", target_of(b->o->isa).features);
   json_field(out, "compiler", COMPILER);
+  if (b->device) json_field(out, "device", b->device);
   buffer_printf(out, "\"threads\": %d, \"processors\": %d, \"load\": %.2f,\n", b->o->threads, pool_count_processors(),
                 m->load);
   json_roofs(b, out);
@@ -172,7 +178,13 @@ void bench_report(const Bench *b, const char *command, BenchReport *out) {
 /* ---- the table in a document ---- */
 
 bool bench_rewrite(const char *path, const char *markdown, Error *err) {
-  static const char begin[] = "<!-- bench:begin -->", end[] = "<!-- bench:end -->";
+  return bench_rewrite_part(path, "bench", markdown, err);
+}
+
+bool bench_rewrite_part(const char *path, const char *part, const char *markdown, Error *err) {
+  char begin[64], end[64];
+  snprintf(begin, sizeof begin, "<!-- %s:begin -->", part);
+  snprintf(end, sizeof end, "<!-- %s:end -->", part);
   size_t len;
   char *text = file_read(path, &len, err);
   if (!text) return false;

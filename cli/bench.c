@@ -1,7 +1,8 @@
 /* `nuwa bench`: the benchmarks of bench/ as a command. */
 #include <string.h>
 
-#include "bench/bench.h"
+#include "bench/gpu.h"
+#include "bench/gpu_bench.h"
 #include "cli/cli.h"
 #include "runtime/base/file.h"
 
@@ -9,6 +10,7 @@ typedef struct BenchArgs {
   ModelArgs model;
   const char *filter, *json, *readme;
   int64_t repeat;
+  bool gpu_table, tiny;
   Arena *arena;
   int argc;
   char **argv;
@@ -37,20 +39,49 @@ static const char *command_text(Arena *a, int argc, char **argv) {
   return text;
 }
 
+static bool run_gpu_table(const BenchArgs *a, const char *command, Error *err) {
+  char *folder = arena_strdup(a->arena, cli_find_model(a->arena, &a->model, "."));
+  GpuTableOptions o = {.models_dir = folder, .nvrtc = a->model.nvrtc,
+                       .threads = a->model.threads ? (int)a->model.threads : pool_count_processors()};
+  Buffer table = {0};
+  bool ok = gpu_table(&o, command, &table, err);
+  if (ok && a->readme) ok = bench_rewrite_part(a->readme, "gpu-table", table.data, err);
+  else if (ok) fputs(table.data, stdout);
+  buffer_done(&table);
+  return ok;
+}
+
+static bool is_cuda(const BenchArgs *a) { return a->model.device && strcmp(a->model.device, "cuda") == 0; }
+
+static bool measure(BenchArgs *a, const BenchOptions *o, const char *command, BenchReport *report, Error *err) {
+  return o->device == PLAN_CUDA ? gpu_bench(o, a->model.nvrtc, command, report, err) : bench_run(o, command, report, err);
+}
+
+static bool check(void *ctx, Error *err) {
+  const BenchArgs *a = ctx;
+  if (a->tiny && !is_cuda(a)) return error_set(err, ERROR_ARGUMENT, "--tiny is for --device cuda");
+  return !(is_cuda(a) && a->model.isa) || error_set(err, ERROR_ARGUMENT, "--isa is for --device cpu");
+}
+
 static bool run(void *ctx, Arena *arena, Error *err) {
   BenchArgs *a = ctx;
   a->arena = arena;
+  const char *command = command_text(arena, a->argc, a->argv);
+  if (a->gpu_table) return run_gpu_table(a, command, err);
   BenchOptions o = {.filter = a->filter,
                     .repeat = (int)a->repeat,
                     .progress = stderr,
+                    .device = is_cuda(a) ? PLAN_CUDA : PLAN_CPU,
+                    .cuda.driver = a->model.driver,
+                    .tiny = a->tiny,
                     .compile = compile,
                     .compile_ctx = a,
                     .threads = a->model.threads ? (int)a->model.threads : pool_count_processors()};
   BenchReport report = {0};
-  bool ok = cli_isa(&a->model, &o.isa, err) && bench_run(&o, command_text(arena, a->argc, a->argv), &report, err);
+  bool ok = cli_isa(&a->model, &o.isa, err) && measure(a, &o, command, &report, err);
   if (ok) fputs(report.markdown.data, stdout);
   if (ok && a->json) ok = file_write_all(a->json, report.json.data, report.json.len, err);
-  if (ok && a->readme) ok = bench_rewrite(a->readme, report.markdown.data, err);
+  if (ok && a->readme) ok = bench_rewrite_part(a->readme, is_cuda(a) ? "gpu" : "bench", report.markdown.data, err);
   buffer_done(&report.markdown);
   buffer_done(&report.json);
   return ok;
@@ -63,9 +94,13 @@ int cli_bench(int argc, char **argv) {
       {"--repeat", ARG_INT, "N", "samples a row, of which the median counts (15)", &a.repeat, 1, 101},
       {"--json", ARG_TEXT, "FILE", "write everything as JSON too", &a.json, 0, 0},
       {"--readme", ARG_TEXT, "FILE", "put the table between the markers of this file", &a.readme, 0, 0},
+      {"--gpu-table", ARG_FLAG, NULL, "no measurement: what NVRTC makes of the demo's kernels for sm_80 and sm_90",
+       &a.gpu_table, 0, 0},
+      {"--tiny", ARG_FLAG, NULL, "with --device cuda: the smallest sizes, to test the harness", &a.tiny, 0, 0},
+      ARG_DEVICE(&a.model), ARG_CUDA_DRIVER(&a.model), ARG_NVRTC(&a.model),
       ARG_ISA(&a.model), ARG_THREADS(&a.model), ARG_MODELS(&a.model), ARG_NO_CACHE(&a.model),
   };
   const Command c = {.name = "bench", .usage = "[options]", .about = about, .arg = table, .n_arg = COUNT_OF(table),
-                     .ctx = &a, .run = run};
+                     .ctx = &a, .check = check, .run = run};
   return cli_command(&c, argc, argv);
 }

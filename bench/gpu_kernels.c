@@ -1,0 +1,142 @@
+/* Collecting the distinct kernels of models, as the compiler makes them for GPUs. */
+#include "bench/gpu.h"
+
+#include <string.h>
+
+#include "runtime/base/safetensors.h"
+
+bool gpu_kernels_open(GpuKernels *g, Error *err) {
+  *g = (GpuKernels){.arena = arena_new()};
+  return g->arena || error_set(err, ERROR_MEMORY, "out of memory");
+}
+
+void gpu_kernels_close(GpuKernels *g) {
+  for (int i = 0; i < g->n_model; i++) model_free(g->model[i]);
+  arena_free(g->arena);
+  *g = (GpuKernels){0};
+}
+
+/* ---- options of weights ---- */
+
+typedef struct DefineLines {
+  Define *item;
+  int n, cap;
+} DefineLines;
+
+/* "name=value" a line. */
+static void read_options(Arena *a, const char *text, DefineLines *out) {
+  for (const char *line = text ? text : ""; *line;) {
+    int n = (int)strcspn(line, "\n"), eq = (int)strcspn(line, "=");
+    if (eq < n) {
+      Define d = {arena_printf(a, "%.*s", eq, line), arena_printf(a, "%.*s", n - eq - 1, line + eq + 1)};
+      ARENA_PUSH(a, out->item, out->n, out->cap, d);
+    }
+    line += n + (line[n] == '\n');
+  }
+}
+
+static bool load_options(Arena *a, const char *weights, DefineLines *out, Error *err) {
+  if (!weights) return true;
+  Safetensors *w = safetensors_open(weights, err);
+  if (w) read_options(a, safetensors_metadata(w, "options"), out);
+  safetensors_close(w);
+  return w != NULL;
+}
+
+/* ---- the list ---- */
+
+static void count_use(GpuKernel *k, const char *function) {
+  int i = 0;
+  while (i < k->n_use && strcmp(k->use[i].function, function) != 0) i++;
+  if (i == GPU_MAX_USES) return;
+  if (i == k->n_use) k->use[k->n_use++].function = function;
+  k->use[i].launches++;
+}
+
+static const char *text_of(Arena *a, const Kernel *k) {
+  Kernel nameless = *k;
+  Buffer text = {0};
+  nameless.name = "k";
+  kir_print(&nameless, &text);
+  return arena_take_buffer(a, &text);
+}
+
+/* The place in the list. */
+static int find_kernel(GpuKernels *g, const char *model, Kernel *k) {
+  const char *text = text_of(g->arena, k);
+  for (int i = 0; i < g->n; i++)
+    if (strcmp(g->kernel[i].text, text) == 0) return i;
+  GpuKernel new_one = {.kernel = k, .model = model, .text = text};
+  ARENA_PUSH(g->arena, g->kernel, g->n, g->cap, new_one);
+  return g->n - 1;
+}
+
+typedef struct Add {
+  GpuKernels *g;
+  const GpuModel *m;
+  Model *model;
+  const char *name;
+  Error *err;
+  bool ok;
+} Add;
+
+/* whole: only what decodes, and as a plain function. */
+static bool add_functions(Add *a, bool whole) {
+  Estimate e;
+  const char *decode[1];
+  CompileOptions o = {.device = PLAN_CUDA, .threads = 1, .train = a->m->train && !whole ? "loss" : NULL, .whole = whole,
+                      .adam = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .clip = 1.0}};
+  if (whole) {
+    decode[0] = a->model->decode[0].func->name;
+    o.function = decode;
+    o.n_function = 1;
+  }
+  if (!compile_estimate(a->model, &o, &e, a->err)) return false;
+  int *place = ARENA_ARRAY(a->g->arena, int, e.n_kernel);
+  for (int i = 0; i < e.n_kernel; i++) place[i] = find_kernel(a->g, a->name, e.kernel[i]);
+  for (int i = 0; i < e.n_launch; i++) {
+    GpuKernel *k = &a->g->kernel[place[e.launch[i].kernel]];
+    if (k->n_use == 0) k->cost = e.launch[i].cost;
+    count_use(k, arena_printf(a->g->arena, "%s%s", e.launch[i].function, whole ? " (all at once)" : ""));
+  }
+  return true;
+}
+
+static void add_body(void *ctx) {
+  Add *a = ctx;
+  Arena *arena = a->g->arena;
+  DefineLines options = {0};
+  a->name = arena_strdup(arena, a->m->name);
+  if (!load_options(arena, a->m->weights, &options, a->err)) return;
+  ModelOptions mo = {.define = options.item, .n_define = options.n, .models_dir = a->m->models_dir};
+  a->model = model_load(a->m->path, &mo, a->err);
+  if (!a->model) return;
+  a->g->model[a->g->n_model++] = a->model;
+  a->ok = add_functions(a, false) && (a->model->n_decode == 0 || add_functions(a, true));
+}
+
+bool gpu_kernels_add(GpuKernels *g, const GpuModel *m, Error *err) {
+  Add a = {.g = g, .m = m, .err = err};
+  if (g->n_model == GPU_MAX_MODELS) return error_set(err, ERROR_ARGUMENT, "more than %d models", GPU_MAX_MODELS);
+  return (arena_protect(g->arena, add_body, &a, err) && a.ok) || error_prefix(err, "%s", m->name);
+}
+
+bool gpu_kernels_add_demo(GpuKernels *g, const char *models_dir, Error *err) {
+  static const char *const name[] = {"nuwa", "vqgan"}, *const weights[] = {"demo", "demo_vq"};
+  for (int i = 0; i < COUNT_OF(name); i++) {
+    char path[1024], options[1024];
+    snprintf(path, sizeof path, "%s/%s.lua", models_dir, name[i]);
+    snprintf(options, sizeof options, "%s/weights/%s.safetensors", models_dir, weights[i]);
+    if (!gpu_kernels_add(g, &(GpuModel){name[i], path, options, models_dir, true}, err)) return false;
+  }
+  return true;
+}
+
+bool gpu_kernels_facts(const GpuKernels *g, const CudaFactsOptions *o, CudaFacts *out, Error *err) {
+  Kernel **kernel = mem_alloc(sizeof *kernel * (size_t)g->n);
+  if (!kernel) return error_set(err, ERROR_MEMORY, "out of memory");
+  for (int i = 0; i < g->n; i++) kernel[i] = g->kernel[i].kernel;
+  bool ok = cuda_facts(kernel, g->n, o, out, err);
+  mem_free(kernel);
+  return ok;
+}

@@ -1,0 +1,188 @@
+/* Static checks of the machine code that NVRTC makes of every distinct kernel of the demo's models, with the options of
+ * the shipped weights, and of the paper-scale model (the defaults of nuwa.lua): decoding, drawing all at once and the
+ * loss of both, training steps of the demo's.  Every kernel is compiled once for each arch; all tests look at the same
+ * code. */
+#include "bench/gpu.h"
+#include "runtime/pool.h"
+#include "tests/test.h"
+
+enum { ARCHS = 2, KERNELS_TOGETHER = 24 };
+
+/* Sanitizers see nothing of NVRTC's locks and make it slow: their builds compile the demo's kernels for one arch. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { IS_SANITIZED = 1 };
+#else
+enum { IS_SANITIZED = 0 };
+#endif
+
+static struct {
+  bool tried;
+  Nvrtc *nvrtc;
+  GpuKernels kernels;
+  CudaFacts facts;
+  int n_demo;               /* kernels of the demo come first */
+  Error err;
+} all;
+
+static bool open_all(void) {
+  Error *err = &all.err;
+  CudaFactsOptions o = {.arch = {80, 90}, .n_arch = IS_SANITIZED ? 1 : ARCHS, .together = KERNELS_TOGETHER,
+                        .threads = IS_SANITIZED ? 1 : pool_count_processors(), .nvrtc = all.nvrtc};
+  const GpuModel paper = {"nuwa, paper scale", MODELS_DIR "/nuwa.lua", NULL, MODELS_DIR, false};
+  if (!gpu_kernels_open(&all.kernels, err) || !gpu_kernels_add_demo(&all.kernels, MODELS_DIR, err)) return false;
+  all.n_demo = all.kernels.n;
+  if (!IS_SANITIZED && !gpu_kernels_add(&all.kernels, &paper, err)) return false;
+  return gpu_kernels_facts(&all.kernels, &o, &all.facts, err);
+}
+
+/* Skips the test without NVRTC, fails it without code. */
+#define NEEDS_CODE()                                                \
+  do {                                                              \
+    if (!all.tried) {                                               \
+      all.tried = true;                                             \
+      all.nvrtc = nvrtc_open(NULL, &all.err);                       \
+      if (all.nvrtc && !open_all()) cuda_facts_done(&all.facts);    \
+    }                                                               \
+    if (!all.nvrtc) SKIP("NVRTC is not installed: %s", all.err.text); \
+    REQUIRE(all.facts.fact, "%s", all.err.text);                    \
+  } while (0)
+
+static const char *name_of(int i) { return all.kernels.kernel[i].kernel->name; }
+
+/* Kernels of an arch in turn: fact, number. */
+#define FOR_ALL(a, i, f)                         \
+  for (int a = 0; a < all.facts.n_arch; a++)     \
+    for (int i = 0; i < all.facts.n; i++)        \
+      for (const CudaFact *f = cuda_fact(&all.facts, a, i); f; f = NULL)
+
+/* Does the block or one inside it hold this instruction, for `count` elements where that matters? */
+static bool holds(const KBlock *b, KOp op, KSpace space, const Kernel *k) {
+  for (const KInst *i = b->first; i; i = i->next) {
+    bool here = i->op == op && (op == KOP_COPY ? i->count == QUAD : k->buf[i->imm].space == space);
+    if (here || (i->body && holds(i->body, op, space, k)) || (i->other && holds(i->other, op, space, k))) return true;
+  }
+  return false;
+}
+
+TEST("every distinct kernel of the demo's models and of the paper-scale model compiles") {
+  NEEDS_CODE();
+  printf("%d distinct kernels, %d of the demo; %d archs\n", all.kernels.n, all.n_demo, all.facts.n_arch);
+  if (IS_SANITIZED) printf("left out under a sanitizer: the paper-scale model, sm_90\n");
+  EXPECT(all.n_demo > 200 && (IS_SANITIZED || all.kernels.n > all.n_demo + 20), "%d, %d", all.n_demo, all.kernels.n);
+  FOR_ALL(a, i, f)
+    EXPECT(f->code.instructions > 0 && f->code.registers <= 255, "%s: %d instructions", name_of(i), f->code.instructions);
+}
+
+TEST("every kernel runs on every arch, with the blocks that the generator counts on") {
+  NEEDS_CODE();
+  int assumed = 0;
+  FOR_ALL(a, i, f) {
+    int wanted = all.kernels.kernel[i].kernel->resident;
+    EXPECT(f->occupancy.blocks >= 1, "sm_%d %s: %d registers x %d threads, %lld bytes of shared memory",
+           all.facts.arch[a], name_of(i), f->code.registers, f->shape.threads, (long long)f->shared_bytes);
+    EXPECT(f->occupancy.blocks >= wanted, "sm_%d %s: %d blocks instead of %d (%s: %d registers, %lld bytes)",
+           all.facts.arch[a], name_of(i), f->occupancy.blocks, wanted, f->occupancy.limit, f->code.registers,
+           (long long)f->shared_bytes);
+    assumed += wanted > 0;
+  }
+  EXPECT(assumed > 0, "no kernel says how many blocks it counts on");
+}
+
+TEST("products do not spill in inner loops; all other spills are listed") {
+  NEEDS_CODE();
+  int inner = 0;
+  FOR_ALL(a, i, f) {
+    const Kernel *k = all.kernels.kernel[i].kernel;
+    if (!f->code.spills) continue;
+    printf("  sm_%d %s: %d accesses of %d bytes, %d in loops, %d in inner loops; %d registers\n",
+           all.facts.arch[a], name_of(i), f->code.spills, (int)f->code.local_bytes, f->code.loop_spills,
+           f->code.inner_spills, f->code.registers);
+    EXPECT(k->groups == 1 || f->code.inner_spills == 0, "sm_%d %s spills in an inner loop", all.facts.arch[a], name_of(i));
+    inner += f->code.inner_spills > 0;
+  }
+  printf("%d kernels spill in inner loops\n", inner);
+}
+
+TEST("what the kernel IR moves by four elements moves by 128 bits, and large tiles do") {
+  NEEDS_CODE();
+  int products = 0, wide = 0;
+  FOR_ALL(a, i, f) {
+    const Kernel *k = all.kernels.kernel[i].kernel;
+    bool copies = holds(k->body, KOP_COPY, SPACE_GLOBAL, k), shared = holds(k->body, KOP_LOAD4, SPACE_SCRATCH, k);
+    bool global = holds(k->body, KOP_LOAD4, SPACE_GLOBAL, k);
+    EXPECT(!copies || f->code.wide_copies > 0, "sm_%d %s: no LDGSTS of 128 bits", all.facts.arch[a], name_of(i));
+    EXPECT(!shared || f->code.wide_shared > 0, "sm_%d %s: no LDS of 128 bits", all.facts.arch[a], name_of(i));
+    EXPECT(!global || f->code.wide_loads > 0, "sm_%d %s: no LDG of 128 bits", all.facts.arch[a], name_of(i));
+    products += k->groups > 1;
+    wide += copies && shared;
+  }
+  printf("%d of %d products copy and load by 128 bits\n", wide, products);
+  EXPECT(products > 0 && wide > 0, "%d of %d", wide, products);
+}
+
+/* The largest tiles of their kind, as text: what they need does not depend on which models there are. */
+typedef struct Tile {
+  const char *text;
+  Graph *graph;
+  Kernel *const *kernel;
+  int n;
+  Error err;
+  bool ok;
+} Tile;
+
+static void lower_tile(void *ctx) {
+  Tile *t = ctx;
+  Func **func;
+  int n;
+  ImageOptions o = {.target = target_cuda(80)};
+  PlanBuild *b = plan_build_new(t->graph->arena, &o, NULL, &t->err);
+  if (!ir_parse(t->graph, "tile", t->text, &func, &n)) return;
+  Func *f = pass_expand(func[0]);
+  f = f ? pass_fold(f) : NULL;
+  if (!f || plan_build_function(b, f, false) < 0) return;
+  t->n = plan_build_kernels(b, &t->kernel);
+  t->ok = t->n == 1;
+}
+
+#define PRODUCT(type) "func @f(%a: " type "[4096,1024], %b: " type "[1024,4096]) {\n" \
+  "  %y = matmul(%a, %b) {trans_a=0, trans_b=0} : " type "[4096,4096]\n  return y = %y\n}\n"
+
+/* The code of the product in t->text for sm_80; false with t->err. */
+static bool compile_tile(Tile *t, CudaFacts *out) {
+  CudaFactsOptions o = {.nvrtc = all.nvrtc, .arch = {80}, .n_arch = 1, .together = 1, .threads = 1};
+  t->graph = graph_new(&t->err);
+  return t->graph && arena_protect(t->graph->arena, lower_tile, t, &t->err) && t->ok &&
+         cuda_facts(t->kernel, t->n, &o, out, &t->err);
+}
+
+TEST("the large tile of an f32 product copies and loads 128 bits at once, and multiplies in its inner loop") {
+  NEEDS_CODE();
+  Tile t = {.text = PRODUCT("f32")};
+  CudaFacts facts = {0};
+  if (!compile_tile(&t, &facts)) EXPECT(false, "%s", t.err.text);
+  else {
+    const CubinKernel *k = &facts.fact[0].code;
+    EXPECT(k->wide_copies > 0 && k->wide_shared > 0, "%d LDGSTS, %d LDS of 128 bits", k->wide_copies, k->wide_shared);
+    EXPECT(k->inner_fma >= 64 && k->inner_spills == 0, "%d FMA in inner loops, %d spills", k->inner_fma,
+           k->inner_spills);
+    printf("128 x 128: %d registers, %d FMA in inner loops, %d spills outside of them, %d blocks\n", k->registers,
+           k->inner_fma, k->spills, facts.fact[0].occupancy.blocks);
+  }
+  cuda_facts_done(&facts);
+  graph_free(t.graph);
+}
+
+TEST("the large tile of a bf16 product uses tensor cores") {
+  NEEDS_CODE();
+  Tile t = {.text = PRODUCT("bf16")};
+  CudaFacts facts = {0};
+  bool compiled = compile_tile(&t, &facts);
+  int tensor = compiled ? facts.fact[0].code.tensor : 0;
+  bool groups = compiled && t.kernel[0]->groups > 1;
+  EXPECT(!tensor || groups, "tensor cores in a kernel of one group");
+  cuda_facts_done(&facts);
+  graph_free(t.graph);
+  if (!tensor) SKIP("no bf16 tile with mma is generated yet%s%s", compiled ? "" : ": ", compiled ? "" : t.err.text);
+}
+
+TEST_MAIN()
