@@ -1,7 +1,7 @@
 /* `nuwa inspect`: what a model has, what the compiler makes of a function, and why. */
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/inspect_cuda.h"
 #include "ir/text.h"
 
 typedef struct InspectArgs {
@@ -123,6 +123,8 @@ static bool print_schedule(const Inspect *s) {
   return true;
 }
 
+static bool is_cuda(const InspectArgs *a) { return a->model.device && strcmp(a->model.device, "cuda") == 0; }
+
 /* --explain, --kernels, --asm: all from one lowering. */
 static bool print_lowered(const Inspect *s) {
   const InspectArgs *a = &s->args;
@@ -130,6 +132,8 @@ static bool print_lowered(const Inspect *s) {
   Kernel *const *kernel;
   Target target;
   int n;
+  const InspectCuda cuda = {&a->model, a->kernels, a->assembly, a->json};
+  if (is_cuda(a)) return inspect_cuda(s->model, &cuda, &o, s->out, s->err);
   if (!cli_isa(&a->model, &o.isa, s->err) || !target_host(o.isa, &target, s->err) ||
       !compile_lower(s->model, &o, &kernel, &n, s->err))
     return false;
@@ -149,7 +153,7 @@ static bool inspect(Inspect *s) {
   if (!f) return false;
   if (a->schedule) return print_schedule(s);
   if (a->after && !cli_asked(compile_print_after(s->model, f, a->after, cli_precision(&a->model), s->out, s->err), s->err)) return false;
-  if (a->explain || a->kernels || a->assembly) return print_lowered(s);
+  if (a->explain || a->kernels || a->assembly || is_cuda(a)) return print_lowered(s);
   return a->after || compile_print_after(s->model, f, "lua", DTYPE_F32, s->out, s->err);
 }
 
@@ -157,8 +161,12 @@ static bool check(void *ctx, Error *err) {
   const InspectArgs *a = &((Inspect *)ctx)->args;
   bool wants_fn = a->after || a->explain || a->schedule || a->kernels || a->assembly;
   if (wants_fn && !a->fn) return error_set(err, ERROR_ARGUMENT, "needs --fn NAME with these options");
-  if (a->json && a->fn && !a->schedule)
-    return error_set(err, ERROR_ARGUMENT, "--json goes with --schedule, or with no function at all");
+  if (is_cuda(a) && !a->fn) return error_set(err, ERROR_ARGUMENT, "--device cuda shows kernels: needs --fn NAME");
+  if (is_cuda(a) && a->model.isa) return error_set(err, ERROR_ARGUMENT, "--isa is for --device cpu");
+  if (!is_cuda(a) && a->model.arch) return error_set(err, ERROR_ARGUMENT, "--arch needs --device cuda");
+  if (a->json && (a->after || a->explain)) return error_set(err, ERROR_ARGUMENT, "--after and --explain print text, not JSON");
+  if (a->json && a->fn && !a->schedule && !is_cuda(a))
+    return error_set(err, ERROR_ARGUMENT, "--json goes with --schedule, with --device cuda, or with no function at all");
   return true;
 }
 
@@ -187,9 +195,12 @@ int cli_inspect(int argc, char **argv) {
       {"--after", ARG_TEXT, "PASS", "print what this pass gives (lua, expand, fold, dce, layout, fuse, memplan, incremental, ...)", &a->after, 0, 0},
       {"--explain", ARG_FLAG, NULL, "print every decision with its estimated cost", &a->explain, 0, 0},
       {"--schedule", ARG_FLAG, NULL, "print the decoding schedule", &a->schedule, 0, 0},
-      {"--json", ARG_FLAG, NULL, "the schedule, or the list, as JSON", &a->json, 0, 0},
-      {"--kernels", ARG_FLAG, NULL, "print the kernel IR", &a->kernels, 0, 0},
-      {"--asm", ARG_FLAG, NULL, "print the assembly of the kernels", &a->assembly, 0, 0},
+      {"--json", ARG_FLAG, NULL, "the schedule, the list, or the kernels of --device cuda as JSON", &a->json, 0, 0},
+      {"--kernels", ARG_FLAG, NULL, "print the kernel IR; with --device cuda the CUDA C too", &a->kernels, 0, 0},
+      {"--asm", ARG_FLAG, NULL, "print the assembly of the kernels; with --device cuda PTX", &a->assembly, 0, 0},
+      ARG_DEVICE(&a->model),
+      {"--arch", ARG_TEXT, "LIST", "the GPUs of --device cuda (default sm_80,sm_90)", &a->model.arch, 0, 0},
+      ARG_NVRTC(&a->model), ARG_THREADS(&a->model),
       ARG_ISA(&a->model), ARG_PRECISION(&a->model), ARG_MODELS(&a->model),
   };
   const Command c = {.name = "inspect", .usage = "MODEL.lua [--fn NAME] [options]",

@@ -115,7 +115,7 @@ NuwaOptions cli_session(const ModelArgs *m, const Plan *p) {
 }
 
 /* "sm_80,sm_90" */
-static bool read_archs(const char *text, int arch[CUDA_MAX_ARCHS], int *out_n, Error *err) {
+bool cli_archs(const char *text, int arch[CUDA_MAX_ARCHS], int *out_n, Error *err) {
   for (const char *at = text; at && *at;) {
     int used = 0;
     if (*out_n == CUDA_MAX_ARCHS || sscanf(at, "sm_%3d%n", &arch[*out_n], &used) != 1 || (at[used] && at[used] != ','))
@@ -136,7 +136,7 @@ static bool choose_target(const ModelArgs *m, int arch[CUDA_MAX_ARCHS], CompileO
   o->nvrtc = m->nvrtc;
   o->cublaslt = !m->products || strcmp(m->products, "cublaslt") == 0;
   o->arch = arch;
-  return read_archs(m->arch, arch, &o->n_arch, err);
+  return cli_archs(m->arch, arch, &o->n_arch, err);
 }
 
 bool cli_compile_model(Model *model, const ModelArgs *m, CompileOptions *o, Buffer *out, Error *err) {
