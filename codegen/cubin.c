@@ -15,6 +15,7 @@ enum {
   SASS_LDG_OLD = 0x381, SASS_LDS = 0x984, SASS_LDGSTS = 0xfae, SASS_WIDE = 6,   /* 128 bits */
   SASS_FORM = 0x1ff,        /* of the operation; the bits above say where operands are */
   ATTRIBUTE_REGISTERS = 0x2f, ATTRIBUTE_FRAME = 0x11, ATTRIBUTE_SIZED = 4,
+  SYSTEM_BYTES = 1 << 10,   /* of shared memory that the system takes of each block from sm_80 on */
   MAX_LOOPS = 1024
 };
 
@@ -216,7 +217,9 @@ bool cubin_read(const void *image, size_t bytes, int arch, const char *name, Cub
   Found found = {0};
   *out = (CubinKernel){0};
   if (!open_file(&f) || !find_sections(&f, name, &found)) return false;
-  out->shared_bytes = found.shared_bytes;
+  /* From sm_90 on the section begins with the kibibyte that the system takes of every block. */
+  bool has_system = arch >= 90 && found.shared_bytes >= SYSTEM_BYTES;
+  out->shared_bytes = found.shared_bytes - (has_system ? SYSTEM_BYTES : 0);
   return read_attributes(&f, &found, out) && read_code(&f, &found, out);
 }
 
@@ -238,7 +241,7 @@ static int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; 
 /* A warp gets registers by 256, and warps are spread over four schedulers with a quarter of the registers each; a
  * block gets shared memory by 128 bytes, and from sm_80 on the system takes 1 KiB of each. */
 Occupancy gpu_occupancy(const GpuLimits *g, int registers, int64_t shared_bytes, int threads) {
-  enum { WARP = 32, WARP_REGISTERS = 256, SCHEDULERS = 4, SHARED_UNIT = 128, SYSTEM_BYTES = 1 << 10 };
+  enum { WARP = 32, WARP_REGISTERS = 256, SCHEDULERS = 4, SHARED_UNIT = 128 };
   Occupancy o = {.limit = "warps"};
   if (threads < 1 || threads > 1024 || registers < 0 || shared_bytes < 0 || shared_bytes > g->block_bytes) return o;
   int warps = (threads + WARP - 1) / WARP;
