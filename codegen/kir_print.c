@@ -162,7 +162,7 @@ static void print_head(const Kernel *k, Buffer *out) {
     if (k->factor[i].tile != 1) buffer_printf(out, " / %lld", (long long)k->factor[i].tile);
   }
   buffer_printf(out, "%s, grain %lld\n", k->n_factor ? "" : " 1", (long long)k->grain);
-  if (k->groups > 1) buffer_printf(out, "  groups %d, resident %d\n", k->groups, k->resident);
+  if (k->groups > 1 || k->resident) buffer_printf(out, "  groups %d, resident %d\n", k->groups, k->resident);
 }
 
 void kir_print(const Kernel *k, Buffer *out) {

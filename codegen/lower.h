@@ -113,6 +113,8 @@ void lane_each(Lower *l, const LanePlan *p, Ix *piece, int unroll, LaneFn body, 
 
 /* Tile sizes of a CONTRACT group on a target, into out. */
 void contract_params(const Group *g, const Target *t, KernelParams *out);
+/* The same for ATTEND: queries of a block (block_m), keys in shared memory at once (tile_k; 1: as many as fit well). */
+void attend_params(const Target *t, KernelParams *out);
 
 /* The family templates. */
 bool lower_map(Lower *l, const KernelParams *p);

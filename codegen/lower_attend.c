@@ -10,52 +10,14 @@
  * function compute the same bits. */
 #include <math.h>
 
-#include "codegen/lower.h"
+#include "codegen/lower_attend.h"
 
-enum { QUERIES_PER_ITEM = 8, MAX_HEAD_VECTORS = 16 };
+enum {
+  QUERIES_PER_ITEM = 8,
+  CUDA_BLOCKS = 8   /* resident, of CUDA_THREADS: leaves 64 registers a thread; without a number the compiler spills to
+                       use fewer */
+};
 
-/* A tensor [.., positions, heads * width] whose head vectors are read or written. */
-typedef struct Heads {
-  int buf;
-  int64_t width;      /* elements of a head */
-  int64_t row;        /* elements of a position: heads * width */
-} Heads;
-
-typedef struct Attend {
-  Lower *l;
-  Kernel *k;
-  const AttendAttrs *attrs;
-  Extent *extent;
-  bool is_rows;                   /* attend_rows: queries are rows, see ops.def */
-  bool has_slots;
-  int table[3];                   /* per axis, [queries][3]: centre, lo, hi */
-  int reverse[3];                 /* per axis, [keys][4]: query_lo, query_hi, at_lo, at_hi; -1 when not needed */
-  int buf_rows, buf_slots;
-  KInst *sample, *head;           /* of the item */
-  Heads q, key, v, dy, out_q, out_key, out_v;
-  int buf_lse, buf_delta, out_lse;
-  int scores;                     /* scratch: a list with an entry for every key (query) that is seen */
-  KInst *n;                       /* variable: entries so far */
-} Attend;
-
-/* ---- small arithmetic on i64 ---- */
-
-static KInst *num(Attend *a, int64_t x) { return kir_i64(a->k, x); }
-static KInst *bin(Attend *a, KOp op, KInst *x, KInst *y) { return kir_bin(a->k, op, x, y); }
-static KInst *add(Attend *a, KInst *x, KInst *y) { return bin(a, KOP_ADD, x, y); }
-static KInst *mul(Attend *a, KInst *x, int64_t y) { return bin(a, KOP_MUL, x, num(a, y)); }
-static KInst *pick(Attend *a, KInst *cond, KInst *x, KInst *y) { return kir_op(a->k, KOP_SELECT, cond, x, y); }
-static KInst *both(Attend *a, KInst *x, KInst *y) { return bin(a, KOP_AND, x, y); }
-static KInst *either(Attend *a, KInst *x, KInst *y) { return bin(a, KOP_OR, x, y); }
-static KInst *equal(Attend *a, KInst *x, KInst *y) { return bin(a, KOP_EQ, x, y); }
-
-static KInst *within(Attend *a, KInst *lo, KInst *x, KInst *hi) {
-  return both(a, bin(a, KOP_LE, lo, x), bin(a, KOP_LE, x, hi));
-}
-
-static KInst *load_int(Attend *a, int buf, KInst *at) { return kir_un(a->k, KOP_TO_I64, kir_load(a->k, buf, at, NULL, NULL)); }
-
-static int64_t positions_of(const int64_t grid[3]) { return grid[0] * grid[1] * grid[2]; }
 
 static void coords_of(Attend *a, const int64_t grid[3], KInst *p, KInst *at[3]) {
   at[2] = bin(a, KOP_MOD, p, num(a, grid[2]));
@@ -102,11 +64,7 @@ static KInst *window_entry(Attend *a, int x, int entry, KInst *q) {
   return is_same ? num(a, list[0]) : load_int(a, a->table[x], add(a, mul(a, q, 3), num(a, entry)));
 }
 
-typedef struct Window {
-  KInst *centre[3], *lo[3], *hi[3];
-} Window;
-
-static Window window_of(Attend *a, KInst *const q[3]) {
+Window attend_window(Attend *a, KInst *const q[3]) {
   Window w;
   for (int x = 0; x < 3; x++) {
     w.centre[x] = window_entry(a, x, 0, q[x]);
@@ -117,7 +75,7 @@ static Window window_of(Attend *a, KInst *const q[3]) {
 }
 
 /* Whether the windows of all queries hold their centre, so that a line needs no test. */
-static bool windows_hold_centre(const Extent *e) {
+bool attend_windows_hold_centre(const Extent *e) {
   for (int x = 0; x < 3; x++)
     for (int32_t q = 0; q < e->axis[x].queries; q++)
       if (e->axis[x].lo[q] > e->axis[x].centre[q] || e->axis[x].hi[q] < e->axis[x].centre[q]) return false;
@@ -145,10 +103,10 @@ static KInst *on_line(Attend *a, const Window *w, KInst *const key[3]) {
 
 /* Keys that query q sees, in raster order. */
 static void visit_keys(Attend *a, KInst *const q[3], VisitFn body, void *ctx) {
-  Window w = window_of(a, q);
+  Window w = attend_window(a, q);
   Kernel *k = a->k;
   bool is_axis = a->extent->is_axis, is_raster = a->extent->is_raster;
-  bool tests = is_axis && !windows_hold_centre(a->extent);
+  bool tests = is_axis && !attend_windows_hold_centre(a->extent);
   KInst *at[3], *same = kir_bool(k, true);   /* same: the coordinates so far are those of the centre */
   for (int x = 0; x < 3; x++) {
     KInst *lo = w.lo[x], *hi = w.hi[x];
@@ -185,7 +143,7 @@ static void visit_queries(Attend *a, KInst *const key[3], VisitFn body, void *ct
     if (is_axis) centred = both(a, centred, within(a, entry[2], at[x], entry[3]));
   }
   if (is_axis) {
-    Window w = window_of(a, at);
+    Window w = attend_window(a, at);
     kir_if(k, on_line(a, &w, key));
   }
   body(ctx, a, at, raster_of(a, a->attrs->query_grid, at));
@@ -195,24 +153,22 @@ static void visit_queries(Attend *a, KInst *const key[3], VisitFn body, void *ct
 
 /* ---- head vectors ---- */
 
-static int vectors_of(const Heads *h) { return (int)((h->width + LANES - 1) / LANES); }
-
-static KInst *lanes_of(Attend *a, const Heads *h, int j) {
+KInst *attend_lanes(Attend *a, const Heads *h, int j) {
   int64_t left = h->width - (int64_t)j * LANES;
   return left >= LANES ? NULL : bin(a, KOP_LT, kir_lane(a->k), kir_i32(a->k, (int32_t)left));
 }
 
 /* Offset of the item's head at a position (position counts rows of the tensor, samples included). */
-static KInst *head_base(Attend *a, const Heads *h, KInst *position) {
+KInst *attend_base(Attend *a, const Heads *h, KInst *position) {
   return add(a, mul(a, position, h->row), mul(a, a->head, h->width));
 }
 
 static KInst *load_head(Attend *a, const Heads *h, KInst *base, int j) {
-  return kir_load(a->k, h->buf, add(a, base, num(a, j * LANES)), kir_lane(a->k), lanes_of(a, h, j));
+  return kir_load(a->k, h->buf, add(a, base, num(a, j * LANES)), kir_lane(a->k), attend_lanes(a, h, j));
 }
 
-static void load_heads(Attend *a, const Heads *h, KInst *position, KInst **out) {
-  KInst *base = head_base(a, h, position);
+void attend_load(Attend *a, const Heads *h, KInst *position, KInst **out) {
+  KInst *base = attend_base(a, h, position);
   for (int j = 0; j < vectors_of(h); j++) out[j] = load_head(a, h, base, j);
 }
 
@@ -236,9 +192,9 @@ static KInst *rounded_dot(Attend *a, KInst *const *x, const Heads *h, KInst *bas
 
 static float scale_of(const Heads *h) { return (float)(1.0 / sqrt((double)h->width)); }
 
-static KInst *scaled(Attend *a, KInst *x) { return kir_bin(a->k, KOP_MUL, x, kir_f32(a->k, scale_of(&a->q))); }
+KInst *attend_scaled(Attend *a, KInst *x) { return kir_bin(a->k, KOP_MUL, x, kir_f32(a->k, scale_of(&a->q))); }
 
-static void make_sums(Attend *a, const Heads *h, KInst **sum) {
+void attend_start_sums(Attend *a, const Heads *h, KInst **sum) {
   for (int j = 0; j < vectors_of(h); j++) sum[j] = kir_var(a->k, kir_f32(a->k, 0.0f), true);
 }
 
@@ -249,7 +205,7 @@ static void add_scaled(Attend *a, const Heads *h, KInst *base, KInst *p, KInst *
 }
 
 static void store_head(Attend *a, const Heads *h, KInst *position, int j, KInst *value) {
-  kir_store(a->k, h->buf, add(a, head_base(a, h, position), num(a, j * LANES)), kir_lane(a->k), value, lanes_of(a, h, j));
+  kir_store(a->k, h->buf, add(a, attend_base(a, h, position), num(a, j * LANES)), kir_lane(a->k), value, attend_lanes(a, h, j));
 }
 
 /* Row of k or v (samples included, in units of Heads.row) that holds a key of the item's sample. */
@@ -282,30 +238,25 @@ static KInst *list_pull(Attend *a) {
   return x;
 }
 
-/* x = exp(x - m) for the whole list (m NULL: exp(x)), which then starts again. */
-static void list_exponentiate(Attend *a, KInst *m) {
+void attend_exponentiate(Attend *a, KInst *start, KInst *n, KInst *m) {
   Kernel *k = a->k;
   kir_sync(k);
-  KInst *n = kir_get(k, a->n), *i = kir_for(k, num(a, 0), n, LANES, 0);
+  KInst *i = kir_for(k, num(a, 0), n, LANES, 0), *at = add(a, start, i);
   KInst *mask = bin(a, KOP_LT, kir_lane(k), kir_un(k, KOP_TO_I32, bin(a, KOP_SUB, n, i)));
-  KInst *x = kir_load(k, a->scores, i, kir_lane(k), mask);
+  KInst *x = kir_load(k, a->scores, at, kir_lane(k), mask);
   if (m) x = kir_bin(k, KOP_SUB, x, m);
-  kir_store(k, a->scores, i, kir_lane(k), kir_exp(k, x), mask);
+  kir_store(k, a->scores, at, kir_lane(k), kir_exp(k, x), mask);
   kir_end(k);
   kir_sync(k);
 }
 
-/* ---- forward ---- */
+static void list_exponentiate(Attend *a, KInst *m) { attend_exponentiate(a, num(a, 0), kir_get(a->k, a->n), m); }
 
-typedef struct Forward {
-  KInst *q[MAX_HEAD_VECTORS];
-  KInst *m, *l;                       /* variables: largest score, sum of weights */
-  KInst *y[MAX_HEAD_VECTORS];
-} Forward;
+/* ---- forward ---- */
 
 static void visit_score(void *ctx, Attend *a, KInst *const at[3], KInst *index) {
   Forward *f = ctx;
-  KInst *score = scaled(a, dot(a, f->q, &a->key, head_base(a, &a->key, key_position(a, index))));
+  KInst *score = attend_scaled(a, dot(a, f->q, &a->key, attend_base(a, &a->key, key_position(a, index))));
   list_push(a, score);
   kir_set(a->k, f->m, kir_bin(a->k, KOP_MAX, kir_get(a->k, f->m), score));
 }
@@ -314,14 +265,27 @@ static void visit_weight(void *ctx, Attend *a, KInst *const at[3], KInst *index)
   Forward *f = ctx;
   KInst *p = list_pull(a);
   kir_set(a->k, f->l, kir_bin(a->k, KOP_ADD, kir_get(a->k, f->l), p));
-  if (a->out_q.buf >= 0) add_scaled(a, &a->v, head_base(a, &a->v, key_position(a, index)), p, f->y);
+  if (a->out_q.buf >= 0) add_scaled(a, &a->v, attend_base(a, &a->v, key_position(a, index)), p, f->y);
+}
+
+void attend_finish(Attend *a, const Forward *f, KInst *position, KInst *has_keys) {
+  Kernel *k = a->k;
+  KInst *l = kir_get(k, f->l), *zero = kir_f32(k, 0.0f);
+  for (int j = 0; a->out_q.buf >= 0 && j < vectors_of(&a->v); j++) {
+    KInst *y = kir_bin(k, KOP_DIV, kir_get(k, f->y[j]), l);
+    store_head(a, &a->out_q, position, j, pick(a, has_keys, y, zero));
+  }
+  if (a->out_lse >= 0) {
+    KInst *lse = kir_bin(k, KOP_ADD, kir_get(k, f->m), kir_log(k, l));
+    kir_store(k, a->out_lse, per_head(a, position), NULL, pick(a, has_keys, lse, kir_f32(k, -INFINITY)), NULL);
+  }
 }
 
 /* position: row of q; q_at: coordinates of the query. */
 static void forward_query(Attend *a, KInst *position, KInst *const q_at[3]) {
   Kernel *k = a->k;
   Forward f;
-  load_heads(a, &a->q, position, f.q);
+  attend_load(a, &a->q, position, f.q);
   f.m = kir_var(k, kir_f32(k, -INFINITY), false);
   f.l = kir_var(k, kir_f32(k, 0.0f), false);
   list_begin(a);
@@ -329,18 +293,10 @@ static void forward_query(Attend *a, KInst *position, KInst *const q_at[3]) {
   KInst *has_keys = bin(a, KOP_LT, num(a, 0), kir_get(k, a->n));
   list_exponentiate(a, kir_get(k, f.m));
   list_begin(a);
-  if (a->out_q.buf >= 0) make_sums(a, &a->v, f.y);
+  if (a->out_q.buf >= 0) attend_start_sums(a, &a->v, f.y);
   visit_keys(a, q_at, visit_weight, &f);
   kir_sync(k);
-  KInst *l = kir_get(k, f.l), *zero = kir_f32(k, 0.0f);
-  for (int j = 0; a->out_q.buf >= 0 && j < vectors_of(&a->v); j++) {
-    KInst *y = kir_bin(k, KOP_DIV, kir_get(k, f.y[j]), l);
-    store_head(a, &a->out_q, position, j, pick(a, has_keys, y, zero));
-  }
-  if (a->out_lse >= 0) {
-    KInst *lse = kir_bin(k, KOP_ADD, kir_get(k, f.m), kir_log(k, l));
-    kir_store(k, a->out_lse, per_head(a, position), NULL, pick(a, has_keys, lse, kir_f32(k, -INFINITY)), NULL);
-  }
+  attend_finish(a, &f, position, has_keys);
 }
 
 /* ---- backward ---- */
@@ -353,66 +309,66 @@ typedef struct Backward {
 
 static void visit_key_score(void *ctx, Attend *a, KInst *const at[3], KInst *index) {
   Backward *b = ctx;
-  KInst *score = scaled(a, dot(a, b->x, &a->key, head_base(a, &a->key, key_position(a, index))));
+  KInst *score = attend_scaled(a, dot(a, b->x, &a->key, attend_base(a, &a->key, key_position(a, index))));
   list_push(a, kir_bin(a->k, KOP_SUB, score, b->lse));
 }
 
 static void visit_grad_q(void *ctx, Attend *a, KInst *const at[3], KInst *index) {
   Backward *b = ctx;
   KInst *position = key_position(a, index), *p = list_pull(a);
-  KInst *dp = rounded_dot(a, b->y, &a->v, head_base(a, &a->v, position));
+  KInst *dp = rounded_dot(a, b->y, &a->v, attend_base(a, &a->v, position));
   KInst *ds = kir_bin(a->k, KOP_MUL, p, kir_bin(a->k, KOP_SUB, dp, b->delta));
-  add_scaled(a, &a->key, head_base(a, &a->key, position), ds, b->sum);
+  add_scaled(a, &a->key, attend_base(a, &a->key, position), ds, b->sum);
 }
 
 static void backward_query(Attend *a, KInst *position, KInst *const q_at[3]) {
   Backward b;
-  load_heads(a, &a->q, position, b.x);
-  load_heads(a, &a->dy, position, b.y);
+  attend_load(a, &a->q, position, b.x);
+  attend_load(a, &a->dy, position, b.y);
   b.lse = kir_load(a->k, a->buf_lse, per_head(a, position), NULL, NULL);
   b.delta = kir_load(a->k, a->buf_delta, per_head(a, position), NULL, NULL);
   list_begin(a);
   visit_keys(a, q_at, visit_key_score, &b);
   list_exponentiate(a, NULL);
   list_begin(a);
-  make_sums(a, &a->q, b.sum);
+  attend_start_sums(a, &a->q, b.sum);
   visit_keys(a, q_at, visit_grad_q, &b);
   kir_sync(a->k);
-  for (int j = 0; j < vectors_of(&a->q); j++) store_head(a, &a->out_q, position, j, scaled(a, kir_get(a->k, b.sum[j])));
+  for (int j = 0; j < vectors_of(&a->q); j++) store_head(a, &a->out_q, position, j, attend_scaled(a, kir_get(a->k, b.sum[j])));
 }
 
 static void visit_query_score(void *ctx, Attend *a, KInst *const at[3], KInst *index) {
   Backward *b = ctx;
   KInst *position = query_position(a, index);
   KInst *lse = kir_load(a->k, a->buf_lse, per_head(a, position), NULL, NULL);
-  list_push(a, kir_bin(a->k, KOP_SUB, scaled(a, dot(a, b->x, &a->q, head_base(a, &a->q, position))), lse));
+  list_push(a, kir_bin(a->k, KOP_SUB, attend_scaled(a, dot(a, b->x, &a->q, attend_base(a, &a->q, position))), lse));
 }
 
 static void visit_grad_key(void *ctx, Attend *a, KInst *const at[3], KInst *index) {
   Backward *b = ctx;
-  KInst *position = query_position(a, index), *dy = head_base(a, &a->dy, position), *p = list_pull(a);
+  KInst *position = query_position(a, index), *dy = attend_base(a, &a->dy, position), *p = list_pull(a);
   if (a->out_v.buf >= 0) add_scaled(a, &a->dy, dy, p, b->sum_v);
   if (a->out_key.buf < 0) return;
   KInst *delta = kir_load(a->k, a->buf_delta, per_head(a, position), NULL, NULL);
   KInst *dp = rounded_dot(a, b->y, &a->dy, dy);
-  add_scaled(a, &a->q, head_base(a, &a->q, position), kir_bin(a->k, KOP_MUL, p, kir_bin(a->k, KOP_SUB, dp, delta)), b->sum);
+  add_scaled(a, &a->q, attend_base(a, &a->q, position), kir_bin(a->k, KOP_MUL, p, kir_bin(a->k, KOP_SUB, dp, delta)), b->sum);
 }
 
 static void backward_key(Attend *a, KInst *index) {
   Backward b;
   KInst *at[3], *position = key_position(a, index);
   coords_of(a, a->attrs->key_grid, index, at);
-  load_heads(a, &a->key, position, b.x);
+  attend_load(a, &a->key, position, b.x);
   list_begin(a);
   visit_queries(a, at, visit_query_score, &b);
   list_exponentiate(a, NULL);
   list_begin(a);
-  if (a->out_key.buf >= 0) load_heads(a, &a->v, position, b.y), make_sums(a, &a->key, b.sum);
-  if (a->out_v.buf >= 0) make_sums(a, &a->out_v, b.sum_v);
+  if (a->out_key.buf >= 0) attend_load(a, &a->v, position, b.y), attend_start_sums(a, &a->key, b.sum);
+  if (a->out_v.buf >= 0) attend_start_sums(a, &a->out_v, b.sum_v);
   visit_queries(a, at, visit_grad_key, &b);
   kir_sync(a->k);
   for (int j = 0; a->out_key.buf >= 0 && j < vectors_of(&a->key); j++)
-    store_head(a, &a->out_key, position, j, scaled(a, kir_get(a->k, b.sum[j])));
+    store_head(a, &a->out_key, position, j, attend_scaled(a, kir_get(a->k, b.sum[j])));
   for (int j = 0; a->out_v.buf >= 0 && j < vectors_of(&a->out_v); j++)
     store_head(a, &a->out_v, position, j, kir_get(a->k, b.sum_v[j]));
 }
@@ -538,6 +494,12 @@ static void bind_inputs(Attend *a) {
   }
 }
 
+void attend_params(const Target *t, KernelParams *out) {
+  if (!t->capability) return;
+  out->stages = t->capability >= 80 ? 2 : 1;
+  out->block_m = 16;
+}
+
 bool lower_attend(Lower *l, const KernelParams *params) {
   Node *anchor = l->group->anchor;
   Attend a = {.l = l, .k = l->k, .attrs = &anchor->attrs.attend, .scores = -1};
@@ -548,6 +510,9 @@ bool lower_attend(Lower *l, const KernelParams *params) {
   bool for_keys = anchor->op == OP_ATTEND_GRAD_K || anchor->op == OP_ATTEND_GRAD_V;
   make_tables(&a, for_keys);
   Dim samples = anchor->in[0]->type.rank == 5 ? anchor->in[0]->type.dim[0] : dim_const(1);
+  bool forward = anchor->op == OP_ATTEND || anchor->op == OP_ATTEND_LSE;
+  if (forward && params->stages && attend_gpu(&a, samples, params)) return !l->failed;
+  if (params->stages) l->k->resident = CUDA_BLOCKS;
   int64_t most = for_keys ? most_queries(a.extent) : extent_max_keys(a.extent);
   a.scores = kir_scratch(l->k, "scores", DTYPE_F32, (most + LANES) / LANES * LANES);
   a.n = kir_var(l->k, num(&a, 0), false);

@@ -248,6 +248,50 @@ TEST("attend, forward, with the sums that its gradient needs") {
                     "  return y = %%1, lse = %%2\n}\n", true);
 }
 
+/* Blocks that the default does not make at these sizes: many chunks of keys, plain loads, few queries. */
+static const char *const blocks[] = {
+    "tile_m=1 tile_n=1 tile_k=3 block_m=4 block_n=1 stages=2 swap=0 pack_b=0 unroll=1",
+    "tile_m=1 tile_n=1 tile_k=9 block_m=6 block_n=1 stages=1 swap=0 pack_b=0 unroll=1",
+    "tile_m=1 tile_n=1 tile_k=1 block_m=64 block_n=1 stages=1 swap=0 pack_b=0 unroll=1",
+};
+
+static void attend_in_blocks(const char *source, int64_t B) {
+  for (int i = 0; i < COUNT_OF(blocks); i++)
+    device_check((DeviceCase){.c = {.family = FAMILY_ATTEND, .B = B, .R = 1}, .source = source, .params = blocks[i]});
+}
+
+TEST("attend, forward, in chunks of planes, lines and single keys") {
+  NEED_NVRTC();
+  char text[TEXT_BYTES];
+  for (int i = 0; i < COUNT_OF(sights); i++) {
+    attend_text(text, &sights[i],
+                "func @f(%%q: f32[B,Q,40], %%k: f32[B,K,40], %%v: f32[B,K,40]) {\n"
+                "  %%1 = attend(%%q, %%k, %%v) {%s} : f32[B,Q,40]\n"
+                "  %%2 = attend_lse(%%q, %%k) {%s} : f32[B,Q,2]\n  return y = %%1, lse = %%2\n}\n", true);
+    attend_in_blocks(text, 2);
+  }
+}
+
+TEST("attend, forward: patches over the grid's borders, heads of 9, 48 and 70 elements, the sums alone") {
+  NEED_NVRTC();
+  static const char *const box[] = {"clip, causal=none", "shift, causal=raster", "clip, causal=past"};
+  static const int wide[] = {9, 48, 70};
+  char text[TEXT_BYTES];
+  for (int i = 0; i < COUNT_OF(box); i++) {
+    int d = 2 * wide[i];
+    snprintf(text, sizeof text,
+             "func @f(%%q: f32[B,3,7,5,%d], %%k: f32[B,3,7,5,%d], %%v: f32[B,3,7,5,%d]) {\n"
+             "  %%1 = attend(%%q, %%k, %%v) {heads=2, kind=nearby, lo=[-1,-1,-2], hi=[1,1,2], block=[0,0,0], edge=%s, "
+             "query_grid=[3,7,5], key_grid=[3,7,5]} : f32[B,3,7,5,%d]\n  return y = %%1\n}\n", d, d, d, box[i], d);
+    run(FAMILY_ATTEND, text, 0);
+    if (i == 0) attend_in_blocks(text, 1);
+  }
+  run(FAMILY_ATTEND, "func @f(%q: f32[B,1,9,7,20], %k: f32[B,1,9,7,20]) {\n"
+                     "  %1 = attend_lse(%q, %k) {heads=1, kind=nearby, lo=[0,-2,-2], hi=[0,2,2], block=[0,0,0], "
+                     "edge=clip, causal=raster, query_grid=[1,9,7], key_grid=[1,9,7]} : f32[B,1,9,7,1]\n"
+                     "  return y = %1\n}\n", 0);
+}
+
 TEST("attend, the gradient of queries") {
   NEED_NVRTC();
   attend_everywhere("func @f(%%q: f32[B,Q,40], %%k: f32[B,K,40], %%v: f32[B,K,40], %%dy: f32[B,Q,40], "

@@ -129,16 +129,24 @@ typedef struct Jobs {
   char failure[4000];     /* of the first program that did not compile */
 } Jobs;
 
-/* What the machine code of a product must be: no spills in inner loops, shared memory read by fours, and as many blocks
- * resident as its template counts on.  The first thing that it is not goes to j->failure; spills of others are listed. */
+/* set_add put a number before the name. */
+static Kind kind_of_code(const Kernel *k) {
+  Kernel plain = *k;
+  plain.name = strchr(k->name, '_') + 1;
+  return kind_of(&plain);
+}
+
+/* What the machine code of products and attention must be: no spills in inner loops, in blocks of groups shared memory
+ * read by fours, and as many blocks resident as the template counts on.  The first thing that it is not goes to
+ * j->failure; spills of others are listed. */
 static void check_code(Jobs *j, const Kernel *k, const char *arch, const Cubin *c) {
   const char *wrong = NULL;
   CudaShape shape = cuda_shape(k);
-  bool product = k->groups > 1;
+  bool attend = kind_of_code(k) == KIND_ATTEND, block = k->groups > 1;
   int blocks = REGISTERS / (round_registers(c->registers) * shape.threads);
-  if (product && c->inner_spills) wrong = "spills in an inner loop";
-  if (product && !c->wide_shared) wrong = "a product without 128-bit loads from shared memory";
-  if (product && blocks < k->resident) wrong = "a product of which fewer blocks fit than it says";
+  if ((block || attend) && c->inner_spills) wrong = "spills in an inner loop";
+  if (block && !c->wide_shared) wrong = "a block without 128-bit loads from shared memory";
+  if (blocks < k->resident) wrong = "a kernel of which fewer blocks fit than it says";
   if (wrong) printf("  %s %s: %s\n", arch, k->name, wrong);
   if (wrong && !*j->failure)
     snprintf(j->failure, sizeof j->failure, "%s %s: %s: %d registers, %d blocks for %d, %d inner spills", arch, k->name,
@@ -199,7 +207,7 @@ TEST("the kernels of the demo models fit into the shared memory of a block") {
   printf("%lld bytes of shared memory at most\n", (long long)most);
 }
 
-TEST("every kernel of the demo models compiles for sm_80 and sm_90, products without spills in inner loops") {
+TEST("every kernel of the demo models compiles for sm_80 and sm_90, products and attention without inner spills") {
   Error err;
   Jobs j = {.nvrtc = nvrtc_open(NULL, &err), .lock = PTHREAD_MUTEX_INITIALIZER};
   if (!j.nvrtc) SKIP("NVRTC is not installed");

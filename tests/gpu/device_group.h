@@ -2,7 +2,7 @@
  *
  * The kernel must compute what the reference interpreter computes in f64, within the tolerance of lower_check.h, and
  * on the device the bits of the kernel interpreter: the same instructions in the same order, each one rounded as
- * IEEE 754 says on both sides, denormals flushed on both.  Contractions have another loop nest for the CPU, which must
+ * IEEE 754 says on both sides, denormals flushed on both.  Contractions and attention have another loop nest for the CPU, which must
  * give the same bits too.
  *
  * Numbers are lower_check.h's, but for two names: "rows" of attend_rows are (sample, position), "slot" its slots. */
@@ -143,7 +143,7 @@ static Tensor *device_expected(DeviceCase *d) {
   return want;
 }
 
-/* The kernel for the CPU on the same operands: contractions. */
+/* The kernel for the CPU on the same operands: contractions, attention. */
 static bool device_check_cpu(DeviceCase *d, void *const *want) {
   Check *c = &d->c;
   Target target = target_of(ISA_AVX512);
@@ -169,7 +169,7 @@ static bool device_check_group(DeviceCase *d) {
   device_args(d, got);
   if (!kir_interpret(c->kernel, want, c->B, c->R, &c->err)) return false;
   if (reference) check_results(c, "kernel interpreter", reference, want);
-  if (c->family == FAMILY_CONTRACT && !device_check_cpu(d, want)) return false;
+  if ((c->family == FAMILY_CONTRACT || c->family == FAMILY_ATTEND) && !device_check_cpu(d, want)) return false;
   CUfunction f = device_compile(c->kernel);
   if (!f || !device_run(d, f, got)) return false;
   EXPECT(check_same_bits(c, got, want), "the device's bits differ, B=%d R=%d\n%s", (int)c->B, (int)c->R, c->text);
