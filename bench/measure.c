@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "passes/passes.h"
 #include "runtime/base/philox.h"
 
 /* ---- time ---- */
@@ -124,23 +125,31 @@ typedef struct TextRun {
   bool ok;
 } TextRun;
 
-static void count_flops(TextRun *t, Func *f) {
-  Program *p = pass_fuse(f);
-  for (int i = 0; p && i < p->n_group; i++)
+static void count_flops(TextRun *t, const Program *p) {
+  for (int i = 0; i < p->n_group; i++)
     if (p->group[i].family == FAMILY_CONTRACT || p->group[i].family == FAMILY_ATTEND)
       t->flops += (double)dim_value(program_cost(t->g->arena, &p->group[i]).flops, t->c->samples, 1);
 }
 
+static Program *plan_function(PlanBuild *build, Func *f, bool is_prepare, int *out) {
+  Program *p = pass_fuse(f);
+  MemPlan *m = p ? pass_memplan(p) : NULL;
+  *out = m ? plan_build_function(build, p, m, is_prepare) : -1;
+  return p;
+}
+
 static bool add_function(TextRun *t, PlanBuild *build, Func *f) {
   Func *prepare = NULL, *none;
+  int index;
   if (!(f = pass_expand(f)) || !(f = pass_fold(f)) || !(f = pass_dce(f)) || !(f = pass_layout(f, &prepare)))
     return false;
   if (prepare && !(prepare = pass_expand(prepare), prepare = pass_dce(pass_fold(prepare)),
                    prepare = pass_layout(prepare, &none)))
     return false;
-  if (prepare && plan_build_function(build, prepare, true) < 0) return false;
-  count_flops(t, f);
-  return (t->function = plan_build_function(build, f, false)) >= 0;
+  if (prepare && (plan_function(build, prepare, true, &index), index < 0)) return false;
+  Program *p = plan_function(build, f, false, &t->function);
+  if (t->function >= 0) count_flops(t, p);
+  return t->function >= 0;
 }
 
 static void compile_text(void *ctx) {
@@ -152,7 +161,7 @@ static void compile_text(void *ctx) {
   if (!ir_parse(t->g, t->c->id, t->c->text, &func, &n)) return;
   if (bo->device == PLAN_CUDA) o.target = target_cuda(bo->capability);
   else if (!target_host(bo->isa, &o.target, t->err)) return;
-  PlanBuild *build = plan_build_new(t->g->arena, &o, NULL, t->err);
+  PlanBuild *build = plan_build_new(t->g->arena, &o, t->err);
   t->ok = add_function(t, build, func[0]) && plan_build_finish(build, &t->bundle);
 }
 

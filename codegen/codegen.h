@@ -6,7 +6,7 @@
 #define NUWA_CODEGEN_H
 
 #include "codegen/kir.h"
-#include "passes/passes.h"
+#include "ir/program.h"
 
 typedef enum Isa { ISA_PLAIN, ISA_AVX2, ISA_AVX512, ISA_NEON, ISA_COUNT } Isa;
 const char *isa_name(Isa isa);

@@ -13,7 +13,6 @@
 struct PlanBuild {
   Arena *arena;
   ImageOptions options;
-  Buffer *explain;
   bool cublaslt;
   Error *err;
   Plan plan;
@@ -34,10 +33,10 @@ static const char *cuda_features(Arena *a, const ImageOptions *o) {
   return text;
 }
 
-PlanBuild *plan_build_new(Arena *a, const ImageOptions *o, Buffer *explain, Error *err) {
+PlanBuild *plan_build_new(Arena *a, const ImageOptions *o, Error *err) {
   PlanBuild *b = ARENA_NEW(a, PlanBuild);
   bool cuda = o->target.capability > 0;
-  *b = (PlanBuild){.arena = a, .options = *o, .explain = explain, .err = err};
+  *b = (PlanBuild){.arena = a, .options = *o, .err = err};
   b->plan.device = cuda ? PLAN_CUDA : PLAN_CPU;
   b->plan.isa = cuda ? "cuda" : isa_name(o->target.isa);
   b->plan.features = cuda ? cuda_features(a, o) : o->target.features;
@@ -260,17 +259,8 @@ static bool is_empty(const Group *g) {
   return true;
 }
 
-int plan_build_function(PlanBuild *b, Func *f, bool is_prepare) {
-  Program *p = pass_fuse(f);
-  if (p && b->cublaslt) p = products_split(b->arena, p);
-  MemPlan *m = p ? pass_memplan(p) : NULL;
-  if (!m) return -1;
-  if (b->explain) {
-    buffer_printf(b->explain, "function %s\n", f->name);
-    extents_explain(f, b->explain);
-    program_explain(p, m, b->explain);
-    if (b->cublaslt) products_explain(p, b->explain);
-  }
+int plan_build_function(PlanBuild *b, const Program *p, const MemPlan *m, bool is_prepare) {
+  Func *f = p->func;
   PlanFunction pf = {.name = f->name, .is_prepare = is_prepare};
   build_ports(b, f, &pf);
   pf.launch = ARENA_ARRAY(b->arena, PlanLaunch, p->n_group);

@@ -1,4 +1,4 @@
-/* From functions to a plan: fuses, plans memory, lowers every group, compiles each distinct kernel once. */
+/* From groups and where their values live to a plan: lowers every group, compiles each distinct kernel once. */
 #ifndef NUWA_PLAN_BUILD_H
 #define NUWA_PLAN_BUILD_H
 
@@ -8,13 +8,13 @@
 
 typedef struct PlanBuild PlanBuild;
 
-/* Everything lives in a; inside arena_protect.  explain may be NULL. */
-PlanBuild *plan_build_new(Arena *a, const ImageOptions *o, Buffer *explain, Error *err);
+/* Everything lives in a; inside arena_protect. */
+PlanBuild *plan_build_new(Arena *a, const ImageOptions *o, Error *err);
 
 /* Before the functions: large matrix products are cuBLASLt's (products.h).  CUDA. */
 void plan_build_use_cublaslt(PlanBuild *b);
-/* Adds one function in primitive form; its index, or -1 after a diagnostic. */
-int plan_build_function(PlanBuild *b, Func *f, bool is_prepare);
+/* Adds one function, cut into groups (by products_split where cuBLASLt is used); its index, or -1 after a diagnostic. */
+int plan_build_function(PlanBuild *b, const Program *p, const MemPlan *m, bool is_prepare);
 /* Adds what decoding needs beside the functions of prologue and step (their indices; prologue -1: none). */
 bool plan_build_decode(PlanBuild *b, const Decode *d, int prologue, int step);
 /* What the runtime must know of a decode, but for the functions; `live` is that of the wavefront.  Points into d. */

@@ -2,7 +2,7 @@
 #ifndef NUWA_PRODUCTS_H
 #define NUWA_PRODUCTS_H
 
-#include "passes/passes.h"
+#include "ir/program.h"
 #include "runtime/plan.h"
 
 /* A group that is a product of the library. */

@@ -1,11 +1,13 @@
 /* The pipeline, in one place.
  *
  * A function:  precision when bf16 is asked for, expand, fold, dce, layout (-> a prepare function of its own), then
- * fuse, memplan and lowering in plan_build.c.  A decode: incremental first, then its prologue and its step as functions.  The verifier runs between all
- * passes: a pass that breaks a function is a bug and is named. */
+ * fuse and memplan; plan_build.c lowers.  A decode: incremental first, then its prologue and its step as functions.
+ * The verifier runs between all passes: a pass that breaks a function is a bug and is named. */
 #include "frontend/compile.h"
 
 #include <string.h>
+
+#include "codegen/products.h"
 
 typedef struct Compile {
   Model *m;
@@ -33,6 +35,21 @@ static Func *run_passes(Func *f, Func **out_prepare, Error *err) {
   return checked(f, FORM_PRIMITIVE, "layout", err) ? f : NULL;
 }
 
+/* A function in primitive form; its index in the plan, or -1. */
+static int plan_function(Compile *c, Func *f, bool is_prepare) {
+  Program *p = pass_fuse(f);
+  if (p && c->o->cublaslt) p = products_split(c->m->graph->arena, p);
+  MemPlan *m = p ? pass_memplan(p) : NULL;
+  if (!m) return -1;
+  if (c->o->explain) {
+    buffer_printf(c->o->explain, "function %s\n", f->name);
+    extents_explain(f, c->o->explain);
+    program_explain(p, m, c->o->explain);
+    if (c->o->cublaslt) products_explain(p, c->o->explain);
+  }
+  return plan_build_function(c->b, p, m, is_prepare);
+}
+
 /* The index of the function in the plan, or -1. */
 static int add_function(Compile *c, Func *f) {
   Func *prepare = NULL;
@@ -40,9 +57,9 @@ static int add_function(Compile *c, Func *f) {
   if (!f) return -1;
   if (prepare) {
     prepare = run_passes(prepare, NULL, c->err);
-    if (!prepare || plan_build_function(c->b, prepare, true) < 0) return -1;
+    if (!prepare || plan_function(c, prepare, true) < 0) return -1;
   }
-  return plan_build_function(c->b, f, false);
+  return plan_function(c, f, false);
 }
 
 Func *compile_precision(Func *f, DType precision) { return f && precision == DTYPE_BF16 ? pass_precision(f) : f; }
@@ -126,7 +143,7 @@ static bool lower_all(Compile *c) {
   *o = (ImageOptions){.cuda.nvrtc = c->nvrtc, .store = c->o->store, .threads = c->o->threads};
   bool cuda = c->o->device == PLAN_CUDA;
   if (!(cuda ? choose_cuda(c->o, o, c->err) : target_host(c->o->isa, &o->target, c->err)) || !names_exist(c)) return false;
-  c->b = plan_build_new(c->m->graph->arena, o, c->o->explain, c->err);
+  c->b = plan_build_new(c->m->graph->arena, o, c->err);
   if (c->o->cublaslt) plan_build_use_cublaslt(c->b);
   add_texts(c);
   return add_all(c);

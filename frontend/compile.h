@@ -4,6 +4,7 @@
 
 #include "codegen/plan_build.h"
 #include "frontend/model.h"
+#include "passes/passes.h"
 
 /* How parameters move in training (Kingma, Ba: Adam, ICLR 2015; decoupled weight decay: Loshchilov, Hutter, 2019). */
 typedef struct AdamOptions {

@@ -4,11 +4,6 @@
  * indices of scatters; reshapes and detach are views of what they stand on.  Decides nothing about kernels. */
 #include "passes/fuse.h"
 
-Node *program_home(Node *n) {
-  while (n->op == OP_RESHAPE || n->op == OP_DETACH) n = n->in[0];
-  return n;
-}
-
 bool fuse_needs_memory(const Node *n, int i) {
   switch (op_info[n->op].class) {
     case CLASS_CONTRACT: case CLASS_ATTEND: return true;

@@ -8,8 +8,8 @@ fail() { echo "$*" >&2; status=1; }
 
 # folder: what it may include besides itself ("base" is runtime/base)
 declare -A may=(
-  [base]="" [runtime]="base" [ir]="base" [passes]="ir base" [codegen]="ir passes runtime base"
-  [autotune]="codegen ir passes runtime base" [frontend]="ir passes codegen autotune runtime base"
+  [base]="" [runtime]="base" [ir]="base" [passes]="ir base" [codegen]="ir runtime base"
+  [autotune]="codegen runtime base" [frontend]="ir passes codegen autotune runtime base"
   [media]="base" [train]="runtime media base"
   [bench]="base runtime ir passes codegen autotune frontend media train"
   [cli]="base runtime ir passes codegen autotune frontend media train bench"

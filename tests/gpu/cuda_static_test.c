@@ -135,11 +135,13 @@ static void lower_tile(void *ctx) {
   Func **func;
   int n;
   ImageOptions o = {.target = target_cuda(80)};
-  PlanBuild *b = plan_build_new(t->graph->arena, &o, NULL, &t->err);
+  PlanBuild *b = plan_build_new(t->graph->arena, &o, &t->err);
   if (!ir_parse(t->graph, "tile", t->text, &func, &n)) return;
   Func *f = pass_expand(func[0]);
   f = f ? pass_fold(f) : NULL;
-  if (!f || plan_build_function(b, f, false) < 0) return;
+  Program *p = f ? pass_fuse(f) : NULL;
+  MemPlan *m = p ? pass_memplan(p) : NULL;
+  if (!m || plan_build_function(b, p, m, false) < 0) return;
   t->n = plan_build_kernels(b, &t->kernel);
   t->ok = t->n == 1;
 }

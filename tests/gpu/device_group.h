@@ -10,6 +10,7 @@
 #define TEST_DEVICE_GROUP_H
 
 #include "codegen/codegen.h"
+#include "passes/passes.h"
 #include "tests/gpu/emu_test.h"
 #include "tests/unit/codegen/lower_check.h"
 
