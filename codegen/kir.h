@@ -137,7 +137,7 @@ typedef struct Kernel {
   int n_factor;
   int64_t grain;             /* items a thread should take at once, at least 1 */
   int groups;                /* that execute an item together; 1 but for blocks of a GPU */
-  int resident;              /* groups > 1: blocks that a multiprocessor should hold at once; 0: as it comes */
+  int resident;              /* on a GPU: blocks that a multiprocessor should hold at once; 0: as it comes */
   KBlock *body;
   KBlock *open;              /* where instructions go */
   int n_inst;                /* ids are below this; operands have smaller ids than their users */
