@@ -55,7 +55,7 @@ TEST("the real library opens, or says by name what it lacks") {
 }
 
 /* cublasLtCreate keeps what it allocated when it finds no driver: the library's leak, not ours. */
-const char *__lsan_default_suppressions(void);
+__attribute__((visibility("default"))) const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void) { return "leak:libcublasLt"; }
 
 TEST_MAIN()
