@@ -51,16 +51,14 @@ static bool run_gpu_table(const BenchArgs *a, const char *command, Error *err) {
   return ok;
 }
 
-static bool is_cuda(const BenchArgs *a) { return a->model.device && strcmp(a->model.device, "cuda") == 0; }
-
 static bool measure(BenchArgs *a, const BenchOptions *o, const char *command, BenchReport *report, Error *err) {
   return o->device == PLAN_CUDA ? gpu_bench(o, a->model.nvrtc, command, report, err) : bench_run(o, command, report, err);
 }
 
 static bool check(void *ctx, Error *err) {
   const BenchArgs *a = ctx;
-  if (a->tiny && !is_cuda(a)) return error_set(err, ERROR_ARGUMENT, "--tiny is for --device cuda");
-  return !(is_cuda(a) && a->model.isa) || error_set(err, ERROR_ARGUMENT, "--isa is for --device cpu");
+  if (a->tiny && !cli_is_cuda(&a->model)) return error_set(err, ERROR_ARGUMENT, "--tiny is for --device cuda");
+  return !(cli_is_cuda(&a->model) && a->model.isa) || error_set(err, ERROR_ARGUMENT, "--isa is for --device cpu");
 }
 
 static bool run(void *ctx, Arena *arena, Error *err) {
@@ -71,7 +69,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   BenchOptions o = {.filter = a->filter,
                     .repeat = (int)a->repeat,
                     .progress = stderr,
-                    .device = is_cuda(a) ? PLAN_CUDA : PLAN_CPU,
+                    .device = cli_is_cuda(&a->model) ? PLAN_CUDA : PLAN_CPU,
                     .cuda.driver = a->model.driver,
                     .tiny = a->tiny,
                     .compile = compile,
@@ -81,7 +79,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   bool ok = cli_isa(&a->model, &o.isa, err) && measure(a, &o, command, &report, err);
   if (ok) fputs(report.markdown.data, stdout);
   if (ok && a->json) ok = file_write_all(a->json, report.json.data, report.json.len, err);
-  if (ok && a->readme) ok = bench_rewrite_part(a->readme, is_cuda(a) ? "gpu" : "bench", report.markdown.data, err);
+  if (ok && a->readme) ok = bench_rewrite_part(a->readme, cli_is_cuda(&a->model) ? "gpu" : "bench", report.markdown.data, err);
   buffer_done(&report.markdown);
   buffer_done(&report.json);
   return ok;

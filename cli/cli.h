@@ -150,6 +150,8 @@ Model *cli_load_model(const ModelArgs *m, Error *err);
 Func *cli_find_function(const Model *m, const char *name, Error *err);
 bool cli_isa(const ModelArgs *m, Isa *out, Error *err);
 DType cli_precision(const ModelArgs *m);
+/* Is the device a GPU?  Without --device, --arch says so. */
+bool cli_is_cuda(const ModelArgs *m);
 /* Adds what --arch says to the *out_n that are there; NULL says nothing. */
 bool cli_archs(const char *text, int arch[CUDA_MAX_ARCHS], int *out_n, Error *err);
 /* Options of a session of the plan, but for its sizes. */

@@ -63,7 +63,7 @@ int cli_compile(int argc, char **argv) {
       {"--weights", ARG_TEXT, "FILE", "safetensors that must fit the params", &a.weights, 0, 0},
       {"--explain", ARG_FLAG, NULL, "print every decision", &a.explain, 0, 0},
       ARG_DEVICE(&a.model),
-      {"--arch", ARG_TEXT, "LIST", "machine code for these GPUs beside PTX: sm_80,sm_90", &a.model.arch, 0, 0},
+      {"--arch", ARG_TEXT, "LIST", "for GPUs: machine code for these beside PTX, as sm_80,sm_90", &a.model.arch, 0, 0},
       ARG_NVRTC(&a.model), ARG_ISA(&a.model), ARG_PRECISION(&a.model),
       ARG_THREADS(&a.model), ARG_MODELS(&a.model), ARG_NO_CACHE(&a.model),
   };

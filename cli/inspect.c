@@ -123,8 +123,6 @@ static bool print_schedule(const Inspect *s) {
   return true;
 }
 
-static bool is_cuda(const InspectArgs *a) { return a->model.device && strcmp(a->model.device, "cuda") == 0; }
-
 /* --explain, --kernels, --asm: all from one lowering. */
 static bool print_lowered(const Inspect *s) {
   const InspectArgs *a = &s->args;
@@ -133,7 +131,7 @@ static bool print_lowered(const Inspect *s) {
   Target target;
   int n;
   const InspectCuda cuda = {&a->model, a->kernels, a->assembly, a->json};
-  if (is_cuda(a)) return inspect_cuda(s->model, &cuda, &o, s->out, s->err);
+  if (cli_is_cuda(&a->model)) return inspect_cuda(s->model, &cuda, &o, s->out, s->err);
   if (!cli_isa(&a->model, &o.isa, s->err) || !target_host(o.isa, &target, s->err) ||
       !compile_lower(s->model, &o, &kernel, &n, s->err))
     return false;
@@ -153,7 +151,7 @@ static bool inspect(Inspect *s) {
   if (!f) return false;
   if (a->schedule) return print_schedule(s);
   if (a->after && !cli_asked(compile_print_after(s->model, f, a->after, cli_precision(&a->model), s->out, s->err), s->err)) return false;
-  if (a->explain || a->kernels || a->assembly || is_cuda(a)) return print_lowered(s);
+  if (a->explain || a->kernels || a->assembly || cli_is_cuda(&a->model)) return print_lowered(s);
   return a->after || compile_print_after(s->model, f, "lua", DTYPE_F32, s->out, s->err);
 }
 
@@ -161,11 +159,11 @@ static bool check(void *ctx, Error *err) {
   const InspectArgs *a = &((Inspect *)ctx)->args;
   bool wants_fn = a->after || a->explain || a->schedule || a->kernels || a->assembly;
   if (wants_fn && !a->fn) return error_set(err, ERROR_ARGUMENT, "needs --fn NAME with these options");
-  if (is_cuda(a) && !a->fn) return error_set(err, ERROR_ARGUMENT, "--device cuda shows kernels: needs --fn NAME");
-  if (is_cuda(a) && a->model.isa) return error_set(err, ERROR_ARGUMENT, "--isa is for --device cpu");
-  if (!is_cuda(a) && a->model.arch) return error_set(err, ERROR_ARGUMENT, "--arch needs --device cuda");
+  if (cli_is_cuda(&a->model) && !a->fn) return error_set(err, ERROR_ARGUMENT, "--device cuda shows kernels: needs --fn NAME");
+  if (cli_is_cuda(&a->model) && a->model.isa) return error_set(err, ERROR_ARGUMENT, "--isa is for --device cpu");
+  if (!cli_is_cuda(&a->model) && a->model.arch) return error_set(err, ERROR_ARGUMENT, "--arch is for --device cuda");
   if (a->json && (a->after || a->explain)) return error_set(err, ERROR_ARGUMENT, "--after and --explain print text, not JSON");
-  if (a->json && a->fn && !a->schedule && !is_cuda(a))
+  if (a->json && a->fn && !a->schedule && !cli_is_cuda(&a->model))
     return error_set(err, ERROR_ARGUMENT, "--json goes with --schedule, with --device cuda, or with no function at all");
   return true;
 }

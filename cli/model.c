@@ -107,10 +107,10 @@ static Store *open_store(Error *err) {
   return s;
 }
 
-static bool is_cuda(const ModelArgs *m) { return m->device && strcmp(m->device, "cuda") == 0; }
+bool cli_is_cuda(const ModelArgs *m) { return m->device ? strcmp(m->device, "cuda") == 0 : m->arch != NULL; }
 
 NuwaOptions cli_session(const ModelArgs *m, const Plan *p) {
-  return (NuwaOptions){.device = !m->device ? p->device : is_cuda(m) ? PLAN_CUDA : PLAN_CPU,
+  return (NuwaOptions){.device = !m->device ? p->device : cli_is_cuda(m) ? PLAN_CUDA : PLAN_CPU,
                        .threads = (int)m->threads, .cuda = {.driver = m->driver, .cublaslt = m->cublaslt}};
 }
 
@@ -128,9 +128,9 @@ bool cli_archs(const char *text, int arch[CUDA_MAX_ARCHS], int *out_n, Error *er
 }
 
 static bool choose_target(const ModelArgs *m, int arch[CUDA_MAX_ARCHS], CompileOptions *o, Error *err) {
-  if (!is_cuda(m) && m->arch) return error_set(err, ERROR_USAGE, "--arch needs --device cuda");
-  if (!is_cuda(m) && m->products) return error_set(err, ERROR_USAGE, "--products needs --device cuda");
-  if (!is_cuda(m)) return cli_isa(m, &o->isa, err);
+  if (!cli_is_cuda(m) && m->arch) return error_set(err, ERROR_USAGE, "--arch is for --device cuda");
+  if (!cli_is_cuda(m) && m->products) return error_set(err, ERROR_USAGE, "--products needs --device cuda");
+  if (!cli_is_cuda(m)) return cli_isa(m, &o->isa, err);
   if (m->isa) return error_set(err, ERROR_USAGE, "--isa is for --device cpu");
   o->device = PLAN_CUDA;
   o->nvrtc = m->nvrtc;

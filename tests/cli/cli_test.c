@@ -148,10 +148,11 @@ TEST("what this version lacks is refused with the reason, and help does not offe
 }
 
 TEST("CUDA: archs and instruction sets that do not fit are wrong usage, a missing compiler is a failure") {
-  EXPECT_STATUS(2, "compile models/vq.lua -o x.nuwa --arch sm_80", "--arch needs --device cuda");
+  EXPECT_STATUS(2, "compile models/vq.lua -o x.nuwa --device cpu --arch sm_80", "--arch is for --device cuda");
   EXPECT_STATUS(2, "compile models/vq.lua -o x.nuwa --device cuda --arch 80", "--arch 80");
   EXPECT_STATUS(2, "compile models/vq.lua -o x.nuwa --device cuda --isa plain", "--isa is for --device cpu");
   EXPECT_STATUS(1, "compile models/vq.lua -o x.nuwa --device cuda --nvrtc none/libnvrtc.so", "none/libnvrtc.so");
+  EXPECT_STATUS(1, "compile models/vq.lua -o x.nuwa --arch sm_80 --nvrtc none/libnvrtc.so", "none/libnvrtc.so");
 }
 
 static bool is_trained;
