@@ -88,7 +88,9 @@ TEST("every kernel runs on every arch, with the blocks that the generator counts
   EXPECT(assumed > 0, "no kernel says how many blocks it counts on");
 }
 
-TEST("products do not spill in inner loops; all other spills are listed") {
+static bool is_attention(const Kernel *k) { return strncmp(k->name, "attend", strlen("attend")) == 0; }
+
+TEST("products and attention do not spill in inner loops; all other spills are listed") {
   NEEDS_CODE();
   int inner = 0;
   FOR_ALL(a, i, f) {
@@ -97,7 +99,8 @@ TEST("products do not spill in inner loops; all other spills are listed") {
     printf("  sm_%d %s: %d accesses of %d bytes, %d in loops, %d in inner loops; %d registers\n",
            all.facts.arch[a], name_of(i), f->code.spills, (int)f->code.local_bytes, f->code.loop_spills,
            f->code.inner_spills, f->code.registers);
-    EXPECT(k->groups == 1 || f->code.inner_spills == 0, "sm_%d %s spills in an inner loop", all.facts.arch[a], name_of(i));
+    EXPECT((k->groups == 1 && !is_attention(k)) || f->code.inner_spills == 0, "sm_%d %s spills in an inner loop",
+           all.facts.arch[a], name_of(i));
     inner += f->code.inner_spills > 0;
   }
   printf("%d kernels spill in inner loops\n", inner);
