@@ -1,6 +1,7 @@
 /* `nuwa inspect`: what a model has, what the compiler makes of a function, and why. */
 #include <string.h>
 
+#include "cli/inspect_bundle.h"
 #include "cli/inspect_cuda.h"
 #include "ir/text.h"
 
@@ -12,7 +13,8 @@ typedef struct InspectArgs {
 
 typedef struct Inspect {
   InspectArgs args;
-  Model *model;
+  Model *model;          /* or */
+  Plan *plan;            /* of a bundle */
   Buffer text, *out; /* out: text, all that is printed at the end */
   Error *err;
 } Inspect;
@@ -145,6 +147,9 @@ static bool print_lowered(const Inspect *s) {
 
 static bool inspect(Inspect *s) {
   const InspectArgs *a = &s->args;
+  if (cli_is_bundle(a->model.path))
+    return (s->plan = nuwa_bundle_open(a->model.path, s->err)) &&
+           inspect_bundle(s->plan, a->fn, a->json, s->out, s->err);
   if (!(s->model = cli_load_model(&a->model, s->err))) return false;
   if (!a->fn) return arena_protect(s->model->graph->arena, list_body, s, s->err);
   Func *f = cli_find_function(s->model, a->fn, s->err);
@@ -158,6 +163,9 @@ static bool inspect(Inspect *s) {
 static bool check(void *ctx, Error *err) {
   const InspectArgs *a = &((Inspect *)ctx)->args;
   bool wants_fn = a->after || a->explain || a->schedule || a->kernels || a->assembly;
+  bool wants_model = wants_fn || a->model.defines.n || a->model.device || a->model.arch || a->model.isa || a->model.precision;
+  if (cli_is_bundle(a->model.path) && wants_model)
+    return error_set(err, ERROR_ARGUMENT, "of a bundle there are --fn and --json; the other options need the model file");
   if (wants_fn && !a->fn) return error_set(err, ERROR_ARGUMENT, "needs --fn NAME with these options");
   if (cli_is_cuda(&a->model) && !a->fn) return error_set(err, ERROR_ARGUMENT, "--device cuda shows kernels: needs --fn NAME");
   if (cli_is_cuda(&a->model) && a->model.isa) return error_set(err, ERROR_ARGUMENT, "--isa is for --device cpu");
@@ -181,6 +189,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
 static void run_done(void *ctx) {
   Inspect *s = ctx;
   buffer_done(&s->text);
+  plan_free(s->plan);
   model_free(s->model);
 }
 
@@ -201,8 +210,9 @@ int cli_inspect(int argc, char **argv) {
       ARG_NVRTC(&a->model), ARG_THREADS(&a->model),
       ARG_ISA(&a->model), ARG_PRECISION(&a->model), ARG_MODELS(&a->model),
   };
-  const Command c = {.name = "inspect", .usage = "MODEL.lua [--fn NAME] [options]",
-                     .about = "Shows what a model has, and what the compiler makes of a function.\n",
+  const Command c = {.name = "inspect", .usage = "MODEL.lua|BUNDLE.nuwa [--fn NAME] [options]",
+                     .about = "Shows what a model has, and what the compiler makes of a function;\n"
+                              "of a bundle what it has, and a function's launches.\n",
                      .arg = table, .n_arg = COUNT_OF(table), .model = &a->model.path,
                      .ctx = &s, .check = check, .run = run, .done = run_done};
   return cli_command(&c, argc, argv);

@@ -11,7 +11,7 @@ void tensors_print_shape(const TensorView *v, char *out, size_t cap) {
   if (at < cap) snprintf(out + at, cap - at, "]");
 }
 
-static const char *print_type(const PlanTensor *t, char *out, size_t cap) {
+const char *tensors_print_type(const PlanTensor *t, char *out, size_t cap) {
   Type type = type_make(t->dtype, t->rank, t->dim);
   return type_print(&type, out, cap);
 }
@@ -39,13 +39,13 @@ static bool learn_axis(Symbol *B, Symbol *R, const PlanTensor *t, int axis, int6
   char want[200];
   if (size < d.c || (size - d.c) % unit != 0)
     return error_set(err, ERROR_ARGUMENT, "input \"%s\": axis %d has size %lld, which no %s gives: the function wants %s", t->name,
-                     axis, (long long)size, d.b ? "B" : "R", print_type(t, want, sizeof want));
+                     axis, (long long)size, d.b ? "B" : "R", tensors_print_type(t, want, sizeof want));
   return learn(d.b ? B : R, t, axis, (size - d.c) / unit, err);
 }
 
 static bool check_input(const PlanTensor *t, const TensorView *v, Error *err) {
   char want[200], have[200];
-  print_type(t, want, sizeof want);
+  tensors_print_type(t, want, sizeof want);
   if (!v) return error_set(err, ERROR_ARGUMENT, "the file lacks input \"%s\": %s", t->name, want);
   tensors_print_shape(v, have, sizeof have);
   if (v->dtype != t->dtype || v->rank != t->rank)
@@ -60,7 +60,7 @@ static bool check_sizes(const PlanTensor *t, const TensorView *v, int64_t B, int
     if (size == v->dim[i]) continue;
     tensors_print_shape(v, have, sizeof have);
     return error_set(err, ERROR_ARGUMENT, "input \"%s\": the function wants %s, the file has %s (axis %d: %lld vs %lld)", t->name,
-                     print_type(t, want, sizeof want), have, i, (long long)size, (long long)v->dim[i]);
+                     tensors_print_type(t, want, sizeof want), have, i, (long long)size, (long long)v->dim[i]);
   }
   return true;
 }

@@ -177,14 +177,6 @@ Program *products_split(Arena *a, Program *p) {
 
 /* ---- --explain ---- */
 
-static void print_size(Buffer *out, Dim d) {
-  if (d.c || dim_is_const(d)) buffer_printf(out, "%lld", (long long)d.c);
-  if (d.b > 1) buffer_printf(out, "%s%lldB", d.c ? "+" : "", (long long)d.b);
-  if (d.b == 1) buffer_printf(out, "%sB", d.c ? "+" : "");
-  if (d.r > 1) buffer_printf(out, "%s%lldR", d.c || d.b ? "+" : "", (long long)d.r);
-  if (d.r == 1) buffer_printf(out, "%sR", d.c || d.b ? "+" : "");
-}
-
 void products_explain(const Program *p, Buffer *out) {
   for (int i = 0; i < p->n_group; i++) {
     LibraryProduct x;
@@ -198,10 +190,8 @@ void products_explain(const Program *p, Buffer *out) {
     }
     buffer_printf(out, "cuBLASLt, ");
     const Dim size[] = {x.shape.batch, x.shape.m, x.shape.n, x.shape.k};
-    for (int k = 0; k < COUNT_OF(size); k++) {
-      buffer_printf(out, "%s", k ? " x " : "");
-      print_size(out, size[k]);
-    }
+    char dim[DIM_TEXT];
+    for (int k = 0; k < COUNT_OF(size); k++) buffer_printf(out, "%s%s", k ? " x " : "", dim_print(size[k], dim));
     buffer_printf(out, " (batch, m, n, k)%s\n", x.form.bias ? ", with the bias" : "");
   }
 }

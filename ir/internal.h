@@ -31,10 +31,8 @@ uint32_t hash_bytes(uint32_t h, const void *bytes, size_t n);
 
 /* ---- sizes (type.c) ---- */
 
-enum { DIM_TEXT = 72, TYPE_TEXT = 400 };
+enum { TYPE_TEXT = 400 };
 
-/* "8", "B", "4B+2", "R-1".  Returns out, [DIM_TEXT]. */
-char *dim_print(Dim d, char *out);
 /* x <= y for all B, R >= 1. */
 bool dim_le(Dim x, Dim y);
 bool dim_is_one(Dim d);

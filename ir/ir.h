@@ -200,6 +200,9 @@ Node *node_rebuild(Graph *g, Node *n, Node *const *in);
 
 bool type_equal(const Type *x, const Type *y);
 bool type_same_shape(const Type *x, const Type *y);
+enum { DIM_TEXT = 72 };
+/* "8", "B", "4B+2", "R-1".  Returns out, [DIM_TEXT]. */
+char *dim_print(Dim d, char *out);
 /* "f32[B,8,8,64]"; dims print as "8", "B", "4B+2", "R".  Written into out (cut if too small), which is returned. */
 char *type_print(const Type *t, char *out, size_t cap);
 Type type_make(DType dtype, int rank, const Dim *dim);

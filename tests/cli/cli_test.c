@@ -155,6 +155,20 @@ TEST("CUDA: archs and instruction sets that do not fit are wrong usage, a missin
   EXPECT_STATUS(1, "compile models/vq.lua -o x.nuwa --arch sm_80 --nvrtc none/libnvrtc.so", "none/libnvrtc.so");
 }
 
+TEST("a bundle says what it is for and what it holds, as text and as JSON, and a function's launches") {
+  EXPECT_STATUS(0, "compile models/vq.lua -o vq.nuwa --isa plain", "");
+  EXPECT_STATUS(0, "inspect vq.nuwa", "for plain (");
+  EXPECT(strstr(output, "decode(codes: i32[B,1,16,16]) -> (image: f32[B,32,32,3])"), "%s", output);
+  EXPECT(strstr(output, "prepare.") && strstr(output, "ELF"), "%s", output);
+  EXPECT_STATUS(0, "inspect vq.nuwa --fn decode", "launch 0: ");
+  EXPECT(strstr(output, "items "), "%s", output);
+  EXPECT_STATUS(0, "inspect vq.nuwa --json", "{\"device\": \"cpu\", \"isa\": \"plain\", \"functions\": {");
+  EXPECT_STATUS(2, "inspect vq.nuwa --fn none", "it has: ");
+  EXPECT_STATUS(2, "inspect vq.nuwa --kernels --fn decode", "need the model file");
+  EXPECT_STATUS(2, "inspect vq.nuwa -D dim=3", "need the model file");
+  EXPECT_STATUS(1, "head -c 500 vq.nuwa >cut.nuwa; nuwa inspect cut.nuwa", "cut.nuwa");
+}
+
 static bool is_trained;
 
 /* vq.safetensors: weights of the autoencoder after two steps; scene/: a picture. */
