@@ -304,11 +304,10 @@ int cli_ablate(int argc, char **argv) {
       {"--results", ARG_TEXT, "FILE", "losses of the variants, read, or written by --train (default: the shipped ones)", &a.results, 0, 0},
       {"--weights", ARG_TEXT, "FILE", "whose model, options and text encoder are compared", &a.weights, 0, 0},
       {"--vq-weights", ARG_TEXT, "FILE", "of the autoencoder", &a.vq_weights, 0, 0},
-      ARG_DEFINES(&a.model), ARG_MODELS(&a.model), ARG_DEVICE(&a.model), ARG_CUDA_DRIVER(&a.model), ARG_NVRTC(&a.model),
-      ARG_ISA(&a.model), ARG_THREADS(&a.model), ARG_NO_CACHE(&a.model),
+      ARG_DEFINES(&a.model),
       {"--json", ARG_FLAG, NULL, "print numbers as JSON", &a.json, 0, 0},
   };
   const Command c = {.name = "ablate", .usage = "[options]", .about = about, .arg = arg, .n_arg = COUNT_OF(arg),
-                     .ctx = &b, .run = run, .done = run_done};
+                     .target = &a.model, .ctx = &b, .run = run, .done = run_done};
   return cli_command(&c, argc, argv);
 }

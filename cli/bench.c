@@ -42,7 +42,7 @@ static const char *command_text(Arena *a, int argc, char **argv) {
 static bool run_gpu_table(const BenchArgs *a, const char *command, Error *err) {
   char *folder = arena_strdup(a->arena, cli_find_model(a->arena, &a->model, "."));
   GpuTableOptions o = {.models_dir = folder, .nvrtc = a->model.nvrtc,
-                       .threads = a->model.threads ? (int)a->model.threads : pool_count_processors()};
+                       .threads = cli_threads(&a->model)};
   Buffer table = {0};
   bool ok = gpu_table(&o, command, &table, err);
   if (ok && a->readme) ok = bench_rewrite_part(a->readme, "gpu-table", table.data, err);
@@ -57,8 +57,7 @@ static bool measure(BenchArgs *a, const BenchOptions *o, const char *command, Be
 
 static bool check(void *ctx, Error *err) {
   const BenchArgs *a = ctx;
-  if (a->tiny && !cli_is_cuda(&a->model)) return error_set(err, ERROR_ARGUMENT, "--tiny is for --device cuda");
-  return !(cli_is_cuda(&a->model) && a->model.isa) || error_set(err, ERROR_ARGUMENT, "--isa is for --device cpu");
+  return !a->tiny || cli_is_cuda(&a->model) || error_set(err, ERROR_ARGUMENT, "--tiny is for --device cuda");
 }
 
 static bool run(void *ctx, Arena *arena, Error *err) {
@@ -70,11 +69,11 @@ static bool run(void *ctx, Arena *arena, Error *err) {
                     .repeat = (int)a->repeat,
                     .progress = stderr,
                     .device = cli_is_cuda(&a->model) ? PLAN_CUDA : PLAN_CPU,
-                    .cuda.driver = a->model.driver,
+                    .cuda = cli_cuda(&a->model),
                     .tiny = a->tiny,
                     .compile = compile,
                     .compile_ctx = a,
-                    .threads = a->model.threads ? (int)a->model.threads : pool_count_processors()};
+                    .threads = cli_threads(&a->model)};
   BenchReport report = {0};
   bool ok = cli_isa(&a->model, &o.isa, err) && measure(a, &o, command, &report, err);
   if (ok) fputs(report.markdown.data, stdout);
@@ -95,10 +94,8 @@ int cli_bench(int argc, char **argv) {
       {"--gpu-table", ARG_FLAG, NULL, "no measurement: what NVRTC makes of the demo's kernels for sm_80 and sm_90",
        &a.gpu_table, 0, 0},
       {"--tiny", ARG_FLAG, NULL, "with --device cuda: the smallest sizes, to test the harness", &a.tiny, 0, 0},
-      ARG_DEVICE(&a.model), ARG_CUDA_DRIVER(&a.model), ARG_NVRTC(&a.model),
-      ARG_ISA(&a.model), ARG_THREADS(&a.model), ARG_MODELS(&a.model), ARG_NO_CACHE(&a.model),
   };
   const Command c = {.name = "bench", .usage = "[options]", .about = about, .arg = table, .n_arg = COUNT_OF(table),
-                     .ctx = &a, .check = check, .run = run};
+                     .target = &a.model, .ctx = &a, .check = check, .run = run};
   return cli_command(&c, argc, argv);
 }

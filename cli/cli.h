@@ -50,6 +50,24 @@ typedef struct DefineList {
   int n;
 } DefineList;
 
+/* A model and what executes it, as the command line says. */
+typedef struct ModelArgs {
+  const char *path;       /* MODEL.lua, or a bundle where the command takes one */
+  DefineList defines;
+  const char *arch;       /* --arch */
+  /* Options that commands share: */
+  const char *models_dir; /* --models */
+  const char *isa;        /* --isa */
+  const char *device;     /* --device; NULL: a bundle's own, else the CPU */
+  const char *driver;     /* --cuda-driver */
+  const char *nvrtc;      /* --nvrtc */
+  const char *cublaslt;   /* --cublaslt */
+  const char *products;   /* --products; NULL: cublaslt */
+  const char *precision;  /* --precision; NULL: f32 */
+  int64_t threads;        /* --threads; 0: all */
+  bool no_cache;          /* --no-cache */
+} ModelArgs;
+
 typedef struct Arg {
   const char *name;     /* "--seed", "-D" */
   ArgKind kind;
@@ -68,6 +86,8 @@ typedef struct Command {
   int n_arg;
   const char **model;   /* the word that is no option; NULL: none is allowed */
   bool is_model_optional;
+  ModelArgs *target;        /* adds the options that commands share (target.c) to its own; NULL: it takes none */
+  const char *devices;      /* words of --device then; NULL: "cpu|cuda" */
   void *ctx;            /* of the functions below */
   bool (*check)(void *ctx, Error *err);             /* of options that need each other; NULL: nothing to check */
   bool (*run)(void *ctx, Arena *arena, Error *err); /* the command; the arena may run out anywhere within */
@@ -89,73 +109,50 @@ int cli_command(const Command *c, int argc, char **argv);
 bool cli_asked(bool ok, Error *err);
 /* Fails when the file cannot be written, as far as trying to create one beside it tells; leaves nothing. */
 bool cli_check_output(const char *option, const char *path, Error *err);
-/* Prints text of unknown origin to a terminal: control characters but tabs and ends of lines as \x1b, like IR text has them. */
+/* Prints text of unknown origin to a terminal: control characters but tabs and ends of lines as \x1b, like IR text has
+ * them. */
 void cli_show(FILE *to, const char *text);
 /* Appends a separator and a name, which a model or a file gave, to the text of err: bare or quoted as in IR text. */
 void cli_add_name(Error *err, const char *separator, const char *name);
 /* Appends text as a JSON string. */
 void cli_print_json(Buffer *out, const char *text);
 
-/* ---- models (model.c) ---- */
+/* ---- what executes (target.c) ---- */
 
-/* The options that every command with a model takes. */
-typedef struct ModelArgs {
-  const char *path;       /* MODEL.lua, or a bundle where the command takes one */
-  DefineList defines;
-  const char *models_dir; /* --models */
-  const char *isa;        /* --isa */
-  const char *device;     /* --device; NULL: a bundle's own, else the CPU */
-  const char *arch;       /* --arch */
-  const char *driver;     /* --cuda-driver */
-  const char *nvrtc;      /* --nvrtc */
-  const char *cublaslt;   /* --cublaslt */
-  const char *products;   /* --products; NULL: cublaslt */
-  const char *precision;  /* --precision; NULL: f32 */
-  int64_t threads;        /* --threads; 0: all */
-  bool no_cache;          /* --no-cache */
-} ModelArgs;
-
-/* Entries of a command's table for m (a constant expression cannot take its address): */
+/* An entry of a command's own table (a constant expression cannot take m's address). */
 #define ARG_DEFINES(m) {"-D", ARG_DEFINE, "NAME=VALUE", "an option of the model", &(m)->defines, 0, 0}
-#define ARG_MODELS(m) {"--models", ARG_TEXT, "DIR", "where the shipped models are", &(m)->models_dir, 0, 0}
-#if defined(__aarch64__)
-#define ARG_ISA_WORDS "neon|plain"
-#else
-#define ARG_ISA_WORDS "avx512|avx2|plain"
-#endif
-#define ARG_ISA(m) {"--isa", ARG_CHOICE, ARG_ISA_WORDS, "instruction set (default: the best here)", &(m)->isa, 0, 0, \
-                    "amx: there are no kernels for its tiles yet; --precision bf16 computes their bits on avx512"}
-#define ARG_DEVICE(m) {"--device", ARG_CHOICE, "cpu|cuda", "what executes (default cpu)", &(m)->device, 0, 0}
-/* Where things are that a session on CUDA loads. */
-#define ARG_CUDA_DRIVER(m)                                                                                           \
-  {"--cuda-driver", ARG_TEXT, "FILE", "the driver's library (default libcuda.so.1)", &(m)->driver, 0, 0},            \
-      {"--cublaslt", ARG_TEXT, "FILE", "cuBLASLt's library (default: the usual names)", &(m)->cublaslt, 0, 0}
-/* What compiling for CUDA takes. */
-#define ARG_NVRTC(m)                                                                                                 \
-  {"--nvrtc", ARG_TEXT, "FILE", "the CUDA compiler's library (default: the usual places)", &(m)->nvrtc, 0, 0},       \
-      {"--products", ARG_CHOICE, "cublaslt|own", "who computes large matrix products on CUDA (cublaslt)",            \
-       &(m)->products, 0, 0}
-#define ARG_PRECISION(m) {"--precision", ARG_CHOICE, "f32|bf16", "of weights and activations (f32)", &(m)->precision, 0, 0}
-#define ARG_THREADS(m) {"--threads", ARG_INT, "N", "threads (default: all)", &(m)->threads, 0, POOL_MAX_THREADS}
-#define ARG_NO_CACHE(m) {"--no-cache", ARG_FLAG, NULL, "compile every kernel anew", &(m)->no_cache, 0, 0}
+
+enum { TARGET_ARGS = 10 };
+/* The options that commands share, to be read into m; their number.  devices: as in Command. */
+int target_args(ModelArgs *m, const char *devices, Arg out[TARGET_ARGS]);
+/* Whether they go together. */
+bool target_check(const ModelArgs *m, Error *err);
+/* to then executes as `from`; its model and that one's options stay. */
+void cli_share_args(ModelArgs *to, const ModelArgs *from);
+bool cli_isa(const ModelArgs *m, Isa *out, Error *err);
+DType cli_precision(const ModelArgs *m);
+int cli_threads(const ModelArgs *m);
+/* Is the device a GPU?  Without --device, --arch says so. */
+bool cli_is_cuda(const ModelArgs *m);
+/* Does the library compute large products? */
+bool cli_uses_cublaslt(const ModelArgs *m);
+NuwaCuda cli_cuda(const ModelArgs *m);
+/* Options of a session of the plan, but for its sizes. */
+NuwaOptions cli_session(const ModelArgs *m, const Plan *p);
+/* Adds what --arch says to the *out_n that are there; NULL says nothing. */
+bool cli_archs(const char *text, int arch[CUDA_MAX_ARCHS], int *out_n, Error *err);
+/* Fills what o says of device, precision and threads; o->arch is then arch, which must live as long. */
+bool cli_target(const ModelArgs *m, int arch[CUDA_MAX_ARCHS], CompileOptions *o, Error *err);
+
+/* ---- models (model.c) ---- */
 
 /* Whether the path names a bundle rather than a Lua file. */
 bool cli_is_bundle(const char *path);
 /* The path of a file of the shipped models ("nuwa.lua", "weights/demo.safetensors").  In a. */
 const char *cli_find_model(Arena *a, const ModelArgs *m, const char *file);
-/* to then has the options of `from` that are not about one model: folder, instruction set, device, threads, store. */
-void cli_share_args(ModelArgs *to, const ModelArgs *from);
 Model *cli_load_model(const ModelArgs *m, Error *err);
 /* The function that the command line names. */
 Func *cli_find_function(const Model *m, const char *name, Error *err);
-bool cli_isa(const ModelArgs *m, Isa *out, Error *err);
-DType cli_precision(const ModelArgs *m);
-/* Is the device a GPU?  Without --device, --arch says so. */
-bool cli_is_cuda(const ModelArgs *m);
-/* Adds what --arch says to the *out_n that are there; NULL says nothing. */
-bool cli_archs(const char *text, int arch[CUDA_MAX_ARCHS], int *out_n, Error *err);
-/* Options of a session of the plan, but for its sizes. */
-NuwaOptions cli_session(const ModelArgs *m, const Plan *p);
 /* Compiles through the store of kernels; appends the bundle. */
 bool cli_compile_model(Model *model, const ModelArgs *m, CompileOptions *o, Buffer *out, Error *err);
 /* The same as a plan; the bundle's bytes are dropped. */

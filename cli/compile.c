@@ -62,13 +62,11 @@ int cli_compile(int argc, char **argv) {
       {"--fn", ARG_LIST, "NAME", "only this function (may be repeated)", &a.fn, 0, 0},
       {"--weights", ARG_TEXT, "FILE", "safetensors that must fit the params", &a.weights, 0, 0},
       {"--explain", ARG_FLAG, NULL, "print every decision", &a.explain, 0, 0},
-      ARG_DEVICE(&a.model),
       {"--arch", ARG_TEXT, "LIST", "for GPUs: machine code for these beside PTX, as sm_80,sm_90", &a.model.arch, 0, 0},
-      ARG_NVRTC(&a.model), ARG_ISA(&a.model), ARG_PRECISION(&a.model),
-      ARG_THREADS(&a.model), ARG_MODELS(&a.model), ARG_NO_CACHE(&a.model),
   };
   const Command c = {.name = "compile", .usage = "MODEL.lua -o BUNDLE.nuwa [options]",
                      .about = "Compiles all functions of a model, or those named, ahead of time.\n",
-                     .arg = table, .n_arg = COUNT_OF(table), .model = &a.model.path, .ctx = &a, .check = check, .run = run};
+                     .arg = table, .n_arg = COUNT_OF(table), .model = &a.model.path, .target = &a.model, .ctx = &a,
+                     .check = check, .run = run};
   return cli_command(&c, argc, argv);
 }

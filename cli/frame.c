@@ -38,7 +38,9 @@ bool cli_check_output(const char *option, const char *path, Error *err) {
 
 /* A folder that is not there is made and removed again; in one that is, a file is. */
 static bool check_folder(Arena *arena, const char *option, const char *path, Error *err) {
-  if (mkdir(path, 0777) == 0) return rmdir(path) == 0 || error_set(err, ERROR_IO, "%s: cannot remove %s: %s", option, path, strerror(errno));
+  if (mkdir(path, 0777) == 0)
+    return rmdir(path) == 0 ||
+           error_set(err, ERROR_IO, "%s: cannot remove %s: %s", option, path, strerror(errno));
   if (errno == EEXIST) return cli_check_output(option, arena_printf(arena, "%s/.nuwa-probe", path), err);
   return error_set(err, ERROR_IO, "%s: cannot create %s: %s", option, path, strerror(errno));
 }
@@ -48,24 +50,36 @@ static bool check_outputs(const Command *c, Arena *arena, Error *err) {
     const Arg *a = &c->arg[i];
     if (a->kind != ARG_OUT && a->kind != ARG_PNG && a->kind != ARG_FOLDER) continue;
     const char *path = *(const char **)a->to;
-    if (path && !(a->kind == ARG_FOLDER ? check_folder(arena, a->name, path, err) : cli_check_output(a->name, path, err)))
-      return false;
+    bool ok = !path || (a->kind == ARG_FOLDER ? check_folder(arena, a->name, path, err)
+                                              : cli_check_output(a->name, path, err));
+    if (!ok) return false;
   }
   return true;
 }
 
 /* ---- a command ---- */
 
+/* The command with the options that all share behind its own. */
+static Command with_target(const Command *c, Arena *a) {
+  Command all = *c;
+  if (!c->target) return all;
+  Arg *arg = ARENA_ARRAY(a, Arg, c->n_arg + TARGET_ARGS);
+  memcpy(arg, c->arg, sizeof *arg * (size_t)c->n_arg);
+  all.n_arg += target_args(c->target, c->devices, arg + c->n_arg);
+  all.arg = arg;
+  return all;
+}
+
 static void call_body(void *ctx) {
   Call *call = ctx;
-  const Command *c = call->command;
+  const Command all = with_target(call->command, call->arena), *c = &all;
   Error *err = &call->err;
   ArgList words = {0};
   ArgResult parsed = args_parse(c, call->argc, call->argv, call->arena, &words, err);
   call->ok = parsed == ARGS_HELP;
   if (parsed != ARGS_OK) return;
   call->ok = take_model(c, &words, err) && (!c->check || cli_asked(c->check(c->ctx, err), err)) &&
-             check_outputs(c, call->arena, err) && c->run(c->ctx, call->arena, err);
+             (!c->target || target_check(c->target, err)) && check_outputs(c, call->arena, err) && c->run(c->ctx, call->arena, err);
 }
 
 static bool flush_stdout(Error *err) {

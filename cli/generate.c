@@ -244,13 +244,11 @@ int cli_generate(int argc, char **argv) {
       {"--vq", ARG_TEXT, "MODEL", "the autoencoder: a Lua file or a bundle", &a.kit.vq.path, 0, 0},
       ARG_VQ_WEIGHTS(&a.kit),
       {"--vq-define", ARG_DEFINE, "NAME=VALUE", "an option of the autoencoder", &a.kit.vq.defines, 0, 0},
-      ARG_DEFINES(&a.kit.model), ARG_MODELS(&a.kit.model), 
-      ARG_DEVICE(&a.kit.model), ARG_CUDA_DRIVER(&a.kit.model), ARG_NVRTC(&a.kit.model), ARG_ISA(&a.kit.model),
-      ARG_PRECISION(&a.kit.model), ARG_THREADS(&a.kit.model), ARG_NO_CACHE(&a.kit.model),
+      ARG_DEFINES(&a.kit.model),
       {"--json", ARG_FLAG, NULL, "print numbers as JSON", &a.json, 0, 0},
   };
   const Command c = {.name = "generate", .usage = "[MODEL] --text CAPTION -o FILE.png [options]", .about = about,
                      .arg = arg, .n_arg = COUNT_OF(arg), .model = &a.kit.model.path, .is_model_optional = true,
-                     .ctx = &a, .check = check, .run = run, .done = run_done};
+                     .target = &a.kit.model, .ctx = &a, .check = check, .run = run, .done = run_done};
   return cli_command(&c, argc, argv);
 }

@@ -168,8 +168,6 @@ static bool check(void *ctx, Error *err) {
     return error_set(err, ERROR_ARGUMENT, "of a bundle there are --fn and --json; the other options need the model file");
   if (wants_fn && !a->fn) return error_set(err, ERROR_ARGUMENT, "needs --fn NAME with these options");
   if (cli_is_cuda(&a->model) && !a->fn) return error_set(err, ERROR_ARGUMENT, "--device cuda shows kernels: needs --fn NAME");
-  if (cli_is_cuda(&a->model) && a->model.isa) return error_set(err, ERROR_ARGUMENT, "--isa is for --device cpu");
-  if (!cli_is_cuda(&a->model) && a->model.arch) return error_set(err, ERROR_ARGUMENT, "--arch is for --device cuda");
   if (a->json && (a->after || a->explain)) return error_set(err, ERROR_ARGUMENT, "--after and --explain print text, not JSON");
   if (a->json && a->fn && !a->schedule && !cli_is_cuda(&a->model))
     return error_set(err, ERROR_ARGUMENT, "--json goes with --schedule, with --device cuda, or with no function at all");
@@ -205,15 +203,12 @@ int cli_inspect(int argc, char **argv) {
       {"--json", ARG_FLAG, NULL, "the schedule, the list, or the kernels of --device cuda as JSON", &a->json, 0, 0},
       {"--kernels", ARG_FLAG, NULL, "print the kernel IR; with --device cuda the CUDA C too", &a->kernels, 0, 0},
       {"--asm", ARG_FLAG, NULL, "print the assembly of the kernels; with --device cuda PTX", &a->assembly, 0, 0},
-      ARG_DEVICE(&a->model),
       {"--arch", ARG_TEXT, "LIST", "the GPUs of --device cuda (default sm_80,sm_90)", &a->model.arch, 0, 0},
-      ARG_NVRTC(&a->model), ARG_THREADS(&a->model),
-      ARG_ISA(&a->model), ARG_PRECISION(&a->model), ARG_MODELS(&a->model),
   };
   const Command c = {.name = "inspect", .usage = "MODEL.lua|BUNDLE.nuwa [--fn NAME] [options]",
                      .about = "Shows what a model has, and what the compiler makes of a function;\n"
                               "of a bundle what it has, and a function's launches.\n",
                      .arg = table, .n_arg = COUNT_OF(table), .model = &a->model.path,
-                     .ctx = &s, .check = check, .run = run, .done = run_done};
+                     .target = &a->model, .ctx = &s, .check = check, .run = run, .done = run_done};
   return cli_command(&c, argc, argv);
 }

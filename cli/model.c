@@ -46,20 +46,6 @@ const char *cli_find_model(Arena *a, const ModelArgs *m, const char *file) {
   return folder ? arena_printf(a, "%s/%s", folder, file) : arena_strdup(a, file);
 }
 
-void cli_share_args(ModelArgs *to, const ModelArgs *from) {
-  to->models_dir = from->models_dir;
-  to->isa = from->isa;
-  to->device = from->device;
-  to->arch = from->arch;
-  to->driver = from->driver;
-  to->nvrtc = from->nvrtc;
-  to->cublaslt = from->cublaslt;
-  to->products = from->products;
-  to->precision = from->precision;
-  to->threads = from->threads;
-  to->no_cache = from->no_cache;
-}
-
 Model *cli_load_model(const ModelArgs *m, Error *err) {
   if (m->models_dir && !is_folder(m->models_dir)) {
     error_set(err, ERROR_IO, "--models %s: no such folder", m->models_dir);
@@ -84,18 +70,6 @@ Func *cli_find_function(const Model *m, const char *name, Error *err) {
   return f;
 }
 
-bool cli_isa(const ModelArgs *m, Isa *out, Error *err) {
-  *out = isa_best();
-  if (!m->isa) return true;
-  if (!isa_from_name(m->isa, out)) return error_set(err, ERROR_ARGUMENT, "--isa %s: unknown", m->isa);
-  if (!isa_available(*out)) return error_set(err, ERROR_DEVICE, "--isa %s: this machine lacks it", m->isa);
-  return true;
-}
-
-DType cli_precision(const ModelArgs *m) {
-  return m->precision && strcmp(m->precision, "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32;
-}
-
 /* $XDG_CACHE_HOME/nuwa/kernels.sqlite, or ~/.cache/...; NULL when there is no home. */
 static Store *open_store(Error *err) {
   const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
@@ -107,43 +81,9 @@ static Store *open_store(Error *err) {
   return s;
 }
 
-bool cli_is_cuda(const ModelArgs *m) { return m->device ? strcmp(m->device, "cuda") == 0 : m->arch != NULL; }
-
-NuwaOptions cli_session(const ModelArgs *m, const Plan *p) {
-  return (NuwaOptions){.device = !m->device ? p->device : cli_is_cuda(m) ? PLAN_CUDA : PLAN_CPU,
-                       .threads = (int)m->threads, .cuda = {.driver = m->driver, .cublaslt = m->cublaslt}};
-}
-
-/* "sm_80,sm_90" */
-bool cli_archs(const char *text, int arch[CUDA_MAX_ARCHS], int *out_n, Error *err) {
-  for (const char *at = text; at && *at;) {
-    int used = 0;
-    if (*out_n == CUDA_MAX_ARCHS || sscanf(at, "sm_%3d%n", &arch[*out_n], &used) != 1 || (at[used] && at[used] != ','))
-      return error_set(err, ERROR_USAGE, "--arch %s: must be at most %d of sm_80, sm_90, ... with commas between", text,
-                       CUDA_MAX_ARCHS);
-    ++*out_n;
-    at += used + (at[used] == ',');
-  }
-  return true;
-}
-
-static bool choose_target(const ModelArgs *m, int arch[CUDA_MAX_ARCHS], CompileOptions *o, Error *err) {
-  if (!cli_is_cuda(m) && m->arch) return error_set(err, ERROR_USAGE, "--arch is for --device cuda");
-  if (!cli_is_cuda(m) && m->products) return error_set(err, ERROR_USAGE, "--products needs --device cuda");
-  if (!cli_is_cuda(m)) return cli_isa(m, &o->isa, err);
-  if (m->isa) return error_set(err, ERROR_USAGE, "--isa is for --device cpu");
-  o->device = PLAN_CUDA;
-  o->nvrtc = m->nvrtc;
-  o->cublaslt = !m->products || strcmp(m->products, "cublaslt") == 0;
-  o->arch = arch;
-  return cli_archs(m->arch, arch, &o->n_arch, err);
-}
-
 bool cli_compile_model(Model *model, const ModelArgs *m, CompileOptions *o, Buffer *out, Error *err) {
   int arch[CUDA_MAX_ARCHS];
-  if (!choose_target(m, arch, o, err)) return false;
-  o->precision = cli_precision(m);
-  o->threads = m->threads ? (int)m->threads : pool_count_processors();
+  if (!cli_target(m, arch, o, err)) return false;
   Error store_err = {0};
   Store *store = m->no_cache ? NULL : open_store(&store_err);
   o->store = store_objects(store);

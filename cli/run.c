@@ -214,8 +214,9 @@ static bool check(void *ctx, Error *err) {
   if (a->weights && a->seed >= 0) return error_set(err, ERROR_ARGUMENT, "--weights and --seed exclude each other");
   if (a->seed < 0) a->seed = 0;
   if (!cli_is_bundle(a->model.path)) return true;
-  if (a->model.defines.n || a->model.isa || a->model.precision)
-    return error_set(err, ERROR_ARGUMENT, "-D, --isa and --precision are for model files; a bundle is compiled already");
+  if (a->model.defines.n || a->model.isa || a->model.precision || a->model.products)
+    return error_set(err, ERROR_ARGUMENT, "-D, --isa, --precision and --products are for model files; a bundle is "
+                                          "compiled already");
   return !is_interp(a) ||
          error_set(err, ERROR_ARGUMENT, "--device interp: needs the model file, a bundle has machine code only");
 }
@@ -230,15 +231,12 @@ int cli_run(int argc, char **argv) {
       {"--out", ARG_OUT, "FILE", "safetensors for its outputs", &a.out, 0, 0},
       {"--weights", ARG_TEXT, "FILE", "safetensors with the params", &a.weights, 0, 0},
       {"--seed", ARG_INT, "N", "of initial params instead (default 0)", &a.seed, 0, 9e15},
-      {"--device", ARG_CHOICE, "cpu|cuda|interp", "what executes (default cpu, for a bundle what it is for)",
-       &a.model.device, 0, 0},
-      ARG_CUDA_DRIVER(&a.model), ARG_NVRTC(&a.model),
-      ARG_ISA(&a.model), ARG_PRECISION(&a.model), ARG_THREADS(&a.model), ARG_MODELS(&a.model), ARG_NO_CACHE(&a.model),
   };
   const Command c = {.name = "run",
                      .usage = "MODEL.lua|BUNDLE.nuwa --fn NAME --in IN.safetensors --out OUT.safetensors [options]",
                      .about = "Executes one function on named tensors.  The number of samples B is that of the inputs.\n",
                      .arg = table, .n_arg = COUNT_OF(table), .model = &a.model.path,
-                     .ctx = &r, .check = check, .run = run, .done = run_done};
+                     .target = &a.model, .devices = "cpu|cuda|interp", .ctx = &r, .check = check, .run = run,
+                     .done = run_done};
   return cli_command(&c, argc, argv);
 }

@@ -192,11 +192,9 @@ int cli_score(int argc, char **argv) {
       {"--no-drawings", ARG_FLAG, NULL, "score the autoencoder only", &a.no_drawings, 0, 0},
       ARG_WEIGHTS(&a.kit),
       ARG_VQ_WEIGHTS(&a.kit),
-      ARG_DEVICE(&a.kit.model), ARG_CUDA_DRIVER(&a.kit.model), ARG_NVRTC(&a.kit.model),
-      ARG_MODELS(&a.kit.model), ARG_ISA(&a.kit.model), ARG_PRECISION(&a.kit.model), ARG_THREADS(&a.kit.model), ARG_NO_CACHE(&a.kit.model),
       {"--json", ARG_FLAG, NULL, "print numbers as JSON", &a.json, 0, 0},
   };
   const Command c = {.name = "score", .usage = "[options]", .about = about, .arg = arg, .n_arg = COUNT_OF(arg),
-                     .ctx = &s, .check = check, .run = run, .done = run_done};
+                     .target = &a.kit.model, .ctx = &s, .check = check, .run = run, .done = run_done};
   return cli_command(&c, argc, argv);
 }

@@ -456,17 +456,11 @@ int cli_train(int argc, char **argv) {
       {"--log-every", ARG_INT, "N", "steps between their lines (1)", &a.log_every, 1, 1e12},
       {"--eval", ARG_INT, "N", "steps between validations: val.loss on seen pairs, held.loss on held-out ones (none)", &a.evaluate, 1, 1e12},
       {"--eval-batches", ARG_INT, "N", "batches of each of the two (4)", &a.evaluate_batches, 1, 1e6},
-      ARG_MODELS(&a.model),
-      ARG_THREADS(&a.model),
-      ARG_DEVICE(&a.model),
-      ARG_CUDA_DRIVER(&a.model),
-      ARG_NVRTC(&a.model),
-      ARG_ISA(&a.model), ARG_PRECISION(&a.model),
-      ARG_NO_CACHE(&a.model),
       {"--profile", ARG_FLAG, NULL, "time of each kernel at the end", &a.profile, 0, 0},
       {"--json", ARG_FLAG, NULL, "the last loss as JSON on stdout", &a.json, 0, 0},
   };
   const Command c = {.name = "train", .usage = "MODEL.lua [-D NAME=VALUE]... [options]", .about = about, .arg = args,
-                     .n_arg = COUNT_OF(args), .model = &a.model.path, .ctx = &a, .check = check, .run = run};
+                     .n_arg = COUNT_OF(args), .model = &a.model.path, .target = &a.model, .ctx = &a, .check = check,
+                     .run = run};
   return cli_command(&c, argc, argv);
 }
