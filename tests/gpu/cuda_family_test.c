@@ -1,9 +1,37 @@
 /* One kernel of every family and direction on the emulated device: bit for bit the kernel interpreter's, and within
- * 1e-5 of the largest the reference interpreter's.  The emulator also refuses races between the lanes of an item. */
+ * 1e-5 (bf16: 2e-2) of the largest the reference interpreter's.  The emulator also refuses races between the lanes of
+ * an item. */
 #include "tests/gpu/device_group.h"
 
+static void run_f32(Family family, const char *source) {
+  device_check((DeviceCase){.c = {.family = family, .B = 3, .R = 5}, .source = source});
+}
+
+/* The same function with every f32 tensor in bf16. */
+static void run_bf16(DeviceCase d) {
+  const char *p = d.source;
+  char text[4000], *out = text;
+  while (*p && out < text + sizeof text - 8) {
+    bool is_type = strncmp(p, "f32[", 4) == 0;
+    out += sprintf(out, "%s", is_type ? "bf16" : (char[]){*p, 0});
+    p += is_type ? 3 : 1;
+  }
+  d.source = text;
+  device_check(d);
+}
+
 static void run(Family family, const char *source, int wrt) {
-  device_check((DeviceCase){.c = {.family = family, .B = 3, .R = 5}, .source = source, .wrt = wrt});
+  DeviceCase d = {.c = {.family = family, .B = 3, .R = 5}, .source = source, .wrt = wrt};
+  device_check(d);
+  run_bf16(d);
+}
+
+/* What is several groups in bf16: conversions of gains, biases and results stand apart. */
+static void run_parts(Family family, const char *source, int wrt) {
+  DeviceCase d = {.c = {.family = family, .B = 3, .R = 5}, .source = source, .wrt = wrt};
+  device_check(d);
+  d.part = true;
+  run_bf16(d);
 }
 
 /* ---- map ---- */
@@ -56,8 +84,9 @@ TEST("map, backward: gelu, silu, shift") {
 TEST("reduce over rows, forward: softmax, layer norm, cross-entropy, the largest") {
   NEED_NVRTC();
   run(FAMILY_REDUCE, "func @f(%x: f32[B,2,37]) {\n  %1 = softmax(%x) : f32[B,2,37]\n  return y = %1\n}\n", 0);
-  run(FAMILY_REDUCE, "func @f(%x: f32[B,2,37], %g: f32[37], %b: f32[37]) {\n"
-                     "  %1 = layer_norm(%x, %g, %b) {eps=1e-05, groups=0} : f32[B,2,37]\n  return y = %1\n}\n", 0);
+  run_parts(FAMILY_REDUCE, "func @f(%x: f32[B,2,37], %g: f32[37], %b: f32[37]) {\n"
+                           "  %1 = layer_norm(%x, %g, %b) {eps=1e-05, groups=0} : f32[B,2,37]\n"
+                           "  return y = %1\n}\n", 0);
   run(FAMILY_REDUCE, "func @f(%x: f32[B,6,19], %t: i32[B,6]) {\n  %1 = cross_entropy(%x, %t) : f32[B,6]\n"
                      "  return y = %1\n}\n", 0);
   run(FAMILY_REDUCE, "func @f(%x: f32[B,70]) {\n  %1 = argmax(%x) {axis=1} : i32[B]\n"
@@ -69,10 +98,10 @@ TEST("reduce over rows, backward: softmax, layer norm, cross-entropy") {
   run(FAMILY_REDUCE, "func @f(%x: f32[B,2,37], %dy: f32[B,2,37]) {\n  %1 = softmax(%x) : f32[B,2,37]\n"
                      "  %2 = mul(%1, %dy) : f32[B,2,37]\n  %3 = sum(%2) {axes=[0,1,2]} : f32[]\n"
                      "  return y = %3\n}\n", 1);
-  run(FAMILY_REDUCE, "func @f(%x: f32[B,2,37], %g: f32[37], %b: f32[37], %dy: f32[B,2,37]) {\n"
-                     "  %1 = layer_norm(%x, %g, %b) {eps=1e-05, groups=0} : f32[B,2,37]\n"
-                     "  %2 = mul(%1, %dy) : f32[B,2,37]\n  %3 = sum(%2) {axes=[0,1,2]} : f32[]\n"
-                     "  return y = %3\n}\n", 1);
+  run_parts(FAMILY_REDUCE, "func @f(%x: f32[B,2,37], %g: f32[37], %b: f32[37], %dy: f32[B,2,37]) {\n"
+                           "  %1 = layer_norm(%x, %g, %b) {eps=1e-05, groups=0} : f32[B,2,37]\n"
+                           "  %2 = mul(%1, %dy) : f32[B,2,37]\n  %3 = sum(%2) {axes=[0,1,2]} : f32[]\n"
+                           "  return y = %3\n}\n", 1);
   run(FAMILY_REDUCE, "func @f(%x: f32[B,6,19], %t: i32[B,6]) {\n  %1 = cross_entropy(%x, %t) : f32[B,6]\n"
                      "  %2 = sum(%1) {axes=[0,1]} : f32[]\n  return y = %2\n}\n", 1);
 }
@@ -236,7 +265,7 @@ static void attend_everywhere(const char *body, bool has_two) {
   char text[TEXT_BYTES];
   for (int i = 0; i < COUNT_OF(sights); i++) {
     attend_text(text, &sights[i], body, has_two);
-    run(FAMILY_ATTEND, text, 0);
+    run_f32(FAMILY_ATTEND, text);
   }
 }
 
@@ -283,13 +312,13 @@ TEST("attend, forward: patches over the grid's borders, heads of 9, 48 and 70 el
              "func @f(%%q: f32[B,3,7,5,%d], %%k: f32[B,3,7,5,%d], %%v: f32[B,3,7,5,%d]) {\n"
              "  %%1 = attend(%%q, %%k, %%v) {heads=2, kind=nearby, lo=[-1,-1,-2], hi=[1,1,2], block=[0,0,0], edge=%s, "
              "query_grid=[3,7,5], key_grid=[3,7,5]} : f32[B,3,7,5,%d]\n  return y = %%1\n}\n", d, d, d, box[i], d);
-    run(FAMILY_ATTEND, text, 0);
+    run_f32(FAMILY_ATTEND, text);
     if (i == 0) attend_in_blocks(text, 1);
   }
-  run(FAMILY_ATTEND, "func @f(%q: f32[B,1,9,7,20], %k: f32[B,1,9,7,20]) {\n"
-                     "  %1 = attend_lse(%q, %k) {heads=1, kind=nearby, lo=[0,-2,-2], hi=[0,2,2], block=[0,0,0], "
-                     "edge=clip, causal=raster, query_grid=[1,9,7], key_grid=[1,9,7]} : f32[B,1,9,7,1]\n"
-                     "  return y = %1\n}\n", 0);
+  run_f32(FAMILY_ATTEND, "func @f(%q: f32[B,1,9,7,20], %k: f32[B,1,9,7,20]) {\n"
+                         "  %1 = attend_lse(%q, %k) {heads=1, kind=nearby, lo=[0,-2,-2], hi=[0,2,2], block=[0,0,0], "
+                         "edge=clip, causal=raster, query_grid=[1,9,7], key_grid=[1,9,7]} : f32[B,1,9,7,1]\n"
+                         "  return y = %1\n}\n");
 }
 
 TEST("attend, the gradient of queries") {

@@ -46,8 +46,10 @@ static inline double check_random(const Node *leaf, int64_t i) {
     return floor(u * 24) - 4;
   case DTYPE_U8:
     return floor(u * 4);
-  default:
-    return (double)(float)(name[0] == 'p' ? 0.1 + 2 * u : 4 * u - 2);
+  default: {
+    float x = (float)(name[0] == 'p' ? 0.1 + 2 * u : 4 * u - 2);
+    return (double)(leaf->type.dtype == DTYPE_BF16 ? bf16_round(x) : x);
+  }
   }
 }
 
@@ -79,6 +81,8 @@ static inline void *check_buffer(Check *c, const Node *n, int64_t elems, bool fi
     double v = check_random(n, i);
     if (n->type.dtype == DTYPE_F32)
       ((float *)(void *)p)[i] = (float)v;
+    else if (n->type.dtype == DTYPE_BF16)
+      ((uint16_t *)(void *)p)[i] = bf16_from_f32((float)v);
     else if (n->type.dtype == DTYPE_I32)
       ((int32_t *)(void *)p)[i] = (int32_t)v;
     else
@@ -89,6 +93,7 @@ static inline void *check_buffer(Check *c, const Node *n, int64_t elems, bool fi
 
 static inline double check_get(const Node *n, const void *p, int64_t i) {
   if (n->type.dtype == DTYPE_F32) return (double)((const float *)p)[i];
+  if (n->type.dtype == DTYPE_BF16) return (double)f32_from_bf16(((const uint16_t *)p)[i]);
   return n->type.dtype == DTYPE_I32 ? ((const int32_t *)p)[i] : ((const uint8_t *)p)[i];
 }
 
@@ -163,7 +168,8 @@ static inline void check_results(Check *c, const char *what, const Tensor *want,
       double d = x == y || (isnan(x) && isnan(y)) ? 0 : fabs(x - y);
       if (!(d <= worst)) worst = d, at = i;
     }
-    bool ok = dtype_is_float(g->out[o]->type.dtype) ? worst <= 1e-5 * fmax(largest, 1e-3) : worst == 0;
+    double most = g->out[o]->type.dtype == DTYPE_BF16 ? 2e-2 : 1e-5;
+    bool ok = dtype_is_float(g->out[o]->type.dtype) ? worst <= most * fmax(largest, 1e-3) : worst == 0;
     EXPECT(ok, "%s, B=%d R=%d, output %d[%lld]: got %.9g, want %.9g (largest %g)\n%s", what, (int)c->B, (int)c->R, o,
            (long long)at, n ? check_get(g->out[o], args[g->n_in + o], at) : 0, n ? want[o].data[at] : 0, largest,
            c->text);
