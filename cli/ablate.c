@@ -102,10 +102,7 @@ static bool measure(Ablation *b, const Variant *v, Row *row) {
   NuwaSession *s = NULL;
   ok = p && nuwa_generate_needs(p, &g, &slots, &rows, b->err);
   if (ok) {
-    NuwaOptions so = cli_session(&m, p);
-    so.samples = 1;
-    so.rows = rows;
-    s = nuwa_session_open(p, &so, b->err);
+    s = cli_open_session(&m, p, 1, rows, 0, b->err);
     ok = s != NULL;
   }
   if (ok) {

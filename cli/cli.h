@@ -137,8 +137,10 @@ bool cli_is_cuda(const ModelArgs *m);
 /* Does the library compute large products? */
 bool cli_uses_cublaslt(const ModelArgs *m);
 NuwaCuda cli_cuda(const ModelArgs *m);
-/* Options of a session of the plan, but for its sizes. */
-NuwaOptions cli_session(const ModelArgs *m, const Plan *p);
+/* A session of the plan for these sizes (NuwaOptions has them; ring_slots 0: as planned).  Says on stderr when a GPU runs
+ * PTX although the plan has machine code for others. */
+NuwaSession *cli_open_session(const ModelArgs *m, const Plan *p, int64_t samples, int64_t rows, int64_t ring_slots,
+                              Error *err);
 /* Adds what --arch says to the *out_n that are there; NULL says nothing. */
 bool cli_archs(const char *text, int arch[CUDA_MAX_ARCHS], int *out_n, Error *err);
 /* Fills what o says of device, precision and threads; o->arch is then arch, which must live as long. */

@@ -122,10 +122,7 @@ typedef struct OpenCall {
 } OpenCall;
 
 static NuwaSession *open_session(const Kit *k, const Plan *p, int64_t samples, Error *err) {
-  NuwaOptions o = cli_session(&k->args, p);
-  o.samples = samples;
-  o.rows = 1;
-  return nuwa_session_open(p, &o, err);
+  return cli_open_session(&k->args, p, samples, 1, 0, err);
 }
 
 static bool open_vq(const OpenCall *c, ModelArgs *m) {
@@ -200,11 +197,8 @@ static bool fill_text(const Kit *k, NuwaSession *s, const Part *p, Error *err) {
 static NuwaSession *open_generating(const Kit *k, const NuwaGenerate *g, Error *err) {
   int64_t slots, rows;
   if (!nuwa_generate_needs(k->plan, g, &slots, &rows, err)) return NULL;
-  NuwaOptions o = cli_session(&k->args, k->plan);
-  o.samples = g->count * (g->guidance != 1.0f ? 2 : 1);
-  o.rows = rows;
-  o.ring_slots = slots > k->plan->decode[k->decode].live ? slots : 0;
-  return nuwa_session_open(k->plan, &o, err);
+  if (slots <= k->plan->decode[k->decode].live) slots = 0;
+  return cli_open_session(&k->args, k->plan, g->count * (g->guidance != 1.0f ? 2 : 1), rows, slots, err);
 }
 
 static void add_stats(NuwaGenerateStats *sum, const NuwaGenerateStats *part) {

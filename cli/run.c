@@ -65,10 +65,7 @@ static bool run_code(Run *r) {
   const PlanFunction *pf = &r->plan->function[f];
   int64_t B, R;
   if (!tensors_bind(pf->in, pf->n_in, r->in, &B, &R, r->err)) return false;
-  NuwaOptions o = cli_session(&r->args->model, r->plan);
-  o.samples = B > 0 ? B : 1;
-  o.rows = R > 0 ? R : 1;
-  r->session = nuwa_session_open(r->plan, &o, r->err);
+  r->session = cli_open_session(&r->args->model, r->plan, B > 0 ? B : 1, R > 0 ? R : 1, 0, r->err);
   if (!r->session || !set_weights(r)) return false;
   for (int i = 0; i < pf->n_in; i++) {
     const TensorView *v = safetensors_find(r->in, pf->in[i].name);

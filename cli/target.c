@@ -65,9 +65,22 @@ bool cli_uses_cublaslt(const ModelArgs *m) {
 
 NuwaCuda cli_cuda(const ModelArgs *m) { return (NuwaCuda){.driver = m->driver, .cublaslt = m->cublaslt}; }
 
-NuwaOptions cli_session(const ModelArgs *m, const Plan *p) {
-  return (NuwaOptions){.device = !m->device ? p->device : cli_is_cuda(m) ? PLAN_CUDA : PLAN_CPU,
-                       .threads = (int)m->threads, .cuda = cli_cuda(m)};
+/* A driver that compiles PTX takes seconds for it, every time. */
+static void tell_ptx(const Plan *p, const NuwaSession *s) {
+  int n = 0;
+  for (int i = 0; i < p->n_kernel; i++) n += nuwa_kernel_arch(s, i) == 0 && p->object[p->kernel[i].object].n_image > 1;
+  if (n)
+    fprintf(stderr, "nuwa: the driver compiled PTX for %d of %d kernels: it takes no machine code of this bundle (%s)\n", n,
+            p->n_kernel, p->features);
+}
+
+NuwaSession *cli_open_session(const ModelArgs *m, const Plan *p, int64_t samples, int64_t rows, int64_t ring_slots,
+                              Error *err) {
+  NuwaOptions o = {.device = !m->device ? p->device : cli_is_cuda(m) ? PLAN_CUDA : PLAN_CPU, .threads = (int)m->threads,
+                   .cuda = cli_cuda(m), .samples = samples, .rows = rows, .ring_slots = ring_slots};
+  NuwaSession *s = nuwa_session_open(p, &o, err);
+  if (s) tell_ptx(p, s);
+  return s;
 }
 
 /* "sm_80,sm_90" */

@@ -97,10 +97,7 @@ static void check_weights(void *ctx) {
 }
 
 static NuwaSession *open_session(const Training *t, const Plan *p, Error *err) {
-  NuwaOptions o = cli_session(&t->a.model, p);
-  o.samples = t->a.batch;
-  o.rows = 1;
-  return nuwa_session_open(p, &o, err);
+  return cli_open_session(&t->a.model, p, t->a.batch, 1, 0, err);
 }
 
 /* Which model and which options, the weights know if they were trained here. */
