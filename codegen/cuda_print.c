@@ -43,6 +43,17 @@ static const char prelude[] =
     "}\n"
     "static __device__ __forceinline__ float round_bf16(float x) { return from_bf16(to_bf16(x)); }\n"
     "static __device__ __forceinline__ unsigned short rounded_bf16(float x) { return __float_as_uint(x) >> 16; }\n"
+    "static __device__ __forceinline__ float4 load4(const float *p) { return *(const float4 *)p; }\n"
+    "static __device__ __forceinline__ float4 load4(const unsigned short *p) {\n"
+    "  ushort4 x = *(const ushort4 *)p;\n"
+    "  return make_float4(from_bf16(x.x), from_bf16(x.y), from_bf16(x.z), from_bf16(x.w));\n"
+    "}\n"
+    "static __device__ __forceinline__ void store4(float *p, float x, float y, float z, float w) {\n"
+    "  *(float4 *)p = make_float4(x, y, z, w);\n"
+    "}\n"
+    "static __device__ __forceinline__ void store4(unsigned short *p, float x, float y, float z, float w) {\n"
+    "  *(ushort4 *)p = make_ushort4(to_bf16(x), to_bf16(y), to_bf16(z), to_bf16(w));\n"
+    "}\n"
     "/* The fixed tree: lane i meets lane i^8, then i^4, i^2, i^1; the lower lane is the left operand. */\n"
     "static __device__ __forceinline__ float tree_add(unsigned half, float x) {\n"
     "  for (int d = 8; d; d >>= 1) x = x + __shfl_xor_sync(half, x, d, 16);\n"
@@ -64,13 +75,16 @@ static const char prelude[] =
     "}\n"
     "/* Asynchronous copies from global to shared memory: zeros where there is nothing to be read. */\n"
     "#if __CUDA_ARCH__ >= 800\n"
-    "static __device__ __forceinline__ void copy1(float *to, const float *from, bool there) {\n"
-    "  asm volatile(\"cp.async.ca.shared.global [%0], [%1], 4, %2;\" ::\"r\"((unsigned)__cvta_generic_to_shared(to)),\n"
-    "               \"l\"(from), \"r\"(there ? 4 : 0) : \"memory\");\n"
+    "static __device__ __forceinline__ unsigned shared_address(const void *p) {\n"
+    "  return (unsigned)__cvta_generic_to_shared(p);\n"
     "}\n"
-    "static __device__ __forceinline__ void copy4(float *to, const float *from, bool there) {\n"
-    "  asm volatile(\"cp.async.cg.shared.global [%0], [%1], 16, %2;\" ::\"r\"((unsigned)__cvta_generic_to_shared(to)),\n"
-    "               \"l\"(from), \"r\"(there ? 16 : 0) : \"memory\");\n"
+    "template <int BYTES> static __device__ __forceinline__ void copy(void *to, const void *from, bool there) {\n"
+    "  asm volatile(\"cp.async.ca.shared.global [%0], [%1], %2, %3;\" ::\"r\"(shared_address(to)), \"l\"(from),\n"
+    "               \"n\"(BYTES), \"r\"(there ? BYTES : 0) : \"memory\");\n"
+    "}\n"
+    "template <> __device__ __forceinline__ void copy<16>(void *to, const void *from, bool there) {\n"
+    "  asm volatile(\"cp.async.cg.shared.global [%0], [%1], 16, %2;\" ::\"r\"(shared_address(to)), \"l\"(from),\n"
+    "               \"r\"(there ? 16 : 0) : \"memory\");\n"
     "}\n"
     "static __device__ __forceinline__ void commit() { asm volatile(\"cp.async.commit_group;\" ::: \"memory\"); }\n"
     "template <int N> static __device__ __forceinline__ void wait() {\n"
@@ -332,9 +346,9 @@ static void print_load(Cuda *c, const KInst *i) {
     expr(c, i->in[2], false);
     buffer_printf(c->out, " ? ");
   }
-  buffer_printf(c->out, bf16 ? "from_bf16(" : quad ? "*(const float4 *)&" : "");
+  buffer_printf(c->out, quad ? "load4(&" : bf16 ? "from_bf16(" : "");
   print_place(c, i);
-  buffer_printf(c->out, bf16 ? ")" : "");
+  buffer_printf(c->out, bf16 || quad ? ")" : "");
   if (!i->in[2]) return;
   if (quad) buffer_printf(c->out, " : make_float4(0.0f, 0.0f, 0.0f, 0.0f)");
   else buffer_printf(c->out, i->type == K_F32 ? " : 0.0f" : " : 0");
@@ -350,23 +364,23 @@ static void print_store(Cuda *c, const KInst *i) {
     expr(c, i->in[2], !*and);
   }
   if (i->in[2] || !i->in[1]) buffer_printf(c->out, ") ");
-  if (i->op == KOP_STORE4) buffer_printf(c->out, "*(float4 *)&");
-  print_place(c, i);
   DType t = c->k->buf[i->imm].dtype;
-  const char *convert = i->op == KOP_STORE4   ? "make_float4("
-                        : t == DTYPE_BF16     ? i->in[3]->op == KOP_ROUND ? "rounded_bf16(" : "to_bf16("
-                        : t == DTYPE_U8       ? "(unsigned char)("
-                                              : "";
-  buffer_printf(c->out, " = %s", convert);
+  bool quad = i->op == KOP_STORE4;
+  const char *convert = t == DTYPE_BF16 ? i->in[3]->op == KOP_ROUND ? "rounded_bf16(" : "to_bf16("
+                        : t == DTYPE_U8 ? "(unsigned char)("
+                                        : "";
+  if (quad) buffer_printf(c->out, "store4(&");
+  print_place(c, i);
+  buffer_printf(c->out, quad ? ", " : " = %s", convert);
   for (int j = 3; j < i->n_in; j++) {
     if (j > 3) buffer_printf(c->out, ", ");
     expr(c, i->in[j], true);
   }
-  buffer_printf(c->out, *convert ? ");\n" : ";\n");
+  buffer_printf(c->out, quad || *convert ? ");\n" : ";\n");
 }
 
 static void print_copy(Cuda *c, const KInst *i) {
-  buffer_printf(c->out, "copy%d(&", i->count);
+  buffer_printf(c->out, "copy<%d>(&", i->count * (int)dtype_bytes(c->k->buf[i->imm].dtype));
   print_place(c, i);
   buffer_printf(c->out, ", &");
   print_element(c, i->from, i->in[3], i->in[4]);

@@ -63,7 +63,7 @@ typedef enum KType { K_BOOL, K_I32, K_I64, K_F32, K_QUAD /* four f32: of LOAD4 f
   X(SYNC, "sync", 0, 0)     /* what lanes of the group stored is visible to its other lanes; a uniform store is one lane's */ \
   /* From here on only where groups > 1. */                                                                 \
   X(GROUP, "group", 0, 1)   /* i32, uniform: which of the item's groups */                                  \
-  X(LOAD4, "load4", 3, 0)   /* as LOAD, elements base + lane offset + 0..3 of an f32 buffer; a quad */      \
+  X(LOAD4, "load4", 3, 0)   /* as LOAD, elements base + lane offset + 0..3 of floats; a quad */      \
   X(PART, "part", 1, 1)     /* of a quad: element imm */                                                    \
   X(STORE4, "store4", 7, 0) /* as STORE, with four values */                                                \
   X(COPY, "copy", 5, 0)     /* to base, to lane offset, mask or NULL, from base, from lane offset or NULL */ \
@@ -94,7 +94,7 @@ struct KInst {
   int64_t imm;              /* CONST of integers and bools, SIZE, PART, WAIT, buffer of LOAD/STORE/COPY's target, unroll
                                factor of FOR (0: none) */
   float fimm;
-  int from, count;          /* COPY: the buffer that is read; elements a lane copies, 1 or 4 */
+  int from, count;          /* COPY: the buffer that is read; elements a lane copies */
   int align;                /* integers: a power of two that divides the value; 0 is 1.  See kir_align */
   int64_t lo, hi;           /* range of integer values, inclusive, when known; else INT64_MIN / INT64_MAX */
   KBlock *body, *other;     /* FOR: body; IF: then, else */
@@ -187,8 +187,8 @@ void kir_sync(Kernel *k);
 /* Blocks: from the start, `groups` groups execute an item. */
 void kir_block(Kernel *k, int groups, int resident);
 KInst *kir_group(Kernel *k);
-/* Four elements of an f32 buffer a lane.  base + lane_offset must be a multiple of 4 by kir_align; a mask that is
- * false gives zeros. */
+/* Four elements of an f32 or bf16 buffer a lane.  base + lane_offset must be a multiple of 4 by kir_align; a mask that
+ * is false gives zeros. */
 KInst *kir_load4(Kernel *k, int buf, KInst *base, KInst *lane_offset, KInst *mask);
 KInst *kir_part(Kernel *k, KInst *quad, int which);
 void kir_store4(Kernel *k, int buf, KInst *base, KInst *lane_offset, KInst *const value[QUAD], KInst *mask);
@@ -197,8 +197,8 @@ typedef struct KPlace {
   int buf;
   KInst *base, *lane_offset;
 } KPlace;
-/* Starts copying count (1, or 4 at multiples of 4) elements a lane from an f32 argument that is not written to f32
- * scratch; where mask is false zeros go there and nothing is read. */
+/* Starts copying count elements a lane, of 4, 8 or 16 bytes together and at multiples of count, from an f32 or bf16
+ * argument that is not written to scratch of its type; where mask is false zeros go there and nothing is read. */
 void kir_copy(Kernel *k, KPlace to, KPlace from, int count, KInst *mask);
 void kir_commit(Kernel *k);
 void kir_wait(Kernel *k, int batches);

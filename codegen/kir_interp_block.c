@@ -82,13 +82,13 @@ static int64_t place(const Machine *m, const KInst *base, const KInst *lane_offs
 
 bool block_copy(Machine *m, const KInst *i) {
   const KBuf *b = &m->k->buf[i->imm];
-  int64_t bytes = i->count * (int64_t)sizeof(float), start = kir_scratch_offset(m->k, (int)i->imm);
+  int64_t elem = (int64_t)dtype_bytes(b->dtype), bytes = i->count * elem, start = kir_scratch_offset(m->k, (int)i->imm);
   for (int l = 0; l < LANES; l++) {
     bool there = !i->in[2] || m->value[i->in[2]->id].lane[l].i;
     int64_t to = place(m, i->in[0], i->in[1], l), from = place(m, i->in[3], i->in[4], l);
     if (to < 0 || to + i->count > b->elems) return machine_fault(m, i, "the copy goes outside the buffer");
-    Pending p = {.at = start + to * (int64_t)sizeof(float), .bytes = bytes};
-    if (there) p.from = (const char *)m->args[i->from] + from * (int64_t)sizeof(float);
+    Pending p = {.at = start + to * elem, .bytes = bytes};
+    if (there) p.from = (const char *)m->args[i->from] + from * elem;
     if (!block_access(m, i, p.at, bytes, true) || !queue_push(m, p)) return false;
     for (int64_t x = p.at; x < p.at + bytes; x++) m->shadow[x].in_flight = true;
   }

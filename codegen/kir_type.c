@@ -24,12 +24,13 @@ static const char *infer_memory(const KInst *i, bool *out_varying) {
 
 /* LOAD4, STORE4 and COPY. */
 static const char *infer_quad(const KInst *i, KType *out_type, bool *out_varying) {
-  bool many = i->op != KOP_COPY || i->count == QUAD;
+  int count = i->op == KOP_COPY ? i->count : QUAD;
   KInst place = {.op = KOP_LOAD, .in = {i->in[0], i->in[1], i->in[2]}};
   const char *wrong = infer_memory(&place, out_varying);
   if (wrong) return wrong;
-  WRONG_IF(many && (kir_align(i->in[0]) < QUAD || (i->in[1] && kir_align(i->in[1]) < QUAD)),
-           "four elements must start at a multiple of 4");
+  WRONG_IF(count != 1 && count != 2 && count != QUAD && count != 2 * QUAD, "a lane copies 1, 2, 4 or 8 elements");
+  WRONG_IF(kir_align(i->in[0]) < count || (i->in[1] && kir_align(i->in[1]) < count),
+           "several elements must start at a multiple of their number");
   *out_type = i->op == KOP_LOAD4 ? K_QUAD : K_F32;
   if (i->op == KOP_LOAD4) return NULL;
   WRONG_IF(!i->in[1] || !i->in[1]->varying, "a varying lane offset is needed");
@@ -37,11 +38,10 @@ static const char *infer_quad(const KInst *i, KType *out_type, bool *out_varying
   for (int j = 0; j < QUAD && i->op == KOP_STORE4; j++)
     WRONG_IF(!i->in[3 + j] || i->in[3 + j]->type != K_F32, "the values must be f32");
   if (i->op == KOP_STORE4) return NULL;
-  WRONG_IF(i->count != 1 && i->count != QUAD, "a lane copies 1 or 4 elements");
   place = (KInst){.op = KOP_LOAD, .in = {i->in[3], i->in[4]}};
   bool varying;
-  WRONG_IF(i->count == QUAD && (!i->in[3] || kir_align(i->in[3]) < QUAD || (i->in[4] && kir_align(i->in[4]) < QUAD)),
-           "four elements must be read from a multiple of 4");
+  WRONG_IF(count > 1 && (!i->in[3] || kir_align(i->in[3]) < count || (i->in[4] && kir_align(i->in[4]) < count)),
+           "several elements must be read from a multiple of their number");
   return infer_memory(&place, &varying);
 }
 

@@ -66,18 +66,24 @@ static bool check_bounds(Verifier *v, const KInst *i) {
   return true;
 }
 
+static bool check_copy(Verifier *v, const KInst *i) {
+  const Kernel *k = v->k;
+  DType t = k->buf[i->imm].dtype;
+  size_t bytes = (size_t)i->count * dtype_bytes(t);
+  if (i->from < 0 || i->from >= k->n_args || k->buf[i->from].written || k->buf[i->from].dtype != t)
+    return broken(v, i, "a copy reads an argument of the target's type that is not written to");
+  if (k->buf[i->imm].space != SPACE_SCRATCH) return broken(v, i, "a copy goes to scratch");
+  return (bytes >= 4 && bytes <= 16) || broken(v, i, "a lane copies 4, 8 or 16 bytes");
+}
+
 /* What only items of several groups have. */
 static bool check_groups(Verifier *v, const KInst *i) {
   const Kernel *k = v->k;
   if (i->op < KOP_GROUP) return true;
   if (k->groups < 2) return broken(v, i, "only an item of several groups has this");
   bool is_quad = i->op == KOP_LOAD4 || i->op == KOP_STORE4 || i->op == KOP_COPY;
-  if (is_quad && k->buf[i->imm].dtype != DTYPE_F32) return broken(v, i, "the buffer must be f32");
-  if (i->op == KOP_COPY) {
-    if (i->from < 0 || i->from >= k->n_args || k->buf[i->from].written || k->buf[i->from].dtype != DTYPE_F32)
-      return broken(v, i, "a copy reads an f32 argument that is not written to");
-    if (k->buf[i->imm].space != SPACE_SCRATCH) return broken(v, i, "a copy goes to scratch");
-  }
+  if (is_quad && !dtype_is_float(k->buf[i->imm].dtype)) return broken(v, i, "the buffer must be f32 or bf16");
+  if (i->op == KOP_COPY && !check_copy(v, i)) return false;
   if (i->op == KOP_WAIT && i->imm < 0) return broken(v, i, "a negative number of batches");
   return i->op != KOP_BARRIER || !v->apart || broken(v, i, "not all groups may come here");
 }

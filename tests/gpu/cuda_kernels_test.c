@@ -76,6 +76,13 @@ TEST("random kernels are the interpreter's, to the bit") {
   }
 }
 
+TEST("bf16 copied by 4, 8 and 16 bytes a lane, loaded and stored by fours, is the interpreter's") {
+  NEED_NVRTC();
+  Arena *a = arena_new();
+  for (int count = 2; count <= 8; count *= 2) check_device(halves_kernel(a, count), 1, 0);
+  arena_free(a);
+}
+
 TEST("kernels join into one program") {
   NEED_NVRTC();
   Arena *a = arena_new();

@@ -3,6 +3,7 @@
 
 #include "codegen/kir_build.h"
 #include "tests/test.h"
+#include "tests/unit/codegen/random_kernel.h"
 
 typedef struct Fix {
   Arena *a;
@@ -17,9 +18,6 @@ static Fix fix_new(void) {
   f.y = kir_arg(f.k, "y", DTYPE_F32, true);
   return f;
 }
-
-static KInst *add(Kernel *k, KInst *x, KInst *y) { return kir_bin(k, KOP_ADD, x, y); }
-static KInst *mul(Kernel *k, KInst *x, KInst *y) { return kir_bin(k, KOP_MUL, x, y); }
 
 TEST("constants fold, and equal values are one") {
   Fix f = fix_new();
@@ -314,6 +312,38 @@ TEST("four elements a lane, masked, by copies, loads and stores") {
   EXPECT_HAS(text.data, "copy4 s[0 + %");
   EXPECT_HAS(text.data, "= part 3, %");
   buffer_done(&text);
+  arena_free(b.a);
+}
+
+TEST("bf16 is copied by 4, 8 and 16 bytes a lane, loaded and stored by fours") {
+  for (int count = 2; count <= 8; count *= 2) {
+    Arena *a = arena_new();
+    uint16_t in[128], out[128] = {0};
+    void *args[2] = {in, out};
+    Error err = {0};
+    for (int i = 0; i < 128; i++) in[i] = bf16_from_f32((float)i);
+    REQUIRE(kir_interpret(halves_kernel(a, count), args, 0, 0, &err), "%s", err.text);
+    for (int i = 0; i < 64; i++) {
+      float want = i >= LANES * count ? 0 : i < 9 * count ? (float)i + 0.5f : 0.5f;
+      EXPECT(f32_from_bf16(out[i]) == want, "%d of %d: %g", i, count, (double)f32_from_bf16(out[i]));
+    }
+    arena_free(a);
+  }
+}
+
+TEST("a copy of 2 bytes or 32 a lane is refused") {
+  Block b = block_fix();
+  Error err = {0};
+  KInst *zero = kir_i64(b.k, 0), *at = mul(b.k, b.lane, kir_i32(b.k, 8));
+  kir_copy(b.k, (KPlace){b.scratch, zero, at}, (KPlace){b.x, zero, at}, 8, NULL);
+  EXPECT(!kir_verify(b.k, &err));
+  EXPECT_HAS(err.text, "a lane copies 4, 8 or 16 bytes");
+  Kernel *k = kir_new(b.a, "halves");
+  int x = kir_arg(k, "x", DTYPE_BF16, false), s = kir_scratch(k, "s", DTYPE_BF16, 128);
+  kir_block(k, 2, 0);
+  kir_copy(k, (KPlace){s, kir_i64(k, 0), kir_lane(k)}, (KPlace){x, kir_i64(k, 0), kir_lane(k)}, 1, NULL);
+  EXPECT(!kir_verify(k, &err));
+  EXPECT_HAS(err.text, "a lane copies 4, 8 or 16 bytes");
   arena_free(b.a);
 }
 

@@ -95,6 +95,28 @@ static inline Kernel *softmax_kernel(Arena *a, int cols) {
   return k;
 }
 
+/* y = x + 0.5 in bf16, in one of two groups: `count` elements a lane are copied to scratch, zeros from lane 9 on, and read
+ * from there by fours. */
+static inline Kernel *halves_kernel(Arena *a, int count) {
+  Kernel *k = kir_new(a, "halves");
+  int x = kir_arg(k, "x", DTYPE_BF16, false), y = kir_arg(k, "y", DTYPE_BF16, true);
+  int s = kir_scratch(k, "s", DTYPE_BF16, LANES * count);
+  kir_block(k, 2, 0);
+  KInst *zero = kir_i64(k, 0), *lane = kir_lane(k), *at = mul(k, lane, kir_i32(k, count));
+  kir_if(k, kir_bin(k, KOP_EQ, kir_group(k), kir_i32(k, 0)));
+  kir_copy(k, (KPlace){s, zero, at}, (KPlace){x, zero, at}, count, lt(k, lane, kir_i32(k, 9)));
+  kir_commit(k);
+  kir_wait(k, 0);
+  kir_sync(k);
+  KInst *quads = mul(k, lane, kir_i32(k, QUAD)), *sum[QUAD];
+  KInst *there = lt(k, quads, kir_i32(k, LANES * (count < QUAD ? count : QUAD)));
+  KInst *quad = kir_load4(k, s, zero, quads, there);
+  for (int j = 0; j < QUAD; j++) sum[j] = add(k, kir_part(k, quad, j), kir_f32(k, 0.5f));
+  kir_store4(k, y, zero, quads, sum, there);
+  kir_end(k);
+  return k;
+}
+
 /* ---- random kernels ---- */
 
 enum { POOL = 64 };
