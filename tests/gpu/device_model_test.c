@@ -42,7 +42,7 @@ static void close_model(Pair *p) {
 
 static const Define drawer[] = {{"grid_s", "2"},         {"grid_h", "3"},         {"grid_w", "3"},      {"dim", "32"},
                                 {"heads", "2"},          {"encoder_layers", "1"}, {"decoder_layers", "1"}, {"codebook", "24"},
-                                {"text_tokens", "4"},    {"vocab", "7"},          {"extent_s", "3"},    {"extent_h", "3"},
+                                {"text_tokens", "3"},    {"vocab", "7"},          {"extent_s", "3"},    {"extent_h", "3"},
                                 {"extent_w", "3"}};
 static const Define codec[] = {{"size", "8"},    {"channels", "16"}, {"multipliers", "1,2"}, {"blocks", "1"},
                                {"attention", ""}, {"latent", "16"},   {"width", "8"},         {"codebook", "24"},
@@ -68,7 +68,7 @@ TEST("nuwa.lua draws the tokens of the CPU on the device") {
   EXPECT(ok, "%s", p.err.text);
   for (int d = ON_CPU; ok && d <= ON_CUDA; d++) {
     NuwaGenerate g = {.count = COUNT, .seed = 5, .guidance = 1, .sample = {.temperature = 0}};
-    rig_fill(&data, "text", DTYPE_I32, COUNT * 4, nuwa_input(p.session[d], p.plan[d]->decode[0].prologue, "text"));
+    rig_fill(&data, "text", DTYPE_I32, COUNT * 3, nuwa_input(p.session[d], p.plan[d]->decode[0].prologue, "text"));
     ok = nuwa_generate(p.session[d], &g, tokens[d], NULL, NULL, NULL, &p.err);
     EXPECT(ok, "%s", p.err.text);
   }

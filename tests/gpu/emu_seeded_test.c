@@ -170,6 +170,77 @@ TEST("a read of memory never written") {
   EXPECT_CAUGHT(UNWRITTEN("63"), THREADS, 719, "read of shared memory never written: offset 252");
 }
 
+/* Of its four words each thread writes two and the lower half of the third, then reads all. */
+#define PARTLY(use)                                                                                    \
+  KERNEL("mad.lo.u32 %r5, %r1, 16, %r3;\nld.global.f32 %f1, [%rd3];\nst.shared.v2.f32 [%r5], {%f1, %f1};\n" \
+         "mov.b32 %r6, %f1;\nshr.u32 %r6, %r6, 16;\nst.shared.u16 [%r5+8], %r6;\nmov.f32 %f9, 0f3f800000;\n" \
+         "ld.shared.v4.b32 {%r10, %r11, %r12, %r13}, [%r5];\nsetp.lt.u32 %p1, %r1, 256;\n" use           \
+         "st.global.f32 [%rd4], %f9;\n")
+#define UNUSED(use) EXPECT_PASSES(PARTLY(use), 32)
+#define USED(offset, use) EXPECT_CAUGHT(PARTLY(use), 32, 719, "shared memory never written: offset " #offset ",")
+
+TEST("what a vector load brings of memory never written may be moved about and dropped") {
+  UNUSED("");
+  EXPECT(out[3] == 1, "%g", out[3]);
+  UNUSED("mov.b32 %f9, %r11;\n");
+  UNUSED("mov.b64 %rd5, {%r10, %r13};\nmov.b64 {%r14, %r15}, %rd5;\nmov.b32 %f9, %r14;\n");
+  UNUSED("mov.b64 %rd5, {%r13, %r10};\nshr.u64 %rd5, %rd5, 32;\ncvt.u32.u64 %r14, %rd5;\nmov.b32 %f9, %r14;\n");
+  UNUSED("shl.b32 %r14, %r12, 16;\nmov.b32 %f9, %r14;\n");
+  EXPECT(out[3] == 4, "%g", out[3]);
+  UNUSED("and.b32 %r14, %r12, 65535;\nshl.b32 %r14, %r14, 16;\nmov.b32 %f9, %r14;\n");
+  UNUSED("prmt.b32 %r14, %r12, %r13, 0x1010;\nmov.b32 %f9, %r14;\n");
+  UNUSED("bfe.u32 %r14, %r12, 0, 16;\nmov.b32 %f9, %r14;\n");
+  UNUSED("lop3.b32 %r14, %r13, 7, 0, 0x30;\nor.b32 %r14, %r13, -1;\nmov.b32 %f9, %r14;\n");
+  UNUSED("selp.b32 %r14, %r10, %r13, %p1;\nmov.b32 %f9, %r14;\n");
+  UNUSED("add.s32 %r14, %r13, 1;\nmul.lo.s32 %r15, %r14, %r14;\nsetp.gt.s32 %p2, %r15, 0;\n");
+  UNUSED("setp.gt.or.s32 %p2, %r13, 0, %p1;\n@%p2 mov.b32 %f9, %r10;\n");
+  UNUSED("mov.b32 %r13, 5;\nadd.s32 %r14, %r13, 1;\nmov.b32 %f9, %r14;\n");
+  UNUSED("shfl.sync.bfly.b32 %r14, %r13, 1, 31, -1;\n");
+  UNUSED("st.shared.f32 [%r5+12], %f1;\nld.shared.b32 %r13, [%r5+12];\nmov.b32 %f9, %r13;\n");
+}
+
+TEST("where it decides something it is caught, with the load and the place") {
+  USED(12, "mov.b32 %f9, %r13;\n");
+  EXPECT_HAS(emu_last_error(), "by the load of line ");
+  EXPECT_HAS(emu_last_error(), "its value is used here; PTX line ");
+  EXPECT_HAS(emu_last_error(), "'st.global.f32 [%rd4], %f9'");
+  USED(10, "mov.b32 %f9, %r12;\n");
+  USED(12, "mov.b64 %rd5, {%r10, %r13};\nmov.b64 {%r14, %r15}, %rd5;\nmov.b32 %f9, %r15;\n");
+  USED(10, "shr.u32 %r14, %r12, 1;\nmov.b32 %f9, %r14;\n");
+  USED(10, "prmt.b32 %r14, %r12, %r13, 0x1012;\nmov.b32 %f9, %r14;\n");
+  USED(10, "cvt.rn.f32.u32 %f9, %r12;\n");
+  USED(12, "mov.b32 %f2, %r13;\nfma.rn.f32 %f9, %f2, 0f00000000, %f1;\n");
+  USED(12, "and.b32 %r14, %r13, 1;\nmov.b32 %f9, %r14;\n");
+  USED(12, "lop3.b32 %r14, %r13, 7, 0, 0xc0;\nmov.b32 %f9, %r14;\n");
+  USED(12, "selp.b32 %r14, %r13, %r10, %p1;\nmov.b32 %f9, %r14;\n");
+  USED(12, "setp.gt.s32 %p2, %r13, 0;\nselp.f32 %f9, %f1, %f9, %p2;\n");
+  USED(12, "setp.gt.s32 %p2, %r13, 0;\n@%p2 bra NEXT;\nNEXT:\n");
+  USED(12, "setp.gt.and.s32 %p2, %r13, 0, %p1;\n@%p2 mov.b32 %f9, %r10;\n");
+  USED(12, "add.s32 %r14, %r13, %r5;\nld.shared.f32 %f9, [%r14];\n");
+  USED(10, "st.shared.v4.b32 [%r5], {%r10, %r11, %r12, %r13};\n");
+  USED(28, "shfl.sync.bfly.b32 %r14, %r13, 1, 31, -1;\nmov.b32 %f9, %r14;\n");
+  USED(12, "shfl.sync.idx.b32 %r14, %r10, %r13, 31, -1;\n");
+  USED(12, "setp.gt.s32 %p2, %r13, 0;\nvote.sync.any.pred %p3, %p2, -1;\n");
+  USED(12, "red.shared.add.u32 [%r5], %r13;\n");
+  EXPECT_CAUGHT(PARTLY("atom.shared.add.u32 %r14, [%r5+12], 1;\n"), 32, 719, "never written: offset 12");
+}
+
+TEST("an unknown element of a matrix makes its row or its column of the product unknown") {
+#define UNKNOWN_AT(thread, set, read)                                                                  \
+  KERNEL("mov.b32 %r10, 0;\nmov.b32 %r12, 0;\nmov.b32 %r20, 0;\nmov.f32 %f10, 0f3f000000;\n"           \
+         "setp.ne.u32 %p1, %r1, " thread ";\n@%p1 bra NEXT;\nld.shared.b32 " set ", [%r3];\nNEXT:\n"     \
+         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%f11, %f12, %f13, %f14}, "              \
+         "{%r20, %r10, %r10, %r10}, {%r12, %r12}, {%f10, %f10, %f10, %f10};\n"                         \
+         "setp.eq.u32 %p2, %r1, " read ";\n@%p2 st.global.f32 [%rd4], %f11;\n@%p2 st.global.f32 [%rd4], %f13;\n")
+  EXPECT_PASSES(UNKNOWN_AT("9", "%r20", "4"), 32);
+  EXPECT_PASSES(UNKNOWN_AT("9", "%r20", "12"), 32);
+  for (int k = 0; k < 2; k++)
+    EXPECT_CAUGHT(k ? UNKNOWN_AT("9", "%r20", "8") : UNKNOWN_AT("9", "%r20", "11"), 32, 719,
+                  "never written: offset 0, by the load");
+  EXPECT_PASSES(UNKNOWN_AT("9", "%r12", "0"), 32);
+  EXPECT_CAUGHT(UNKNOWN_AT("9", "%r12", "13"), 32, 719, "never written: offset 0, by the load");
+}
+
 /* Small whole numbers as packed bf16: A's rows are 1, 2, .. 16; B's columns 1 .. 8 (as powers of two), C is 0.5. */
 #define PRODUCT(a, b, c)                                                                               \
   KERNEL("shr.u32 %r5, %r1, 2;\nadd.s32 %r6, %r5, 1;\nadd.s32 %r7, %r5, 9;\n"                          \

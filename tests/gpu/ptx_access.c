@@ -29,10 +29,30 @@ static uint64_t extended(uint64_t v, int type) {
                          : v;
 }
 
+static void mark_unwritten(Exec *x, const Instr *i, int lane, uint64_t address, unsigned unwritten) {
+  int elem = ptx_type_bytes((PtxType)i->type[0]);
+  bool shared = i->space == SPACE_SHARED || (i->space == SPACE_GENERIC && address - SHARED_BASE < WINDOW_BYTES);
+  for (int k = 0; k < i->vector; k++) {
+    Unknown u = {.address = address, .line = i->line, .shared = shared};
+    unsigned bytes = unwritten >> k * elem & ((1u << elem) - 1);
+    if (shared && i->space == SPACE_GENERIC) u.address -= SHARED_BASE;
+    if (bytes) u.address += (unsigned)(k * elem + __builtin_ctz(bytes));
+    for (int b = 0; b < elem; b++)
+      if (bytes >> b & 1) u.bits |= (uint64_t)0xff << 8 * b;
+    if (ptx_type_is_signed(i->type[0])) u.bits = extended(u.bits, i->type[0]);
+    unknown_set(x, i->row[i->at[0] + k], lane, u);
+  }
+}
+
 void run_ld(Exec *x, const Instr *i, uint32_t lanes) {
   int elem = ptx_type_bytes((PtxType)i->type[0]), n = i->vector;
   unsigned char got[LANES][16];
-  exec_load(x, i, lanes, operand_row(x, i, 1, 0), elem * n, got);
+  uint16_t unwritten[LANES];
+  const uint64_t *address = operand_row(x, i, 1, 0);
+  uint32_t unknown = exec_load(x, i, lanes, address, elem * n, got, unwritten);
+  if (unknown || x->warp[x->current].tainted)
+    EACH_LANE(l, lanes)
+      mark_unwritten(x, i, (int)l, address[l] + (uint64_t)i->offset[0], unknown >> l & 1 ? unwritten[l] : 0);
   for (int k = 0; k < n; k++) {
     uint64_t *d = operand_row(x, i, 0, k);
     EACH_LANE(l, lanes) {

@@ -311,6 +311,7 @@ static uint32_t guarded(Exec *x, const Instr *i, uint32_t lanes) {
 static void run_group(Exec *x, Warp *w, Group *g, bool forced) {
   while (g->pc < g->limit) {
     const Instr *i = &x->f->code[g->pc];
+    if (w->tainted) follow_guard(x, i, g->lanes);
     uint32_t lanes = guarded(x, i, g->lanes);
     if (++x->steps > x->limit)
       exec_fault(x, i, __builtin_ctz(g->lanes), FAULT_TIMEOUT, "no end after %llu warp instructions",
@@ -320,6 +321,7 @@ static void run_group(Exec *x, Warp *w, Group *g, bool forced) {
       break;
     }
     forced = false;
+    if (w->tainted && lanes) follow_unknown(x, i, lanes);
     RunFn *run = run_table[i->op];
     if (run == run_control) {
       if (!exec_control(x, w, i, g, lanes)) return;
@@ -390,6 +392,7 @@ static void block_begin(Exec *x) {
     memset(w->pc, 0, sizeof w->pc);
     memset(w->group, 0, sizeof w->group);
     w->live = w->exists;
+    unknown_forget(x, w);
     w->waiting = w->parked = w->vote = 0;
     for (int v = 0; v < MAX_WARPS; v++) w->seen[v] = x->clock;
     w->settled = x->clock;
@@ -490,6 +493,7 @@ static void exec_init(Exec *x, const Launch *launch) {
 static void exec_done(Exec *x) {
   for (int k = 0; k < x->warps; k++) {
     free(x->warp[k].local);
+    free(x->warp[k].unknown);
     free(x->warp[k].copy);
   }
   free(x->place_row);

@@ -65,8 +65,22 @@ typedef struct PendingCopy {
   uint8_t bytes, from_bytes, lane;
 } PendingCopy;
 
+/* Bits of a register that were read from memory never written, and where. */
+typedef struct Unknown {
+  uint64_t bits;
+  uint64_t address;             /* of global memory, or an offset in shared memory */
+  int line;                     /* of the load */
+  bool shared;
+} Unknown;
+typedef struct UnknownRow {
+  uint32_t lanes;               /* those with such bits */
+  Unknown lane[LANES];
+} UnknownRow;
+
 typedef struct Warp {
   uint64_t (*row)[LANES];
+  UnknownRow *unknown;          /* [rows], or NULL while there never was one */
+  int tainted;                  /* rows with unknown bits */
   int pc[LANES];
   uint32_t exists, live, waiting;   /* lanes; waiting ones stand behind their barrier */
   uint32_t parked;              /* stand before an operation of the whole warp that other lanes may still reach */
@@ -102,6 +116,7 @@ typedef struct Exec {
   uint32_t clock, block_clock;  /* now, when this block began */
   Warp warp[MAX_WARPS];
   const unsigned char *storing; /* the bytes of the plain store in progress, or NULL */
+  unsigned unwritten;           /* a bit for every byte of the last ACCESS_LOAD that nobody wrote */
   int current;                  /* the warp that runs */
   uint64_t (*row)[LANES];       /* its rows */
   uint64_t steps, limit;        /* warp instructions executed and allowed */
@@ -129,20 +144,31 @@ int exec_launch(const Launch *launch, uint64_t *out_steps, char *message, size_t
 __attribute__((noreturn, format(printf, 5, 6))) void exec_fault(Exec *x, const Instr *i, int lane, int code,
                                                                const char *fmt, ...);
 
-typedef enum AccessKind { ACCESS_READ, ACCESS_WRITE, ACCESS_ATOMIC, ACCESS_COPY } AccessKind;
+typedef enum AccessKind { ACCESS_LOAD, ACCESS_READ, ACCESS_WRITE, ACCESS_ATOMIC, ACCESS_COPY } AccessKind;
 
 /* Checks everything there is to check about one access of one lane (alignment, bounds, never written, races) and
- * gives the bytes.  COPY is the issue of a cp.async into shared memory. */
+ * gives the bytes.  LOAD brings a value into a register, which may be unknown: x->unwritten says so.  COPY is the
+ * issue of a cp.async into shared memory. */
 unsigned char *exec_access(Exec *x, const Instr *i, int lane, int space, uint64_t address, int bytes,
                            AccessKind kind);
-/* Loads and stores of several lanes, checked the same; lane l's bytes are out[l]. */
-void exec_load(Exec *x, const Instr *i, uint32_t lanes, const uint64_t *address, int bytes, unsigned char (*out)[16]);
+/* Loads and stores of several lanes, checked the same; lane l's bytes are out[l].  Gives the lanes that read memory
+ * never written, where unwritten[l] has a bit for every byte. */
+uint32_t exec_load(Exec *x, const Instr *i, uint32_t lanes, const uint64_t *address, int bytes,
+                   unsigned char (*out)[16], uint16_t *unwritten);
 void exec_store(Exec *x, const Instr *i, uint32_t lanes, const uint64_t *address, int bytes,
                 unsigned char (*from)[16]);
 /* The copy has arrived: its bytes in shared memory are written by its thread now. */
 void exec_land_copy(Exec *x, const Instr *i, const PendingCopy *c);
 /* Orders what the lanes of the current warp did before against what they do after. */
 void exec_sync_warp(Exec *x);
+
+/* What happens to unknown values (ptx_defined.c), before the instruction is executed; loads, shuffles and matrix
+ * products mark their results themselves.  Only needed where the warp is tainted. */
+void follow_unknown(Exec *x, const Instr *i, uint32_t lanes);
+void follow_guard(Exec *x, const Instr *i, uint32_t lanes);
+Unknown unknown_get(const Exec *x, int row, int lane);   /* .bits are 0 where all is known */
+void unknown_set(Exec *x, int row, int lane, Unknown u);
+void unknown_forget(Exec *x, Warp *w);
 
 /* Are members of this operation between lanes alive but not in `lanes`?  False for other operations. */
 bool warp_is_incomplete(Exec *x, const Instr *i, uint32_t lanes);

@@ -38,9 +38,14 @@ void run_ldmatrix(Exec *x, const Instr *i, uint32_t lanes) {
   need_whole_warp(x, i, lanes);
   const uint64_t *address = operand_row(x, i, 1, 0);
   uint16_t row[LANES][8];
+  unsigned unwritten[LANES], any = 0;
+  uint64_t from[LANES];
   int tiles = i->vector;
-  for (int l = 0; l < tiles * 8; l++)
-    memcpy(row[l], exec_access(x, i, l, SPACE_SHARED, address[l] + (uint64_t)i->offset[0], 16, ACCESS_READ), 16);
+  for (int l = 0; l < tiles * 8; l++) {
+    from[l] = address[l] + (uint64_t)i->offset[0];
+    memcpy(row[l], exec_access(x, i, l, SPACE_SHARED, from[l], 16, ACCESS_LOAD), 16);
+    any |= unwritten[l] = x->unwritten;
+  }
   for (int t = 0; t < tiles; t++) {
     uint64_t *d = operand_row(x, i, 0, t);
     for (int l = 0; l < LANES; l++) {
@@ -48,6 +53,15 @@ void run_ldmatrix(Exec *x, const Instr *i, uint32_t lanes) {
       uint32_t low = i->flags & FLAG_TRANS ? row[8 * t + c][r] : row[8 * t + r][c];
       uint32_t high = i->flags & FLAG_TRANS ? row[8 * t + c + 1][r] : row[8 * t + r][c + 1];
       d[l] = low | high << 16;
+      if (!any && !x->warp[x->current].tainted) continue;
+      Unknown u = {.line = i->line, .shared = true};
+      for (int h = 0; h < 2; h++) {
+        int at = i->flags & FLAG_TRANS ? 8 * t + c + h : 8 * t + r, column = i->flags & FLAG_TRANS ? r : c + h;
+        if (!(unwritten[at] >> 2 * column & 3)) continue;
+        u.address = from[at] + (unsigned)(2 * column);
+        u.bits |= (uint64_t)0xffff << 16 * h;
+      }
+      unknown_set(x, i->row[t], l, u);
     }
   }
 }
@@ -84,10 +98,34 @@ static WIDE void multiply_add(float c[16][8], float a[16][16], float b[16][8], i
       for (int n = 0; n < 8; n++) c[r][n] += a[r][k] * b[k][n];
 }
 
+/* An unknown element of A makes its row of the result unknown, one of B its column. */
+static void follow_product(Exec *x, const Instr *i) {
+  Unknown row[16] = {{0}}, column[8] = {{0}}, sum[4][LANES];
+  for (int l = 0; l < LANES; l++) {
+    for (int t = 0; t < i->count[1]; t++) {
+      Unknown u = unknown_get(x, i->row[i->at[1] + t], l);
+      if (u.bits) row[l / 4 + t % 2 * 8] = u;
+    }
+    for (int t = 0; t < i->count[2]; t++) {
+      Unknown u = unknown_get(x, i->row[i->at[2] + t], l);
+      if (u.bits) column[l / 4] = u;
+    }
+    for (int t = 0; t < 4; t++) sum[t][l] = unknown_get(x, i->row[i->at[3] + t], l);
+  }
+  for (int t = 0; t < 4; t++)
+    for (int l = 0; l < LANES; l++) {
+      Unknown r = row[l / 4 + t / 2 * 8], c = column[l % 4 * 2 + t % 2], u = sum[t][l];
+      u = u.bits ? u : r.bits ? r : c;
+      if (u.bits) u.bits = UINT32_MAX;
+      unknown_set(x, i->row[t], l, u);
+    }
+}
+
 void run_mma(Exec *x, const Instr *i, uint32_t lanes) {
   need_whole_warp(x, i, lanes);
   float a[16][16], b[16][8], c[16][8];
   int depth = i->shape == SHAPE_M16N8K16 ? 16 : 8;
+  if (x->warp[x->current].tainted) follow_product(x, i);
   if (i->type[1] == T_TF32) gather_tf32(x, i, a, b);
   else gather_halves(x, i, a, b, depth);
   for (int t = 0; t < 4; t++)

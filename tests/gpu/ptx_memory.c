@@ -100,10 +100,15 @@ static unsigned char *access_global(Exec *x, const Instr *i, int lane, uint64_t 
                (unsigned long long)address, (long long)(address - near->address), near->bytes,
                (unsigned long long)near->address);
   }
+  if (kind == ACCESS_LOAD) {
+    for (int k = 0; k < bytes; k++)
+      x->unwritten |= (unsigned)!memory_is_written(a, address + (unsigned)k, 1) << k;
+    return a->data + (address - a->address);
+  }
   if (kind != ACCESS_WRITE && !memory_is_written(a, address, (size_t)bytes))
     exec_fault(x, i, lane, FAULT_LAUNCH, "read of global memory never written: offset %lld of the %zu bytes at %#llx",
                (long long)(address - a->address), a->bytes, (unsigned long long)a->address);
-  if (kind != ACCESS_READ) {
+  if (kind > ACCESS_READ) {
     if (a->constant)
       exec_fault(x, i, lane, FAULT_ADDRESS, "write to constant memory at %#llx", (unsigned long long)address);
     memory_mark_written(a, address, (size_t)bytes);
@@ -140,14 +145,14 @@ static void describe_mark(const Mark *m, char text[32]) {
   else snprintf(text, 32, "warp %d", __builtin_ctz(m->warps));
 }
 
-static void shadow_read(Exec *x, const Instr *i, int lane, uint32_t at, Shadow *s) {
+/* `byte` counts from the start of the access. */
+static void shadow_load(Exec *x, const Instr *i, int lane, uint32_t at, Shadow *s, int byte) {
   int thread = x->current * LANES + lane;
   char who[32];
   if (s->in_flight)
     exec_fault(x, i, lane, FAULT_LAUNCH,
                "read of shared memory offset %u while a cp.async into it has not been waited for", at);
-  if (s->write.stamp < x->block_clock)
-    exec_fault(x, i, lane, FAULT_LAUNCH, "read of shared memory never written: offset %u", at);
+  if (s->write.stamp < x->block_clock) x->unwritten |= ((1u << (1 << x->piece_shift)) - 1) << byte;
   if (mark_races(x, &s->write, thread)) {
     describe_mark(&s->write, who);
     exec_fault(x, i, lane, FAULT_LAUNCH,
@@ -195,7 +200,7 @@ static unsigned char *access_shared(Exec *x, const Instr *i, int lane, uint64_t 
   uint32_t at = (uint32_t)address;
   Shadow *s = &x->shadow[at >> x->piece_shift];
   for (int k = 0; k < bytes; k += 1 << x->piece_shift, s++) {
-    if (kind == ACCESS_READ) shadow_read(x, i, lane, at + (unsigned)k, s);
+    if (kind == ACCESS_LOAD) shadow_load(x, i, lane, at + (unsigned)k, s, k);
     else shadow_write(x, i, lane, at + (unsigned)k, s, kind, k);
   }
   return x->shared + at;
@@ -227,6 +232,7 @@ unsigned char *exec_access(Exec *x, const Instr *i, int lane, int space, uint64_
       address -= LOCAL_BASE;
     }
   }
+  x->unwritten = 0;
   if (address & (unsigned)(bytes - 1))
     exec_fault(x, i, lane, FAULT_MISALIGNED, "misaligned address %#llx: an access of %d bytes needs a multiple of %d",
                (unsigned long long)address, bytes, bytes);
@@ -241,7 +247,7 @@ unsigned char *exec_access(Exec *x, const Instr *i, int lane, int space, uint64_
     if (address > (unsigned)x->f->param_bytes || (unsigned)bytes > (unsigned)x->f->param_bytes - address)
       exec_fault(x, i, lane, FAULT_ADDRESS, "out of bounds: %d bytes at offset %lld of %d bytes of parameters", bytes,
                  (long long)address, x->f->param_bytes);
-    if (kind != ACCESS_READ) exec_fault(x, i, lane, FAULT_ADDRESS, "write to the parameters of a kernel");
+    if (kind > ACCESS_READ) exec_fault(x, i, lane, FAULT_ADDRESS, "write to the parameters of a kernel");
     return x->params + address;
   default: return access_global(x, i, lane, address, bytes, kind);
   }
@@ -284,8 +290,17 @@ static Allocation *recent_allocation(Memory *m) {
   return m->recent < m->n ? &m->list[m->recent] : &none;
 }
 
-static void load_global(Exec *x, const Instr *i, uint32_t lanes, const uint64_t *address, int bytes,
-                        unsigned char (*out)[16]) {
+/* One load that may be anything. */
+static uint32_t load_one(Exec *x, const Instr *i, int lane, uint64_t from, int bytes, unsigned char *out,
+                         uint16_t *unwritten) {
+  bytes_copy(out, exec_access(x, i, lane, i->space, from, bytes, ACCESS_LOAD), bytes);
+  unwritten[lane] = (uint16_t)x->unwritten;
+  return (uint32_t)(x->unwritten != 0) << lane;
+}
+
+static uint32_t load_global(Exec *x, const Instr *i, uint32_t lanes, const uint64_t *address, int bytes,
+                            unsigned char (*out)[16], uint16_t *unwritten) {
+  uint32_t unknown = 0;
   const Allocation *a = recent_allocation(x->memory);
   EACH_LANE(l, lanes) {
     uint64_t from = address[l] + (uint64_t)i->offset[0];
@@ -293,10 +308,11 @@ static void load_global(Exec *x, const Instr *i, uint32_t lanes, const uint64_t 
     if (at != SIZE_MAX && quick_is_written(a, at, bytes)) {
       bytes_copy(out[l], a->data + at, bytes);
     } else {
-      bytes_copy(out[l], exec_access(x, i, (int)l, i->space, from, bytes, ACCESS_READ), bytes);
+      unknown |= load_one(x, i, (int)l, from, bytes, out[l], unwritten);
       a = recent_allocation(x->memory);
     }
   }
+  return unknown;
 }
 
 /* As shadow_read where nothing is wrong and all other warps were last met at one barrier. */
@@ -314,9 +330,10 @@ static inline bool quick_read(const Exec *x, const Warp *w, Shadow *s, int threa
   return true;
 }
 
-static void load_shared(Exec *x, const Instr *i, uint32_t lanes, const uint64_t *address, int bytes,
-                        unsigned char (*out)[16]) {
+static uint32_t load_shared(Exec *x, const Instr *i, uint32_t lanes, const uint64_t *address, int bytes,
+                            unsigned char (*out)[16], uint16_t *unwritten) {
   const Warp *w = &x->warp[x->current];
+  uint32_t unknown = 0;
   int step = 1 << x->piece_shift;
   EACH_LANE(l, lanes) {
     uint64_t from = address[l] + (uint64_t)i->offset[0];
@@ -324,23 +341,20 @@ static void load_shared(Exec *x, const Instr *i, uint32_t lanes, const uint64_t 
     bool quick = inside && !(from & (unsigned)(bytes - 1));
     Shadow *s = &x->shadow[quick ? from >> x->piece_shift : 0];
     for (int k = 0; quick && k < bytes; k += step, s++) quick = quick_read(x, w, s, x->current * LANES + (int)l);
-    if (!quick) exec_access(x, i, (int)l, SPACE_SHARED, from, bytes, ACCESS_READ);
-    bytes_copy(out[l], x->shared + from, bytes);
+    if (quick) bytes_copy(out[l], x->shared + from, bytes);
+    else unknown |= load_one(x, i, (int)l, from, bytes, out[l], unwritten);
   }
+  return unknown;
 }
 
-void exec_load(Exec *x, const Instr *i, uint32_t lanes, const uint64_t *address, int bytes,
-               unsigned char (*out)[16]) {
-  if (i->space == SPACE_SHARED) {
-    load_shared(x, i, lanes, address, bytes, out);
-  } else if (i->space == SPACE_GLOBAL) {
-    load_global(x, i, lanes, address, bytes, out);
-  } else {
-    EACH_LANE(l, lanes) {
-      uint64_t from = address[l] + (uint64_t)i->offset[0];
-      bytes_copy(out[l], exec_access(x, i, (int)l, i->space, from, bytes, ACCESS_READ), bytes);
-    }
-  }
+uint32_t exec_load(Exec *x, const Instr *i, uint32_t lanes, const uint64_t *address, int bytes,
+                   unsigned char (*out)[16], uint16_t *unwritten) {
+  uint32_t unknown = 0;
+  if (i->space == SPACE_SHARED) return load_shared(x, i, lanes, address, bytes, out, unwritten);
+  if (i->space == SPACE_GLOBAL) return load_global(x, i, lanes, address, bytes, out, unwritten);
+  EACH_LANE(l, lanes)
+    unknown |= load_one(x, i, (int)l, address[l] + (uint64_t)i->offset[0], bytes, out[l], unwritten);
+  return unknown;
 }
 
 /* A first write since the last barrier of all. */

@@ -57,6 +57,8 @@ void run_shfl(Exec *x, const Instr *i, uint32_t lanes) {
   const uint64_t *a = operand_row(x, i, 1, 0), *b = operand_row(x, i, 2, 0), *c = operand_row(x, i, 3, 0);
   const uint64_t *members = operand_row(x, i, 4, 0);
   uint64_t got[LANES], inside[LANES];
+  Unknown unknown[LANES];
+  bool tainted = x->warp[x->current].tainted != 0;
   warp_check_members(x, i, lanes, members);
   EACH_LANE(l, lanes) {
     int by = (int)(b[l] & 31), segment = (int)(c[l] >> 8 & 31), last = (int)(c[l] & 31), lane = (int)l;
@@ -73,12 +75,16 @@ void run_shfl(Exec *x, const Instr *i, uint32_t lanes) {
       exec_fault(x, i, lane, FAULT_LAUNCH, "shuffle reads lane %d, which is not taking part (lanes %#x do)", from,
                  (uint32_t)members[l] & lanes);
     got[l] = (uint32_t)a[from];
+    if (tainted) unknown[l] = unknown_get(x, i->row[i->at[1]], from);
     inside[l] = ok;
   }
   uint64_t *d = operand_row(x, i, 0, 0), *p = i->count[0] == 2 ? operand_row(x, i, 0, 1) : NULL;
   EACH_LANE(l, lanes) {
     d[l] = got[l];
     if (p) p[l] = inside[l];
+    if (!tainted) continue;
+    unknown_set(x, i->row[0], (int)l, unknown[l]);
+    if (p) unknown_set(x, i->row[1], (int)l, (Unknown){0});
   }
 }
 
