@@ -201,7 +201,7 @@ int cli_inspect(int argc, char **argv) {
       {"--explain", ARG_FLAG, NULL, "print every decision with its estimated cost", &a->explain, 0, 0},
       {"--schedule", ARG_FLAG, NULL, "print the decoding schedule", &a->schedule, 0, 0},
       {"--json", ARG_FLAG, NULL, "the schedule, the list, or the kernels of --device cuda as JSON", &a->json, 0, 0},
-      {"--kernels", ARG_FLAG, NULL, "print the kernel IR; with --device cuda the CUDA C too", &a->kernels, 0, 0},
+      {"--kernels", ARG_FLAG, NULL, "print the kernel IR", &a->kernels, 0, 0},
       {"--asm", ARG_FLAG, NULL, "print the assembly of the kernels; with --device cuda PTX", &a->assembly, 0, 0},
       {"--arch", ARG_TEXT, "LIST", "the GPUs of --device cuda (default sm_80,sm_90)", &a->model.arch, 0, 0},
   };

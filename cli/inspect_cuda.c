@@ -78,11 +78,12 @@ static void print_fact(int arch, const CudaFact *f, Buffer *out) {
   buffer_printf(out, "\n");
 }
 
-/* Line by line, but for the empty ones. */
+/* What the assembler warns of; its figures (lines of "ptxas info" and their continuations, "ptxas  .") are told above. */
 static void print_log(const char *log, Buffer *out) {
   for (const char *line = log; *line;) {
-    int n = (int)strcspn(line, "\n");
-    if (n) buffer_printf(out, "    %.*s\n", n, line);
+    int n = (int)strcspn(line, "\n"), word = (int)strspn(line, "ptxas ");
+    bool is_figure = strncmp(line + word, "info", 4) == 0 || line[word] == '.';
+    if (n && !is_figure) buffer_printf(out, "    %.*s\n", n, line);
     line += n + (line[n] == '\n');
   }
 }
@@ -113,10 +114,9 @@ static bool print_text(const Show *s, int i) {
     print_fact(s->facts.arch[a], f, s->out);
     print_log(f->log, s->out);
   }
-  if (s->q->kernels) {
-    kir_print(k, s->out);
-    cuda_print(k, s->out);
-  }
+  if (s->q->kernels) kir_print(k, s->out);
+  if (i) cuda_print_entry(k, s->out);
+  else cuda_print(k, s->out);
   return !s->q->assembly || print_ptx(s, k);
 }
 

@@ -6,11 +6,11 @@
 
 typedef struct InspectCuda {
   const ModelArgs *args;    /* --arch, --nvrtc, --threads; without archs sm_80 and sm_90 */
-  bool kernels, assembly;   /* with kernel IR and CUDA C; with PTX */
+  bool kernels, assembly;   /* with kernel IR; with PTX */
   bool json;
 } InspectCuda;
 
-/* Appends every kernel of the functions in o: registers, spills, shared memory, occupancy, estimated bytes and
+/* Appends every kernel of the functions in o: CUDA C, registers, spills, shared memory, occupancy, estimated bytes and
  * operations, and what NVRTC said. */
 bool inspect_cuda(Model *m, const InspectCuda *q, CompileOptions *o, Buffer *out, Error *err);
 

@@ -69,5 +69,7 @@ typedef struct CudaShape {
 } CudaShape;
 CudaShape cuda_shape(const Kernel *k);
 void cuda_print(const Kernel *k, Buffer *out);
+/* The entry alone, without the helper functions that stand before it: for people. */
+void cuda_print_entry(const Kernel *k, Buffer *out);
 
 #endif

@@ -508,7 +508,6 @@ static void print_locals(Cuda *c) {
 }
 
 static void print_kernel(Cuda *c) {
-  buffer_append(c->out, prelude, sizeof prelude - 1);
   for (int i = 0; i < c->k->n_buf; i++)
     if (c->k->buf[i].space == SPACE_TABLE) print_table(c, i);
   print_signature(c);
@@ -524,6 +523,11 @@ CudaShape cuda_shape(const Kernel *k) {
 }
 
 void cuda_print(const Kernel *k, Buffer *out) {
+  buffer_append(out, prelude, sizeof prelude - 1);
+  cuda_print_entry(k, out);
+}
+
+void cuda_print_entry(const Kernel *k, Buffer *out) {
   size_t n = (size_t)k->n_inst;
   Cuda c = {.k = k, .out = out, .uses = kir_count_uses(k)};
   c.label = mem_alloc(n * sizeof *c.label);
