@@ -8,7 +8,7 @@
 typedef struct InspectArgs {
   ModelArgs model;
   const char *fn, *after;
-  bool explain, schedule, json, kernels, assembly;
+  bool explain, schedule, json, kernels, assembly, products;
 } InspectArgs;
 
 typedef struct Inspect {
@@ -116,10 +116,14 @@ static bool print_schedule(const Inspect *s) {
   long long tokens = (long long)(d->grid[0] * d->grid[1] * d->grid[2]), steps = (long long)facts.steps;
   const long long a[] = {(long long)d->wavefront[0], (long long)d->wavefront[1], (long long)d->wavefront[2]};
   if (s->args.json)
-    buffer_printf(s->out, "{\"s\": %lld, \"h\": %lld, \"w\": %lld, \"steps\": %lld, \"tokens\": %lld, \"live\": %lld, \"kv_bytes\": %lld}\n",
+    buffer_printf(s->out,
+                  "{\"s\": %lld, \"h\": %lld, \"w\": %lld, \"steps\": %lld, \"tokens\": %lld, \"live\": %lld, "
+                  "\"kv_bytes\": %lld}\n",
                   a[0], a[1], a[2], steps, tokens, (long long)d->live, (long long)facts.kv_bytes);
   else
-    buffer_printf(s->out, "%s: t = %lld s + %lld h + %lld w: %lld steps for %lld tokens (%lld x %lld x %lld), at most %lld live\n",
+    buffer_printf(s->out,
+                  "%s: t = %lld s + %lld h + %lld w: %lld steps for %lld tokens (%lld x %lld x %lld), at most %lld "
+                  "live\n",
                   d->name, a[0], a[1], a[2], steps, tokens, (long long)d->grid[0], (long long)d->grid[1],
                   (long long)d->grid[2], (long long)d->live);
   return true;
@@ -128,15 +132,15 @@ static bool print_schedule(const Inspect *s) {
 /* --explain, --kernels, --asm: all from one lowering. */
 static bool print_lowered(const Inspect *s) {
   const InspectArgs *a = &s->args;
-  CompileOptions o = {.function = &a->fn, .n_function = 1, .precision = cli_precision(&a->model), .explain = a->explain ? s->out : NULL};
+  CompileOptions o = {.function = &a->fn, .n_function = 1, .explain = a->explain ? s->out : NULL};
   Kernel *const *kernel;
   Target target;
-  int n;
+  int n, arch[CUDA_MAX_ARCHS];
   const InspectCuda cuda = {&a->model, a->kernels, a->assembly, a->json};
+  if (!cli_target(&a->model, arch, &o, s->err)) return false;
+  if (a->products) return inspect_products(s->model, &cuda, &o, s->out, s->err);
   if (cli_is_cuda(&a->model)) return inspect_cuda(s->model, &cuda, &o, s->out, s->err);
-  if (!cli_isa(&a->model, &o.isa, s->err) || !target_host(o.isa, &target, s->err) ||
-      !compile_lower(s->model, &o, &kernel, &n, s->err))
-    return false;
+  if (!target_host(o.isa, &target, s->err) || !compile_lower(s->model, &o, &kernel, &n, s->err)) return false;
   for (int i = 0; i < n && (a->kernels || a->assembly); i++) {
     buffer_printf(s->out, "# kernel %d\n", i);
     if (a->kernels) kir_print(kernel[i], s->out);
@@ -155,20 +159,26 @@ static bool inspect(Inspect *s) {
   Func *f = cli_find_function(s->model, a->fn, s->err);
   if (!f) return false;
   if (a->schedule) return print_schedule(s);
-  if (a->after && !cli_asked(compile_print_after(s->model, f, a->after, cli_precision(&a->model), s->out, s->err), s->err)) return false;
+  DType precision = cli_precision(&a->model);
+  if (a->after && !cli_asked(compile_print_after(s->model, f, a->after, precision, s->out, s->err), s->err)) return false;
   if (a->explain || a->kernels || a->assembly || cli_is_cuda(&a->model)) return print_lowered(s);
   return a->after || compile_print_after(s->model, f, "lua", DTYPE_F32, s->out, s->err);
 }
 
 static bool check(void *ctx, Error *err) {
   const InspectArgs *a = &((Inspect *)ctx)->args;
-  bool wants_fn = a->after || a->explain || a->schedule || a->kernels || a->assembly;
-  bool wants_model = wants_fn || a->model.defines.n || a->model.device || a->model.arch || a->model.isa || a->model.precision;
+  bool wants_fn = a->after || a->explain || a->schedule || a->kernels || a->assembly || a->products;
+  bool wants_model = wants_fn || a->model.defines.n || a->model.device || a->model.arch || a->model.isa ||
+                     a->model.precision || a->model.products;
   if (cli_is_bundle(a->model.path) && wants_model)
     return error_set(err, ERROR_ARGUMENT, "of a bundle there are --fn and --json; the other options need the model file");
   if (wants_fn && !a->fn) return error_set(err, ERROR_ARGUMENT, "needs --fn NAME with these options");
-  if (cli_is_cuda(&a->model) && !a->fn) return error_set(err, ERROR_ARGUMENT, "--device cuda shows kernels: needs --fn NAME");
-  if (a->json && (a->after || a->explain)) return error_set(err, ERROR_ARGUMENT, "--after and --explain print text, not JSON");
+  if (a->products && !cli_is_cuda(&a->model))
+    return error_set(err, ERROR_ARGUMENT, "--list-products is for --device cuda");
+  if (cli_is_cuda(&a->model) && !a->fn)
+    return error_set(err, ERROR_ARGUMENT, "--device cuda shows kernels: needs --fn NAME");
+  if (a->json && (a->after || a->explain))
+    return error_set(err, ERROR_ARGUMENT, "--after and --explain print text, not JSON");
   if (a->json && a->fn && !a->schedule && !cli_is_cuda(&a->model))
     return error_set(err, ERROR_ARGUMENT, "--json goes with --schedule, with --device cuda, or with no function at all");
   return true;
@@ -197,12 +207,14 @@ int cli_inspect(int argc, char **argv) {
   const Arg table[] = {
       ARG_DEFINES(&a->model),
       {"--fn", ARG_TEXT, "NAME", "the function; without: list the model's functions, options, params", &a->fn, 0, 0},
-      {"--after", ARG_TEXT, "PASS", "print what this pass gives (lua, expand, fold, dce, layout, fuse, memplan, incremental, ...)", &a->after, 0, 0},
+      {"--after", ARG_TEXT, "PASS", "print what this pass gives (lua, expand, fold, dce, layout, fuse, memplan, ...)",
+       &a->after, 0, 0},
       {"--explain", ARG_FLAG, NULL, "print every decision with its estimated cost", &a->explain, 0, 0},
       {"--schedule", ARG_FLAG, NULL, "print the decoding schedule", &a->schedule, 0, 0},
-      {"--json", ARG_FLAG, NULL, "the schedule, the list, or the kernels of --device cuda as JSON", &a->json, 0, 0},
+      {"--json", ARG_FLAG, NULL, "the schedule, the list, or what --device cuda shows as JSON", &a->json, 0, 0},
       {"--kernels", ARG_FLAG, NULL, "print the kernel IR", &a->kernels, 0, 0},
       {"--asm", ARG_FLAG, NULL, "print the assembly of the kernels; with --device cuda PTX", &a->assembly, 0, 0},
+      {"--list-products", ARG_FLAG, NULL, "with --device cuda: who computes each product, and why", &a->products, 0, 0},
       {"--arch", ARG_TEXT, "LIST", "the GPUs of --device cuda (default sm_80,sm_90)", &a->model.arch, 0, 0},
   };
   const Command c = {.name = "inspect", .usage = "MODEL.lua|BUNDLE.nuwa [--fn NAME] [options]",

@@ -122,7 +122,7 @@ static bool print_text(const Show *s, int i) {
 
 /* ---- JSON ---- */
 
-static void json_dim(const char *name, Dim d, Buffer *out) {
+void inspect_json_dim(const char *name, Dim d, Buffer *out) {
   buffer_printf(out, "\"%s\": {\"constant\": %lld, \"per_sample\": %lld, \"per_row\": %lld}, ", name, (long long)d.c,
                 (long long)d.b, (long long)d.r);
 }
@@ -158,9 +158,9 @@ static void print_json(const Show *s, int i) {
   buffer_printf(s->out, "%s{\"name\": \"%s\", \"launches\": {", i ? ",\n " : "[", k->name);
   print_uses(s, i, ": %d", s->out);
   buffer_printf(s->out, "}, ");
-  json_dim("bytes_read", c->bytes_read, s->out);
-  json_dim("bytes_written", c->bytes_written, s->out);
-  json_dim("operations", c->flops, s->out);
+  inspect_json_dim("bytes_read", c->bytes_read, s->out);
+  inspect_json_dim("bytes_written", c->bytes_written, s->out);
+  inspect_json_dim("operations", c->flops, s->out);
   if (s->q->kernels) json_text("ir", kir_print, k, s->out);
   if (s->q->kernels) json_text("source", cuda_print, k, s->out);
   buffer_printf(s->out, "\"targets\": [");
@@ -173,11 +173,17 @@ static void print_json(const Show *s, int i) {
 
 /* ---- all ---- */
 
+/* What is not among the kernels. */
+static void print_library(const Show *s) {
+  int n = 0;
+  for (int i = 0; i < s->e.n_launch; i++) n += s->e.launch[i].kernel < 0;
+  if (n) buffer_printf(s->out, "# %d launches are products of cuBLASLt: --list-products shows them\n", n);
+}
+
 static bool show(Show *s, CompileOptions *o) {
   CudaFactsOptions f = {.nvrtc = s->nvrtc, .arch = {80, 90}, .n_arch = 2, .together = 1,
-                        .threads = s->q->args->threads ? (int)s->q->args->threads : pool_count_processors()};
+                        .threads = cli_threads(s->q->args)};
   if (s->q->args->arch && (f.n_arch = 0, !cli_archs(s->q->args->arch, f.arch, &f.n_arch, s->err))) return false;
-  o->device = PLAN_CUDA;
   o->arch = f.arch;
   o->n_arch = f.n_arch;
   bool ok = compile_estimate(s->model, o, &s->e, s->err) &&
@@ -188,6 +194,7 @@ static bool show(Show *s, CompileOptions *o) {
     else ok = print_text(s, i);
   }
   if (ok && s->q->json) buffer_printf(s->out, "%s]\n", s->e.n_kernel ? "" : "[");
+  else if (ok) print_library(s);
   return ok;
 }
 

@@ -190,7 +190,7 @@ static bool build_launch(PlanBuild *b, const char *function, const Group *g, con
   for (int i = 0; i < k->n_factor; i++) l->factor[i] = (PlanFactor){k->factor[i].size, k->factor[i].tile};
   l->grain = k->grain > 0 ? k->grain : 1;
   l->kernel = add_kernel(b, k);
-  ARENA_PUSH(b->arena, b->launch, b->n_launch, b->cap_launch, ((LaunchGroup){function, l->kernel, g}));
+  ARENA_PUSH(b->arena, b->launch, b->n_launch, b->cap_launch, ((LaunchGroup){function, l->kernel, 0, g}));
   return true;
 }
 
@@ -225,6 +225,7 @@ static bool build_step(PlanBuild *b, const char *function, const Group *g, const
   const char *why;
   if (!b->cublaslt || !product_of_group(g, &x, &why)) return build_launch(b, function, g, m, l);
   build_product(b, &x, m, l);
+  ARENA_PUSH(b->arena, b->launch, b->n_launch, b->cap_launch, ((LaunchGroup){function, -1, l->product, g}));
   return true;
 }
 

@@ -21,10 +21,11 @@ bool plan_build_decode(PlanBuild *b, const Decode *d, int prologue, int step);
 bool plan_decode_describe(Arena *a, const Decode *d, PlanDecode *out, Error *err);
 /* The kernels so far, in order. */
 int plan_build_kernels(const PlanBuild *b, Kernel *const **out);
-/* Which group every launch of a kernel so far runs, and by which of these kernels. */
+/* Which group every launch so far runs, and by which of these kernels. */
 typedef struct LaunchGroup {
   const char *function;
-  int kernel;
+  int kernel;               /* -1: a product of the library */
+  int product;              /* of the plan, then */
   const Group *group;
 } LaunchGroup;
 int plan_build_launches(const PlanBuild *b, const LaunchGroup **out);

@@ -85,7 +85,8 @@ static bool take_bias(const Group *g, LibraryProduct *out) {
   Node *sum = g->out[0], *product = g->anchor;
   if (sum->op != OP_ADD || sum->type.dtype != DTYPE_F32 || out->form.in != DTYPE_F32) return false;
   for (int i = 0; i < g->n_node; i++)
-    if (g->node[i] != sum && g->node[i] != product && g->node[i]->op != OP_BROADCAST && !is_view(g->node[i])) return false;
+    if (g->node[i] != sum && g->node[i] != product && g->node[i]->op != OP_BROADCAST && !is_view(g->node[i]))
+      return false;
   for (int side = 0; side < 2; side++) {
     if (program_home(sum->in[side]) != product) continue;
     Node *bias = bias_of(g, sum->in[1 - side], out->shape.n);
@@ -100,6 +101,7 @@ static bool take_bias(const Group *g, LibraryProduct *out) {
 
 bool product_of_group(const Group *g, LibraryProduct *out, const char **out_why) {
   *out_why = NULL;
+  *out = (LibraryProduct){0};
   if (g->family != FAMILY_CONTRACT) return false;
   if (!describe(g->anchor, out, out_why)) {
     if (!*out_why) *out_why = "the library has no such product";

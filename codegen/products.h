@@ -13,7 +13,8 @@ typedef struct LibraryProduct {
   Node *result;            /* the group's only one */
 } LibraryProduct;
 
-/* False when the group is an own kernel; *out_why then says why, or is NULL when it is no product at all. */
+/* False when the group is an own kernel; *out_why then says why, or is NULL when it is no product at all.  Of every
+ * matrix product *out says what it is; of convolutions, result is NULL. */
 bool product_of_group(const Group *g, LibraryProduct *out, const char **out_why);
 
 /* The program with large products apart from epilogues that the library does not have; p itself when none is. */

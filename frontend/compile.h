@@ -39,7 +39,9 @@ bool compile_lower(Model *m, const CompileOptions *o, Kernel *const **out_kernel
 /* The same with what every launch of a function is estimated to do; all belongs to the model. */
 typedef struct LaunchEstimate {
   const char *function;
-  int kernel;
+  int kernel;      /* -1: a product of the library */
+  int product;     /* of the plan, then */
+  const Group *group;
   GroupCost cost;
 } LaunchEstimate;
 typedef struct Estimate {

@@ -1,84 +1,6 @@
-/* Every sentence runs the program in a folder of its own: models/ (the shipped Lua files and a tiny autoencoder), a
- * picture, weights, and a store of kernels. */
-#include <stdarg.h>
-#include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include "runtime/base/file.h"
+/* What every command says, writes and returns. */
 #include "runtime/base/safetensors.h"
-#include "tests/test.h"
-
-static const char vq_text[] =
-    "local nn = require 'nn'\n"
-    "local book = param('book', f32(16, 4), { uniform = 0.1 })\n"
-    "local function encode(x)\n"
-    "  return tanh(nn.conv('latent', x, 4, { stride = 2, padding = { 0, 1, 0, 1 } }))\n"
-    "end\n"
-    "local function decode(q) return tanh(nn.conv('out', nn.repeat2(q), 3)) end\n"
-    "return module {\n"
-    "  encode = fn({ image = f32(batch, 32, 32, 3) }, function(a)\n"
-    "    local codes = nn.nearest_code(encode(a.image), book)\n"
-    "    return { codes = reshape(codes, codes.shape[1], 1, 16, 16) }\n"
-    "  end),\n"
-    "  decode = fn({ codes = i32(batch, 1, 16, 16) }, function(a)\n"
-    "    return { image = decode(gather(book, reshape(a.codes, a.codes.shape[1], 16, 16))) }\n"
-    "  end),\n"
-    "  loss = fn({ image = f32(batch, 32, 32, 3) }, function(a)\n"
-    "    local z = encode(a.image)\n"
-    "    local q = gather(book, nn.nearest_code(z, book))\n"
-    "    local e, c = decode(z + detach(q - z)) - a.image, q - detach(z)\n"
-    "    return { loss = mean(e * e) + mean(c * c) }\n"
-    "  end),\n"
-    "}\n";
-
-static char folder[64], output[1 << 16];
-
-static void remove_folder(void) {
-  char command[100];
-  snprintf(command, sizeof command, "rm -rf '%s'", folder);
-  if (system(command) != 0) fputs("cannot remove the folder\n", stderr);
-}
-
-/* A shell command in the folder; `nuwa` is the program.  Its exit status; `output` has what it printed. */
-static int shell(const char *command) {
-  char line[2000];
-  snprintf(line, sizeof line, "cd '%s' && nuwa() { '%s' \"$@\"; } && { %s; } 2>&1 </dev/null", folder, NUWA, command);
-  FILE *f = popen(line, "r");
-  if (!f) abort();
-  size_t n = fread(output, 1, sizeof output - 1, f);
-  output[n] = 0;
-  int status = pclose(f);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-/* Makes the folder at the first call. */
-static void open_folder(void) {
-  if (folder[0]) return;
-  strcpy(folder, "/tmp/nuwa-cli-XXXXXX");
-  if (!mkdtemp(folder)) abort();
-  atexit(remove_folder);
-  setenv("XDG_CACHE_HOME", folder, 1);
-  char path[100];
-  Error err;
-  if (shell("mkdir models && cp " MODELS_DIR "/*.lua models/") != 0) abort();
-  snprintf(path, sizeof path, "%s/models/vq.lua", folder);
-  if (!file_write_all(path, vq_text, strlen(vq_text), &err)) abort();
-}
-
-static int nuwa(const char *arguments) {
-  char command[1500];
-  open_folder();
-  snprintf(command, sizeof command, "nuwa %s", arguments);
-  return shell(command);
-}
-
-#define EXPECT_STATUS(want, arguments, text)                                                                         \
-  do {                                                                                                               \
-    int status = nuwa(arguments);                                                                                    \
-    EXPECT(status == (want), "%d, not %d, from nuwa %s:\n%s", status, want, arguments, output);                     \
-    EXPECT_HAS(output, text);                                                                                        \
-  } while (0)
+#include "tests/cli/commands.h"
 
 TEST("a wrong command line is wrong usage") {
   EXPECT_STATUS(2, "", "usage: nuwa COMMAND");
@@ -274,11 +196,8 @@ TEST("the same drawing has the same bytes in every checkout, from every folder")
 TEST("names of a model print without their control characters") {
   static const char text[] = "local f = fn({ ['a\\27[2J'] = f32(batch) }, function(a) return { ['b\\nc'] = a['a\\27[2J'] } end)\n"
                              "return module { ['one\\27]0;x\\7'] = f, two = f }\n";
-  char path[100];
-  Error err;
   open_folder();
-  snprintf(path, sizeof path, "%s/odd.lua", folder);
-  REQUIRE(file_write_all(path, text, strlen(text), &err), "%s", err.text);
+  write_text("odd.lua", text);
   EXPECT_STATUS(0, "inspect odd.lua", "\"one\\x1b]0;x\\x07\"(\"a\\x1b[2J\": f32[B]) -> \"b\\x0ac\": f32[B]");
   EXPECT_STATUS(0, "inspect odd.lua --fn two", "\"a\\x1b[2J\"");
   EXPECT_STATUS(2, "inspect odd.lua --fn none", "there is: \"one\\x1b]0;x\\x07\", two");
