@@ -7,7 +7,7 @@ typedef struct CompileArgs {
   ModelArgs model;
   ArgList fn;
   const char *out, *weights;
-  bool explain;
+  bool explain, pin;
 } CompileArgs;
 
 /* Names, shapes and element types of the weights against every param; nothing is written when they do not fit. */
@@ -28,6 +28,52 @@ static bool write_bundle(const CompileArgs *a, const Model *m, const Buffer *bun
   return file_write_all(a->out, bundle->data, bundle->len, err);
 }
 
+/* ---- pins ---- */
+
+typedef struct Pin {
+  Plan *plan;
+  const NuwaSession *session;
+  Buffer *out;
+  Error *err;
+  bool ok;
+} Pin;
+
+/* The plan with what the session chose, and where. */
+static void write_pins(void *ctx) {
+  Pin *x = ctx;
+  Plan *p = x->plan;
+  PlanText *text = ARENA_ARRAY(p->arena, PlanText, p->n_text + 1);
+  if (p->n_text) memcpy(text, p->text, sizeof *text * (size_t)p->n_text);
+  text[p->n_text++] = (PlanText){"pinned", nuwa_device_name(x->session)};
+  p->text = text;
+  for (int i = 0; i < p->n_product; i++) p->product[i].algorithm = nuwa_product_algorithm(x->session, i);
+  x->ok = plan_write(p, x->out, x->err);
+}
+
+/* Opens the bundle on the GPU at hand, which chooses an algorithm for each product of the library as every session does,
+ * and writes the choices into it: it then has the same bits on all such GPUs with this version of the library. */
+static bool pin_products(const CompileArgs *a, Buffer *bundle, Error *err) {
+  Buffer pinned = {0};
+  Pin x = {.plan = plan_read(bundle->data, bundle->len, a->out, err), .out = &pinned, .err = err};
+  NuwaOptions o = {.device = PLAN_CUDA, .cuda = cli_cuda(&a->model), .threads = 1, .samples = 1, .rows = 1};
+  NuwaSession *s = x.plan ? nuwa_session_open(x.plan, &o, err) : NULL;
+  bool opened = s || (x.plan && error_prefix(err, "--pin needs the GPU that the bundle is for"));
+  x.session = s;
+  bool ok = opened && arena_protect(x.plan->arena, write_pins, &x, err) && x.ok;
+  if (ok) {
+    fprintf(stderr, "%d products pinned on %s\n", x.plan->n_product, nuwa_device_name(s));
+    buffer_done(bundle);
+    *bundle = pinned;
+  } else {
+    buffer_done(&pinned);
+  }
+  nuwa_session_close(s);
+  plan_free(x.plan);
+  return ok;
+}
+
+/* ---- the command ---- */
+
 static bool find_functions(const Model *m, const ArgList *fn, Error *err) {
   for (int i = 0; i < fn->n; i++)
     if (!cli_find_function(m, fn->item[i], err)) return false;
@@ -39,9 +85,10 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   Model *m = cli_load_model(&a->model, err);
   if (!m) return false;
   Buffer bundle = {0}, explain = {0};
-  CompileOptions o = {.function = a->fn.n ? a->fn.item : NULL, .n_function = a->fn.n, .explain = a->explain ? &explain : NULL};
+  CompileOptions o = {.function = a->fn.n ? a->fn.item : NULL, .n_function = a->fn.n,
+                      .explain = a->explain ? &explain : NULL};
   bool ok = find_functions(m, &a->fn, err) && cli_compile_model(m, &a->model, &o, &bundle, err) &&
-            write_bundle(a, m, &bundle, err);
+            (!a->pin || pin_products(a, &bundle, err)) && write_bundle(a, m, &bundle, err);
   if (explain.data) fwrite(explain.data, 1, explain.len, stdout);
   buffer_done(&explain);
   buffer_done(&bundle);
@@ -51,6 +98,8 @@ static bool run(void *ctx, Arena *arena, Error *err) {
 
 static bool check(void *ctx, Error *err) {
   const CompileArgs *a = ctx;
+  if (a->pin && !cli_uses_cublaslt(&a->model))
+    return error_set(err, ERROR_ARGUMENT, "--pin is for products by cuBLASLt, which --device cuda has without --products own");
   return a->out || error_set(err, ERROR_ARGUMENT, "needs -o BUNDLE.nuwa");
 }
 
@@ -63,6 +112,7 @@ int cli_compile(int argc, char **argv) {
       {"--weights", ARG_TEXT, "FILE", "safetensors that must fit the params", &a.weights, 0, 0},
       {"--explain", ARG_FLAG, NULL, "print every decision", &a.explain, 0, 0},
       {"--arch", ARG_TEXT, "LIST", "for GPUs: machine code for these beside PTX, as sm_80,sm_90", &a.model.arch, 0, 0},
+      {"--pin", ARG_FLAG, NULL, "for GPUs: with cuBLASLt's algorithms as the GPU here has them", &a.pin, 0, 0},
   };
   const Command c = {.name = "compile", .usage = "MODEL.lua -o BUNDLE.nuwa [options]",
                      .about = "Compiles all functions of a model, or those named, ahead of time.\n",

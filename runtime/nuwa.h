@@ -54,6 +54,10 @@ NUWA_API int nuwa_kernel_arch(const NuwaSession *s, int kernel);
 /* CUDA: the algorithm of a product of the plan, as text that may be put into PlanProduct.algorithm; "" where nothing
  * launches it. */
 NUWA_API const char *nuwa_product_algorithm(const NuwaSession *s, int product);
+/* CUDA: bytes that it needs beside its operands, at the sizes it was chosen for and those of the session. */
+NUWA_API size_t nuwa_product_workspace(const NuwaSession *s, int product);
+/* The GPU's name as the driver has it; "cpu". */
+NUWA_API const char *nuwa_device_name(const NuwaSession *s);
 
 /* Weights.  Strict: every param must be there with its shape; a tensor that is no param is an error too, unless
  * allow_others.  bf16 and f32 convert into each other. Runs the prepare functions. */

@@ -370,6 +370,15 @@ const char *nuwa_product_algorithm(const NuwaSession *s, int product) {
   return cuda_products_algorithm(s->products, product);
 }
 
+size_t nuwa_product_workspace(const NuwaSession *s, int product) {
+  BUG_IF(!s->products || product < 0 || product >= s->plan->n_product, "no product %d", product);
+  return cuda_products_workspace_of(s->products, product);
+}
+
+const char *nuwa_device_name(const NuwaSession *s) {
+  return s->cuda ? cuda_device_name(s->cuda) : plan_device_name(PLAN_CPU);
+}
+
 bool nuwa_profile_start(NuwaSession *s, Error *err) {
   const Plan *p = s->plan;
   size_t launches = 0, functions = (size_t)p->n_function;

@@ -80,6 +80,8 @@ void cuda_close(CudaDevice *d) {
 
 bool cuda_enter(CudaDevice *d, Error *err) { return CUDA_TRY(&d->api, err, cuCtxSetCurrent, (d->context)); }
 
+const char *cuda_device_name(const CudaDevice *d) { return d->name; }
+
 void *cuda_stream(CudaDevice *d) { return d->stream; }
 
 int cuda_kernel_arch(const CudaDevice *d, int kernel) { return d->modules.arch[d->plan->kernel[kernel].object]; }

@@ -46,6 +46,7 @@ void cuda_graph_free(CudaDevice *d, CudaGraphExec graph);   /* NULL is fine */
 /* The CUstream, for a library that enqueues by itself. */
 void *cuda_stream(CudaDevice *d);
 
+const char *cuda_device_name(const CudaDevice *d);   /* as the driver has it */
 /* 80: the cubin for sm_80 runs the kernel; 0: what the driver made of its PTX. */
 int cuda_kernel_arch(const CudaDevice *d, int kernel);
 

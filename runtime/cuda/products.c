@@ -10,6 +10,7 @@ static const size_t most_workspace = (size_t)32 << 20;   /* what NVIDIA recommen
 typedef struct Ready {
   BlasLtProduct *run;
   char algorithm[BLASLT_TEXT_BYTES];
+  size_t workspace_bytes;
 } Ready;
 
 struct CudaProducts {
@@ -104,11 +105,20 @@ static bool settle(CudaProducts *s, int index, const Shapes *usual, const Shapes
   bool ok = p->algorithm[0] ? blaslt_algo_parse(p->algorithm, out, err) &&
                                   blaslt_check(s->lt, &form, usual->list, usual->n, out, most_workspace, &bytes, err)
                             : blaslt_choose(s->lt, &form, usual->list, usual->n, most_workspace, out, &bytes, err);
-  if (!ok) return false;
+  size_t own_bytes = 0;
+  ok = ok && (!own->n || blaslt_check(s->lt, &form, own->list, own->n, out, most_workspace, &own_bytes, err));
+  at_least(&bytes, own_bytes);
+  s->product[index].workspace_bytes = bytes;
   at_least(&s->workspace_bytes, bytes);
-  if (own->n && !blaslt_check(s->lt, &form, own->list, own->n, out, most_workspace, &bytes, err)) return false;
-  at_least(&s->workspace_bytes, bytes);
-  return true;
+  return ok;
+}
+
+/* Which product failed; and of a pin where it was made, which is what somebody can change. */
+static bool name_product(const CudaProducts *s, int index, Error *err) {
+  const char *where = plan_text(s->plan, "pinned");
+  if (!s->plan->product[index].algorithm[0]) return error_prefix(err, "product %d of this plan", index);
+  return error_prefix(err, "product %d of this plan, whose algorithm was pinned on %s and does not fit %s (compile there, "
+                           "or without --pin)", index, where ? where : "another machine", cuda_device_name(s->device));
 }
 
 static bool open_product(CudaProducts *s, int index, const NuwaOptions *o, Error *err) {
@@ -126,7 +136,7 @@ static bool open_product(CudaProducts *s, int index, const NuwaOptions *o, Error
   }
   mem_free(usual.list);
   mem_free(own.list);
-  return ok || error_prefix(err, "product %d of this plan", index);
+  return ok || name_product(s, index, err);
 }
 
 static bool open_library(CudaProducts *s, const char *path, Error *err) {
@@ -163,6 +173,8 @@ void cuda_products_close(CudaProducts *s) {
 }
 
 size_t cuda_products_workspace(const CudaProducts *s) { return s->workspace_bytes; }
+
+size_t cuda_products_workspace_of(const CudaProducts *s, int index) { return s->product[index].workspace_bytes; }
 
 const char *cuda_products_algorithm(const CudaProducts *s, int index) { return s->product[index].algorithm; }
 

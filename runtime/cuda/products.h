@@ -15,6 +15,7 @@ typedef struct CudaProducts CudaProducts;
 CudaProducts *cuda_products_open(CudaDevice *d, const Plan *p, const NuwaOptions *o, Error *err);
 void cuda_products_close(CudaProducts *s);   /* NULL is fine; before its device is closed */
 size_t cuda_products_workspace(const CudaProducts *s);   /* bytes; may be 0 */
+size_t cuda_products_workspace_of(const CudaProducts *s, int index);
 /* What product `index` runs, as text. */
 const char *cuda_products_algorithm(const CudaProducts *s, int index);
 /* Enqueues a launch of a product; allocates nothing. */

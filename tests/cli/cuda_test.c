@@ -50,7 +50,7 @@ TEST("inspect --device cuda shows the source, and the kernel IR and PTX where as
 
 TEST("inspect --device cuda --json has the same as numbers") {
   NEEDS_NVRTC();
-  EXPECT_STATUS(0, "inspect " PRODUCTS "--json", "[{\"name\": \"");
+  EXPECT_STATUS(0, "inspect " PRODUCTS "--json --kernels", "[{\"name\": \"");
   EXPECT(count("\"arch\": \"sm_80\", \"registers\": ") == 2 && count("\"occupancy\": ") == 4, "%s", output);
   EXPECT(count("\"bytes_read\": {\"constant\": ") == 2 && count("\"source\": ") == 2, "%s", output);
 }
