@@ -37,8 +37,8 @@ typedef struct KernelParams {
   int tile_k;             /* k elements between stores of the accumulators; on a GPU of a tile in shared memory */
   int block_m;            /* register tiles a work item has along m */
   int block_n;            /* the same along n: GPU, where each register tile is a group's */
-  int stages;             /* CONTRACT on a GPU: tiles of k that shared memory holds, filled by asynchronous copies; 1:
-                             one, filled by plain loads; 0: not for a GPU */
+  int stages;             /* 0: not for a GPU.  CONTRACT on a GPU: tiles of k that shared memory holds, filled by
+                             asynchronous copies; 1: one, filled by plain loads */
   bool swap;              /* CONTRACT on a GPU: m and n change places in the tiles: lanes run along rows */
   bool pack_b;            /* copy the B panel into scratch first */
   int unroll;             /* MAP/REDUCE: 16-lane blocks a loop step takes */

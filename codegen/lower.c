@@ -32,7 +32,8 @@ KernelParams params_default(const Group *g, const Target *t) {
   else if (costly || g->n_node > 8)
     p.unroll = 2;
   if (g->family == FAMILY_CONTRACT) contract_params(g, t, &p);
-  if (g->family == FAMILY_ATTEND) attend_params(t, &p);
+  else if (g->family == FAMILY_ATTEND) attend_params(t, &p);
+  else p.stages = t->capability > 0;
   return p;
 }
 
