@@ -204,22 +204,22 @@ static void add_scaled(Attend *a, const Heads *h, KInst *base, KInst *p, KInst *
     kir_set(a->k, sum[j], kir_op(a->k, KOP_FMA, p, load_head(a, h, base, j), kir_get(a->k, sum[j])));
 }
 
-static void store_head(Attend *a, const Heads *h, KInst *position, int j, KInst *value) {
+void attend_store(Attend *a, const Heads *h, KInst *position, int j, KInst *value) {
   kir_store(a->k, h->buf, add(a, attend_base(a, h, position), num(a, j * LANES)), kir_lane(a->k), value, attend_lanes(a, h, j));
 }
 
 /* Row of k or v (samples included, in units of Heads.row) that holds a key of the item's sample. */
-static KInst *key_position(Attend *a, KInst *index) {
+KInst *attend_key_position(Attend *a, KInst *index) {
   if (!a->has_slots) return add(a, mul(a, a->sample, positions_of(a->attrs->key_grid)), index);
   KInst *slot = load_int(a, a->buf_slots, index);
   return add(a, bin(a, KOP_MUL, slot, kir_dim(a->k, (Dim){0, 1, 0})), a->sample);
 }
 
-static KInst *query_position(Attend *a, KInst *index) {
+KInst *attend_query_position(Attend *a, KInst *index) {
   return add(a, mul(a, a->sample, positions_of(a->attrs->query_grid)), index);
 }
 
-static KInst *per_head(Attend *a, KInst *position) { return add(a, mul(a, position, a->attrs->heads), a->head); }
+KInst *attend_per_head(Attend *a, KInst *position) { return add(a, mul(a, position, a->attrs->heads), a->head); }
 
 /* ---- weights of one position's list, in scratch: scalars first, then exp over 16 lanes, then scalars again ---- */
 
@@ -256,7 +256,7 @@ static void list_exponentiate(Attend *a, KInst *m) { attend_exponentiate(a, num(
 
 static void visit_score(void *ctx, Attend *a, KInst *const at[3], KInst *index) {
   Forward *f = ctx;
-  KInst *score = attend_scaled(a, dot(a, f->q, &a->key, attend_base(a, &a->key, key_position(a, index))));
+  KInst *score = attend_scaled(a, dot(a, f->q, &a->key, attend_base(a, &a->key, attend_key_position(a, index))));
   list_push(a, score);
   kir_set(a->k, f->m, kir_bin(a->k, KOP_MAX, kir_get(a->k, f->m), score));
 }
@@ -265,7 +265,7 @@ static void visit_weight(void *ctx, Attend *a, KInst *const at[3], KInst *index)
   Forward *f = ctx;
   KInst *p = list_pull(a);
   kir_set(a->k, f->l, kir_bin(a->k, KOP_ADD, kir_get(a->k, f->l), p));
-  if (a->out_q.buf >= 0) add_scaled(a, &a->v, attend_base(a, &a->v, key_position(a, index)), p, f->y);
+  if (a->out_q.buf >= 0) add_scaled(a, &a->v, attend_base(a, &a->v, attend_key_position(a, index)), p, f->y);
 }
 
 void attend_finish(Attend *a, const Forward *f, KInst *position, KInst *has_keys) {
@@ -273,11 +273,11 @@ void attend_finish(Attend *a, const Forward *f, KInst *position, KInst *has_keys
   KInst *l = kir_get(k, f->l), *zero = kir_f32(k, 0.0f);
   for (int j = 0; a->out_q.buf >= 0 && j < vectors_of(&a->v); j++) {
     KInst *y = kir_bin(k, KOP_DIV, kir_get(k, f->y[j]), l);
-    store_head(a, &a->out_q, position, j, pick(a, has_keys, y, zero));
+    attend_store(a, &a->out_q, position, j, pick(a, has_keys, y, zero));
   }
   if (a->out_lse >= 0) {
     KInst *lse = kir_bin(k, KOP_ADD, kir_get(k, f->m), kir_log(k, l));
-    kir_store(k, a->out_lse, per_head(a, position), NULL, pick(a, has_keys, lse, kir_f32(k, -INFINITY)), NULL);
+    kir_store(k, a->out_lse, attend_per_head(a, position), NULL, pick(a, has_keys, lse, kir_f32(k, -INFINITY)), NULL);
   }
 }
 
@@ -309,13 +309,13 @@ typedef struct Backward {
 
 static void visit_key_score(void *ctx, Attend *a, KInst *const at[3], KInst *index) {
   Backward *b = ctx;
-  KInst *score = attend_scaled(a, dot(a, b->x, &a->key, attend_base(a, &a->key, key_position(a, index))));
+  KInst *score = attend_scaled(a, dot(a, b->x, &a->key, attend_base(a, &a->key, attend_key_position(a, index))));
   list_push(a, kir_bin(a->k, KOP_SUB, score, b->lse));
 }
 
 static void visit_grad_q(void *ctx, Attend *a, KInst *const at[3], KInst *index) {
   Backward *b = ctx;
-  KInst *position = key_position(a, index), *p = list_pull(a);
+  KInst *position = attend_key_position(a, index), *p = list_pull(a);
   KInst *dp = rounded_dot(a, b->y, &a->v, attend_base(a, &a->v, position));
   KInst *ds = kir_bin(a->k, KOP_MUL, p, kir_bin(a->k, KOP_SUB, dp, b->delta));
   add_scaled(a, &a->key, attend_base(a, &a->key, position), ds, b->sum);
@@ -325,8 +325,8 @@ static void backward_query(Attend *a, KInst *position, KInst *const q_at[3]) {
   Backward b;
   attend_load(a, &a->q, position, b.x);
   attend_load(a, &a->dy, position, b.y);
-  b.lse = kir_load(a->k, a->buf_lse, per_head(a, position), NULL, NULL);
-  b.delta = kir_load(a->k, a->buf_delta, per_head(a, position), NULL, NULL);
+  b.lse = kir_load(a->k, a->buf_lse, attend_per_head(a, position), NULL, NULL);
+  b.delta = kir_load(a->k, a->buf_delta, attend_per_head(a, position), NULL, NULL);
   list_begin(a);
   visit_keys(a, q_at, visit_key_score, &b);
   list_exponentiate(a, NULL);
@@ -334,29 +334,29 @@ static void backward_query(Attend *a, KInst *position, KInst *const q_at[3]) {
   attend_start_sums(a, &a->q, b.sum);
   visit_keys(a, q_at, visit_grad_q, &b);
   kir_sync(a->k);
-  for (int j = 0; j < vectors_of(&a->q); j++) store_head(a, &a->out_q, position, j, attend_scaled(a, kir_get(a->k, b.sum[j])));
+  for (int j = 0; j < vectors_of(&a->q); j++) attend_store(a, &a->out_q, position, j, attend_scaled(a, kir_get(a->k, b.sum[j])));
 }
 
 static void visit_query_score(void *ctx, Attend *a, KInst *const at[3], KInst *index) {
   Backward *b = ctx;
-  KInst *position = query_position(a, index);
-  KInst *lse = kir_load(a->k, a->buf_lse, per_head(a, position), NULL, NULL);
+  KInst *position = attend_query_position(a, index);
+  KInst *lse = kir_load(a->k, a->buf_lse, attend_per_head(a, position), NULL, NULL);
   list_push(a, kir_bin(a->k, KOP_SUB, attend_scaled(a, dot(a, b->x, &a->q, attend_base(a, &a->q, position))), lse));
 }
 
 static void visit_grad_key(void *ctx, Attend *a, KInst *const at[3], KInst *index) {
   Backward *b = ctx;
-  KInst *position = query_position(a, index), *dy = attend_base(a, &a->dy, position), *p = list_pull(a);
+  KInst *position = attend_query_position(a, index), *dy = attend_base(a, &a->dy, position), *p = list_pull(a);
   if (a->out_v.buf >= 0) add_scaled(a, &a->dy, dy, p, b->sum_v);
   if (a->out_key.buf < 0) return;
-  KInst *delta = kir_load(a->k, a->buf_delta, per_head(a, position), NULL, NULL);
+  KInst *delta = kir_load(a->k, a->buf_delta, attend_per_head(a, position), NULL, NULL);
   KInst *dp = rounded_dot(a, b->y, &a->dy, dy);
   add_scaled(a, &a->q, attend_base(a, &a->q, position), kir_bin(a->k, KOP_MUL, p, kir_bin(a->k, KOP_SUB, dp, delta)), b->sum);
 }
 
 static void backward_key(Attend *a, KInst *index) {
   Backward b;
-  KInst *at[3], *position = key_position(a, index);
+  KInst *at[3], *position = attend_key_position(a, index);
   coords_of(a, a->attrs->key_grid, index, at);
   attend_load(a, &a->key, position, b.x);
   list_begin(a);
@@ -368,9 +368,9 @@ static void backward_key(Attend *a, KInst *index) {
   visit_queries(a, at, visit_grad_key, &b);
   kir_sync(a->k);
   for (int j = 0; a->out_key.buf >= 0 && j < vectors_of(&a->key); j++)
-    store_head(a, &a->out_key, position, j, attend_scaled(a, kir_get(a->k, b.sum[j])));
+    attend_store(a, &a->out_key, position, j, attend_scaled(a, kir_get(a->k, b.sum[j])));
   for (int j = 0; a->out_v.buf >= 0 && j < vectors_of(&a->out_v); j++)
-    store_head(a, &a->out_v, position, j, kir_get(a->k, b.sum_v[j]));
+    attend_store(a, &a->out_v, position, j, kir_get(a->k, b.sum_v[j]));
 }
 
 /* The most queries that may hold one key: of a box the product of its axes' longest lists, of lines their sum. */
@@ -391,7 +391,7 @@ static int64_t most_queries(const Extent *e) {
 
 /* ---- items ---- */
 
-static KInst *peel(Attend *a, KInst **item, KInst *count) {
+KInst *attend_peel(Attend *a, KInst **item, KInst *count) {
   KInst *rest = bin(a, KOP_MOD, *item, count);
   *item = bin(a, KOP_DIV, *item, count);
   return rest;
@@ -402,13 +402,13 @@ typedef void (*PositionFn)(Attend *a, KInst *index);
 static void query_forward(Attend *a, KInst *index) {
   KInst *at[3];
   coords_of(a, a->attrs->query_grid, index, at);
-  forward_query(a, query_position(a, index), at);
+  forward_query(a, attend_query_position(a, index), at);
 }
 
 static void query_backward(Attend *a, KInst *index) {
   KInst *at[3];
   coords_of(a, a->attrs->query_grid, index, at);
-  backward_query(a, query_position(a, index), at);
+  backward_query(a, attend_query_position(a, index), at);
 }
 
 /* Items over samples x blocks of positions x heads. */
@@ -418,8 +418,8 @@ static void over_positions(Attend *a, Dim samples, int64_t positions, PositionFn
   kir_factor(k, dim_const(positions), QUERIES_PER_ITEM);
   kir_factor(k, dim_const(a->attrs->heads), 1);
   KInst *item = kir_item(k);
-  a->head = peel(a, &item, num(a, a->attrs->heads));
-  KInst *first = mul(a, peel(a, &item, num(a, (positions + QUERIES_PER_ITEM - 1) / QUERIES_PER_ITEM)), QUERIES_PER_ITEM);
+  a->head = attend_peel(a, &item, num(a, a->attrs->heads));
+  KInst *first = mul(a, attend_peel(a, &item, num(a, (positions + QUERIES_PER_ITEM - 1) / QUERIES_PER_ITEM)), QUERIES_PER_ITEM);
   a->sample = item;
   KInst *index = kir_for(k, first, bin(a, KOP_MIN, add(a, first, num(a, QUERIES_PER_ITEM)), num(a, positions)), 1, 0);
   each(a, index);
@@ -431,7 +431,7 @@ static void over_rows(Attend *a) {
   kir_factor(k, (Dim){0, 0, 1}, 1);
   kir_factor(k, dim_const(a->attrs->heads), 1);
   KInst *row = kir_item(k), *at[3];
-  a->head = peel(a, &row, num(a, a->attrs->heads));
+  a->head = attend_peel(a, &row, num(a, a->attrs->heads));
   a->sample = load_int(a, a->buf_rows, mul(a, row, 2));
   coords_of(a, a->attrs->query_grid, load_int(a, a->buf_rows, add(a, mul(a, row, 2), num(a, 1))), at);
   forward_query(a, row, at);
@@ -495,7 +495,12 @@ static void bind_inputs(Attend *a) {
 }
 
 void attend_params(const Target *t, KernelParams *out) {
-  if (!t->capability) return;
+  if (!t->capability) {
+    out->tile_m = 4;
+    out->tile_n = t->vector_bits == 512 ? 2 : 1;
+    out->block_m = 512;
+    return;
+  }
   out->stages = t->capability >= 80 ? 2 : 1;
   out->block_m = 16;
 }
@@ -512,6 +517,7 @@ bool lower_attend(Lower *l, const KernelParams *params) {
   Dim samples = anchor->in[0]->type.rank == 5 ? anchor->in[0]->type.dim[0] : dim_const(1);
   bool forward = anchor->op == OP_ATTEND || anchor->op == OP_ATTEND_LSE;
   if (forward && params->stages && attend_gpu(&a, samples, params)) return !l->failed;
+  if (!params->stages && attend_tile(&a, samples, params, for_keys, forward)) return !l->failed;
   if (params->stages) l->k->resident = CUDA_BLOCKS;
   int64_t most = for_keys ? most_queries(a.extent) : extent_max_keys(a.extent);
   a.scores = kir_scratch(l->k, "scores", DTYPE_F32, (most + LANES) / LANES * LANES);

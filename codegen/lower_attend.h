@@ -71,6 +71,14 @@ KInst *attend_lanes(Attend *a, const Heads *h, int j);
 /* Offset of the item's head at a position; position counts rows of the tensor, samples included. */
 KInst *attend_base(Attend *a, const Heads *h, KInst *position);
 void attend_load(Attend *a, const Heads *h, KInst *position, KInst **out);
+void attend_store(Attend *a, const Heads *h, KInst *position, int j, KInst *value);
+/* Row of q, or of k and v (samples included, in units of Heads.row), of the item's sample. */
+KInst *attend_query_position(Attend *a, KInst *index);
+KInst *attend_key_position(Attend *a, KInst *index);
+/* Offset of the item's head in [positions, heads]. */
+KInst *attend_per_head(Attend *a, KInst *position);
+/* The rest of `*item` modulo count; *item becomes the quotient. */
+KInst *attend_peel(Attend *a, KInst **item, KInst *count);
 /* x = exp(x - m) for n scores in scratch from `start` on (m NULL: exp(x)). */
 void attend_exponentiate(Attend *a, KInst *start, KInst *n, KInst *m);
 void attend_start_sums(Attend *a, const Heads *h, KInst **sum);
@@ -79,5 +87,8 @@ void attend_finish(Attend *a, const Forward *f, KInst *position, KInst *has_keys
 
 /* Forward on a GPU, with keys and values in shared memory.  False: nothing was emitted, the common nest takes it. */
 bool attend_gpu(Attend *a, Dim samples, const KernelParams *params);
+
+/* On a CPU, where many queries see the same keys.  False: nothing was emitted, the common nest takes it. */
+bool attend_tile(Attend *a, Dim samples, const KernelParams *params, bool for_keys, bool is_forward);
 
 #endif
