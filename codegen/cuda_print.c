@@ -73,6 +73,14 @@ static const char prelude[] =
     "  }\n"
     "  return x;\n"
     "}\n"
+    "template <class T> static __device__ __forceinline__ T low_of(unsigned half, T x, T y, int d) {\n"
+    "  T z = __shfl_xor_sync(half, y, d, 16);\n"
+    "  return threadIdx.x & d ? z : x;\n"
+    "}\n"
+    "template <class T> static __device__ __forceinline__ T high_of(unsigned half, T x, T y, int d) {\n"
+    "  T z = __shfl_xor_sync(half, x, d, 16);\n"
+    "  return threadIdx.x & d ? y : z;\n"
+    "}\n"
     "/* Asynchronous copies from global to shared memory: zeros where there is nothing to be read. */\n"
     "#if __CUDA_ARCH__ >= 800\n"
     "static __device__ __forceinline__ unsigned shared_address(const void *p) {\n"
@@ -115,10 +123,11 @@ static bool get_can_move(const KInst *get, const KInst *statement) {
   return false;
 }
 
+static bool exchanges_lanes(KOp op) { return op >= KOP_TREE_ADD && op <= KOP_LANE_GET; }
+
 static bool can_inline(const Cuda *c, const KInst *i) {
   const KInst *r = c->reader[i->id];
-  bool moves = (kop_info[i->op].pure || i->op == KOP_GET) && i->op != KOP_TREE_ADD && i->op != KOP_TREE_MAX &&
-               i->op != KOP_TREE_MIN && i->op != KOP_LANE_GET;
+  bool moves = (kop_info[i->op].pure || i->op == KOP_GET) && !exchanges_lanes(i->op);
   if (!moves || c->uses[i->id] != 1 || r->block != i->block || r->op == KOP_FOR) return false;
   if (c->nesting[r->id] == MAX_NESTING) return false;
   return i->op != KOP_GET || get_can_move(i, c->nesting[r->id] ? c->reader[r->id] : r);
@@ -223,12 +232,12 @@ static const char *function_name(const KInst *i) {
   case KOP_TREE_ADD: return "tree_add";
   case KOP_TREE_MAX: return "tree_max";
   case KOP_TREE_MIN: return "tree_min";
+  case KOP_LOW: return "low_of";
+  case KOP_HIGH: return "high_of";
   case KOP_LANE_GET: return "__shfl_sync";
   default: BUG("%s has no CUDA form", kop_info[i->op].text);
   }
 }
-
-static bool exchanges_lanes(KOp op) { return op >= KOP_TREE_ADD && op <= KOP_LANE_GET; }
 
 static bool is_prefix(KOp op) {
   return op == KOP_NEG || op == KOP_NOT || op == KOP_TO_F32 || op == KOP_TO_I32 || op == KOP_TO_I64;

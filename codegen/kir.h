@@ -53,6 +53,10 @@ typedef enum KType { K_BOOL, K_I32, K_I64, K_F32, K_QUAD /* four f32: of LOAD4 f
   X(TREE_ADD, "tree_add", 1, 1)  /* varying f32 -> uniform: the fixed tree x[i]+x[i^8], ^4, ^2, ^1 */      \
   X(TREE_MAX, "tree_max", 1, 1)  /* varying f32 or i32 -> uniform: x[i] max x[i+8] for i < 8, ^4, ^2, ^1 */                                       \
   X(TREE_MIN, "tree_min", 1, 1)                                                                            \
+  /* x, y (both f32 or i32), a distance d: the constant i32 8, 4, 2 or 1.  Of the lanes whose bit d is clear (LOW) or set  \
+     (HIGH), those of x become the lanes with bit d clear and those of y the lanes with bit d set, always varying. */       \
+  X(LOW, "low", 3, 1)       /* lane i: i & d ? y[i ^ d] : x[i] */                                           \
+  X(HIGH, "high", 3, 1)     /* lane i: i & d ? y[i] : x[i ^ d] */                                           \
   X(LANE_GET, "lane_get", 2, 1)  /* varying value, uniform i32 lane -> uniform */                          \
   X(LOAD, "load", 3, 0)     /* base, lane offset or NULL, mask or NULL: see kir_load */                    \
   X(STORE, "store", 4, 0)   /* base, lane offset or NULL, mask or NULL, value */                           \

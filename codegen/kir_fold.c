@@ -201,6 +201,7 @@ KInst *kir_simplify(Kernel *k, KInst *i) {
   if (shift && (i->in[1]->lo < 0 || i->in[1]->hi > 31)) i->in[1] = kir_bin(k, KOP_AND, i->in[1], kir_i32(k, 31));
   switch (i->op) {
   case KOP_SELECT: return simplify_select(i);
+  case KOP_LOW: case KOP_HIGH: return NULL;
   case KOP_TREE_ADD: case KOP_TREE_MAX: case KOP_TREE_MIN: case KOP_LANE_GET: return simplify_lanes(k, i);
   case KOP_TO_I32: case KOP_TO_I64:
     if (i->in[0]->type == i->type) return i->in[0];

@@ -122,6 +122,17 @@ static Lane run_tree(const KInst *i, const Value *x) {
   return v.lane[0];
 }
 
+static Value run_exchange(const KInst *i, const Value *x, const Value *y) {
+  Value r;
+  int d = (int)i->in[2]->imm;
+  for (int l = 0; l < LANES; l++) {
+    const Value *from = l & d ? y : x;
+    bool stays = (l & d) == (i->op == KOP_HIGH ? d : 0);
+    r.lane[l] = from->lane[stays ? l : l ^ d];
+  }
+  return r;
+}
+
 static char *buf_data(Machine *m, int buf) {
   const KBuf *b = &m->k->buf[buf];
   if (b->space == SPACE_GLOBAL) return m->args[buf];
@@ -258,6 +269,7 @@ static bool run_inst(Machine *m, const KInst *i) {
     for (int l = 0; l < LANES; l++) v->lane[l].i = l;
     return true;
   case KOP_TREE_ADD: case KOP_TREE_MAX: case KOP_TREE_MIN: fill(v, run_tree(i, &m->value[i->in[0]->id])); return true;
+  case KOP_LOW: case KOP_HIGH: *v = run_exchange(i, &m->value[i->in[0]->id], &m->value[i->in[1]->id]); return true;
   case KOP_LANE_GET: {
     int64_t l = m->value[i->in[1]->id].lane[0].i;
     if (l < 0 || l >= LANES) return machine_fault(m, i, "there are 16 lanes");

@@ -101,6 +101,16 @@ static const char *infer_arith(const KInst *i, KType *out_type) {
   }
 }
 
+static const char *infer_exchange(const KInst *i) {
+  KType t = i->in[0]->type;
+  const KInst *d = i->in[2];
+  WRONG_IF(t != K_F32 && t != K_I32, "the operand must be f32 or i32");
+  WRONG_IF(i->in[1]->type != t, "operands of different types");
+  bool known = d->op == KOP_CONST && d->type == K_I32;
+  WRONG_IF(!known || (d->imm != 8 && d->imm != 4 && d->imm != 2 && d->imm != 1), "the distance must be 8, 4, 2 or 1");
+  return NULL;
+}
+
 const char *kir_infer(const KInst *i, KType *out_type, bool *out_varying) {
   *out_varying = false;
   switch (i->op) {
@@ -120,6 +130,10 @@ const char *kir_infer(const KInst *i, KType *out_type, bool *out_varying) {
     WRONG_IF(i->type == K_QUAD, "of a quad there are only parts");
     *out_varying = i->varying;
     return NULL;
+  case KOP_LOW: case KOP_HIGH:
+    *out_type = i->in[0]->type;
+    *out_varying = true;
+    return infer_exchange(i);
   case KOP_LANE_GET:
     WRONG_IF(i->in[0]->type == K_I64, "i64 values do not vary");
     WRONG_IF(i->in[0]->type == K_QUAD, "of a quad there are only parts");

@@ -216,6 +216,22 @@ static LLVMValueRef emit_tree(Emit *e, const KInst *i) {
   return LLVMBuildExtractElement(e->b, x, LLVMConstInt(e->i32, 0, 0), "");
 }
 
+/* Piece p of LOW or HIGH: a whole piece of one operand, or lanes of the same piece of both. */
+static LLVMValueRef emit_exchange(Emit *e, const KInst *i, int p) {
+  int d = (int)i->in[2]->imm, pieces = d / e->width, stays = i->op == KOP_HIGH ? d : 0;
+  if (pieces) {
+    bool is_y = p & pieces, moves = (is_y ? d : 0) != stays;
+    return emit_piece(e, i->in[is_y], moves ? p ^ pieces : p);
+  }
+  LLVMValueRef mask[LANES];
+  for (int l = 0; l < e->width; l++) {
+    int from = (l & d) == stays ? l : l ^ d;
+    mask[l] = LLVMConstInt(e->i32, (unsigned long long)(l & d ? from + e->width : from), 0);
+  }
+  LLVMValueRef x = emit_piece(e, i->in[0], p), y = emit_piece(e, i->in[1], p);
+  return LLVMBuildShuffleVector(e->b, x, y, LLVMConstVector(mask, (unsigned)e->width), "");
+}
+
 static LLVMValueRef emit_lane_get(Emit *e, const KInst *i) {
   const KInst *x = i->in[0], *lane = i->in[1];
   if (kir_is_const(lane)) {
@@ -271,6 +287,9 @@ void emit_pure(Emit *e, const KInst *i) {
     return;
   case KOP_TREE_ADD: case KOP_TREE_MAX: case KOP_TREE_MIN: r->v[0] = emit_tree(e, i); return;
   case KOP_LANE_GET: r->v[0] = emit_lane_get(e, i); return;
+  case KOP_LOW: case KOP_HIGH:
+    for (int p = 0; p < e->pieces; p++) r->v[p] = emit_exchange(e, i, p);
+    return;
   default:
     for (int p = 0; p < (i->varying ? e->pieces : 1); p++) r->v[p] = emit_one(e, i, p);
   }

@@ -160,6 +160,36 @@ TEST("trees add halves: lane i meets lane i+8 first") {
   arena_free(f.a);
 }
 
+/* The trees of 16 vectors at once: the sum of vector j in lane j. */
+static KInst *sum_vectors(Kernel *k, KInst *const *x, int first, int step) {
+  if (step == LANES) return x[first];
+  KInst *a = sum_vectors(k, x, first, 2 * step), *b = sum_vectors(k, x, first + step, 2 * step), *d = kir_i32(k, step);
+  return kir_bin(k, KOP_ADD, kir_op(k, KOP_LOW, a, b, d), kir_op(k, KOP_HIGH, a, b, d));
+}
+
+TEST("low and high exchange lanes: they transpose, and add 16 trees at once") {
+  Fix f = fix_new();
+  Kernel *k = f.k;
+  KInst *x[LANES];
+  float in[LANES * LANES], out[2 * LANES + 3 * LANES];
+  for (int i = 0; i < LANES * LANES; i++) in[i] = 1.0f / (float)(3 * i + 1);
+  for (int j = 0; j < LANES; j++) {
+    x[j] = kir_load(k, f.x, kir_i64(k, j * LANES), kir_lane(k), NULL);
+    kir_store(k, f.y, kir_i64(k, j), NULL, kir_un(k, KOP_TREE_ADD, x[j]), NULL);
+  }
+  kir_store(k, f.y, kir_i64(k, LANES), kir_lane(k), sum_vectors(k, x, 0, 1), NULL);
+  kir_store(k, f.y, kir_i64(k, 2 * LANES), kir_lane(k), kir_op(k, KOP_LOW, x[0], x[1], kir_i32(k, 4)), NULL);
+  kir_store(k, f.y, kir_i64(k, 3 * LANES), kir_lane(k), kir_op(k, KOP_HIGH, x[0], x[1], kir_i32(k, 4)), NULL);
+  Error err;
+  REQUIRE(kir_verify(k, &err) && kir_interpret(k, (void *[]){in, out}, 1, 0, &err), "%s", err.text);
+  for (int i = 0; i < LANES; i++) {
+    EXPECT(out[i] == out[LANES + i], "%d: %g and %g", i, out[i], out[LANES + i]);
+    EXPECT(out[2 * LANES + i] == (i & 4 ? in[LANES + (i ^ 4)] : in[i]), "low %d", i);
+    EXPECT(out[3 * LANES + i] == (i & 4 ? in[LANES + i] : in[i ^ 4]), "high %d", i);
+  }
+  arena_free(f.a);
+}
+
 TEST("accesses outside scratch and tables are found") {
   Fix f = fix_new();
   Kernel *k = f.k;

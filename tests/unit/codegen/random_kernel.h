@@ -174,19 +174,24 @@ static inline KInst *bounded(Gen *g, KInst *x) {
   return kir_op(k, KOP_SELECT, ok, x, kir_f32(k, 0.5f));
 }
 
+static inline KInst *random_exchange(Gen *g, KInst *x, KInst *y) {
+  return kir_op(g->k, random_below(2) ? KOP_LOW : KOP_HIGH, x, y, kir_i32(g->k, 1 << random_below(4)));
+}
+
 static inline void random_float(Gen *g) {
   static const KOp two[] = {KOP_ADD, KOP_SUB, KOP_MUL, KOP_DIV, KOP_MIN, KOP_MAX};
   static const KOp one[] = {KOP_NEG, KOP_ABS, KOP_SQRT, KOP_FLOOR, KOP_RINT, KOP_ROUND};
   static const KOp tree[] = {KOP_TREE_ADD, KOP_TREE_MAX, KOP_TREE_MIN};
   Kernel *k = g->k;
   KInst *x = pick_f(g), *y = pick_f(g), *z = pick_f(g);
-  switch (random_below(9)) {
+  switch (random_below(10)) {
   case 0: case 1: case 2: push_f(g, kir_bin(k, two[random_below(6)], x, y)); break;
   case 3: push_f(g, kir_un(k, one[random_below(6)], x)); break;
   case 4: push_f(g, fma_(k, x, y, z)); break;
   case 5: push_f(g, kir_op(k, KOP_SELECT, pick_c(g), x, y)); break;
   case 6: push_f(g, kir_un(k, tree[random_below(3)], x)); break;
   case 7: push_f(g, kir_un(k, KOP_TO_F32, pick_n(g))); break;
+  case 8: push_f(g, random_exchange(g, x, y)); break;
   default: push_f(g, kir_f32(k, (float)random_below(100) / 8 - 6)); break;
   }
   if (random_below(12) == 0) push_f(g, kir_exp(k, bounded(g, x)));
@@ -197,13 +202,14 @@ static inline void random_int(Gen *g) {
   static const KOp two[] = {KOP_ADD, KOP_SUB, KOP_MUL, KOP_MIN, KOP_MAX, KOP_AND, KOP_OR, KOP_XOR};
   Kernel *k = g->k;
   KInst *x = pick_n(g), *y = pick_n(g);
-  switch (random_below(8)) {
+  switch (random_below(9)) {
   case 0: case 1: push_n(g, kir_bin(k, two[random_below(8)], x, y)); break;
   case 2: push_n(g, kir_bin(k, random_below(2) ? KOP_DIV : KOP_MOD, x, kir_i32(k, 1 + random_below(20)))); break;
   case 3: push_n(g, kir_bin(k, random_below(2) ? KOP_SHL : KOP_SHR, x, kir_i32(k, random_below(8)))); break;
   case 4: push_n(g, kir_op(k, KOP_SELECT, pick_c(g), x, y)); break;
   case 5: push_n(g, kir_un(k, KOP_TO_I32, random_below(2) ? bounded(g, pick_f(g)) : pick_c(g))); break;
   case 6: push_n(g, kir_un(k, random_below(2) ? KOP_TREE_MAX : KOP_NOT, x)); break;
+  case 7: push_n(g, random_exchange(g, x, y)); break;
   default: {
     KInst *lane = x->varying ? kir_i32(k, random_below(16)) : kir_bin(k, KOP_MOD, x, kir_i32(k, 16));
     push_n(g, kir_bin(k, KOP_LANE_GET, y, lane));
