@@ -12,7 +12,7 @@
  * there are few rows. */
 #include "codegen/lower_contract.h"
 
-enum { MAX_TILE_M = 16, MAX_TILE_N = 4, MAX_PANEL = 1 << 17 /* elements */, AMX_K = 32 };
+enum { MAX_TILE_M = 16, MAX_TILE_N = 8, MAX_PANEL = 1 << 17 /* elements */, AMX_K = 32 };
 
 typedef struct Emit {
   Lower *l;
@@ -439,9 +439,46 @@ static int pick_tile_m(const Product *p, int most) {
   return best;
 }
 
+/* Rows of a decode step, or a few constant ones: then b, read once, is all that counts. */
+static bool has_few_rows(const Product *p) {
+  enum { FEW_ROWS = 32 };
+  int64_t rows = dim_is_const(p->rows) ? p->rows.c : 0;
+  for (int i = 0; i < p->n_outer; i++) rows *= dim_is_const(p->outer[i].size) ? p->outer[i].size.c : FEW_ROWS + 1;
+  return p->n_outer ? rows > 0 && rows <= FEW_ROWS : p->rows.b == 0 && (p->rows.r > 0 || rows <= FEW_ROWS);
+}
+
+/* Vectors of columns of a tile, at most n: narrower ones only where they leave 5 % fewer lanes idle for each vector. */
+static int pick_tile_n(int64_t cols, int n) {
+  int64_t vectors = (cols + LANES - 1) / LANES, least = INT64_MAX;
+  int best = 1;
+  for (int i = n; i >= 1 && 3 * i >= 2 * n; i--) {
+    int64_t cost = (vectors + i - 1) / i * i * (20 + n - i);
+    if (cost < least) best = i, least = cost;
+  }
+  return best;
+}
+
+/* A row of b is a page of memory or more, so what a tile reads of each should be long: wide tiles, and few elements of k
+ * at a time, so that the next rows of a find b in the cache. */
+static void few_rows_params(const Product *p, int registers, KernelParams *out) {
+  int accumulators = registers * 3 / 4, most = dim_equal(p->rows, dim_const(1)) ? accumulators / 3 : accumulators / 4;
+  int64_t cols = dim_is_const(p->cols) ? p->cols.c : INT32_MAX;
+  out->tile_n = pick_tile_n(cols, most < 3 ? 3 : most > MAX_TILE_N ? MAX_TILE_N : most);
+  int rows = accumulators / out->tile_n;
+  out->tile_m = dim_equal(p->rows, dim_const(1)) || rows < 1 ? 1 : rows > MAX_TILE_M ? MAX_TILE_M : rows;
+  out->block_m = 32;
+  out->tile_k = 128;
+  out->pack_b = false;
+}
+
 void contract_cpu_params(const Product *p, const Target *t, KernelParams *out) {
   int vectors_per_lanes = LANES * 32 / t->vector_bits, registers = t->vector_registers / vectors_per_lanes;
   int64_t cols = dim_is_const(p->cols) ? p->cols.c : 64;
+  bool is_strided = !dim_is_const(p->col_step) || p->col_step.c != 1;
+  if (has_few_rows(p) && !is_strided && cols > 3 * LANES && p->node->in[0]->type.dtype == DTYPE_F32) {
+    few_rows_params(p, registers, out);
+    return;
+  }
   out->tile_n = registers >= 32 ? 3 : registers >= 16 ? 2 : 1;
   if (cols <= LANES) out->tile_n = 1;
   else if (cols <= 2 * LANES || (cols % (3 * LANES) != 0 && out->tile_n == 3)) out->tile_n = registers >= 16 ? 2 : 1;
@@ -453,6 +490,5 @@ void contract_cpu_params(const Product *p, const Target *t, KernelParams *out) {
   out->tile_k = 512;
   /* A panel pays where b is read along its rows' step, and where that step is so long that a panel's rows share few
    * cache sets; a decoding step has too few rows for the second. */
-  bool is_strided = !dim_is_const(p->col_step) || p->col_step.c != 1;
   out->pack_b = is_strided || (cols >= 512 && p->rows.r == 0);
 }

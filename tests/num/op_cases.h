@@ -182,7 +182,8 @@ static void add_tables(DType t) {
 static void add_products(void) {
   static const Dim sizes[][3] = {{C(1), C(1), C(1)},    {C(7), C(5), C(3)},     {C(16), C(16), C(16)}, {C(17), C(33), C(31)},
                                  {C(65), C(48), C(70)}, {C(3), C(0), C(4)},     {PER_SAMPLE(1), C(29), C(18)},
-                                 {PER_SAMPLE(9), C(64), C(50)}, {C(1), C(600), C(37)}, {C(30), C(7), C(1)}, {C(0), C(3), C(5)}};
+                                 {PER_SAMPLE(9), C(64), C(50)}, {C(1), C(600), C(37)}, {C(30), C(7), C(1)}, {C(0), C(3), C(5)},
+                                 {C(1), C(290), C(197)}, {C(5), C(260), C(150)}, {C(19), C(131), C(98)}};
   for (int s = 0; s < COUNT_OF(sizes); s++)
     for (int trans = 0; trans < 4; trans++) {
       Dim m = sizes[s][0], k = sizes[s][1], n = sizes[s][2];
