@@ -22,11 +22,13 @@ typedef struct AttendText {
   char query[64], key[64], heads[64], attrs[320];
 } AttendText;
 
-static AttendText text_of(const AttendCase *c) {
+/* Statistics (heads) are f32 in every precision. */
+static AttendText text_of(const AttendCase *c, DType precision) {
   AttendText t;
   const int64_t *q = c->query, *k = c->key;
-  snprintf(t.query, sizeof t.query, "f32[B,%d,%d,%d,%d]", (int)q[0], (int)q[1], (int)q[2], (int)c->width);
-  snprintf(t.key, sizeof t.key, "f32[B,%d,%d,%d,%d]", (int)k[0], (int)k[1], (int)k[2], (int)c->width);
+  const char *type = dtype_name(precision);
+  snprintf(t.query, sizeof t.query, "%s[B,%d,%d,%d,%d]", type, (int)q[0], (int)q[1], (int)q[2], (int)c->width);
+  snprintf(t.key, sizeof t.key, "%s[B,%d,%d,%d,%d]", type, (int)k[0], (int)k[1], (int)k[2], (int)c->width);
   snprintf(t.heads, sizeof t.heads, "f32[B,%d,%d,%d,%d]", (int)q[0], (int)q[1], (int)q[2], (int)c->heads);
   snprintf(t.attrs, sizeof t.attrs,
            "{heads=%d, kind=%s, lo=%s, hi=%s, block=[0,0,0], edge=clip, causal=%s, query_grid=[%d,%d,%d], "
@@ -53,7 +55,7 @@ static void print_backward(const AttendText *t, Buffer *out) {
 }
 
 static bool measure(Bench *b, const AttendCase *c, bool backward, Error *err) {
-  AttendText t = text_of(c);
+  AttendText t = text_of(c, b->o->precision);
   Buffer text = {0};
   (backward ? print_backward : print_forward)(&t, &text);
   if (text.failed) return error_set(err, ERROR_MEMORY, "out of memory");

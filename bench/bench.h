@@ -15,7 +15,9 @@ typedef struct BenchOptions {
   int threads;               /* at least 1 */
   int repeat;                /* timed samples a row, at least 1 */
   PlanDevice device;         /* CUDA: see gpu_bench.h, which fills nvrtc and capability */
+  DType precision;           /* of tensors and models: DTYPE_F32 (0) or DTYPE_BF16 */
   NuwaCuda cuda;
+  bool cublaslt;             /* CUDA: large products by the library */
   const Nvrtc *nvrtc;
   int capability;
   bool tiny;                 /* CUDA: a test of the harness; its figures say nothing */
@@ -61,7 +63,7 @@ typedef struct BenchRow {
   double flops, bytes;       /* of one run; 0 where not counted */
   double written;            /* of the bytes */
   double share;              /* of the roof; 0: not given */
-  const char *bound;         /* which roof: "fma", "memory", "" */
+  const char *bound;         /* which roof: "fma", "tensor", "read", "copy", "" */
   char note[96];             /* "15 steps" */
 } BenchRow;
 
@@ -100,8 +102,8 @@ bool bench_time(int repeat, bool (*run)(void *ctx, Error *err), void *ctx, Sampl
 bool bench_time_function(const BenchOptions *o, NuwaSession *s, const Plan *p, int function, int64_t B, Sample *out,
                          Error *err);
 
-/* Fills the inputs of a function: floats uniform in [-1/2, 1/2), integers in [0, 64) (indices that any table here
- * has), scalars with `scalar`. */
+/* Fills the inputs of a function: floats (f32 or bf16) uniform in [-1/2, 1/2), integers in [0, 64) (indices that any
+ * table here has), scalars of f32 with `scalar`. */
 bool bench_fill(NuwaSession *s, const Plan *p, int function, int64_t B, int64_t R, double scalar, Error *err);
 
 /* One function as IR text; `%in` ports and params are filled. */
@@ -113,6 +115,8 @@ typedef struct TextCase {
 } TextCase;
 /* A failure to parse or compile is err. */
 bool bench_text(Bench *b, const TextCase *c, Error *err);
+/* IR text with the tensors of f32 in it as the options' precision has them. */
+const char *bench_precise(const Bench *b, const char *text);
 
 /* ---- the groups of rows; each skips what the filter leaves out ---- */
 

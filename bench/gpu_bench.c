@@ -7,12 +7,13 @@
 /* ---- rows ---- */
 
 static bool product(Bench *b, const char *id, int rows, int k, int cols, Error *err) {
-  char text[512], size[64];
+  char text[512], size[64], what[64];
   snprintf(text, sizeof text, "func @f(%%x: f32[%d,%d]) {\n  %%w = param() {name=\"w\", init=normal, scale=0.02} : "
            "f32[%d,%d]\n  %%y = matmul(%%x, %%w) {trans_a=0, trans_b=0} : f32[%d,%d]\n  return y = %%y\n}\n",
            rows, k, k, cols, rows, cols);
   snprintf(size, sizeof size, "[%d,%d] x [%d,%d]", rows, k, k, cols);
-  return bench_text(b, &(TextCase){id, "matrix product, f32", size, text, 1, UNIT_FLOPS, 0}, err);
+  snprintf(what, sizeof what, "matrix product, %s", dtype_name(b->o->precision));
+  return bench_text(b, &(TextCase){id, what, size, bench_precise(b, text), 1, UNIT_FLOPS, 0}, err);
 }
 
 static bool products(Bench *b, Error *err) {

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "codegen/products.h"
 #include "passes/passes.h"
 #include "runtime/base/philox.h"
 
@@ -103,14 +104,25 @@ bool bench_fill(NuwaSession *s, const Plan *p, int function, int64_t B, int64_t 
     for (int64_t k = 0; k < n; k++) {
       uint32_t word = philox((uint64_t)i + 1, (uint32_t)k, (uint32_t)(k >> 32), STREAM_TEST).word[0];
       if (t->dtype == DTYPE_F32) ((float *)to)[k] = t->rank == 0 ? (float)scalar : philox_uniform(word) - 0.5f;
+      else if (t->dtype == DTYPE_BF16) ((uint16_t *)to)[k] = bf16_from_f32(philox_uniform(word) - 0.5f);
       else if (t->dtype == DTYPE_I32) ((int32_t *)to)[k] = (int32_t)(word % 64);
-      else return error_set(err, ERROR_ARGUMENT, "input \"%s\" is neither f32 nor i32", t->name);
+      else return error_set(err, ERROR_ARGUMENT, "input \"%s\" is none of f32, bf16, i32", t->name);
     }
   }
   return true;
 }
 
 /* ---- text -> plan ---- */
+
+const char *bench_precise(const Bench *b, const char *text) {
+  static const char from[] = "f32[", to[] = "bf16[";
+  Buffer out = {0};
+  if (b->o->precision != DTYPE_BF16) return text;
+  for (const char *next; (next = strstr(text, from)); text = next + strlen(from))
+    buffer_printf(&out, "%.*s%s", (int)(next - text), text, to);
+  buffer_printf(&out, "%s", text);
+  return arena_take_buffer(b->arena, &out);
+}
 
 typedef struct TextRun {
   Bench *b;
@@ -131,8 +143,9 @@ static void count_flops(TextRun *t, const Program *p) {
       t->flops += (double)dim_value(program_cost(t->g->arena, &p->group[i]).flops, t->c->samples, 1);
 }
 
-static Program *plan_function(PlanBuild *build, Func *f, bool is_prepare, int *out) {
+static Program *plan_function(const TextRun *t, PlanBuild *build, Func *f, bool is_prepare, int *out) {
   Program *p = pass_fuse(f);
+  if (p && t->b->o->cublaslt) p = products_split(t->g->arena, p);
   MemPlan *m = p ? pass_memplan(p) : NULL;
   *out = m ? plan_build_function(build, p, m, is_prepare) : -1;
   return p;
@@ -146,8 +159,8 @@ static bool add_function(TextRun *t, PlanBuild *build, Func *f) {
   if (prepare && !(prepare = pass_expand(prepare), prepare = pass_dce(pass_fold(prepare)),
                    prepare = pass_layout(prepare, &none)))
     return false;
-  if (prepare && (plan_function(build, prepare, true, &index), index < 0)) return false;
-  Program *p = plan_function(build, f, false, &t->function);
+  if (prepare && (plan_function(t, build, prepare, true, &index), index < 0)) return false;
+  Program *p = plan_function(t, build, f, false, &t->function);
   if (t->function >= 0) count_flops(t, p);
   return t->function >= 0;
 }
@@ -162,6 +175,7 @@ static void compile_text(void *ctx) {
   if (bo->device == PLAN_CUDA) o.target = target_cuda(bo->capability);
   else if (!target_host(bo->isa, &o.target, t->err)) return;
   PlanBuild *build = plan_build_new(t->g->arena, &o, t->err);
+  if (bo->cublaslt) plan_build_use_cublaslt(build);
   t->ok = add_function(t, build, func[0]) && plan_build_finish(build, &t->bundle);
 }
 

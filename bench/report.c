@@ -56,16 +56,18 @@ static void print_roofs(const Bench *b, Buffer *out) {
   buffer_printf(out, "| roof | |\n|---|---|\n");
   for (int i = 0; i < ISA_COUNT; i++)
     if (r->fma[i] > 0.0)
-      buffer_printf(out, "| f32 FMA, %s | %.0f GFLOP/s |\n", b->device ? "the device" : isa_name((Isa)i), r->fma[i] * 1e-9);
+      buffer_printf(out, "| f32 FMA, %s | %.0f GFLOP/s |\n", b->device ? "the device" : isa_name((Isa)i),
+                    r->fma[i] * 1e-9);
   if (r->tensor > 0.0) buffer_printf(out, "| bf16 products, tensor cores | %.0f GFLOP/s |\n", r->tensor * 1e-9);
   for (int i = 0; i < ROOF_SIZES; i++) {
     char size[32];
     buffer_printf(out, "| %s in all: read; copy (read + written) | %.0f GB/s; %.0f GB/s |\n",
                   bytes_text(r->bytes[i], size), r->read[i] * 1e-9, r->copy[i] * 1e-9);
   }
-  if (b->device) buffer_printf(out, "\n");
-  else buffer_printf(out, "| empty loop over all threads | %.2f us |\n| function with one tiny kernel | %.2f us |\n\n",
-                r->loop_s * 1e6, r->launch_s * 1e6);
+  if (!b->device)
+    buffer_printf(out, "| empty loop over all threads | %.2f us |\n| function with one tiny kernel | %.2f us |\n",
+                  r->loop_s * 1e6, r->launch_s * 1e6);
+  buffer_printf(out, "\n");
 }
 
 static void print_rate(const BenchRow *r, Buffer *out) {
@@ -87,13 +89,17 @@ static void print_row(const BenchRow *r, Buffer *out) {
 
 static void print_markdown(const Bench *b, const Machine *m, const char *command, Buffer *out) {
   Target t = target_of(b->o->isa);
-  if (b->device) buffer_printf(out, "`%s`\n\n%s, %s; kernels by NVRTC.%s\n\n", command, m->date, b->device,
-                               b->o->tiny ? "  A test of the harness: the figures say nothing." : "");
-  else buffer_printf(out,
-                "`%s`\n\n%s, %s; kernels for %s (%s), LLVM 19; runtime by %s; %d threads of %d processors; load %.1f "
-                "at the end.\n\n",
-                command, m->date, m->cpu, isa_name(b->o->isa), t.features, COMPILER, b->o->threads,
-                pool_count_processors(), m->load);
+  const char *precision = dtype_name(b->o->precision);
+  if (b->device)
+    buffer_printf(out, "`%s`\n\n%s, %s; kernels by NVRTC, large products by %s; %s.%s\n\n", command, m->date, b->device,
+                  b->o->cublaslt ? "cuBLASLt" : "own kernels", precision,
+                  b->o->tiny ? "  A test of the harness: the figures say nothing." : "");
+  else
+    buffer_printf(out,
+                  "`%s`\n\n%s, %s; kernels for %s (%s), LLVM 19; %s; runtime by %s; %d threads of %d processors; load "
+                  "%.1f at the end.\n\n",
+                  command, m->date, m->cpu, isa_name(b->o->isa), t.features, precision, COMPILER, b->o->threads,
+                  pool_count_processors(), m->load);
   print_roofs(b, out);
   buffer_printf(
       out,
@@ -157,7 +163,9 @@ static void print_json(const Bench *b, const Machine *m, const char *command, Bu
   json_field(out, "isa", isa_name(b->o->isa));
   json_field(out, "features", target_of(b->o->isa).features);
   json_field(out, "compiler", COMPILER);
+  json_field(out, "precision", dtype_name(b->o->precision));
   if (b->device) json_field(out, "device", b->device);
+  if (b->device) json_field(out, "products", b->o->cublaslt ? "cublaslt" : "own");
   buffer_printf(out, "\"threads\": %d, \"processors\": %d, \"load\": %.2f,\n", b->o->threads, pool_count_processors(),
                 m->load);
   json_roofs(b, out);

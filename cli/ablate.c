@@ -93,7 +93,7 @@ static bool measure(Ablation *b, const Variant *v, Row *row) {
   const ModelDecode *md = model ? model_find_decode(model, functions[0], b->err) : NULL;
   CompileOptions o = {.function = functions, .n_function = 1};
   DecodeFacts facts = {0};
-  bool ok = md && compile_decode_describe(model, md, &facts, b->err);
+  bool ok = md && compile_decode_describe(model, md, cli_precision(&m), &facts, b->err);
   Plan *p = ok ? cli_compile_plan(model, &m, &o, b->err) : NULL;
   model_free(model);
   NuwaGenerate g = {.count = 1, .sample = {.temperature = 1.0f, .top_p = 1.0f}, .guidance = 1.0f};
@@ -153,7 +153,7 @@ static bool train_variant(Ablation *b, int which, const char *merges) {
 
 /* ---- results ---- */
 
-enum { N_IDENTITY = 4 };
+enum { N_IDENTITY = 5 };
 
 /* Which losses these are: all that two sets must share to be shown as one.  out [N_IDENTITY], in the arena. */
 static bool identify(Ablation *b, MetadataEntry *out) {
@@ -174,6 +174,7 @@ static bool identify(Ablation *b, MetadataEntry *out) {
   out[1] = (MetadataEntry){"model", arena_strdup(b->arena, slash ? slash + 1 : m.path)};
   out[2] = (MetadataEntry){"options", arena_strdup(b->arena, options.data ? options.data : "")};
   out[3] = (MetadataEntry){"autoencoder", b->vq_digest};
+  out[4] = (MetadataEntry){"precision", dtype_name(cli_precision(&m))};
   bool ok = !options.failed || error_set(b->err, ERROR_MEMORY, "out of memory");
   buffer_done(&options);
   model_free(model);
@@ -207,6 +208,7 @@ static bool are_ours(Ablation *b) {
   if (!identify(b, want)) return false;
   for (int i = 0; i < N_IDENTITY; i++) {
     const char *have = safetensors_metadata(b->results, want[i].key);
+    if (!have && i == 4) have = dtype_name(DTYPE_F32);   /* files from before there was a choice */
     if (!have || strcmp(have, want[i].value) != 0)
       return error_set(b->err, ERROR_FORMAT, "%s: its losses are of other %s; --train N makes them anew", b->a->results,
                        i == 2 ? "options" : i == 1 ? "models" : want[i].key);

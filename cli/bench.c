@@ -52,7 +52,8 @@ static bool run_gpu_table(const BenchArgs *a, const char *command, Error *err) {
 }
 
 static bool measure(BenchArgs *a, const BenchOptions *o, const char *command, BenchReport *report, Error *err) {
-  return o->device == PLAN_CUDA ? gpu_bench(o, a->model.nvrtc, command, report, err) : bench_run(o, command, report, err);
+  return o->device == PLAN_CUDA ? gpu_bench(o, a->model.nvrtc, command, report, err)
+                                : bench_run(o, command, report, err);
 }
 
 static bool check(void *ctx, Error *err) {
@@ -69,7 +70,9 @@ static bool run(void *ctx, Arena *arena, Error *err) {
                     .repeat = (int)a->repeat,
                     .progress = stderr,
                     .device = cli_is_cuda(&a->model) ? PLAN_CUDA : PLAN_CPU,
+                    .precision = cli_precision(&a->model),
                     .cuda = cli_cuda(&a->model),
+                    .cublaslt = cli_uses_cublaslt(&a->model),
                     .tiny = a->tiny,
                     .compile = compile,
                     .compile_ctx = a,
@@ -78,7 +81,8 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   bool ok = cli_isa(&a->model, &o.isa, err) && measure(a, &o, command, &report, err);
   if (ok) fputs(report.markdown.data, stdout);
   if (ok && a->json) ok = file_write_all(a->json, report.json.data, report.json.len, err);
-  if (ok && a->readme) ok = bench_rewrite_part(a->readme, cli_is_cuda(&a->model) ? "gpu" : "bench", report.markdown.data, err);
+  const char *part = o.device == PLAN_CUDA ? "gpu" : "bench";
+  if (ok && a->readme) ok = bench_rewrite_part(a->readme, part, report.markdown.data, err);
   buffer_done(&report.markdown);
   buffer_done(&report.json);
   return ok;

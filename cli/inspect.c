@@ -111,7 +111,9 @@ static void list_body(void *ctx) {
 static bool print_schedule(const Inspect *s) {
   const ModelDecode *md = model_find_decode(s->model, s->args.fn, s->err);
   DecodeFacts facts;
-  if (!cli_asked(md != NULL, s->err) || !compile_decode_describe(s->model, md, &facts, s->err)) return false;
+  if (!cli_asked(md != NULL, s->err) ||
+      !compile_decode_describe(s->model, md, cli_precision(&s->args.model), &facts, s->err))
+    return false;
   const PlanDecode *d = &facts.plan;
   long long tokens = (long long)(d->grid[0] * d->grid[1] * d->grid[2]), steps = (long long)facts.steps;
   const long long a[] = {(long long)d->wavefront[0], (long long)d->wavefront[1], (long long)d->wavefront[2]};

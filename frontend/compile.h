@@ -75,8 +75,9 @@ bool compile_print_after(Model *m, Func *f, const char *pass, DType precision, B
 typedef struct DecodeFacts {
   PlanDecode plan;
   int64_t steps;    /* of the wavefront */
-  int64_t kv_bytes; /* keys and values that attention reads, for one sample: rings, and what the prologue keeps for it */
+  int64_t kv_bytes; /* keys and values that attention reads, for one sample and in the precision's type: rings, and
+                       what the prologue keeps for it */
 } DecodeFacts;
-bool compile_decode_describe(Model *m, const ModelDecode *d, DecodeFacts *out, Error *err);
+bool compile_decode_describe(Model *m, const ModelDecode *d, DType precision, DecodeFacts *out, Error *err);
 
 #endif

@@ -159,6 +159,7 @@ bool compile_print_after(Model *m, Func *f, const char *pass, DType precision, B
 typedef struct Describe {
   Model *m;
   const ModelDecode *md;
+  DType precision;
   DecodeFacts *out;
   Error *err;
   bool ok;
@@ -199,15 +200,16 @@ static bool count_kv(const Decode *d, int64_t live, int64_t *out, Error *err) {
 static void describe_body(void *ctx) {
   Describe *d = ctx;
   d->m->graph->err = d->err;
-  Decode *decode = pass_incremental(d->md->func, d->md->tokens, d->md->logits);
+  Func *f = compile_precision(d->md->func, d->precision);
+  Decode *decode = f ? pass_incremental(f, d->md->tokens, d->md->logits) : NULL;
   if (!decode) return;
   d->out->steps = decode->wavefront.steps;
   d->ok = plan_decode_describe(d->m->graph->arena, decode, &d->out->plan, d->err) &&
           count_kv(decode, d->out->plan.live, &d->out->kv_bytes, d->err);
 }
 
-bool compile_decode_describe(Model *m, const ModelDecode *md, DecodeFacts *out, Error *err) {
-  Describe d = {.m = m, .md = md, .out = out, .err = err};
+bool compile_decode_describe(Model *m, const ModelDecode *md, DType precision, DecodeFacts *out, Error *err) {
+  Describe d = {.m = m, .md = md, .precision = precision, .out = out, .err = err};
   bool within = arena_protect(m->graph->arena, describe_body, &d, err);
   m->graph->err = &m->diag;
   return within && d.ok;

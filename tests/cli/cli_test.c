@@ -245,15 +245,19 @@ static long long number(const char *key) {
   return at ? atoll(at + strlen(key) + 2) : -1;
 }
 
-/* Two layers of width 16 in f32: a key and a value for each of the words, and for each of the slots of the rings.  The
- * row above is seen in whole, so a full row and what was made of the next are alive. */
-TEST("keys and values are counted, and nothing else that the prologue keeps") {
+/* Two layers of width 16: a key and a value for each of the words, and for each of the slots of the rings.  The row above
+ * is seen in whole, so a full row and what was made of the next are alive. */
+TEST("keys and values are counted in the type they are stored in, and nothing else that the prologue keeps") {
   const char *arguments =
       "inspect models/nuwa.lua -D grid_s=1 -D grid_h=4 -D grid_w=4 -D dim=16 -D heads=2 -D encoder_layers=1 "
       "-D decoder_layers=2 -D text_tokens=8 -D codebook=10 -D vocab=300 -D decoder=full --fn decode --schedule --json";
   EXPECT_STATUS(0, arguments, "kv_bytes");
   EXPECT(number("\"live\"") == 16, "with full attention all 16 positions live, not %lld", number("\"live\""));
   EXPECT(number("\"kv_bytes\"") == 2 * 2 * (16 + 8) * 16 * 4, "%lld", number("\"kv_bytes\""));
+  char half[600];
+  snprintf(half, sizeof half, "%s --precision bf16", arguments);
+  EXPECT_STATUS(0, half, "kv_bytes");
+  EXPECT(number("\"kv_bytes\"") == 2 * 2 * (16 + 8) * 16 * 2, "%lld in bf16", number("\"kv_bytes\""));
 }
 
 /* A file of five numbers, "loss", with this metadata. */
@@ -282,7 +286,13 @@ TEST("losses of another model, other options or unsaid ones are refused") {
   EXPECT_STATUS(1, ablate, "of other models");
 }
 
-TEST("shipped losses of another model leave their column empty") {
+/* "| NAME | steps | tokens | ms | bytes |": the bytes. */
+static long long kv_column(const char *row) {
+  for (int i = 0; row && i < 4; i++) row = strchr(row + 1, '|');
+  return row ? atoll(row + 1) : 0;
+}
+
+TEST("shipped losses of another model leave their column empty; bf16 halves the bytes of keys and values") {
   open_folder();
   const MetadataEntry weights[] = {
       {"model", "nuwa.lua"},
@@ -295,6 +305,12 @@ TEST("shipped losses of another model leave their column empty") {
   EXPECT_STATUS(0, "ablate --models models --weights w.safetensors --vq-weights w.safetensors", "of other models");
   EXPECT_HAS(output, "| NN (nearby, nearby) | 7 | 16 |");
   EXPECT_HAS(output, " | - |");
+  const char *in_f32 = strstr(output, "| NN (nearby, nearby) | 7 | 16 |");
+  long long full = in_f32 ? kv_column(in_f32) : 0;
+  EXPECT_STATUS(0, "ablate --models models --weights w.safetensors --vq-weights w.safetensors --precision bf16",
+                "| NN (nearby, nearby) | 7 | 16 |");
+  long long half = kv_column(strstr(output, "| NN (nearby, nearby) | 7 | 16 |"));
+  EXPECT(full > 0 && full == 2 * half, "%lld bytes of keys and values in f32, %lld in bf16", full, half);
 }
 
 TEST_MAIN()

@@ -178,4 +178,28 @@ TEST("--pin needs products by cuBLASLt and a GPU that works, and leaves no bundl
   EXPECT(shell("! test -e no.nuwa") == 0, "it was written");
 }
 
+/* ---- bench ---- */
+
+TEST("bench --device cuda without a GPU says so and succeeds") {
+  EXPECT_STATUS(0, "bench --device cuda --cuda-driver none/cuda.so", "There is no GPU here, so nothing was measured");
+  EXPECT_STATUS(2, "bench --tiny", "--tiny is for --device cuda");
+  EXPECT_STATUS(2, "bench --products own", "--products is for --device cuda");
+}
+
+TEST("bench --device cuda measures by either products and in either precision") {
+  NEEDS_NVRTC();
+  const char *tiny = "bench --device cuda --tiny --repeat 1 --filter gpu.matmul.4096 --json b.json" EMULATED;
+  char arguments[600];
+  EXPECT_STATUS(0, tiny, "large products by cuBLASLt; f32.");
+  EXPECT_HAS(output, "| `gpu.matmul.4096` | matrix product, f32 | [64,64] x [64,64] |");
+  EXPECT(shell("grep -c '\"precision\": \"f32\", .*\"products\": \"cublaslt\"' b.json") == 0, "%s", output);
+  snprintf(arguments, sizeof arguments, "%s--products own --precision bf16", tiny);
+  EXPECT_STATUS(0, arguments, "large products by own kernels; bf16.");
+  EXPECT_HAS(output, "| `gpu.matmul.4096` | matrix product, bf16 |");
+  EXPECT(shell("grep -c '\"precision\": \"bf16\", .*\"products\": \"own\"' b.json") == 0, "%s", output);
+  snprintf(arguments, sizeof arguments, "%s--cublaslt none/lt.so", tiny);
+  EXPECT_STATUS(1, arguments, "none/lt.so");
+  EXPECT_HAS(output, "--products own");
+}
+
 TEST_MAIN()
