@@ -11,7 +11,6 @@
 
 /* Adding it rounds |x| < 2^22 to an integer, which then stands in the low bits; NaN stays NaN. */
 #define ROUNDER 0x1.8p23f
-enum { ROUNDER_BITS = 0x4b400000 };
 
 static KInst *f32(Kernel *k, float x) { return kir_f32(k, x); }
 static KInst *i32(Kernel *k, int32_t x) { return kir_i32(k, x); }
@@ -30,31 +29,35 @@ static KInst *poly(Kernel *k, KInst *x, const float *coef, int n) {
   return p;
 }
 
-/* 2^n for an i32 n in [-126, 127]. */
-static KInst *power_of_two(Kernel *k, KInst *n) {
-  KInst *biased = add(k, n, i32(k, 127));
-  return kir_un(k, KOP_BITS_F32, kir_bin(k, KOP_SHL, biased, i32(k, 23)));
-}
+/* exp(x) = 2^n p, p = exp(r) with |r| <= ln(2)/2; n stands in the low 9 bits of the integer, for |x| < 2^20. */
+typedef struct Exp {
+  KInst *p, *n;
+} Exp;
 
-/* exp(x) = 2^n exp(r), |r| <= ln(2)/2.  The scale is applied in two factors, so that it overflows only with the result.
- * Results below the smallest normal number are 0. */
-KInst *kir_exp(Kernel *k, KInst *x) {
+static Exp reduce_exp(Kernel *k, KInst *x) {
   static const float coef[] = {0x1.0p-1f, 0x1.555554p-3f, 0x1.5554e6p-5f, 0x1.1112fcp-7f, 0x1.6d4f1cp-10f,
                                0x1.9e24e6p-13f};
-  /* The bound stands first: MIN and MAX give their second operand for NaN. */
-  KInst *c = kir_bin(k, KOP_MAX, f32(k, -90), kir_bin(k, KOP_MIN, f32(k, 89), x));
-  KInst *t = fma_c(k, c, 0x1.715476p0f, f32(k, ROUNDER));
-  KInst *n = sub(k, kir_un(k, KOP_BITS_I32, t), i32(k, ROUNDER_BITS));
-  KInst *nf = sub(k, t, f32(k, ROUNDER));
-  KInst *r = fma_c(k, nf, -0x1.62e430p-1f, c);
+  KInst *t = fma_c(k, x, 0x1.715476p0f, f32(k, ROUNDER)), *nf = sub(k, t, f32(k, ROUNDER));
+  KInst *r = fma_c(k, nf, -0x1.62e430p-1f, x);
   r = fma_c(k, nf, 0x1.05c610p-29f, r);
   KInst *p = poly(k, r, coef, COUNT_OF(coef));
-  p = add(k, fma_(k, mul(k, r, r), p, r), f32(k, 1));
-  KInst *half = kir_bin(k, KOP_SHR, n, i32(k, 1));
-  KInst *low = power_of_two(k, half);
-  KInst *high = power_of_two(k, sub(k, n, half));
-  KInst *y = mul(k, mul(k, p, low), high);
-  return select_(k, less(k, x, -0x1.5d589ep6f), f32(k, 0), y);
+  return (Exp){add(k, fma_(k, mul(k, r, r), p, r), f32(k, 1)), kir_un(k, KOP_BITS_I32, t)};
+}
+
+/* n is added to the exponent of p, which serves even 2^128 p with p < 1.  Results below the smallest normal number
+ * are 0; what overflows, and NaN, is x + infinity. */
+KInst *kir_exp(Kernel *k, KInst *x) {
+  Exp e = reduce_exp(k, x);
+  KInst *bits = add(k, kir_un(k, KOP_BITS_I32, e.p), kir_bin(k, KOP_SHL, e.n, i32(k, 23)));
+  KInst *y = select_(k, less(k, x, -0x1.5d589ep6f), f32(k, 0), kir_un(k, KOP_BITS_F32, bits));
+  return select_(k, less(k, x, 0x1.62e430p6f), y, add(k, x, f32(k, INFINITY)));
+}
+
+/* The same for -80 < x <= 0, or NaN. */
+static KInst *exp_small(Kernel *k, KInst *x) {
+  Exp e = reduce_exp(k, x);
+  KInst *biased = add(k, kir_bin(k, KOP_SHL, e.n, i32(k, 23)), i32(k, 127 << 23));
+  return mul(k, e.p, kir_un(k, KOP_BITS_F32, biased));
 }
 
 /* log(2^e m) = e ln(2) + log(m), m in [sqrt(1/2), sqrt(2)).  log(0) = -inf, denormals count as 0, below it is NaN. */
@@ -107,7 +110,7 @@ KInst *kir_erf(Kernel *k, KInst *x) {
   KInst *t = kir_bin(k, KOP_MIN, f32(k, 3.95f), a);
   KInst *near = fma_(k, a, poly(k, mul(k, a, a), small, COUNT_OF(small)), a);
   KInst *log_erfc = add(k, poly(k, t, large, COUNT_OF(large)), t);
-  KInst *far = sub(k, f32(k, 1), kir_exp(k, kir_un(k, KOP_NEG, log_erfc)));
+  KInst *far = sub(k, f32(k, 1), exp_small(k, kir_un(k, KOP_NEG, log_erfc)));
   return copy_sign(k, select_(k, less(k, a, 0.92f), near, far), x);
 }
 

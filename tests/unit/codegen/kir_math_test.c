@@ -105,17 +105,15 @@ TEST("sin and cos are within 1e-7 up to 10000") {
   EXPECT(w.absolute <= 1e-7 && w.ulp <= 2, "%g, %g at %g", w.absolute, w.ulp, (double)w.at);
 }
 
-static void run16(Build build, const float *x, float *y) {
+static void run16(Build build, const float x[LANES], float y[LANES]) {
   Arena *a = arena_new();
   Error err;
-  float in[LANES] = {0};
-  memcpy(in, x, 6 * sizeof *x);
-  EXPECT(kir_interpret(unary_kernel(a, build), (void *[]){in, y}, LANES, 0, &err), "%s", err.text);
+  EXPECT(kir_interpret(unary_kernel(a, build), (void *[]){(void *)x, y}, LANES, 0, &err), "%s", err.text);
   arena_free(a);
 }
 
 TEST("special values") {
-  const float x[6] = {0, -0.0f, INFINITY, -INFINITY, NAN, -1};
+  const float x[LANES] = {0, -0.0f, INFINITY, -INFINITY, NAN, -1};
   float y[LANES];
   run16(kir_exp, x, y);
   EXPECT(y[0] == 1 && y[1] == 1 && y[2] == INFINITY && y[3] == 0 && isnan(y[4]));
@@ -129,6 +127,29 @@ TEST("special values") {
   EXPECT(y[0] == 0 && isnan(y[2]) && isnan(y[3]) && isnan(y[4]));
   run16(kir_cos, x, y);
   EXPECT(y[0] == 1 && y[1] == 1 && isnan(y[2]) && isnan(y[4]));
+}
+
+/* exp of the 16 floats from `first` on, away from zero. */
+static void exp_from(float first, float x[LANES], float y[LANES]) {
+  for (int i = 0; i < LANES; i++) x[i] = i ? nextafterf(x[i - 1], first > 0 ? INFINITY : -INFINITY) : first;
+  run16(kir_exp, x, y);
+}
+
+TEST("exp ends where its result is no normal number any more, and keeps every NaN") {
+  float x[LANES], y[LANES];
+  exp_from(0x1.62e426p6f, x, y);
+  for (int i = 0; i < LANES; i++)
+    EXPECT(x[i] < 0x1.62e430p6f ? y[i] <= FLT_MAX && y[i] > 0.999f * FLT_MAX : y[i] == INFINITY, "%a at %a", (double)y[i],
+           (double)x[i]);
+  exp_from(-0x1.5d5896p6f, x, y);
+  for (int i = 0; i < LANES; i++)
+    EXPECT(x[i] >= -0x1.5d589ep6f ? y[i] >= FLT_MIN && y[i] < 1.001f * FLT_MIN : y[i] == 0, "%a at %a", (double)y[i],
+           (double)x[i]);
+  for (int i = 0; i < LANES; i++) x[i] = from_bits((i % 2 ? 0xffc00000u : 0x7fc00000u) + (uint32_t)i * 0x3779bu);
+  run16(kir_exp, x, y);
+  for (int i = 0; i < LANES; i++) EXPECT(isnan(y[i]), "%a", (double)y[i]);
+  run16(kir_erf, x, y);
+  for (int i = 0; i < LANES; i++) EXPECT(isnan(y[i]), "%a", (double)y[i]);
 }
 
 TEST_MAIN()
