@@ -98,6 +98,29 @@ static const char prelude[] =
     "template <int N> static __device__ __forceinline__ void wait() {\n"
     "  asm volatile(\"cp.async.wait_group %0;\" ::\"n\"(N) : \"memory\");\n"
     "}\n"
+    "/* 16 x 16 elements, x by k, as four 8 x 8: low and high x of low k, then of high k.  A thread gives the address of a\n"
+    "   line of 8. */\n"
+    "static __device__ __forceinline__ uint4 tile_xk(const unsigned short *p, int stride) {\n"
+    "  int t = threadIdx.x & 31;\n"
+    "  uint4 r;\n"
+    "  asm volatile(\"ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\" : \"=r\"(r.x), \"=r\"(r.y),\n"
+    "               \"=r\"(r.z), \"=r\"(r.w) : \"r\"(shared_address(p + (t & 15) * stride + (t >> 4) * 8)) : \"memory\");\n"
+    "  return r;\n"
+    "}\n"
+    "static __device__ __forceinline__ uint4 tile_kx(const unsigned short *p, int stride) {\n"
+    "  int t = threadIdx.x & 31, line = (t >> 4) * 8 + (t & 7);\n"
+    "  uint4 r;\n"
+    "  asm volatile(\"ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];\" : \"=r\"(r.x), \"=r\"(r.y),\n"
+    "               \"=r\"(r.z), \"=r\"(r.w) : \"r\"(shared_address(p + line * stride + (t & 8))) : \"memory\");\n"
+    "  return r;\n"
+    "}\n"
+    "/* b: low and high k of 8 columns. */\n"
+    "static __device__ __forceinline__ float4 mma(uint4 a, unsigned b0, unsigned b1, float x, float y, float z, float w) {\n"
+    "  asm volatile(\"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, \"\n"
+    "               \"{%0, %1, %2, %3};\" : \"+f\"(x), \"+f\"(y), \"+f\"(z), \"+f\"(w)\n"
+    "               : \"r\"(a.x), \"r\"(a.y), \"r\"(a.z), \"r\"(a.w), \"r\"(b0), \"r\"(b1));\n"
+    "  return make_float4(x, y, z, w);\n"
+    "}\n"
     "#endif\n"
     "#endif\n\n";
 
@@ -323,7 +346,7 @@ static void expr(Cuda *c, const KInst *i, bool top) {
 static void print_block(Cuda *c, const KBlock *b, int depth);
 
 static const char *c_type(KType t) {
-  static const char *const names[] = {"bool", "int", "i64", "float", "float4"};
+  static const char *const names[] = {"bool", "int", "i64", "float", "float4", "uint4"};
   return names[t];
 }
 
@@ -388,6 +411,22 @@ static void print_store(Cuda *c, const KInst *i) {
   buffer_printf(c->out, quad || *convert ? ");\n" : ";\n");
 }
 
+static void print_tile(Cuda *c, const KInst *i) {
+  buffer_printf(c->out, "tile_%s(&", i->layout == LAYOUT_XK ? "xk" : "kx");
+  print_place(c, i);
+  buffer_printf(c->out, ", %d)", i->stride);
+}
+
+static void print_mma(Cuda *c, const KInst *i) {
+  int b = c->label[i->in[1]->id];
+  buffer_printf(c->out, "mma(v%d, v%d.%c, v%d.%c", c->label[i->in[0]->id], b, "xy"[i->imm], b, "zw"[i->imm]);
+  for (int j = 2; j < i->n_in; j++) {
+    buffer_printf(c->out, ", ");
+    expr(c, i->in[j], true);
+  }
+  buffer_printf(c->out, ")");
+}
+
 static void print_copy(Cuda *c, const KInst *i) {
   buffer_printf(c->out, "copy<%d>(&", i->count * (int)dtype_bytes(c->k->buf[i->imm].dtype));
   print_place(c, i);
@@ -427,6 +466,8 @@ static void print_definition(Cuda *c, const KInst *i) {
   c->label[i->id] = c->n_label++;
   buffer_printf(c->out, "%s%s v%d = ", i->op == KOP_VAR ? "" : "const ", c_type(i->type), c->label[i->id]);
   if (i->op == KOP_LOAD || i->op == KOP_LOAD4) print_load(c, i);
+  else if (i->op == KOP_TILE) print_tile(c, i);
+  else if (i->op == KOP_MMA) print_mma(c, i);
   else if (i->op == KOP_VAR) expr(c, i->in[0], true);
   else if (i->op == KOP_GET) buffer_printf(c->out, "v%d", c->label[i->in[0]->id]);
   else print_operation(c, i, true);

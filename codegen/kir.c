@@ -13,7 +13,7 @@ const KOpInfo kop_info[KOP_COUNT] = {
 };
 
 const char *ktype_name(KType t) {
-  static const char *const names[] = {"bool", "i32", "i64", "f32", "quad"};
+  static const char *const names[] = {"bool", "i32", "i64", "f32", "quad", "tile"};
   return names[t];
 }
 
@@ -51,6 +51,17 @@ int kir_scratch(Kernel *k, const char *name, DType dtype, int64_t elems) {
                             .elems = elems});
 }
 
+static int64_t buf_bytes(const KBuf *b) { return b->elems * (int64_t)dtype_bytes(b->dtype); }
+
+int kir_scratch_over(Kernel *k, const char *name, DType dtype, int64_t elems, int buf) {
+  int i = kir_scratch(k, name, dtype, elems);
+  BUG_IF(buf < 0 || buf >= i || k->buf[buf].space != SPACE_SCRATCH || k->buf[buf].over ||
+             buf_bytes(&k->buf[i]) > buf_bytes(&k->buf[buf]),
+         "kernel %s: scratch %s does not fit into buffer %d", k->name, name, buf);
+  k->buf[i].over = buf + 1;
+  return i;
+}
+
 int kir_table(Kernel *k, const char *name, DType dtype, const void *data, int64_t elems) {
   BUG_IF(elems <= 0 || elems > (int64_t)1 << 32, "kernel %s: table %s of %lld elements", k->name, name,
          (long long)elems);
@@ -67,8 +78,9 @@ void kir_factor(Kernel *k, Dim size, int64_t tile) {
 
 int64_t kir_scratch_offset(const Kernel *k, int buf) {
   int64_t at = 0;
+  if (buf < k->n_buf && k->buf[buf].over) buf = k->buf[buf].over - 1;
   for (int i = 0; i < buf; i++)
-    if (k->buf[i].space == SPACE_SCRATCH) at += (k->buf[i].elems * (int64_t)dtype_bytes(k->buf[i].dtype) + 63) & ~63ll;
+    if (k->buf[i].space == SPACE_SCRATCH && !k->buf[i].over) at += (buf_bytes(&k->buf[i]) + 63) & ~63ll;
   return at;
 }
 
@@ -347,6 +359,22 @@ void kir_store4(Kernel *k, int buf, KInst *base, KInst *lane_offset, KInst *cons
   memory_operands(k, &i, buf, base, lane_offset, mask);
   for (int j = 0; j < QUAD; j++) i.in[3 + j] = value[j];
   append_checked(k, &i);
+}
+
+KInst *kir_tile(Kernel *k, int buf, KInst *base, int stride, KLayout layout) {
+  KInst i = {.op = KOP_TILE, .n_in = 1, .stride = stride, .layout = layout};
+  memory_operands(k, &i, buf, base, NULL, NULL);
+  KInst *tile = append_checked(k, &i);
+  k->n_inst += LANES - 1;   /* its rows are numbered from its id on */
+  return tile;
+}
+
+KInst *kir_mma(Kernel *k, KInst *a, KInst *b, int half, KInst *const sum[QUAD]) {
+  KInst i = {.op = KOP_MMA, .n_in = 2 + QUAD, .in = {a, b}, .imm = half};
+  for (int j = 0; j < QUAD; j++) i.in[2 + j] = sum[j];
+  KInst *quad = append_checked(k, &i);
+  k->n_inst += QUAD - 1;
+  return quad;
 }
 
 void kir_copy(Kernel *k, KPlace to, KPlace from, int count, KInst *mask) {

@@ -15,6 +15,13 @@
  * four elements a lane, and asynchronous copies from arguments into scratch: a copy's bytes may be read by its own
  * group after a wait that covers it, by others after a barrier that follows.  The CPU back end refuses them.
  *
+ * Matrix tiles.  Groups 2p and 2p + 1 of a block are pair p, on a GPU a warp.  TILE reads 16 x 16 elements of bf16
+ * scratch, x by k; MMA multiplies two of them and adds to what its lanes hold of a 16 x 8 tile of results.  Both groups
+ * of a pair execute these together, on the same tiles; which elements of the result a group's lanes have is part of the
+ * definition (kir_mma), so a group can be understood without the other.  The sum so far and the 16 products, which are
+ * exact in f32, are added in an order and with a rounding that are the machine's own, but the same for every element and
+ * lane, with an error of a few 2^-23 of the largest of them; the interpreter takes a chain over k.
+ *
  * CPU ABI:  void name(void *const *buf, const int64_t *dim, int64_t begin, int64_t end, void *scratch)
  *   buf[i]: buffer i of the kernel;  dim: {B, R};  items [begin, end);  scratch: kernel.scratch_bytes, 64-aligned.
  * CUDA:     the same kernel with one half warp a group (see cuda_print.c). */
@@ -25,7 +32,8 @@
 
 enum { LANES = 16, QUAD = 4, KIR_MAX_GROUPS = 64 /* 1024 threads of a block */ };
 
-typedef enum KType { K_BOOL, K_I32, K_I64, K_F32, K_QUAD /* four f32: of LOAD4 for PART only */ } KType;
+typedef enum KType { K_BOOL, K_I32, K_I64, K_F32, K_QUAD, K_TILE } KType;
+/* K_QUAD: four f32, of LOAD4 and MMA, for PART only.  K_TILE: of TILE, for MMA only. */
 
 /* Instructions: id, text, number of operands, is it pure. */
 #define KIR_OPS(X)                                                                                         \
@@ -69,6 +77,8 @@ typedef enum KType { K_BOOL, K_I32, K_I64, K_F32, K_QUAD /* four f32: of LOAD4 f
   X(GROUP, "group", 0, 1)   /* i32, uniform: which of the item's groups */                                  \
   X(LOAD4, "load4", 3, 0)   /* as LOAD, elements base + lane offset + 0..3 of floats; a quad */      \
   X(PART, "part", 1, 1)     /* of a quad: element imm */                                                    \
+  X(TILE, "tile", 1, 0)     /* base: see kir_tile */                                                        \
+  X(MMA, "mma", 6, 0)       /* tile a, tile b, four f32: see kir_mma; a quad */                             \
   X(STORE4, "store4", 7, 0) /* as STORE, with four values */                                                \
   X(COPY, "copy", 5, 0)     /* to base, to lane offset, mask or NULL, from base, from lane offset or NULL */ \
   X(COMMIT, "commit", 0, 0) /* the lane's copies since the last commit become one batch */                  \
@@ -81,6 +91,9 @@ typedef enum KOp {
 #undef X
   KOP_COUNT
 } KOp;
+
+/* How a tile lies in scratch: element (x, k) at base + x * stride + k, or at base + k * stride + x. */
+typedef enum KLayout { LAYOUT_XK, LAYOUT_KX } KLayout;
 
 typedef struct KInst KInst;
 typedef struct KBlock {
@@ -95,10 +108,12 @@ struct KInst {
   int id;
   int n_in;
   KInst *in[7];
-  int64_t imm;              /* CONST of integers and bools, SIZE, PART, WAIT, buffer of LOAD/STORE/COPY's target, unroll
-                               factor of FOR (0: none) */
+  int64_t imm;              /* CONST of integers and bools, SIZE, PART, WAIT, buffer of LOAD/STORE/TILE/COPY's target,
+                               unroll factor of FOR (0: none), MMA: the half of b */
   float fimm;
   int from, count;          /* COPY: the buffer that is read; elements a lane copies */
+  int stride;               /* TILE: elements between rows of its place */
+  KLayout layout;           /* TILE */
   int align;                /* integers: a power of two that divides the value; 0 is 1.  See kir_align */
   int64_t lo, hi;           /* range of integer values, inclusive, when known; else INT64_MIN / INT64_MAX */
   KBlock *body, *other;     /* FOR: body; IF: then, else */
@@ -120,6 +135,7 @@ typedef struct KBuf {
   bool written;
   bool restrict_;           /* no other buffer of the kernel overlaps it (in-place operands are not) */
   int64_t elems;            /* scratch and table: number of elements; 0 for arguments */
+  int over;                 /* scratch: 1 + the buffer whose bytes it shares; 0: it has its own */
   const void *data;         /* table: [elems] */
 } KBuf;
 
@@ -152,6 +168,9 @@ typedef struct Kernel {
 Kernel *kir_new(Arena *a, const char *name);
 int kir_arg(Kernel *k, const char *name, DType dtype, bool written);   /* before any scratch or table */
 int kir_scratch(Kernel *k, const char *name, DType dtype, int64_t elems);
+/* The bytes of scratch buffer `buf` as other elements, of no more bytes.  In a block, a barrier must stand between
+ * accesses to the one and the other. */
+int kir_scratch_over(Kernel *k, const char *name, DType dtype, int64_t elems, int buf);
 int kir_table(Kernel *k, const char *name, DType dtype, const void *data, int64_t elems);
 void kir_factor(Kernel *k, Dim size, int64_t tile);
 /* Bytes of scratch a CPU thread needs: all scratch buffers, each aligned to 64. */
@@ -196,6 +215,13 @@ KInst *kir_group(Kernel *k);
 KInst *kir_load4(Kernel *k, int buf, KInst *base, KInst *lane_offset, KInst *mask);
 KInst *kir_part(Kernel *k, KInst *quad, int which);
 void kir_store4(Kernel *k, int buf, KInst *base, KInst *lane_offset, KInst *const value[QUAD], KInst *mask);
+/* The 16 x 16 tile of bf16 scratch at base, a multiple of 8 by kir_align that is the same in both groups of a pair;
+ * stride: a multiple of 8. */
+KInst *kir_tile(Kernel *k, int buf, KInst *base, int stride, KLayout layout);
+/* Adds to sum[0..3]: c[i][j] += sum over k of a[i][k] * b[8 half + j][k], where lane l of the pair's first (g = 0) or
+ * second group (g = 1) has i = 4 g + l / 4, with 8 more in sum[2] and sum[3], and j = 2 (l % 4), with 1 more in sum[1]
+ * and sum[3].  The four sums are the quad's parts. */
+KInst *kir_mma(Kernel *k, KInst *a, KInst *b, int half, KInst *const sum[QUAD]);
 /* Where elements go, or come from. */
 typedef struct KPlace {
   int buf;

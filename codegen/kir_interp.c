@@ -279,6 +279,8 @@ static bool run_inst(Machine *m, const KInst *i) {
   case KOP_LOAD: case KOP_STORE: case KOP_LOAD4: case KOP_STORE4: return run_memory(m, i);
   case KOP_PART: *v = m->value[i->in[0]->id + i->imm]; return true;
   case KOP_COPY: return block_copy(m, i);
+  case KOP_TILE: return block_tile(m, i);
+  case KOP_MMA: block_mma(m, i); return true;
   case KOP_COMMIT: block_commit(m); return true;
   case KOP_WAIT: block_wait(m, i->imm); return true;
   case KOP_VAR: case KOP_GET: *v = m->value[i->in[0]->id]; return true;

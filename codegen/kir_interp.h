@@ -40,6 +40,8 @@ void block_free(Machine *m);
 /* An access to scratch: false after a fault when another group may be doing something to these bytes. */
 bool block_access(Machine *m, const KInst *i, int64_t at, int64_t bytes, bool stores);
 bool block_copy(Machine *m, const KInst *i);
+bool block_tile(Machine *m, const KInst *i);
+void block_mma(Machine *m, const KInst *i);
 void block_commit(Machine *m);
 void block_wait(Machine *m, int64_t batches);
 /* After an item: no copy is under way. */

@@ -2,6 +2,7 @@
  *
  * Between two barriers a byte belongs to the group that writes it; any other access is a race, and a fault.  A copy
  * lands when its group waits for it, the last moment that the IR allows, and touching its bytes before is a fault. */
+#include <math.h>
 #include <string.h>
 
 #include "codegen/kir_interp.h"
@@ -115,6 +116,35 @@ void block_wait(Machine *m, int64_t batches) {
     }
   }
   q->n = kept;
+}
+
+/* Row x of the tile is value id + x, its lanes are k. */
+bool block_tile(Machine *m, const KInst *i) {
+  const KBuf *b = &m->k->buf[i->imm];
+  int64_t start = kir_scratch_offset(m->k, (int)i->imm), base = m->value[i->in[0]->id].lane[0].i;
+  for (int x = 0; x < LANES; x++)
+    for (int k = 0; k < LANES; k++) {
+      int64_t at = base + (i->layout == LAYOUT_XK ? x * i->stride + k : k * i->stride + x);
+      uint16_t half;
+      if (at < 0 || at >= b->elems) return machine_fault(m, i, "the tile is not inside the buffer");
+      at = start + at * (int64_t)sizeof half;
+      if (!block_access(m, i, at, sizeof half, false)) return false;
+      memcpy(&half, m->scratch + at, sizeof half);
+      m->value[i->id + x].lane[k].f = f32_from_bf16(half);
+    }
+  return true;
+}
+
+/* Each lane's four elements of the result. */
+void block_mma(Machine *m, const KInst *i) {
+  const Value *a = &m->value[i->in[0]->id], *b = &m->value[i->in[1]->id] + 8 * i->imm;
+  for (int q = 0; q < QUAD; q++)
+    for (int l = 0; l < LANES; l++) {
+      const Value *row = a + 4 * (m->group % 2) + l / 4 + q / 2 * 8, *col = b + l % 4 * 2 + q % 2;
+      float sum = m->value[i->in[2 + q]->id].lane[l].f;
+      for (int k = 0; k < LANES; k++) sum = fmaf(row->lane[k].f, col->lane[k].f, sum);
+      m->value[i->id + q].lane[l].f = sum;
+    }
 }
 
 bool block_done(Machine *m) {

@@ -107,8 +107,11 @@ static void print_inst(Printer *p, const KInst *i, int depth) {
   if (!effect) print_result(p, i);
   buffer_printf(p->out, "%s", kop_info[i->op].text);
   if (i->op == KOP_SIZE) buffer_printf(p->out, " %s", i->imm ? "R" : "B");
-  if (i->op == KOP_PART || i->op == KOP_WAIT) buffer_printf(p->out, " %lld", (long long)i->imm);
-  if (i->op == KOP_COPY) {
+  if (i->op == KOP_PART || i->op == KOP_WAIT || i->op == KOP_MMA) buffer_printf(p->out, " %lld", (long long)i->imm);
+  if (i->op == KOP_TILE) {
+    buffer_printf(p->out, " %s by %d", i->layout == LAYOUT_XK ? "xk" : "kx", i->stride);
+    print_place(p, i);
+  } else if (i->op == KOP_COPY) {
     buffer_printf(p->out, "%d", i->count);
     print_place(p, i);
     buffer_printf(p->out, " =");
@@ -121,7 +124,7 @@ static void print_inst(Printer *p, const KInst *i, int depth) {
     }
   } else {
     for (int j = 0; j < i->n_in; j++) {
-      buffer_printf(p->out, j || i->op == KOP_PART ? ", " : " ");
+      buffer_printf(p->out, j || i->op == KOP_PART || i->op == KOP_MMA ? ", " : " ");
       print_value(p, i->in[j]);
     }
   }
@@ -152,6 +155,7 @@ static void print_head(const Kernel *k, Buffer *out) {
     buffer_printf(out, "  %s %s %s", space[b->space], dtype_name(b->dtype), b->name);
     if (b->space != SPACE_GLOBAL) buffer_printf(out, "[%lld]", (long long)b->elems);
     else buffer_printf(out, "%s%s", b->written ? " written" : "", b->restrict_ ? "" : " shared");
+    if (b->over) buffer_printf(out, " over %s", k->buf[b->over - 1].name);
     if (b->space == SPACE_TABLE) print_table(out, b);
     buffer_printf(out, "\n");
   }

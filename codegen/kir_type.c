@@ -45,6 +45,21 @@ static const char *infer_quad(const KInst *i, KType *out_type, bool *out_varying
   return infer_memory(&place, &varying);
 }
 
+/* TILE and MMA. */
+static const char *infer_tile(const KInst *i, KType *out_type, bool *out_varying) {
+  *out_varying = i->op == KOP_MMA;
+  *out_type = i->op == KOP_MMA ? K_QUAD : K_TILE;
+  if (i->op == KOP_TILE) {
+    WRONG_IF(!i->in[0] || i->in[0]->type != K_I64 || i->in[0]->varying, "the base must be a uniform i64");
+    WRONG_IF(kir_align(i->in[0]) < 8 || i->stride % 8 || i->stride < LANES, "rows of tiles start at multiples of 8");
+    return NULL;
+  }
+  WRONG_IF(i->imm != 0 && i->imm != 1, "a tile has two halves");
+  for (int j = 0; j < i->n_in; j++)
+    WRONG_IF(!i->in[j] || i->in[j]->type != (j < 2 ? K_TILE : K_F32), "two tiles and four f32 are needed");
+  return NULL;
+}
+
 /* SET, FOR, IF and SYNC. */
 static const char *infer_statement(const KInst *i, KType *out_type) {
   if (i->op == KOP_SET) {
@@ -62,9 +77,12 @@ static const char *infer_statement(const KInst *i, KType *out_type) {
   return NULL;
 }
 
+static bool is_opaque(KType t) { return t == K_QUAD || t == K_TILE; }
+static const char opaque[] = "a quad has only parts, a tile is only multiplied";
+
 static const char *infer_convert(const KInst *i, KType *out_type) {
   KType t = i->in[0]->type;
-  WRONG_IF(t == K_QUAD, "of a quad there are only parts");
+  WRONG_IF(is_opaque(t), opaque);
   switch (i->op) {
   case KOP_TO_F32: *out_type = K_F32; return t == K_I32 ? NULL : "the operand must be i32";
   case KOP_TO_I32: *out_type = K_I32; return NULL;
@@ -78,7 +96,7 @@ static const char *infer_arith(const KInst *i, KType *out_type) {
   KType t = i->in[0]->type;
   for (int j = 1; j < i->n_in; j++)
     if (i->op != KOP_SELECT) WRONG_IF(i->in[j]->type != t, "operands of different types");
-  for (int j = 0; j < i->n_in; j++) WRONG_IF(i->in[j]->type == K_QUAD, "of a quad there are only parts");
+  for (int j = 0; j < i->n_in; j++) WRONG_IF(is_opaque(i->in[j]->type), opaque);
   *out_type = t;
   switch (i->op) {
   case KOP_ADD: case KOP_SUB: case KOP_MUL: case KOP_DIV: case KOP_MIN: case KOP_MAX: case KOP_NEG: case KOP_ABS:
@@ -120,6 +138,7 @@ const char *kir_infer(const KInst *i, KType *out_type, bool *out_varying) {
   case KOP_CONST: case KOP_ITEM: case KOP_SIZE: case KOP_GROUP: return NULL;
   case KOP_COMMIT: case KOP_WAIT: case KOP_BARRIER: *out_type = K_BOOL; return NULL;
   case KOP_LOAD4: case KOP_STORE4: case KOP_COPY: return infer_quad(i, out_type, out_varying);
+  case KOP_TILE: case KOP_MMA: return infer_tile(i, out_type, out_varying);
   case KOP_PART:
     WRONG_IF(i->in[0]->type != K_QUAD, "the operand must be a quad");
     WRONG_IF(i->imm < 0 || i->imm >= QUAD, "a quad has four parts");
@@ -127,7 +146,7 @@ const char *kir_infer(const KInst *i, KType *out_type, bool *out_varying) {
     *out_varying = i->in[0]->varying;
     return NULL;
   case KOP_VAR: case KOP_GET:
-    WRONG_IF(i->type == K_QUAD, "of a quad there are only parts");
+    WRONG_IF(is_opaque(i->type), opaque);
     *out_varying = i->varying;
     return NULL;
   case KOP_LOW: case KOP_HIGH:
@@ -136,7 +155,7 @@ const char *kir_infer(const KInst *i, KType *out_type, bool *out_varying) {
     return infer_exchange(i);
   case KOP_LANE_GET:
     WRONG_IF(i->in[0]->type == K_I64, "i64 values do not vary");
-    WRONG_IF(i->in[0]->type == K_QUAD, "of a quad there are only parts");
+    WRONG_IF(is_opaque(i->in[0]->type), opaque);
     WRONG_IF(i->in[1]->type != K_I32 || i->in[1]->varying, "the lane must be a uniform i32");
     *out_type = i->in[0]->type;
     return NULL;

@@ -2,11 +2,15 @@
  * surely out of bounds. */
 #include "codegen/kir_build.h"
 
+/* Between which of an item's groups a value may differ; the latter includes the former. */
+enum { NOWHERE, BETWEEN_PAIRS, BETWEEN_GROUPS };
+
 typedef struct Verifier {
   const Kernel *k;
   bool *seen;       /* by id: the instruction stands before the current one, in a block around it */
-  bool *differs;    /* by id: the value may differ between the groups of an item */
-  int apart;        /* blocks around the current one that only some of the groups may execute */
+  uint8_t *differs; /* by id: who may have different values */
+  int apart[3];     /* blocks around the current one that may be executed by some only: [BETWEEN_PAIRS] of the pairs,
+                       [BETWEEN_GROUPS] of the groups of a pair */
   Error *err;
 } Verifier;
 
@@ -62,6 +66,7 @@ static bool check_bounds(Verifier *v, const KInst *i) {
   if (lane_lo == INT64_MIN || lane_hi == INT64_MAX) return true;
   bool exact = i->in[1] && i->in[1]->op == KOP_LANE;
   int64_t last = hi + lane_lo, first = exact ? lo + lane_hi : lo + lane_lo;
+  if (i->op == KOP_TILE) first += (LANES - 1) * (i->stride + 1);
   if (last < 0 || first >= b->elems) return broken(v, i, "the access is outside the buffer");
   return true;
 }
@@ -76,6 +81,17 @@ static bool check_copy(Verifier *v, const KInst *i) {
   return (bytes >= 4 && bytes <= 16) || broken(v, i, "a lane copies 4, 8 or 16 bytes");
 }
 
+/* A pair's groups execute TILE and MMA together, on the same tiles. */
+static bool check_pair(Verifier *v, const KInst *i) {
+  const KBuf *b = &v->k->buf[i->imm];
+  if (v->k->groups % 2) return broken(v, i, "the last group has no other to make a pair with");
+  if (v->apart[BETWEEN_GROUPS]) return broken(v, i, "one group of a pair may come here without the other");
+  for (int j = 0; j < (i->op == KOP_MMA ? 2 : 1); j++)
+    if (v->differs[i->in[j]->id] == BETWEEN_GROUPS) return broken(v, i, "the groups of a pair may mean different tiles");
+  bool fits = i->op == KOP_MMA || (b->space == SPACE_SCRATCH && b->dtype == DTYPE_BF16);
+  return fits || broken(v, i, "tiles are read from bf16 scratch");
+}
+
 /* What only items of several groups have. */
 static bool check_groups(Verifier *v, const KInst *i) {
   const Kernel *k = v->k;
@@ -84,30 +100,38 @@ static bool check_groups(Verifier *v, const KInst *i) {
   bool is_quad = i->op == KOP_LOAD4 || i->op == KOP_STORE4 || i->op == KOP_COPY;
   if (is_quad && !dtype_is_float(k->buf[i->imm].dtype)) return broken(v, i, "the buffer must be f32 or bf16");
   if (i->op == KOP_COPY && !check_copy(v, i)) return false;
+  if ((i->op == KOP_TILE || i->op == KOP_MMA) && !check_pair(v, i)) return false;
   if (i->op == KOP_WAIT && i->imm < 0) return broken(v, i, "a negative number of batches");
-  return i->op != KOP_BARRIER || !v->apart || broken(v, i, "not all groups may come here");
+  bool apart = v->apart[BETWEEN_PAIRS] || v->apart[BETWEEN_GROUPS];
+  return i->op != KOP_BARRIER || !apart || broken(v, i, "not all groups may come here");
 }
 
-/* What memory and variables hold is taken to differ. */
-static bool may_differ(const Verifier *v, const KInst *i) {
-  bool differs = i->op == KOP_GROUP || i->op == KOP_GET || i->op == KOP_LOAD || i->op == KOP_LOAD4;
-  for (int j = 0; j < i->n_in; j++) differs = differs || (i->in[j] && v->differs[i->in[j]->id]);
-  return differs;
+/* What memory and variables hold is taken to differ; what tiles hold is their place's. */
+static int differs_where(const Verifier *v, const KInst *i) {
+  int where = NOWHERE;
+  bool always = i->op == KOP_GROUP || i->op == KOP_GET || i->op == KOP_LOAD || i->op == KOP_LOAD4 || i->op == KOP_MMA;
+  if (always) return BETWEEN_GROUPS;
+  bool is_pair = i->op == KOP_DIV && i->in[0]->op == KOP_GROUP && kir_is_const(i->in[1]) && i->in[1]->imm % 2 == 0;
+  if (is_pair) return BETWEEN_PAIRS;
+  for (int j = 0; j < i->n_in; j++)
+    if (i->in[j] && v->differs[i->in[j]->id] > where) where = v->differs[i->in[j]->id];
+  return where;
 }
 
 static bool check_block(Verifier *v, const KBlock *b, const KBlock *parent);
 
 static bool check_inst(Verifier *v, const KInst *i) {
   bool is_access = i->op == KOP_LOAD || i->op == KOP_STORE || i->op == KOP_LOAD4 || i->op == KOP_STORE4 ||
-                   i->op == KOP_COPY;
+                   i->op == KOP_COPY || i->op == KOP_TILE;
   if (!check_operands(v, i) || !check_type(v, i)) return false;
   if ((is_access && !check_bounds(v, i)) || !check_groups(v, i)) return false;
   if ((i->op == KOP_FOR || i->op == KOP_IF) != (i->body != NULL)) return broken(v, i, "its block is missing");
   v->seen[i->id] = true;
-  v->differs[i->id] = may_differ(v, i);
-  v->apart += i->body && v->differs[i->id];
+  int where = differs_where(v, i);
+  v->differs[i->id] = (uint8_t)where;
+  v->apart[where] += i->body != NULL;
   bool ok = (!i->body || check_block(v, i->body, i->block)) && (!i->other || check_block(v, i->other, i->block));
-  v->apart -= i->body && v->differs[i->id];
+  v->apart[where] -= i->body != NULL;
   return ok;
 }
 

@@ -83,6 +83,13 @@ TEST("bf16 copied by 4, 8 and 16 bytes a lane, loaded and stored by fours, is th
   arena_free(a);
 }
 
+TEST("products of matrix tiles, of operands stored either way, are the interpreter's") {
+  NEED_NVRTC();
+  Arena *a = arena_new();
+  for (int form = 0; form < 4; form++) check_device(tiles_kernel(a, (KLayout)(form / 2), (KLayout)(form % 2)), 1, 0);
+  arena_free(a);
+}
+
 TEST("kernels join into one program") {
   NEED_NVRTC();
   Arena *a = arena_new();

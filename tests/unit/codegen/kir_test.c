@@ -377,6 +377,76 @@ TEST("a copy of 2 bytes or 32 a lane is refused") {
   arena_free(b.a);
 }
 
+TEST("pairs of groups multiply matrix tiles of operands stored either way") {
+  static uint16_t a[32 * TILES_K], b[16 * TILES_K];
+  float y[32 * 16];
+  void *args[3] = {a, b, y};
+  Error err = {0};
+  fill_arg(DTYPE_BF16, a, COUNT_OF(a));
+  fill_arg(DTYPE_BF16, b, COUNT_OF(b));
+  for (int form = 0; form < 4; form++) {
+    Arena *arena = arena_new();
+    bool a_kx = form / 2, b_kx = form % 2;
+    REQUIRE(kir_interpret(tiles_kernel(arena, (KLayout)a_kx, (KLayout)b_kx), args, 0, 0, &err), "%s", err.text);
+    for (int i = 0; i < 32 * 16; i++) {
+      double sum = 0, size = 0;
+      for (int k = 0; k < TILES_K; k++) {
+        float u = f32_from_bf16(a[a_kx ? k * 32 + i / 16 : i / 16 * TILES_K + k]);
+        float v = f32_from_bf16(b[b_kx ? k * 16 + i % 16 : i % 16 * TILES_K + k]);
+        sum += (double)u * (double)v;
+        size += fabs((double)u * (double)v);
+      }
+      EXPECT(fabs((double)y[i] - sum) <= 1e-6 * size, "%d: %g, not %g", i, (double)y[i], sum);
+    }
+    arena_free(arena);
+  }
+}
+
+/* What is wrong with a kernel of 4 groups (or as many as given) that multiplies one tile by itself. */
+static void expect_wrong_tiles(int groups, DType t, bool own_base, bool torn, const char *want) {
+  Arena *a = arena_new();
+  Kernel *k = kir_new(a, "tiles");
+  int s = kir_scratch(k, "s", t, 2048);
+  Error err = {0};
+  kir_block(k, groups, 0);
+  KInst *pair = kir_bin(k, KOP_DIV, kir_group(k), kir_i32(k, 2)), *zero = kir_f32(k, 0);
+  KInst *at = kir_un(k, KOP_TO_I64, mul(k, own_base ? kir_group(k) : pair, kir_i32(k, 256)));
+  kir_if(k, lt(k, torn ? kir_group(k) : pair, kir_i32(k, 1)));
+  KInst *tile = kir_tile(k, s, at, 16, LAYOUT_XK);
+  kir_mma(k, tile, tile, 0, (KInst *[]){zero, zero, zero, zero});
+  kir_end(k);
+  bool ok = kir_verify(k, &err);
+  EXPECT(ok == !want, "%s", err.text);
+  if (want) EXPECT_HAS(err.text, want);
+  arena_free(a);
+}
+
+TEST("tiles must be the same for both groups of a pair, which must come together") {
+  expect_wrong_tiles(4, DTYPE_BF16, false, false, NULL);
+  expect_wrong_tiles(4, DTYPE_BF16, true, false, "the groups of a pair may mean different tiles");
+  expect_wrong_tiles(4, DTYPE_BF16, false, true, "one group of a pair may come here without the other");
+  expect_wrong_tiles(3, DTYPE_BF16, false, false, "the last group has no other to make a pair with");
+  expect_wrong_tiles(4, DTYPE_F32, false, false, "tiles are read from bf16 scratch");
+}
+
+TEST("a tile outside of its buffer is a fault, as is one that another group has just written") {
+  Error err = {0};
+  for (int wrong = 0; wrong < 2; wrong++) {
+    Block b = block_fix();
+    int s = kir_scratch(b.k, "tile", DTYPE_BF16, 256);
+    KInst *zero = kir_f32(b.k, 0), *at = kir_i64(b.k, wrong ? 0 : 8);
+    if (wrong) kir_store(b.k, s, start_of(&b, b.group), b.lane, zero, NULL);
+    KInst *tile = kir_tile(b.k, s, at, 16, LAYOUT_XK);
+    kir_store(b.k, b.y, kir_i64(b.k, 0), b.lane,
+              kir_part(b.k, kir_mma(b.k, tile, tile, 0, (KInst *[]){zero, zero, zero, zero}), 0), NULL);
+    float y[32] = {0};
+    void *args[2] = {y, y};
+    EXPECT(!kir_interpret(b.k, args, 0, 0, &err));
+    EXPECT_HAS(err.text, wrong ? "another group wrote these elements" : "the access is outside the buffer");
+    arena_free(b.a);
+  }
+}
+
 TEST("a barrier that some groups may not reach is refused, and blocks where items have one group") {
   Error err = {0};
   Block b = block_fix();

@@ -117,6 +117,61 @@ static inline Kernel *halves_kernel(Arena *a, int count) {
   return k;
 }
 
+enum { TILES_K = 48, TILES_STRIDE = 56 };   /* elements between rows in scratch */
+
+/* y f32 [32, 16] = a b^T, sums over TILES_K, by two pairs of groups: pair p has the rows from 16 p on.  a: bf16 [32, k] or,
+ * for LAYOUT_KX, [k, 32]; b: [16, k] or [k, 16].  The results go through scratch that lies over the operands'. */
+static inline Kernel *tiles_kernel(Arena *a, KLayout layout_a, KLayout layout_b) {
+  Kernel *k = kir_new(a, "tiles");
+  int arg[2] = {kir_arg(k, "a", DTYPE_BF16, false), kir_arg(k, "b", DTYPE_BF16, false)};
+  int y = kir_arg(k, "y", DTYPE_F32, true), place[2], over;
+  KLayout layout[2] = {layout_a, layout_b};
+  KInst *tile[2], *sum[2][QUAD];
+  for (int i = 0; i < 2; i++) place[i] = kir_scratch(k, i ? "of_b" : "of_a", DTYPE_BF16, TILES_K * TILES_STRIDE);
+  over = kir_scratch_over(k, "sums", DTYPE_F32, 32 * 16, place[0]);
+  kir_block(k, 4, 0);
+  KInst *lane = kir_lane(k), *group = kir_un(k, KOP_TO_I64, kir_group(k)), *zero = kir_i64(k, 0);
+  for (int i = 0; i < 2; i++) {   /* by rows of 16 elements */
+    int wide = layout[i] == LAYOUT_XK ? TILES_K : i ? 16 : 32, rows = (i ? 16 : 32) * TILES_K / wide;
+    KInst *row = kir_for(k, group, kir_i64(k, rows), 4, 0), *c = kir_for(k, zero, kir_i64(k, wide), LANES, 0);
+    KInst *x = kir_load(k, arg[i], add(k, mul(k, row, kir_i64(k, wide)), c), lane, NULL);
+    kir_store(k, place[i], add(k, mul(k, row, kir_i64(k, TILES_STRIDE)), c), lane, x, NULL);
+    kir_end(k);
+    kir_end(k);
+  }
+  kir_barrier(k);
+  KInst *pair = kir_bin(k, KOP_DIV, kir_group(k), kir_i32(k, 2)), *first = mul(k, pair, kir_i32(k, 16));
+  for (int h = 0; h < 2; h++)
+    for (int q = 0; q < QUAD; q++) sum[h][q] = kir_var(k, kir_f32(k, 0), true);
+  KInst *step = kir_for(k, zero, kir_i64(k, TILES_K), 16, 0);
+  for (int i = 0; i < 2; i++) {
+    KInst *x = i ? zero : kir_un(k, KOP_TO_I64, first), *stride = kir_i64(k, TILES_STRIDE);
+    KInst *at = layout[i] == LAYOUT_XK ? add(k, mul(k, x, stride), step) : add(k, mul(k, step, stride), x);
+    tile[i] = kir_tile(k, place[i], at, TILES_STRIDE, layout[i]);
+  }
+  for (int h = 0; h < 2; h++) {
+    KInst *c[QUAD];
+    for (int q = 0; q < QUAD; q++) c[q] = kir_get(k, sum[h][q]);
+    KInst *quad = kir_mma(k, tile[0], tile[1], h, c);
+    for (int q = 0; q < QUAD; q++) kir_set(k, sum[h][q], kir_part(k, quad, q));
+  }
+  kir_end(k);
+  kir_barrier(k);
+  KInst *own = mul(k, kir_bin(k, KOP_MOD, kir_group(k), kir_i32(k, 2)), kir_i32(k, 4));
+  for (int h = 0; h < 2; h++)
+    for (int q = 0; q < QUAD; q++) {
+      KInst *row = add(k, add(k, first, own), kir_bin(k, KOP_DIV, lane, kir_i32(k, 4)));
+      KInst *col = mul(k, kir_bin(k, KOP_MOD, lane, kir_i32(k, 4)), kir_i32(k, 2));
+      KInst *at = add(k, add(k, mul(k, row, kir_i32(k, 16)), col), kir_i32(k, q / 2 * 128 + 8 * h + q % 2));
+      kir_store(k, over, zero, at, kir_get(k, sum[h][q]), NULL);
+    }
+  kir_barrier(k);
+  KInst *row = kir_for(k, group, kir_i64(k, 32), 4, 0), *at = mul(k, row, kir_i64(k, 16));
+  kir_store(k, y, at, lane, kir_load(k, over, at, lane, NULL), NULL);
+  kir_end(k);
+  return k;
+}
+
 /* ---- random kernels ---- */
 
 enum { POOL = 64 };
