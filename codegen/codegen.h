@@ -38,7 +38,8 @@ typedef struct KernelParams {
   int block_m;            /* register tiles a work item has along m */
   int block_n;            /* the same along n: GPU, where each register tile is a group's */
   int stages;             /* 0: not for a GPU.  CONTRACT on a GPU: tiles of k that shared memory holds, filled by
-                             asynchronous copies; 1: one, filled by plain loads */
+                             asynchronous copies; 1: one, filled by plain loads.  Of bf16 tile_m and tile_n then count
+                             matrix tiles of 16 x 16 that a pair of groups has, block_m and block_n pairs */
   bool swap;              /* CONTRACT on a GPU: m and n change places in the tiles: lanes run along rows */
   bool pack_b;            /* copy the B panel into scratch first */
   int unroll;             /* MAP/REDUCE: 16-lane blocks a loop step takes */

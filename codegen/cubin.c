@@ -12,7 +12,7 @@
 
 enum {
   SASS_BYTES = 16, SASS_FFMA = 0x223, SASS_BRA = 0x947, SASS_LDL = 0x983, SASS_STL = 0x387, SASS_LDG = 0x981,
-  SASS_LDG_OLD = 0x381, SASS_LDS = 0x984, SASS_LDGSTS = 0xfae, SASS_WIDE = 6,   /* 128 bits */
+  SASS_LDG_OLD = 0x381, SASS_LDS = 0x984, SASS_LDSM = 0x83b, SASS_LDGSTS = 0xfae, SASS_WIDE = 6,   /* 128 bits */
   SASS_FORM = 0x1ff,        /* of the operation; the bits above say where operands are */
   ATTRIBUTE_REGISTERS = 0x2f, ATTRIBUTE_FRAME = 0x11, ATTRIBUTE_SIZED = 4,
   SYSTEM_BYTES = 1 << 10,   /* of shared memory that the system takes of each block from sm_80 on */
@@ -181,8 +181,11 @@ static void count_loops(const Loops *l, const uint8_t *code, int64_t n, CubinKer
   out->loops = l->n;
   for (int64_t i = 0; i < n; i++) {
     int op = operation(code, i);
-    bool inner = (is_spill(op) || is_fma(op)) && is_in_loop(l, i, true);
+    bool counts = is_spill(op) || is_fma(op) || is_tensor(op) || op == SASS_LDSM;
+    bool inner = counts && is_in_loop(l, i, true);
     out->inner_fma += inner && is_fma(op);
+    out->inner_tensor += inner && is_tensor(op);
+    out->inner_matrix_loads += inner && op == SASS_LDSM;
     out->inner_spills += inner && is_spill(op);
     out->loop_spills += is_spill(op) && is_in_loop(l, i, false);
   }
@@ -202,6 +205,7 @@ static bool read_code(const File *f, const Found *s, CubinKernel *out) {
     out->loads += load;
     out->wide_loads += load && wide;
     out->wide_shared += op == SASS_LDS && wide;
+    out->matrix_loads += op == SASS_LDSM;
     out->copies += op == SASS_LDGSTS;
     out->wide_copies += op == SASS_LDGSTS && wide;
     out->spills += is_spill(op);

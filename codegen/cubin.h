@@ -20,11 +20,12 @@ typedef struct CubinKernel {
   int copies, wide_copies;  /* LDGSTS; of 128 bits */
   int loads, wide_loads;    /* LDG; of 128 bits */
   int wide_shared;          /* LDS of 128 bits */
+  int matrix_loads;         /* LDSM */
   int spills;               /* accesses to local memory: LDL, STL */
   int loops;                /* backward branches */
   int loop_spills;          /* of the spills: in any loop */
   int inner_spills;         /* in a loop that holds no other */
-  int inner_fma;            /* of all innermost loops */
+  int inner_fma, inner_tensor, inner_matrix_loads;   /* of all innermost loops */
 } CubinKernel;
 
 /* The kernel `name` of a cubin for sm_<arch>.  False with the reason: no cubin, damaged, no such kernel. */

@@ -101,13 +101,13 @@ bool lower_contract(Lower *l, const KernelParams *params) {
   contract_describe(&p, l->group->anchor);
   p.buf_a = lower_operand(l, p.node->in[0]);
   p.buf_b = lower_operand(l, p.node->in[1]);
-  bool staged = params->stages && p.node->type.dtype == DTYPE_F32;   /* the GPU nest takes f32 */
-  return staged ? contract_gpu(l, &p, params) : contract_cpu(l, &p, params);
+  return params->stages ? contract_gpu(l, &p, params) : contract_cpu(l, &p, params);
 }
 
 void contract_params(const Group *g, const Target *t, KernelParams *out) {
   Product p;
   contract_describe(&p, g->anchor);
-  if (t->capability && g->anchor->type.dtype == DTYPE_F32) contract_gpu_params(&p, t, out);
+  bool has_tiles = t->capability >= 80 || g->anchor->type.dtype == DTYPE_F32;   /* of bf16, for tensor cores */
+  if (t->capability && has_tiles) contract_gpu_params(&p, t, out);
   else contract_cpu_params(&p, t, out);
 }

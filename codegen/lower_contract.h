@@ -1,8 +1,9 @@
 /* What a contraction is, for both of its loop nests: operands and result as linear maps, and the epilogue.
  *
  * All of them are  y[row, col] = sum over k of a[A(row) + A'(k)] * b[B'(k) + B(col)]  with A, A', B, B' linear in a few
- * coordinates, so an implicit product needs no copy of its input.  Each element is one FMA chain over k, from 0, in
- * both nests and whatever their tiles are: results are the same bits. */
+ * coordinates, so an implicit product needs no copy of its input.  Of f32 each element is one FMA chain over k, from 0, in
+ * both nests and whatever their tiles are: results are the same bits.  Of bf16 each nest has its own order (ir/ops.def),
+ * again whatever its tiles are. */
 #ifndef NUWA_LOWER_CONTRACT_H
 #define NUWA_LOWER_CONTRACT_H
 

@@ -35,16 +35,20 @@ static bool open_all(void) {
   return gpu_kernels_facts(&all.kernels, &o, &all.facts, err);
 }
 
-/* Skips the test without NVRTC, fails it without code. */
-#define NEEDS_CODE()                                                \
-  do {                                                              \
-    if (!all.tried) {                                               \
-      all.tried = true;                                             \
-      all.nvrtc = nvrtc_open(NULL, &all.err);                       \
-      if (all.nvrtc && !open_all()) cuda_facts_done(&all.facts);    \
-    }                                                               \
-    if (!all.nvrtc) SKIP("NVRTC is not installed: %s", all.err.text); \
-    REQUIRE(all.facts.fact, "%s", all.err.text);                    \
+/* Skips the test without NVRTC. */
+#define NEEDS_NVRTC()                                                       \
+  do {                                                                      \
+    if (!all.nvrtc) all.nvrtc = nvrtc_open(NULL, &all.err);                 \
+    if (!all.nvrtc) SKIP("NVRTC is not installed: %s", all.err.text);       \
+  } while (0)
+
+/* The same, and fails the test without code. */
+#define NEEDS_CODE()                                                        \
+  do {                                                                      \
+    NEEDS_NVRTC();                                                          \
+    if (!all.tried && !open_all()) cuda_facts_done(&all.facts);             \
+    all.tried = true;                                                       \
+    REQUIRE(all.facts.fact, "%s", all.err.text);                            \
   } while (0)
 
 static const char *name_of(int i) { return all.kernels.kernel[i].kernel->name; }
@@ -55,10 +59,12 @@ static const char *name_of(int i) { return all.kernels.kernel[i].kernel->name; }
     for (int i = 0; i < all.facts.n; i++)        \
       for (const CudaFact *f = cuda_fact(&all.facts, a, i); f; f = NULL)
 
-/* Does the block or one inside it hold this instruction, for `count` elements where that matters? */
+/* Does the block or one inside it hold this instruction for 16 bytes a lane? */
 static bool holds(const KBlock *b, KOp op, KSpace space, const Kernel *k) {
   for (const KInst *i = b->first; i; i = i->next) {
-    bool here = i->op == op && (op == KOP_COPY ? i->count == QUAD : k->buf[i->imm].space == space);
+    int64_t count = op == KOP_COPY ? i->count : QUAD;
+    bool here = i->op == op && (op == KOP_COPY || k->buf[i->imm].space == space) &&
+                count * (int64_t)dtype_bytes(k->buf[i->imm].dtype) == 16;
     if (here || (i->body && holds(i->body, op, space, k)) || (i->other && holds(i->other, op, space, k))) return true;
   }
   return false;
@@ -152,16 +158,16 @@ static void lower_tile(void *ctx) {
 #define PRODUCT(type) "func @f(%a: " type "[4096,1024], %b: " type "[1024,4096]) {\n" \
   "  %y = matmul(%a, %b) {trans_a=0, trans_b=0} : " type "[4096,4096]\n  return y = %y\n}\n"
 
-/* The code of the product in t->text for sm_80; false with t->err. */
+/* The code of the product in t->text; false with t->err. */
 static bool compile_tile(Tile *t, CudaFacts *out) {
-  CudaFactsOptions o = {.nvrtc = all.nvrtc, .arch = {80}, .n_arch = 1, .together = 1, .threads = 1};
+  CudaFactsOptions o = {.nvrtc = all.nvrtc, .arch = {80, 90}, .n_arch = ARCHS, .together = 1, .threads = 1};
   t->graph = graph_new(&t->err);
   return t->graph && arena_protect(t->graph->arena, lower_tile, t, &t->err) && t->ok &&
          cuda_facts(t->kernel, t->n, &o, out, &t->err);
 }
 
 TEST("the large tile of an f32 product copies and loads 128 bits at once, and multiplies in its inner loop") {
-  NEEDS_CODE();
+  NEEDS_NVRTC();
   Tile t = {.text = PRODUCT("f32")};
   CudaFacts facts = {0};
   if (!compile_tile(&t, &facts)) EXPECT(false, "%s", t.err.text);
@@ -177,17 +183,41 @@ TEST("the large tile of an f32 product copies and loads 128 bits at once, and mu
   graph_free(t.graph);
 }
 
-TEST("the large tile of a bf16 product uses tensor cores") {
-  NEEDS_CODE();
-  Tile t = {.text = PRODUCT("bf16")};
+/* What every large tile of bf16 must have; the kernel has k whole tiles, so that its inner loop is the only one. */
+static void check_tensor_tile(const char *what, const char *text) {
+  Tile t = {.text = text};
   CudaFacts facts = {0};
   bool compiled = compile_tile(&t, &facts);
-  int tensor = compiled ? facts.fact[0].code.tensor : 0;
-  bool groups = compiled && t.kernel[0]->groups > 1;
-  EXPECT(!tensor || groups, "tensor cores in a kernel of one group");
+  EXPECT(compiled, "%s", t.err.text);
+  for (int a = 0; compiled && a < facts.n_arch; a++) {
+    const CudaFact *f = cuda_fact(&facts, a, 0);
+    const CubinKernel *k = &f->code;
+    printf("%s, sm_%d: %d registers, %d HMMA, %d LDSM in inner loops, %d wide LDGSTS, %d spills, %d instructions; "
+           "%d blocks of %d threads\n", what, facts.arch[a], k->registers, k->inner_tensor, k->inner_matrix_loads,
+           k->wide_copies, k->spills, k->instructions, f->occupancy.blocks, f->shape.threads);
+    EXPECT(k->inner_tensor >= 16 && k->inner_tensor == k->tensor, "%s: %d of %d HMMA in inner loops", what,
+           k->inner_tensor, k->tensor);
+    EXPECT(k->inner_matrix_loads > 0 && k->inner_matrix_loads == k->matrix_loads, "%s: %d of %d LDSM", what,
+           k->inner_matrix_loads, k->matrix_loads);
+    EXPECT(k->wide_copies > 0 && k->wide_copies == k->copies, "%s: %d of %d LDGSTS are of 128 bits", what,
+           k->wide_copies, k->copies);
+    EXPECT(k->inner_spills == 0, "%s: %d spills in inner loops", what, k->inner_spills);
+    EXPECT(f->occupancy.blocks >= t.kernel[0]->resident, "%s: %d blocks instead of %d (%s)", what,
+           f->occupancy.blocks, t.kernel[0]->resident, f->occupancy.limit);
+  }
   cuda_facts_done(&facts);
   graph_free(t.graph);
-  if (!tensor) SKIP("no bf16 tile with mma is generated yet%s%s", compiled ? "" : ": ", compiled ? "" : t.err.text);
+}
+
+TEST("the large tile of a bf16 product uses tensor cores") {
+  NEEDS_NVRTC();
+  check_tensor_tile("bf16 product, 128 x 128", PRODUCT("bf16"));
+}
+
+TEST("a bf16 convolution of 3 x 3 uses tensor cores, its input copied as it lies in memory") {
+  NEEDS_NVRTC();
+  check_tensor_tile("bf16 convolution", "func @f(%x: bf16[B,66,66,256], %w: bf16[3,3,256,256]) {\n"
+                    "  %y = conv2d(%x, %w) {stride=1, kh=0, kw=0} : bf16[B,64,64,256]\n  return y = %y\n}\n");
 }
 
 TEST_MAIN()

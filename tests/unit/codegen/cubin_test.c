@@ -53,11 +53,12 @@ static Instruction branch(int arch, int64_t instructions) {
   return i;
 }
 
-/* LDG.128; LDG; loop { STL; loop { LDL; FFMA; FFMA }; LDS.128 }; LDGSTS.128; HMMA; the endless loop at the end. */
+/* LDG.128; LDG; loop { STL; loop { LDL; FFMA; FFMA; LDSM; HMMA }; LDS.128 }; LDGSTS.128; HMMA; the endless loop at the
+ * end. */
 static size_t make_loops(int arch, uint8_t *file) {
   const uint64_t bits128 = 6u << 9;
   const Instruction code[] = {{0x981, bits128}, {0x981, 4u << 9}, {0x387, 0}, {0x983, 0}, {0x223, 0}, {0x823, 0},
-                              branch(arch, -4), {0x984, bits128}, branch(arch, -7), {0xfae, bits128}, {0x23c, 0},
+                              {0x83b, 0}, {0x23c, 0}, branch(arch, -6), {0x984, bits128}, branch(arch, -9), {0xfae, bits128}, {0x23c, 0},
                               branch(arch, -1)};
   return make_cubin(code, COUNT_OF(code), file);
 }
@@ -70,12 +71,13 @@ TEST("a cubin gives registers, memory, instructions and loops, as sm_80 and as s
     Error err = {0};
     size_t bytes = make_loops(arch[i], file);
     REQUIRE(cubin_read(file, bytes, arch[i], "k", &k, &err), "%s", err.text);
-    EXPECT(k.registers == 40 && k.local_bytes == 16 && k.shared_bytes == 512 && k.instructions == 12,
+    EXPECT(k.registers == 40 && k.local_bytes == 16 && k.shared_bytes == 512 && k.instructions == 14,
            "%d registers, %lld local, %lld shared, %d instructions", k.registers, (long long)k.local_bytes,
            (long long)k.shared_bytes, k.instructions);
     EXPECT(k.loads == 2 && k.wide_loads == 1 && k.wide_shared == 1 && k.copies == 1 && k.wide_copies == 1 &&
-               k.tensor == 1 && k.fma == 2 && k.spills == 2, "sm_%d: other instructions", arch[i]);
-    EXPECT(k.loops == 2 && k.loop_spills == 2 && k.inner_spills == 1 && k.inner_fma == 2,
+               k.tensor == 2 && k.matrix_loads == 1 && k.fma == 2 && k.spills == 2, "sm_%d: other instructions", arch[i]);
+    EXPECT(k.loops == 2 && k.loop_spills == 2 && k.inner_spills == 1 && k.inner_fma == 2 && k.inner_tensor == 1 &&
+               k.inner_matrix_loads == 1,
            "sm_%d: %d loops, %d spills in loops, %d and %d fma in inner ones", arch[i], k.loops, k.loop_spills,
            k.inner_spills, k.inner_fma);
   }
