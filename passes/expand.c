@@ -7,6 +7,8 @@
  *
  * A composite of bf16 is that of f32 between casts: its operands are exact in f32, and only its result is rounded.
  *
+ * A long sum is several, so that there is independent work: see sum_in_steps.
+ *
  * One rule for each composite of ops.def: expand_<scalar>.  A missing one fails to compile, an unused one warns. */
 #include <math.h>
 
@@ -225,8 +227,71 @@ Node *expand_node(Graph *g, Node *n) {
   return y;
 }
 
+/* ---- long sums ---- */
+
+enum { SUM_ALONE = 4096, SUM_FIRST = 1024 };
+
+/* The last of the axes that are summed, up to SUM_FIRST elements together (of one axis any number); 0: they are all, or
+ * their number is not known. */
+static uint32_t first_axes(const Type *x, uint32_t axes) {
+  uint32_t first = 0;
+  int64_t n = 1;
+  for (int i = x->rank - 1; i >= 0; i--) {
+    if (!(axes >> i & 1)) continue;
+    bool fits = dim_is_const(x->dim[i]) && (n == 1 || x->dim[i].c <= SUM_FIRST / n);
+    if (!fits) return n > 1 ? first : 0;
+    n *= x->dim[i].c;
+    first |= 1u << i;
+  }
+  return 0;
+}
+
+/* Does a sum over these axes run over samples, or over a whole tensor, and over many elements? */
+static bool is_long(const Type *x, uint32_t axes) {
+  double n = 1;
+  int outermost = 0;
+  while (outermost < x->rank && dim_equal(x->dim[outermost], dim_const(1))) outermost++;
+  for (int i = 0; i < x->rank; i++)
+    if (axes >> i & 1) n *= dim_is_const(x->dim[i]) ? (double)x->dim[i].c : SUM_ALONE + 1;
+  return outermost < x->rank && axes >> outermost & 1 && n > SUM_ALONE;
+}
+
+/* Axes `axes` of a tensor that has lost axes `gone`. */
+static uint32_t axes_without(uint32_t axes, uint32_t gone) {
+  uint32_t left = 0;
+  for (int i = 0, at = 0; i < MAX_RANK; i++) {
+    if (gone >> i & 1) continue;
+    left |= (axes >> i & 1) << at++;
+  }
+  return left;
+}
+
+/* A sum has 16 chains; over all samples, or all elements of a weight, they would be long and all the work there is.  So
+ * it is taken over its last axes first, up to SUM_FIRST elements, then over what is left in the same way.  In f32
+ * between: bf16 is rounded once. */
+static Node *sum_in_steps(Graph *g, Node *x, uint32_t axes) {
+  uint32_t first = is_long(&x->type, axes) ? first_axes(&x->type, axes) : 0;
+  if (!first) return graph_sum(g, x, axes);
+  Node *part = graph_sum(g, x, first);
+  return part ? sum_in_steps(g, part, axes_without(axes & ~first, first)) : NULL;
+}
+
+static Node *expand_sum(Graph *g, Node *n) {
+  Node *x = n->in[0];
+  uint32_t axes = (uint32_t)n->attrs.axes.axes;
+  if (!dtype_is_float(x->type.dtype) || !is_long(&x->type, axes) || !first_axes(&x->type, axes)) return n;
+  const Loc *here = g->here;
+  g->here = n->loc;
+  if (x->type.dtype == DTYPE_BF16) x = graph_cast(g, x, DTYPE_F32);
+  Node *y = x ? sum_in_steps(g, x, axes) : NULL;
+  if (y && y->type.dtype != n->type.dtype) y = graph_cast(g, y, n->type.dtype);
+  g->here = here;
+  return y;
+}
+
 static Node *expand_visit(void *ctx, Graph *g, Node *n, Node *const *in) {
   Node *same = node_rebuild(g, n, in);
+  if (same && same->op == OP_SUM) return expand_sum(g, same);
   return same && op_info[n->op].class == CLASS_COMPOSITE ? expand_node(g, same) : same;
 }
 

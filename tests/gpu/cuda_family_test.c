@@ -108,10 +108,10 @@ TEST("reduce over rows, backward: softmax, layer norm, cross-entropy") {
 
 TEST("reduce over columns: the gradients of a gain and a bias, the largest, a column of one") {
   NEED_NVRTC();
-  run(FAMILY_REDUCE, "func @f(%x: f32[B,7,37], %g: f32[37], %b: f32[37], %dy: f32[B,7,37]) {\n"
-                     "  %1 = broadcast(%g) : f32[B,7,37]\n  %2 = mul(%x, %1) : f32[B,7,37]\n"
-                     "  %3 = broadcast(%b) : f32[B,7,37]\n  %4 = add(%2, %3) : f32[B,7,37]\n"
-                     "  %5 = mul(%4, %dy) : f32[B,7,37]\n  %6 = sum(%5) {axes=[0,1,2]} : f32[]\n"
+  run(FAMILY_REDUCE, "func @f(%x: f32[3,7,37], %g: f32[37], %b: f32[37], %dy: f32[3,7,37]) {\n"
+                     "  %1 = broadcast(%g) : f32[3,7,37]\n  %2 = mul(%x, %1) : f32[3,7,37]\n"
+                     "  %3 = broadcast(%b) : f32[3,7,37]\n  %4 = add(%2, %3) : f32[3,7,37]\n"
+                     "  %5 = mul(%4, %dy) : f32[3,7,37]\n  %6 = sum(%5) {axes=[0,1,2]} : f32[]\n"
                      "  return y = %6\n}\n", 6);
   run(FAMILY_REDUCE, "func @f(%x: f32[40,19]) {\n  %1 = argmax(%x) {axis=0} : i32[19]\n"
                      "  %2 = max(%x) {axes=[0]} : f32[19]\n  return i = %1, y = %2\n}\n", 0);
@@ -119,7 +119,20 @@ TEST("reduce over columns: the gradients of a gain and a bias, the largest, a co
                      "  %2 = softmax(%1) : f32[B,18,9]\n  return y = %2\n}\n", 0);
   run(FAMILY_REDUCE, "func @f(%x: f32[B,4,4,8]) {\n  %1 = mul(%x, %x) : f32[B,4,4,8]\n"
                      "  %2 = sum(%1) {axes=[1,2]} : f32[B,8]\n  return y = %2\n}\n", 0);
-  run(FAMILY_REDUCE, "func @f(%x: f32[B,9,1]) {\n  %1 = sum(%x) {axes=[0,1]} : f32[1]\n  return y = %1\n}\n", 0);
+  run(FAMILY_REDUCE, "func @f(%x: f32[3,9,1]) {\n  %1 = sum(%x) {axes=[0,1]} : f32[1]\n  return y = %1\n}\n", 0);
+  run(FAMILY_REDUCE, "func @f(%x: f32[B,3,19]) {\n  %1 = sum(%x) {axes=[0]} : f32[3,19]\n  return y = %1\n}\n", 0);
+  run(FAMILY_REDUCE, "func @f(%x: i32[B,45,19]) {\n  %1 = sum(%x) {axes=[1]} : i32[B,19]\n"
+                     "  %2 = max(%x) {axes=[1]} : i32[B,19]\n  return y = %1, z = %2\n}\n", 0);
+}
+
+TEST("a softmax over columns, several samples long: later loops read totals of earlier ones") {
+  NEED_NVRTC();
+  run(FAMILY_REDUCE, "func @f(%x: f32[B,50,2,21], %s: f32[B,2,21]) {\n  %1 = max(%x) {axes=[1]} : f32[B,2,21]\n"
+                     "  %2 = reshape(%1) : f32[B,1,2,21]\n  %3 = broadcast(%2) : f32[B,50,2,21]\n"
+                     "  %4 = sub(%x, %3) : f32[B,50,2,21]\n  %5 = exp(%4) : f32[B,50,2,21]\n"
+                     "  %6 = sum(%5) {axes=[1]} : f32[B,2,21]\n  %7 = div(%s, %6) : f32[B,2,21]\n"
+                     "  %8 = reshape(%7) : f32[B,1,2,21]\n  %9 = broadcast(%8) : f32[B,50,2,21]\n"
+                     "  %10 = mul(%5, %9) : f32[B,50,2,21]\n  return y = %10, n = %6\n}\n", 0);
 }
 
 /* ---- scatter ---- */

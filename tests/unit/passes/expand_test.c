@@ -63,6 +63,52 @@ TEST("means over every set of axes equal their definition, samples among them") 
   }
 }
 
+static int count_sums(const Func *f) {
+  int n, sums = 0;
+  Node **node = func_nodes(f, &n);
+  for (int i = 0; i < n; i++) sums += node[i]->op == OP_SUM;
+  return sums;
+}
+
+/* The sum of x over these axes, in this many steps. */
+static void expect_sums(const char *x, const char *axes, const char *result, int steps) {
+  char text[300], half[400];
+  snprintf(text, sizeof text, "func @f(%%x: f32[%s]) {\n %%y = sum(%%x) {axes=[%s]} : f32[%s]\n return y = %%y\n}\n", x,
+           axes, result);
+  as_bf16(text, half, sizeof half);
+  for (int i = 0; i < 2; i++) {
+    PassCase c = {0};
+    Error err = {0};
+    Func *f = case_parse(&c, "t", i ? half : text), *to = f ? pass_expand(f) : NULL;
+    REQUIRE(to, "%s", c.err.text);
+    EXPECT(count_sums(to) == steps, "f32[%s] over %s: %d sums, not %d", x, axes, count_sums(to), steps);
+    EXPECT(count_sums(pass_expand(to)) == steps, "f32[%s] over %s: expanded twice", x, axes);
+    for (c.B = 1; c.B <= 3; c.B += 2) EXPECT(case_equal(&c, f, to, &err), "%s", err.text);
+    case_done(&c);
+  }
+}
+
+TEST("sums over all samples, and of a whole weight, are taken in steps of up to 1024 elements") {
+  expect_sums("B,4,8,3", "0,1,2", "3", 2);
+  expect_sums("B,40,60,3", "0,1,2", "3", 3);
+  expect_sums("B,5,3,7", "0,2", "5,7", 2);
+  expect_sums("1,B,4,3", "1,2", "1,3", 2);
+  expect_sums("80,60", "0,1", "", 2);
+  expect_sums("3,3,40,30", "0,1,2,3", "", 2);
+  expect_sums("2,2100", "1,0", "", 2);
+}
+
+TEST("sums of one axis, of a few elements, or within a sample are one") {
+  expect_sums("B,8", "0", "8", 1);
+  expect_sums("B,1,1,8", "0,1,2", "8", 1);
+  expect_sums("5000", "0", "", 1);
+  expect_sums("64,64", "0,1", "", 1);
+  expect_sums("B,80,60,3", "1,2", "B,3", 1);
+  expect_sums("2,80,60", "1,2", "2", 1);
+  expect_sums("3,B", "0,1", "", 1);
+  expect_sums("B,0,4", "0,1,2", "", 1);
+}
+
 TEST("softmax and cross-entropy of huge logits are finite and right") {
   expect_expands(" %k = fill() {value=1e30} : f32[B,3,5,8]\n %z = mul(%x, %k) : f32[B,3,5,8]\n"
                  " %y = softmax(%z) : f32[B,3,5,8]\n");
