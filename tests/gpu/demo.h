@@ -1,0 +1,189 @@
+/* The demo's models as they are shipped, with their weights, and the interpreter that runs them.
+ *
+ * Which code is nearest and which token is likeliest is a decision.  Where the device decides otherwise than the
+ * interpreter, the interpreter's scores of the two must be closer than a tolerance, and whatever follows is computed
+ * from the device's choice on both sides. */
+#ifndef TEST_DEMO_H
+#define TEST_DEMO_H
+
+#include "tests/gpu/pair.h"
+#include "tests/test.h"
+
+enum { DEMO_DEFINES = 40, DEMO_OUTPUTS = 8 };
+
+/* ---- the models ---- */
+
+typedef struct Demo {
+  Model *model;
+  Safetensors *weights;
+  DType precision;
+  int64_t samples;
+  Plan *plan;
+  NuwaSession *session;
+  Define define[DEMO_DEFINES];
+  int n_define;
+  char *options;
+  Error err;
+} Demo;
+
+/* "name=value" a line, as `nuwa train` writes them. */
+static inline void read_defines(Demo *d) {
+  d->options = strdup(safetensors_metadata(d->weights, "options"));
+  for (char *line = strtok(d->options, "\n"); line && d->n_define < DEMO_DEFINES; line = strtok(NULL, "\n")) {
+    char *eq = strchr(line, '=');
+    *eq = 0;
+    d->define[d->n_define++] = (Define){line, eq + 1};
+  }
+}
+
+static inline bool open_demo(Demo *d, const char *weights, DType precision, int64_t samples) {
+  char path[1000];
+  *d = (Demo){.precision = precision, .samples = samples};
+  snprintf(path, sizeof path, "%s/weights/%s.safetensors", MODELS_DIR, weights);
+  if (!(d->weights = safetensors_open(path, &d->err))) return false;
+  read_defines(d);
+  ModelOptions o = {.define = d->define, .n_define = d->n_define, .models_dir = MODELS_DIR};
+  snprintf(path, sizeof path, "%s/%s", MODELS_DIR, safetensors_metadata(d->weights, "model"));
+  return (d->model = model_load(path, &o, &d->err)) != NULL;
+}
+
+static inline void close_plan(Demo *d) {
+  nuwa_session_close(d->session);
+  plan_free(d->plan);
+  d->session = NULL;
+  d->plan = NULL;
+}
+
+static inline void close_demo(Demo *d) {
+  close_plan(d);
+  model_free(d->model);
+  safetensors_close(d->weights);
+  free(d->options);
+}
+
+/* ---- data ---- */
+
+static inline double fit(void *ctx, const char *name, int64_t i, double x) {
+  if (strcmp(name, "text") == 0) return (double)((i * i * 5 + 1) % 848);
+  bool is_code = strcmp(name, "tokens") == 0 || strcmp(name, "seen") == 0 || strcmp(name, "codes") == 0;
+  if (is_code) return (double)((i * 37 + i / 9) % 512);
+  if (strcmp(name, "image") == 0) return 0.5 + 0.4 * sin((double)i * 0.013) * cos((double)(i % 96) * 0.07);
+  if (strcmp(name, "lr") == 0) return 1e-3;
+  if (strcmp(name, "correction1") == 0) return 10;
+  if (strcmp(name, "correction2") == 0) return 1000;
+  return x;
+}
+static const RigData data = {3, fit, NULL};
+
+/* ---- the interpreter ---- */
+
+static const char decided_name[] = "decided";   /* an input: what the device decided */
+static const AdamOptions demo_adam = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
+
+typedef struct Reference {
+  Demo *d;
+  Arena *arena;
+  const char *name;             /* of the function; "train" is the training step of "loss" */
+  const int32_t *decided;       /* decisions to take as they are, or NULL */
+  const int32_t *text, *tokens; /* instead of the data's, or NULL */
+  Func *f;                      /* what was computed; where decisions were given their scores are the last output */
+  Node *scores;
+  Tensor out[DEMO_OUTPUTS], *update;
+  bool ok;
+} Reference;
+
+static inline const int32_t *given_input(const Reference *r, const char *name) {
+  if (strcmp(name, decided_name) == 0) return r->decided;
+  if (strcmp(name, "text") == 0) return r->text;
+  return strcmp(name, "tokens") == 0 ? r->tokens : NULL;
+}
+
+static inline const Tensor *read_leaf(void *ctx, const Node *leaf, Error *err) {
+  Reference *r = ctx;
+  int64_t dim[MAX_RANK];
+  const char *name = leaf->attrs.leaf.name;
+  for (int i = 0; i < leaf->type.rank; i++) dim[i] = dim_value(leaf->type.dim[i], r->d->samples, 1);
+  Tensor *t = ARENA_NEW(r->arena, Tensor);
+  *t = tensor_new(r->arena, leaf->type.dtype, leaf->type.rank, dim);
+  int64_t n = tensor_elems(t);
+  const int32_t *given = given_input(r, name);
+  const TensorView *v = leaf->op == OP_PARAM ? safetensors_find(r->d->weights, name) : NULL;
+  if (leaf->op == OP_STATE) return t;   /* as a session begins */
+  if (leaf->op == OP_PARAM && !v) return error_set(err, ERROR_ARGUMENT, "no weight %s", name), NULL;
+  void *values = given || v ? NULL : arena_alloc(r->arena, (size_t)n * dtype_bytes(t->dtype));
+  if (values) rig_fill(&data, name, t->dtype, n, values);
+  for (int64_t i = 0; i < n; i++)
+    t->data[i] = given ? given[i] : v ? rig_load(v->dtype, v->data, i) : rig_load(t->dtype, values, i);
+  return t;
+}
+
+/* Argmax becomes an input, its operand the scores. */
+static inline Node *cut_decision(void *ctx, Graph *g, Node *n, Node *const *in) {
+  Reference *r = ctx;
+  if (n->op != OP_ARGMAX) return node_rebuild(g, n, in);
+  r->scores = in[0];
+  return graph_op(g, OP_INPUT, NULL, 0, &(Attrs){.leaf.name = decided_name}, &n->type);
+}
+
+static inline void reference_build(void *ctx) {
+  Reference *r = ctx;
+  bool is_train = strcmp(r->name, "train") == 0;
+  Func *f = compile_precision(model_find(r->d->model, is_train ? "loss" : r->name, &r->d->err), r->d->precision);
+  if (f && is_train) f = train_build(f, &demo_adam);
+  if (f && r->decided) f = func_rewrite(f, cut_decision, r);
+  if (!f) return;
+  Port out[DEMO_OUTPUTS];
+  memcpy(out, f->out, sizeof *out * (size_t)f->n_out);
+  if (r->scores) out[f->n_out] = (Port){"scores", r->scores};
+  r->f = func_new(f->graph, f->name, f->in, f->n_in, out, f->n_out + (r->scores != NULL));
+  r->f->update = f->update;
+  r->f->n_update = f->n_update;
+}
+
+static inline void reference_alloc(void *ctx) {
+  Reference *r = ctx;
+  r->update = ARENA_ARRAY(r->arena, Tensor, r->f->n_update + 1);
+}
+
+/* The caller frees r->arena. */
+static inline bool reference_run(Reference *r) {
+  Error *err = &r->d->err;
+  r->arena = arena_new();
+  r->d->model->graph->err = err;
+  return r->arena && arena_protect(r->d->model->graph->arena, reference_build, r, err) && r->f &&
+         arena_protect(r->arena, reference_alloc, r, err) &&
+         interp_run(r->f, r->d->samples, 1, read_leaf, r, r->arena, r->out, r->update, err);
+}
+
+/* ---- decisions ---- */
+
+static inline double largest(const Tensor *t) {
+  double most = 0;
+  for (int64_t i = 0; i < tensor_elems(t); i++) most = fmax(most, fabs(t->data[i]));
+  return most;
+}
+
+/* How much less likely than the best a drawn token's logit may be. */
+static inline double token_slack(DType precision, const Tensor *logits) {
+  return precision == DTYPE_BF16 ? 2e-2 * largest(logits) : 1e-4;
+}
+
+/* Every decision has a score within `slack` of the best one's; those that differ are printed. */
+static inline void check_decisions(const char *what, const Tensor *scores, const int32_t *decided, double slack) {
+  int64_t choices = scores->dim[scores->rank - 1], n = tensor_elems(scores) / choices, differ = 0;
+  double widest = 0;
+  for (int64_t i = 0; i < n; i++) {
+    const double *s = scores->data + i * choices;
+    int64_t best = 0;
+    for (int64_t k = 1; k < choices; k++)
+      if (s[k] > s[best]) best = k;
+    REQUIRE(decided[i] >= 0 && decided[i] < choices, "%s: decision %d is %d", what, (int)i, decided[i]);
+    differ += best != decided[i];
+    widest = fmax(widest, s[best] - s[decided[i]]);
+  }
+  EXPECT(widest <= slack, "%s: a choice is %g below the best, %g is allowed", what, widest, slack);
+  if (differ)
+    printf("%s: %d of %d choices are not the interpreter's, by at most %g\n", what, (int)differ, (int)n, widest);
+}
+
+#endif
