@@ -175,6 +175,13 @@ static void choose_inline(Cuda *c, const KInst *const *by_id) {
   }
 }
 
+/* A loop from or up to an i32 value counts in int: half the registers, and half the instructions of its own. */
+static bool counts_in_i32(const KInst *loop) {
+  const KInst *from = loop->in[0], *to = loop->in[1];
+  bool fits = from->lo >= INT32_MIN && to->lo >= INT32_MIN && to->hi <= INT32_MAX - loop->in[2]->imm + 1;
+  return fits && (from->op == KOP_TO_I64 || to->op == KOP_TO_I64);
+}
+
 /* ---- expressions ---- */
 
 static void expr(Cuda *c, const KInst *i, bool top);
@@ -336,7 +343,8 @@ static void expr(Cuda *c, const KInst *i, bool top) {
   case KOP_SIZE: buffer_printf(c->out, i->imm ? "R" : "B"); return;
   default: break;
   }
-  if (!c->nesting[i->id]) buffer_printf(c->out, "v%d", c->label[i->id]);
+  if (i->op == KOP_FOR && counts_in_i32(i)) buffer_printf(c->out, "(i64)v%d", c->label[i->id]);
+  else if (!c->nesting[i->id]) buffer_printf(c->out, "v%d", c->label[i->id]);
   else if (i->op == KOP_GET) buffer_printf(c->out, "v%d", c->label[i->in[0]->id]);
   else print_operation(c, i, top);
 }
@@ -440,10 +448,11 @@ static void print_copy(Cuda *c, const KInst *i) {
 
 static void print_for(Cuda *c, const KInst *i, int depth) {
   int v = c->label[i->id] = c->n_label++;
-  if (i->imm > 1) buffer_printf(c->out, "#pragma unroll %lld\n%*s", (long long)i->imm, 2 * depth, "");
-  buffer_printf(c->out, "for (i64 v%d = ", v);
-  expr(c, i->in[0], true);
-  buffer_printf(c->out, "; v%d < ", v);
+  const char *type = counts_in_i32(i) ? "int" : "i64";
+  if (i->imm > 0) buffer_printf(c->out, "#pragma unroll %lld\n%*s", (long long)i->imm, 2 * depth, "");
+  buffer_printf(c->out, "for (%s v%d = (%s)", type, v, type);
+  expr(c, i->in[0], false);
+  buffer_printf(c->out, "; v%d < (%s)", v, type);
   expr(c, i->in[1], false);
   buffer_printf(c->out, "; v%d += %lld) {\n", v, (long long)i->in[2]->imm);
   print_block(c, i->body, depth + 1);

@@ -200,7 +200,7 @@ void kir_store(Kernel *k, int buf, KInst *base, KInst *lane_offset, KInst *value
 KInst *kir_var(Kernel *k, KInst *first, bool varying);
 KInst *kir_get(Kernel *k, KInst *var);
 void kir_set(Kernel *k, KInst *var, KInst *value);
-/* for (i = lo; i < hi; i += step): returns i (i64).  Close with kir_end.  unroll: a hint, 0 or 1 for none. */
+/* for (i = lo; i < hi; i += step): returns i (i64).  Close with kir_end.  unroll: a hint; 0: as the compiler likes. */
 KInst *kir_for(Kernel *k, KInst *lo, KInst *hi, int64_t step, int unroll);
 void kir_if(Kernel *k, KInst *cond);
 void kir_else(Kernel *k);
