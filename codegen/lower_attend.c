@@ -503,6 +503,7 @@ void attend_params(const Target *t, KernelParams *out) {
   }
   out->stages = t->capability >= 80 ? 2 : 1;
   out->block_m = 16;
+  out->tile_m = 2;
 }
 
 bool lower_attend(Lower *l, const KernelParams *params) {
@@ -516,10 +517,10 @@ bool lower_attend(Lower *l, const KernelParams *params) {
   make_tables(&a, for_keys);
   Dim samples = anchor->in[0]->type.rank == 5 ? anchor->in[0]->type.dim[0] : dim_const(1);
   bool forward = anchor->op == OP_ATTEND || anchor->op == OP_ATTEND_LSE;
-  if (forward && params->stages && attend_gpu(&a, samples, params)) return !l->failed;
   if (!params->stages && attend_tile(&a, samples, params, for_keys, forward)) return !l->failed;
-  if (params->stages) l->k->resident = CUDA_BLOCKS;
   int64_t most = for_keys ? most_queries(a.extent) : extent_max_keys(a.extent);
+  if (!a.is_rows && params->stages && attend_gpu(&a, samples, params, for_keys, forward, most)) return !l->failed;
+  if (params->stages) l->k->resident = CUDA_BLOCKS;
   a.scores = kir_scratch(l->k, "scores", DTYPE_F32, (most + LANES) / LANES * LANES);
   a.n = kir_var(l->k, num(&a, 0), false);
   if (for_keys) over_positions(&a, samples, positions_of(a.attrs->key_grid), backward_key);

@@ -85,8 +85,9 @@ void attend_start_sums(Attend *a, const Heads *h, KInst **sum);
 /* Results of a query whose sums are complete; has_keys: it sees any. */
 void attend_finish(Attend *a, const Forward *f, KInst *position, KInst *has_keys);
 
-/* Forward on a GPU, with keys and values in shared memory.  False: nothing was emitted, the common nest takes it. */
-bool attend_gpu(Attend *a, Dim samples, const KernelParams *params);
+/* On a GPU, with what is shared in shared memory: forward, or backward for queries or keys.  most_seen: others that a
+ * position sees, or that see it, at most.  False: nothing was emitted, the common nest takes it. */
+bool attend_gpu(Attend *a, Dim samples, const KernelParams *params, bool for_keys, bool forward, int64_t most_seen);
 
 /* On a CPU, where many queries see the same keys.  False: nothing was emitted, the common nest takes it. */
 bool attend_tile(Attend *a, Dim samples, const KernelParams *params, bool for_keys, bool is_forward);

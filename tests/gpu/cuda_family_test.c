@@ -255,7 +255,11 @@ static const Sight sights[] = {
     {"kind=nearby, lo=[-1,-1,-1], hi=[0,1,1], " SHIFT "none, query_grid=[2,3,4], key_grid=[3,2,5]", "2,3,4", "3,2,5"},
     {"kind=nearby, lo=[-1,-2,-1], hi=[1,1,0], " SHIFT "past, " ONE_GRID, "2,3,4", "2,3,4"},
     {"kind=block, lo=" INF3 ", block=[1,2,3], edge=clip, causal=raster, " ONE_GRID, "2,3,4", "2,3,4"},
-    /* windows off the grid: nothing is visible */
+    /* words across: neighbours of a group on the first axis, lines that meet no word */
+    {"kind=axis, lo=[-1,-1,0], hi=[2,1,0], " CLIP "none, query_grid=[7,1,1], key_grid=[3,2,2]", "7,1,1", "3,2,2"},
+    {"kind=nearby, lo=[-1,0,0], hi=[1,0,0], " CLIP "raster, query_grid=[7,1,1], key_grid=[7,1,1]", "7,1,1", "7,1,1"},
+    /* windows off the grid: for some queries, for all */
+    {"kind=nearby, lo=[0,-1,2], hi=[0,0,3], " CLIP "none, " ONE_GRID, "2,3,4", "2,3,4"},
     {"kind=nearby, lo=[3,0,0], hi=[4,0,0], " CLIP "none, " ONE_GRID, "2,3,4", "2,3,4"},
 };
 
@@ -282,18 +286,10 @@ static void attend_everywhere(const char *body, bool has_two) {
   }
 }
 
-TEST("attend, forward, with the sums that its gradient needs") {
-  NEED_NVRTC();
-  attend_everywhere("func @f(%%q: f32[B,Q,40], %%k: f32[B,K,40], %%v: f32[B,K,40]) {\n"
-                    "  %%1 = attend(%%q, %%k, %%v) {%s} : f32[B,Q,40]\n"
-                    "  %%2 = attend_lse(%%q, %%k) {%s} : f32[B,Q,2]\n"
-                    "  return y = %%1, lse = %%2\n}\n", true);
-}
-
-/* Blocks that the default does not make at these sizes: many chunks of keys, plain loads, few queries. */
+/* Blocks that the default does not make at these sizes: many chunks, plain loads, few groups, other tiles of a group. */
 static const char *const blocks[] = {
-    "tile_m=1 tile_n=1 tile_k=3 block_m=4 block_n=1 stages=2 swap=0 pack_b=0 unroll=1",
-    "tile_m=1 tile_n=1 tile_k=9 block_m=6 block_n=1 stages=1 swap=0 pack_b=0 unroll=1",
+    "tile_m=4 tile_n=1 tile_k=3 block_m=4 block_n=1 stages=2 swap=0 pack_b=0 unroll=1",
+    "tile_m=2 tile_n=1 tile_k=9 block_m=6 block_n=1 stages=1 swap=0 pack_b=0 unroll=1",
     "tile_m=1 tile_n=1 tile_k=1 block_m=64 block_n=1 stages=1 swap=0 pack_b=0 unroll=1",
 };
 
@@ -302,61 +298,115 @@ static void attend_in_blocks(const char *source, int64_t B) {
     device_check((DeviceCase){.c = {.family = FAMILY_ATTEND, .B = B, .R = 1}, .source = source, .params = blocks[i]});
 }
 
-TEST("attend, forward, in chunks of planes, lines and single keys") {
-  NEED_NVRTC();
+static void attend_everywhere_in_blocks(const char *body, bool has_two) {
   char text[TEXT_BYTES];
   for (int i = 0; i < COUNT_OF(sights); i++) {
-    attend_text(text, &sights[i],
-                "func @f(%%q: f32[B,Q,40], %%k: f32[B,K,40], %%v: f32[B,K,40]) {\n"
-                "  %%1 = attend(%%q, %%k, %%v) {%s} : f32[B,Q,40]\n"
-                "  %%2 = attend_lse(%%q, %%k) {%s} : f32[B,Q,2]\n  return y = %%1, lse = %%2\n}\n", true);
+    attend_text(text, &sights[i], body, has_two);
     attend_in_blocks(text, 2);
   }
 }
 
-TEST("attend, forward: patches over the grid's borders, heads of 9, 48 and 70 elements, the sums alone") {
+static const char forward_text[] = "func @f(%%q: f32[B,Q,40], %%k: f32[B,K,40], %%v: f32[B,K,40]) {\n"
+                                   "  %%1 = attend(%%q, %%k, %%v) {%s} : f32[B,Q,40]\n"
+                                   "  %%2 = attend_lse(%%q, %%k) {%s} : f32[B,Q,2]\n"
+                                   "  return y = %%1, lse = %%2\n}\n";
+
+/* Keys of 20 elements, values of 6. */
+static const char grad_q_text[] = "func @f(%%q: f32[B,Q,40], %%k: f32[B,K,40], %%v: f32[B,K,12], %%dy: f32[B,Q,12], "
+                                  "%%lse: f32[B,Q,2], %%delta: f32[B,Q,2]) {\n"
+                                  "  %%1 = attend_grad_q(%%q, %%k, %%v, %%dy, %%lse, %%delta) {%s} : f32[B,Q,40]\n"
+                                  "  return dq = %%1\n}\n";
+static const char grad_kv_text[] = "func @f(%%q: f32[B,Q,40], %%k: f32[B,K,40], %%v: f32[B,K,12], %%dy: f32[B,Q,12], "
+                                   "%%lse: f32[B,Q,2], %%delta: f32[B,Q,2]) {\n"
+                                   "  %%1 = attend_grad_k(%%q, %%k, %%v, %%dy, %%lse, %%delta) {%s} : f32[B,K,40]\n"
+                                   "  %%2 = attend_grad_v(%%q, %%k, %%dy, %%lse) {%s} : f32[B,K,12]\n"
+                                   "  return dk = %%1, dv = %%2\n}\n";
+
+TEST("attend, forward, with the sums that its gradient needs") {
   NEED_NVRTC();
+  attend_everywhere(forward_text, true);
+}
+
+TEST("attend, forward, in chunks of planes, lines and single keys") {
+  NEED_NVRTC();
+  attend_everywhere_in_blocks(forward_text, true);
+}
+
+/* Heads of these widths on 3x7x5 and one of words: patches reach over the grid's borders. */
+static void attend_wide(const char *body) {
   static const char *const box[] = {"clip, causal=none", "shift, causal=raster", "clip, causal=past"};
   static const int wide[] = {9, 48, 70};
-  char text[TEXT_BYTES];
+  char width[8], text[TEXT_BYTES], attrs[400];
   for (int i = 0; i < COUNT_OF(box); i++) {
-    int d = 2 * wide[i];
-    snprintf(text, sizeof text,
-             "func @f(%%q: f32[B,3,7,5,%d], %%k: f32[B,3,7,5,%d], %%v: f32[B,3,7,5,%d]) {\n"
-             "  %%1 = attend(%%q, %%k, %%v) {heads=2, kind=nearby, lo=[-1,-1,-2], hi=[1,1,2], block=[0,0,0], edge=%s, "
-             "query_grid=[3,7,5], key_grid=[3,7,5]} : f32[B,3,7,5,%d]\n  return y = %%1\n}\n", d, d, d, box[i], d);
+    snprintf(attrs, sizeof attrs, "heads=2, kind=nearby, lo=[-1,-1,-2], hi=[1,1,2], block=[0,0,0], edge=%s, "
+             "query_grid=[3,7,5], key_grid=[3,7,5]", box[i]);
+    snprintf(width, sizeof width, "%d", 2 * wide[i]);
+    char *out = text;
+    for (const char *p = body; *p; p++) {   /* D stands for the width, A for the attributes, G for the grid */
+      const char *with = *p == 'D' ? width : *p == 'A' ? attrs : *p == 'G' ? "3,7,5" : NULL;
+      if (with) out += sprintf(out, "%s", with);
+      else *out++ = *p;
+    }
+    *out = 0;
     run_f32(FAMILY_ATTEND, text);
     if (i == 0) attend_in_blocks(text, 1);
   }
+}
+
+TEST("attend, forward: patches over the grid's borders, heads of 9, 48 and 70 elements") {
+  NEED_NVRTC();
+  attend_wide("func @f(%q: f32[B,G,D], %k: f32[B,G,D], %v: f32[B,G,D]) {\n"
+              "  %1 = attend(%q, %k, %v) {A} : f32[B,G,D]\n  return y = %1\n}\n");
+}
+
+TEST("attend, the sums of weights alone") {
+  NEED_NVRTC();
   run_f32(FAMILY_ATTEND, "func @f(%q: f32[B,1,9,7,20], %k: f32[B,1,9,7,20]) {\n"
-                         "  %1 = attend_lse(%q, %k) {heads=1, kind=nearby, lo=[0,-2,-2], hi=[0,2,2], block=[0,0,0], "
-                         "edge=clip, causal=raster, query_grid=[1,9,7], key_grid=[1,9,7]} : f32[B,1,9,7,1]\n"
+                     "  %1 = attend_lse(%q, %k) {heads=1, kind=nearby, lo=[0,-2,-2], hi=[0,2,2], block=[0,0,0], "
+                     "edge=clip, causal=raster, query_grid=[1,9,7], key_grid=[1,9,7]} : f32[B,1,9,7,1]\n"
                          "  return y = %1\n}\n");
 }
 
 TEST("attend, the gradient of queries") {
   NEED_NVRTC();
-  attend_everywhere("func @f(%%q: f32[B,Q,40], %%k: f32[B,K,40], %%v: f32[B,K,40], %%dy: f32[B,Q,40], "
-                    "%%lse: f32[B,Q,2], %%delta: f32[B,Q,2]) {\n"
-                    "  %%1 = attend_grad_q(%%q, %%k, %%v, %%dy, %%lse, %%delta) {%s} : f32[B,Q,40]\n"
-                    "  return dq = %%1\n}\n", false);
+  attend_everywhere(grad_q_text, false);
+}
+
+TEST("attend, the gradient of queries, in chunks of planes, lines and single keys") {
+  NEED_NVRTC();
+  attend_everywhere_in_blocks(grad_q_text, false);
 }
 
 TEST("attend, the gradients of keys and values") {
   NEED_NVRTC();
-  attend_everywhere("func @f(%%q: f32[B,Q,40], %%k: f32[B,K,40], %%v: f32[B,K,40], %%dy: f32[B,Q,40], "
-                    "%%lse: f32[B,Q,2], %%delta: f32[B,Q,2]) {\n"
-                    "  %%1 = attend_grad_k(%%q, %%k, %%v, %%dy, %%lse, %%delta) {%s} : f32[B,K,40]\n"
-                    "  %%2 = attend_grad_v(%%q, %%k, %%dy, %%lse) {%s} : f32[B,K,40]\n"
-                    "  return dk = %%1, dv = %%2\n}\n", true);
+  attend_everywhere(grad_kv_text, true);
+}
+
+TEST("attend, the gradients of keys and values, in chunks of planes, lines and single queries") {
+  NEED_NVRTC();
+  attend_everywhere_in_blocks(grad_kv_text, true);
+}
+
+TEST("attend, the gradients: patches over the grid's borders, heads of 9, 48 and 70 elements, each alone") {
+  NEED_NVRTC();
+  attend_wide("func @f(%q: f32[B,G,D], %k: f32[B,G,D], %v: f32[B,G,D], %dy: f32[B,G,D], %lse: f32[B,G,2], "
+              "%delta: f32[B,G,2]) {\n  %1 = attend_grad_q(%q, %k, %v, %dy, %lse, %delta) {A} : f32[B,G,D]\n"
+              "  return dq = %1\n}\n");
+  attend_wide("func @f(%q: f32[B,G,D], %k: f32[B,G,D], %v: f32[B,G,D], %dy: f32[B,G,D], %lse: f32[B,G,2], "
+              "%delta: f32[B,G,2]) {\n  %1 = attend_grad_k(%q, %k, %v, %dy, %lse, %delta) {A} : f32[B,G,D]\n"
+              "  return dk = %1\n}\n");
+  attend_wide("func @f(%q: f32[B,G,D], %k: f32[B,G,D], %dy: f32[B,G,D], %lse: f32[B,G,2]) {\n"
+              "  %1 = attend_grad_v(%q, %k, %dy, %lse) {A} : f32[B,G,D]\n  return dv = %1\n}\n");
 }
 
 static void rows_everywhere(const char *body, int64_t slots) {
   char text[TEXT_BYTES];
   for (int i = 0; i < COUNT_OF(sights); i++) {
+    int grid[3] = {0};
     attend_text(text, &sights[i], body, false);
+    sscanf(sights[i].query_grid, "%d,%d,%d", &grid[0], &grid[1], &grid[2]);
     device_check((DeviceCase){.c = {.family = FAMILY_ATTEND, .B = 2, .R = 11}, .source = text,
-                              .positions = i == 0 ? 9 : 24, .slots = slots});
+                              .positions = grid[0] * grid[1] * grid[2], .slots = slots});
   }
 }
 
