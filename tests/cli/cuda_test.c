@@ -202,4 +202,26 @@ TEST("bench --device cuda measures by either products and in either precision") 
   EXPECT_HAS(output, "--products own");
 }
 
+TEST("bench/gpu/run.sh without a GPU says so and succeeds; it refuses what it does not know") {
+  open_folder();
+  EXPECT(shell(GPU_RUN " --nuwa " NUWA " -- --cuda-driver none/cuda.so") == 0, "%s", output);
+  EXPECT_HAS(output, "There is no GPU here, so nothing was measured");
+  EXPECT(shell(GPU_RUN " --nuwa none/nuwa") == 1, "%s", output);
+  EXPECT_HAS(output, "there is no none/nuwa");
+  EXPECT(shell(GPU_RUN " --nuwa " NUWA " --only all") == 2, "%s", output);
+  EXPECT(shell(GPU_RUN " --tiny") == 2, "%s", output);
+}
+
+TEST("bench/gpu/run.sh measures in both precisions, by the library and by own kernels, and leaves its files") {
+  NEEDS_NVRTC();
+  open_folder();
+  EXPECT(shell(GPU_RUN " --nuwa " NUWA " --python none --out g -- --tiny --repeat 1 --filter gpu.matmul.4096" EMULATED) == 0,
+         "%s", output);
+  EXPECT(count("| `gpu.matmul.4096` | matrix product, f32 |") == 2, "%s", output);
+  EXPECT(count("| `gpu.matmul.4096` | matrix product, bf16 |") == 2, "%s", output);
+  EXPECT(count("large products by cuBLASLt; ") == 2 && count("large products by own kernels; ") == 2, "%s", output);
+  EXPECT_HAS(output, "PyTorch is not installed for none: no peers");
+  EXPECT(shell("cd g && test -s f32.json && test -s bf16.md && test -s own-f32.json && test -s own-bf16.md") == 0, "");
+}
+
 TEST_MAIN()
