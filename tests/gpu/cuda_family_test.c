@@ -265,14 +265,17 @@ static const Sight sights[] = {
 
 enum { TEXT_BYTES = 4000 };
 
-/* Two heads of 20 elements; `body` holds two %s for the attributes. */
-static void attend_text(char *text, const Sight *s, const char *body, bool has_two) {
+static const char *const stored[] = {"f32", "bf16"};
+
+/* Two heads of 20 elements; `body` holds two %s for the attributes, T stands for what tensors are stored as. */
+static void attend_text(char *text, const Sight *s, const char *type, const char *body, bool has_two) {
   char inner[TEXT_BYTES], attrs[400];
   snprintf(attrs, sizeof attrs, "heads=2, %s", s->attrs);
   snprintf(inner, sizeof inner, body, attrs, has_two ? attrs : "");
   char *out = text;
   for (const char *p = inner; *p && out < text + TEXT_BYTES - 100; p++) {   /* Q and K stand for the grids */
-    if (*p == 'Q' || *p == 'K') out += sprintf(out, "%s", *p == 'Q' ? s->query_grid : s->key_grid);
+    const char *with = *p == 'Q' ? s->query_grid : *p == 'K' ? s->key_grid : *p == 'T' ? type : NULL;
+    if (with) out += sprintf(out, "%s", with);
     else *out++ = *p;
   }
   *out = 0;
@@ -280,8 +283,8 @@ static void attend_text(char *text, const Sight *s, const char *body, bool has_t
 
 static void attend_everywhere(const char *body, bool has_two) {
   char text[TEXT_BYTES];
-  for (int i = 0; i < COUNT_OF(sights); i++) {
-    attend_text(text, &sights[i], body, has_two);
+  for (int i = 0; i < COUNT_OF(sights) * COUNT_OF(stored); i++) {
+    attend_text(text, &sights[i / COUNT_OF(stored)], stored[i % COUNT_OF(stored)], body, has_two);
     run_f32(FAMILY_ATTEND, text);
   }
 }
@@ -301,25 +304,25 @@ static void attend_in_blocks(const char *source, int64_t B) {
 static void attend_everywhere_in_blocks(const char *body, bool has_two) {
   char text[TEXT_BYTES];
   for (int i = 0; i < COUNT_OF(sights); i++) {
-    attend_text(text, &sights[i], body, has_two);
+    attend_text(text, &sights[i], stored[i % COUNT_OF(stored)], body, has_two);
     attend_in_blocks(text, 2);
   }
 }
 
-static const char forward_text[] = "func @f(%%q: f32[B,Q,40], %%k: f32[B,K,40], %%v: f32[B,K,40]) {\n"
-                                   "  %%1 = attend(%%q, %%k, %%v) {%s} : f32[B,Q,40]\n"
+static const char forward_text[] = "func @f(%%q: T[B,Q,40], %%k: T[B,K,40], %%v: T[B,K,40]) {\n"
+                                   "  %%1 = attend(%%q, %%k, %%v) {%s} : T[B,Q,40]\n"
                                    "  %%2 = attend_lse(%%q, %%k) {%s} : f32[B,Q,2]\n"
                                    "  return y = %%1, lse = %%2\n}\n";
 
 /* Keys of 20 elements, values of 6. */
-static const char grad_q_text[] = "func @f(%%q: f32[B,Q,40], %%k: f32[B,K,40], %%v: f32[B,K,12], %%dy: f32[B,Q,12], "
+static const char grad_q_text[] = "func @f(%%q: T[B,Q,40], %%k: T[B,K,40], %%v: T[B,K,12], %%dy: T[B,Q,12], "
                                   "%%lse: f32[B,Q,2], %%delta: f32[B,Q,2]) {\n"
-                                  "  %%1 = attend_grad_q(%%q, %%k, %%v, %%dy, %%lse, %%delta) {%s} : f32[B,Q,40]\n"
+                                  "  %%1 = attend_grad_q(%%q, %%k, %%v, %%dy, %%lse, %%delta) {%s} : T[B,Q,40]\n"
                                   "  return dq = %%1\n}\n";
-static const char grad_kv_text[] = "func @f(%%q: f32[B,Q,40], %%k: f32[B,K,40], %%v: f32[B,K,12], %%dy: f32[B,Q,12], "
+static const char grad_kv_text[] = "func @f(%%q: T[B,Q,40], %%k: T[B,K,40], %%v: T[B,K,12], %%dy: T[B,Q,12], "
                                    "%%lse: f32[B,Q,2], %%delta: f32[B,Q,2]) {\n"
-                                   "  %%1 = attend_grad_k(%%q, %%k, %%v, %%dy, %%lse, %%delta) {%s} : f32[B,K,40]\n"
-                                   "  %%2 = attend_grad_v(%%q, %%k, %%dy, %%lse) {%s} : f32[B,K,12]\n"
+                                   "  %%1 = attend_grad_k(%%q, %%k, %%v, %%dy, %%lse, %%delta) {%s} : T[B,K,40]\n"
+                                   "  %%2 = attend_grad_v(%%q, %%k, %%dy, %%lse) {%s} : T[B,K,12]\n"
                                    "  return dk = %%1, dv = %%2\n}\n";
 
 TEST("attend, forward, with the sums that its gradient needs") {
@@ -337,13 +340,14 @@ static void attend_wide(const char *body) {
   static const char *const box[] = {"clip, causal=none", "shift, causal=raster", "clip, causal=past"};
   static const int wide[] = {9, 48, 70};
   char width[8], text[TEXT_BYTES], attrs[400];
-  for (int i = 0; i < COUNT_OF(box); i++) {
+  for (int i = 0; i < COUNT_OF(box) * COUNT_OF(stored); i++) {
     snprintf(attrs, sizeof attrs, "heads=2, kind=nearby, lo=[-1,-1,-2], hi=[1,1,2], block=[0,0,0], edge=%s, "
-             "query_grid=[3,7,5], key_grid=[3,7,5]", box[i]);
-    snprintf(width, sizeof width, "%d", 2 * wide[i]);
+             "query_grid=[3,7,5], key_grid=[3,7,5]", box[i % COUNT_OF(box)]);
+    snprintf(width, sizeof width, "%d", 2 * wide[i % COUNT_OF(wide)]);
     char *out = text;
-    for (const char *p = body; *p; p++) {   /* D stands for the width, A for the attributes, G for the grid */
-      const char *with = *p == 'D' ? width : *p == 'A' ? attrs : *p == 'G' ? "3,7,5" : NULL;
+    for (const char *p = body; *p; p++) {   /* D stands for the width, A for the attributes, G for the grid, T for the type */
+      const char *with = *p == 'D' ? width : *p == 'A' ? attrs : *p == 'G' ? "3,7,5" :
+                         *p == 'T' ? stored[i / COUNT_OF(box)] : NULL;
       if (with) out += sprintf(out, "%s", with);
       else *out++ = *p;
     }
@@ -355,15 +359,15 @@ static void attend_wide(const char *body) {
 
 TEST("attend, forward: patches over the grid's borders, heads of 9, 48 and 70 elements") {
   NEED_NVRTC();
-  attend_wide("func @f(%q: f32[B,G,D], %k: f32[B,G,D], %v: f32[B,G,D]) {\n"
-              "  %1 = attend(%q, %k, %v) {A} : f32[B,G,D]\n  return y = %1\n}\n");
+  attend_wide("func @f(%q: T[B,G,D], %k: T[B,G,D], %v: T[B,G,D]) {\n"
+              "  %1 = attend(%q, %k, %v) {A} : T[B,G,D]\n  return y = %1\n}\n");
 }
 
 TEST("attend, the sums of weights alone") {
   NEED_NVRTC();
   run_f32(FAMILY_ATTEND, "func @f(%q: f32[B,1,9,7,20], %k: f32[B,1,9,7,20]) {\n"
-                     "  %1 = attend_lse(%q, %k) {heads=1, kind=nearby, lo=[0,-2,-2], hi=[0,2,2], block=[0,0,0], "
-                     "edge=clip, causal=raster, query_grid=[1,9,7], key_grid=[1,9,7]} : f32[B,1,9,7,1]\n"
+                         "  %1 = attend_lse(%q, %k) {heads=1, kind=nearby, lo=[0,-2,-2], hi=[0,2,2], block=[0,0,0], "
+                         "edge=clip, causal=raster, query_grid=[1,9,7], key_grid=[1,9,7]} : f32[B,1,9,7,1]\n"
                          "  return y = %1\n}\n");
 }
 
@@ -389,22 +393,23 @@ TEST("attend, the gradients of keys and values, in chunks of planes, lines and s
 
 TEST("attend, the gradients: patches over the grid's borders, heads of 9, 48 and 70 elements, each alone") {
   NEED_NVRTC();
-  attend_wide("func @f(%q: f32[B,G,D], %k: f32[B,G,D], %v: f32[B,G,D], %dy: f32[B,G,D], %lse: f32[B,G,2], "
-              "%delta: f32[B,G,2]) {\n  %1 = attend_grad_q(%q, %k, %v, %dy, %lse, %delta) {A} : f32[B,G,D]\n"
+  attend_wide("func @f(%q: T[B,G,D], %k: T[B,G,D], %v: T[B,G,D], %dy: T[B,G,D], %lse: f32[B,G,2], "
+              "%delta: f32[B,G,2]) {\n  %1 = attend_grad_q(%q, %k, %v, %dy, %lse, %delta) {A} : T[B,G,D]\n"
               "  return dq = %1\n}\n");
-  attend_wide("func @f(%q: f32[B,G,D], %k: f32[B,G,D], %v: f32[B,G,D], %dy: f32[B,G,D], %lse: f32[B,G,2], "
-              "%delta: f32[B,G,2]) {\n  %1 = attend_grad_k(%q, %k, %v, %dy, %lse, %delta) {A} : f32[B,G,D]\n"
+  attend_wide("func @f(%q: T[B,G,D], %k: T[B,G,D], %v: T[B,G,D], %dy: T[B,G,D], %lse: f32[B,G,2], "
+              "%delta: f32[B,G,2]) {\n  %1 = attend_grad_k(%q, %k, %v, %dy, %lse, %delta) {A} : T[B,G,D]\n"
               "  return dk = %1\n}\n");
-  attend_wide("func @f(%q: f32[B,G,D], %k: f32[B,G,D], %dy: f32[B,G,D], %lse: f32[B,G,2]) {\n"
-              "  %1 = attend_grad_v(%q, %k, %dy, %lse) {A} : f32[B,G,D]\n  return dv = %1\n}\n");
+  attend_wide("func @f(%q: T[B,G,D], %k: T[B,G,D], %dy: T[B,G,D], %lse: f32[B,G,2]) {\n"
+              "  %1 = attend_grad_v(%q, %k, %dy, %lse) {A} : T[B,G,D]\n  return dv = %1\n}\n");
 }
 
 static void rows_everywhere(const char *body, int64_t slots) {
   char text[TEXT_BYTES];
-  for (int i = 0; i < COUNT_OF(sights); i++) {
+  for (int i = 0; i < COUNT_OF(sights) * COUNT_OF(stored); i++) {
+    const Sight *s = &sights[i / COUNT_OF(stored)];
     int grid[3] = {0};
-    attend_text(text, &sights[i], body, false);
-    sscanf(sights[i].query_grid, "%d,%d,%d", &grid[0], &grid[1], &grid[2]);
+    attend_text(text, s, stored[i % COUNT_OF(stored)], body, false);
+    sscanf(s->query_grid, "%d,%d,%d", &grid[0], &grid[1], &grid[2]);
     device_check((DeviceCase){.c = {.family = FAMILY_ATTEND, .B = 2, .R = 11}, .source = text,
                               .positions = grid[0] * grid[1] * grid[2], .slots = slots});
   }
@@ -412,18 +417,19 @@ static void rows_everywhere(const char *body, int64_t slots) {
 
 TEST("attend_rows over whole keys") {
   NEED_NVRTC();
-  rows_everywhere("func @f(%%q: f32[R,40], %%rows: i32[R,2], %%k: f32[B,K,40], %%v: f32[B,K,40]) {\n"
-                  "  %%1 = attend_rows(%%q, %%rows, %%k, %%v) {%s} : f32[R,40]\n  return y = %%1\n}\n", 1);
+  rows_everywhere("func @f(%%q: T[R,40], %%rows: i32[R,2], %%k: T[B,K,40], %%v: T[B,K,40]) {\n"
+                  "  %%1 = attend_rows(%%q, %%rows, %%k, %%v) {%s} : T[R,40]\n  return y = %%1\n}\n", 1);
 }
 
 TEST("attend_rows over rings, through a table from position to slot") {
   NEED_NVRTC();
   char text[TEXT_BYTES];
-  for (int i = 1; i < COUNT_OF(sights); i++) {
-    if (strcmp(sights[i].key_grid, "2,3,4")) continue;
-    attend_text(text, &sights[i],
-                "func @f(%%q: f32[R,40], %%rows: i32[R,2], %%k: f32[17,B,40], %%v: f32[17,B,40], %%slot: i32[24]) {\n"
-                "  %%1 = attend_rows(%%q, %%rows, %%k, %%v, %%slot) {%s} : f32[R,40]\n  return y = %%1\n}\n", false);
+  for (int i = 1; i < COUNT_OF(sights) * COUNT_OF(stored); i++) {
+    const Sight *s = &sights[i / COUNT_OF(stored)];
+    if (strcmp(s->key_grid, "2,3,4")) continue;
+    attend_text(text, s, stored[i % COUNT_OF(stored)],
+                "func @f(%%q: T[R,40], %%rows: i32[R,2], %%k: T[17,B,40], %%v: T[17,B,40], %%slot: i32[24]) {\n"
+                "  %%1 = attend_rows(%%q, %%rows, %%k, %%v, %%slot) {%s} : T[R,40]\n  return y = %%1\n}\n", false);
     device_check((DeviceCase){.c = {.family = FAMILY_ATTEND, .B = 2, .R = 11}, .source = text, .positions = 24,
                               .slots = 17});
   }
