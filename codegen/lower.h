@@ -25,6 +25,8 @@ typedef struct Lower {
   KInst *mask;           /* lanes that exist (NULL: all); given to every varying load and store */
   bool failed;           /* err is set: values are placeholders from here on, lower_group returns NULL */
   Ix *gather_along;      /* set by loads that gather: the uniform index along which they are contiguous, or NULL */
+  bool quads;            /* lanes have four elements each, lowered one after the other: see ix_part */
+  int part;              /* which of them */
   struct IxTable *index; /* every atom made */
   struct LowerMemo *memo;
 } Lower;
@@ -33,6 +35,12 @@ Ix *ix_const(Lower *l, int64_t c);
 Ix *ix_dim(Lower *l, Dim d);
 /* A kernel value i64 (uniform) or i32 (varying) in [0, extent). */
 Ix *ix_value(Lower *l, KInst *v, Dim extent);
+/* Which of a lane's four elements: in [0, 4), emitted as the constant l->part.  What is lowered for all four parts at
+ * such indices loads four elements at once where they are neighbours and sure to be aligned, and once where they are
+ * one. */
+Ix *ix_part(Lower *l);
+/* Its coefficient in x, and x without it; -1 when x is not linear in it. */
+int64_t ix_part_step(Lower *l, Ix *x, Ix **out_rest);
 Ix *ix_add(Lower *l, Ix *x, Ix *y);
 Ix *ix_scale(Lower *l, Ix *x, int64_t k);
 Ix *ix_scale_dim(Lower *l, Ix *x, Dim k);
@@ -85,6 +93,9 @@ void lower_store(Lower *l, int out, Ix *const *idx, KInst *value);
 
 /* The kernel argument that holds an operand (through views) of the group's anchor; fails when it is not in memory. */
 int lower_operand(Lower *l, Node *operand);
+
+/* Stores the values of the four parts at idx, which holds ix_part. */
+void lower_store_quad(Lower *l, int out, Ix *const *idx, KInst *const value[QUAD]);
 
 /* Whether n is computed inside the group. */
 bool lower_is_member(const Lower *l, const Node *n);

@@ -15,6 +15,7 @@ typedef enum AtomKind {
   ATOM_DIV,
   ATOM_MOD,
   ATOM_PRODUCT, /* inner * by, where that is not affine in B and R */
+  ATOM_PART,    /* which of a lane's four elements */
 } AtomKind;
 
 typedef struct Range {
@@ -189,6 +190,11 @@ Ix *ix_assume(Lower *l, Ix *x, Dim extent) {
   return intern(l, (IxAtom){ATOM_ASSUMED, 0, ix_is_varying(x), NULL, x, extent, range_below(extent), NULL});
 }
 
+Ix *ix_part(Lower *l) {
+  Dim four = dim_const(QUAD);
+  return intern(l, (IxAtom){ATOM_PART, 0, false, NULL, NULL, four, range_below(four), NULL});
+}
+
 static Ix *scale_to(Lower *l, Ix *x, Dim k) {
   Ix *y = ix_new(l, dim_const(0), x->n);
   if (dim_is_zero(k)) return y;
@@ -271,6 +277,28 @@ Ix *ix_unit_term(Lower *l, Ix *x) {
   for (int i = 0; i < x->n; i++)
     if (!x->term[i].atom->varying && dim_is_one(x->term[i].coef)) return of_atom(l, x->term[i].atom);
   return NULL;
+}
+
+static bool holds_part(const Ix *x) {
+  for (int i = 0; i < x->n; i++) {
+    const IxAtom *a = x->term[i].atom;
+    if (a->kind == ATOM_PART || (a->inner && holds_part(a->inner))) return true;
+  }
+  return false;
+}
+
+int64_t ix_part_step(Lower *l, Ix *x, Ix **out_rest) {
+  int at = -1;
+  *out_rest = x = expand(l, x);
+  for (int i = 0; i < x->n; i++) {
+    const IxAtom *a = x->term[i].atom;
+    if (a->kind == ATOM_PART) at = i;
+    else if (a->inner && holds_part(a->inner)) return -1;
+  }
+  if (at < 0) return 0;
+  Dim step = x->term[at].coef;
+  *out_rest = without(l, x, at, at);
+  return dim_is_const(step) && step.c > 0 ? step.c : -1;
 }
 
 /* ---- quotients and remainders ---- */
@@ -421,6 +449,8 @@ static void emit_atom(Lower *l, const IxAtom *a, KInst **out_base, KInst **out_l
   *out_base = *out_lane = NULL;
   if (a->kind == ATOM_VALUE) {
     *(a->varying ? out_lane : out_base) = a->value;
+  } else if (a->kind == ATOM_PART) {
+    *out_base = kir_i64(k, l->part);
   } else if (a->kind == ATOM_DIV || a->kind == ATOM_MOD) {
     emit_divided(l, a, out_base, out_lane);
   } else {

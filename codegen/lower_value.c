@@ -13,10 +13,21 @@ typedef struct Memo {
   const Node *node;
   Ix **idx;
   KInst *mask;
+  int part;
   KInst *value;
   KBlock *block;
   struct Memo *next;
 } Memo;
+
+/* What was loaded for all parts: a quad, or the one element that they share. */
+typedef struct Loaded {
+  int buf;
+  bool is_quad;
+  Ix *at;
+  KInst *mask, *value;
+  KBlock *block;
+  struct Loaded *next;
+} Loaded;
 
 typedef struct Bind {
   const Node *node;
@@ -34,6 +45,7 @@ typedef struct Slot {
 struct LowerMemo {
   Memo *bucket[MEMO_BUCKETS];
   Bind *bind;
+  Loaded *loaded;
   Slot *slot; /* open addressing by node id */
   uint32_t n_slot;
 };
@@ -99,8 +111,11 @@ static void kernel_start(Lower *l, const char *name) {
 void lower_restart(Lower *l) {
   memset(l->memo->bucket, 0, sizeof l->memo->bucket);
   l->memo->bind = NULL;
+  l->memo->loaded = NULL;
   l->index = NULL;
   l->mask = NULL;
+  l->quads = false;
+  l->part = 0;
   l->gather_along = NULL;
   kernel_start(l, l->k->name);
 }
@@ -120,9 +135,40 @@ Lower *lower_begin(Arena *a, const Group *g, const char *name, Error *err) {
 
 /* ---- memory ---- */
 
+static bool is_visible(const Lower *l, const KBlock *b) {
+  const KBlock *open = l->k->open;
+  while (open && open != b) open = open->parent;
+  return open != NULL;
+}
+
+/* Can four neighbours from `at` (without the part) on be one access?  The quad of an element that exists exists. */
+static bool is_quad(Lower *l, const Type *t, Ix *at, KInst **out_base, KInst **out_lane) {
+  Dim n;
+  if (t->dtype != DTYPE_F32 || !type_elems(t, &n) || n.c % QUAD || n.b % QUAD || n.r % QUAD) return false;
+  ix_emit(l, at, out_base, out_lane);
+  return kir_align(*out_base) >= QUAD && *out_lane && kir_align(*out_lane) >= QUAD;
+}
+
+static KInst *load_once(Lower *l, int buf, bool quad, Ix *at) {
+  KInst *base, *lane;
+  for (Loaded *x = l->memo->loaded; x; x = x->next)
+    if (x->buf == buf && x->is_quad == quad && x->mask == l->mask && ix_equal(x->at, at) && is_visible(l, x->block))
+      return x->value;
+  ix_emit(l, at, &base, &lane);
+  KInst *mask = lane ? l->mask : NULL;
+  Loaded *x = ARENA_NEW(l->arena, Loaded);
+  *x = (Loaded){buf, quad, at, l->mask, NULL, l->k->open, l->memo->loaded};
+  x->value = quad ? kir_load4(l->k, buf, base, lane, mask) : kir_load(l->k, buf, base, lane, mask);
+  l->memo->loaded = x;
+  return x->value;
+}
+
 static KInst *load(Lower *l, int buf, const Type *t, Ix *const *idx) {
   KInst *base, *lane;
-  Ix *at = ix_flatten(l, t, idx);
+  Ix *at = ix_flatten(l, t, idx), *rest;
+  int64_t step = l->quads ? ix_part_step(l, at, &rest) : -1;
+  if (step == 0) return load_once(l, buf, false, rest);
+  if (step == 1 && is_quad(l, t, rest, &base, &lane)) return kir_part(l->k, load_once(l, buf, true, rest), l->part);
   ix_emit(l, at, &base, &lane);
   if (lane && lane->op != KOP_LANE && !l->gather_along) l->gather_along = ix_unit_term(l, at);
   return kir_load(l->k, buf, base, lane, lane ? l->mask : NULL);
@@ -132,6 +178,16 @@ void lower_store(Lower *l, int out, Ix *const *idx, KInst *value) {
   KInst *base, *lane;
   ix_emit(l, ix_flatten(l, &l->group->out[out]->type, idx), &base, &lane);
   kir_store(l->k, l->out_buf[out], base, lane, value, lane ? l->mask : NULL);
+}
+
+void lower_store_quad(Lower *l, int out, Ix *const *idx, KInst *const value[QUAD]) {
+  const Type *t = &l->group->out[out]->type;
+  Ix *rest;
+  KInst *base, *lane;
+  if (ix_part_step(l, ix_flatten(l, t, idx), &rest) == 1 && is_quad(l, t, rest, &base, &lane))
+    kir_store4(l->k, l->out_buf[out], base, lane, value, l->mask);
+  else
+    for (l->part = 0; l->part < QUAD; l->part++) lower_store(l, out, idx, value[l->part]);
 }
 
 /* ---- index maps ---- */
@@ -350,12 +406,6 @@ static uint32_t memo_hash(const Node *n, Ix *const *idx) {
   return (h >> 16) % MEMO_BUCKETS;
 }
 
-static bool is_visible(const Lower *l, const KBlock *b) {
-  const KBlock *open = l->k->open;
-  while (open && open != b) open = open->parent;
-  return open != NULL;
-}
-
 static bool same_index(Lower *l, const Node *n, Ix *const *x, Ix *const *y) {
   for (int i = 0; i < n->type.rank; i++)
     if (!ix_same(l, x[i], y[i])) return false;
@@ -363,7 +413,7 @@ static bool same_index(Lower *l, const Node *n, Ix *const *x, Ix *const *y) {
 }
 
 static bool memo_matches(const Lower *l, const Memo *m, const Node *n, Ix *const *idx) {
-  if (m->node != n || m->mask != l->mask || !is_visible(l, m->block)) return false;
+  if (m->node != n || m->mask != l->mask || m->part != l->part || !is_visible(l, m->block)) return false;
   for (int i = 0; i < n->type.rank; i++)
     if (!ix_equal(m->idx[i], idx[i])) return false;
   return true;
@@ -391,7 +441,8 @@ KInst *lower_value(Lower *l, Node *n, Ix *const *idx) {
   if (!v) v = zero_of(l, n); /* after a diagnostic */
   Memo *m = ARENA_NEW(l->arena, Memo);
   *m = (Memo){
-      n, arena_copy(l->arena, idx, (size_t)n->type.rank * sizeof *idx), l->mask, v, l->k->open, l->memo->bucket[h]};
+      n, arena_copy(l->arena, idx, (size_t)n->type.rank * sizeof *idx), l->mask, l->part, v, l->k->open,
+      l->memo->bucket[h]};
   l->memo->bucket[h] = m;
   return v;
 }

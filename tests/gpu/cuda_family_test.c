@@ -68,6 +68,39 @@ TEST("map, forward: gather, shift, upsampling, padding, transposition") {
                   "  %2 = neg(%1) : f32[B,18,19]\n  return y = %2\n}\n", 0);
 }
 
+TEST("map of four elements a lane: broadcasts, whole and partial blocks, operands that do not come in fours") {
+  NEED_NVRTC();
+  run(FAMILY_MAP, "func @f(%x: f32[B,3,68], %b: f32[68], %s: f32[B,3,1], %t: f32[1]) {\n"
+                  "  %1 = broadcast(%b) : f32[B,3,68]\n  %2 = broadcast(%s) : f32[B,3,68]\n"
+                  "  %3 = broadcast(%t) : f32[B,3,68]\n  %4 = fma(%x, %1, %2) : f32[B,3,68]\n"
+                  "  %5 = mul(%4, %3) : f32[B,3,68]\n  return y = %5, z = %4\n}\n", 0);
+  run(FAMILY_MAP, "func @f(%x: f32[4B,64], %p: f32[4B,64], %c: u8[4B,64]) {\n  %1 = exp(%x) : f32[4B,64]\n"
+                  "  %2 = div(%1, %p) : f32[4B,64]\n  %3 = select(%c, %2, %x) : f32[4B,64]\n"
+                  "  %4 = lt(%3, %p) : u8[4B,64]\n  return y = %3, z = %4\n}\n", 0);
+  run(FAMILY_MAP, "func @f(%x: f32[B,2,280], %y: f32[280,2]) {\n  %1 = transpose(%y) {perm=[1,0]} : f32[2,280]\n"
+                  "  %2 = broadcast(%1) : f32[B,2,280]\n  %3 = add(%x, %2) : f32[B,2,280]\n  return y = %3\n}\n", 0);
+}
+
+TEST("map of four elements a lane: gather, shift, padding, slices, joining") {
+  NEED_NVRTC();
+  run(FAMILY_MAP, "func @f(%e: f32[9,64], %t: i32[B,2,3,4], %s: f32[64]) {\n  %1 = gather(%e, %t) : f32[B,2,3,4,64]\n"
+                  "  %2 = shift(%1, %s) {delta=[0,-1,-1], raster=0} : f32[B,2,3,4,64]\n"
+                  "  %3 = shift(%1, %s) {delta=[0,0,0], raster=1} : f32[B,2,3,4,64]\n"
+                  "  %4 = add(%2, %3) : f32[B,2,3,4,64]\n  return y = %4\n}\n", 0);
+  run(FAMILY_MAP, "func @f(%x: f32[B,5,61]) {\n"
+                  "  %1 = pad(%x) {lo=[0,1,4], hi=[0,0,3], interior=[0,0,0], value=2} : f32[B,6,68]\n"
+                  "  %2 = neg(%1) : f32[B,6,68]\n  return y = %2\n}\n", 0);
+  run(FAMILY_MAP, "func @f(%x: f32[B,6,64], %y: f32[B,6,68]) {\n"
+                  "  %1 = concat(%x, %y) {axis=2} : f32[B,6,132]\n"
+                  "  %2 = slice(%1) {start=[0,2,4], stop=[B,6,132], step=[1,2,1]} : f32[B,2,128]\n"
+                  "  %3 = slice(%1) {start=[0,0,2], stop=[B,2,130], step=[1,1,1]} : f32[B,2,128]\n"
+                  "  %4 = mul(%2, %3) : f32[B,2,128]\n  return y = %4\n}\n", 0);
+  run(FAMILY_MAP, "func @f(%x: f32[B,64], %i: i32[B,64]) {\n  %1 = iota() {axis=1} : i32[B,64]\n"
+                  "  %2 = add(%i, %1) : i32[B,64]\n  %3 = cast(%2) {dtype=f32} : f32[B,64]\n"
+                  "  %4 = mul(%3, %x) : f32[B,64]\n  %5 = reverse(%4) {axes=[1]} : f32[B,64]\n"
+                  "  %6 = sub(%5, %x) : f32[B,64]\n  return y = %6\n}\n", 0);
+}
+
 TEST("map, backward: gelu, silu, shift") {
   NEED_NVRTC();
   run(FAMILY_MAP, "func @f(%x: f32[B,37], %s: f32[B,37], %dy: f32[B,37]) {\n  %1 = gelu(%x) : f32[B,37]\n"
