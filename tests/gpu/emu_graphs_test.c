@@ -2,48 +2,13 @@
 #include <pthread.h>
 #include <string.h>
 
-#include "tests/gpu/emu_test.h"
+#include "tests/gpu/emu_device.h"
 
 enum { N = 64, BYTES = N * 4, NON_BLOCKING = 1, GLOBAL = 0, THREAD = 1, RELAXED = 2 };
 
-/* add(to, from, v): to[i] = from[i] + v */
-static const char ptx[] = ".version 8.0\n.target sm_75\n.address_size 64\n"
-                          ".visible .entry add(.param .u64 add_0, .param .u64 add_1, .param .u32 add_2)\n{\n"
-                          ".reg .b64 %rd<8>;\n.reg .b32 %r<8>;\n"
-                          "ld.param.u64 %rd1, [add_0];\nld.param.u64 %rd2, [add_1];\nld.param.u32 %r1, [add_2];\n"
-                          "mov.u32 %r2, %tid.x;\nmul.wide.u32 %rd3, %r2, 4;\nadd.s64 %rd4, %rd2, %rd3;\n"
-                          "add.s64 %rd5, %rd1, %rd3;\nld.global.u32 %r5, [%rd4];\nadd.s32 %r6, %r5, %r1;\n"
-                          "st.global.u32 [%rd5], %r6;\nret;\n}\n";
-
-typedef struct Device {
-  CUmodule module;
-  CUfunction add;
-  CUstream a, b;
-  CUevent e, e2;
-  CUdeviceptr x, y, z;
-  int *pinned;
-} Device;
-
-static bool device_open(Device *v, uint64_t order, unsigned flags) {
-  *v = (Device){0};
-  device_fresh();
-  if (cuModuleLoadData(&v->module, ptx)) return false;
-  cuModuleGetFunction(&v->add, v->module, "add");
-  cuStreamCreate(&v->a, flags);
-  cuStreamCreate(&v->b, flags);
-  cuEventCreate(&v->e, 2);
-  cuEventCreate(&v->e2, 2);
-  cuMemAlloc_v2(&v->x, BYTES);
-  cuMemAlloc_v2(&v->y, BYTES);
-  cuMemAlloc_v2(&v->z, BYTES);
-  cuMemsetD32_v2(v->x, 0, N);
-  cuMemAllocHost_v2((void **)&v->pinned, BYTES);
-  emu_set_order(order);
-  return cuCtxSynchronize() == 0;
-}
-
-static CUresult add(Device *v, CUstream s, CUdeviceptr to, CUdeviceptr from, int value) {
-  return cuLaunchKernel(v->add, 1, 1, 1, N, 1, 1, 0, s, (void *[]){&to, &from, &value}, NULL);
+/* x holds zeros. */
+static bool open_zeroed(Device *v, uint64_t order, unsigned flags) {
+  return device_open(v, order, flags, N) && cuMemsetD32_v2(v->x, 0, N) == 0 && cuCtxSynchronize() == 0;
 }
 
 static int first_of(CUdeviceptr p) {
@@ -59,7 +24,7 @@ TEST("a replay does again what was captured; the capture itself does nothing") {
   CUgraphExec x;
   int status = 9;
   size_t nodes = 0;
-  REQUIRE(device_open(&v, 0, NON_BLOCKING), "%s", emu_last_error());
+  REQUIRE(open_zeroed(&v, 0, NON_BLOCKING), "%s", emu_last_error());
   EXPECT_RUNS(cuStreamBeginCapture_v2(v.a, GLOBAL));
   EXPECT_RUNS(cuStreamIsCapturing(v.a, &status));
   EXPECT(status == 1, "%d", status);
@@ -91,7 +56,7 @@ TEST("a replay uses the parameters of the capture and the memory of now") {
   CUgraph g;
   CUgraphExec x;
   int step = 1;
-  REQUIRE(device_open(&v, 0, NON_BLOCKING), "%s", emu_last_error());
+  REQUIRE(open_zeroed(&v, 0, NON_BLOCKING), "%s", emu_last_error());
   void *params[] = {&v.y, &v.x, &step};
   cuStreamBeginCapture_v2(v.a, THREAD);
   EXPECT_RUNS(cuMemcpyHtoDAsync_v2(v.x, v.pinned, BYTES, v.a));
@@ -128,7 +93,7 @@ TEST("streams that wait for captured events are captured too") {
   CUgraph g;
   CUgraphExec x;
   for (uint64_t order = 0; order < 12; order++) {
-    REQUIRE(device_open(&v, order, NON_BLOCKING), "%s", emu_last_error());
+    REQUIRE(open_zeroed(&v, order, NON_BLOCKING), "%s", emu_last_error());
     REQUIRE_RUNS(fork_and_join(&v, true, true, &g));
     REQUIRE_RUNS(cuGraphInstantiateWithFlags(&x, g, 0));
     for (int k = 1; k < 4; k++) EXPECT_RUNS(cuGraphLaunch(x, v.b));
@@ -140,9 +105,9 @@ TEST("streams that wait for captured events are captured too") {
 TEST("a stream that is not joined again, or not joined at all, is an error") {
   Device v;
   CUgraph g;
-  REQUIRE(device_open(&v, 0, NON_BLOCKING), "%s", emu_last_error());
+  REQUIRE(open_zeroed(&v, 0, NON_BLOCKING), "%s", emu_last_error());
   EXPECT(fork_and_join(&v, true, false, &g) == 904 && !g, "%s", emu_last_error());
-  REQUIRE(device_open(&v, 0, NON_BLOCKING), "%s", emu_last_error());
+  REQUIRE(open_zeroed(&v, 0, NON_BLOCKING), "%s", emu_last_error());
   EXPECT(fork_and_join(&v, false, true, &g) == 905 && !g, "%s", emu_last_error());
 }
 
@@ -167,7 +132,7 @@ TEST("what a capture forbids fails with the driver's code and spoils the capture
   Device v;
   CUgraph g;
   for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
-    REQUIRE(device_open(&v, 0, 0), "%s", emu_last_error());
+    REQUIRE(open_zeroed(&v, 0, 0), "%s", emu_last_error());
     EXPECT_RUNS(cuStreamBeginCapture_v2(v.a, GLOBAL));
     EXPECT_RUNS(add(&v, v.a, v.y, v.x, 1));
     CUresult got = cases[k].call(&v);
@@ -182,7 +147,7 @@ TEST("what a capture forbids fails with the driver's code and spoils the capture
 TEST("a relaxed capture lets other work happen") {
   Device v;
   CUgraph g;
-  REQUIRE(device_open(&v, 0, NON_BLOCKING), "%s", emu_last_error());
+  REQUIRE(open_zeroed(&v, 0, NON_BLOCKING), "%s", emu_last_error());
   EXPECT_RUNS(cuStreamBeginCapture_v2(v.a, RELAXED));
   EXPECT_RUNS(add(&v, v.a, v.y, v.x, 1));
   EXPECT_RUNS(add(&v, v.b, v.z, v.x, 3));
@@ -205,7 +170,7 @@ TEST("captures begin and end where they should") {
   CUgraph g;
   void *code;
   pthread_t thread;
-  REQUIRE(device_open(&v, 0, NON_BLOCKING), "%s", emu_last_error());
+  REQUIRE(open_zeroed(&v, 0, NON_BLOCKING), "%s", emu_last_error());
   EXPECT(cuStreamBeginCapture_v2(NULL, GLOBAL) == 900, "captured the null stream");
   EXPECT(cuStreamBeginCapture_v2(v.a, 3) == 1, "mode 3");
   EXPECT(cuStreamEndCapture(v.a, &g) == 401, "ended what had not begun");

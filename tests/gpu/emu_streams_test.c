@@ -3,57 +3,9 @@
  * pass in every order.  Needs no NVRTC. */
 #include <string.h>
 
-#include "tests/gpu/emu_test.h"
+#include "tests/gpu/emu_device.h"
 
 enum { N = 256, ORDERS = 24, NON_BLOCKING = 1, BYTES = N * 4 };
-
-/* fill(p, v): p[i] = v + i;  add(to, from, v): to[i] = from[i] + v.  Blocks of 64. */
-static const char ptx[] = ".version 8.0\n.target sm_75\n.address_size 64\n"
-                          ".visible .entry fill(.param .u64 fill_0, .param .u32 fill_1)\n{\n"
-                          ".reg .b64 %rd<4>;\n.reg .b32 %r<8>;\n"
-                          "ld.param.u64 %rd1, [fill_0];\nld.param.u32 %r1, [fill_1];\n"
-                          "mov.u32 %r2, %tid.x;\nmov.u32 %r3, %ctaid.x;\nmad.lo.s32 %r4, %r3, 64, %r2;\n"
-                          "add.s32 %r5, %r4, %r1;\nmul.wide.u32 %rd2, %r4, 4;\nadd.s64 %rd3, %rd1, %rd2;\n"
-                          "st.global.u32 [%rd3], %r5;\nret;\n}\n"
-                          ".visible .entry add(.param .u64 add_0, .param .u64 add_1, .param .u32 add_2)\n{\n"
-                          ".reg .b64 %rd<8>;\n.reg .b32 %r<8>;\n"
-                          "ld.param.u64 %rd1, [add_0];\nld.param.u64 %rd2, [add_1];\nld.param.u32 %r1, [add_2];\n"
-                          "mov.u32 %r2, %tid.x;\nmov.u32 %r3, %ctaid.x;\nmad.lo.s32 %r4, %r3, 64, %r2;\n"
-                          "mul.wide.u32 %rd3, %r4, 4;\nadd.s64 %rd4, %rd2, %rd3;\nadd.s64 %rd5, %rd1, %rd3;\n"
-                          "ld.global.u32 %r5, [%rd4];\nadd.s32 %r6, %r5, %r1;\nst.global.u32 [%rd5], %r6;\nret;\n}\n";
-
-typedef struct Device {
-  CUmodule module;
-  CUfunction fill, add;
-  CUstream a, b;
-  CUevent e;
-  CUdeviceptr x, y, z;
-  int *pinned;
-} Device;
-
-static bool device_open(Device *v, uint64_t order, unsigned flags) {
-  *v = (Device){0};
-  device_fresh();
-  if (cuModuleLoadData(&v->module, ptx)) return false;
-  cuModuleGetFunction(&v->fill, v->module, "fill");
-  cuModuleGetFunction(&v->add, v->module, "add");
-  cuStreamCreate(&v->a, flags);
-  cuStreamCreate(&v->b, flags);
-  cuEventCreate(&v->e, 2);
-  cuMemAlloc_v2(&v->x, BYTES);
-  cuMemAlloc_v2(&v->y, BYTES);
-  cuMemAlloc_v2(&v->z, BYTES);
-  emu_set_order(order);
-  return cuMemAllocHost_v2((void **)&v->pinned, BYTES) == 0;
-}
-
-static CUresult fill(Device *v, CUstream s, CUdeviceptr p, int value) {
-  return cuLaunchKernel(v->fill, N / 64, 1, 1, 64, 1, 1, 0, s, (void *[]){&p, &value}, NULL);
-}
-
-static CUresult add(Device *v, CUstream s, CUdeviceptr to, CUdeviceptr from, int value) {
-  return cuLaunchKernel(v->add, N / 64, 1, 1, 64, 1, 1, 0, s, (void *[]){&to, &from, &value}, NULL);
-}
 
 /* Is p[i] == value + i, everything having been waited for? */
 static bool holds(CUdeviceptr p, int value) {
@@ -69,7 +21,7 @@ typedef bool RunOrder(Device *v);
 static int orders_right(RunOrder *run, unsigned flags) {
   Device v;
   int right = 0;
-  for (uint64_t order = 0; order < ORDERS; order++) right += device_open(&v, order, flags) && run(&v);
+  for (uint64_t order = 0; order < ORDERS; order++) right += device_open(&v, order, flags, N) && run(&v);
   return right;
 }
 
@@ -82,7 +34,7 @@ static int orders_right(RunOrder *run, unsigned flags) {
 #define EXPECT_CAUGHT(run, flags)                                                                      \
   do {                                                                                                 \
     Device v_;                                                                                         \
-    EXPECT(device_open(&v_, 0, flags) && !run(&v_), "right in the default order");                     \
+    EXPECT(device_open(&v_, 0, flags, N) && !run(&v_), "right in the default order");                     \
     int right_ = orders_right(run, flags);                                                             \
     EXPECT(right_ < ORDERS - 4, "right in %d orders", right_);                                         \
   } while (0)
@@ -122,7 +74,7 @@ TEST("an event orders two streams; a missing one is caught, and one recorded too
   EXPECT_CAUGHT(event_missing, 0);
   EXPECT_CAUGHT(event_too_early, NON_BLOCKING);
   Device v;
-  device_open(&v, 0, NON_BLOCKING);
+  device_open(&v, 0, NON_BLOCKING, N);
   event_missing(&v);
   EXPECT_HAS(emu_last_error(), "kernel add: read of global memory never written");
 }
@@ -263,7 +215,7 @@ TEST("memory is freed in the order of its stream") {
 
 TEST("queries say not ready once, then they are answered") {
   Device v;
-  REQUIRE(device_open(&v, 0, NON_BLOCKING), "%s", emu_last_error());
+  REQUIRE(device_open(&v, 0, NON_BLOCKING, N), "%s", emu_last_error());
   EXPECT_RUNS(cuStreamQuery(v.a));
   fill(&v, v.a, v.x, 1);
   cuEventRecord(v.e, v.a);
@@ -281,7 +233,7 @@ TEST("queries say not ready once, then they are answered") {
 
 TEST("the failure of a kernel shows when it is waited for, and nothing runs after it") {
   Device v;
-  REQUIRE(device_open(&v, 0, NON_BLOCKING), "%s", emu_last_error());
+  REQUIRE(device_open(&v, 0, NON_BLOCKING, N), "%s", emu_last_error());
   EXPECT_RUNS(add(&v, v.a, v.y, v.x, 1));
   EXPECT_RUNS(fill(&v, v.a, v.z, 1));
   EXPECT_RUNS(cuStreamSynchronize(v.b));
@@ -292,7 +244,7 @@ TEST("the failure of a kernel shows when it is waited for, and nothing runs afte
 
 TEST("thousands of launches may be under way at once") {
   Device v;
-  REQUIRE(device_open(&v, 0, NON_BLOCKING), "%s", emu_last_error());
+  REQUIRE(device_open(&v, 0, NON_BLOCKING, N), "%s", emu_last_error());
   fill(&v, v.a, v.x, 0);
   for (int k = 0; k < 3000; k++) add(&v, v.a, v.x, v.x, 1);
   EXPECT(holds(v.x, 3000), "%s", emu_last_error());

@@ -10,29 +10,9 @@
 
 enum { S = 2, H = 4, W = 3, POSITIONS = S * H * W, VOCAB = 13, TEXT = 3, COUNT = 2, STREAMS = 2 * COUNT };
 
-/* ---- objects are shared between the models of this program ---- */
-
-typedef struct Kept {
-  char *key;
-  Buffer object;
-} Kept;
-
-static Kept kept[4096];
-static int n_kept;
-
-static bool keep_get(void *ctx, const char *key, Buffer *out) {
-  for (int i = 0; i < n_kept; i++)
-    if (strcmp(kept[i].key, key) == 0) return buffer_append(out, kept[i].object.data, kept[i].object.len), true;
-  return false;
-}
-
-static void keep_put(void *ctx, const char *key, const void *bytes, size_t n) {
-  if (n_kept == COUNT_OF(kept)) return;
-  kept[n_kept].key = strdup(key);
-  buffer_append(&kept[n_kept++].object, bytes, n);
-}
-
-static const ObjectStore keep = {keep_get, keep_put, NULL};
+/* Objects are shared between the models of this program. */
+static RigKeep kept;
+static const ObjectStore keep = {rig_keep_get, rig_keep_put, &kept};
 
 /* ---- one model ---- */
 
@@ -195,7 +175,7 @@ TEST("decoding gives the same tokens in every order, and the logits of the teach
     if (ok) check_logits(&t, &variants[i]);
     toy_close(&t);
   }
-  printf("%d kernels\n", n_kept);
+  printf("%d kernels\n", kept.n);
 }
 
 static void check_instruction_sets(const Variant *v) {

@@ -1,6 +1,7 @@
 #include "tests/num/rig.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/base/philox.h"
@@ -79,6 +80,30 @@ int rig_isas(Isa out[ISA_COUNT]) {
   for (int i = 0; i < COUNT_OF(order); i++)
     if (isa_available(order[i])) out[n++] = order[i];
   return n;
+}
+
+/* ---- kernels kept in memory ---- */
+
+bool rig_keep_get(void *ctx, const char *key, Buffer *out) {
+  const RigKeep *k = ctx;
+  for (int i = 0; i < k->n; i++)
+    if (strcmp(k->key[i], key) == 0) return buffer_append(out, k->object[i].data, k->object[i].len), true;
+  return false;
+}
+
+void rig_keep_put(void *ctx, const char *key, const void *bytes, size_t n) {
+  RigKeep *k = ctx;
+  if (k->n == RIG_MOST_KEPT) return;
+  k->key[k->n] = strdup(key);
+  buffer_append(&k->object[k->n++], bytes, n);
+}
+
+void rig_keep_done(RigKeep *k) {
+  for (int i = 0; i < k->n; i++) {
+    free(k->key[i]);
+    buffer_done(&k->object[i]);
+  }
+  k->n = 0;
 }
 
 /* ---- data ---- */

@@ -32,6 +32,20 @@ Plan *rig_compile(Rig *r, Isa isa, bool whole);
 /* Those that this machine has, best first; the number of them. */
 int rig_isas(Isa out[ISA_COUNT]);
 
+/* ---- kernels kept in memory ---- */
+
+/* For tests that compile one model after the other: a store of objects, {rig_keep_get, rig_keep_put, a RigKeep}.  What
+ * comes when it is full is not kept. */
+enum { RIG_MOST_KEPT = 4096 };
+typedef struct RigKeep {
+  char *key[RIG_MOST_KEPT];
+  Buffer object[RIG_MOST_KEPT];
+  int n;
+} RigKeep;
+bool rig_keep_get(void *ctx, const char *key, Buffer *out);
+void rig_keep_put(void *ctx, const char *key, const void *bytes, size_t n);
+void rig_keep_done(RigKeep *k);
+
 /* ---- data ---- */
 
 /* Numbers that depend on seed and place only; floats about normal, ints -9..9, u8 0..255. */

@@ -10,6 +10,7 @@
 #include "autotune/store.h"
 #include "frontend/compile.h"
 #include "runtime/base/sha256.h"
+#include "tests/num/rig.h"
 #include "tests/test.h"
 #include "tests/unit/frontend/load.h"
 #include "train/checkpoint.h"
@@ -178,31 +179,14 @@ static void sweep(Sweep s) {
 
 /* ---- what all parts work on, made once and undisturbed ---- */
 
-typedef struct Kept {
-  char *key;
-  Buffer object;
-} Kept;
-static Kept kept[256];
-static int n_kept;
-
-static bool keep_get(void *ctx, const char *key, Buffer *out) {
-  for (int i = 0; i < n_kept; i++)
-    if (strcmp(kept[i].key, key) == 0) return buffer_append(out, kept[i].object.data, kept[i].object.len), true;
-  return false;
-}
+static RigKeep kept;
 
 /* While something is tested nothing is kept, so that every attempt finds the same. */
 static void keep_put(void *ctx, const char *key, const void *bytes, size_t n) {
-  if (n_kept == COUNT_OF(kept) || failing.is_on) return;
-  kept[n_kept].key = strdup(key);
-  buffer_append(&kept[n_kept++].object, bytes, n);
+  if (!failing.is_on) rig_keep_put(ctx, key, bytes, n);
 }
 
-static void keep_done(void) {
-  for (int i = 0; i < n_kept; i++) free(kept[i].key), buffer_done(&kept[i].object);
-}
-
-static const ObjectStore keep = {keep_get, keep_put, NULL};
+static const ObjectStore keep = {rig_keep_get, keep_put, &kept};
 
 static CompileOptions compile_options(void) {
   return (CompileOptions){
@@ -220,7 +204,7 @@ static Fixture fixture;
 static void fixture_done(void) {
   buffer_done(&fixture.bundle);
   plan_free(fixture.plan);
-  keep_done();
+  rig_keep_done(&kept);
 }
 
 static bool make_weights(Error *err) {

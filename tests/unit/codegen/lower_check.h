@@ -11,6 +11,7 @@
 #include "runtime/base/philox.h"
 #include "runtime/loader.h"
 #include "tests/test.h"
+#include "tests/unit/ir/ir_case.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -258,23 +259,6 @@ static inline void check_run(Check *c) {
             arena_protect(c->graph->arena, check_body, c, &c->err) && c->ran;
   EXPECT(ok, "%s\n%s", c->err.text, c->text);
   if (!c->keep) check_done(c);
-}
-
-/* One op as the function "func @f(%a: T, %b: T) { %1 = op(%a, %b) {attrs} : result  return y = %1 }". types: "T T
- * ..." */
-static inline void check_op_text(char *out, size_t cap, const char *op, const char *types, const char *attrs,
-                                 const char *result) {
-  char list[400], *save = NULL, operands[100] = "";
-  snprintf(list, sizeof list, "%s", types);
-  size_t at = (size_t)snprintf(out, cap, "func @f(");
-  char name = 'a';
-  for (char *t = strtok_r(list, " ", &save); t; t = strtok_r(NULL, " ", &save), name++) {
-    at += (size_t)snprintf(out + at, cap - at, "%s%%%c: %s", name == 'a' ? "" : ", ", name, t);
-    snprintf(operands + strlen(operands), sizeof operands - strlen(operands), "%s%%%c", name == 'a' ? "" : ", ",
-             name);
-  }
-  snprintf(out + at, cap - at, ") {\n  %%1 = %s(%s)%s%s%s : %s\n  return y = %%1\n}\n", op, operands,
-           *attrs ? " {" : "", attrs, *attrs ? "}" : "", result);
 }
 
 static inline void check(Family family, const char *text, int64_t B, int64_t R) {

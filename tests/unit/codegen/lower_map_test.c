@@ -15,7 +15,7 @@ static void op_on(const char *op, const char *dtype, int arity, const char *attr
   for (int i = 0; i < arity; i++)
     snprintf(types + strlen(types), sizeof types - strlen(types), "%s%s%s", i ? " " : "", dtype, shape);
   snprintf(out, sizeof out, "%s%s", result, shape);
-  check_op_text(text, sizeof text, op, types, attrs, out);
+  case_text(text, sizeof text, op, types, attrs, out);
   bool symbolic = strpbrk(shape, "BR"), compile = !strcmp(shape, "[B,3]");
   for (int s = 0; s < (symbolic ? COUNT_OF(sizes) : 1); s++)
     check_run(&(Check){.family = FAMILY_MAP,
@@ -120,7 +120,7 @@ TEST("every index map agrees with the interpreter and stays inside its operands"
   char text[900];
   for (int i = 0; i < COUNT_OF(moves); i++) {
     const MoveCase *m = &moves[i];
-    check_op_text(text, sizeof text, m->op, m->types, m->attrs, m->result);
+    case_text(text, sizeof text, m->op, m->types, m->attrs, m->result);
     bool symbolic = strpbrk(m->types, "BR") || strpbrk(m->result, "BR");
     int n = symbolic ? COUNT_OF(sizes) : 1;
     for (int s = 0; s < n; s++)

@@ -57,7 +57,7 @@ TEST("sums and maxima agree on every shape and set of axes") {
       snprintf(attrs, sizeof attrs, "axes=[%s]", cases[i].axes);
       snprintf(types, sizeof types, "f32%s", cases[i].shape);
       snprintf(result, sizeof result, "f32%s", cases[i].kept);
-      check_op_text(text, sizeof text, ops[op], types, attrs, result);
+      case_text(text, sizeof text, ops[op], types, attrs, result);
       everywhere(text);
     }
 }
@@ -74,7 +74,7 @@ TEST("integer sums, maxima and argmax agree exactly, ties included") {
       snprintf(attrs, sizeof attrs, arg ? "axis=%s" : "axes=[%s]", some[i].axes);
       snprintf(types, sizeof types, "%s%s", ops[op][1], some[i].shape);
       snprintf(result, sizeof result, "%s%s", ops[op][2], some[i].kept);
-      check_op_text(text, sizeof text, ops[op][0], types, attrs, result);
+      case_text(text, sizeof text, ops[op][0], types, attrs, result);
       everywhere(text);
     }
 }

@@ -12,7 +12,7 @@ static void scatter(const char *index, const char *x, const char *rows, const ch
   char text[500], types[100], attrs[40];
   snprintf(types, sizeof types, "%s %s", index, x);
   snprintf(attrs, sizeof attrs, "rows=%s", rows);
-  check_op_text(text, sizeof text, "scatter_add", types, attrs, result);
+  case_text(text, sizeof text, "scatter_add", types, attrs, result);
   everywhere(text);
 }
 
