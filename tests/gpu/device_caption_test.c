@@ -64,7 +64,10 @@ TEST("the demo's caption is drawn with the CPU's tokens, whatever the order and 
   int32_t cpu[POSITIONS], cuda[POSITIONS];
   if (!draw("--device cpu", 1, cpu) || !draw_both_ways("f32", cuda)) return;
   check_likeliest(DTYPE_F32, cuda);
-  if (count_equal(cpu, cuda) < POSITIONS) printf("%d tokens are the CPU's\n", count_equal(cpu, cuda));
+  int equal = count_equal(cpu, cuda);
+  if (equal == POSITIONS) return;
+  printf("%d of %d tokens are the CPU's\n", equal, POSITIONS);   /* allowed where two are as likely */
+  check_likeliest(DTYPE_F32, cpu);
 }
 
 TEST("in bf16 too the tokens are the same whatever the order and the number of drawings, and likely ones") {

@@ -76,6 +76,20 @@ TEST("a read of memory never written is caught, in global and in shared memory")
                "read of shared memory never written: offset 252");
 }
 
+TEST("a vector load may bring global memory never written, which may not be used") {
+  NEED_NVRTC();
+#define FOURTH(use)                                                                                    \
+  KERNEL "out[4 * i] = in[i]; float a, b, c, d;\n"                                                     \
+         "asm volatile(\"ld.global.v4.f32 {%0, %1, %2, %3}, [%4];\"\n"                                  \
+         ": \"=f\"(a), \"=f\"(b), \"=f\"(c), \"=f\"(d) : \"l\"(out + 4 * i) : \"memory\"); out[4 * i + 3] = " use "; }"
+  CUfunction f = kernel_of(FOURTH("a * 2"));
+  float ones[32] = {0};
+  CUdeviceptr in = device_array(ones, sizeof ones), out = device_array(NULL, 4096);
+  EXPECT_RUNS(launch(f, 1, 32, 0, (void *[]){&in, &out}));
+  NEED_NVRTC();
+  expect_fault(FOURTH("a + d"), 32, 719, "read of global memory never written: offset 12 of the 4096");
+}
+
 TEST("shared memory is unwritten again in the next block") {
   NEED_NVRTC();
   CUfunction f =
