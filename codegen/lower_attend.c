@@ -1,5 +1,8 @@
 /* Attention: forward, backward and cached decoding, from one description of what is seen.
  *
+ * This file binds operands and has the common nest; lower_attend_tile.c and lower_attend_list.c compute the same faster
+ * on a CPU, lower_attend_gpu.c on a GPU.
+ *
  * An item is one sample, one head and a few queries (keys, for the gradients of keys and values).  Keys are visited in
  * raster order by three nested loops whose bounds come from the interval tables of ir/extent.h, so no masked key costs
  * anything; the union of lines (kind axis) and the raster cut only change the bounds.  Elements of a head run along
@@ -26,7 +29,7 @@ static void coords_of(Attend *a, const int64_t grid[3], KInst *p, KInst *at[3]) 
   at[0] = bin(a, KOP_DIV, rest, num(a, grid[1]));
 }
 
-static KInst *raster_of(Attend *a, const int64_t grid[3], KInst *const at[3]) {
+KInst *attend_raster(Attend *a, const int64_t grid[3], KInst *const at[3]) {
   return add(a, mul(a, add(a, mul(a, at[0], grid[1]), at[1]), grid[2]), at[2]);
 }
 
@@ -117,7 +120,7 @@ static void visit_keys(Attend *a, KInst *const q[3], VisitFn body, void *ctx) {
     if (is_axis || is_raster) same = both(a, same, equal(a, at[x], is_axis ? w.centre[x] : q[x]));
   }
   if (tests) kir_if(k, on_line(a, &w, at));
-  body(ctx, a, at, raster_of(a, a->attrs->key_grid, at));
+  body(ctx, a, at, attend_raster(a, a->attrs->key_grid, at));
   if (tests) kir_end(k);
   for (int x = 0; x < 3; x++) kir_end(k);
 }
@@ -146,7 +149,7 @@ static void visit_queries(Attend *a, KInst *const key[3], VisitFn body, void *ct
     Window w = attend_window(a, at);
     kir_if(k, on_line(a, &w, key));
   }
-  body(ctx, a, at, raster_of(a, a->attrs->query_grid, at));
+  body(ctx, a, at, attend_raster(a, a->attrs->query_grid, at));
   if (is_axis) kir_end(k);
   for (int x = 0; x < 3; x++) kir_end(k);
 }
@@ -517,9 +520,12 @@ bool lower_attend(Lower *l, const KernelParams *params) {
   make_tables(&a, for_keys);
   Dim samples = anchor->in[0]->type.rank == 5 ? anchor->in[0]->type.dim[0] : dim_const(1);
   bool forward = anchor->op == OP_ATTEND || anchor->op == OP_ATTEND_LSE;
-  if (!params->stages && attend_tile(&a, samples, params, for_keys, forward)) return !l->failed;
   int64_t most = for_keys ? most_queries(a.extent) : extent_max_keys(a.extent);
-  if (!a.is_rows && params->stages && attend_gpu(&a, samples, params, for_keys, forward, most)) return !l->failed;
+  bool taken = false;
+  if (!a.is_rows && params->stages) taken = attend_gpu(&a, samples, params, for_keys, forward, most);
+  if (!a.is_rows && !params->stages)
+    taken = attend_tile(&a, samples, params, for_keys, forward) || attend_list(&a, samples, for_keys, forward, most);
+  if (taken) return !l->failed;
   if (params->stages) l->k->resident = CUDA_BLOCKS;
   a.scores = kir_scratch(l->k, "scores", DTYPE_F32, (most + LANES) / LANES * LANES);
   a.n = kir_var(l->k, num(&a, 0), false);

@@ -72,6 +72,8 @@ KInst *attend_lanes(Attend *a, const Heads *h, int j);
 KInst *attend_base(Attend *a, const Heads *h, KInst *position);
 void attend_load(Attend *a, const Heads *h, KInst *position, KInst **out);
 void attend_store(Attend *a, const Heads *h, KInst *position, int j, KInst *value);
+/* Index in a grid of a position. */
+KInst *attend_raster(Attend *a, const int64_t grid[3], KInst *const at[3]);
 /* Row of q, or of k and v (samples included, in units of Heads.row), of the item's sample. */
 KInst *attend_query_position(Attend *a, KInst *index);
 KInst *attend_key_position(Attend *a, KInst *index);
@@ -88,6 +90,9 @@ void attend_finish(Attend *a, const Forward *f, KInst *position, KInst *has_keys
 /* On a GPU, with what is shared in shared memory: forward, or backward for queries or keys.  most_seen: others that a
  * position sees, or that see it, at most.  False: nothing was emitted, the common nest takes it. */
 bool attend_gpu(Attend *a, Dim samples, const KernelParams *params, bool for_keys, bool forward, int64_t most_seen);
+
+/* On a CPU, where queries see keys of their own; most: rows that a position meets.  False: the same. */
+bool attend_list(Attend *a, Dim samples, bool for_keys, bool is_forward, int64_t most);
 
 /* On a CPU, where many queries see the same keys.  False: nothing was emitted, the common nest takes it. */
 bool attend_tile(Attend *a, Dim samples, const KernelParams *params, bool for_keys, bool is_forward);

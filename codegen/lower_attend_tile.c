@@ -1,15 +1,15 @@
-/* The loop nest of attention on a CPU where many queries see the same keys: full attention, causal in raster order or
- * not, forward and gradients.
+/* The loop nest of attention on a CPU where many queries see the same keys: full attention, causal in raster order
+ * or not, forward and gradients.
  *
- * An item is one sample, one head and a block of positions of its own: queries, or for the gradients of keys and values
- * keys.  The rows of the other side that they meet are copied into scratch first, one head's elements side by side, in
- * f32.  A tile has 16 own positions a lane vector, and a few rows at a time: an element of a row is then one number for
- * all lanes, and an element of the own positions one vector for all rows.  Weights stay in scratch, [row][own position],
- * and results are summed with elements along lanes, a few own positions at a time.
+ * An item is one sample, one head and a block of positions of its own: queries, or for the gradients of keys and
+ * values keys. The rows of the other side that they meet are copied into scratch first, one head's elements side by
+ * side, in f32. A tile has 16 own positions a lane vector, and a few rows at a time: an element of a row is then one
+ * number for all lanes, and an element of the own positions one vector for all rows. Weights stay in scratch,
+ * [row][own position], and results are summed with elements along lanes, a few own positions at a time.
  *
  * Every sum is the common nest's (lower_attend.c), and so are its bits: a score's 16 partial sums are 16 chains of
- * vectors, added by the tree that tree_add has across lanes; where the causal rule cuts, sums end at the last row that is
- * seen, and nothing is multiplied by zero. */
+ * vectors, added by the tree that tree_add has across lanes; where the causal rule cuts, sums end at the last row
+ * that is seen, and nothing is multiplied by zero. */
 #include <math.h>
 
 #include "codegen/lower_attend.h"
@@ -217,7 +217,8 @@ static void weigh_few(Tile *e, const Weigh *w, KInst *lo, KInst *hi) {
   KInst *sum[SUMS], *own = add(e->a, e->own, w->g), *from = lo, *to = hi;
   int n = w->own * vectors_of(w->rows->h);
   KInst *base = mul(e->a, w->g, pitch_of(w->rows->h));
-  for (int i = 0; i < n; i++) sum[i] = kir_var(k, kir_load(k, w->sums, plus(e, base, i * LANES), kir_lane(k), NULL), true);
+  for (int i = 0; i < n; i++)
+    sum[i] = kir_var(k, kir_load(k, w->sums, plus(e, base, i * LANES), kir_lane(k), NULL), true);
   if (is_raster(e) && e->for_keys) {
     weigh_diagonal(e, w, lo, hi, sum);
     from = most(e, lo, plus(e, own, w->own - 1));
@@ -412,7 +413,8 @@ static void make_scratch(Tile *e) {
   const Attend *a = e->a;
   bool has_ds = !e->is_forward && (!e->for_keys || a->out_key.buf >= 0);
   bool needs_y = has_ds || (e->is_forward ? a->out_q.buf >= 0 : a->out_v.buf >= 0);
-  int64_t rows = e->n_row + LANES, list = ((e->is_forward ? e->n_row : CHUNK) + LANES) * e->lanes;   /* a tile may name rows past the last */
+  /* Tiles may name rows past the last, which no sum takes. */
+  int64_t rows = e->n_row + LANES, list = ((e->is_forward ? e->n_row : CHUNK) + LANES) * e->lanes;
   e->x.buf = scratch_f32(e, "rows_x", rows * pitch_of(e->x.h));
   e->y.buf = needs_y ? scratch_f32(e, "rows_y", rows * pitch_of(e->y.h)) : -1;
   e->column_x = scratch_f32(e, "own_x", e->own_x->width * e->lanes);
@@ -448,7 +450,7 @@ static void choose_sides(Tile *e) {
 bool attend_tile(Attend *a, Dim samples, const KernelParams *params, bool for_keys, bool is_forward) {
   Tile e = {.a = a, .k = a->k, .for_keys = for_keys, .is_forward = is_forward};
   choose_sides(&e);
-  if (a->is_rows || !is_full(a->extent) || e.n_own < LEAST_OWN) return false;
+  if (!is_full(a->extent) || e.n_own < LEAST_OWN) return false;
   e.rows = params->tile_m < MAX_ROWS ? params->tile_m : MAX_ROWS;
   e.vectors = params->tile_n < MAX_VECTORS ? params->tile_n : MAX_VECTORS;
   if (e.n_own <= LANES) e.vectors = 1;

@@ -85,7 +85,33 @@ static void add_problem(Problem p) {
     problem[n_problem++] = p;
 }
 
+/* Grids of several tiles, chunks and patches, with borders that divide nothing. */
+static void add_large_problems(void) {
+  static const struct {
+    AttendKind kind;
+    Causal causal;
+    int64_t lo, hi, head_dim, query[3], key[3];
+  } large[] = {
+      {ATTEND_FULL, CAUSAL_RASTER, -EXTENT_INF, EXTENT_INF, 20, {3, 13, 7}, {3, 13, 7}},
+      {ATTEND_FULL, CAUSAL_NONE, -EXTENT_INF, EXTENT_INF, 33, {2, 9, 11}, {5, 3, 13}},
+      {ATTEND_AXIS, CAUSAL_RASTER, -EXTENT_INF, EXTENT_INF, 17, {4, 9, 19}, {4, 9, 19}},
+      {ATTEND_AXIS, CAUSAL_NONE, -2, 9, 8, {4, 9, 19}, {4, 9, 19}},
+      {ATTEND_NEARBY, CAUSAL_NONE, -1, 1, 20, {5, 10, 13}, {5, 10, 13}},
+      {ATTEND_NEARBY, CAUSAL_PAST, -2, 1, 16, {5, 10, 13}, {5, 10, 13}},
+      {ATTEND_NEARBY, CAUSAL_NONE, -2, 2, 5, {6, 10, 11}, {3, 9, 22}},
+  };
+  for (int i = 0; i < COUNT_OF(large); i++) {
+    Problem p = {.a = {.heads = 2, .kind = large[i].kind, .causal = large[i].causal}, .head_dim = large[i].head_dim};
+    for (int x = 0; x < 3; x++) {
+      p.a.query_grid[x] = large[i].query[x], p.a.key_grid[x] = large[i].key[x];
+      p.a.lo[x] = large[i].lo, p.a.hi[x] = large[i].hi;
+    }
+    add_problem(p);
+  }
+}
+
 static void build_problems(Rig *r) {
+  add_large_problems();
   for (int round = 0; round < ROUNDS; round++)
     for (int kind = 0; kind < 4; kind++)
       for (int edge = 0; edge < 2; edge++)
