@@ -12,6 +12,7 @@
 
 enum {
   CHUNK_BYTES = 40 << 10,     /* of all slots, by default */
+  LIST_BYTES = 32 << 10,      /* of a block's lists of whole windows */
   SHARED_BYTES = 96 << 10,    /* of a block at most, as for products */
   WIDE_THREADS = 512, NARROW_THREADS = 768,   /* of a multiprocessor: 128 and 80 registers each */
   MAX_RESIDENT = 16,
@@ -184,10 +185,19 @@ static void locate(Tile *e, KInst *item) {
 
 /* ---- planning ---- */
 
+/* Forward where a block's lists of whole windows would be too long: scores are made twice, for their largest and, with
+ * the values beside the keys, for weights. */
+static void stream(Tile *e) {
+  bool has_values = e->load[1].n > 0;
+  e->is_streamed = true;
+  e->load[1] = (Load){{e->load[0].part[0], e->load[1].part[0]}, 1 + has_values};
+}
+
 /* What goes through shared memory, what is kept, and how many lists of weights there are. */
 static void bind(Tile *e, bool forward) {
   Attend *a = e->a;
   e->n_list = 1;
+  e->is_streamed = !forward;
   e->kept[e->n_kept++] = e->for_keys ? &a->key : &a->q;
   if (forward) {
     e->load[0] = (Load){{{.h = &a->key, .number = -1}}, 1};
@@ -237,13 +247,13 @@ static void plan_chunks(Tile *e, bool forward, int wanted) {
   e->slots = !forward && (wanted > 1 ? wanted >= box : box * row <= CHUNK_BYTES) ? 1 : 2;
   choose_chunk(e, wanted > 1 ? wanted : (int)(CHUNK_BYTES / (e->slots * row)));
   int64_t chunk = chunk_others(e);
-  if (!forward && chunk < e->list) e->list = chunk;
+  if (e->is_streamed && chunk < e->list) e->list = chunk;
   e->list = (e->list + LANES - 1) / LANES * LANES;
   stage_plan(e);
 }
 
-/* Patch, chunks and room.  False where the common nest is better: patches whose box holds as many others as their positions
- * see together, lists of scores that do not fit, offsets of more than 31 bits. */
+/* Patch, chunks and room.  False where the common nest is better: patches whose box holds as many others as their
+ * positions see together, offsets of more than 31 bits. */
 static bool plan(Tile *e, const KernelParams *params, bool forward, int64_t most_seen) {
   int limit = params->block_m < KIR_MAX_GROUPS ? params->block_m : KIR_MAX_GROUPS;
   int64_t widest = 0;
@@ -253,8 +263,8 @@ static bool plan(Tile *e, const KernelParams *params, bool forward, int64_t most
   if ((double)positions_of(e->other) * (double)widest >= 0x1p31) return false;
   choose_tile(e, params->tile_m);
   e->list = longest_list(e);
-  while (forward && limit > 1 && limit * e->tile * e->list * (int64_t)sizeof(float) > SHARED_BYTES / 2) limit /= 2;
   if (limit < 2) return false;
+  if (forward && limit * e->tile * e->list * (int64_t)sizeof(float) > LIST_BYTES) stream(e);
   choose_patch(e, limit);
   double box = (double)e->t.box[0] * (double)e->t.box[1] * (double)e->t.box[2];
   if (box >= (double)most_seen * patch_positions(e)) return false;

@@ -71,6 +71,7 @@ typedef struct Tile {
   Lower *l;
   Kernel *k;
   bool is_async, for_keys;
+  bool is_streamed;           /* lists hold a chunk, not a whole window */
   int tile, axis;             /* own positions of a group, neighbours on this axis */
   int cut;                    /* causal, in raster order: the first axis of several positions; else -1 */
   int64_t own[3], other[3];   /* grids */

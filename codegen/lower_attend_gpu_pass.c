@@ -1,7 +1,8 @@
 /* The order of work of a block.
  *
  * Forward: all keys, to lists of scores; their largest; weights; then all values.  The lists hold a whole window, since
- * weights are differences from the largest score.
+ * weights are differences from the largest score.  Where such lists are too long, the scores of the first pass are not
+ * kept, and the second, over keys and values, is the backward pass's kind.
  *
  * Backward: a chunk of others has all that its weights need, so nothing outlives a chunk but the sums: others along
  * lanes give weights to lists, then the lists and the same chunk's rows give the sums.  So a box of any size is
@@ -14,6 +15,7 @@
 
 typedef struct ForwardPass {
   KInst *most[MAX_TILE];              /* variables: of each lane, the largest score */
+  KInst *largest[MAX_TILE];
   KInst *l[MAX_TILE];                 /* variables, by the layout's rounds: sums of weights */
   Layout y;
   Sum sum;
@@ -32,7 +34,7 @@ static void score_chunk(Tile *e, void *ctx, const Part *p, KInst *slot) {
     KInst *sees = own_sees(e, t, o.at), *m = kir_bin(k, KOP_MAX, kir_get(k, f->most[t]), dot[t]);
     kir_set(k, f->most[t], pick(a, sees ? both(a, o.mask, sees) : o.mask, m, kir_get(k, f->most[t])));
   }
-  list_put(e, 0, plus(e, kir_get(k, a->n), to_i32(e, i)), dot, o.mask);
+  if (!e->is_streamed) list_put(e, 0, plus(e, kir_get(k, a->n), to_i32(e, i)), dot, o.mask);
   kir_end(k);
   kir_set(k, a->n, plus(e, kir_get(k, a->n), p->count));
 }
@@ -41,6 +43,21 @@ static void weigh_chunk(Tile *e, void *ctx, const Part *p, KInst *slot) {
   ForwardPass *f = ctx;
   sum_part(e, p, slot, kir_get(e->k, e->a->n), &f->sum, f->has_values, &f->y, f->l);
   kir_set(e->k, e->a->n, plus(e, kir_get(e->k, e->a->n), p->count));
+}
+
+/* The same where scores were not kept. */
+static void weigh_anew(Tile *e, void *ctx, const Part *p, KInst *slot) {
+  Kernel *k = e->k;
+  ForwardPass *f = ctx;
+  KInst *w[MAX_TILE], *i = kir_for(k, num(e->a, 0), to_i64(e, p->count), LANES, 0);
+  Lanes o = lanes_of(e, p, i);
+  lane_dots(e, 0, &e->load[1].part[0], slot, o.row, false, w);
+  for (int t = 0; t < e->tile; t++) w[t] = kir_exp(k, minus(e, attend_scaled(e->a, w[t]), f->largest[t]));
+  list_put(e, 0, to_i32(e, i), w, o.mask);
+  kir_end(k);
+  kir_sync(k);
+  sum_part(e, p, slot, num32(e, 0), &f->sum, f->has_values, &f->y, f->l);
+  kir_sync(k);
 }
 
 /* Scores to weights; an entry's own positions stand side by side. */
@@ -69,7 +86,7 @@ static void store_lse(Tile *e, const ForwardPass *f, int r, KInst *m, KInst *non
             times(e, lane_own(e, &f->y, r, at), a->attrs->heads), pick(a, none, kir_f32(k, -INFINITY), lse), mask);
 }
 
-static void finish(Tile *e, const ForwardPass *f, KInst *const *largest) {
+static void finish(Tile *e, const ForwardPass *f) {
   Attend *a = e->a;
   Kernel *k = e->k;
   for (int r = 0; r < f->y.rounds; r++) {
@@ -79,7 +96,7 @@ static void finish(Tile *e, const ForwardPass *f, KInst *const *largest) {
     for (int j = 0; f->has_values && j < f->y.quads * QUAD; j++)
       y[j] = pick(a, none, zero, kir_bin(k, KOP_DIV, kir_get(k, f->sum.of[r][j]), l));
     if (f->has_values) sum_store(e, &f->y, &a->out_q, r, y);
-    if (a->out_lse >= 0) store_lse(e, f, r, lane_own(e, &f->y, r, largest), none);
+    if (a->out_lse >= 0) store_lse(e, f, r, lane_own(e, &f->y, r, f->largest), none);
   }
 }
 
@@ -87,18 +104,17 @@ void pass_forward(Tile *e) {
   Attend *a = e->a;
   Kernel *k = e->k;
   ForwardPass f = {.has_values = a->out_q.buf >= 0};
-  KInst *largest[MAX_TILE];
   f.y = layout_of(e, f.has_values ? &a->v : &a->q);
   for (int t = 0; t < e->tile; t++) f.most[t] = kir_var(k, kir_f32(k, -INFINITY), true);
   a->n = kir_var(k, num32(e, 0), false);
   stage_each_chunk(e, 0, score_chunk, &f);
-  for (int t = 0; t < e->tile; t++) largest[t] = kir_un(k, KOP_TREE_MAX, kir_get(k, f.most[t]));
-  exponentiate(e, largest);
+  for (int t = 0; t < e->tile; t++) f.largest[t] = kir_un(k, KOP_TREE_MAX, kir_get(k, f.most[t]));
+  if (!e->is_streamed) exponentiate(e, f.largest);
   kir_set(k, a->n, num32(e, 0));
-  if (f.has_values) sum_start(e, &f.sum, &e->load[1].part[0], 0);
+  if (f.has_values) sum_start(e, &f.sum, &e->load[1].part[e->load[1].n - 1], 0);
   for (int r = 0; r < f.y.rounds; r++) f.l[r] = kir_var(k, kir_f32(k, 0.0f), f.y.at_once > 1);
-  stage_each_chunk(e, 1, weigh_chunk, &f);
-  finish(e, &f, largest);
+  stage_each_chunk(e, 1, e->is_streamed ? weigh_anew : weigh_chunk, &f);
+  finish(e, &f);
 }
 
 /* ---- backward ---- */

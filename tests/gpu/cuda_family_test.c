@@ -404,6 +404,25 @@ TEST("attend, the sums of weights alone") {
                          "  return y = %1\n}\n");
 }
 
+TEST("attend, forward, where lists of whole windows are too long: scores are made twice") {
+  NEED_NVRTC();
+  static const char long_lists[] = "tile_m=4 tile_n=1 tile_k=7 block_m=64 block_n=1 stages=2 swap=0 pack_b=0 unroll=1";
+  static const Sight wide[] = {
+      {"kind=full, lo=" INF3 ", " CLIP "none, query_grid=[1,3,3], key_grid=[5,4,4]", "1,3,3", "5,4,4"},
+      {"kind=axis, lo=" INF3 ", " CLIP "raster, query_grid=[4,4,5], key_grid=[4,4,5]", "4,4,5", "4,4,5"},
+      {"kind=nearby, lo=[0,-3,-2], hi=[3,2,2], " SHIFT "none, query_grid=[4,4,5], key_grid=[4,4,5]", "4,4,5", "4,4,5"},
+      {"kind=nearby, lo=[0,0,2], hi=[3,3,8], " CLIP "none, query_grid=[4,4,5], key_grid=[4,4,8]", "4,4,5", "4,4,8"},
+  };
+  char text[TEXT_BYTES];
+  for (int i = 0; i < COUNT_OF(wide); i++) {
+    attend_text(text, &wide[i], stored[i % COUNT_OF(stored)], forward_text, true);
+    device_check((DeviceCase){.c = {.family = FAMILY_ATTEND, .B = 2, .R = 1}, .source = text, .params = long_lists});
+  }
+  attend_text(text, &wide[0], "f32", "func @f(%%q: T[B,Q,40], %%k: T[B,K,40]) {\n"
+              "  %%1 = attend_lse(%%q, %%k) {%s} : f32[B,Q,2]\n  return y = %%1\n}\n", false);
+  device_check((DeviceCase){.c = {.family = FAMILY_ATTEND, .B = 2, .R = 1}, .source = text, .params = long_lists});
+}
+
 TEST("attend, the gradient of queries") {
   NEED_NVRTC();
   attend_everywhere(grad_q_text, false);
