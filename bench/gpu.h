@@ -1,5 +1,5 @@
-/* Kernels of whole models on GPUs: which there are (gpu_kernels.c), what NVRTC makes of them and what that says of their
- * speed (gpu_table.c).  Nothing here needs a GPU. */
+/* Kernels of whole models on GPUs: which there are (gpu_kernels.c), what NVRTC makes of them and what that says of
+ * their speed (gpu_table.c).  Nothing here needs a GPU. */
 #ifndef NUWA_BENCH_GPU_H
 #define NUWA_BENCH_GPU_H
 

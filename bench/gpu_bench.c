@@ -85,7 +85,8 @@ typedef struct Call {
 static bool measure_all(Call *c) {
   Bench *b = &c->bench;
   choose_footprints(b);
-  if (!measure_roofs(b, &c->roofs, c->err) || !rows_of_gpu(b, c->err) || !measure_roofs(b, &c->roofs, c->err)) return false;
+  if (!measure_roofs(b, &c->roofs, c->err) || !rows_of_gpu(b, c->err) || !measure_roofs(b, &c->roofs, c->err))
+    return false;
   for (int i = 0; i < b->rows.n; i++)
     if (b->rows.row[i].share > 0.0) bench_rate(b, &b->rows.row[i]);
   return true;

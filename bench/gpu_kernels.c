@@ -84,7 +84,10 @@ typedef struct Add {
 static bool add_functions(Add *a, bool whole) {
   Estimate e;
   const char *decode[1];
-  CompileOptions o = {.device = PLAN_CUDA, .threads = 1, .train = a->m->train && !whole ? "loss" : NULL, .whole = whole,
+  CompileOptions o = {.device = PLAN_CUDA,
+                      .threads = 1,
+                      .train = a->m->train && !whole ? "loss" : NULL,
+                      .whole = whole,
                       .adam = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .clip = 1.0}};
   if (whole) {
     decode[0] = a->model->decode[0].func->name;

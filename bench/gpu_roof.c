@@ -1,5 +1,6 @@
-/* What a GPU can do at most: reading and copying at several footprints, f32 FMA, and products of bf16 on tensor cores.
- * Decides the hand-written kernels that measure it, and talks to the driver alone: it shares nothing with sessions. */
+/* What a GPU can do at most: reading and copying at several footprints, f32 FMA, and products of bf16 on tensor
+ * cores. Decides the hand-written kernels that measure it, and talks to the driver alone: it shares nothing with
+ * sessions. */
 #include "bench/gpu_bench.h"
 
 #include <string.h>
@@ -40,7 +41,8 @@ static const char source[] =
     "  for (int s = 0; s < steps; s++) {\n"
     "#pragma unroll\n"
     "    for (int k = 0; k < 4; k++)\n"
-    "      asm volatile(\"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3},{%4,%4,%4,%4},{%5,%5},\"\n"
+    "      asm volatile(\"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3},\"\n"
+    "                   \"{%4,%4,%4,%4},{%5,%5},\"\n"
     "                   \"{%0,%1,%2,%3};\" : \"+f\"(c[k][0]), \"+f\"(c[k][1]), \"+f\"(c[k][2]), \"+f\"(c[k][3])\n"
     "                   : \"r\"(a), \"r\"(b));\n"
     "  }\n"
@@ -73,8 +75,10 @@ typedef struct Probe {
 
 static bool find_device(Probe *p, const NuwaCuda *o) {
   int n = 0;
-  if (!cuda_api_open(&p->api, o->driver, p->err) || !TRY(p, cuInit, (0)) || !TRY(p, cuDeviceGetCount, (&n))) return false;
-  if (o->ordinal >= n) return error_set(p->err, ERROR_DEVICE, "the driver knows %d devices, number %d is none", n, o->ordinal);
+  if (!cuda_api_open(&p->api, o->driver, p->err) || !TRY(p, cuInit, (0)) || !TRY(p, cuDeviceGetCount, (&n)))
+    return false;
+  if (o->ordinal >= n)
+    return error_set(p->err, ERROR_DEVICE, "the driver knows %d devices, number %d is none", n, o->ordinal);
   return TRY(p, cuDeviceGet, (&p->device, o->ordinal));
 }
 
@@ -97,7 +101,8 @@ static bool load_module(Probe *p, const Nvrtc *nvrtc, int capability) {
   NvrtcResult r = {0};
   snprintf(arch, sizeof arch, "compute_%d", capability);
   bool ok = nvrtc_compile(nvrtc, source, arch, NULL, 0, &r);
-  if (!ok) error_set(p->err, ERROR_DEVICE, "NVRTC does not compile the kernels of the roofs:\n%s", r.log ? r.log : "");
+  if (!ok)
+    error_set(p->err, ERROR_DEVICE, "NVRTC does not compile the kernels of the roofs:\n%s", r.log ? r.log : "");
   ok = ok && TRY(p, cuModuleLoadDataEx, (&p->module, r.image, 0, NULL, NULL));
   nvrtc_result_done(&r);
   return ok;

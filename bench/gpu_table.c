@@ -15,8 +15,8 @@ const GpuRoof *gpu_roof(int arch) {
 
 static double smaller(double x, double y) { return x < y ? x : y; }
 
-/* Little's law: bytes under way = bandwidth x latency.  Every resident thread has one load under way, of the widest kind
- * that its kernel has. */
+/* Little's law: bytes under way = bandwidth x latency.  Every resident thread has one load under way, of the widest
+ * kind that its kernel has. */
 static double reachable_bandwidth(const GpuRoof *g, const CudaFact *f, double blocks) {
   static const double latency_s = 600e-9;
   double width = f->code.wide_loads || f->code.wide_copies ? 16.0 : 4.0;
@@ -31,7 +31,8 @@ GpuEstimate gpu_estimate(const GpuRoof *g, const Kernel *k, const GroupCost *cos
   double flops_s = (f->code.tensor ? g->tensor_s : g->f32_s) * busy;
   GpuEstimate e = {.bytes = (double)(dim_value(cost->bytes_read, B, R) + dim_value(cost->bytes_written, B, R)),
                    .flops = (double)dim_value(cost->flops, B, R)};
-  double memory_s = bandwidth > 0.0 ? e.bytes / bandwidth : 0.0, operations_s = flops_s > 0.0 ? e.flops / flops_s : 0.0;
+  double memory_s = bandwidth > 0.0 ? e.bytes / bandwidth : 0.0,
+         operations_s = flops_s > 0.0 ? e.flops / flops_s : 0.0;
   e.time_s = memory_s > operations_s ? memory_s : operations_s;
   e.share = e.time_s > 0.0 ? e.bytes / g->bytes_s / e.time_s : 0.0;
   e.bound = operations_s > memory_s ? "operations" : bandwidth < g->bytes_s ? "latency" : "memory";
@@ -90,18 +91,19 @@ static void print_summary(const Table *t, int arch, Buffer *out) {
     if (f->occupancy.share < cuda_fact(&t->facts, arch, worst)->occupancy.share) worst = i;
   }
   const CudaFact *f = cuda_fact(&t->facts, arch, worst);
-  buffer_printf(out, "- sm_%d: %d of %d kernels have half of the warps or more; the fewest has `%s`: %.0f %% (%s: %d "
-                     "registers, %lld bytes of shared memory). %d kernels spill, %d of them in an innermost loop.\n",
+  buffer_printf(out,
+                "- sm_%d: %d of %d kernels have half of the warps or more; the fewest has `%s`: %.0f %% (%s: %d "
+                "registers, %lld bytes of shared memory). %d kernels spill, %d of them in an innermost loop.\n",
                 t->facts.arch[arch], full, t->kernels.n, t->kernels.kernel[worst].kernel->name,
-                100.0 * f->occupancy.share, f->occupancy.limit, f->code.registers, (long long)f->shared_bytes, spilling,
-                inner);
+                100.0 * f->occupancy.share, f->occupancy.limit, f->code.registers, (long long)f->shared_bytes,
+                spilling, inner);
 }
 
 static void print_table(const Table *t, Buffer *out) {
   int major = 0, minor = 0;
   nvrtc_version(t->nvrtc, &major, &minor);
-  buffer_printf(out, "`%s`\n\nNVRTC %d.%d; %d samples (B), %d rows of a decode step (R).\n\n", t->command, major, minor,
-                TABLE_SAMPLES, TABLE_ROWS);
+  buffer_printf(out, "`%s`\n\nNVRTC %d.%d; %d samples (B), %d rows of a decode step (R).\n\n", t->command, major,
+                minor, TABLE_SAMPLES, TABLE_ROWS);
   for (int a = 0; a < t->facts.n_arch; a++) print_summary(t, a, out);
   buffer_printf(out, "\n| model | kernel | launches of a call | MB | MFLOP | shared KiB |");
   for (int a = 0; a < t->facts.n_arch; a++)

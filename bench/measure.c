@@ -181,7 +181,8 @@ static void compile_text(void *ctx) {
 
 static bool open_text(TextRun *t) {
   const BenchOptions *bo = t->b->o;
-  NuwaOptions o = {.threads = bo->threads, .samples = t->c->samples, .rows = 1, .device = bo->device, .cuda = bo->cuda};
+  NuwaOptions o = {
+      .threads = bo->threads, .samples = t->c->samples, .rows = 1, .device = bo->device, .cuda = bo->cuda};
   t->g = graph_new(t->err);
   if (!t->g || !arena_protect(t->g->arena, compile_text, t, t->err) || !t->ok) return false;
   t->plan = plan_read(t->bundle.data, t->bundle.len, t->c->id, t->err);

@@ -97,7 +97,8 @@ static bool train_case(Bench *b, const TrainCase *c, Error *err) {
 bool bench_training(Bench *b, Error *err) {
   const TrainCase cases[] = {
       {"train.vq", "training step, autoencoder (32 channels, 1,2,2)", "vqgan.lua", NULL, LIST(autoencoder), 32},
-      {"train.transformer", "training step, transformer (d 192, 2 + 6 layers)", "nuwa.lua", NULL, LIST(transformer), 64},
+      {"train.transformer", "training step, transformer (d 192, 2 + 6 layers)", "nuwa.lua", NULL,
+       LIST(transformer), 64},
   };
   for (int i = 0; i < COUNT_OF(cases); i++)
     if (!train_case(b, &cases[i], err)) return false;

@@ -91,15 +91,16 @@ static void print_markdown(const Bench *b, const Machine *m, const char *command
   Target t = target_of(b->o->isa);
   const char *precision = dtype_name(b->o->precision);
   if (b->device)
-    buffer_printf(out, "`%s`\n\n%s, %s; kernels by NVRTC, large products by %s; %s.%s\n\n", command, m->date, b->device,
-                  b->o->cublaslt ? "cuBLASLt" : "own kernels", precision,
+    buffer_printf(out, "`%s`\n\n%s, %s; kernels by NVRTC, large products by %s; %s.%s\n\n", command, m->date,
+                  b->device, b->o->cublaslt ? "cuBLASLt" : "own kernels", precision,
                   b->o->tiny ? "  A test of the harness: the figures say nothing." : "");
   else
-    buffer_printf(out,
-                  "`%s`\n\n%s, %s; kernels for %s (%s), LLVM 19; %s; runtime by %s; %d threads of %d processors; load "
-                  "%.1f at the end.\n\n",
-                  command, m->date, m->cpu, isa_name(b->o->isa), t.features, precision, COMPILER, b->o->threads,
-                  pool_count_processors(), m->load);
+    buffer_printf(
+        out,
+        "`%s`\n\n%s, %s; kernels for %s (%s), LLVM 19; %s; runtime by %s; %d threads of %d processors; load "
+        "%.1f at the end.\n\n",
+        command, m->date, m->cpu, isa_name(b->o->isa), t.features, precision, COMPILER, b->o->threads,
+        pool_count_processors(), m->load);
   print_roofs(b, out);
   buffer_printf(
       out,

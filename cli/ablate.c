@@ -1,8 +1,8 @@
 /* `nuwa ablate`: the kinds of attention against each other, encoder x decoder, at one size of model.
  *
- * Steps, time and memory are measured on models with initial weights, for which they are the same.  The held-out loss needs
- * training: --train N gives each model the same N steps and writes what came out into the file that is read without it.
- * The file says which model, options and autoencoder its losses are of; those of others are not shown. */
+ * Steps, time and memory are measured on models with initial weights, for which they are the same.  The held-out loss
+ * needs training: --train N gives each model the same N steps and writes what came out into the file that is read
+ * without it. The file says which model, options and autoencoder its losses are of; those of others are not shown. */
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -16,8 +16,11 @@ enum { VARIANTS = 5, HELD_OUT_BATCHES = 8, TIMED_RUNS = 5 };
 typedef struct Variant {
   const char *name, *encoder, *decoder;
 } Variant;
-static const Variant variants[VARIANTS] = {
-    {"FF", "full", "full"}, {"NF", "nearby", "full"}, {"FN", "full", "nearby"}, {"AA", "axis", "axis"}, {"NN", "nearby", "nearby"}};
+static const Variant variants[VARIANTS] = {{"FF", "full", "full"},
+                                           {"NF", "nearby", "full"},
+                                           {"FN", "full", "nearby"},
+                                           {"AA", "axis", "axis"},
+                                           {"NN", "nearby", "nearby"}};
 
 typedef struct AblateArgs {
   ModelArgs model;
@@ -44,9 +47,9 @@ typedef struct Ablation {
 } Ablation;
 
 static const char about[] =
-    "Compares FF, NF, FN, AA, NN (encoder, decoder: Full, Nearby, Axis) at the size of the shipped model: decoding steps,\n"
-    "milliseconds a picture, bytes of keys and values, parameters, and the held-out loss after the same short training.\n"
-    "--train N trains all five again (N steps each) and writes their losses to --results.";
+    "Compares FF, NF, FN, AA, NN (encoder, decoder: Full, Nearby, Axis) at the size of the shipped model: decoding\n"
+    "steps, milliseconds a picture, bytes of keys and values, parameters, and the held-out loss after the same\n"
+    "short training.  --train N trains all five again (N steps each) and writes their losses to --results.";
 
 static double now_ms(void) {
   struct timespec t;
@@ -81,7 +84,8 @@ static int64_t tensor_bytes(const PlanTensor *t) {
 
 static int64_t param_count(const Plan *p) {
   int64_t total = 0;
-  for (int i = 0; i < p->n_param; i++) total += tensor_bytes(&p->param[i].type) / (int64_t)dtype_bytes(p->param[i].type.dtype);
+  for (int i = 0; i < p->n_param; i++)
+    total += tensor_bytes(&p->param[i].type) / (int64_t)dtype_bytes(p->param[i].type.dtype);
   return total;
 }
 
@@ -142,7 +146,8 @@ static bool train_variant(Ablation *b, int which, const char *merges) {
   t.seed = a->seed;
   t.lr = a->lr;
   t.noise = a->noise;
-  fprintf(stderr, "%s (%d of %d): %" PRId64 " steps of %" PRId64 "\n", v->name, which + 1, VARIANTS, a->train, a->batch);
+  fprintf(stderr, "%s (%d of %d): %" PRId64 " steps of %" PRId64 "\n", v->name, which + 1, VARIANTS, a->train,
+          a->batch);
   TrainResult r;
   if (!train_model(&t, &r, b->err)) return error_prefix(b->err, "training %s", v->name);
   fprintf(stderr, "%s: held-out loss %.4f\n", v->name, r.held_loss);
@@ -185,7 +190,8 @@ static bool write_results(Ablation *b) {
   const AblateArgs *a = b->a;
   float loss[VARIANTS];
   for (int i = 0; i < VARIANTS; i++) loss[i] = (float)b->row[i].loss;
-  TensorView t = {.name = "loss", .dtype = DTYPE_F32, .rank = 1, .dim = {VARIANTS}, .data = loss, .bytes = sizeof loss};
+  TensorView t = {
+      .name = "loss", .dtype = DTYPE_F32, .rank = 1, .dim = {VARIANTS}, .data = loss, .bytes = sizeof loss};
   MetadataEntry meta[N_IDENTITY + 5] = {[N_IDENTITY] = {"steps", arena_printf(b->arena, "%" PRId64, a->train)},
                                         {"batch", arena_printf(b->arena, "%" PRId64, a->batch)},
                                         {"lr", arena_printf(b->arena, "%.9g", a->lr)},
@@ -210,13 +216,13 @@ static bool are_ours(Ablation *b) {
     const char *have = safetensors_metadata(b->results, want[i].key);
     if (!have && i == 4) have = dtype_name(DTYPE_F32);   /* files from before there was a choice */
     if (!have || strcmp(have, want[i].value) != 0)
-      return error_set(b->err, ERROR_FORMAT, "%s: its losses are of other %s; --train N makes them anew", b->a->results,
-                       i == 2 ? "options" : i == 1 ? "models" : want[i].key);
+      return error_set(b->err, ERROR_FORMAT, "%s: its losses are of other %s; --train N makes them anew",
+                       b->a->results, i == 2 ? "options" : i == 1 ? "models" : want[i].key);
   }
   return true;
 }
 
-/* Losses of an earlier --train.  The shipped ones may be missing or another model's, which leaves the column empty. */
+/* Losses of an earlier --train.  The shipped ones may be missing or another model's: the column is then empty. */
 static bool read_results(Ablation *b, bool is_shipped) {
   struct stat st;
   if (is_shipped && stat(b->a->results, &st) != 0) return true;
@@ -244,11 +250,12 @@ static bool read_results(Ablation *b, bool is_shipped) {
 /* ---- output ---- */
 
 static void print_table(const Ablation *b) {
-  printf("| encoder, decoder | steps | tokens | ms / picture | key/value bytes | parameters | held-out loss |\n|---|---|---|---|---|---|---|\n");
+  printf("| encoder, decoder | steps | tokens | ms / picture | key/value bytes | parameters | held-out loss |\n"
+         "|---|---|---|---|---|---|---|\n");
   for (int i = 0; i < VARIANTS; i++) {
     const Row *r = &b->row[i];
-    printf("| %s (%s, %s) | %" PRId64 " | %" PRId64 " | %.2f | %" PRId64 " | %" PRId64 " | ", variants[i].name, variants[i].encoder,
-           variants[i].decoder, r->steps, r->tokens, r->ms, r->kv_bytes, r->params);
+    printf("| %s (%s, %s) | %" PRId64 " | %" PRId64 " | %.2f | %" PRId64 " | %" PRId64 " | ", variants[i].name,
+           variants[i].encoder, variants[i].decoder, r->steps, r->tokens, r->ms, r->kv_bytes, r->params);
     if (r->has_loss) printf("%.4f |\n", r->loss);
     else printf("- |\n");
   }
@@ -260,8 +267,9 @@ static void print_json(const Ablation *b) {
   printf("[");
   for (int i = 0; i < VARIANTS; i++) {
     const Row *r = &b->row[i];
-    printf("%s{\"name\": \"%s\", \"steps\": %" PRId64 ", \"tokens\": %" PRId64 ", \"ms\": %.4f, \"kv_bytes\": %" PRId64
-           ", \"params\": %" PRId64, i ? ", " : "", variants[i].name, r->steps, r->tokens, r->ms, r->kv_bytes, r->params);
+    printf("%s{\"name\": \"%s\", \"steps\": %" PRId64 ", \"tokens\": %" PRId64
+           ", \"ms\": %.4f, \"kv_bytes\": %" PRId64 ", \"params\": %" PRId64,
+           i ? ", " : "", variants[i].name, r->steps, r->tokens, r->ms, r->kv_bytes, r->params);
     if (r->has_loss) printf(", \"loss\": %.6f", r->loss);
     printf("}");
   }
@@ -277,7 +285,8 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   if (!a->weights) a->weights = kit_shipped_weights(arena, &a->model, "demo");
   if (!a->vq_weights) a->vq_weights = kit_shipped_weights(arena, &a->model, "demo_vq");
   if (!a->results) a->results = kit_shipped_weights(arena, &a->model, "ablation");
-  bool ok = (!a->train || cli_check_output("--results", a->results, err)) && (b->weights = safetensors_open(a->weights, err)) && kit_digest_file(a->vq_weights, b->vq_digest, err) &&
+  bool ok = (!a->train || cli_check_output("--results", a->results, err)) &&
+            (b->weights = safetensors_open(a->weights, err)) && kit_digest_file(a->vq_weights, b->vq_digest, err) &&
             (!a->train || train_all(b)) && read_results(b, is_shipped);
   for (int i = 0; i < VARIANTS && ok; i++) ok = measure(b, &variants[i], &b->row[i]);
   if (ok && a->json) print_json(b);
@@ -300,7 +309,8 @@ int cli_ablate(int argc, char **argv) {
       {"--lr", ARG_REAL, "X", "highest learning rate (0.001)", &a.lr, 0, 1},
       {"--noise", ARG_REAL, "P", "as of nuwa train (0.6)", &a.noise, 0, 1},
       {"--seed", ARG_INT, "N", "of initial weights (1)", &a.seed, 0, 9.0e15},
-      {"--results", ARG_TEXT, "FILE", "losses of the variants, read, or written by --train (default: the shipped ones)", &a.results, 0, 0},
+      {"--results", ARG_TEXT, "FILE",
+       "losses of the variants, read, or written by --train (default: the shipped ones)", &a.results, 0, 0},
       {"--weights", ARG_TEXT, "FILE", "whose model, options and text encoder are compared", &a.weights, 0, 0},
       {"--vq-weights", ARG_TEXT, "FILE", "of the autoencoder", &a.vq_weights, 0, 0},
       ARG_DEFINES(&a.model),

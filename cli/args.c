@@ -26,7 +26,8 @@ static bool read_int(const Arg *a, const char *text, int64_t *out, Error *err) {
   errno = 0;
   long long v = strtoll(text, &end, 10);
   if (end == text || *end || errno || (double)v < a->lo || (double)v > a->hi)
-    return error_set(err, ERROR_USAGE, "%s %s: must be a whole number from %.0f to %.0f", a->name, text, a->lo, a->hi);
+    return error_set(err, ERROR_USAGE, "%s %s: must be a whole number from %.0f to %.0f", a->name, text, a->lo,
+                     a->hi);
   *out = v;
   return true;
 }
@@ -66,7 +67,8 @@ static bool read_choice(const Arg *a, const char *text, Error *err) {
 static bool read_png(const Arg *a, const char *text, Error *err) {
   size_t n = strlen(text);
   if (n < 5 || strcasecmp(text + n - 4, ".png") != 0)
-    return error_set(err, ERROR_USAGE, "%s %s: a PNG is what is written, so the name must end in .png", a->name, text);
+    return error_set(err, ERROR_USAGE, "%s %s: a PNG is what is written, so the name must end in .png", a->name,
+                     text);
   *(const char **)a->to = text;
   return true;
 }
@@ -109,7 +111,8 @@ static bool read_value(Arena *arena, const Arg *a, const char *text, Error *err)
 
 /* The option at argv[*i], its value in the same word after "=", directly after "-D", or in the next word. */
 static bool read_option(const Command *c, int argc, char **argv, int *i, Arena *arena, Error *err) {
-  const char *word = argv[*i], *equals = word[1] == '-' ? strchr(word, '=') : NULL, *value = equals ? equals + 1 : NULL;
+  const char *word = argv[*i], *equals = word[1] == '-' ? strchr(word, '=') : NULL,
+             *value = equals ? equals + 1 : NULL;
   const Arg *a = find_arg(c, word, equals ? (size_t)(equals - word) : strlen(word));
   if (!a && word[1] != '-' && (a = find_arg(c, word, 2))) value = word + 2;
   if (!a) return refuse_unknown(c, word, err);

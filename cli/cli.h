@@ -1,11 +1,11 @@
 /* What the commands share: their frame, parsing of options, finding and loading models, and messages.
  *
- * A command is a function of its own arguments (argv[0] is its name) that returns the exit status: 0, 1 failed, 2 wrong
- * usage.  Data goes to stdout or files, everything else to stderr.
+ * A command is a function of its own arguments (argv[0] is its name) that returns the exit status: 0, 1 failed, 2
+ * wrong usage.  Data goes to stdout or files, everything else to stderr.
  *
- * Wrong usage (ERROR_USAGE) is a command line that is wrong in itself (options, their values, what they need beside them)
- * or that asks for what the model does not have: an option, a function, a pass, an input.  All else has failed: files
- * that are missing, damaged or do not fit, what this machine or version lacks, work that goes wrong. */
+ * Wrong usage (ERROR_USAGE) is a command line that is wrong in itself (options, their values, what they need beside
+ * them) or that asks for what the model does not have: an option, a function, a pass, an input.  All else has failed:
+ * files that are missing, damaged or do not fit, what this machine or version lacks, work that goes wrong. */
 #ifndef NUWA_CLI_H
 #define NUWA_CLI_H
 
@@ -96,7 +96,7 @@ typedef struct Command {
 
 typedef enum ArgResult { ARGS_OK, ARGS_HELP, ARGS_WRONG } ArgResult;
 
-/* Fills what the table points to, and words with what is no option; values are kept as pointers into argv.  ARGS_HELP:
+/* Fills what the table points to, and words with what is no option; values are kept as pointers into argv. ARGS_HELP:
  * help was printed.  ARGS_WRONG: err was set.  Lists are allocated from `a` (call inside arena_protect). */
 ArgResult args_parse(const Command *c, int argc, char **argv, Arena *a, ArgList *words, Error *err);
 void args_print_help(const Command *c, FILE *to);
@@ -109,8 +109,8 @@ int cli_command(const Command *c, int argc, char **argv);
 bool cli_asked(bool ok, Error *err);
 /* Fails when the file cannot be written, as far as trying to create one beside it tells; leaves nothing. */
 bool cli_check_output(const char *option, const char *path, Error *err);
-/* Prints text of unknown origin to a terminal: control characters but tabs and ends of lines as \x1b, like IR text has
- * them. */
+/* Prints text of unknown origin to a terminal: control characters but tabs and ends of lines as \x1b, like IR text
+ * has them. */
 void cli_show(FILE *to, const char *text);
 /* Appends a separator and a name, which a model or a file gave, to the text of err: bare or quoted as in IR text. */
 void cli_add_name(Error *err, const char *separator, const char *name);
@@ -137,8 +137,8 @@ bool cli_is_cuda(const ModelArgs *m);
 /* Does the library compute large products? */
 bool cli_uses_cublaslt(const ModelArgs *m);
 NuwaCuda cli_cuda(const ModelArgs *m);
-/* A session of the plan for these sizes (NuwaOptions has them; ring_slots 0: as planned).  Says on stderr when a GPU runs
- * PTX although the plan has machine code for others. */
+/* A session of the plan for these sizes (NuwaOptions has them; ring_slots 0: as planned).  Says on stderr when a GPU
+ * runs PTX although the plan has machine code for others. */
 NuwaSession *cli_open_session(const ModelArgs *m, const Plan *p, int64_t samples, int64_t rows, int64_t ring_slots,
                               Error *err);
 /* Adds what --arch says to the *out_n that are there; NULL says nothing. */

@@ -50,8 +50,8 @@ static void write_pins(void *ctx) {
   x->ok = plan_write(p, x->out, x->err);
 }
 
-/* Opens the bundle on the GPU at hand, which chooses an algorithm for each product of the library as every session does,
- * and writes the choices into it: it then has the same bits on all such GPUs with this version of the library. */
+/* Opens the bundle on the GPU at hand, which chooses an algorithm for each product of the library as every session
+ * does, and writes the choices into it: all such GPUs with this version of the library then give the same bits. */
 static bool pin_products(const CompileArgs *a, Buffer *bundle, Error *err) {
   Buffer pinned = {0};
   Pin x = {.plan = plan_read(bundle->data, bundle->len, a->out, err), .out = &pinned, .err = err};
@@ -99,7 +99,8 @@ static bool run(void *ctx, Arena *arena, Error *err) {
 static bool check(void *ctx, Error *err) {
   const CompileArgs *a = ctx;
   if (a->pin && !cli_uses_cublaslt(&a->model))
-    return error_set(err, ERROR_ARGUMENT, "--pin is for products by cuBLASLt, which --device cuda has without --products own");
+    return error_set(err, ERROR_ARGUMENT,
+                     "--pin is for products by cuBLASLt, which --device cuda has without --products own");
   return a->out || error_set(err, ERROR_ARGUMENT, "needs -o BUNDLE.nuwa");
 }
 
@@ -111,7 +112,8 @@ int cli_compile(int argc, char **argv) {
       {"--fn", ARG_LIST, "NAME", "only this function (may be repeated)", &a.fn, 0, 0},
       {"--weights", ARG_TEXT, "FILE", "safetensors that must fit the params", &a.weights, 0, 0},
       {"--explain", ARG_FLAG, NULL, "print every decision", &a.explain, 0, 0},
-      {"--arch", ARG_TEXT, "LIST", "for GPUs: machine code for these beside PTX, as sm_80,sm_90", &a.model.arch, 0, 0},
+      {"--arch", ARG_TEXT, "LIST", "for GPUs: machine code for these beside PTX, as sm_80,sm_90", &a.model.arch, 0,
+       0},
       {"--pin", ARG_FLAG, NULL, "for GPUs: with cuBLASLt's algorithms as the GPU here has them", &a.pin, 0, 0},
   };
   const Command c = {.name = "compile", .usage = "MODEL.lua -o BUNDLE.nuwa [options]",

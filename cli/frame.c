@@ -79,7 +79,8 @@ static void call_body(void *ctx) {
   call->ok = parsed == ARGS_HELP;
   if (parsed != ARGS_OK) return;
   call->ok = take_model(c, &words, err) && (!c->check || cli_asked(c->check(c->ctx, err), err)) &&
-             (!c->target || target_check(c->target, err)) && check_outputs(c, call->arena, err) && c->run(c->ctx, call->arena, err);
+             (!c->target || target_check(c->target, err)) && check_outputs(c, call->arena, err) &&
+             c->run(c->ctx, call->arena, err);
 }
 
 static bool flush_stdout(Error *err) {

@@ -18,8 +18,8 @@ typedef struct GenerateArgs {
 } GenerateArgs;
 
 static const char about[] =
-    "Draws COUNT pictures for a caption.  With --image and --mask it completes a picture: the masked part is unknown;\n"
-    "--reconstruct writes what the autoencoder makes of the whole picture.\n"
+    "Draws COUNT pictures for a caption.  With --image and --mask it completes a picture, the masked part of which\n"
+    "is unknown; --reconstruct writes what the autoencoder makes of the whole picture.\n"
     "The weights name the model, its options and the text encoder; without --weights the shipped ones are used.\n"
     "PNG files carry the recipe (model, weights, seed, options) as text \"nuwa\".";
 
@@ -38,9 +38,11 @@ static bool read_mask(const char *mask, int size, uint8_t *unknown, Error *err) 
     return true;
   }
   Image file = {0}, fitted = {0};
-  if (!image_read(mask, &file, err)) return error_prefix(err, "--mask (a picture, or lower, upper, left, right, all)");
+  if (!image_read(mask, &file, err))
+    return error_prefix(err, "--mask (a picture, or lower, upper, left, right, all)");
   bool ok = image_resize(&file, size, size, &fitted, err);
-  for (int i = 0; ok && i < size * size; i++) unknown[i] = fitted.rgb[3 * i] + fitted.rgb[3 * i + 1] + fitted.rgb[3 * i + 2] >= 3 * 128;
+  for (int i = 0; ok && i < size * size; i++)
+    unknown[i] = fitted.rgb[3 * i] + fitted.rgb[3 * i + 1] + fitted.rgb[3 * i + 2] >= 3 * 128;
   image_done(&file);
   image_done(&fitted);
   return ok;
@@ -62,11 +64,13 @@ static void given_of_pixels(const Kit *k, const uint8_t *unknown, uint8_t *given
 /* The picture's known tokens, the same for all samples. */
 static bool read_given(Kit *k, const GenerateArgs *a, Arena *arena, KitRequest *r, Error *err) {
   int size = (int)k->size;
-  if (k->grid[0] != 1) return error_set(err, ERROR_USAGE, "--image completes pictures, this model makes %" PRId64 " frames", k->grid[0]);
+  if (k->grid[0] != 1)
+    return error_set(err, ERROR_USAGE, "--image completes pictures, this model makes %" PRId64 " frames", k->grid[0]);
   Image file = {0}, fitted = {0};
   uint8_t *unknown = arena_alloc(arena, (size_t)(size * size)), *given = arena_alloc(arena, (size_t)k->positions);
   int32_t *tokens = ARENA_ARRAY(arena, int32_t, k->positions);
-  bool ok = read_mask(a->mask, size, unknown, err) && image_read(a->image, &file, err) && image_fit(&file, size, size, &fitted, err);
+  bool ok = read_mask(a->mask, size, unknown, err) && image_read(a->image, &file, err) &&
+            image_fit(&file, size, size, &fitted, err);
   if (ok) {
     paint_unknown(fitted.rgb, unknown, size);
     ok = kit_encode(k, fitted.rgb, 1, tokens, err);
@@ -84,8 +88,9 @@ static bool write_rebuilt(Kit *k, const GenerateArgs *a, Arena *arena, Error *er
   int size = (int)k->size;
   Image file = {0}, fitted = {0};
   int32_t *codes = ARENA_ARRAY(arena, int32_t, k->grid[1] * k->grid[2]);
-  bool ok = image_read(a->image, &file, err) && image_fit(&file, size, size, &fitted, err) && kit_encode(k, fitted.rgb, 1, codes, err) &&
-            kit_decode(k, codes, 1, fitted.rgb, err) && image_write_png(a->rebuilt, &fitted, NULL, 0, err);
+  bool ok = image_read(a->image, &file, err) && image_fit(&file, size, size, &fitted, err) &&
+            kit_encode(k, fitted.rgb, 1, codes, err) && kit_decode(k, codes, 1, fitted.rgb, err) &&
+            image_write_png(a->rebuilt, &fitted, NULL, 0, err);
   image_done(&file);
   image_done(&fitted);
   return ok;
@@ -112,9 +117,11 @@ static void print_recipe(const Kit *k, const GenerateArgs *a, const char *model,
   cli_print_json(out, a->text);
   buffer_printf(out, ", \"model\": ");
   cli_print_json(out, model);
-  buffer_printf(out, ", \"weights_sha256\": \"%s\", \"seed\": %" PRId64 ", \"sample\": %" PRId64, k->digest, a->seed, sample);
-  buffer_printf(out, ", \"temperature\": %g, \"top_k\": %" PRId64 ", \"top_p\": %g, \"guidance\": %g, \"order\": \"%s\"", a->temperature,
-                a->top_k, a->top_p, a->guidance, a->order);
+  buffer_printf(out, ", \"weights_sha256\": \"%s\", \"seed\": %" PRId64 ", \"sample\": %" PRId64, k->digest, a->seed,
+                sample);
+  buffer_printf(out,
+                ", \"temperature\": %g, \"top_k\": %" PRId64 ", \"top_p\": %g, \"guidance\": %g, \"order\": \"%s\"",
+                a->temperature, a->top_k, a->top_p, a->guidance, a->order);
   if (a->image) {
     buffer_printf(out, ", \"image\": ");
     cli_print_json(out, a->image);
@@ -143,7 +150,8 @@ static const char *picture_path(Arena *arena, const char *out, int64_t i, int64_
 }
 
 /* The pictures of n samples, of which the first has the number `first` among those drawn.  rgb: room for them. */
-static bool write_some(Kit *k, const GenerateArgs *a, Arena *arena, const int32_t *tokens, int64_t first, int64_t n, uint8_t *rgb, Error *err) {
+static bool write_some(Kit *k, const GenerateArgs *a, Arena *arena, const int32_t *tokens, int64_t first, int64_t n,
+                       uint8_t *rgb, Error *err) {
   int64_t frames = k->grid[0], bytes = k->size * k->size * 3;
   const char *model = model_name(k, arena);
   if (!kit_decode(k, tokens + first * k->positions, n * frames, rgb, err)) return false;
@@ -153,7 +161,8 @@ static bool write_some(Kit *k, const GenerateArgs *a, Arena *arena, const int32_
     Image picture = {(int)k->size, (int)k->size, rgb + i * bytes};
     ImageText text = {"nuwa", recipe.data};
     const char *path = picture_path(arena, a->out, (a->first + first) * frames + i, a->count * frames);
-    bool ok = recipe.failed ? error_set(err, ERROR_MEMORY, "out of memory") : image_write_png(path, &picture, &text, 1, err);
+    bool ok = recipe.failed ? error_set(err, ERROR_MEMORY, "out of memory")
+                            : image_write_png(path, &picture, &text, 1, err);
     buffer_done(&recipe);
     if (!ok) return false;
   }
@@ -169,7 +178,11 @@ static bool write_pictures(Kit *k, const GenerateArgs *a, Arena *arena, const in
 }
 
 static bool write_tokens(const Kit *k, const GenerateArgs *a, const int32_t *tokens, Error *err) {
-  TensorView t = {.name = "tokens", .dtype = DTYPE_I32, .rank = 4, .dim = {a->count, k->grid[0], k->grid[1], k->grid[2]}, .data = tokens,
+  TensorView t = {.name = "tokens",
+                  .dtype = DTYPE_I32,
+                  .rank = 4,
+                  .dim = {a->count, k->grid[0], k->grid[1], k->grid[2]},
+                  .data = tokens,
                   .bytes = sizeof *tokens * (size_t)(a->count * k->positions)};
   return safetensors_write(a->tokens_out, &t, 1, NULL, 0, err);
 }
@@ -177,10 +190,13 @@ static bool write_tokens(const Kit *k, const GenerateArgs *a, const int32_t *tok
 static void print_stats(const GenerateArgs *a, const Kit *k, const NuwaGenerateStats *s) {
   if (a->json) {
     printf("{\"pictures\": %" PRId64 ", \"steps\": %" PRId64 ", \"tokens\": %" PRId64 ", \"live\": %" PRId64
-           ", \"prologue_ms\": %.3f, \"step_ms\": %.3f}\n", a->count, s->steps, s->tokens, s->live, s->prologue_ms, s->step_ms);
+           ", \"prologue_ms\": %.3f, \"step_ms\": %.3f}\n",
+           a->count, s->steps, s->tokens, s->live, s->prologue_ms, s->step_ms);
     return;
   }
-  fprintf(stderr, "%" PRId64 " tokens a picture in %" PRId64 " steps (%s order), %.1f ms; keys and values of at most %" PRId64 " positions\n",
+  fprintf(stderr,
+          "%" PRId64 " tokens a picture in %" PRId64 " steps (%s order), %.1f ms; keys and values of at most %" PRId64
+          " positions\n",
           k->positions, s->steps, a->order, s->prologue_ms + s->step_ms, s->live);
 }
 
@@ -191,7 +207,11 @@ static bool wants_drawings(const GenerateArgs *a) { return a->out || a->tokens_o
 static bool draw(Kit *k, const GenerateArgs *a, Arena *arena, Error *err) {
   if (a->rebuilt && !write_rebuilt(k, a, arena, err)) return false;
   if (!wants_drawings(a)) return true;
-  KitRequest r = {.count = a->count, .first = a->first, .seed = (uint64_t)a->seed, .guidance = (float)a->guidance, .raster = strcmp(a->order, "raster") == 0,
+  KitRequest r = {.count = a->count,
+                  .first = a->first,
+                  .seed = (uint64_t)a->seed,
+                  .guidance = (float)a->guidance,
+                  .raster = strcmp(a->order, "raster") == 0,
                   .sample = {(float)a->temperature, (int)a->top_k, (float)a->top_p}};
   const char **text = ARENA_ARRAY(arena, const char *, a->count);
   for (int64_t i = 0; i < a->count; i++) text[i] = a->text;
@@ -209,7 +229,8 @@ static bool draw(Kit *k, const GenerateArgs *a, Arena *arena, Error *err) {
 static bool check(void *ctx, Error *err) {
   GenerateArgs *a = ctx;
   if (!wants_drawings(a) && !a->rebuilt)
-    return error_set(err, ERROR_ARGUMENT, "nothing to write: give -o FILE.png, --tokens-out FILE.safetensors or --reconstruct FILE.png");
+    return error_set(err, ERROR_ARGUMENT,
+                     "nothing to write: give -o FILE.png, --tokens-out FILE.safetensors or --reconstruct FILE.png");
   if (a->rebuilt && !a->image) return error_set(err, ERROR_ARGUMENT, "--reconstruct needs --image");
   if (!a->text && !a->image) return error_set(err, ERROR_ARGUMENT, "give --text CAPTION, or --image and --mask");
   if ((a->mask && !a->image) || (wants_drawings(a) && a->image && !a->mask))
@@ -232,12 +253,14 @@ int cli_generate(int argc, char **argv) {
   const Arg arg[] = {
       {"--text", ARG_TEXT, "CAPTION", "what to draw", &a.text, 0, 0},
       {"--image", ARG_TEXT, "FILE", "a picture to complete (PNG or JPEG)", &a.image, 0, 0},
-      {"--mask", ARG_TEXT, "FILE|WORD", "its unknown part: a picture (light is unknown) or lower, upper, left, right, all", &a.mask, 0, 0},
+      {"--mask", ARG_TEXT, "FILE|WORD",
+       "its unknown part: a picture (light is unknown) or lower, upper, left, right, all", &a.mask, 0, 0},
       {"--reconstruct", ARG_PNG, "FILE.png", "--image through the autoencoder and back", &a.rebuilt, 0, 0},
       {"-o", ARG_PNG, "FILE.png", "the picture; with --count N: FILE-0001.png, ...", &a.out, 0, 0},
       {"--tokens-out", ARG_OUT, "FILE", "the tokens, as safetensors", &a.tokens_out, 0, 0},
       {"--count", ARG_INT, "N", "pictures (1)", &a.count, 1, 65536},
-      {"--first", ARG_INT, "N", "number of the first; the recipe in a PNG tells it as \"sample\" (0)", &a.first, 0, UINT32_MAX - 65536.0},
+      {"--first", ARG_INT, "N", "number of the first; the recipe in a PNG tells it as \"sample\" (0)", &a.first, 0,
+       UINT32_MAX - 65536.0},
       ARG_SAMPLING(&a),
       {"--order", ARG_CHOICE, "wavefront|raster", "of decoding; the same tokens come out", &a.order, 0, 0},
       ARG_WEIGHTS(&a.kit),

@@ -162,7 +162,8 @@ static bool inspect(Inspect *s) {
   if (!f) return false;
   if (a->schedule) return print_schedule(s);
   DType precision = cli_precision(&a->model);
-  if (a->after && !cli_asked(compile_print_after(s->model, f, a->after, precision, s->out, s->err), s->err)) return false;
+  if (a->after && !cli_asked(compile_print_after(s->model, f, a->after, precision, s->out, s->err), s->err))
+    return false;
   if (a->explain || a->kernels || a->assembly || cli_is_cuda(&a->model)) return print_lowered(s);
   return a->after || compile_print_after(s->model, f, "lua", DTYPE_F32, s->out, s->err);
 }
@@ -173,7 +174,8 @@ static bool check(void *ctx, Error *err) {
   bool wants_model = wants_fn || a->model.defines.n || a->model.device || a->model.arch || a->model.isa ||
                      a->model.precision || a->model.products;
   if (cli_is_bundle(a->model.path) && wants_model)
-    return error_set(err, ERROR_ARGUMENT, "of a bundle there are --fn and --json; the other options need the model file");
+    return error_set(err, ERROR_ARGUMENT,
+                     "of a bundle there are --fn and --json; the other options need the model file");
   if (wants_fn && !a->fn) return error_set(err, ERROR_ARGUMENT, "needs --fn NAME with these options");
   if (a->products && !cli_is_cuda(&a->model))
     return error_set(err, ERROR_ARGUMENT, "--list-products is for --device cuda");
@@ -182,7 +184,8 @@ static bool check(void *ctx, Error *err) {
   if (a->json && (a->after || a->explain))
     return error_set(err, ERROR_ARGUMENT, "--after and --explain print text, not JSON");
   if (a->json && a->fn && !a->schedule && !cli_is_cuda(&a->model))
-    return error_set(err, ERROR_ARGUMENT, "--json goes with --schedule, with --device cuda, or with no function at all");
+    return error_set(err, ERROR_ARGUMENT,
+                     "--json goes with --schedule, with --device cuda, or with no function at all");
   return true;
 }
 
@@ -216,7 +219,8 @@ int cli_inspect(int argc, char **argv) {
       {"--json", ARG_FLAG, NULL, "the schedule, the list, or what --device cuda shows as JSON", &a->json, 0, 0},
       {"--kernels", ARG_FLAG, NULL, "print the kernel IR", &a->kernels, 0, 0},
       {"--asm", ARG_FLAG, NULL, "print the assembly of the kernels; with --device cuda PTX", &a->assembly, 0, 0},
-      {"--list-products", ARG_FLAG, NULL, "with --device cuda: who computes each product, and why", &a->products, 0, 0},
+      {"--list-products", ARG_FLAG, NULL, "with --device cuda: who computes each product, and why", &a->products, 0,
+       0},
       {"--arch", ARG_TEXT, "LIST", "the GPUs of --device cuda (default sm_80,sm_90)", &a->model.arch, 0, 0},
   };
   const Command c = {.name = "inspect", .usage = "MODEL.lua|BUNDLE.nuwa [--fn NAME] [options]",

@@ -4,8 +4,8 @@
 
 #include "cli/cli.h"
 
-/* Appends what p is for, its functions, decodes, params, code and products; with fn (may be NULL) the launches of that
- * function instead. */
+/* Appends what p is for, its functions, decodes, params, code and products; with fn (may be NULL) the launches of
+ * that function instead. */
 bool inspect_bundle(const Plan *p, const char *fn, bool json, Buffer *out, Error *err);
 
 #endif

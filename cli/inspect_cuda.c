@@ -66,8 +66,8 @@ static void print_fact(int arch, const CudaFact *f, Buffer *out) {
   const CubinKernel *c = &f->code;
   buffer_printf(out, "  sm_%d: %d registers, ", arch, c->registers);
   if (c->spills)
-    buffer_printf(out, "%d spills of %lld bytes (%d in loops, %d in inner ones)", c->spills, (long long)c->local_bytes,
-                  c->loop_spills, c->inner_spills);
+    buffer_printf(out, "%d spills of %lld bytes (%d in loops, %d in inner ones)", c->spills,
+                  (long long)c->local_bytes, c->loop_spills, c->inner_spills);
   else buffer_printf(out, "no spills");
   buffer_printf(out, ", %lld bytes of shared memory; %d instructions", (long long)f->shared_bytes, c->instructions);
   if (c->tensor) buffer_printf(out, ", %d of tensor cores", c->tensor);
@@ -78,7 +78,8 @@ static void print_fact(int arch, const CudaFact *f, Buffer *out) {
   buffer_printf(out, "\n");
 }
 
-/* What the assembler warns of; its figures (lines of "ptxas info" and their continuations, "ptxas  .") are told above. */
+/* What the assembler warns of; its figures (lines of "ptxas info" and their continuations, "ptxas  .") are told
+ * above. */
 static void print_log(const char *log, Buffer *out) {
   for (const char *line = log; *line;) {
     int n = (int)strcspn(line, "\n"), word = (int)strspn(line, "ptxas ");
@@ -139,13 +140,14 @@ static void json_text(const char *name, void (*print)(const Kernel *, Buffer *),
 
 static void json_fact(int arch, const CudaFact *f, Buffer *out) {
   const CubinKernel *c = &f->code;
-  buffer_printf(out,
-                "{\"arch\": \"sm_%d\", \"registers\": %d, \"spills\": %d, \"loop_spills\": %d, \"inner_spills\": %d, "
-                "\"local_bytes\": %lld, \"shared_bytes\": %lld, \"instructions\": %d, \"tensor\": %d, \"threads\": %d, "
-                "\"blocks\": %d, \"warps\": %d, \"occupancy\": %.4f, \"limit\": ",
-                arch, c->registers, c->spills, c->loop_spills, c->inner_spills, (long long)c->local_bytes,
-                (long long)f->shared_bytes, c->instructions, c->tensor, f->shape.threads, f->occupancy.blocks,
-                f->occupancy.warps, f->occupancy.share);
+  buffer_printf(
+      out,
+      "{\"arch\": \"sm_%d\", \"registers\": %d, \"spills\": %d, \"loop_spills\": %d, \"inner_spills\": %d, "
+      "\"local_bytes\": %lld, \"shared_bytes\": %lld, \"instructions\": %d, \"tensor\": %d, \"threads\": %d, "
+      "\"blocks\": %d, \"warps\": %d, \"occupancy\": %.4f, \"limit\": ",
+      arch, c->registers, c->spills, c->loop_spills, c->inner_spills, (long long)c->local_bytes,
+      (long long)f->shared_bytes, c->instructions, c->tensor, f->shape.threads, f->occupancy.blocks,
+      f->occupancy.warps, f->occupancy.share);
   cli_print_json(out, f->occupancy.limit ? f->occupancy.limit : "");
   buffer_printf(out, ", \"log\": ");
   cli_print_json(out, f->log);

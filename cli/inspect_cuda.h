@@ -10,11 +10,11 @@ typedef struct InspectCuda {
   bool json;
 } InspectCuda;
 
-/* Appends every kernel of the functions in o: CUDA C, registers, spills, shared memory, occupancy, estimated bytes and
- * operations, and what NVRTC said. */
+/* Appends every kernel of the functions in o: CUDA C, registers, spills, shared memory, occupancy, estimated bytes
+ * and operations, and what NVRTC said. */
 bool inspect_cuda(Model *m, const InspectCuda *q, CompileOptions *o, Buffer *out, Error *err);
-/* Appends every product of the functions in o: sizes, types, what follows it, who computes it and why; and, with a GPU,
- * the algorithms of the library's.  Needs no NVRTC without a GPU. */
+/* Appends every product of the functions in o: sizes, types, what follows it, who computes it and why; and, with a
+ * GPU, the algorithms of the library's.  Needs no NVRTC without a GPU. */
 bool inspect_products(Model *m, const InspectCuda *q, CompileOptions *o, Buffer *out, Error *err);
 
 /* Appends `"name": {...}, `. */

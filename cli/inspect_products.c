@@ -1,5 +1,5 @@
-/* The products of a function on a GPU: what they multiply, who computes them and why.  The rule is codegen/products.c's;
- * the algorithms are what a session on the GPU at hand chooses. */
+/* The products of a function on a GPU: what they multiply, who computes them and why.  The rule is
+ * codegen/products.c's; the algorithms are what a session on the GPU at hand chooses. */
 #include <string.h>
 
 #include "bench/gpu_bench.h"

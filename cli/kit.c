@@ -25,13 +25,16 @@ static void define_option(Arena *a, DefineList *list, const char *name, const ch
 bool kit_complete_args(Arena *a, ModelArgs *m, const Safetensors *w, Error *err) {
   const char *model = safetensors_metadata(w, "model"), *options = safetensors_metadata(w, "options");
   if (!m->path) {
-    if (!model) return error_set(err, ERROR_ARGUMENT, "the weights do not say which model they are for; name its file");
+    if (!model)
+      return error_set(err, ERROR_ARGUMENT, "the weights do not say which model they are for; name its file");
     m->path = cli_find_model(a, m, model);
   }
   /* "name=value" a line. */
   for (const char *line = options ? options : ""; *line;) {
     size_t n = strcspn(line, "\n"), eq = strcspn(line, "=");
-    if (eq < n) define_option(a, &m->defines, arena_printf(a, "%.*s", (int)eq, line), arena_printf(a, "%.*s", (int)(n - eq - 1), line + eq + 1));
+    if (eq < n)
+      define_option(a, &m->defines, arena_printf(a, "%.*s", (int)eq, line),
+                    arena_printf(a, "%.*s", (int)(n - eq - 1), line + eq + 1));
     line += n + (line[n] == '\n');
   }
   return true;
@@ -81,7 +84,8 @@ static bool find_generator(Kit *k, Error *err) {
   k->positions = d->grid[0] * d->grid[1] * d->grid[2];
   const PlanFunction *prologue = d->prologue >= 0 ? &k->plan->function[d->prologue] : NULL;
   const PlanTensor *text = prologue ? find_port(prologue->in, prologue->n_in, "text") : NULL;
-  if (!text || text->rank != 2) return error_set(err, ERROR_ARGUMENT, "the generating model has no input \"text\" i32[batch,words]");
+  if (!text || text->rank != 2)
+    return error_set(err, ERROR_ARGUMENT, "the generating model has no input \"text\" i32[batch,words]");
   k->text_tokens = text->dim[1].c;
   return true;
 }
@@ -94,7 +98,8 @@ static bool find_autoencoder(Kit *k, Error *err) {
   const PlanFunction *f = &k->vq_plan->function[k->encode_codes];
   const PlanTensor *image = find_port(f->in, f->n_in, "image"), *codes = find_port(f->out, f->n_out, "codes");
   if (!image || image->rank != 4 || !codes || codes->rank != 4 || image->dim[3].c != 3)
-    return error_set(err, ERROR_ARGUMENT, "the autoencoder must map image f32[batch,h,w,3] to codes i32[batch,1,h,w]");
+    return error_set(err, ERROR_ARGUMENT,
+                     "the autoencoder must map image f32[batch,h,w,3] to codes i32[batch,1,h,w]");
   k->size = image->dim[1].c;
   k->colours = image->dim[3].c;
   k->grid[0] = 1;
@@ -190,7 +195,8 @@ static bool fill_text(const Kit *k, NuwaSession *s, const Part *p, Error *err) {
   int32_t *to = nuwa_input(s, k->plan->decode[k->decode].prologue, "text");
   int64_t streams = p->r->guidance != 1.0f ? 2 * p->count : p->count;
   for (int64_t i = 0; i < streams; i++, to += k->text_tokens)
-    if (!bpe_encode_fixed(k->bpe, i < p->count ? p->r->text[p->first + i] : "", to, (int)k->text_tokens, err)) return false;
+    if (!bpe_encode_fixed(k->bpe, i < p->count ? p->r->text[p->first + i] : "", to, (int)k->text_tokens, err))
+      return false;
   return true;
 }
 
@@ -233,7 +239,8 @@ bool kit_generate(Kit *k, const KitRequest *r, int32_t *tokens, NuwaGenerateStat
     if (p.count > r->count - p.first) p.count = r->count - p.first;
     g.count = p.count;
     g.first = r->first + p.first;
-    ok = fill_text(k, s, &p, err) && nuwa_generate(s, &g, tokens + p.first * k->positions, &part, show_progress, &p, err);
+    ok = fill_text(k, s, &p, err) &&
+         nuwa_generate(s, &g, tokens + p.first * k->positions, &part, show_progress, &p, err);
     if (ok) add_stats(stats, &part);
   }
   nuwa_session_close(s);
@@ -249,7 +256,8 @@ bool kit_encode(Kit *k, const uint8_t *rgb, int64_t n, int32_t *codes, Error *er
     int64_t B = n - at < vq_samples(k) ? n - at : vq_samples(k);
     image_to_floats(rgb + at * values, (size_t)(B * values), nuwa_input(k->vq, k->encode_codes, "image"));
     if (!nuwa_run(k->vq, k->encode_codes, B, 0)) return nuwa_check(k->vq, err);
-    memcpy(codes + at * per_picture, nuwa_output(k->vq, k->encode_codes, "codes"), sizeof *codes * (size_t)(B * per_picture));
+    memcpy(codes + at * per_picture, nuwa_output(k->vq, k->encode_codes, "codes"),
+           sizeof *codes * (size_t)(B * per_picture));
   }
   return true;
 }
@@ -258,7 +266,8 @@ bool kit_decode(Kit *k, const int32_t *codes, int64_t n, uint8_t *rgb, Error *er
   int64_t values = k->size * k->size * k->colours, per_picture = k->grid[1] * k->grid[2];
   for (int64_t at = 0; at < n; at += vq_samples(k)) {
     int64_t B = n - at < vq_samples(k) ? n - at : vq_samples(k);
-    memcpy(nuwa_input(k->vq, k->decode_codes, "codes"), codes + at * per_picture, sizeof *codes * (size_t)(B * per_picture));
+    memcpy(nuwa_input(k->vq, k->decode_codes, "codes"), codes + at * per_picture,
+           sizeof *codes * (size_t)(B * per_picture));
     if (!nuwa_run(k->vq, k->decode_codes, B, 0)) return nuwa_check(k->vq, err);
     image_from_floats(nuwa_output(k->vq, k->decode_codes, "image"), (size_t)(B * values), rgb + at * values);
   }

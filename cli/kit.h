@@ -1,4 +1,5 @@
-/* A kit: what drawing takes. A generating model with its text encoder, the autoencoder of its codes, and both weights.
+/* A kit: what drawing takes. A generating model with its text encoder, the autoencoder of its codes, and both
+ * weights.
  *
  * Weights say what they were trained as: their metadata holds "model" (a file of the shipped models), "option.<name>"
  * and, for a model that reads text, "bpe" (the merges), so that a weights file is all that has to be named. */
@@ -15,8 +16,10 @@ typedef struct KitArgs {
 } KitArgs;
 
 /* Entries of a command's table for its kit, and for drawing as the fields of these names in its arguments say: */
-#define ARG_WEIGHTS(kit) {"--weights", ARG_TEXT, "FILE", "of the generating model (default: the shipped ones)", &(kit)->weights, 0, 0}
-#define ARG_VQ_WEIGHTS(kit) {"--vq-weights", ARG_TEXT, "FILE", "of the autoencoder (default: the shipped ones)", &(kit)->vq_weights, 0, 0}
+#define ARG_WEIGHTS(kit)                                                                                             \
+  { "--weights", ARG_TEXT, "FILE", "of the generating model (default: the shipped ones)", &(kit)->weights, 0, 0 }
+#define ARG_VQ_WEIGHTS(kit)                                                                                          \
+  { "--vq-weights", ARG_TEXT, "FILE", "of the autoencoder (default: the shipped ones)", &(kit)->vq_weights, 0, 0 }
 #define ARG_SAMPLING(a) \
   {"--seed", ARG_INT, "N", "of the drawings (0)", &(a)->seed, 0, 9.0e15}, \
   {"--temperature", ARG_REAL, "X", "0: the likeliest token (1)", &(a)->temperature, 0, 100}, \
@@ -49,7 +52,8 @@ void kit_close(Kit *k);
 const char *kit_shipped_weights(Arena *a, const ModelArgs *m, const char *name);
 /* SHA-256 of a file, in hexadecimal. */
 bool kit_digest_file(const char *path, char out[65], Error *err);
-/* Defines of the command line, then those of the metadata that it leaves out; model's path from metadata if it has none. */
+/* Defines of the command line, then those of the metadata that it leaves out; model's path from metadata if it has
+ * none. */
 bool kit_complete_args(Arena *a, ModelArgs *m, const Safetensors *w, Error *err);
 
 enum { KIT_PART = 64 };          /* samples that are drawn at once, and pictures that the autoencoder takes */
@@ -65,7 +69,8 @@ typedef struct KitRequest {
   const int32_t *given_tokens;  /* [positions], of every sample */
 } KitRequest;
 
-/* tokens [count][positions]; stats: steps and live of one part, the rest of all.  Progress goes to a bar on a terminal's stderr. */
+/* tokens [count][positions]; stats: steps and live of one part, the rest of all.  Progress goes to a bar on a
+ * terminal's stderr. */
 bool kit_generate(Kit *k, const KitRequest *r, int32_t *tokens, NuwaGenerateStats *stats, Error *err);
 
 /* Pictures <-> codes, any number n; rgb [n, size, size, 3], codes [n][positions of one picture]. */

@@ -137,7 +137,8 @@ bool cli_check_weights(const Model *model, const Safetensors *w, Error *err) {
     const char *name = safetensors_get(w, i)->name;
     int k = 0;
     while (k < n && strcmp(param[k]->attrs.leaf.name, name) != 0) k++;
-    if (k == n) return error_set(err, ERROR_ARGUMENT, "weight \"%s\" is in the file, but the model has no such param", name);
+    if (k == n)
+      return error_set(err, ERROR_ARGUMENT, "weight \"%s\" is in the file, but the model has no such param", name);
   }
   return true;
 }

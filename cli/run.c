@@ -1,4 +1,5 @@
-/* `nuwa run`: one function on named tensors, by generated code or by the interpreter that defines what it should give. */
+/* `nuwa run`: one function on named tensors, by generated code or by the interpreter that defines what it should
+ * give. */
 #include <string.h>
 
 #include "cli/cli.h"
@@ -36,7 +37,8 @@ static int find_function(const Plan *p, const char *name, Error *err) {
   int f = plan_find_function(p, name);
   if (f >= 0 && !p->function[f].is_prepare) return f;
   if (plan_find_decode(p, name) >= 0)
-    error_set(err, ERROR_ARGUMENT, "\"%s\" is compiled for generating; run it from the model file, or use nuwa generate", name);
+    error_set(err, ERROR_ARGUMENT,
+              "\"%s\" is compiled for generating; run it from the model file, or use nuwa generate", name);
   else
     error_set(err, ERROR_ARGUMENT, "the bundle has no function \"%s\"; it has:", name);
   for (int i = 0; i < p->n_function && plan_find_decode(p, name) < 0; i++)
@@ -120,7 +122,8 @@ static bool fill_param(Run *r, const Node *leaf, Tensor *t, Error *err) {
     const TensorView *v = safetensors_find(r->weights, p.type.name);
     char want[200], have[200] = "nothing";
     if (v) tensors_print_shape(v, have, sizeof have);
-    bool fits = v && v->rank == t->rank && (v->dtype == t->dtype || (dtype_is_float(v->dtype) && dtype_is_float(t->dtype)));
+    bool fits =
+        v && v->rank == t->rank && (v->dtype == t->dtype || (dtype_is_float(v->dtype) && dtype_is_float(t->dtype)));
     for (int i = 0; fits && i < t->rank; i++) fits = v->dim[i] == t->dim[i];
     if (!fits)
       return error_set(err, ERROR_ARGUMENT, "weight \"%s\": the model wants %s, the file has %s", p.type.name,
@@ -229,10 +232,11 @@ int cli_run(int argc, char **argv) {
       {"--weights", ARG_TEXT, "FILE", "safetensors with the params", &a.weights, 0, 0},
       {"--seed", ARG_INT, "N", "of initial params instead (default 0)", &a.seed, 0, 9e15},
   };
+  static const char about[] =
+      "Executes one function on named tensors.  The number of samples B is that of the inputs.\n";
   const Command c = {.name = "run",
                      .usage = "MODEL.lua|BUNDLE.nuwa --fn NAME --in IN.safetensors --out OUT.safetensors [options]",
-                     .about = "Executes one function on named tensors.  The number of samples B is that of the inputs.\n",
-                     .arg = table, .n_arg = COUNT_OF(table), .model = &a.model.path,
+                     .about = about, .arg = table, .n_arg = COUNT_OF(table), .model = &a.model.path,
                      .target = &a.model, .devices = "cpu|cuda|interp", .ctx = &r, .check = check, .run = run,
                      .done = run_done};
   return cli_command(&c, argc, argv);

@@ -1,8 +1,8 @@
 /* `nuwa score`: how well a kit draws what captions say, slot by slot.
  *
- * The judge (media/judge.h) sees pictures only.  It judges the true renderings of held-out scenes (which bounds what can
- * be scored), their reconstructions by the autoencoder, one drawing for each caption, and the drawings against each
- * other's captions (chance). */
+ * The judge (media/judge.h) sees pictures only.  It judges the true renderings of held-out scenes (which bounds what
+ * can be scored), their reconstructions by the autoencoder, one drawing for each caption, and the drawings against
+ * each other's captions (chance). */
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -42,9 +42,9 @@ typedef struct Scored {
 } Scored;
 
 static const char about[] =
-    "Draws one picture for each of COUNT captions of held-out pairs (thing, background) and has a judge that sees only the\n"
-    "pictures find thing, place and background.  Beside it: the judge on true renderings, on their reconstructions, and\n"
-    "on drawings paired with other captions.";
+    "Draws one picture for each of COUNT captions of held-out pairs (thing, background) and has a judge that sees\n"
+    "only the pictures find thing, place and background.  Beside it: the judge on true renderings, on their\n"
+    "reconstructions, and on drawings paired with other captions.";
 
 static void judge_row(Scored *s, int row, const uint8_t *rgb, int64_t rotate) {
   s->s.has[row] = true;
@@ -99,7 +99,8 @@ static bool score_drawings(Scored *s, Arena *arena, Error *err) {
   KitRequest r = {.text = text, .count = a->count, .seed = (uint64_t)a->seed, .guidance = (float)a->guidance,
                   .sample = {(float)a->temperature, (int)a->top_k, (float)a->top_p}};
   int32_t *tokens = ARENA_ARRAY(arena, int32_t, a->count * s->kit.positions);
-  if (!kit_generate(&s->kit, &r, tokens, &s->s.stats, err) || !kit_decode(&s->kit, tokens, a->count, s->drawn, err)) return false;
+  if (!kit_generate(&s->kit, &r, tokens, &s->s.stats, err) || !kit_decode(&s->kit, tokens, a->count, s->drawn, err))
+    return false;
   judge_row(s, ROW_DRAWN, s->drawn, 0);
   judge_row(s, ROW_SHUFFLED, s->drawn, a->count / 2 + 1);
   return true;
@@ -111,7 +112,8 @@ static bool write_sheet(const Scored *s, Arena *arena, Error *err) {
   const uint8_t *source[] = {s->truth, s->rebuilt, s->drawn};
   uint8_t *rgb = arena_alloc(arena, 3 * s->bytes * (size_t)n), *at = rgb;
   for (int64_t i = 0; i < n; i += COLUMNS)
-    for (int k = 0; k < 3; k++, at += COLUMNS * s->bytes) memcpy(at, source[k] + (size_t)i * s->bytes, COLUMNS * s->bytes);
+    for (int k = 0; k < 3; k++, at += COLUMNS * s->bytes)
+      memcpy(at, source[k] + (size_t)i * s->bytes, COLUMNS * s->bytes);
   Image sheet = {0};
   bool ok = image_sheet(rgb, (int)(3 * n), (int)s->kit.size, (int)s->kit.size, COLUMNS, 2, 2, &sheet, err) &&
             image_write_png(s->a->sheet, &sheet, NULL, 0, err);
@@ -122,13 +124,13 @@ static bool write_sheet(const Scored *s, Arena *arena, Error *err) {
 static double percent(int part, int n) { return n ? 100.0 * part / n : 0.0; }
 
 static void print_table(const Scored *s) {
-  printf("| %" PRId64 " captions of %s pairs | thing | place | background | all three |\n|---|---|---|---|---|\n", s->a->count,
-         s->a->seen ? "seen" : "held-out");
+  printf("| %" PRId64 " captions of %s pairs | thing | place | background | all three |\n|---|---|---|---|---|\n",
+         s->a->count, s->a->seen ? "seen" : "held-out");
   for (int i = 0; i < ROWS; i++) {
     const SlotScore *r = &s->s.row[i];
     if (s->s.has[i])
-      printf("| %s | %.1f %% | %.1f %% | %.1f %% | %.1f %% |\n", row_names[i], percent(r->thing, r->n), percent(r->place, r->n),
-             percent(r->background, r->n), percent(r->all, r->n));
+      printf("| %s | %.1f %% | %.1f %% | %.1f %% | %.1f %% |\n", row_names[i], percent(r->thing, r->n),
+             percent(r->place, r->n), percent(r->background, r->n), percent(r->all, r->n));
   }
   printf("\nreconstruction of unseen scenes: %.2f dB, over the thing's box %.2f dB\n", s->s.psnr, s->s.psnr_box);
 }
@@ -139,8 +141,8 @@ static void print_json(const Scored *s) {
   for (int i = 0; i < ROWS; i++) {
     const SlotScore *r = &s->s.row[i];
     if (s->s.has[i])
-      printf(", \"%s\": {\"thing\": %.2f, \"place\": %.2f, \"background\": %.2f, \"all\": %.2f}", key[i], percent(r->thing, r->n),
-             percent(r->place, r->n), percent(r->background, r->n), percent(r->all, r->n));
+      printf(", \"%s\": {\"thing\": %.2f, \"place\": %.2f, \"background\": %.2f, \"all\": %.2f}", key[i],
+             percent(r->thing, r->n), percent(r->place, r->n), percent(r->background, r->n), percent(r->all, r->n));
   }
   printf("}\n");
 }
@@ -150,7 +152,8 @@ static bool score_all(Scored *s, Arena *arena, Error *err) {
   world_options_init(&w);
   w.size = (int)s->kit.size;
   if (s->a->things > 0) w.things = (int)s->a->things;
-  if (!cli_asked((s->world = world_open(&w, err)) != NULL, err) || !(s->judge = judge_new(s->world, err))) return false;
+  if (!cli_asked((s->world = world_open(&w, err)) != NULL, err) || !(s->judge = judge_new(s->world, err)))
+    return false;
   make_scenes(s, arena);
   judge_row(s, ROW_TRUE, s->truth, 0);
   if (!score_autoencoder(s, arena, err)) return false;

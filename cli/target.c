@@ -68,16 +68,19 @@ NuwaCuda cli_cuda(const ModelArgs *m) { return (NuwaCuda){.driver = m->driver, .
 /* A driver that compiles PTX takes seconds for it, every time. */
 static void tell_ptx(const Plan *p, const NuwaSession *s) {
   int n = 0;
-  for (int i = 0; i < p->n_kernel; i++) n += nuwa_kernel_arch(s, i) == 0 && p->object[p->kernel[i].object].n_image > 1;
+  for (int i = 0; i < p->n_kernel; i++)
+    n += nuwa_kernel_arch(s, i) == 0 && p->object[p->kernel[i].object].n_image > 1;
   if (n)
-    fprintf(stderr, "nuwa: the driver compiled PTX for %d of %d kernels: it takes no machine code of this bundle (%s)\n", n,
+    fprintf(stderr,
+            "nuwa: the driver compiled PTX for %d of %d kernels: it takes no machine code of this bundle (%s)\n", n,
             p->n_kernel, p->features);
 }
 
 NuwaSession *cli_open_session(const ModelArgs *m, const Plan *p, int64_t samples, int64_t rows, int64_t ring_slots,
                               Error *err) {
-  NuwaOptions o = {.device = !m->device ? p->device : cli_is_cuda(m) ? PLAN_CUDA : PLAN_CPU, .threads = (int)m->threads,
-                   .cuda = cli_cuda(m), .samples = samples, .rows = rows, .ring_slots = ring_slots};
+  PlanDevice device = !m->device ? p->device : cli_is_cuda(m) ? PLAN_CUDA : PLAN_CPU;
+  NuwaOptions o = {.device = device, .threads = (int)m->threads, .cuda = cli_cuda(m), .samples = samples,
+                   .rows = rows, .ring_slots = ring_slots};
   NuwaSession *s = nuwa_session_open(p, &o, err);
   if (s) tell_ptx(p, s);
   return s;
@@ -87,9 +90,10 @@ NuwaSession *cli_open_session(const ModelArgs *m, const Plan *p, int64_t samples
 bool cli_archs(const char *text, int arch[CUDA_MAX_ARCHS], int *out_n, Error *err) {
   for (const char *at = text; at && *at;) {
     int used = 0;
-    if (*out_n == CUDA_MAX_ARCHS || sscanf(at, "sm_%3d%n", &arch[*out_n], &used) != 1 || (at[used] && at[used] != ','))
-      return error_set(err, ERROR_USAGE, "--arch %s: must be at most %d of sm_80, sm_90, ... with commas between", text,
-                       CUDA_MAX_ARCHS);
+    if (*out_n == CUDA_MAX_ARCHS || sscanf(at, "sm_%3d%n", &arch[*out_n], &used) != 1 ||
+        (at[used] && at[used] != ','))
+      return error_set(err, ERROR_USAGE, "--arch %s: must be at most %d of sm_80, sm_90, ... with commas between",
+                       text, CUDA_MAX_ARCHS);
     ++*out_n;
     at += used + (at[used] == ',');
   }

@@ -26,7 +26,8 @@ typedef struct Symbol {
 
 static bool learn(Symbol *s, const PlanTensor *t, int axis, int64_t value, Error *err) {
   if (s->value >= 0 && s->value != value)
-    return error_set(err, ERROR_ARGUMENT, "%s is %lld by axis %d of input \"%s\", but %lld by axis %d of input \"%s\"", s->name,
+    return error_set(err, ERROR_ARGUMENT,
+                     "%s is %lld by axis %d of input \"%s\", but %lld by axis %d of input \"%s\"", s->name,
                      (long long)s->value, s->axis, s->from->name, (long long)value, axis, t->name);
   *s = (Symbol){s->name, value, t, axis};
   return true;
@@ -38,8 +39,9 @@ static bool learn_axis(Symbol *B, Symbol *R, const PlanTensor *t, int axis, int6
   if ((d.b != 0) == (d.r != 0)) return true;   /* constant, or both at once: checked afterwards */
   char want[200];
   if (size < d.c || (size - d.c) % unit != 0)
-    return error_set(err, ERROR_ARGUMENT, "input \"%s\": axis %d has size %lld, which no %s gives: the function wants %s", t->name,
-                     axis, (long long)size, d.b ? "B" : "R", tensors_print_type(t, want, sizeof want));
+    return error_set(err, ERROR_ARGUMENT,
+                     "input \"%s\": axis %d has size %lld, which no %s gives: the function wants %s", t->name, axis,
+                     (long long)size, d.b ? "B" : "R", tensors_print_type(t, want, sizeof want));
   return learn(d.b ? B : R, t, axis, (size - d.c) / unit, err);
 }
 
@@ -49,7 +51,8 @@ static bool check_input(const PlanTensor *t, const TensorView *v, Error *err) {
   if (!v) return error_set(err, ERROR_ARGUMENT, "the file lacks input \"%s\": %s", t->name, want);
   tensors_print_shape(v, have, sizeof have);
   if (v->dtype != t->dtype || v->rank != t->rank)
-    return error_set(err, ERROR_ARGUMENT, "input \"%s\": the function wants %s, the file has %s", t->name, want, have);
+    return error_set(err, ERROR_ARGUMENT, "input \"%s\": the function wants %s, the file has %s", t->name, want,
+                     have);
   return true;
 }
 
@@ -59,7 +62,8 @@ static bool check_sizes(const PlanTensor *t, const TensorView *v, int64_t B, int
     int64_t size = dim_value(t->dim[i], B, R);
     if (size == v->dim[i]) continue;
     tensors_print_shape(v, have, sizeof have);
-    return error_set(err, ERROR_ARGUMENT, "input \"%s\": the function wants %s, the file has %s (axis %d: %lld vs %lld)", t->name,
+    return error_set(err, ERROR_ARGUMENT,
+                     "input \"%s\": the function wants %s, the file has %s (axis %d: %lld vs %lld)", t->name,
                      tensors_print_type(t, want, sizeof want), have, i, (long long)size, (long long)v->dim[i]);
   }
   return true;

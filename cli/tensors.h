@@ -10,8 +10,8 @@
 void tensors_print_shape(const TensorView *v, char *out, size_t cap);
 /* "f32[B,3]"; returns out. */
 const char *tensors_print_type(const PlanTensor *t, char *out, size_t cap);
-/* Checks the file's tensors (file NULL: none) against the inputs: names, element types, shapes.  Sizes B and R are what
- * all inputs agree on (1 where none says).  err names the input, the axis and both sizes. */
+/* Checks the file's tensors (file NULL: none) against the inputs: names, element types, shapes.  Sizes B and R are
+ * what all inputs agree on (1 where none says).  err names the input, the axis and both sizes. */
 bool tensors_bind(const PlanTensor *in, int n, const Safetensors *file, int64_t *out_B, int64_t *out_R, Error *err);
 /* A view of memory that holds t under B and R. */
 bool tensors_view(const PlanTensor *t, const void *data, int64_t B, int64_t R, TensorView *out, Error *err);

@@ -216,9 +216,10 @@ static bool write_recipe(Training *t, Error *err) {
                 "beta2=%.9g; decay=%.9g; ",
                 a->fn, (long long)a->steps, (long long)a->batch, a->lr, a->warmup, a->schedule, a->clip, a->beta1,
                 a->beta2, a->decay);
-  buffer_printf(r, "seed=%lld; null-text=%.9g; noise=%.9g; window=%lld; things=%lld; size=%lld; data-seed=%lld; clips=%d; ",
-                (long long)a->seed, a->null_text, a->noise, a->no_revive ? 0LL : (long long)a->window, (long long)a->things,
-                (long long)a->size, (long long)a->data_seed, a->clips);
+  buffer_printf(
+      r, "seed=%lld; null-text=%.9g; noise=%.9g; window=%lld; things=%lld; size=%lld; data-seed=%lld; clips=%d; ",
+      (long long)a->seed, a->null_text, a->noise, a->no_revive ? 0LL : (long long)a->window, (long long)a->things,
+      (long long)a->size, (long long)a->data_seed, a->clips);
   if (a->merges_text) add_digest(r, "bpe", a->merges_text, strlen(a->merges_text));
   ok = ok && add_file_digest(r, "bpe", a->merges, err) && add_file_digest(r, "weights", a->weights, err) &&
        add_file_digest(r, "vq-weights", a->vq_weights, err);
@@ -396,7 +397,8 @@ bool train_model(const TrainArgs *a, TrainResult *out, Error *err) {
 
 static bool check(void *ctx, Error *err) {
   const TrainArgs *a = ctx;
-  if (a->resume && !a->checkpoint) return error_set(err, ERROR_ARGUMENT, "--resume: needs --checkpoint FILE, which it goes on from");
+  if (a->resume && !a->checkpoint)
+    return error_set(err, ERROR_ARGUMENT, "--resume: needs --checkpoint FILE, which it goes on from");
   return !a->vq.path || a->vq_weights || error_set(err, ERROR_ARGUMENT, "--vq %s: needs --vq-weights", a->vq.path);
 }
 
@@ -404,7 +406,8 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   const TrainArgs *a = ctx;
   TrainResult r;
   if (!a->out && !a->checkpoint)
-    fprintf(stderr, "nuwa train: nothing will be left of what is trained: neither --out nor --checkpoint names a file\n");
+    fprintf(stderr,
+            "nuwa train: nothing will be left of what is trained: neither --out nor --checkpoint names a file\n");
   if (!train_model(a, &r, err)) return false;
   if (a->json) printf("{\"steps\": %lld, \"loss\": %.9g}\n", (long long)r.steps, r.loss);
   return true;
@@ -435,9 +438,9 @@ int cli_train(int argc, char **argv) {
       {"--names", ARG_TEXT, "FILE", "emoji-test.txt, if not in Debian's place", &a.names, 0, 0},
       {"--font", ARG_TEXT, "FILE", "NotoColorEmoji.ttf, if not in Debian's place", &a.font, 0, 0},
       {"--bpe", ARG_TEXT, "FILE", "merges of the text encoder (nuwa data --bpe makes one)", &a.merges, 0, 0},
-      {"--null-text", ARG_REAL, "P", "share of examples without their caption, for guidance (0)", &a.null_text, 0,
-       1},
-      {"--noise", ARG_REAL, "P", "a share 0 to P of each picture's codes are read as random ones (0)", &a.noise, 0, 1},
+      {"--null-text", ARG_REAL, "P", "share of examples without their caption, for guidance (0)", &a.null_text, 0, 1},
+      {"--noise", ARG_REAL, "P", "a share 0 to P of each picture's codes are read as random ones (0)", &a.noise,
+       0, 1},
       {"--vq", ARG_TEXT, "MODEL.lua", "the autoencoder that makes tokens of pictures (the weights name it)",
        &a.vq.path, 0, 0},
       {"--vq-define", ARG_DEFINE, "NAME=VALUE", "an option of it", &a.vq.defines, 0, 0},
@@ -451,7 +454,8 @@ int cli_train(int argc, char **argv) {
       {"--resume", ARG_FLAG, NULL, "go on from the checkpoint, if there is one", &a.resume, 0, 0},
       {"--log", ARG_FOLDER, "DIR", "metrics.jsonl and a TensorBoard file", &a.log, 0, 0},
       {"--log-every", ARG_INT, "N", "steps between their lines (1)", &a.log_every, 1, 1e12},
-      {"--eval", ARG_INT, "N", "steps between validations: val.loss on seen pairs, held.loss on held-out ones (none)", &a.evaluate, 1, 1e12},
+      {"--eval", ARG_INT, "N", "steps between validations: val.loss on seen pairs, held.loss on held-out ones (none)",
+       &a.evaluate, 1, 1e12},
       {"--eval-batches", ARG_INT, "N", "batches of each of the two (4)", &a.evaluate_batches, 1, 1e6},
       {"--profile", ARG_FLAG, NULL, "time of each kernel at the end", &a.profile, 0, 0},
       {"--json", ARG_FLAG, NULL, "the last loss as JSON on stdout", &a.json, 0, 0},

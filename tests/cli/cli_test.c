@@ -40,9 +40,9 @@ TEST("asking a model for what it does not have is wrong usage") {
 TEST("inspect shows what every pass gives") {
   static const char *const pass[] = {"lua", "grad", "extents", "expand", "fold", "dce", "layout", "fuse", "memplan",
                                      "incremental", "wavefront", "prologue", "step"};
-  static const char *const shown[] = {"attend(", "attend(", "key box:", "attend(", "attend(", "attend(", "prepare.decode",
-                                      "ends:", "arena at", "attend_rows(", "t = 0 s + 1 h + 1 w, 7 steps", "state(",
-                                      "attend_rows("};
+  static const char *const shown[] = {
+      "attend(", "attend(", "key box:", "attend(", "attend(", "attend(", "prepare.decode", "ends:", "arena at",
+      "attend_rows(", "t = 0 s + 1 h + 1 w, 7 steps", "state(", "attend_rows("};
   for (int i = 0; i < COUNT_OF(pass); i++) {
     char args[300];
     snprintf(args, sizeof args,
@@ -137,7 +137,7 @@ static bool have_kit(void) {
 
 #define KIT "generate --models models --weights kit.safetensors --vq-weights vq.safetensors --text x "
 
-/* The tokens i32[count, 1, 16, 16] of a file, from sample `first` on; false (and a failure) when they are not there. */
+/* The tokens i32[count, 1, 16, 16] of a file, from sample `first` on; false (and a failure) when there are none. */
 static bool read_tokens(const char *name, int first, int count, int32_t *out) {
   char path[100];
   Error err = {0};
@@ -172,7 +172,8 @@ TEST("samples beyond those of one session go on counting, whatever is drawn at o
 }
 
 TEST("training that keeps nothing says so, and resuming needs a checkpoint") {
-  EXPECT_STATUS(2, "train models/vq.lua --models models --steps 1 --batch 1 --out o --resume", "--resume: needs --checkpoint");
+  EXPECT_STATUS(2, "train models/vq.lua --models models --steps 1 --batch 1 --out o --resume",
+                "--resume: needs --checkpoint");
   EXPECT_STATUS(0, "train models/vq.lua --models models --steps 1 --batch 1", "nothing will be left");
   EXPECT_STATUS(0, "train models/vq.lua --models models --steps 1 --batch 1 --checkpoint c --resume", "step 1/1");
   EXPECT(!strstr(output, "nothing will be left"), "%s", output);
@@ -182,20 +183,24 @@ TEST("the same drawing has the same bytes in every checkout, from every folder")
   REQUIRE(have_kit(), "");
   EXPECT_STATUS(0, KIT "-o here.png", "");
   EXPECT(shell("grep -aq '\"model\": \"nuwa.lua\"' here.png") == 0, "the recipe names no nuwa.lua");
-  REQUIRE(shell("mkdir -p other/deep && cp -r models other/m && cp kit.safetensors vq.safetensors other") == 0, "%s", output);
-  EXPECT(shell("cd other/deep && nuwa generate --models ../m --weights ../kit.safetensors --vq-weights ../vq.safetensors "
-               "--text x -o there.png") == 0, "%s", output);
+  REQUIRE(shell("mkdir -p other/deep && cp -r models other/m && cp kit.safetensors vq.safetensors other") == 0, "%s",
+          output);
+  EXPECT(shell("cd other/deep && nuwa generate --models ../m --weights ../kit.safetensors "
+               "--vq-weights ../vq.safetensors --text x -o there.png") == 0, "%s", output);
   EXPECT(shell("cmp here.png other/deep/there.png") == 0, "%s", output);
   EXPECT(shell("cp models/nuwa.lua other && nuwa generate other/nuwa.lua --models models --weights kit.safetensors "
                "--vq-weights vq.safetensors --text x -o outside.png && cmp here.png outside.png") == 0, "%s", output);
-  EXPECT(shell("mkdir other/m/deep && cp models/nuwa.lua other/m/deep && nuwa generate other/m/deep/nuwa.lua --models other/m "
-               "--weights kit.safetensors --vq-weights vq.safetensors --text x -o deep.png && "
-               "grep -aq '\"model\": \"deep/nuwa.lua\"' deep.png") == 0, "%s", output);
+  EXPECT(shell("mkdir other/m/deep && cp models/nuwa.lua other/m/deep && "
+               "nuwa generate other/m/deep/nuwa.lua --models other/m --weights kit.safetensors "
+               "--vq-weights vq.safetensors --text x -o deep.png && "
+               "grep -aq '\"model\": \"deep/nuwa.lua\"' deep.png") == 0,
+         "%s", output);
 }
 
 TEST("names of a model print without their control characters") {
-  static const char text[] = "local f = fn({ ['a\\27[2J'] = f32(batch) }, function(a) return { ['b\\nc'] = a['a\\27[2J'] } end)\n"
-                             "return module { ['one\\27]0;x\\7'] = f, two = f }\n";
+  static const char text[] =
+      "local f = fn({ ['a\\27[2J'] = f32(batch) }, function(a) return { ['b\\nc'] = a['a\\27[2J'] } end)\n"
+      "return module { ['one\\27]0;x\\7'] = f, two = f }\n";
   open_folder();
   write_text("odd.lua", text);
   EXPECT_STATUS(0, "inspect odd.lua", "\"one\\x1b]0;x\\x07\"(\"a\\x1b[2J\": f32[B]) -> \"b\\x0ac\": f32[B]");
@@ -211,9 +216,12 @@ TEST("a file that cannot be written is noticed before the work, and nothing is l
   open_folder();
   REQUIRE(shell("mkdir outputs outputs/folder.png && ls -R outputs > before") == 0, "%s", output);
   EXPECT_STATUS(1, "generate none.lua --text x -o no/a.png", "-o: cannot create no/a.png: No such file");
-  EXPECT_STATUS(1, "generate none.lua --text x -o outputs/folder.png", "-o: cannot write outputs/folder.png: it exists and is not");
-  EXPECT_STATUS(1, "generate none.lua --text x -o outputs/a.png --tokens-out no/t", "--tokens-out: cannot create no/t");
-  EXPECT_STATUS(1, "generate none.lua --image none.png --reconstruct no/a.png", "--reconstruct: cannot create no/a.png");
+  EXPECT_STATUS(1, "generate none.lua --text x -o outputs/folder.png",
+                "-o: cannot write outputs/folder.png: it exists and is not");
+  EXPECT_STATUS(1, "generate none.lua --text x -o outputs/a.png --tokens-out no/t",
+                "--tokens-out: cannot create no/t");
+  EXPECT_STATUS(1, "generate none.lua --image none.png --reconstruct no/a.png",
+                "--reconstruct: cannot create no/a.png");
   EXPECT_STATUS(1, "score --weights none --sheet no/a.png", "--sheet: cannot create no/a.png");
   EXPECT_STATUS(1, "train none.lua --out no/w", "--out: cannot create no/w");
   EXPECT_STATUS(1, "train none.lua --checkpoint no/c", "--checkpoint: cannot create no/c");
@@ -245,12 +253,13 @@ static long long number(const char *key) {
   return at ? atoll(at + strlen(key) + 2) : -1;
 }
 
-/* Two layers of width 16: a key and a value for each of the words, and for each of the slots of the rings.  The row above
- * is seen in whole, so a full row and what was made of the next are alive. */
+/* Two layers of width 16: a key and a value for each of the words, and for each of the slots of the rings.  The row
+ * above is seen in whole, so a full row and what was made of the next are alive. */
 TEST("keys and values are counted in the type they are stored in, and nothing else that the prologue keeps") {
   const char *arguments =
       "inspect models/nuwa.lua -D grid_s=1 -D grid_h=4 -D grid_w=4 -D dim=16 -D heads=2 -D encoder_layers=1 "
-      "-D decoder_layers=2 -D text_tokens=8 -D codebook=10 -D vocab=300 -D decoder=full --fn decode --schedule --json";
+      "-D decoder_layers=2 -D text_tokens=8 -D codebook=10 -D vocab=300 -D decoder=full --fn decode --schedule "
+      "--json";
   EXPECT_STATUS(0, arguments, "kv_bytes");
   EXPECT(number("\"live\"") == 16, "with full attention all 16 positions live, not %lld", number("\"live\""));
   EXPECT(number("\"kv_bytes\"") == 2 * 2 * (16 + 8) * 16 * 4, "%lld", number("\"kv_bytes\""));
@@ -273,7 +282,8 @@ static void write_losses(const char *name, const MetadataEntry *meta, int n) {
 TEST("losses of another model, other options or unsaid ones are refused") {
   open_folder();
   const MetadataEntry weights[] = {{"model", "nuwa.lua"}, {"options", "dim=16\nheads=2\n"}};
-  const char *ablate = "ablate --models models --weights w.safetensors --vq-weights w.safetensors --results r.safetensors";
+  const char *ablate =
+      "ablate --models models --weights w.safetensors --vq-weights w.safetensors --results r.safetensors";
   MetadataEntry results[] = {{"variants", "FF NF FN AA NN"}, {"model", "nuwa.lua"}, {"options", "dim=32\n"}};
   write_losses("w.safetensors", weights, 2);
   EXPECT_STATUS(1, ablate, "r.safetensors");

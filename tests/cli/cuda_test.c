@@ -1,5 +1,5 @@
-/* Commands with --device cuda: what they show without a GPU, and what they do on the emulated driver with the cuBLASLt
- * stand-in.  The figures of either are not looked at. */
+/* Commands with --device cuda: what they show without a GPU, and what they do on the emulated driver with the
+ * cuBLASLt stand-in.  The figures of either are not looked at. */
 #include "codegen/nvrtc.h"
 #include "runtime/base/safetensors.h"
 #include "runtime/plan.h"
@@ -33,7 +33,8 @@ TEST("inspect --device cuda says of every kernel what it takes, moves and comput
   EXPECT(kernels == 2, "%d kernels", kernels);
   EXPECT(count("launched by layers x") == kernels && count("a launch reads ") == kernels, "%s", output);
   EXPECT(count("  sm_80: ") == kernels && count("  sm_90: ") == kernels, "%s", output);
-  EXPECT(count(" registers, no spills, ") == 2 * kernels && count(" bytes of shared memory; ") == 2 * kernels, "%s", output);
+  EXPECT(count(" registers, no spills, ") == 2 * kernels && count(" bytes of shared memory; ") == 2 * kernels, "%s",
+         output);
   EXPECT(count(" blocks of ") == 2 * kernels && count(" limited by ") == 2 * kernels, "%s", output);
   EXPECT_HAS(output, "2 launches are products of cuBLASLt");
   EXPECT_STATUS(0, "inspect " PRODUCTS "--products own --arch sm_86", "  sm_86: ");
@@ -66,7 +67,8 @@ TEST("inspect --list-products says of every product who computes it and why, wit
   EXPECT_STATUS(0, "inspect " PRODUCTS "--list-products --products own", "not the library's: --products own");
   EXPECT(!count("cuBLASLt, "), "%s", output);
   EXPECT_STATUS(0, "inspect " PRODUCTS "--list-products --json", "\"by\": \"own\", \"kernel\": \"matmul_");
-  EXPECT(count("\"by\": \"cublaslt\", \"product\": ") == 2 && count("\"m\": {\"constant\": 0, \"per_sample\": 6") == 3,
+  EXPECT(count("\"by\": \"cublaslt\", \"product\": ") == 2 &&
+             count("\"m\": {\"constant\": 0, \"per_sample\": 6") == 3,
          "%s", output);
   EXPECT_STATUS(0, "inspect models/vq.lua --fn encode --device cuda --list-products", "conv2d f32[B,");
   EXPECT_HAS(output, "the library has no such product");
@@ -162,19 +164,23 @@ TEST("a pin that does not fit is refused: the product, where it was pinned, wher
   REQUIRE(compile_both(), "");
   for (int i = 0; i < COUNT_OF(bad); i++) {
     REQUIRE(write_other(bad[i].algorithm), "");
-    EXPECT_STATUS(1, "run other.nuwa --fn layers --in x.safetensors --seed 3 --out o.safetensors" EMULATED,
-                  "product 1 of this plan, whose algorithm was pinned on NVIDIA Other and does not fit nuwa emulated GPU");
+    EXPECT_STATUS(
+        1, "run other.nuwa --fn layers --in x.safetensors --seed 3 --out o.safetensors" EMULATED,
+        "product 1 of this plan, whose algorithm was pinned on NVIDIA Other and does not fit nuwa emulated GPU");
     EXPECT_HAS(output, bad[i].why);
   }
 }
 
 TEST("--pin needs products by cuBLASLt and a GPU that works, and leaves no bundle without") {
   EXPECT_STATUS(2, "compile models/products.lua -o no.nuwa --pin", "--pin is for products by cuBLASLt");
-  EXPECT_STATUS(2, "compile models/products.lua -o no.nuwa --device cuda --products own --pin", "--pin is for products");
+  EXPECT_STATUS(2, "compile models/products.lua -o no.nuwa --device cuda --products own --pin",
+                "--pin is for products");
   NEEDS_NVRTC();
-  EXPECT_STATUS(1, "compile models/products.lua -o no.nuwa --device cuda --pin --cuda-driver none/cuda.so", "none/cuda.so");
-  EXPECT_STATUS(1, "compile models/products.lua -o no.nuwa --device cuda --pin --cublaslt none/lt.so --cuda-driver " EMUCUDA,
-                "none/lt.so");
+  EXPECT_STATUS(1, "compile models/products.lua -o no.nuwa --device cuda --pin --cuda-driver none/cuda.so",
+                "none/cuda.so");
+  EXPECT_STATUS(
+      1, "compile models/products.lua -o no.nuwa --device cuda --pin --cublaslt none/lt.so --cuda-driver " EMUCUDA,
+      "none/lt.so");
   EXPECT(shell("! test -e no.nuwa") == 0, "it was written");
 }
 
@@ -215,13 +221,15 @@ TEST("bench/gpu/run.sh without a GPU says so and succeeds; it refuses what it do
 TEST("bench/gpu/run.sh measures in both precisions, by the library and by own kernels, and leaves its files") {
   NEEDS_NVRTC();
   open_folder();
-  EXPECT(shell(GPU_RUN " --nuwa " NUWA " --python none --out g -- --tiny --repeat 1 --filter gpu.matmul.4096" EMULATED) == 0,
+  EXPECT(shell(GPU_RUN " --nuwa " NUWA
+                       " --python none --out g -- --tiny --repeat 1 --filter gpu.matmul.4096" EMULATED) == 0,
          "%s", output);
   EXPECT(count("| `gpu.matmul.4096` | matrix product, f32 |") == 2, "%s", output);
   EXPECT(count("| `gpu.matmul.4096` | matrix product, bf16 |") == 2, "%s", output);
   EXPECT(count("large products by cuBLASLt; ") == 2 && count("large products by own kernels; ") == 2, "%s", output);
   EXPECT_HAS(output, "PyTorch is not installed for none: no peers");
-  EXPECT(shell("cd g && test -s f32.json && test -s bf16.md && test -s own-f32.json && test -s own-bf16.md") == 0, "");
+  EXPECT(shell("cd g && test -s f32.json && test -s bf16.md && test -s own-f32.json && test -s own-bf16.md") == 0,
+         "");
 }
 
 TEST_MAIN()

@@ -5,7 +5,8 @@
 static void expect_json(const char *text, const char *want) {
   Buffer out = {0};
   cli_print_json(&out, text);
-  EXPECT(out.len == strlen(want) && memcmp(out.data, want, out.len) == 0, "%.*s, not %s", (int)out.len, out.data, want);
+  EXPECT(out.len == strlen(want) && memcmp(out.data, want, out.len) == 0, "%.*s, not %s", (int)out.len, out.data,
+         want);
   buffer_done(&out);
 }
 
