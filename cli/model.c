@@ -1,4 +1,6 @@
 /* Finding, loading and compiling models for the commands. */
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -26,6 +28,15 @@ static bool is_folder(const char *path) {
   return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+/* Without "..", and seen from here where it lies below: as messages and --explain show files. */
+static const char *shown_path(Arena *a, const char *path) {
+  char full[PATH_MAX], here[PATH_MAX];
+  if (!realpath(path, full)) return path;
+  size_t n = getcwd(here, sizeof here) ? strlen(here) : 0;
+  bool is_below = n > 1 && strncmp(full, here, n) == 0 && full[n] == '/';
+  return arena_strdup(a, is_below ? full + n + 1 : full);
+}
+
 /* The shipped models: ../models from the program's folder, or where the build said. */
 static void find_models(Arena *a, const char **out) {
   static const char *const places[] = {"../models", "../share/nuwa/models"};
@@ -35,7 +46,10 @@ static void find_models(Arena *a, const char **out) {
   char *slash = strrchr(exe, '/');
   for (int i = 0; slash && i < COUNT_OF(places); i++) {
     *out = arena_printf(a, "%.*s/%s", (int)(slash - exe), exe, places[i]);
-    if (is_folder(*out)) return;
+    if (is_folder(*out)) {
+      *out = shown_path(a, *out);
+      return;
+    }
   }
   *out = is_folder(NUWA_MODELS_DIR) ? NUWA_MODELS_DIR : NULL;
 }

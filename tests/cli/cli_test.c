@@ -53,6 +53,16 @@ TEST("inspect shows what every pass gives") {
   EXPECT_STATUS(2, "inspect models/vq.lua --fn loss --after wavefront", "is no decode");
 }
 
+TEST("shipped files are named without detours, and from the folder that holds them as people name them") {
+  open_folder();
+  write_text("linear.lua", "local nn = require 'nn'\nreturn module { f = fn({ x = f32(batch, 8) }, function(a) "
+                           "return { y = nn.linear('l', a.x, 4) } end) }\n");
+  EXPECT_STATUS(0, "inspect linear.lua --fn f --explain", "/models/nn.lua:");
+  EXPECT(!strstr(output, "/../"), "%s", output);
+  EXPECT(shell("here=$PWD; cd " MODELS_DIR "/.. && nuwa inspect $here/linear.lua --fn f --explain") == 0, "%s", output);
+  EXPECT_HAS(output, "(models/nn.lua:");
+}
+
 TEST("work that fails is no wrong usage") {
   EXPECT_STATUS(1, "inspect models/none.lua", "none.lua");
   EXPECT_STATUS(1, "inspect models/nuwa.lua -D heads=7", "heads must divide the width");
