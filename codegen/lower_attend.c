@@ -499,7 +499,7 @@ static void bind_inputs(Attend *a) {
 
 void attend_params(const Target *t, KernelParams *out) {
   if (!t->capability) {
-    out->tile_m = 4;
+    out->tile_m = 2;
     out->tile_n = t->vector_bits == 512 ? 2 : 1;
     out->block_m = 512;
     return;
