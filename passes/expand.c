@@ -231,8 +231,8 @@ Node *expand_node(Graph *g, Node *n) {
 
 enum { SUM_ALONE = 4096, SUM_FIRST = 1024 };
 
-/* The last of the axes that are summed, up to SUM_FIRST elements together (of one axis any number); 0: they are all, or
- * their number is not known. */
+/* The last of the axes that are summed, up to SUM_FIRST elements together (of one axis any number); 0: they are all,
+ * or their number is not known. */
 static uint32_t first_axes(const Type *x, uint32_t axes) {
   uint32_t first = 0;
   int64_t n = 1;
@@ -266,8 +266,8 @@ static uint32_t axes_without(uint32_t axes, uint32_t gone) {
   return left;
 }
 
-/* A sum has 16 chains; over all samples, or all elements of a weight, they would be long and all the work there is.  So
- * it is taken over its last axes first, up to SUM_FIRST elements, then over what is left in the same way.  In f32
+/* A sum has 16 chains; over all samples, or all elements of a weight, they would be long and all the work there is.
+ * So it is taken over its last axes first, up to SUM_FIRST elements, then over what is left in the same way.  In f32
  * between: bf16 is rounded once. */
 static Node *sum_in_steps(Graph *g, Node *x, uint32_t axes) {
   uint32_t first = is_long(&x->type, axes) ? first_axes(&x->type, axes) : 0;

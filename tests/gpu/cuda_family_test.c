@@ -181,6 +181,14 @@ TEST("scatter_add: the gradient of an embedding, rows of one element, integers")
                       "  return y = %1\n}\n", 0);
 }
 
+TEST("scatter_add: several tiles of indices, rows of several blocks") {
+  NEED_NVRTC();
+  run(FAMILY_SCATTER, "func @f(%t: i32[B,150], %x: f32[B,150,37]) {\n"
+                      "  %1 = scatter_add(%t, %x) {rows=11} : f32[11,37]\n  return y = %1\n}\n", 0);
+  run(FAMILY_SCATTER, "func @f(%t: i32[9], %x: f32[9,3,100]) {\n"
+                      "  %1 = scatter_add(%t, %x) {rows=7} : f32[7,3,100]\n  return y = %1\n}\n", 0);
+}
+
 TEST("ring_write replaces rows and leaves the others") {
   NEED_NVRTC();
   device_check((DeviceCase){.c = {.family = FAMILY_SCATTER, .B = 3, .R = 5}, .slots = 9,
