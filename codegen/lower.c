@@ -22,6 +22,12 @@ static bool is_costly(Op op) {
          op == OP_DIV || op == OP_SQRT;
 }
 
+/* Vectors of a row, or elements of a column, that a lane of a GPU has under way: fewer where each costs much code. */
+static int reduce_unroll(const Group *g, int costly) {
+  int n = 96 / (g->n_node + 8 * costly);
+  return n < 2 ? 2 : n > 16 ? 16 : n;
+}
+
 KernelParams params_default(const Group *g, const Target *t) {
   KernelParams p = {.tile_m = 1, .tile_n = 1, .tile_k = 1, .block_m = 1, .block_n = 1, .pack_b = false, .unroll = 4};
   int costly = 0;
@@ -34,6 +40,7 @@ KernelParams params_default(const Group *g, const Target *t) {
   if (g->family == FAMILY_CONTRACT) contract_params(g, t, &p);
   else if (g->family == FAMILY_ATTEND) attend_params(t, &p);
   else p.stages = t->capability > 0;
+  if (g->family == FAMILY_REDUCE && t->capability) p.unroll = reduce_unroll(g, costly);
   return p;
 }
 

@@ -253,7 +253,7 @@ static void block_loop(Columns *c) {
   Reduce *r = c->r;
   Lower *l = r->l;
   Kernel *k = l->k;
-  int unroll = 2 * r->params->unroll < BLOCK_UNROLL ? 2 * r->params->unroll : BLOCK_UNROLL;
+  int unroll = r->params->unroll < BLOCK_UNROLL ? r->params->unroll : BLOCK_UNROLL;
   block_start(c);
   KInst *n = kir_for(k, kir_un(k, KOP_TO_I64, kir_group(k)), kir_dim(k, r->n_reduced), LANES, unroll);
   block_element(c, dim_equal(r->n_reduced, dim_const(1)) ? ix_const(l, 0) : ix_value(l, n, r->n_reduced));

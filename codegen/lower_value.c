@@ -144,7 +144,7 @@ static bool is_visible(const Lower *l, const KBlock *b) {
 /* Can four neighbours from `at` (without the part) on be one access?  The quad of an element that exists exists. */
 static bool is_quad(Lower *l, const Type *t, Ix *at, KInst **out_base, KInst **out_lane) {
   Dim n;
-  if (t->dtype != DTYPE_F32 || !type_elems(t, &n) || n.c % QUAD || n.b % QUAD || n.r % QUAD) return false;
+  if (!dtype_is_float(t->dtype) || !type_elems(t, &n) || n.c % QUAD || n.b % QUAD || n.r % QUAD) return false;
   ix_emit(l, at, out_base, out_lane);
   return kir_align(*out_base) >= QUAD && *out_lane && kir_align(*out_lane) >= QUAD;
 }
