@@ -1,9 +1,9 @@
 /* The loop nest of attention on a GPU, forward and backward: how the work is cut.
  *
- * An item is a block of groups and computes a patch of positions of one head: queries, or keys for the gradients of keys
- * and values.  The box of others that the patch sees, or that see it (the union of its windows), goes through shared
- * memory in chunks: while one chunk is worked on, the next is copied into the other of two slots.  A chunk is a run of
- * planes, lines or single others of the box, so that chunk after chunk visits a position's others in raster order.
+ * An item is a block of groups and computes a patch of positions of one head: queries, or keys for the gradients of
+ * keys and values.  The box of others that the patch sees, or that see it (the union of its windows), goes through
+ * shared memory in chunks: while one is worked on, the next is copied into the other of two slots.  A chunk is a
+ * run of planes, lines or single others of the box, so that chunk after chunk visits others in raster order.
  * Every sum is the common nest's, and so are its bits.  Which attentions it does not take is said at `plan`. */
 #include <math.h>
 #include <string.h>
@@ -185,8 +185,8 @@ static void locate(Tile *e, KInst *item) {
 
 /* ---- planning ---- */
 
-/* Forward where a block's lists of whole windows would be too long: scores are made twice, for their largest and, with
- * the values beside the keys, for weights. */
+/* Forward where a block's lists of whole windows would be too long: scores are made twice, for their largest and,
+ * with the values beside the keys, for weights. */
 static void stream(Tile *e) {
   bool has_values = e->load[1].n > 0;
   e->is_streamed = true;
@@ -207,13 +207,14 @@ static void bind(Tile *e, bool forward) {
     e->kept[e->n_kept++] = &a->dy;
   } else {
     bool needs_ds = a->out_key.buf >= 0;
-    e->load[0] = (Load){{{.h = &a->q, .number = a->buf_lse}, {.h = &a->dy, .number = needs_ds ? a->buf_delta : -1}}, 2};
+    int delta = needs_ds ? a->buf_delta : -1;
+    e->load[0] = (Load){{{.h = &a->q, .number = a->buf_lse}, {.h = &a->dy, .number = delta}}, 2};
     if (needs_ds) e->kept[e->n_kept++] = &a->v;
     e->n_list = needs_ds && a->out_v.buf >= 0 ? 2 : 1;
   }
 }
 
-/* Own positions of a group, neighbours on the last axis that has any; and the axis that raster order cuts for sure. */
+/* Own positions of a group, neighbours on the last axis that has any; and the axis that raster order surely cuts. */
 static void choose_tile(Tile *e, int wanted) {
   e->axis = 2;
   while (e->axis > 0 && e->own[e->axis] == 1) e->axis--;

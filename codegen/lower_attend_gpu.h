@@ -2,8 +2,8 @@
  *
  * A block has a patch of positions of one head, its *own*: queries, or keys where their gradients are made.  A group
  * has `tile` of them, neighbours on one axis.  *Others* are what they see or what sees them; the box of others of the
- * patch goes through shared memory in chunks.  lower_attend_gpu.c plans, lower_attend_gpu_stage.c fills shared memory,
- * lower_attend_gpu_sums.c holds the arithmetic on a chunk, lower_attend_gpu_pass.c the order of it all. */
+ * patch goes through shared memory in chunks.  lower_attend_gpu.c plans, lower_attend_gpu_stage.c fills shared
+ * memory, lower_attend_gpu_sums.c holds the arithmetic on a chunk, lower_attend_gpu_pass.c the order of it all. */
 #ifndef NUWA_LOWER_ATTEND_GPU_H
 #define NUWA_LOWER_ATTEND_GPU_H
 

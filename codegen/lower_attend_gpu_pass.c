@@ -1,8 +1,8 @@
 /* The order of work of a block.
  *
- * Forward: all keys, to lists of scores; their largest; weights; then all values.  The lists hold a whole window, since
- * weights are differences from the largest score.  Where such lists are too long, the scores of the first pass are not
- * kept, and the second, over keys and values, is the backward pass's kind.
+ * Forward: all keys, to lists of scores; their largest; weights; then all values.  The lists hold a whole window,
+ * since weights are differences from the largest score.  Where such lists are too long, the scores of the first pass
+ * are not kept, and the second, over keys and values, is the backward pass's kind.
  *
  * Backward: a chunk of others has all that its weights need, so nothing outlives a chunk but the sums: others along
  * lanes give weights to lists, then the lists and the same chunk's rows give the sums.  So a box of any size is

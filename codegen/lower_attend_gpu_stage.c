@@ -189,7 +189,8 @@ void stage_own(Tile *e) {
     for (int t = 0; t < e->tile; t++) {
       attend_load(a, e->kept[i], plus(e, sample, to_i64(e, e->of[t].index)), v);
       for (int j = 0; j < vectors_of(e->kept[i]); j++)
-        kir_store(e->k, e->vectors, plus(e, stage_own_at(e, i, t), num(a, (int64_t)j * LANES)), kir_lane(e->k), v[j], NULL);
+        kir_store(e->k, e->vectors, plus(e, stage_own_at(e, i, t), num(a, (int64_t)j * LANES)), kir_lane(e->k), v[j],
+                  NULL);
     }
   kir_sync(e->k);
 }

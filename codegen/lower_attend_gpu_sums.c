@@ -17,7 +17,8 @@ Part part_of(Tile *e, KInst *step) {
     p.n[x] = least(e, most(e, minus(e, plus(e, p.hi[x], num32(e, 1)), p.lo[x]), num32(e, 0)), num32(e, e->chunk[x]));
   }
   for (int x = 1; x < 3; x++)
-    p.inverse[x] = kir_bin(e->k, KOP_DIV, kir_f32(e->k, 1.0f), kir_un(e->k, KOP_TO_F32, most(e, p.n[x], num32(e, 1))));
+    p.inverse[x] = kir_bin(e->k, KOP_DIV, kir_f32(e->k, 1.0f),
+                           kir_un(e->k, KOP_TO_F32, most(e, p.n[x], num32(e, 1))));
   p.count = bin(a, KOP_MUL, bin(a, KOP_MUL, p.n[0], p.n[1]), p.n[2]);
   return p;
 }
@@ -175,7 +176,8 @@ static KInst *lane_column(Tile *e, const Layout *y, int j) {
 
 KInst *lane_own(Tile *e, const Layout *y, int r, KInst *const *of_t) {
   KInst *x = of_t[r * y->at_once];
-  for (int i = 1; i < y->at_once; i++) x = pick(e->a, equal(e->a, lane_which(e, y), num32(e, i)), of_t[r * y->at_once + i], x);
+  for (int i = 1; i < y->at_once; i++)
+    x = pick(e->a, equal(e->a, lane_which(e, y), num32(e, i)), of_t[r * y->at_once + i], x);
   return x;
 }
 
@@ -211,7 +213,8 @@ typedef struct Seen {
 
 /* Whether lines need a test beyond the loops' bounds. */
 static bool tests_lines(const Tile *e) {
-  return e->a->extent->is_axis && (e->for_keys || (e->tile > 1 && e->axis != 2) || !attend_windows_hold_centre(e->a->extent));
+  const Extent *x = e->a->extent;
+  return x->is_axis && (e->for_keys || (e->tile > 1 && e->axis != 2) || !attend_windows_hold_centre(x));
 }
 
 static KInst *over_own(Tile *e, KOp op, KInst *const *x) {
@@ -232,27 +235,22 @@ static void tighten(Tile *e, const Own *o, int x, KInst *same, KInst **lo, KInst
   else *hi = pick(a, same, least(e, *hi, o->at[x]), *hi);
 }
 
-/* The loop of axis x over what any own position sees.  Beyond the tile's axis the own positions may differ in `same`, but
- * there their grid has one position, and lines are tested. */
+/* The loop of axis x over what any own position sees.  Beyond the tile's axis their grid has one position. */
 static KInst *visit_axis(Tile *e, const Part *p, int x, KInst **same, Seen *seen) {
   Attend *a = e->a;
-  KInst *lo = p->lo[x], *hi = p->hi[x], *from[MAX_TILE], *to[MAX_TILE];
-  bool is_tiled = e->tile > 1 && x == e->axis;
-  if (e->tile == 1 || x <= e->axis)
+  KInst *lo = p->lo[x], *hi = p->hi[x];
+  bool tightens = !a->extent->is_axis || e->axis == 2 || e->tile == 1;
+  if (e->tile > 1 && x == e->axis) {
     for (int t = 0; t < e->tile; t++) {
-      from[t] = is_tiled ? e->of[t].lo[x] : lo;
-      to[t] = is_tiled ? e->of[t].hi[x] : hi;
-      if (!a->extent->is_axis || e->axis == 2 || e->tile == 1) tighten(e, &e->of[t], x, *same, &from[t], &to[t]);
-      if (is_tiled) seen->lo[t] = from[t], seen->hi[t] = to[t];
-      if (is_tiled && t + 1 == e->tile) {
-        lo = most(e, lo, over_own(e, KOP_MIN, from));
-        hi = least(e, hi, over_own(e, KOP_MAX, to));
-      }
-      if (!is_tiled) {
-        lo = from[t], hi = to[t];
-        break;
-      }
+      seen->lo[t] = e->of[t].lo[x];
+      seen->hi[t] = e->of[t].hi[x];
+      if (tightens) tighten(e, &e->of[t], x, *same, &seen->lo[t], &seen->hi[t]);
     }
+    lo = most(e, lo, over_own(e, KOP_MIN, seen->lo));
+    hi = least(e, hi, over_own(e, KOP_MAX, seen->hi));
+  } else if (tightens && (e->tile == 1 || x < e->axis)) {
+    tighten(e, &e->of[0], x, *same, &lo, &hi);
+  }
   KInst *at = to_i32(e, kir_for(e->k, to_i64(e, lo), to_i64(e, plus(e, hi, num32(e, 1))), 1, 0));
   const Own *o = &e->of[0];
   if (a->extent->is_axis) *same = both(a, *same, within(a, o->near_lo[x], at, o->near_hi[x]));
@@ -284,7 +282,8 @@ static void sum_one(Tile *e, Sum *s, KInst *slot, KInst *row, KInst *entry, KIns
     x[j] = kir_load4(k, e->stage, base, column, mask);
   }
   for (int r = 0; r < y->rounds; r++) {
-    KInst *w = kir_load(k, a->scores, plus(e, list, num(a, r * y->at_once)), y->at_once > 1 ? lane_which(e, y) : NULL, NULL);
+    KInst *which = y->at_once > 1 ? lane_which(e, y) : NULL;
+    KInst *w = kir_load(k, a->scores, plus(e, list, num(a, r * y->at_once)), which, NULL);
     KInst *in = sees[0] ? lane_own(e, y, r, sees) : NULL;
     for (int j = 0; j < y->quads * QUAD; j++) {
       KInst *old = kir_get(k, s->of[r][j]), *sum = kir_op(k, KOP_FMA, w, kir_part(k, x[j / QUAD], j % QUAD), old);
@@ -303,7 +302,8 @@ static void weight_one(Tile *e, const Layout *y, KInst *entry, KInst *const *see
   }
 }
 
-void sum_part(Tile *e, const Part *p, KInst *slot, KInst *start, Sum *s, int n_sum, const Layout *y, KInst *const *l) {
+void sum_part(Tile *e, const Part *p, KInst *slot, KInst *start, Sum *s, int n_sum, const Layout *y,
+              KInst *const *l) {
   Attend *a = e->a;
   KInst *at[3], *wide[3], *same = kir_bool(e->k, true), *entry = num32(e, 0), *row = num32(e, 0), *sees[MAX_TILE];
   Seen seen = {{NULL}};

@@ -330,7 +330,7 @@ static void attend_everywhere(const char *body, bool has_two) {
   }
 }
 
-/* Blocks that the default does not make at these sizes: many chunks, plain loads, few groups, other tiles of a group. */
+/* Blocks that the default does not make at these sizes: many chunks, plain loads, few groups, other tiles. */
 static const char *const blocks[] = {
     "tile_m=4 tile_n=1 tile_k=3 block_m=4 block_n=1 stages=2 swap=0 pack_b=0 unroll=1",
     "tile_m=2 tile_n=1 tile_k=9 block_m=6 block_n=1 stages=1 swap=0 pack_b=0 unroll=1",
@@ -386,7 +386,7 @@ static void attend_wide(const char *body) {
              "query_grid=[3,7,5], key_grid=[3,7,5]", box[i % COUNT_OF(box)]);
     snprintf(width, sizeof width, "%d", 2 * wide[i % COUNT_OF(wide)]);
     char *out = text;
-    for (const char *p = body; *p; p++) {   /* D stands for the width, A for the attributes, G for the grid, T for the type */
+    for (const char *p = body; *p; p++) {   /* D: the width, A: the attributes, G: the grid, T: the type */
       const char *with = *p == 'D' ? width : *p == 'A' ? attrs : *p == 'G' ? "3,7,5" :
                          *p == 'T' ? stored[i / COUNT_OF(box)] : NULL;
       if (with) out += sprintf(out, "%s", with);
