@@ -7,7 +7,11 @@
  * ring, or the planner must have copied the ring there first. */
 #include "codegen/lower.h"
 
-enum { ROW_VECTORS = 32, GRAIN_ELEMS = 16384, BLOCK_GROUPS = 16, SCAN_VECTORS = 4 /* that a group scans at once */ };
+enum {
+  ROW_VECTORS = 32, GRAIN_ELEMS = 16384,
+  MIN_GROUPS = 8, MAX_GROUPS = 16, /* of a block; those without columns only scan */
+  SCAN_VECTORS = 4                 /* that a group scans at once */
+};
 
 typedef struct Scatter {
   Node *node, *index, *x;
@@ -215,8 +219,8 @@ static bool scatter_add_block(Lower *l, Scatter *s) {
   Kernel *k = l->k;
   if (!type_elems(&s->index->type, &n))
     return lower_fail(l, s->node, "the number of indices is not affine in B and R");
-  if (!decode_item(l, s, dim_const(s->node->attrs.scatter.rows), BLOCK_GROUPS, &s->target)) return false;
-  int groups = s->plan.vectors < 2 ? 2 : (int)s->plan.vectors;
+  if (!decode_item(l, s, dim_const(s->node->attrs.scatter.rows), MAX_GROUPS, &s->target)) return false;
+  int groups = s->plan.vectors < MIN_GROUPS ? MIN_GROUPS : (int)s->plan.vectors;
   int64_t span = LANES * s->plan.vectors;
   kir_block(k, groups, 0);
   s->match = kir_scratch(k, "match", DTYPE_I32, 2 * (int64_t)groups * SCAN_VECTORS * LANES);
