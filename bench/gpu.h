@@ -6,7 +6,7 @@
 #include "codegen/cuda_facts.h"
 #include "frontend/compile.h"
 
-enum { GPU_MAX_MODELS = 4, GPU_MAX_USES = 12 };
+enum { GPU_MAX_MODELS = 6, GPU_MAX_USES = 12 };
 
 /* Launches of a kernel in one call of a function. */
 typedef struct GpuUse {
@@ -38,14 +38,15 @@ typedef struct GpuModel {
   const char *weights;       /* its options are those that these weights were trained with; NULL: the defaults */
   const char *models_dir;
   bool train;                /* with the training step of its function "loss" */
+  DType precision;           /* as CompileOptions have it */
 } GpuModel;
 
 bool gpu_kernels_open(GpuKernels *g, Error *err);
 void gpu_kernels_close(GpuKernels *g);
 /* Adds all functions of a model; what decodes both as prologue and step and from all tokens to all logits at once. */
 bool gpu_kernels_add(GpuKernels *g, const GpuModel *m, Error *err);
-/* The demo's models, by the folder of the shipped models.  In the list's arena. */
-bool gpu_kernels_add_demo(GpuKernels *g, const char *models_dir, Error *err);
+/* The demo's models, by the folder of the shipped models; in f32 with their training steps.  In the list's arena. */
+bool gpu_kernels_add_demo(GpuKernels *g, const char *models_dir, DType precision, Error *err);
 /* Compiles them all.  Free with cuda_facts_done. */
 bool gpu_kernels_facts(const GpuKernels *g, const CudaFactsOptions *o, CudaFacts *out, Error *err);
 

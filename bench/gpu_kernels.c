@@ -86,6 +86,7 @@ static bool add_functions(Add *a, bool whole) {
   const char *decode[1];
   CompileOptions o = {.device = PLAN_CUDA,
                       .threads = 1,
+                      .precision = a->m->precision,
                       .train = a->m->train && !whole ? "loss" : NULL,
                       .whole = whole,
                       .adam = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .clip = 1.0}};
@@ -124,13 +125,14 @@ bool gpu_kernels_add(GpuKernels *g, const GpuModel *m, Error *err) {
   return (arena_protect(g->arena, add_body, &a, err) && a.ok) || error_prefix(err, "%s", m->name);
 }
 
-bool gpu_kernels_add_demo(GpuKernels *g, const char *models_dir, Error *err) {
+bool gpu_kernels_add_demo(GpuKernels *g, const char *models_dir, DType precision, Error *err) {
   static const char *const name[] = {"nuwa", "vqgan"}, *const weights[] = {"demo", "demo_vq"};
   for (int i = 0; i < COUNT_OF(name); i++) {
     char path[1024], options[1024];
+    const GpuModel m = {name[i], path, options, models_dir, precision == DTYPE_F32, precision};
     snprintf(path, sizeof path, "%s/%s.lua", models_dir, name[i]);
     snprintf(options, sizeof options, "%s/weights/%s.safetensors", models_dir, weights[i]);
-    if (!gpu_kernels_add(g, &(GpuModel){name[i], path, options, models_dir, true}, err)) return false;
+    if (!gpu_kernels_add(g, &m, err)) return false;
   }
   return true;
 }

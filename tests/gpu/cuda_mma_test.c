@@ -81,4 +81,93 @@ TEST("bf16 conv2d, the gradients of picture and filter") {
                                 .params = tiles[i], .part = true});
 }
 
+/* ---- without a device ---- */
+
+enum { MOST_BYTES = 1 << 16 };
+
+/* A product on the kernel interpreter, by one kernel: its result goes to `result`. */
+typedef struct Sums {
+  DeviceCase d;
+  uint16_t result[MOST_BYTES / 2];
+  size_t bytes;
+} Sums;
+
+static void sums_body(void *ctx) {
+  Sums *s = ctx;
+  Check *c = &s->d.c;
+  Program *p = pass_fuse(c->func);
+  Target target = target_cuda(80);
+  void *args[8];
+  if (!p || p->n_group != 1) return;
+  c->group = p->group[0];
+  KernelParams params = params_default(&c->group, &target);
+  if (s->d.params && !params_parse(s->d.params, &params, &c->err)) return;
+  Kernel *k = lower_group(c->graph->arena, &c->group, &params, "k", &c->err);
+  Tensor *want = k ? device_expected(&s->d) : NULL;
+  device_args(&s->d, args);
+  if (!want || !kir_interpret(k, args, c->B, c->R, &c->err)) return;
+  check_results(c, "kernel interpreter", want, args);
+  s->bytes = device_bytes(&s->d, c->group.n_in);
+  c->ran = s->bytes <= sizeof s->result;
+  if (c->ran) memcpy(s->result, args[c->group.n_in], s->bytes);
+}
+
+/* Also checks the result against the reference interpreter. */
+static void sums_of(Sums *s, const char *source, const char *params, int64_t B, int64_t R) {
+  Check *c = &s->d.c;
+  *s = (Sums){.d = {.c = {.family = FAMILY_CONTRACT, .B = B, .R = R}, .source = source, .params = params}};
+  c->build = device_build;
+  c->text = source;
+  c->graph = graph_new(&c->err);
+  bool ok = arena_protect(c->graph->arena, check_parse, &s->d, &c->err) && c->func &&
+            arena_protect(c->graph->arena, sums_body, s, &c->err) && c->ran;
+  EXPECT(ok, "%s\n%s", c->err.text, source);
+  check_done(c);
+}
+
+#define ROWS(n) "func @f(%a: bf16[" n ",74], %b: bf16[74,40]) {\n" \
+                "  %1 = matmul(%a, %b) {trans_a=0, trans_b=0} : bf16[" n ",40]\n  return y = %1\n}\n"
+
+TEST("a row has the same bits in any batch, in a wave of any width, and in any tile") {
+  static Sums all, some;
+  static const int64_t rows[] = {1, 7, 16, 33};
+  sums_of(&all, ROWS("100B"), NULL, 1, 1);
+  for (int i = 0; i < COUNT_OF(rows); i++) {   /* a wave's kernel has few rows: other tiles, another tile_k */
+    sums_of(&some, ROWS("R"), NULL, 1, rows[i]);
+    EXPECT(some.bytes > 0 && !memcmp(some.result, all.result, some.bytes), "%d rows", (int)rows[i]);
+  }
+  for (int i = 1; i < COUNT_OF(tiles); i++) {
+    sums_of(&some, ROWS("25B"), tiles[i], 3, 1);
+    EXPECT(some.bytes > 0 && !memcmp(some.result, all.result, some.bytes), "%s", tiles[i]);
+  }
+}
+
+TEST("a picture has the same bits in any batch") {
+  static Sums one, some;
+  static const char source[] = "func @f(%x: bf16[B,6,7,12], %w: bf16[3,3,12,20]) {\n"
+                               "  %1 = conv2d(%x, %w) {stride=1, kh=0, kw=0} : bf16[B,4,5,20]\n  return y = %1\n}\n";
+  sums_of(&one, source, NULL, 1, 1);
+  sums_of(&some, source, NULL, 7, 1);
+  EXPECT(one.bytes > 0 && !memcmp(one.result, some.result, one.bytes), "the first of 7 differs");
+}
+
+TEST("random bf16 products are right") {
+  static Sums s;
+  uint64_t seed = 5;
+  for (int n = 0; n < 60; n++) {
+    char a[64], b[64], source[400];
+    int size[3];   /* m, n, k: often multiples of 2, 4 or 8 */
+    for (int i = 0; i < 3; i++) {
+      int times = 1 << (int)(4 * fabsf(random_unit(&seed)));
+      size[i] = (1 + (int)(90 * fabsf(random_unit(&seed)))) / times * times + times;
+    }
+    bool ta = random_unit(&seed) < 0, tb = random_unit(&seed) < 0;
+    snprintf(a, sizeof a, "bf16[B,%d,%d]", size[ta ? 2 : 0], size[ta ? 0 : 2]);
+    snprintf(b, sizeof b, random_unit(&seed) < 0 ? "bf16[B,%d,%d]" : "bf16[%d,%d]", size[tb ? 1 : 2], size[tb ? 2 : 1]);
+    snprintf(source, sizeof source, "func @f(%%a: %s, %%b: %s) {\n  %%1 = matmul(%%a, %%b) {trans_a=%d, trans_b=%d} : "
+             "bf16[B,%d,%d]\n  return y = %%1\n}\n", a, b, ta, tb, size[0], size[1]);
+    sums_of(&s, source, tiles[n % COUNT_OF(tiles)], 2, 1);
+  }
+}
+
 TEST_MAIN()

@@ -1,6 +1,6 @@
 /* Static checks of the machine code that NVRTC makes of every distinct kernel of the demo's models, with the options of
- * the shipped weights, and of the paper-scale model (the defaults of nuwa.lua): decoding, drawing all at once and the
- * loss of both, training steps of the demo's.  Every kernel is compiled once for each arch; all tests look at the same
+ * the shipped weights, in f32 and in bf16, and of the paper-scale model (the defaults of nuwa.lua): decoding, drawing all
+ * at once and the loss of both, training steps of the demo's in f32.  Every kernel is compiled once for each arch; all tests look at the same
  * code. */
 #include "bench/gpu.h"
 #include "runtime/pool.h"
@@ -29,7 +29,9 @@ static bool open_all(void) {
   CudaFactsOptions o = {.arch = {80, 90}, .n_arch = IS_SANITIZED ? 1 : ARCHS, .together = KERNELS_TOGETHER,
                         .threads = IS_SANITIZED ? 1 : pool_count_processors(), .nvrtc = all.nvrtc};
   const GpuModel paper = {"nuwa, paper scale", MODELS_DIR "/nuwa.lua", NULL, MODELS_DIR, false};
-  if (!gpu_kernels_open(&all.kernels, err) || !gpu_kernels_add_demo(&all.kernels, MODELS_DIR, err)) return false;
+  if (!gpu_kernels_open(&all.kernels, err) || !gpu_kernels_add_demo(&all.kernels, MODELS_DIR, DTYPE_F32, err) ||
+      !gpu_kernels_add_demo(&all.kernels, MODELS_DIR, DTYPE_BF16, err))
+    return false;
   all.n_demo = all.kernels.n;
   if (!IS_SANITIZED && !gpu_kernels_add(&all.kernels, &paper, err)) return false;
   return gpu_kernels_facts(&all.kernels, &o, &all.facts, err);
@@ -127,6 +129,34 @@ TEST("what the kernel IR moves by four elements moves by 128 bits, and large til
   }
   printf("%d of %d products copy and load by 128 bits\n", wide, products);
   EXPECT(products > 0 && wide > 0, "%d of %d", wide, products);
+}
+
+static bool has_op(const KBlock *b, KOp op) {
+  for (const KInst *i = b->first; i; i = i->next)
+    if (i->op == op || (i->body && has_op(i->body, op)) || (i->other && has_op(i->other, op))) return true;
+  return false;
+}
+
+/* Is it a product of bf16?  Kernels are named by what they are made for. */
+static bool is_bf16_product(const Kernel *k) {
+  bool is_product = strncmp(k->name, "matmul", 6) == 0 || strncmp(k->name, "conv2d", 6) == 0;
+  return is_product && k->n_args > 1 && k->buf[0].dtype == DTYPE_BF16 && k->buf[1].dtype == DTYPE_BF16;
+}
+
+TEST("every product of bf16 in the demo's models uses tensor cores") {
+  NEEDS_CODE();
+  int products = 0;
+  FOR_ALL(a, i, f) {
+    const Kernel *k = all.kernels.kernel[i].kernel;
+    bool has_tiles = has_op(k->body, KOP_MMA);
+    EXPECT(has_tiles || !is_bf16_product(k), "%s has no matrix tiles", name_of(i));
+    /* Short loops over k are unrolled whole, so these need not stand in loops. */
+    EXPECT(!has_tiles || (f->code.tensor > 0 && f->code.matrix_loads > 0), "sm_%d %s: %d HMMA, %d LDSM",
+           all.facts.arch[a], name_of(i), f->code.tensor, f->code.matrix_loads);
+    products += has_tiles;
+  }
+  printf("%d products by matrix tiles\n", products);
+  EXPECT(products > 20, "%d products", products);
 }
 
 /* The largest tiles of their kind, as text: what they need does not depend on which models there are. */
