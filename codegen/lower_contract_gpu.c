@@ -5,6 +5,7 @@
 
 enum {
   PAIR = 2,                /* groups that multiply matrix tiles together */
+  MAX_TILES = 16,          /* of theirs; each takes 8 registers of a thread */
   SHARED_BYTES = 96 << 10  /* of a block at most, so that every GPU from sm_75 on but the first has room */
 };
 
@@ -147,8 +148,9 @@ static bool params_fit(Emit *e) {
                       p->tile_n) != NULL;
   if (p->tile_k % LANES)
     return lower_fail(e->l, n, "tiles in shared memory are multiples of %d deep, not %d", LANES, p->tile_k) != NULL;
-  if (e->is_mma)
-    return !p->swap || lower_fail(e->l, n, "rows of matrix tiles do not run along lanes") != NULL;
+  if (e->is_mma && p->tile_m * p->tile_n > MAX_TILES)
+    return lower_fail(e->l, n, "a pair of groups has no registers for %d x %d matrix tiles", p->tile_m, p->tile_n) != NULL;
+  if (e->is_mma) return !p->swap || lower_fail(e->l, n, "rows of matrix tiles do not run along lanes") != NULL;
   bool few = dim_is_const(e->p->cols) && e->p->cols.c <= p->tile_m && p->block_m == 1;
   if (!p->swap && dim_is(e->p->cols, 1))
     return lower_fail(e->l, n, "of one column, rows must run along lanes") != NULL;
@@ -157,9 +159,22 @@ static bool params_fit(Emit *e) {
   return true;
 }
 
+/* Elements of f32 of the results on their way through shared memory; 0: they take another. */
+static int64_t result_elems(const Emit *e) {
+  if (!e->is_mma && contract_fma_stores_registers(e)) return 0;
+  return (int64_t)e->rows->tile * (e->is_mma ? contract_mma_stride(e) : e->cols->tile);
+}
+
+/* Of all stages, or of the results that take their place. */
+static int64_t scratch_bytes(const Emit *e) {
+  int64_t stages = e->stage_elems * e->params.stages * (int64_t)dtype_bytes(e->dtype);
+  int64_t results = result_elems(e) * (int64_t)sizeof(float);
+  return stages > results ? stages : results;
+}
+
 /* What the tiles need of the machine. */
 static bool tiles_fit(Emit *e) {
-  int64_t bytes = e->stage_elems * e->params.stages * (int64_t)dtype_bytes(e->dtype);
+  int64_t bytes = scratch_bytes(e);
   for (int i = 0; i < 2; i++) {
     const Side *s = &e->side[i];
     double reach = contract_side_reach(e, s);
@@ -170,8 +185,8 @@ static bool tiles_fit(Emit *e) {
       return lower_fail(e->l, e->p->node, "a block reads from %g elements; offsets in it have 31 bits", reach) != NULL;
   }
   if (bytes > SHARED_BYTES)
-    return lower_fail(e->l, e->p->node, "%d stages need %lld bytes of shared memory, there are %d", e->params.stages,
-                      (long long)bytes, (int)SHARED_BYTES) != NULL;
+    return lower_fail(e->l, e->p->node, "%d stages and results need %lld bytes of shared memory, there are %d",
+                      e->params.stages, (long long)bytes, (int)SHARED_BYTES) != NULL;
   return true;
 }
 
@@ -194,15 +209,9 @@ static int blocks_resident(const Emit *e, int64_t shared_bytes) {
   return blocks < 1 ? 1 : blocks > most ? most : blocks;
 }
 
-/* Scratch for all stages, and for the results that take their place; returns its bytes. */
-static int64_t make_scratch(Emit *e) {
-  int64_t elems = e->stage_elems * e->params.stages, bytes = (int64_t)dtype_bytes(e->dtype);
-  int64_t result = (int64_t)e->rows->tile * (e->is_mma ? contract_mma_stride(e) : e->cols->tile);
-  bool has_result = e->is_mma || !contract_fma_stores_registers(e);
-  if (has_result && elems * bytes < result * (int64_t)sizeof(float)) elems = result * (int64_t)sizeof(float) / bytes;
-  e->stage = e->result = kir_scratch(e->k, "stage", e->dtype, elems);
-  if (e->is_mma) e->result = kir_scratch_over(e->k, "result", DTYPE_F32, result, e->stage);
-  return elems * bytes;
+static void make_scratch(Emit *e) {
+  e->stage = e->result = kir_scratch(e->k, "stage", e->dtype, scratch_bytes(e) / (int64_t)dtype_bytes(e->dtype));
+  if (e->is_mma) e->result = kir_scratch_over(e->k, "result", DTYPE_F32, result_elems(e), e->stage);
 }
 
 bool contract_gpu(Lower *l, const Product *p, const KernelParams *params) {
@@ -224,7 +233,8 @@ bool contract_gpu(Lower *l, const Product *p, const KernelParams *params) {
   int64_t k = contract_k_elems(p);
   e.k_whole = k >= 0 && k % params->tile_k == 0;
   if (!tiles_fit(&e)) return false;
-  l->k->resident = blocks_resident(&e, make_scratch(&e));
+  make_scratch(&e);
+  l->k->resident = blocks_resident(&e, scratch_bytes(&e));
   for (int i = 0; i < e.n_batch; i++) kir_factor(l->k, p->outer[i].size, 1);
   kir_factor(l->k, e.rows->total, e.rows->tile);
   kir_factor(l->k, e.cols->total, e.cols->tile);

@@ -112,17 +112,25 @@ static void sums_body(void *ctx) {
   if (c->ran) memcpy(s->result, args[c->group.n_in], s->bytes);
 }
 
-/* Also checks the result against the reference interpreter. */
-static void sums_of(Sums *s, const char *source, const char *params, int64_t B, int64_t R) {
+static void sums_prepare(Sums *s, const char *source, const char *params, int64_t B, int64_t R) {
   Check *c = &s->d.c;
   *s = (Sums){.d = {.c = {.family = FAMILY_CONTRACT, .B = B, .R = R}, .source = source, .params = params}};
   c->build = device_build;
   c->text = source;
   c->graph = graph_new(&c->err);
-  bool ok = arena_protect(c->graph->arena, check_parse, &s->d, &c->err) && c->func &&
-            arena_protect(c->graph->arena, sums_body, s, &c->err) && c->ran;
-  EXPECT(ok, "%s\n%s", c->err.text, source);
-  check_done(c);
+}
+
+static bool sums_run(Sums *s) {
+  Check *c = &s->d.c;
+  return arena_protect(c->graph->arena, check_parse, &s->d, &c->err) && c->func &&
+         arena_protect(c->graph->arena, sums_body, s, &c->err) && c->ran;
+}
+
+/* Also checks the result against the reference interpreter. */
+static void sums_of(Sums *s, const char *source, const char *params, int64_t B, int64_t R) {
+  sums_prepare(s, source, params, B, R);
+  EXPECT(sums_run(s), "%s\n%s", s->d.c.err.text, source);
+  check_done(&s->d.c);
 }
 
 #define ROWS(n) "func @f(%a: bf16[" n ",74], %b: bf16[74,40]) {\n" \
@@ -149,6 +157,25 @@ TEST("a picture has the same bits in any batch") {
   sums_of(&one, source, NULL, 1, 1);
   sums_of(&some, source, NULL, 7, 1);
   EXPECT(one.bytes > 0 && !memcmp(one.result, some.result, one.bytes), "the first of 7 differs");
+}
+
+static void expect_refused(const char *params, const char *want) {
+  static Sums s;
+  sums_prepare(&s, ROWS("100B"), params, 1, 1);
+  EXPECT(!sums_run(&s), "%s", params);
+  EXPECT_HAS(s.d.c.err.text, want);
+  check_done(&s.d.c);
+}
+
+TEST("tiles that a block has no room for are refused") {
+  expect_refused("tile_m=5 tile_n=4 tile_k=16 block_m=1 block_n=1 stages=2 swap=0 pack_b=0 unroll=1",
+                 "no registers for 5 x 4 matrix tiles");
+  expect_refused("tile_m=2 tile_n=2 tile_k=16 block_m=1 block_n=1 stages=2 swap=1 pack_b=0 unroll=1",
+                 "rows of matrix tiles do not run along lanes");
+  expect_refused("tile_m=4 tile_n=4 tile_k=16 block_m=4 block_n=3 stages=2 swap=0 pack_b=0 unroll=1",
+                 "2 stages and results need 204800 bytes of shared memory, there are 98304");
+  expect_refused("tile_m=1 tile_n=1 tile_k=16 block_m=8 block_n=5 stages=2 swap=0 pack_b=0 unroll=1",
+                 "no block of 8 x 5 groups");
 }
 
 TEST("random bf16 products are right") {
