@@ -74,6 +74,7 @@ GpuEstimate gpu_estimate(const GpuRoof *g, const Kernel *k, const GroupCost *cos
 typedef struct GpuTableOptions {
   const char *models_dir;
   const char *nvrtc;         /* path; NULL: the usual places */
+  DType precision;
   int threads;
 } GpuTableOptions;
 /* The table of the demo's kernels for sm_80 and sm_90, in markdown. */

@@ -118,7 +118,7 @@ bool gpu_table(const GpuTableOptions *o, const char *command, Buffer *out, Error
   Table t = {.o = o, .command = command};
   CudaFactsOptions fo = {.arch = {80, 90}, .n_arch = ARCHS, .together = KERNELS_TOGETHER, .threads = o->threads};
   bool ok = gpu_kernels_open(&t.kernels, err) && (fo.nvrtc = t.nvrtc = nvrtc_open(o->nvrtc, err)) != NULL &&
-            gpu_kernels_add_demo(&t.kernels, o->models_dir, DTYPE_F32, err) &&
+            gpu_kernels_add_demo(&t.kernels, o->models_dir, o->precision, err) &&
             gpu_kernels_facts(&t.kernels, &fo, &t.facts, err);
   if (ok) print_table(&t, out);
   cuda_facts_done(&t.facts);

@@ -41,11 +41,12 @@ static const char *command_text(Arena *a, int argc, char **argv) {
 
 static bool run_gpu_table(const BenchArgs *a, const char *command, Error *err) {
   char *folder = arena_strdup(a->arena, cli_find_model(a->arena, &a->model, "."));
-  GpuTableOptions o = {.models_dir = folder, .nvrtc = a->model.nvrtc,
+  GpuTableOptions o = {.models_dir = folder, .nvrtc = a->model.nvrtc, .precision = cli_precision(&a->model),
                        .threads = cli_threads(&a->model)};
+  const char *part = o.precision == DTYPE_BF16 ? "gpu-table-bf16" : "gpu-table";
   Buffer table = {0};
   bool ok = gpu_table(&o, command, &table, err);
-  if (ok && a->readme) ok = bench_rewrite_part(a->readme, "gpu-table", table.data, err);
+  if (ok && a->readme) ok = bench_rewrite_part(a->readme, part, table.data, err);
   else if (ok) fputs(table.data, stdout);
   buffer_done(&table);
   return ok;
