@@ -431,10 +431,11 @@ static void emit_item(List *e) {
   kir_end(k);
 }
 
-/* Few rows a position are not worth their copy, unless all are on few pages: then a copy costs little. */
+/* Few rows a position are not worth their copy, unless all are on few pages and one pass reads them: then a copy costs
+ * little. */
 static bool pays(const List *e, int64_t most) {
   int64_t rows = e->row_grid[0] * e->row_grid[1] * e->row_grid[2], bytes = e->x->row * (int64_t)sizeof(float);
-  return most > (2 * rows * bytes > NEAR_BYTES ? LANES : LANES / 2);
+  return most > (e->is_forward && 2 * rows * bytes <= NEAR_BYTES ? LANES / 2 : LANES);
 }
 
 /* Lines are taken where they begin and end at the position itself. */
