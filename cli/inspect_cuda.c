@@ -45,21 +45,10 @@ static void print_uses(const Show *s, int kernel, const char *format, Buffer *ou
 
 /* ---- text ---- */
 
-static void print_dim(Dim d, Buffer *out) {
-  const char *plus = "";
-  if (d.b) buffer_printf(out, "%lld B", (long long)d.b), plus = " + ";
-  if (d.r) buffer_printf(out, "%s%lld R", plus, (long long)d.r), plus = " + ";
-  if (d.c || !*plus) buffer_printf(out, "%s%lld", plus, (long long)d.c);
-}
-
 static void print_cost(const GroupCost *c, Buffer *out) {
-  buffer_printf(out, "  a launch reads ");
-  print_dim(c->bytes_read, out);
-  buffer_printf(out, " bytes, writes ");
-  print_dim(c->bytes_written, out);
-  buffer_printf(out, ", computes ");
-  print_dim(c->flops, out);
-  buffer_printf(out, " operations\n");
+  char reads[DIM_TEXT], writes[DIM_TEXT], flops[DIM_TEXT];
+  buffer_printf(out, "  a launch reads %s bytes, writes %s, computes %s operations\n", dim_print(c->bytes_read, reads),
+                dim_print(c->bytes_written, writes), dim_print(c->flops, flops));
 }
 
 static void print_fact(int arch, const CudaFact *f, Buffer *out) {

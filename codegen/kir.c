@@ -246,6 +246,12 @@ void kir_store(Kernel *k, int buf, KInst *base, KInst *lane_offset, KInst *value
   append(k, &i);
 }
 
+KInst *kir_peel(Kernel *k, KInst **item, KInst *count) {
+  KInst *rest = kir_bin(k, KOP_MOD, *item, count);
+  *item = kir_bin(k, KOP_DIV, *item, count);
+  return rest;
+}
+
 KInst *kir_var(Kernel *k, KInst *first, bool varying) {
   BUG_IF(first->varying && !varying, "kernel %s: a uniform variable starts with a varying value", k->name);
   BUG_IF(varying && first->type == K_I64, "kernel %s: a varying variable of type i64", k->name);

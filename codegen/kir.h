@@ -197,6 +197,9 @@ KInst *kir_load(Kernel *k, int buf, KInst *base, KInst *lane_offset, KInst *mask
  * lane_offset NULL is stored once. */
 void kir_store(Kernel *k, int buf, KInst *base, KInst *lane_offset, KInst *value, KInst *mask);
 
+/* The rest of `*item` modulo count; *item becomes the quotient. */
+KInst *kir_peel(Kernel *k, KInst **item, KInst *count);
+
 KInst *kir_var(Kernel *k, KInst *first, bool varying);
 KInst *kir_get(Kernel *k, KInst *var);
 void kir_set(Kernel *k, KInst *var, KInst *value);

@@ -394,12 +394,6 @@ static int64_t most_queries(const Extent *e) {
 
 /* ---- items ---- */
 
-KInst *attend_peel(Attend *a, KInst **item, KInst *count) {
-  KInst *rest = bin(a, KOP_MOD, *item, count);
-  *item = bin(a, KOP_DIV, *item, count);
-  return rest;
-}
-
 typedef void (*PositionFn)(Attend *a, KInst *index);
 
 static void query_forward(Attend *a, KInst *index) {
@@ -421,8 +415,8 @@ static void over_positions(Attend *a, Dim samples, int64_t positions, PositionFn
   kir_factor(k, dim_const(positions), QUERIES_PER_ITEM);
   kir_factor(k, dim_const(a->attrs->heads), 1);
   KInst *item = kir_item(k);
-  a->head = attend_peel(a, &item, num(a, a->attrs->heads));
-  KInst *first = mul(a, attend_peel(a, &item, num(a, (positions + QUERIES_PER_ITEM - 1) / QUERIES_PER_ITEM)), QUERIES_PER_ITEM);
+  a->head = kir_peel(a->k, &item, num(a, a->attrs->heads));
+  KInst *first = mul(a, kir_peel(a->k, &item, num(a, (positions + QUERIES_PER_ITEM - 1) / QUERIES_PER_ITEM)), QUERIES_PER_ITEM);
   a->sample = item;
   KInst *index = kir_for(k, first, bin(a, KOP_MIN, add(a, first, num(a, QUERIES_PER_ITEM)), num(a, positions)), 1, 0);
   each(a, index);
@@ -434,7 +428,7 @@ static void over_rows(Attend *a) {
   kir_factor(k, (Dim){0, 0, 1}, 1);
   kir_factor(k, dim_const(a->attrs->heads), 1);
   KInst *row = kir_item(k), *at[3];
-  a->head = attend_peel(a, &row, num(a, a->attrs->heads));
+  a->head = kir_peel(a->k, &row, num(a, a->attrs->heads));
   a->sample = load_int(a, a->buf_rows, mul(a, row, 2));
   coords_of(a, a->attrs->query_grid, load_int(a, a->buf_rows, add(a, mul(a, row, 2), num(a, 1))), at);
   forward_query(a, row, at);

@@ -79,8 +79,6 @@ KInst *attend_query_position(Attend *a, KInst *index);
 KInst *attend_key_position(Attend *a, KInst *index);
 /* Offset of the item's head in [positions, heads]. */
 KInst *attend_per_head(Attend *a, KInst *position);
-/* The rest of `*item` modulo count; *item becomes the quotient. */
-KInst *attend_peel(Attend *a, KInst **item, KInst *count);
 /* x = exp(x - m) for n scores in scratch from `start` on (m NULL: exp(x)). */
 void attend_exponentiate(Attend *a, KInst *start, KInst *n, KInst *m);
 void attend_start_sums(Attend *a, const Heads *h, KInst **sum);

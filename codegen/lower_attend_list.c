@@ -406,9 +406,9 @@ static void emit_item(List *e) {
   Attend *a = e->a;
   Kernel *k = e->k;
   KInst *item = kir_item(k), *first[3];
-  a->head = attend_peel(a, &item, num(a, a->attrs->heads));
+  a->head = kir_peel(a->k, &item, num(a, a->attrs->heads));
   for (int x = 2; x >= 0; x--) {
-    KInst *patch = attend_peel(a, &item, num(a, (e->own_grid[x] + e->patch[x] - 1) / e->patch[x]));
+    KInst *patch = kir_peel(a->k, &item, num(a, (e->own_grid[x] + e->patch[x] - 1) / e->patch[x]));
     first[x] = mul(a, patch, e->patch[x]);
     e->first[x] = load_int(a, e->bounds[x], mul(a, patch, 2));
     e->last[x] = load_int(a, e->bounds[x], plus(e, mul(a, patch, 2), 1));

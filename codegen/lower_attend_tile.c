@@ -387,8 +387,8 @@ static void emit_item(Tile *e, int64_t block) {
   Attend *a = e->a;
   Kernel *k = e->k;
   KInst *item = kir_item(k), *zero = num(a, 0);
-  a->head = attend_peel(a, &item, num(a, a->attrs->heads));
-  KInst *first = mul(a, attend_peel(a, &item, num(a, (e->n_own + block - 1) / block)), block);
+  a->head = kir_peel(a->k, &item, num(a, a->attrs->heads));
+  KInst *first = mul(a, kir_peel(a->k, &item, num(a, (e->n_own + block - 1) / block)), block);
   a->sample = item;
   KInst *end = least(e, plus(e, first, block), num(a, e->n_own)), *rows = num(a, e->n_row);
   bool cuts = is_raster(e);

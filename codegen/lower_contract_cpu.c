@@ -38,13 +38,6 @@ static KInst *ceil_div(Emit *e, Dim size, int64_t tile) {
   return kir_bin(e->k, KOP_DIV, kir_dim(e->k, dim_add(size, dim_const(tile - 1))), kir_i64(e->k, tile));
 }
 
-/* The rest of `*item` modulo count; *item becomes the quotient. */
-static KInst *peel(Emit *e, KInst **item, KInst *count) {
-  KInst *rest = kir_bin(e->k, KOP_MOD, *item, count);
-  *item = kir_bin(e->k, KOP_DIV, *item, count);
-  return rest;
-}
-
 static void set_outer(Emit *e, int i, KInst *at) {
   e->outer[i] = at;
   e->base_a = plus(e, e->base_a, times(e, at, e->p.outer[i].step_a));
@@ -362,11 +355,11 @@ static void emit_item(Emit *e) {
   Kernel *k = e->k;
   int64_t block = (int64_t)e->params.tile_m * e->params.block_m;
   KInst *item = kir_item(k);
-  e->n0 = kir_bin(k, KOP_MUL, peel(e, &item, ceil_div(e, e->p.cols, lanes_of_tile(e))), kir_i64(k, lanes_of_tile(e)));
-  KInst *m0 = kir_bin(k, KOP_MUL, peel(e, &item, ceil_div(e, e->p.rows, block)), kir_i64(k, block));
+  e->n0 = kir_bin(k, KOP_MUL, kir_peel(e->k, &item, ceil_div(e, e->p.cols, lanes_of_tile(e))), kir_i64(k, lanes_of_tile(e)));
+  KInst *m0 = kir_bin(k, KOP_MUL, kir_peel(e->k, &item, ceil_div(e, e->p.rows, block)), kir_i64(k, block));
   KInst *m_end = kir_bin(k, KOP_MIN, offset(e, m0, block), kir_dim(k, e->p.rows));
   e->base_a = e->base_b = kir_i64(k, 0);
-  for (int i = e->p.n_outer - 1; i >= 0 && !e->p.outer_inside; i--) set_outer(e, i, peel(e, &item, kir_dim(k, e->p.outer[i].size)));
+  for (int i = e->p.n_outer - 1; i >= 0 && !e->p.outer_inside; i--) set_outer(e, i, kir_peel(e->k, &item, kir_dim(k, e->p.outer[i].size)));
   set_masks(e);
   Dim size = e->p.k[0].size;
   e->k_begin = kir_i64(k, 0);

@@ -97,12 +97,6 @@ void contract_store_flat(Emit *e, int stride) {
 
 /* ---- items ---- */
 
-static KInst *peel(Emit *e, KInst **item, KInst *count) {
-  KInst *rest = kir_bin(e->k, KOP_MOD, *item, count);
-  *item = kir_bin(e->k, KOP_DIV, *item, count);
-  return rest;
-}
-
 static KInst *tiles_of(Emit *e, const Side *s) {
   KInst *n = kir_dim(e->k, dim_add(s->total, dim_const(s->tile - 1)));
   return kir_bin(e->k, KOP_DIV, n, kir_i64(e->k, s->tile));
@@ -112,12 +106,12 @@ static void emit_item(Emit *e) {
   Kernel *k = e->k;
   Lower *l = e->l;
   KInst *item = kir_item(k), *base_a = kir_i64(k, 0), *base_b = base_a, *at[MAX_OUTER];
-  KInst *col_tile = peel(e, &item, tiles_of(e, e->cols));
-  KInst *row_tile = e->n_batch ? peel(e, &item, tiles_of(e, e->rows)) : item;
+  KInst *col_tile = kir_peel(e->k, &item, tiles_of(e, e->cols));
+  KInst *row_tile = e->n_batch ? kir_peel(e->k, &item, tiles_of(e, e->rows)) : item;
   e->batch = ix_const(l, 0);
   for (int i = e->n_batch - 1; i >= 0; i--) {
     const Axis *x = &e->p->outer[i];
-    at[i] = i ? peel(e, &item, kir_dim(k, x->size)) : item;
+    at[i] = i ? kir_peel(e->k, &item, kir_dim(k, x->size)) : item;
     base_a = plus(e, base_a, kir_bin(k, KOP_MUL, at[i], kir_dim(k, x->step_a)));
     base_b = plus(e, base_b, kir_bin(k, KOP_MUL, at[i], kir_dim(k, x->step_b)));
   }
