@@ -1,22 +1,12 @@
 /* Commands with --device cuda: what they show without a GPU, and what they do on the emulated driver with the
  * cuBLASLt stand-in.  The figures of either are not looked at. */
-#include "codegen/nvrtc.h"
 #include "runtime/base/safetensors.h"
 #include "runtime/plan.h"
 #include "tests/cli/commands.h"
+#include "tests/nvrtc.h"
 
 #define EMULATED " --cuda-driver " EMUCUDA " --cublaslt " EMUBLASLT " "
 #define PRODUCTS "models/products.lua --fn layers --device cuda "
-
-static bool have_nvrtc(void) {
-  Error err;
-  Nvrtc *n = nvrtc_open(NULL, &err);
-  nvrtc_close(n);
-  return n != NULL;
-}
-
-#define NEEDS_NVRTC()                                  \
-  if (!have_nvrtc()) SKIP("NVRTC is not installed")
 
 static int count(const char *text) {
   int n = 0;
@@ -27,7 +17,7 @@ static int count(const char *text) {
 /* ---- inspect ---- */
 
 TEST("inspect --device cuda says of every kernel what it takes, moves and computes on every arch") {
-  NEEDS_NVRTC();
+  NEED_NVRTC();
   EXPECT_STATUS(0, "inspect " PRODUCTS, "# kernel 1: ");
   int kernels = count("# kernel ");
   EXPECT(kernels == 2, "%d kernels", kernels);
@@ -42,7 +32,7 @@ TEST("inspect --device cuda says of every kernel what it takes, moves and comput
 }
 
 TEST("inspect --device cuda shows the source, and the kernel IR and PTX where asked") {
-  NEEDS_NVRTC();
+  NEED_NVRTC();
   EXPECT_STATUS(0, "inspect " PRODUCTS, "__global__");
   EXPECT(!count("kernel matmul_") && !count(".entry"), "%s", output);
   EXPECT_STATUS(0, "inspect " PRODUCTS "--kernels", "kernel matmul_");
@@ -50,7 +40,7 @@ TEST("inspect --device cuda shows the source, and the kernel IR and PTX where as
 }
 
 TEST("inspect --device cuda --json has the same as numbers") {
-  NEEDS_NVRTC();
+  NEED_NVRTC();
   EXPECT_STATUS(0, "inspect " PRODUCTS "--json --kernels", "[{\"name\": \"");
   EXPECT(count("\"arch\": \"sm_80\", \"registers\": ") == 2 && count("\"occupancy\": ") == 4, "%s", output);
   EXPECT(count("\"bytes_read\": {\"constant\": ") == 2 && count("\"source\": ") == 2, "%s", output);
@@ -76,7 +66,7 @@ TEST("inspect --list-products says of every product who computes it and why, wit
 }
 
 TEST("inspect --list-products shows algorithms and workspace of the GPU at hand; a driver that was named must work") {
-  NEEDS_NVRTC();
+  NEED_NVRTC();
   EXPECT_STATUS(0, "inspect " PRODUCTS "--list-products" EMULATED, " bytes of workspace");
   EXPECT(count("    cublaslt 130100 algo ") == 2, "%s", output);
   EXPECT_STATUS(0, "inspect " PRODUCTS "--list-products --json" EMULATED, "\"workspace_bytes\": ");
@@ -115,7 +105,7 @@ static Plan *open_bundle(const char *name) {
 }
 
 TEST("a bundle compiled with --pin holds the algorithms that sessions there choose, and gives their bits") {
-  NEEDS_NVRTC();
+  NEED_NVRTC();
   REQUIRE(compile_both(), "");
   EXPECT_HAS(output, "2 products pinned on nuwa emulated GPU sm_80");
   Plan *p = open_bundle("pinned.nuwa"), *free_one = open_bundle("free.nuwa");
@@ -160,7 +150,7 @@ TEST("a pin that does not fit is refused: the product, where it was pinned, wher
       {"cublaslt 130100 algo 4 tile 23 stages 8 swizzle 0 custom 0 inner 0 cluster 0", "cublasLtMatmulAlgoCheck"},
       {"cublaslt 130100 algo 5 tile 18 stages 8 swizzle 0 custom 0 inner 0 cluster 0", "cublasLtMatmulAlgoCheck"},
       {"cublaslt 130100 algo 40 tile 15 stages 15 swizzle 0 custom 0 inner 0 cluster 0", "less than f32"}};
-  NEEDS_NVRTC();
+  NEED_NVRTC();
   REQUIRE(compile_both(), "");
   for (int i = 0; i < COUNT_OF(bad); i++) {
     REQUIRE(write_other(bad[i].algorithm), "");
@@ -175,7 +165,7 @@ TEST("--pin needs products by cuBLASLt and a GPU that works, and leaves no bundl
   EXPECT_STATUS(2, "compile models/products.lua -o no.nuwa --pin", "--pin is for products by cuBLASLt");
   EXPECT_STATUS(2, "compile models/products.lua -o no.nuwa --device cuda --products own --pin",
                 "--pin is for products");
-  NEEDS_NVRTC();
+  NEED_NVRTC();
   EXPECT_STATUS(1, "compile models/products.lua -o no.nuwa --device cuda --pin --cuda-driver none/cuda.so",
                 "none/cuda.so");
   EXPECT_STATUS(
@@ -193,7 +183,7 @@ TEST("bench --device cuda without a GPU says so and succeeds") {
 }
 
 TEST("bench --device cuda measures by either products and in either precision") {
-  NEEDS_NVRTC();
+  NEED_NVRTC();
   const char *tiny = "bench --device cuda --tiny --repeat 1 --filter gpu.matmul.4096 --json b.json" EMULATED;
   char arguments[600];
   EXPECT_STATUS(0, tiny, "large products by cuBLASLt; f32.");
@@ -219,7 +209,7 @@ TEST("bench/gpu/run.sh without a GPU says so and succeeds; it refuses what it do
 }
 
 TEST("bench/gpu/run.sh measures in both precisions, by the library and by own kernels, and leaves its files") {
-  NEEDS_NVRTC();
+  NEED_NVRTC();
   open_folder();
   EXPECT(shell(GPU_RUN " --nuwa " NUWA
                        " --python none --out g -- --tiny --repeat 1 --filter gpu.matmul.4096" EMULATED) == 0,

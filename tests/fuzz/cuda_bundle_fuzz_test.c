@@ -1,7 +1,7 @@
 /* Bundles for CUDA with damage (see bundle.h): cubins, PTX, products by cuBLASLt.  Sessions are opened on the emulated
  * driver with the stand-in. */
-#include "codegen/nvrtc.h"
 #include "tests/fuzz/bundle.h"
+#include "tests/nvrtc.h"
 
 static const NuwaOptions options = {.device = PLAN_CUDA, .threads = 1, .samples = 2, .rows = 4,
                                     .cuda = {.driver = EMUCUDA, .cublaslt = EMUBLASLT}};
@@ -27,15 +27,6 @@ static bool open_bundle(Buffer *out) {
   model_free(m);
   return ok;
 }
-
-static bool have_nvrtc(void) {
-  Error err;
-  Nvrtc *n = nvrtc_open(NULL, &err);
-  nvrtc_close(n);
-  return n != NULL;
-}
-#define NEED_NVRTC() \
-  if (!have_nvrtc()) SKIP("NVRTC is not installed")
 
 TEST("a bundle for CUDA with any damage is refused by its digest") {
   NEED_NVRTC();
