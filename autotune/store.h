@@ -5,7 +5,7 @@
 #ifndef NUWA_STORE_H
 #define NUWA_STORE_H
 
-#include "codegen/plan_build.h"
+#include "codegen/plan/plan_build.h"
 
 typedef struct Store Store;
 

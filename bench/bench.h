@@ -6,8 +6,8 @@
 #ifndef NUWA_BENCH_H
 #define NUWA_BENCH_H
 
-#include "frontend/compile.h"
-#include "runtime/nuwa.h"
+#include "frontend/compile/compile.h"
+#include "runtime/include/nuwa.h"
 
 typedef struct BenchOptions {
   const char *filter;        /* only rows whose id holds this text; NULL: all */

@@ -3,8 +3,8 @@
 #ifndef NUWA_BENCH_GPU_H
 #define NUWA_BENCH_GPU_H
 
-#include "codegen/cuda_facts.h"
-#include "frontend/compile.h"
+#include "codegen/emit/cuda_facts.h"
+#include "frontend/compile/compile.h"
 
 enum { GPU_MAX_MODELS = 6, GPU_MAX_USES = 12 };
 

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#include "codegen/nvrtc.h"
+#include "codegen/emit/nvrtc.h"
 #include "runtime/cuda/api.h"
 
 static const char source[] =

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "codegen/products.h"
+#include "codegen/plan/products.h"
 #include "passes/passes.h"
 #include "runtime/base/philox.h"
 

@@ -9,8 +9,8 @@
 #ifndef NUWA_CLI_H
 #define NUWA_CLI_H
 
-#include "frontend/compile.h"
-#include "runtime/nuwa.h"
+#include "frontend/compile/compile.h"
+#include "runtime/include/nuwa.h"
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "codegen/cuda_facts.h"
+#include "codegen/emit/cuda_facts.h"
 
 typedef struct Show {
   const InspectCuda *q;

@@ -1,10 +1,10 @@
 /* The products of a function on a GPU: what they multiply, who computes them and why.  The rule is
- * codegen/products.c's; the algorithms are what a session on the GPU at hand chooses. */
+ * codegen/plan/products.c's; the algorithms are what a session on the GPU at hand chooses. */
 #include <string.h>
 
 #include "bench/gpu_bench.h"
 #include "cli/inspect_cuda.h"
-#include "codegen/products.h"
+#include "codegen/plan/products.h"
 
 typedef struct Listing {
   const InspectCuda *q;

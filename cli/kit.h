@@ -7,7 +7,7 @@
 #define NUWA_KIT_H
 
 #include "cli/cli.h"
-#include "media/bpe.h"
+#include "runtime/text/bpe.h"
 #include "media/image.h"
 
 typedef struct KitArgs {

@@ -3,7 +3,7 @@
 #ifndef NUWA_CLI_PROFILE_H
 #define NUWA_CLI_PROFILE_H
 
-#include "runtime/nuwa.h"
+#include "runtime/include/nuwa.h"
 
 /* Prints to stderr, for `runs` runs with B samples since nuwa_profile_start: the share of each kernel family, then
  * the slowest kernels with their speed.  explain: what compiling wrote into CompileOptions.explain. */

@@ -5,7 +5,7 @@
 #ifndef NUWA_CODEGEN_H
 #define NUWA_CODEGEN_H
 
-#include "codegen/kir.h"
+#include "codegen/kir/kir.h"
 #include "ir/program.h"
 
 typedef enum Isa { ISA_PLAIN, ISA_AVX2, ISA_AVX512, ISA_NEON, ISA_COUNT } Isa;

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "runtime/isa.h"
+#include "runtime/cpu/isa.h"
 
 static const char *const isa_names[ISA_COUNT] = {"plain", "avx2", "avx512", "neon"};
 

@@ -2,7 +2,7 @@
  * each merge is plain and quick enough: captions have some hundred different words. */
 #include <string.h>
 
-#include "media/bpe_internal.h"
+#include "runtime/text/bpe_internal.h"
 
 /* A different word of the texts, as symbols that get fewer. */
 typedef struct Word {

@@ -6,7 +6,7 @@
 #ifndef NUWA_DATASET_H
 #define NUWA_DATASET_H
 
-#include "media/bpe.h"
+#include "runtime/text/bpe.h"
 #include "media/world.h"
 
 /* Columns of Batch.slots. */

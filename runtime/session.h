@@ -6,10 +6,10 @@
 #define NUWA_SESSION_H
 
 #include "runtime/cuda/products.h"
-#include "runtime/isa.h"
-#include "runtime/loader.h"
-#include "runtime/nuwa.h"
-#include "runtime/pool.h"
+#include "runtime/cpu/isa.h"
+#include "runtime/cpu/loader.h"
+#include "runtime/include/nuwa.h"
+#include "runtime/cpu/pool.h"
 
 typedef void (*KernelFn)(void *const *buf, const int64_t *dim, int64_t begin, int64_t end, void *scratch);
 

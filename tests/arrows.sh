@@ -1,38 +1,58 @@
 #!/usr/bin/env bash
-# Who may include whom (docs: the list of target_link_libraries in CMakeLists.txt), which folder may use which library,
+# Who may include whom, which folder may use which library, that no headers and sources include each other in a circle,
 # and what a program on the runtime alone needs.  usage: arrows.sh SOURCE_DIR [SAMPLE_PROGRAM]
 set -euo pipefail
 cd "$1"
 status=0
 fail() { echo "$*" >&2; status=1; }
+folders=(runtime ir passes codegen autotune frontend media train synth cli bench)
+present=()
+for folder in "${folders[@]}"; do [ ! -d "$folder" ] || present+=("$folder"); done
 
-# folder: what it may include besides itself ("base" is runtime/base)
+# room: what it may include besides itself.  A room is a folder, or one of its own listed here.
+all="base text runtime ir passes kir lower emit plan codegen autotune lua compile media train"
 declare -A may=(
-  [base]="" [runtime]="base" [ir]="base" [passes]="ir base" [codegen]="ir runtime base"
-  [autotune]="codegen runtime base" [frontend]="ir passes codegen autotune runtime base"
-  [media]="base" [train]="runtime media base"
-  [bench]="base runtime ir passes codegen autotune frontend media train"
-  [cli]="base runtime ir passes codegen autotune frontend media train bench"
+  [base]="" [text]="base" [cpu]="runtime base" [cuda]="runtime base" [runtime]="base cpu cuda"
+  [ir]="base" [passes]="ir base"
+  [codegen]="kir ir runtime cpu base" [kir]="codegen ir base" [lower]="codegen kir ir base" [emit]="codegen kir runtime cpu cuda base"
+  [plan]="codegen lower emit kir ir runtime cpu cuda base"
+  [autotune]="codegen kir lower emit plan ir runtime cpu cuda base"
+  [lua]="ir passes codegen compile base"
+  [compile]="lua ir passes codegen kir lower emit plan autotune runtime cpu cuda base"
+  [media]="base text" [train]="runtime media base text"
+  [synth]="runtime media text lua compile base"
+  [bench]="$all cpu cuda" [cli]="$all cpu cuda synth bench"
 )
-folder_of() { case "$1" in runtime/base/*) echo base ;; *) echo "${1%%/*}" ;; esac; }
+room_of() {
+  case "$1" in
+    runtime/base/*) echo base ;; runtime/text/*) echo text ;; runtime/cpu/*) echo cpu ;; runtime/cuda/*) echo cuda ;;
+    codegen/kir/*) echo kir ;; codegen/lower/*) echo lower ;; codegen/emit/*) echo emit ;; codegen/plan/*) echo plan ;;
+    frontend/lua/*) echo lua ;; frontend/compile/*) echo compile ;;
+    *) echo "${1%%/*}" ;;
+  esac
+}
 
+includes=$(grep -E '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' -r "${present[@]}" --include='*.c' --include='*.h')
 while IFS=: read -r file line; do
   included=$(sed -E 's/.*"([^"]+)".*/\1/' <<<"$line")
   [ -e "$included" ] || { fail "$file: includes \"$included\", which is not a path from the root"; continue; }
-  from=$(folder_of "$file") to=$(folder_of "$included")
+  from=$(room_of "$file") to=$(room_of "$included")
   [ "$from" = "$to" ] || [[ " ${may[$from]} " == *" $to "* ]] || fail "$file: $from may not include $to (\"$included\")"
-done < <(grep -E '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' -r runtime ir passes codegen autotune frontend media train bench cli \
-           --include='*.c' --include='*.h' | sed -E 's/^([^:]+):/\1:/')
+done <<<"$includes"
+
+# An edge a header; tsort names the headers of a circle.
+circle=$(sed -E 's/^([^:]+):.*"([^"]+)".*/\1 \2/' <<<"$includes" | tsort 2>&1 >/dev/null || true)
+[ -z "$circle" ] || fail "files include each other in a circle: $circle"
 
 only() {   # PATTERN of system headers, the one folder that may include them
   local hits
-  hits=$(grep -lE "^[[:space:]]*#[[:space:]]*include[[:space:]]*<($1)" -r runtime ir passes codegen autotune frontend media train bench cli \
-           --include='*.c' --include='*.h' | grep -v "^$2/" || true)
+  hits=$(grep -lE "^[[:space:]]*#[[:space:]]*include[[:space:]]*<($1)" -r "${present[@]}" --include='*.c' --include='*.h' |
+           grep -v "^$2/" || true)
   [ -z "$hits" ] || fail "only $2 may include <$1>: $hits"
 }
-only 'llvm-c|nvrtc' codegen
+only 'llvm-c|nvrtc' codegen/emit
 only 'sqlite3' autotune
-only 'lua|lauxlib|lualib' frontend
+only 'lua|lauxlib|lualib' frontend/lua
 only 'png|jpeglib|ft2build|freetype|libav' media
 
 if [ $# -gt 1 ]; then

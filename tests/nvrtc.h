@@ -2,7 +2,7 @@
 #ifndef NUWA_TESTS_NVRTC_H
 #define NUWA_TESTS_NVRTC_H
 
-#include "codegen/nvrtc.h"
+#include "codegen/emit/nvrtc.h"
 #include "tests/test.h"
 
 static inline bool have_nvrtc(void) {

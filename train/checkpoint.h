@@ -5,7 +5,7 @@
 #ifndef NUWA_CHECKPOINT_H
 #define NUWA_CHECKPOINT_H
 
-#include "runtime/nuwa.h"
+#include "runtime/include/nuwa.h"
 
 typedef struct Checkpoint {
   NuwaSession *session;

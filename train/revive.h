@@ -5,7 +5,7 @@
 #ifndef NUWA_REVIVE_H
 #define NUWA_REVIVE_H
 
-#include "runtime/nuwa.h"
+#include "runtime/include/nuwa.h"
 
 typedef struct ReviveOptions {
   const char *codebook;        /* param f32 [codes, width]; NULL: nothing is revived */

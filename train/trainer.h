@@ -10,7 +10,7 @@
 
 #include "media/events.h"
 #include "media/world.h"
-#include "runtime/nuwa.h"
+#include "runtime/include/nuwa.h"
 #include "train/revive.h"
 
 /* Fills the inputs of one function with examples [first, first + n) of a split. */

@@ -8,7 +8,7 @@
 #define NUWA_CUDA_DEVICE_H
 
 #include "runtime/cuda/api.h"
-#include "runtime/nuwa.h"
+#include "runtime/include/nuwa.h"
 
 typedef struct CudaDevice CudaDevice;
 

@@ -1,6 +1,6 @@
 /* The least that a user of the runtime alone writes: linked against nuwa_runtime and nuwa_base, and looked at by
  * arrows.sh.  usage: sample BUNDLE.nuwa */
-#include "runtime/nuwa.h"
+#include "runtime/include/nuwa.h"
 
 int main(int argc, char **argv) {
   Error err = {0};

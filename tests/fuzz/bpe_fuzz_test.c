@@ -1,5 +1,5 @@
 /* Merges files with random damage, and random bytes as text: refused or read; what is read encodes and decodes. */
-#include "media/bpe.h"
+#include "runtime/text/bpe.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/test.h"
 

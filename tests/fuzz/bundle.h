@@ -5,7 +5,7 @@
 #define NUWA_FUZZ_BUNDLE_H
 
 #include "runtime/base/sha256.h"
-#include "runtime/nuwa.h"
+#include "runtime/include/nuwa.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/model.h"
 #include "tests/test.h"

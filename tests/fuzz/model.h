@@ -2,7 +2,7 @@
 #ifndef NUWA_FUZZ_MODEL_H
 #define NUWA_FUZZ_MODEL_H
 
-#include "frontend/compile.h"
+#include "frontend/compile/compile.h"
 #include "tests/unit/frontend/load.h"
 
 static const char fuzz_model[] =

@@ -3,7 +3,7 @@
  * at once and the loss of both, training steps of the demo's in f32.  Every kernel is compiled once for each arch; all tests look at the same
  * code. */
 #include "bench/gpu.h"
-#include "runtime/pool.h"
+#include "runtime/cpu/pool.h"
 #include "tests/test.h"
 
 enum { ARCHS = 2, KERNELS_TOGETHER = 24 };

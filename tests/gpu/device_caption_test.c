@@ -1,5 +1,5 @@
 /* The demo's caption through the command line: what `nuwa generate --device cuda` draws on the emulated device. */
-#include "media/bpe.h"
+#include "runtime/text/bpe.h"
 #include "tests/cli/commands.h"
 #include "tests/gpu/demo.h"
 

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "codegen/nvrtc.h"
+#include "codegen/emit/nvrtc.h"
 #include "tests/gpu/emucuda.h"
 #include "tests/test.h"
 

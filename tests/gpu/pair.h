@@ -5,8 +5,8 @@
 
 #include <math.h>
 
-#include "frontend/compile.h"
-#include "runtime/nuwa.h"
+#include "frontend/compile/compile.h"
+#include "runtime/include/nuwa.h"
 #include "tests/gpu/emu_test.h"
 #include "tests/num/rig.h"
 

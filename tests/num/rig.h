@@ -3,9 +3,9 @@
 #ifndef NUWA_RIG_H
 #define NUWA_RIG_H
 
-#include "frontend/compile.h"
+#include "frontend/compile/compile.h"
 #include "ir/interp.h"
-#include "runtime/nuwa.h"
+#include "runtime/include/nuwa.h"
 
 typedef struct Rig {
   Model model;             /* made by hand: graph and functions */

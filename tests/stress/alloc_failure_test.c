@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "autotune/store.h"
-#include "frontend/compile.h"
+#include "frontend/compile/compile.h"
 #include "runtime/base/sha256.h"
 #include "tests/num/rig.h"
 #include "tests/test.h"

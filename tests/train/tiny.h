@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "frontend/compile.h"
+#include "frontend/compile/compile.h"
 #include "runtime/base/file.h"
-#include "runtime/nuwa.h"
+#include "runtime/include/nuwa.h"
 #include "tests/test.h"
 #include "train/source.h"
 

@@ -3,7 +3,7 @@
 #include <elf.h>
 #include <stdlib.h>
 
-#include "codegen/cubin.h"
+#include "codegen/emit/cubin.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/philox.h"
 #include "tests/test.h"

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "codegen/kir.h"
+#include "codegen/kir/kir.h"
 #include "tests/test.h"
 
 enum { BLOCK = 1 << 14 };

@@ -1,7 +1,7 @@
 /* Kernel IR: building, folding, printing, checking, and its interpreter. */
 #include <math.h>
 
-#include "codegen/kir_build.h"
+#include "codegen/kir/build.h"
 #include "tests/test.h"
 #include "tests/unit/codegen/random_kernel.h"
 

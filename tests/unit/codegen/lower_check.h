@@ -6,10 +6,10 @@
 #ifndef NUWA_TESTS_LOWER_CHECK_H
 #define NUWA_TESTS_LOWER_CHECK_H
 
-#include "codegen/lower.h"
+#include "codegen/lower/lower.h"
 #include "ir/interp.h"
 #include "runtime/base/philox.h"
-#include "runtime/loader.h"
+#include "runtime/cpu/loader.h"
 #include "tests/test.h"
 #include "tests/unit/ir/ir_case.h"
 

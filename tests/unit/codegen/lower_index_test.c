@@ -1,5 +1,5 @@
 /* Symbolic indices: what their simplification must find, since vector loads depend on it. */
-#include "codegen/lower.h"
+#include "codegen/lower/lower.h"
 #include "tests/test.h"
 
 /* A kernel over nothing, item index i in [0, n) and the lane. */

@@ -1,6 +1,6 @@
 /* Whole functions through the passes: every group of the fused program is lowered and run on what earlier kernels
  * made, and must agree with the interpreter on those same operands. */
-#include "codegen/lower.h"
+#include "codegen/lower/lower.h"
 #include "passes/passes.h"
 #include "tests/test.h"
 #include "tests/unit/passes/pass_random.h"

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "codegen/kir_build.h"
+#include "codegen/kir/build.h"
 #include "tests/test.h"
 
 enum { MAX_ARGS = 10, MAX_ELEMS = 4096 };

@@ -3,8 +3,8 @@
 #define NUWA_RUN_KERNEL_H
 
 #include "codegen/codegen.h"
-#include "runtime/loader.h"
-#include "runtime/pool.h"
+#include "runtime/cpu/loader.h"
+#include "runtime/cpu/pool.h"
 
 typedef void (*KernelEntry)(void *const *buf, const int64_t *dim, int64_t begin, int64_t end, void *scratch);
 

@@ -6,7 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "frontend/model.h"
+#include "frontend/lua/model.h"
 #include "runtime/base/file.h"
 
 static char load_folder[64];

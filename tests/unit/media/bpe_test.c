@@ -1,5 +1,5 @@
-#include "media/bpe_internal.h"
-#include "media/unicode.h"
+#include "runtime/text/bpe_internal.h"
+#include "runtime/text/unicode.h"
 #include "media/world.h"
 #include "runtime/base/file.h"
 #include "tests/test.h"

@@ -1,4 +1,4 @@
-#include "runtime/loader.h"
+#include "runtime/cpu/loader.h"
 
 #include <elf.h>
 #include <stdint.h>

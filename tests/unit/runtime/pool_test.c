@@ -1,4 +1,4 @@
-#include "runtime/pool.h"
+#include "runtime/cpu/pool.h"
 
 #include <float.h>
 #include <pthread.h>

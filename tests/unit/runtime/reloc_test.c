@@ -1,4 +1,4 @@
-#include "runtime/reloc.h"
+#include "runtime/cpu/reloc.h"
 
 #include <elf.h>
 

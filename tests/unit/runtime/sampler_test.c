@@ -6,7 +6,7 @@
 
 #include "runtime/base/memory.h"
 #include "runtime/base/philox.h"
-#include "runtime/pool.h"
+#include "runtime/cpu/pool.h"
 #include "tests/test.h"
 
 enum { MOST = 512 };

@@ -1,0 +1,120 @@
+/* The training step of a loss function: gradients, clipping, Adam, all as IR.
+ *
+ *   norm  = sqrt(sum over params of sum(g^2))          g <- g * clip / max(norm, clip)
+ *   m     <- beta1 m + (1 - beta1) g                   v <- beta2 v + (1 - beta2) g^2
+ *   p     <- p - lr (m correction1 / (sqrt(v correction2) + eps) + weight_decay p) */
+#include <string.h>
+
+#include "frontend/compile/compile.h"
+
+typedef struct TrainBuild {
+  Graph *g;
+  Func *f;
+  const AdamOptions *o;
+  Node **param, **grad;
+  int n_param;
+  Node *lr, *correction1, *correction2, *scale;
+  Update *update;
+  int n_update;
+} TrainBuild;
+
+static Node *add(TrainBuild *t, Node *x, Node *y) { return graph_binary(t->g, OP_ADD, x, y); }
+static Node *mul(TrainBuild *t, Node *x, Node *y) { return graph_binary(t->g, OP_MUL, x, y); }
+static Node *times(TrainBuild *t, Node *x, double k) { return x ? mul(t, x, graph_fill_like(t->g, k, x)) : NULL; }
+static Node *spread(TrainBuild *t, Node *scalar, const Node *like) { return graph_broadcast(t->g, scalar, &like->type); }
+
+static Node *scalar_input(TrainBuild *t, const char *name) {
+  Type scalar = {.dtype = DTYPE_F32};
+  return graph_op(t->g, OP_INPUT, NULL, 0, &(Attrs){.leaf.name = name}, &scalar);
+}
+
+static Node *adam_state(TrainBuild *t, const char *kind, const Node *param) {
+  Attrs a = {.leaf.name = arena_printf(t->g->arena, "adam.%s.%s", kind, param->attrs.leaf.name)};
+  return graph_op(t->g, OP_STATE, NULL, 0, &a, &param->type);
+}
+
+static Node *gradient_norm(TrainBuild *t) {
+  Node *total = NULL;
+  for (int i = 0; i < t->n_param; i++) {
+    Node *g = t->grad[i], *sum = graph_sum(t->g, mul(t, g, g), (1u << g->type.rank) - 1);
+    total = total ? add(t, total, sum) : sum;
+  }
+  return total ? graph_unary(t->g, OP_SQRT, total) : NULL;
+}
+
+static bool update_param(TrainBuild *t, int i) {
+  Node *p = t->param[i], *g = mul(t, t->grad[i], spread(t, t->scale, p));
+  Node *m = adam_state(t, "m", p), *v = adam_state(t, "v", p);
+  if (!g || !m || !v) return false;
+  Node *m1 = add(t, times(t, m, t->o->beta1), times(t, g, 1.0 - t->o->beta1));
+  Node *v1 = add(t, times(t, v, t->o->beta2), times(t, mul(t, g, g), 1.0 - t->o->beta2));
+  Node *root = graph_unary(t->g, OP_SQRT, mul(t, v1, spread(t, t->correction2, p)));
+  Node *below = root ? add(t, root, graph_fill_like(t->g, t->o->eps, root)) : NULL;
+  Node *step = graph_binary(t->g, OP_DIV, mul(t, m1, spread(t, t->correction1, p)), below);
+  if (t->o->weight_decay != 0.0) step = add(t, step, times(t, p, t->o->weight_decay));
+  Node *p1 = graph_binary(t->g, OP_SUB, p, mul(t, step, spread(t, t->lr, p)));
+  if (!p1) return false;
+  t->update[t->n_update++] = (Update){p, p1};
+  t->update[t->n_update++] = (Update){m, m1};
+  t->update[t->n_update++] = (Update){v, v1};
+  return true;
+}
+
+static bool find_params(TrainBuild *t, Node *loss) {
+  int n;
+  Node **nodes = func_nodes(t->f, &n);
+  Arena *a = t->g->arena;
+  t->param = ARENA_ARRAY(a, Node *, n);
+  t->grad = ARENA_ARRAY(a, Node *, n);
+  bool *reached = ARENA_ARRAY(a, bool, t->g->n_nodes);
+  reached[loss->id] = true;
+  for (int i = n - 1; i >= 0; i--)
+    for (int k = 0; reached[nodes[i]->id] && k < nodes[i]->n_in; k++) reached[nodes[i]->in[k]->id] = true;
+  for (int i = 0; i < n; i++)
+    if (nodes[i]->op == OP_PARAM && reached[nodes[i]->id]) t->param[t->n_param++] = nodes[i];
+  if (t->n_param > 0) return true;
+  graph_error(t->g, t->f->loc, "train: the loss of \"%s\" depends on no param", t->f->name);
+  return false;
+}
+
+static Node *clip_scale(TrainBuild *t, Node *norm) {
+  if (t->o->clip <= 0.0) return graph_fill_like(t->g, 1.0, norm);
+  Node *clip = graph_fill_like(t->g, t->o->clip, norm);
+  return graph_binary(t->g, OP_DIV, clip, graph_binary(t->g, OP_MAXIMUM, norm, clip));
+}
+
+static Func *assemble(TrainBuild *t, Node *norm) {
+  Arena *a = t->g->arena;
+  Port *in = ARENA_ARRAY(a, Port, t->f->n_in + 3), *out = ARENA_ARRAY(a, Port, t->f->n_out + 1);
+  memcpy(in, t->f->in, sizeof *in * (size_t)t->f->n_in);
+  memcpy(out, t->f->out, sizeof *out * (size_t)t->f->n_out);
+  in[t->f->n_in] = (Port){"lr", t->lr};
+  in[t->f->n_in + 1] = (Port){"correction1", t->correction1};
+  in[t->f->n_in + 2] = (Port){"correction2", t->correction2};
+  out[t->f->n_out] = (Port){"grad_norm", norm};
+  Func *train = func_new(t->g, "train", in, t->f->n_in + 3, out, t->f->n_out + 1);
+  if (!train) return NULL;
+  train->update = t->update;
+  train->n_update = t->n_update;
+  return train;
+}
+
+Func *train_build(Func *f, const AdamOptions *o) {
+  TrainBuild t = {.g = f->graph, .f = f, .o = o};
+  Node *loss = NULL;
+  for (int i = 0; i < f->n_out; i++)
+    if (strcmp(f->out[i].name, "loss") == 0) loss = f->out[i].node;
+  if (!loss || loss->type.rank != 0 || loss->type.dtype != DTYPE_F32)
+    return graph_error(t.g, f->loc, "train: \"%s\" needs an output \"loss\" that is an f32 scalar", f->name);
+  if (!find_params(&t, loss) || !grad_build(t.g, loss, t.param, t.n_param, t.grad)) return NULL;
+  t.lr = scalar_input(&t, "lr");
+  t.correction1 = scalar_input(&t, "correction1");
+  t.correction2 = scalar_input(&t, "correction2");
+  t.update = ARENA_ARRAY(t.g->arena, Update, 3 * t.n_param);
+  Node *norm = gradient_norm(&t);
+  t.scale = norm ? clip_scale(&t, norm) : NULL;
+  if (!t.lr || !t.correction1 || !t.correction2 || !t.scale) return NULL;
+  for (int i = 0; i < t.n_param; i++)
+    if (!update_param(&t, i)) return NULL;
+  return assemble(&t, norm);
+}

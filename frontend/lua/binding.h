@@ -1,0 +1,104 @@
+/* Between Lua and the graph IR, for the files binding*.c: values of the graph as Lua userdata, locations, and the one
+ * way to call graph functions from Lua.
+ *
+ * Lua unwinds with its own longjmp and arenas with another; bind_graph keeps them apart: arguments are read first
+ * (Lua errors only), then the graph works inside arena_protect (no Lua call), then a failure becomes a Lua error.
+ *
+ * Axes are counted from 0 as in IR text, negative ones from the end. */
+#ifndef NUWA_BINDING_H
+#define NUWA_BINDING_H
+
+#include "frontend/lua/options.h"
+#include "frontend/lua/sandbox.h"
+#include "ir/ir.h"
+
+typedef struct Binding {
+  Graph *g;
+  Options *options;
+  Error diag;             /* the graph's diagnostics while the model runs */
+  struct LocEntry **locs; /* interned locations, [LOC_BUCKETS] chains; in the arena */
+  uint64_t charged_nodes;
+} Binding;
+
+/* A traced function, not yet named.  In the graph's arena. */
+typedef struct FnBody {
+  Port *in, *out;
+  int n_in, n_out;
+  Update *update;
+  int n_update;
+  const Loc *loc;
+} FnBody;
+
+typedef struct DecodeSpec {
+  const FnBody *fn;
+  const char *tokens, *logits;
+} DecodeSpec;
+
+#define BIND_TENSOR "tensor"
+#define BIND_DIM "size"
+#define BIND_DTYPE "element type"
+#define BIND_TYPE "type"
+#define BIND_FN "fn"
+#define BIND_DECODE "decode"
+#define BIND_MODULE "module"
+
+/* Registers everything; call inside sandbox_run with sandbox_of(L)->user = a Binding. */
+void binding_open(lua_State *L);
+static inline Binding *binding_of(lua_State *L) { return sandbox_of(L)->user; }
+
+/* Runs run(g, ctx) inside arena_protect with g->here set to the Lua lines being executed.  run returns NULL after a
+ * diagnostic, which is raised as a Lua error (like a failed allocation); it must not call Lua. */
+void *bind_graph(lua_State *L, void *(*run)(Graph *g, void *ctx), void *ctx);
+
+/* A new metatable on the stack, protected, with the given functions. */
+void bind_new_kind(lua_State *L, const char *kind, const luaL_Reg *functions);
+/* Makes an already pushed error text the current Lua error, complete as it is. */
+NO_RETURN void bind_raise_complete(lua_State *L);
+
+/* ---- values ---- */
+
+void bind_push_node(lua_State *L, Node *n);
+Node *bind_test_tensor(lua_State *L, int i); /* NULL when it is something else */
+Node *bind_check_tensor(lua_State *L, int i, const char *op);
+/* Integers when constant, else a size. */
+void bind_push_dim(lua_State *L, Dim d);
+bool bind_to_dim(lua_State *L, int i, Dim *out);
+Dim bind_check_dim(lua_State *L, int i, const char *op, const char *what);
+char *bind_dim_text(Dim d, char out[64]);
+void bind_push_shape(lua_State *L, const Type *t);
+/* A list of sizes at index i, or all arguments from i to the top.  One -1 stands for what is left of *elems_of (when
+ * not NULL). dtype of the result is f32. */
+Type bind_check_shape(lua_State *L, int i, const char *op, const Type *elems_of);
+DType bind_check_dtype(lua_State *L, int i, const char *op); /* f32 or "f32" */
+Type bind_check_type(lua_State *L, int i, const char *op);   /* f32(2, 3), or a tensor's type */
+lua_Integer bind_check_integer(lua_State *L, int i, const char *op, const char *what);
+/* Axis at index i, negative from the end. */
+int bind_check_axis(lua_State *L, int i, const char *op, int rank);
+/* Raises an error if the table at index i has a field besides `known` and the entries 1..n_list. */
+void bind_check_fields(lua_State *L, int i, const char *op, const char *const *known, int n_known, int n_list);
+
+/* ---- the parts ---- */
+
+typedef struct OpCall {
+  Op op;
+  const char *text; /* how errors call it */
+  Node **in;        /* [n]; NULL: a number, to be broadcast */
+  double *number;   /* [n] */
+  int n;
+  Attrs attrs;
+  Type type; /* the result's, where the op needs to be told */
+  bool has_type;
+  bool keep; /* reduced axes stay as 1 */
+} OpCall;
+
+typedef void (*AttrReader)(lua_State *L, OpCall *c, int at);
+extern const AttrReader attr_readers[ATTR_KIND_COUNT];  /* binding_attrs.c */
+void bind_read_attend(lua_State *L, OpCall *c, int at); /* binding_attend.c */
+void bind_read_shift(lua_State *L, OpCall *c, int at);
+
+void binding_open_values(lua_State *L);    /* binding_values.c */
+void binding_open_ops(lua_State *L);       /* binding_ops.c */
+void binding_open_functions(lua_State *L); /* binding_fn.c */
+void binding_open_options(lua_State *L);   /* options.c */
+
+#endif

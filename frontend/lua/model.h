@@ -1,0 +1,58 @@
+/* A model: what a Lua file describes, as functions of one graph.  The Lua state is gone when model_load returns. */
+#ifndef NUWA_MODEL_H
+#define NUWA_MODEL_H
+
+#include "frontend/lua/options.h"
+#include "frontend/lua/sandbox.h"
+#include "ir/ir.h"
+
+typedef struct ModelOptions {
+  const Define *define; /* -D name=value */
+  int n_define;
+  const char *models_dir; /* the shipped models, for `require`; NULL: only beside the model */
+  SandboxLimits limits;   /* zeros: the defaults */
+  FILE *print_to;         /* NULL: stderr */
+} ModelOptions;
+
+/* decode(fn, ...): the function is also one of the model's, under the same name. */
+typedef struct ModelDecode {
+  const char *name;
+  Func *func;                  /* teacher-forced */
+  const char *tokens, *logits; /* an input and an output of func */
+} ModelDecode;
+
+/* A plain value in the module's table; nested ones by "train.lr", list entries by "sizes.1". */
+typedef struct ModelField {
+  const char *name;
+  Value value;
+} ModelField;
+
+typedef struct Model {
+  Graph *graph; /* owned; its diagnostics go to `diag` until the caller sets graph->err anew */
+  Func **func;
+  int n_func; /* sorted by name */
+  ModelDecode *decode;
+  int n_decode;
+  ModelField *field;
+  int n_field;
+  Options options; /* with the values in force */
+  const char *path;
+  Error diag;
+} Model;
+
+/* Runs the file at path.  options NULL: all defaults.  NULL after err was set: ERROR_MODEL with file and line,
+ * ERROR_LIMIT, ERROR_ARGUMENT for a -D that names no option or has a value that its option cannot have, ERROR_MEMORY,
+ * ERROR_IO. */
+Model *model_load(const char *path, const ModelOptions *options, Error *err);
+/* NULL is fine. */
+void model_free(Model *m);
+
+/* The function of that name; NULL after an error that lists the names there are. */
+Func *model_find(const Model *m, const char *name, Error *err);
+const ModelDecode *model_find_decode(const Model *m, const char *name, Error *err);
+/* The field of that dotted name, or NULL. */
+const Value *model_field(const Model *m, const char *name);
+/* "step(q: f32[4,8], k: ...) -> y: f32[4,8]" */
+void model_print_signature(const Func *f, Buffer *out);
+
+#endif
