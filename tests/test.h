@@ -5,7 +5,8 @@
  *   TEST_MAIN()
  *
  * Tests run in the order of the file; one failure fails the program and names its sentence.  EXPECT goes on,
- * REQUIRE leaves the test.  SKIP("why") is visible in the output.  `program word` runs the sentences holding word. */
+ * REQUIRE leaves the test.  SKIP("why") is visible in the output.  `program word` runs the sentences holding word.
+ * LONG_TEST is a campaign of hundreds of runs and more: `program long` runs these, and nothing else does. */
 #ifndef NUWA_TEST_H
 #define NUWA_TEST_H
 
@@ -16,6 +17,7 @@
 typedef struct TestCase {
   const char *sentence;
   void (*run)(void);
+  bool is_long;
   struct TestCase *next;
 } TestCase;
 
@@ -30,10 +32,12 @@ static inline void test_add(TestCase *t) {
 
 #define TEST_CAT_(a, b) a##b
 #define TEST_CAT(a, b) TEST_CAT_(a, b)
-#define TEST(text)                                                                                     \
+#define TEST(text) TEST_(text, false)
+#define LONG_TEST(text) TEST_(text, true)
+#define TEST_(text, is_long)                                                                           \
   static void TEST_CAT(test_run_, __LINE__)(void);                                                     \
   __attribute__((constructor)) static void TEST_CAT(test_register_, __LINE__)(void) {                  \
-    static TestCase t = {text, TEST_CAT(test_run_, __LINE__), 0};                                      \
+    static TestCase t = {text, TEST_CAT(test_run_, __LINE__), is_long, 0};                             \
     test_add(&t);                                                                                      \
   }                                                                                                    \
   static void TEST_CAT(test_run_, __LINE__)(void)
@@ -65,8 +69,9 @@ static inline void test_add(TestCase *t) {
 #define TEST_MAIN()                                                                                    \
   int main(int argc, char **argv) {                                                                    \
     int n = 0;                                                                                         \
+    bool is_long = argc > 1 && !strcmp(argv[1], "long");                                               \
     for (TestCase *t = test_first; t; t = t->next) {                                                   \
-      if (argc > 1 && !strstr(t->sentence, argv[1])) continue;                                         \
+      if (t->is_long != is_long || (argc > 1 && !is_long && !strstr(t->sentence, argv[1]))) continue;  \
       test_current = t->sentence;                                                                      \
       t->run();                                                                                        \
       n++;                                                                                             \
