@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "cli/cli.h"
+#include "runtime/base/file.h"
 
 static const Arg *find_arg(const Command *c, const char *name, size_t n) {
   for (int i = 0; i < c->n_arg; i++)
@@ -66,7 +67,7 @@ static bool read_choice(const Arg *a, const char *text, Error *err) {
 
 static bool read_png(const Arg *a, const char *text, Error *err) {
   size_t n = strlen(text);
-  if (n < 5 || strcasecmp(text + n - 4, ".png") != 0)
+  if (!file_is_stream(text) && (n < 5 || strcasecmp(text + n - 4, ".png") != 0))
     return error_set(err, ERROR_USAGE, "%s %s: a PNG is what is written, so the name must end in .png", a->name,
                      text);
   *(const char **)a->to = text;

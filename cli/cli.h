@@ -30,7 +30,7 @@ typedef enum ArgKind {
   ARG_FLAG,      /* bool */
   ARG_TEXT,      /* const char * */
   ARG_OUT,       /* const char *, a file to write: that it can be is checked before the command begins */
-  ARG_PNG,       /* the same, and its name must end in .png */
+  ARG_PNG,       /* the same, and its name must end in .png; where it is a stream ("-", a pipe) any will do */
   ARG_FOLDER,    /* const char *, a folder to write into, made if missing: checked likewise */
   ARG_INT,       /* int64_t in [lo, hi] */
   ARG_INT32,     /* int32_t in [lo, hi] */

@@ -119,11 +119,7 @@ static bool write_captions(const World *w, const DataArgs *a, const char *path, 
     buffer_append(&b, "\n", 1);
   }
   bool ok = !b.failed || error_set(err, ERROR_MEMORY, "%d captions: out of memory", a->count);
-  if (ok && !strcmp(path, "-"))
-    ok =
-        fwrite(b.data, 1, b.len, stdout) == b.len || error_set(err, ERROR_IO, "standard output: %s", strerror(errno));
-  else if (ok)
-    ok = file_write_all(path, b.data, b.len, err);
+  ok = ok && file_write_all(path, b.data, b.len, err);
   buffer_done(&b);
   return ok;
 }
@@ -226,8 +222,6 @@ static bool write_all(const World *w, const DataArgs *a, Error *err) {
 
 static bool run(void *ctx, Arena *arena, Error *err) {
   const DataArgs *a = ctx;
-  bool to_file = a->captions && strcmp(a->captions, "-") != 0;
-  if (to_file && !cli_check_output("--captions", a->captions, err)) return false;
   World *w = world_open(&a->world, err);
   bool ok = cli_asked(w != NULL, err) && write_all(w, a, err);
   world_close(w);
@@ -256,7 +250,7 @@ int cli_data(int argc, char **argv) {
       {"--zoom", ARG_INT32, "N", "of the sheet (3)", &a.zoom, 1, 64},
       {"--out", ARG_FOLDER, "DIR", "each scene as DIR/NNNNNN.png with its caption inside, and DIR/captions.txt",
        &a.out, 0, 0},
-      {"--captions", ARG_TEXT, "FILE", "the captions, one a line (-: standard output, and no numbers)", &a.captions,
+      {"--captions", ARG_OUT, "FILE", "the captions, one a line (-: standard output, and no numbers)", &a.captions,
        0, 0},
       {"--bpe", ARG_OUT, "FILE", "merges of a byte-pair encoder trained on captions of 20000 scenes", &a.bpe, 0, 0},
       {"--vocab", ARG_INT32, "N", "its largest vocabulary (1024)", &a.vocab, BPE_BYTES + 2,

@@ -46,6 +46,7 @@ static bool check_folder(Arena *arena, const char *option, const char *path, Err
 }
 
 static bool check_outputs(const Command *c, Arena *arena, Error *err) {
+  const char *on_stdout = NULL;
   for (int i = 0; i < c->n_arg; i++) {
     const Arg *a = &c->arg[i];
     if (a->kind != ARG_OUT && a->kind != ARG_PNG && a->kind != ARG_FOLDER) continue;
@@ -53,6 +54,9 @@ static bool check_outputs(const Command *c, Arena *arena, Error *err) {
     bool ok = !path || (a->kind == ARG_FOLDER ? check_folder(arena, a->name, path, err)
                                               : cli_check_output(a->name, path, err));
     if (!ok) return false;
+    if (!path || strcmp(path, "-") != 0) continue;
+    if (on_stdout) return error_set(err, ERROR_USAGE, "%s - and %s -: standard output has room for one", on_stdout, a->name);
+    on_stdout = a->name;
   }
   return true;
 }

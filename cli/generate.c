@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cli/kit.h"
+#include "runtime/base/file.h"
 
 typedef struct GenerateArgs {
   KitArgs kit;
@@ -141,9 +142,9 @@ static void print_recipe(const Kit *k, const GenerateArgs *a, const char *model,
   buffer_printf(out, "}}");
 }
 
-/* OUT for one picture, else OUT with "-0001" and so on before its ending. */
+/* OUT for one picture and for a stream, else OUT with "-0001" and so on before its ending. */
 static const char *picture_path(Arena *arena, const char *out, int64_t i, int64_t count) {
-  if (count == 1) return out;
+  if (count == 1 || file_is_stream(out)) return out;
   const char *dot = strrchr(out, '.'), *slash = strrchr(out, '/');
   if (!dot || (slash && dot < slash)) dot = out + strlen(out);
   return arena_printf(arena, "%.*s-%04" PRId64 "%s", (int)(dot - out), out, i + 1, dot);

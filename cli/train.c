@@ -10,6 +10,7 @@
 #include "cli/profile.h"
 #include "cli/train.h"
 #include "media/dataset.h"
+#include "runtime/base/file.h"
 #include "runtime/base/sha256.h"
 #include "train/checkpoint.h"
 #include "train/source.h"
@@ -399,6 +400,9 @@ static bool check(void *ctx, Error *err) {
   const TrainArgs *a = ctx;
   if (a->resume && !a->checkpoint)
     return error_set(err, ERROR_ARGUMENT, "--resume: needs --checkpoint FILE, which it goes on from");
+  if (a->checkpoint && file_is_stream(a->checkpoint))
+    return error_set(err, ERROR_ARGUMENT, "--checkpoint %s: must be a file, which is replaced again and again",
+                     a->checkpoint);
   return !a->vq.path || a->vq_weights || error_set(err, ERROR_ARGUMENT, "--vq %s: needs --vq-weights", a->vq.path);
 }
 

@@ -225,9 +225,9 @@ TEST("names of a model print without their control characters") {
 TEST("a file that cannot be written is noticed before the work, and nothing is left behind") {
   open_folder();
   REQUIRE(shell("mkdir outputs outputs/folder.png && ls -R outputs > before") == 0, "%s", output);
-  EXPECT_STATUS(1, "generate none.lua --text x -o no/a.png", "-o: cannot create no/a.png: No such file");
+  EXPECT_STATUS(1, "generate none.lua --text x -o no/a.png", "-o: cannot create no/a.png: folder no: No such file");
   EXPECT_STATUS(1, "generate none.lua --text x -o outputs/folder.png",
-                "-o: cannot write outputs/folder.png: it exists and is not");
+                "-o: cannot write outputs/folder.png: it is a directory");
   EXPECT_STATUS(1, "generate none.lua --text x -o outputs/a.png --tokens-out no/t",
                 "--tokens-out: cannot create no/t");
   EXPECT_STATUS(1, "generate none.lua --image none.png --reconstruct no/a.png",
@@ -236,7 +236,7 @@ TEST("a file that cannot be written is noticed before the work, and nothing is l
   EXPECT_STATUS(1, "train none.lua --out no/w", "--out: cannot create no/w");
   EXPECT_STATUS(1, "train none.lua --checkpoint no/c", "--checkpoint: cannot create no/c");
   EXPECT_STATUS(1, "train none.lua --log no/log/log", "--log: cannot create no/log/log");
-  EXPECT_STATUS(1, "train none.lua --log before", "--log: cannot create before/.nuwa-probe: Not a directory");
+  EXPECT_STATUS(1, "train none.lua --log before", "--log: cannot create before/.nuwa-probe: folder before: Not a directory");
   EXPECT_STATUS(1, "train none.lua --log outputs/log --out outputs/w", "none.lua");
   EXPECT_STATUS(1, "ablate --models none --train 5 --results no/r", "--results: cannot create no/r");
   EXPECT_STATUS(1, "data --font none.ttf --bpe no/b", "--bpe: cannot create no/b");

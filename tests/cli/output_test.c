@@ -1,0 +1,75 @@
+/* Where outputs may go: files, links, pipes, devices, standard output; and what is left when a run is killed. */
+#include "runtime/base/safetensors.h"
+#include "tests/cli/commands.h"
+
+/* double.lua: y = x + x; in.safetensors: x of two samples; out: what it gives. */
+static bool have_output(void) {
+  open_folder();
+  char path[100];
+  Error err = {0};
+  static const float x[] = {1, 2, 3, 4, 5, 6};
+  TensorView v = {.name = "x", .dtype = DTYPE_F32, .rank = 2, .dim = {2, 3}, .data = x, .bytes = sizeof x};
+  write_text("double.lua", "return module { f = fn({ x = f32(batch, 3) }, function(a) return { y = a.x + a.x } end) }\n");
+  snprintf(path, sizeof path, "%s/in.safetensors", folder);
+  bool ok = safetensors_write(path, &v, 1, NULL, 0, &err) &&
+            nuwa("run double.lua --fn f --in in.safetensors --out out") == 0;
+  EXPECT(ok, "%s%s", err.text, output);
+  return ok;
+}
+
+static void expect_shell(const char *command) {
+  int status = shell(command);
+  EXPECT(status == 0, "%d from %s\n%s", status, command, output);
+}
+
+TEST("outputs go through pipes, devices and standard output, inputs come through them") {
+  REQUIRE(have_output(), "");
+  expect_shell("nuwa run double.lua --fn f --in in.safetensors --out - | cmp - out");
+  expect_shell("nuwa run double.lua --fn f --in in.safetensors --out /dev/stdout | cmp - out");
+  expect_shell("nuwa run double.lua --fn f --in in.safetensors --out /dev/stdout >to && cmp to out");
+  expect_shell("nuwa run double.lua --fn f --in in.safetensors --out /dev/null && test -c /dev/null");
+  expect_shell("cat in.safetensors | nuwa run double.lua --fn f --in - --out - | cmp - out");
+  expect_shell("mkfifo pipe && { nuwa run double.lua --fn f --in in.safetensors --out pipe & } && cmp pipe out && rm pipe");
+  expect_shell("nuwa compile double.lua -o b.nuwa && nuwa compile double.lua -o - | cmp - b.nuwa");
+  expect_shell("nuwa data --count 2 --sheet s.png >/dev/null && nuwa data --count 2 --sheet /dev/fd/3 3>&1 >/dev/null | "
+               "cmp - s.png");
+  expect_shell("nuwa data --count 3 --captions - | wc -l | grep -qx 3");
+  EXPECT_STATUS(2, "data --captions - --bpe -", "--captions - and --bpe -: standard output has room for one");
+  EXPECT_STATUS(2, "train double.lua --checkpoint /dev/null", "--checkpoint /dev/null: must be a file");
+}
+
+TEST("a full device is an error, whatever is written, and a closed standard output too") {
+  REQUIRE(have_output(), "");
+  EXPECT_STATUS(1, "run double.lua --fn f --in in.safetensors --out /dev/full", "cannot write /dev/full: No space left");
+  EXPECT_STATUS(1, "run double.lua --fn f --in in.safetensors --out - >/dev/full", "cannot write -: No space left");
+  EXPECT_STATUS(1, "run double.lua --fn f --in in.safetensors --out - >&-", "cannot write -: Bad file descriptor");
+  EXPECT_STATUS(1, "compile double.lua -o /dev/full", "No space left");
+  EXPECT_STATUS(1, "data --count 2 --captions /dev/full", "No space left");
+}
+
+TEST("a link stays a link, and a file keeps its mode") {
+  REQUIRE(have_output(), "");
+  expect_shell("mkdir -p kept && printf x >kept/real && chmod 600 kept/real && ln -sf kept/real link && "
+               "nuwa run double.lua --fn f --in in.safetensors --out link && test -L link && cmp kept/real out && "
+               "stat -c %a kept/real | grep -qx 600");
+  expect_shell("ln -sf kept/later dangling && nuwa run double.lua --fn f --in in.safetensors --out dangling && "
+               "test -L dangling && cmp kept/later out && ls kept | wc -l | grep -qx 2");
+}
+
+static void kill_runs(int n) {
+  REQUIRE(have_output(), "");
+  for (int i = 0; i < n; i++) {
+    char command[300];
+    snprintf(command, sizeof command,
+             "timeout -s KILL 0.%03d sh -c 'while :; do \"" NUWA "\" run double.lua --fn f --in in.safetensors --out "
+             "killed/out; done'; sleep 0.01; test ! -e killed/out || cmp killed/out out", 60 + i * 37 % 100);
+    EXPECT(shell(i ? command : "mkdir -p killed") == 0, "%s", output);
+  }
+  expect_shell("nuwa run double.lua --fn f --in in.safetensors --out killed/out && ls -A killed | grep -qx out && "
+               "ls -A killed | wc -l | grep -qx 1; ls -A killed");
+}
+
+TEST("runs that are killed leave whole outputs and nothing else") { kill_runs(5); }
+LONG_TEST("a hundred runs that are killed leave whole outputs and nothing else") { kill_runs(100); }
+
+TEST_MAIN()
