@@ -8,8 +8,8 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#include "cli/kit.h"
 #include "cli/train.h"
+#include "synth/weights_file.h"
 
 enum { VARIANTS = 5, HELD_OUT_BATCHES = 8, TIMED_RUNS = 5 };
 
@@ -39,6 +39,7 @@ typedef struct Row {
 typedef struct Ablation {
   AblateArgs *a;
   Arena *arena;
+  CliTarget target;
   Safetensors *weights;          /* names model, options, text encoder */
   Safetensors *results;          /* "loss" f32 [VARIANTS]; NULL: none of this model */
   char vq_digest[65];            /* of the autoencoder's weights */
@@ -57,21 +58,12 @@ static double now_ms(void) {
   return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
 
-static void define(Ablation *b, DefineList *list, const char *name, const char *value) {
-  Define *grown = ARENA_ARRAY(b->arena, Define, list->n + 1);
-  int n = 0;
-  for (int i = 0; i < list->n; i++)
-    if (strcmp(list->item[i].name, name) != 0) grown[n++] = list->item[i];
-  grown[n++] = (Define){name, value};
-  *list = (DefineList){grown, n};
-}
-
-/* The model's arguments for one variant. */
-static bool variant_args(Ablation *b, const Variant *v, ModelArgs *out) {
-  *out = b->a->model;
-  if (!kit_complete_args(b->arena, out, b->weights, b->err)) return false;
-  define(b, &out->defines, "encoder", v->encoder);
-  define(b, &out->defines, "decoder", v->decoder);
+/* The model for one variant. */
+static bool variant_spec(Ablation *b, const Variant *v, ModelSpec *out) {
+  *out = cli_spec(&b->a->model);
+  if (!weights_file_complete(b->arena, &b->target.synth, out, b->weights, b->err)) return false;
+  models_define(b->arena, out, "encoder", v->encoder);
+  models_define(b->arena, out, "decoder", v->decoder);
   return true;
 }
 
@@ -91,14 +83,14 @@ static int64_t param_count(const Plan *p) {
 
 static bool measure(Ablation *b, const Variant *v, Row *row) {
   static const char *const functions[] = {"decode"};
-  ModelArgs m;
-  if (!variant_args(b, v, &m)) return false;
-  Model *model = cli_load_model(&m, b->err);
+  ModelSpec m;
+  if (!variant_spec(b, v, &m)) return false;
+  Model *model = models_load(&b->target.synth, &m, b->err);
   const ModelDecode *md = model ? model_find_decode(model, functions[0], b->err) : NULL;
   CompileOptions o = {.function = functions, .n_function = 1};
   DecodeFacts facts = {0};
-  bool ok = md && compile_decode_describe(model, md, cli_precision(&m), &facts, b->err);
-  Plan *p = ok ? cli_compile_plan(model, &m, &o, b->err) : NULL;
+  bool ok = md && compile_decode_describe(model, md, b->target.synth.compile.precision, &facts, b->err);
+  Plan *p = ok ? models_compile_plan(&b->target.synth, model, &o, b->err) : NULL;
   model_free(model);
   NuwaGenerate g = {.count = 1, .sample = {.temperature = 1.0f, .top_p = 1.0f}, .guidance = 1.0f};
   NuwaGenerateStats stats = {0};
@@ -106,7 +98,7 @@ static bool measure(Ablation *b, const Variant *v, Row *row) {
   NuwaSession *s = NULL;
   ok = p && nuwa_generate_needs(p, &g, &slots, &rows, b->err);
   if (ok) {
-    s = cli_open_session(&m, p, 1, rows, 0, b->err);
+    s = models_open_session(&b->target.synth, p, 1, rows, 0, b->err);
     ok = s != NULL;
   }
   if (ok) {
@@ -137,7 +129,11 @@ static bool train_variant(Ablation *b, int which, const char *merges) {
   const Variant *v = &variants[which];
   TrainArgs t;
   train_args_init(&t);
-  if (!variant_args(b, v, &t.model)) return false;
+  ModelSpec m;
+  if (!variant_spec(b, v, &m)) return false;
+  t.model = a->model;
+  t.model.path = m.path;
+  t.model.defines = (DefineList){m.define, m.n_define};
   t.merges_text = merges;
   t.vq_weights = a->vq_weights;
   t.steps = t.evaluate = a->train;
@@ -162,9 +158,9 @@ enum { N_IDENTITY = 5 };
 
 /* Which losses these are: all that two sets must share to be shown as one.  out [N_IDENTITY], in the arena. */
 static bool identify(Ablation *b, MetadataEntry *out) {
-  ModelArgs m;
-  if (!variant_args(b, &variants[0], &m)) return false;
-  Model *model = cli_load_model(&m, b->err);
+  ModelSpec m;
+  if (!variant_spec(b, &variants[0], &m)) return false;
+  Model *model = models_load(&b->target.synth, &m, b->err);
   if (!model) return false;
   Buffer options = {0};
   for (int i = 0; i < model->options.n; i++) {
@@ -179,7 +175,7 @@ static bool identify(Ablation *b, MetadataEntry *out) {
   out[1] = (MetadataEntry){"model", arena_strdup(b->arena, slash ? slash + 1 : m.path)};
   out[2] = (MetadataEntry){"options", arena_strdup(b->arena, options.data ? options.data : "")};
   out[3] = (MetadataEntry){"autoencoder", b->vq_digest};
-  out[4] = (MetadataEntry){"precision", dtype_name(cli_precision(&m))};
+  out[4] = (MetadataEntry){"precision", dtype_name(cli_precision(&b->a->model))};
   bool ok = !options.failed || error_set(b->err, ERROR_MEMORY, "out of memory");
   buffer_done(&options);
   model_free(model);
@@ -201,7 +197,7 @@ static bool write_results(Ablation *b) {
 }
 
 static bool train_all(Ablation *b) {
-  const char *merges = safetensors_metadata(b->weights, "bpe");
+  const char *merges = safetensors_metadata(b->weights, WEIGHTS_BPE);
   if (!merges) return error_set(b->err, ERROR_ARGUMENT, "%s holds no text encoder", b->a->weights);
   for (int i = 0; i < VARIANTS; i++)
     if (!train_variant(b, i, merges)) return false;
@@ -282,11 +278,14 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   b->arena = arena;
   b->err = err;
   bool is_shipped = !a->results && !a->train;
-  if (!a->weights) a->weights = kit_shipped_weights(arena, &a->model, "demo");
-  if (!a->vq_weights) a->vq_weights = kit_shipped_weights(arena, &a->model, "demo_vq");
-  if (!a->results) a->results = kit_shipped_weights(arena, &a->model, "ablation");
+  const SynthTarget *t = &b->target.synth;
+  if (a->train && a->results && !cli_check_output("--results", a->results, err)) return false;
+  if (!cli_target_open(&a->model, &b->target, err)) return false;
+  if (!a->weights) a->weights = weights_file_shipped(arena, t, "demo");
+  if (!a->vq_weights) a->vq_weights = weights_file_shipped(arena, t, "demo_vq");
+  if (!a->results) a->results = weights_file_shipped(arena, t, "ablation");
   bool ok = (!a->train || cli_check_output("--results", a->results, err)) &&
-            (b->weights = safetensors_open(a->weights, err)) && kit_digest_file(a->vq_weights, b->vq_digest, err) &&
+            (b->weights = safetensors_open(a->weights, err)) && weights_file_digest(a->vq_weights, b->vq_digest, err) &&
             (!a->train || train_all(b)) && read_results(b, is_shipped);
   for (int i = 0; i < VARIANTS && ok; i++) ok = measure(b, &variants[i], &b->row[i]);
   if (ok && a->json) print_json(b);
@@ -298,6 +297,7 @@ static void run_done(void *ctx) {
   Ablation *b = ctx;
   safetensors_close(b->weights);
   safetensors_close(b->results);
+  cli_target_close(&b->target);
 }
 
 int cli_ablate(int argc, char **argv) {

@@ -24,12 +24,12 @@ static Plan *compile(void *ctx, const char *file, const Define *define, int n_de
   BenchArgs *a = ctx;
   ModelArgs m = a->model;
   m.path = cli_find_model(a->arena, &a->model, file);
-  m.defines.item = ARENA_ARRAY(a->arena, Define, n_define);
-  memcpy(m.defines.item, define, sizeof *define * (size_t)n_define);
-  m.defines.n = n_define;
-  Model *model = cli_load_model(&m, err);
-  Plan *p = model ? cli_compile_plan(model, &m, o, err) : NULL;
+  m.defines = (DefineList){define, n_define};
+  CliTarget t;
+  Model *model = cli_target_open(&m, &t, err) ? cli_load_model(&t, &m, err) : NULL;
+  Plan *p = model ? models_compile_plan(&t.synth, model, o, err) : NULL;
   model_free(model);
+  cli_target_close(&t);
   return p;
 }
 

@@ -9,8 +9,7 @@
 #ifndef NUWA_CLI_H
 #define NUWA_CLI_H
 
-#include "frontend/compile/compile.h"
-#include "runtime/include/nuwa.h"
+#include "synth/kit.h"
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -46,7 +45,7 @@ typedef struct ArgList {
 } ArgList;
 
 typedef struct DefineList {
-  Define *item;
+  const Define *item;
   int n;
 } DefineList;
 
@@ -127,8 +126,6 @@ enum { TARGET_ARGS = 10 };
 int target_args(ModelArgs *m, const char *devices, Arg out[TARGET_ARGS]);
 /* Whether they go together. */
 bool target_check(const ModelArgs *m, Error *err);
-/* to then executes as `from`; its model and that one's options stay. */
-void cli_share_args(ModelArgs *to, const ModelArgs *from);
 bool cli_isa(const ModelArgs *m, Isa *out, Error *err);
 DType cli_precision(const ModelArgs *m);
 int cli_threads(const ModelArgs *m);
@@ -137,32 +134,51 @@ bool cli_is_cuda(const ModelArgs *m);
 /* Does the library compute large products? */
 bool cli_uses_cublaslt(const ModelArgs *m);
 NuwaCuda cli_cuda(const ModelArgs *m);
-/* A session of the plan for these sizes (NuwaOptions has them; ring_slots 0: as planned).  Says on stderr when a GPU
- * runs PTX although the plan has machine code for others. */
-NuwaSession *cli_open_session(const ModelArgs *m, const Plan *p, int64_t samples, int64_t rows, int64_t ring_slots,
-                              Error *err);
 /* Adds what --arch says to the *out_n that are there; NULL says nothing. */
 bool cli_archs(const char *text, int arch[CUDA_MAX_ARCHS], int *out_n, Error *err);
-/* Fills what o says of device, precision and threads; o->arch is then arch, which must live as long. */
-bool cli_target(const ModelArgs *m, int arch[CUDA_MAX_ARCHS], CompileOptions *o, Error *err);
+
+enum { CLI_PATH_BYTES = 4096 + 64 };
+
+/* What the options say, opened: the store of kernels is. */
+typedef struct CliTarget {
+  SynthTarget synth;
+  int arch[CUDA_MAX_ARCHS];
+  char models_dir[CLI_PATH_BYTES];
+  struct Store *store;
+} CliTarget;
+/* *t must stay where it is, and m live, until cli_target_close, which tells of the store when something was wrong with
+ * it.  May be closed when zeroed or when opening failed. */
+bool cli_target_open(const ModelArgs *m, CliTarget *t, Error *err);
+void cli_target_close(CliTarget *t);
 
 /* ---- models (model.c) ---- */
 
-/* Whether the path names a bundle rather than a Lua file. */
-bool cli_is_bundle(const char *path);
-/* The path of a file of the shipped models ("nuwa.lua", "weights/demo.safetensors").  In a. */
+ModelSpec cli_spec(const ModelArgs *m);
+/* The path of a file of the shipped models, in a. */
 const char *cli_find_model(Arena *a, const ModelArgs *m, const char *file);
-Model *cli_load_model(const ModelArgs *m, Error *err);
+Model *cli_load_model(const CliTarget *t, const ModelArgs *m, Error *err);
 /* The function that the command line names. */
 Func *cli_find_function(const Model *m, const char *name, Error *err);
-/* Compiles through the store of kernels; appends the bundle. */
-bool cli_compile_model(Model *model, const ModelArgs *m, CompileOptions *o, Buffer *out, Error *err);
-/* The same as a plan; the bundle's bytes are dropped. */
-Plan *cli_compile_plan(Model *model, const ModelArgs *m, CompileOptions *o, Error *err);
 
-/* Every param of the model, sorted by name. In the graph's arena (call inside arena_protect). */
-Node **cli_model_params(const Model *model, int *out_n);
-/* Fails when the file holds a tensor that is no param of the model. */
-bool cli_check_weights(const Model *model, const Safetensors *w, Error *err);
+/* ---- drawing (draw.c) ---- */
+
+/* A kit, and what executes it, as the command line says. */
+typedef struct KitArgs {
+  ModelArgs model, vq;         /* of vq the path and its options */
+  const char *weights, *vq_weights;
+} KitArgs;
+KitSpec cli_kit(const KitArgs *a);
+
+/* Entries of a command's table for its kit, and for drawing as the fields of these names in its arguments say: */
+#define ARG_WEIGHTS(kit)                                                                                             \
+  { "--weights", ARG_TEXT, "FILE", "of the generating model (default: the shipped ones)", &(kit)->weights, 0, 0 }
+#define ARG_VQ_WEIGHTS(kit)                                                                                          \
+  { "--vq-weights", ARG_TEXT, "FILE", "of the autoencoder (default: the shipped ones)", &(kit)->vq_weights, 0, 0 }
+#define ARG_SAMPLING(a) \
+  {"--seed", ARG_INT, "N", "of the drawings (0)", &(a)->seed, 0, 9.0e15}, \
+  {"--temperature", ARG_REAL, "X", "0: the likeliest token (1)", &(a)->temperature, 0, 100}, \
+  {"--top-k", ARG_INT, "N", "only the N likeliest; 0: all (0)", &(a)->top_k, 0, 1 << 30}, \
+  {"--top-p", ARG_REAL, "X", "only the likeliest that hold this share (1)", &(a)->top_p, 0, 1}, \
+  {"--guidance", ARG_REAL, "X", "classifier-free guidance; 1: none (1)", &(a)->guidance, -1000, 1000}
 
 #endif

@@ -13,7 +13,7 @@ typedef struct CompileArgs {
 /* Names, shapes and element types of the weights against every param; nothing is written when they do not fit. */
 static bool check_weights(const Plan *p, const Model *m, const char *path, Error *err) {
   Safetensors *w = safetensors_open(path, err);
-  bool ok = w && cli_check_weights(m, w, err) && nuwa_check_weights(p, w, true, err);
+  bool ok = w && models_check_weights(m, w, err) && nuwa_check_weights(p, w, true, err);
   safetensors_close(w);
   return ok;
 }
@@ -80,19 +80,26 @@ static bool find_functions(const Model *m, const ArgList *fn, Error *err) {
   return true;
 }
 
-static bool run(void *ctx, Arena *arena, Error *err) {
-  const CompileArgs *a = ctx;
-  Model *m = cli_load_model(&a->model, err);
+static bool compile(const CompileArgs *a, const CliTarget *t, Error *err) {
+  Model *m = cli_load_model(t, &a->model, err);
   if (!m) return false;
   Buffer bundle = {0}, explain = {0};
   CompileOptions o = {.function = a->fn.n ? a->fn.item : NULL, .n_function = a->fn.n,
                       .explain = a->explain ? &explain : NULL};
-  bool ok = find_functions(m, &a->fn, err) && cli_compile_model(m, &a->model, &o, &bundle, err) &&
+  bool ok = find_functions(m, &a->fn, err) && models_compile(&t->synth, m, &o, &bundle, err) &&
             (!a->pin || pin_products(a, &bundle, err)) && write_bundle(a, m, &bundle, err);
   if (explain.data) fwrite(explain.data, 1, explain.len, stdout);
   buffer_done(&explain);
   buffer_done(&bundle);
   model_free(m);
+  return ok;
+}
+
+static bool run(void *ctx, Arena *arena, Error *err) {
+  const CompileArgs *a = ctx;
+  CliTarget t;
+  bool ok = cli_target_open(&a->model, &t, err) && compile(a, &t, err);
+  cli_target_close(&t);
   return ok;
 }
 

@@ -6,11 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/kit.h"
+#include "cli/cli.h"
 #include "runtime/base/file.h"
 
 typedef struct GenerateArgs {
   KitArgs kit;
+  CliTarget target;
   Kit open;
   const char *text, *image, *mask, *rebuilt, *out, *tokens_out, *order;
   int64_t seed, top_k, count, first;
@@ -105,7 +106,7 @@ static const char *model_name(const Kit *k, Arena *arena) {
   char folder[PATH_MAX], file[PATH_MAX];
   const char *path = plan_text(k->plan, "model");
   if (!path) return "";
-  if (realpath(cli_find_model(arena, &k->args, "."), folder) && realpath(path, file)) {
+  if (realpath(models_find(arena, k->target, "."), folder) && realpath(path, file)) {
     size_t n = strlen(folder);
     if (strncmp(file, folder, n) == 0 && file[n] == '/') return arena_strdup(arena, file + n + 1);
   }
@@ -242,12 +243,18 @@ static bool check(void *ctx, Error *err) {
 
 static bool run(void *ctx, Arena *arena, Error *err) {
   GenerateArgs *a = ctx;
-  cli_share_args(&a->kit.vq, &a->kit.model);
-  return kit_open(&a->open, &a->kit, wants_drawings(a), a->count < KIT_PART ? a->count : KIT_PART, err) &&
+  KitSpec spec = cli_kit(&a->kit);
+  return cli_target_open(&a->kit.model, &a->target, err) &&
+         kit_open(&a->open, &a->target.synth, &spec, wants_drawings(a), a->count < KIT_PART ? a->count : KIT_PART,
+                  err) &&
          draw(&a->open, a, arena, err);
 }
 
-static void run_done(void *ctx) { kit_close(&((GenerateArgs *)ctx)->open); }
+static void run_done(void *ctx) {
+  GenerateArgs *a = ctx;
+  kit_close(&a->open);
+  cli_target_close(&a->target);
+}
 
 int cli_generate(int argc, char **argv) {
   GenerateArgs a = {.order = "wavefront", .count = 1, .temperature = 1.0, .top_p = 1.0, .guidance = 1.0};

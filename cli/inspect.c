@@ -13,6 +13,7 @@ typedef struct InspectArgs {
 
 typedef struct Inspect {
   InspectArgs args;
+  CliTarget target;
   Model *model;          /* or */
   Plan *plan;            /* of a bundle */
   Buffer text, *out; /* out: text, all that is printed at the end */
@@ -101,7 +102,7 @@ static void list_text(const Inspect *s, Node *const *param, int n) {
 static void list_body(void *ctx) {
   Inspect *s = ctx;
   int n;
-  Node **param = cli_model_params(s->model, &n);
+  Node **param = models_params(s->model, &n);
   if (s->args.json) list_json(s, param, n);
   else list_text(s, param, n);
 }
@@ -134,12 +135,14 @@ static bool print_schedule(const Inspect *s) {
 /* --explain, --kernels, --asm: all from one lowering. */
 static bool print_lowered(const Inspect *s) {
   const InspectArgs *a = &s->args;
-  CompileOptions o = {.function = &a->fn, .n_function = 1, .explain = a->explain ? s->out : NULL};
+  CompileOptions o = s->target.synth.compile;
+  o.function = &a->fn;
+  o.n_function = 1;
+  o.explain = a->explain ? s->out : NULL;
   Kernel *const *kernel;
   Target target;
-  int n, arch[CUDA_MAX_ARCHS];
-  const InspectCuda cuda = {&a->model, a->kernels, a->assembly, a->json};
-  if (!cli_target(&a->model, arch, &o, s->err)) return false;
+  int n;
+  const InspectCuda cuda = {&a->model, &s->target.synth, a->kernels, a->assembly, a->json};
   if (a->products) return inspect_products(s->model, &cuda, &o, s->out, s->err);
   if (cli_is_cuda(&a->model)) return inspect_cuda(s->model, &cuda, &o, s->out, s->err);
   if (!target_host(o.isa, &target, s->err) || !compile_lower(s->model, &o, &kernel, &n, s->err)) return false;
@@ -153,10 +156,12 @@ static bool print_lowered(const Inspect *s) {
 
 static bool inspect(Inspect *s) {
   const InspectArgs *a = &s->args;
-  if (cli_is_bundle(a->model.path))
+  if (models_is_bundle(a->model.path))
     return (s->plan = nuwa_bundle_open(a->model.path, s->err)) &&
            inspect_bundle(s->plan, a->fn, a->json, s->out, s->err);
-  if (!(s->model = cli_load_model(&a->model, s->err))) return false;
+  ModelArgs m = a->model;
+  m.no_cache |= !a->fn;   /* nothing is compiled */
+  if (!cli_target_open(&m, &s->target, s->err) || !(s->model = cli_load_model(&s->target, &m, s->err))) return false;
   if (!a->fn) return arena_protect(s->model->graph->arena, list_body, s, s->err);
   Func *f = cli_find_function(s->model, a->fn, s->err);
   if (!f) return false;
@@ -173,7 +178,7 @@ static bool check(void *ctx, Error *err) {
   bool wants_fn = a->after || a->explain || a->schedule || a->kernels || a->assembly || a->products;
   bool wants_model = wants_fn || a->model.defines.n || a->model.device || a->model.arch || a->model.isa ||
                      a->model.precision || a->model.products;
-  if (cli_is_bundle(a->model.path) && wants_model)
+  if (models_is_bundle(a->model.path) && wants_model)
     return error_set(err, ERROR_ARGUMENT,
                      "of a bundle there are --fn and --json; the other options need the model file");
   if (wants_fn && !a->fn) return error_set(err, ERROR_ARGUMENT, "needs --fn NAME with these options");
@@ -204,6 +209,7 @@ static void run_done(void *ctx) {
   buffer_done(&s->text);
   plan_free(s->plan);
   model_free(s->model);
+  cli_target_close(&s->target);
 }
 
 int cli_inspect(int argc, char **argv) {

@@ -6,6 +6,7 @@
 
 typedef struct InspectCuda {
   const ModelArgs *args;    /* what executes; without archs sm_80 and sm_90 */
+  const SynthTarget *target;
   bool kernels, assembly;   /* with kernel IR; with PTX */
   bool json;
 } InspectCuda;

@@ -164,7 +164,7 @@ static bool open_session(Listing *l, CompileOptions *o, Error *err) {
   NuwaCuda cuda = cli_cuda(l->q->args);
   NuwaOptions session = {.device = PLAN_CUDA, .cuda = cuda, .threads = 1, .samples = 1, .rows = 1};
   GpuDevice device;
-  return gpu_find(&cuda, &device, err) && (l->plan = cli_compile_plan(l->model, l->q->args, o, err)) &&
+  return gpu_find(&cuda, &device, err) && (l->plan = models_compile_plan(l->q->target, l->model, o, err)) &&
          (l->session = nuwa_session_open(l->plan, &session, err));
 }
 

@@ -1,4 +1,4 @@
-/* Finding, loading and compiling models for the commands. */
+/* What the command line says of models and of what executes them, as the library wants it. */
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,75 +13,70 @@
 #define NUWA_MODELS_DIR "/usr/local/share/nuwa/models"
 #endif
 
-bool cli_is_bundle(const char *path) {
-  char magic[8];
-  size_t n = strlen(path);
-  if (n > 5 && strcmp(path + n - 5, ".nuwa") == 0) return true;
-  FILE *f = fopen(path, "rb");
-  bool is = f && fread(magic, 1, sizeof magic, f) == sizeof magic && memcmp(magic, "NUWAPLAN", sizeof magic) == 0;
-  if (f) fclose(f);
-  return is;
-}
-
 static bool is_folder(const char *path) {
   struct stat st;
   return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
 /* Without "..", and seen from here where it lies below: as messages and --explain show files. */
-static const char *shown_path(Arena *a, const char *path) {
+static void show_path(const char *path, char *out, size_t cap) {
   char full[PATH_MAX], here[PATH_MAX];
-  if (!realpath(path, full)) return path;
+  if (!realpath(path, full)) {
+    snprintf(out, cap, "%s", path);
+    return;
+  }
   size_t n = getcwd(here, sizeof here) ? strlen(here) : 0;
   bool is_below = n > 1 && strncmp(full, here, n) == 0 && full[n] == '/';
-  return arena_strdup(a, is_below ? full + n + 1 : full);
+  snprintf(out, cap, "%s", is_below ? full + n + 1 : full);
 }
 
-/* The shipped models: ../models from the program's folder, or where the build said. */
-static void find_models(Arena *a, const char **out) {
+/* The shipped models: ../models from the program's folder, or where the build said.  False: nowhere. */
+static bool find_models(char *out, size_t cap) {
   static const char *const places[] = {"../models", "../share/nuwa/models"};
-  char exe[4096];
+  char exe[PATH_MAX], place[PATH_MAX + 32];
   ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
   exe[n > 0 ? n : 0] = 0;
   char *slash = strrchr(exe, '/');
   for (int i = 0; slash && i < COUNT_OF(places); i++) {
-    *out = arena_printf(a, "%.*s/%s", (int)(slash - exe), exe, places[i]);
-    if (is_folder(*out)) {
-      *out = shown_path(a, *out);
-      return;
-    }
+    snprintf(place, sizeof place, "%.*s/%s", (int)(slash - exe), exe, places[i]);
+    if (!is_folder(place)) continue;
+    show_path(place, out, cap);
+    return true;
   }
-  *out = is_folder(NUWA_MODELS_DIR) ? NUWA_MODELS_DIR : NULL;
+  snprintf(out, cap, "%s", NUWA_MODELS_DIR);
+  return is_folder(NUWA_MODELS_DIR);
+}
+
+/* m's folder, or the shipped one in `found`; NULL: none. */
+static const char *models_dir(const ModelArgs *m, char *found, size_t cap) {
+  return m->models_dir ? m->models_dir : find_models(found, cap) ? found : NULL;
 }
 
 const char *cli_find_model(Arena *a, const ModelArgs *m, const char *file) {
-  const char *folder = m->models_dir;
-  if (!folder) find_models(a, &folder);
-  return folder ? arena_printf(a, "%s/%s", folder, file) : arena_strdup(a, file);
+  char found[CLI_PATH_BYTES];
+  SynthTarget t = {.models_dir = models_dir(m, found, sizeof found)};
+  return models_find(a, &t, file);
 }
 
-Model *cli_load_model(const ModelArgs *m, Error *err) {
-  if (m->models_dir && !is_folder(m->models_dir)) {
-    error_set(err, ERROR_IO, "--models %s: no such folder", m->models_dir);
-    return NULL;
-  }
-  Arena *a = arena_new();
-  if (!a) {
-    error_set(err, ERROR_MEMORY, "out of memory");
-    return NULL;
-  }
-  ModelOptions o = {.define = m->defines.item, .n_define = m->defines.n, .models_dir = m->models_dir};
-  if (!o.models_dir) find_models(a, &o.models_dir);
-  Model *model = model_load(m->path, &o, err);
-  arena_free(a);
-  cli_asked(model != NULL, err); /* the only arguments it refuses are defines */
-  return model;
+ModelSpec cli_spec(const ModelArgs *m) {
+  return (ModelSpec){.path = m->path, .define = m->defines.item, .n_define = m->defines.n};
 }
 
-Func *cli_find_function(const Model *m, const char *name, Error *err) {
-  Func *f = model_find(m, name, err);
-  cli_asked(f != NULL, err);
-  return f;
+KitSpec cli_kit(const KitArgs *a) {
+  return (KitSpec){cli_spec(&a->model), cli_spec(&a->vq), a->weights, a->vq_weights};
+}
+
+/* ---- the target ---- */
+
+static void say(void *ctx, const char *text) {
+  fputs("nuwa: ", stderr);
+  cli_show(stderr, text);
+  fputc('\n', stderr);
+}
+
+static void show_progress(void *ctx, int64_t done, int64_t total) {
+  if (!isatty(STDERR_FILENO)) return;
+  fprintf(stderr, "\r%lld of %lld tokens%s", (long long)done, (long long)total, done == total ? "\n" : "");
 }
 
 /* $XDG_CACHE_HOME/nuwa/kernels.sqlite, or ~/.cache/...; NULL when there is no home. */
@@ -95,64 +90,51 @@ static Store *open_store(Error *err) {
   return s;
 }
 
-bool cli_compile_model(Model *model, const ModelArgs *m, CompileOptions *o, Buffer *out, Error *err) {
-  int arch[CUDA_MAX_ARCHS];
-  if (!cli_target(m, arch, o, err)) return false;
+static bool fill_compile(const ModelArgs *m, CliTarget *t, Error *err) {
+  CompileOptions *o = &t->synth.compile;
+  *o = (CompileOptions){.precision = cli_precision(m), .threads = cli_threads(m)};
+  if (!cli_is_cuda(m)) return cli_isa(m, &o->isa, err);
+  o->device = PLAN_CUDA;
+  o->nvrtc = m->nvrtc;
+  o->cublaslt = cli_uses_cublaslt(m);
+  o->arch = t->arch;
+  return cli_archs(m->arch, t->arch, &o->n_arch, err);
+}
+
+bool cli_target_open(const ModelArgs *m, CliTarget *t, Error *err) {
+  *t = (CliTarget){.synth = {.say = say, .progress = show_progress}};
+  if (m->models_dir && !is_folder(m->models_dir))
+    return error_set(err, ERROR_IO, "--models %s: no such folder", m->models_dir);
+  t->synth.models_dir = models_dir(m, t->models_dir, sizeof t->models_dir);
+  t->synth.session =
+      (NuwaOptions){.device = cli_is_cuda(m) ? PLAN_CUDA : PLAN_CPU, .threads = (int)m->threads, .cuda = cli_cuda(m)};
+  t->synth.is_device_given = m->device != NULL;
+  if (!fill_compile(m, t, err)) return false;
   Error store_err = {0};
-  Store *store = m->no_cache ? NULL : open_store(&store_err);
-  o->store = store_objects(store);
-  bool ok = compile_model(model, o, out, err);
-  o->store = NULL;
-  o->arch = NULL;
-  const char *warning = store ? store_warning(store) : store_err.code != ERROR_NONE ? store_err.text : NULL;
-  if (warning) fprintf(stderr, "nuwa: %s\n", warning);
-  store_close(store);
-  return ok;
-}
-
-Plan *cli_compile_plan(Model *model, const ModelArgs *m, CompileOptions *o, Error *err) {
-  Buffer bundle = {0};
-  Plan *p = NULL;
-  if (cli_compile_model(model, m, o, &bundle, err)) p = plan_read(bundle.data, bundle.len, model->path, err);
-  buffer_done(&bundle);
-  return p;
-}
-
-/* ---- params ---- */
-
-static int by_name(const void *x, const void *y) {
-  return strcmp((*(Node *const *)x)->attrs.leaf.name, (*(Node *const *)y)->attrs.leaf.name);
-}
-
-/* A graph has one node a param, but functions share them. */
-Node **cli_model_params(const Model *model, int *out_n) {
-  Arena *a = model->graph->arena;
-  bool *seen = ARENA_ARRAY(a, bool, model->graph->n_nodes);
-  Node **param = NULL;
-  int n = 0, cap = 0;
-  for (int i = 0; i < model->n_func; i++) {
-    int n_nodes;
-    Node **nodes = func_nodes(model->func[i], &n_nodes);
-    for (int k = 0; k < n_nodes; k++) {
-      if (nodes[k]->op != OP_PARAM || seen[nodes[k]->id]) continue;
-      seen[nodes[k]->id] = true;
-      ARENA_PUSH(a, param, n, cap, nodes[k]);
-    }
-  }
-  if (n) qsort(param, (size_t)n, sizeof(Node *), by_name);
-  *out_n = n;
-  return param;
-}
-
-bool cli_check_weights(const Model *model, const Safetensors *w, Error *err) {
-  int n;
-  Node **param = cli_model_params(model, &n);
-  for (int i = 0; i < safetensors_count(w); i++) {
-    const char *name = safetensors_get(w, i)->name;
-    int k = 0;
-    while (k < n && strcmp(param[k]->attrs.leaf.name, name) != 0) k++;
-    if (k == n)
-      return error_set(err, ERROR_ARGUMENT, "weight \"%s\" is in the file, but the model has no such param", name);
-  }
+  if (!m->no_cache) t->store = open_store(&store_err);
+  if (store_err.code != ERROR_NONE) say(NULL, store_err.text);
+  t->synth.compile.store = store_objects(t->store);
   return true;
+}
+
+void cli_target_close(CliTarget *t) {
+  const char *warning = t->store ? store_warning(t->store) : NULL;
+  if (warning) say(NULL, warning);
+  store_close(t->store);
+  *t = (CliTarget){0};
+}
+
+/* ---- models ---- */
+
+Model *cli_load_model(const CliTarget *t, const ModelArgs *m, Error *err) {
+  ModelSpec spec = cli_spec(m);
+  Model *model = models_load(&t->synth, &spec, err);
+  cli_asked(model != NULL, err); /* the only arguments it refuses are defines */
+  return model;
+}
+
+Func *cli_find_function(const Model *m, const char *name, Error *err) {
+  Func *f = model_find(m, name, err);
+  cli_asked(f != NULL, err);
+  return f;
 }

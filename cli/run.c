@@ -16,6 +16,7 @@ typedef struct RunArgs {
 /* A run in progress; what is set is freed at the end. */
 typedef struct Run {
   RunArgs *args;
+  CliTarget target;
   Safetensors *in, *weights;
   Model *model;
   Plan *plan;
@@ -49,14 +50,14 @@ static int find_function(const Plan *p, const char *name, Error *err) {
 static bool open_plan(Run *r) {
   if (!r->model) return (r->plan = nuwa_bundle_open(r->args->model.path, r->err)) != NULL;
   CompileOptions o = {.function = &r->args->fn, .n_function = 1, .whole = true};
-  return (r->plan = cli_compile_plan(r->model, &r->args->model, &o, r->err)) != NULL;
+  return (r->plan = models_compile_plan(&r->target.synth, r->model, &o, r->err)) != NULL;
 }
 
 /* A file may hold the weights of all functions of a model, of which this plan needs some. */
 static bool set_weights(Run *r) {
   if (!r->weights) return nuwa_init_weights(r->session, (uint64_t)r->args->seed) || nuwa_check(r->session, r->err);
   bool is_partial = r->model || plan_text(r->plan, "partial");
-  if (r->model && !cli_check_weights(r->model, r->weights, r->err)) return false;
+  if (r->model && !models_check_weights(r->model, r->weights, r->err)) return false;
   return nuwa_load_weights(r->session, r->weights, is_partial, r->err);
 }
 
@@ -67,7 +68,7 @@ static bool run_code(Run *r) {
   const PlanFunction *pf = &r->plan->function[f];
   int64_t B, R;
   if (!tensors_bind(pf->in, pf->n_in, r->in, &B, &R, r->err)) return false;
-  r->session = cli_open_session(&r->args->model, r->plan, B > 0 ? B : 1, R > 0 ? R : 1, 0, r->err);
+  r->session = models_open_session(&r->target.synth, r->plan, B > 0 ? B : 1, R > 0 ? R : 1, 0, r->err);
   if (!r->session || !set_weights(r)) return false;
   for (int i = 0; i < pf->n_in; i++) {
     const TensorView *v = safetensors_find(r->in, pf->in[i].name);
@@ -165,7 +166,7 @@ static bool run_interp(Run *r) {
   Choose c = {model_find(r->model, r->args->fn, r->err), cli_precision(&r->args->model)};
   if (!c.f || !arena_protect(r->model->graph->arena, choose_precision, &c, r->err)) return false;
   Func *f = c.f;
-  if (!f || (r->weights && !cli_check_weights(r->model, r->weights, r->err))) return false;
+  if (!f || (r->weights && !models_check_weights(r->model, r->weights, r->err))) return false;
   PlanTensor *in = ARENA_ARRAY(r->arena, PlanTensor, f->n_in), *out = ARENA_ARRAY(r->arena, PlanTensor, f->n_out);
   for (int i = 0; i < f->n_in; i++) in[i] = tensor_of(f->in[i].name, f->in[i].node);
   for (int i = 0; i < f->n_out; i++) out[i] = tensor_of(f->out[i].name, f->out[i].node);
@@ -191,7 +192,8 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   const RunArgs *a = r->args;
   r->arena = arena;
   r->err = err;
-  if (!cli_is_bundle(a->model.path) && !(r->model = cli_load_model(&a->model, err))) return false;
+  if (!cli_target_open(&a->model, &r->target, err)) return false;
+  if (!models_is_bundle(a->model.path) && !(r->model = cli_load_model(&r->target, &a->model, err))) return false;
   if (r->model && !cli_find_function(r->model, a->fn, err)) return false;
   if (a->in && !(r->in = safetensors_open(a->in, err))) return false;
   if (a->weights && !(r->weights = safetensors_open(a->weights, err))) return false;
@@ -205,6 +207,7 @@ static void run_done(void *ctx) {
   model_free(r->model);
   safetensors_close(r->weights);
   safetensors_close(r->in);
+  cli_target_close(&r->target);
 }
 
 static bool check(void *ctx, Error *err) {
@@ -213,7 +216,7 @@ static bool check(void *ctx, Error *err) {
   if (!a->out) return error_set(err, ERROR_ARGUMENT, "needs --out OUT.safetensors");
   if (a->weights && a->seed >= 0) return error_set(err, ERROR_ARGUMENT, "--weights and --seed exclude each other");
   if (a->seed < 0) a->seed = 0;
-  if (!cli_is_bundle(a->model.path)) return true;
+  if (!models_is_bundle(a->model.path)) return true;
   if (a->model.defines.n || a->model.isa || a->model.precision || a->model.products)
     return error_set(err, ERROR_ARGUMENT, "-D, --isa, --precision and --products are for model files; a bundle is "
                                           "compiled already");

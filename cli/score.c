@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "cli/kit.h"
+#include "cli/cli.h"
 #include "media/dataset.h"
 #include "media/judge.h"
 
@@ -32,6 +32,7 @@ typedef struct Scores {
 
 typedef struct Scored {
   ScoreArgs *a;
+  CliTarget target;
   Kit kit;
   World *world;
   Judge *judge;
@@ -172,8 +173,9 @@ static bool check(void *ctx, Error *err) {
 
 static bool run(void *ctx, Arena *arena, Error *err) {
   Scored *s = ctx;
-  cli_share_args(&s->a->kit.vq, &s->a->kit.model);
-  return kit_open(&s->kit, &s->a->kit, !s->a->no_drawings, KIT_PART, err) && score_all(s, arena, err);
+  KitSpec spec = cli_kit(&s->a->kit);
+  return cli_target_open(&s->a->kit.model, &s->target, err) &&
+         kit_open(&s->kit, &s->target.synth, &spec, !s->a->no_drawings, KIT_PART, err) && score_all(s, arena, err);
 }
 
 static void run_done(void *ctx) {
@@ -181,6 +183,7 @@ static void run_done(void *ctx) {
   kit_close(&s->kit);
   judge_free(s->judge);
   world_close(s->world);
+  cli_target_close(&s->target);
 }
 
 int cli_score(int argc, char **argv) {

@@ -36,13 +36,6 @@ bool target_check(const ModelArgs *m, Error *err) {
   return !m->products || error_set(err, ERROR_USAGE, "--products is for --device cuda");
 }
 
-void cli_share_args(ModelArgs *to, const ModelArgs *from) {
-  ModelArgs own = *to;
-  *to = *from;
-  to->path = own.path;
-  to->defines = own.defines;
-}
-
 bool cli_isa(const ModelArgs *m, Isa *out, Error *err) {
   *out = isa_best();
   if (!m->isa) return true;
@@ -65,27 +58,6 @@ bool cli_uses_cublaslt(const ModelArgs *m) {
 
 NuwaCuda cli_cuda(const ModelArgs *m) { return (NuwaCuda){.driver = m->driver, .cublaslt = m->cublaslt}; }
 
-/* A driver that compiles PTX takes seconds for it, every time. */
-static void tell_ptx(const Plan *p, const NuwaSession *s) {
-  int n = 0;
-  for (int i = 0; i < p->n_kernel; i++)
-    n += nuwa_kernel_arch(s, i) == 0 && p->object[p->kernel[i].object].n_image > 1;
-  if (n)
-    fprintf(stderr,
-            "nuwa: the driver compiled PTX for %d of %d kernels: it takes no machine code of this bundle (%s)\n", n,
-            p->n_kernel, p->features);
-}
-
-NuwaSession *cli_open_session(const ModelArgs *m, const Plan *p, int64_t samples, int64_t rows, int64_t ring_slots,
-                              Error *err) {
-  PlanDevice device = !m->device ? p->device : cli_is_cuda(m) ? PLAN_CUDA : PLAN_CPU;
-  NuwaOptions o = {.device = device, .threads = (int)m->threads, .cuda = cli_cuda(m), .samples = samples,
-                   .rows = rows, .ring_slots = ring_slots};
-  NuwaSession *s = nuwa_session_open(p, &o, err);
-  if (s) tell_ptx(p, s);
-  return s;
-}
-
 /* "sm_80,sm_90" */
 bool cli_archs(const char *text, int arch[CUDA_MAX_ARCHS], int *out_n, Error *err) {
   for (const char *at = text; at && *at;) {
@@ -100,13 +72,3 @@ bool cli_archs(const char *text, int arch[CUDA_MAX_ARCHS], int *out_n, Error *er
   return true;
 }
 
-bool cli_target(const ModelArgs *m, int arch[CUDA_MAX_ARCHS], CompileOptions *o, Error *err) {
-  o->precision = cli_precision(m);
-  o->threads = cli_threads(m);
-  if (!cli_is_cuda(m)) return cli_isa(m, &o->isa, err);
-  o->device = PLAN_CUDA;
-  o->nvrtc = m->nvrtc;
-  o->cublaslt = cli_uses_cublaslt(m);
-  o->arch = arch;
-  return cli_archs(m->arch, arch, &o->n_arch, err);
-}

@@ -6,12 +6,12 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
-#include "cli/kit.h"
 #include "cli/profile.h"
 #include "cli/train.h"
 #include "media/dataset.h"
 #include "runtime/base/file.h"
 #include "runtime/base/sha256.h"
+#include "synth/weights_file.h"
 #include "train/checkpoint.h"
 #include "train/source.h"
 #include "train/trainer.h"
@@ -20,6 +20,7 @@
 typedef struct Training {
   Arena *arena; /* what weights say */
   TrainArgs a;
+  CliTarget target;
   Error *err;
   bool ok;
   Model *model, *vq_model;
@@ -85,37 +86,25 @@ static bool load_weights(NuwaSession *s, const char *path, Error *err) {
   return ok;
 }
 
-typedef struct WeightsCheck {
-  const Model *model;
-  const Safetensors *weights;
-  Error *err;
-  bool ok;
-} WeightsCheck;
-
-static void check_weights(void *ctx) {
-  WeightsCheck *c = ctx;
-  c->ok = cli_check_weights(c->model, c->weights, c->err);
-}
-
 static NuwaSession *open_session(const Training *t, const Plan *p, Error *err) {
-  return cli_open_session(&t->a.model, p, t->a.batch, 1, 0, err);
+  return models_open_session(&t->target.synth, p, t->a.batch, 1, 0, err);
 }
 
 /* Which model and which options, the weights know if they were trained here. */
 static bool open_encoder(Training *t, Error *err) {
   static const char *const encode[] = {"encode"};
   if (!t->a.vq_weights) return true;
-  cli_share_args(&t->a.vq, &t->a.model);
-  t->a.vq.precision = NULL;   /* tokens are what they are, whatever the model computes in */
+  SynthTarget target = t->target.synth;
+  target.compile.precision = DTYPE_F32;   /* tokens are what they are, whatever the model computes in */
   CompileOptions o = {.function = encode, .n_function = 1};
+  ModelSpec m = cli_spec(&t->a.vq);
   Safetensors *w = safetensors_open(t->a.vq_weights, err);
-  bool ok = w && kit_complete_args(t->arena, &t->a.vq, w, err) && (t->vq_model = cli_load_model(&t->a.vq, err)) &&
-            (t->vq_plan = cli_compile_plan(t->vq_model, &t->a.vq, &o, err)) &&
-            (t->vq_session = open_session(t, t->vq_plan, err));
-  /* The file has the decoder's params too, which "encode" does not. */
-  WeightsCheck check = {t->vq_model, w, err, false};
-  ok = ok && arena_protect(t->vq_model->graph->arena, check_weights, &check, err) &&
-       ((check.ok && nuwa_load_weights(t->vq_session, w, true, err)) || error_prefix(err, "%s", t->a.vq_weights));
+  bool ok = w && weights_file_complete(t->arena, &target, &m, w, err) && (t->vq_model = models_load(&target, &m, err)) &&
+            (t->vq_plan = models_compile_plan(&target, t->vq_model, &o, err)) &&
+            (t->vq_session = open_session(t, t->vq_plan, err)) &&
+            ((models_check_weights(t->vq_model, w, err) && /* it has the decoder's params too, which "encode" has not */
+              nuwa_load_weights(t->vq_session, w, true, err)) ||
+             error_prefix(err, "%s", t->a.vq_weights));
   safetensors_close(w);
   return ok;
 }
@@ -141,10 +130,10 @@ static bool open_model(Training *t, Error *err) {
                       .train = t->a.fn,
                       .adam = {t->a.beta1, t->a.beta2, 1e-8, t->a.decay, t->a.clip},
                       .explain = t->a.profile ? &t->explain : NULL};
-  t->model = cli_load_model(&t->a.model, err);
+  t->model = cli_load_model(&t->target, &t->a.model, err);
   if (!t->model || !cli_find_function(t->model, t->a.fn, err)) return false;
   fprintf(stderr, "compiling %s and its training step\n", t->a.fn);
-  t->plan = cli_compile_plan(t->model, &t->a.model, &o, err);
+  t->plan = models_compile_plan(&t->target.synth, t->model, &o, err);
   t->session = t->plan ? open_session(t, t->plan, err) : NULL;
   if (!t->session) return false;
   if (t->a.weights) return load_weights(t->session, t->a.weights, err);
@@ -326,27 +315,13 @@ static TrainOptions train_options(Training *t) {
   return o;
 }
 
-/* Weights say what they are for, so that they can be used without naming anything else (cli/kit.h). */
 static bool write_weights(Training *t, Error *err) {
-  Buffer options = {0}, merges = {0};
-  for (int i = 0; i < t->model->options.n; i++) {
-    buffer_printf(&options, "%s=", t->model->options.option[i].name);
-    value_print(&t->model->options.option[i].value, &options);
-    buffer_printf(&options, "\n");
-  }
+  Buffer merges = {0};
+  MetadataEntry meta[WEIGHTS_META];
   bool ok = !t->bpe || bpe_serialise(t->bpe, &merges, err);
-  const char *slash = strrchr(t->a.model.path, '/');
-  MetadataEntry meta[5] = {{"format", "nuwa-weights"},
-                           {"recipe", t->recipe.data},
-                           {"model", slash ? slash + 1 : t->a.model.path},
-                           {"options", options.data ? options.data : ""}};
-  if (t->bpe) meta[4] = (MetadataEntry){"bpe", merges.data};
-  if (ok && (options.failed || merges.failed))
-    ok = error_set(err, ERROR_MEMORY, "out of memory for the weights' metadata");
-  ok = ok && weights_write(t->session, t->plan, t->a.out, strcmp(t->a.store, "bf16") == 0, meta, t->bpe ? 5 : 4, err);
-  buffer_done(&options);
-  buffer_done(&merges);
-  return ok;
+  const char *text = ok && t->bpe ? arena_take_buffer(t->arena, &merges) : NULL;
+  int n = ok ? weights_file_describe(t->arena, t->model, text, t->recipe.data, meta) : 0;
+  return ok && weights_write(t->session, t->plan, t->a.out, strcmp(t->a.store, "bf16") == 0, meta, n, err);
 }
 
 static void print_profile(const Training *t) {
@@ -354,7 +329,7 @@ static void print_profile(const Training *t) {
 }
 
 static bool train(Training *t, Error *err) {
-  if (!open_world(t, err) || !open_encoder(t, err) || !open_model(t, err) || !check_sizes(t, err) ||
+  if (!cli_target_open(&t->a.model, &t->target, err) || !open_world(t, err) || !open_encoder(t, err) || !open_model(t, err) || !check_sizes(t, err) ||
       !open_source(t, err) || !write_recipe(t, err))
     return false;
   if (t->a.profile && !nuwa_profile_start(t->session, err)) return false;
@@ -380,6 +355,7 @@ static void training_done(Training *t) {
   world_close(t->world);
   buffer_done(&t->recipe);
   buffer_done(&t->explain);
+  cli_target_close(&t->target);
   arena_free(t->arena);
 }
 

@@ -356,6 +356,30 @@ int plan_find_decode(const Plan *p, const char *name) {
   return -1;
 }
 
+int plan_find_param(const Plan *p, const char *name) {
+  for (int i = 0; i < p->n_param; i++)
+    if (strcmp(p->param[i].type.name, name) == 0) return i;
+  return -1;
+}
+
+int plan_find_state(const Plan *p, const char *name) {
+  for (int i = 0; i < p->n_state; i++)
+    if (strcmp(p->state[i].type.name, name) == 0) return i;
+  return -1;
+}
+
+static const PlanTensor *find_tensor(const PlanTensor *list, int n, const char *name) {
+  for (int i = 0; i < n; i++)
+    if (strcmp(list[i].name, name) == 0) return &list[i];
+  return NULL;
+}
+
+const PlanTensor *plan_find_input(const PlanFunction *f, const char *name) { return find_tensor(f->in, f->n_in, name); }
+
+const PlanTensor *plan_find_output(const PlanFunction *f, const char *name) {
+  return find_tensor(f->out, f->n_out, name);
+}
+
 const char *plan_text(const Plan *p, const char *key) {
   for (int i = 0; i < p->n_text; i++)
     if (strcmp(p->text[i].key, key) == 0) return p->text[i].value;

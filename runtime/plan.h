@@ -166,6 +166,11 @@ void plan_free(Plan *p);
 /* -1 when there is none. */
 int plan_find_function(const Plan *p, const char *name);
 int plan_find_decode(const Plan *p, const char *name);
+int plan_find_param(const Plan *p, const char *name);
+int plan_find_state(const Plan *p, const char *name);
+/* NULL when there is none. */
+const PlanTensor *plan_find_input(const PlanFunction *f, const char *name);
+const PlanTensor *plan_find_output(const PlanFunction *f, const char *name);
 const char *plan_text(const Plan *p, const char *key);   /* NULL when absent */
 /* Elements and bytes under B and R; false on overflow or a negative size. */
 bool plan_tensor_elems(const PlanTensor *t, int64_t B, int64_t R, int64_t *out);

@@ -207,12 +207,6 @@ static bool check_extent(const PlanDecode *d, const PlanExtent *e, Error *err) {
   return true;
 }
 
-static const PlanTensor *find_port(const PlanTensor *list, int n, const char *name) {
-  for (int i = 0; i < n; i++)
-    if (strcmp(list[i].name, name) == 0) return &list[i];
-  return NULL;
-}
-
 static bool port_is(const PlanTensor *t, DType dtype, int rank, const Dim *dim) {
   if (!t || t->dtype != dtype || t->rank != rank) return false;
   for (int i = 0; i < rank; i++)
@@ -225,9 +219,9 @@ static bool check_step(const Plan *p, const PlanDecode *d, Error *err) {
   const PlanFunction *f = &p->function[d->step];
   int64_t positions = d->grid[0] * d->grid[1] * d->grid[2];
   Dim rows = {0, 0, 1};
-  const PlanTensor *slots = find_port(f->in, f->n_in, "slots"), *ring_rows = find_port(f->in, f->n_in, "row_slot");
-  bool ok = port_is(find_port(f->in, f->n_in, "rows"), DTYPE_I32, 2, (Dim[]){rows, dim_const(2)}) &&
-            port_is(find_port(f->out, f->n_out, "logits"), DTYPE_F32, 2, (Dim[]){rows, dim_const(d->vocab)}) &&
+  const PlanTensor *slots = plan_find_input(f, "slots"), *ring_rows = plan_find_input(f, "row_slot");
+  bool ok = port_is(plan_find_input(f, "rows"), DTYPE_I32, 2, (Dim[]){rows, dim_const(2)}) &&
+            port_is(plan_find_output(f, "logits"), DTYPE_F32, 2, (Dim[]){rows, dim_const(d->vocab)}) &&
             (!slots || port_is(slots, DTYPE_I32, 1, (Dim[]){dim_const(positions)})) &&
             (!ring_rows || port_is(ring_rows, DTYPE_I32, 1, (Dim[]){rows}));
   if (!ok) return error_set(err, ERROR_FORMAT, "decode \"%s\": its step lacks a port or has one of another type", d->name);

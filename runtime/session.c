@@ -400,39 +400,25 @@ int64_t nuwa_profile_ns(const NuwaSession *s, int function, int launch) {
 
 /* ---- access ---- */
 
-static void *find_tensor(const PlanTensor *list, int n, void **memory, const char *name) {
-  for (int i = 0; i < n; i++)
-    if (strcmp(list[i].name, name) == 0) return memory[i];
-  return NULL;
-}
-
 void *nuwa_input(NuwaSession *s, int function, const char *name) {
-  return find_tensor(s->plan->function[function].in, s->plan->function[function].n_in, s->input[function], name);
+  const PlanFunction *f = &s->plan->function[function];
+  const PlanTensor *t = plan_find_input(f, name);
+  return t ? s->input[function][t - f->in] : NULL;
 }
 
 void *nuwa_output(NuwaSession *s, int function, const char *name) {
-  return find_tensor(s->plan->function[function].out, s->plan->function[function].n_out, s->output[function], name);
-}
-
-static int find_param(const NuwaSession *s, const char *name) {
-  for (int i = 0; i < s->plan->n_param; i++)
-    if (strcmp(s->plan->param[i].type.name, name) == 0) return i;
-  return -1;
-}
-
-static int find_state(const NuwaSession *s, const char *name) {
-  for (int i = 0; i < s->plan->n_state; i++)
-    if (strcmp(s->plan->state[i].type.name, name) == 0) return i;
-  return -1;
+  const PlanFunction *f = &s->plan->function[function];
+  const PlanTensor *t = plan_find_output(f, name);
+  return t ? s->output[function][t - f->out] : NULL;
 }
 
 void *nuwa_param(NuwaSession *s, const char *name) {
-  int i = find_param(s, name);
+  int i = plan_find_param(s->plan, name);
   return i < 0 || s->cuda ? NULL : s->param[i];
 }
 
 void *nuwa_state(NuwaSession *s, const char *name) {
-  int i = find_state(s, name);
+  int i = plan_find_state(s->plan, name);
   return i < 0 || s->cuda ? NULL : s->state[i];
 }
 
@@ -452,7 +438,7 @@ bool session_write(NuwaSession *s, void *address, const void *from, size_t bytes
 
 /* The address and the size of a param or a state. */
 static bool find_kept(const NuwaSession *s, bool is_param, const char *name, void **out_at, size_t *out_bytes, Error *err) {
-  int i = is_param ? find_param(s, name) : find_state(s, name);
+  int i = is_param ? plan_find_param(s->plan, name) : plan_find_state(s->plan, name);
   int64_t bytes = 0;
   if (i < 0) return error_set(err, ERROR_ARGUMENT, "there is no %s \"%s\"", is_param ? "param" : "state", name);
   if (is_param) BUG_IF(!plan_tensor_bytes(&s->plan->param[i].type, 0, 0, &bytes), "param \"%s\" has no size", name);
@@ -463,14 +449,14 @@ static bool find_kept(const NuwaSession *s, bool is_param, const char *name, voi
 }
 
 static bool read_kept(NuwaSession *s, bool is_param, const char *name, void *to, Error *err) {
-  void *at;
-  size_t bytes;
+  void *at = NULL;
+  size_t bytes = 0;
   return find_kept(s, is_param, name, &at, &bytes, err) && (session_read(s, to, at, bytes) || nuwa_check(s, err));
 }
 
 static bool write_kept(NuwaSession *s, bool is_param, const char *name, const void *from, Error *err) {
-  void *at;
-  size_t bytes;
+  void *at = NULL;
+  size_t bytes = 0;
   return find_kept(s, is_param, name, &at, &bytes, err) && (session_write(s, at, from, bytes) || nuwa_check(s, err));
 }
 

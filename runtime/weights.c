@@ -65,12 +65,6 @@ static void convert(void *to, DType to_type, const void *from, DType from_type, 
   }
 }
 
-static bool is_param(const Plan *p, const char *name) {
-  for (int i = 0; i < p->n_param; i++)
-    if (strcmp(p->param[i].type.name, name) == 0) return true;
-  return false;
-}
-
 /* Gives every param what fill writes, then runs the prepare functions.  On a device a param is filled in host memory
  * first.  False: the failure is kept. */
 static bool write_params(NuwaSession *s, void (*fill)(const void *ctx, const PlanParam *p, int64_t n, void *to),
@@ -101,7 +95,7 @@ static void convert_weight(const void *ctx, const PlanParam *p, int64_t n, void 
 
 bool nuwa_check_weights(const Plan *p, const Safetensors *w, bool allow_others, Error *err) {
   for (int i = 0; !allow_others && i < safetensors_count(w); i++)
-    if (!is_param(p, safetensors_get(w, i)->name))
+    if (plan_find_param(p, safetensors_get(w, i)->name) < 0)
       return error_set(err, ERROR_ARGUMENT, "weight \"%s\" is in the file, but the model has no such param",
                        safetensors_get(w, i)->name);
   for (int i = 0; i < p->n_param; i++)

@@ -18,26 +18,15 @@ struct Revive {
   double *distance; /* [rows] squared, to the nearest code */
 };
 
-static const PlanTensor *find_output(const PlanFunction *f, const char *name) {
-  for (int i = 0; i < f->n_out; i++)
-    if (strcmp(f->out[i].name, name) == 0) return &f->out[i];
-  return NULL;
-}
-
-static const PlanTensor *find_param(const Plan *p, const char *name) {
-  for (int i = 0; i < p->n_param; i++)
-    if (strcmp(p->param[i].type.name, name) == 0) return &p->param[i].type;
-  return NULL;
-}
-
 static bool fit(Revive *r, const Plan *p, int64_t batch, Error *err) {
   const ReviveOptions *o = &r->options;
-  const PlanTensor *book = find_param(p, o->codebook);
+  int param = plan_find_param(p, o->codebook);
+  const PlanTensor *book = param < 0 ? NULL : &p->param[param].type;
   if (!book || book->rank != 2 || book->dtype != DTYPE_F32)
     return error_set(err, ERROR_ARGUMENT, "revive: the model has no codebook \"%s\", a param f32 [codes, width]",
                      o->codebook);
   const PlanFunction *f = &p->function[r->train];
-  const PlanTensor *codes = find_output(f, o->codes), *vectors = find_output(f, o->vectors);
+  const PlanTensor *codes = plan_find_output(f, o->codes), *vectors = plan_find_output(f, o->vectors);
   int64_t n_codes = 0, n_values = 0;
   r->n_codes = book->dim[0].c;
   r->width = book->dim[1].c;
@@ -53,12 +42,6 @@ static bool fit(Revive *r, const Plan *p, int64_t batch, Error *err) {
   return true;
 }
 
-static bool has_state(const Plan *p, const char *name) {
-  for (int i = 0; i < p->n_state; i++)
-    if (strcmp(p->state[i].type.name, name) == 0) return true;
-  return false;
-}
-
 /* Where codebook and moments are for the host. */
 static bool reach(Revive *r, const Plan *p, Error *err) {
   NuwaSession *s = r->session;
@@ -68,7 +51,7 @@ static bool reach(Revive *r, const Plan *p, Error *err) {
     return error_set(err, ERROR_MEMORY, "revive: out of memory for %lld codes", (long long)r->n_codes);
   for (int k = 0; k < 2; k++) {
     int length = snprintf(r->moment_name[k], sizeof r->moment_name[k], "adam.%s.%s", k ? "v" : "m", r->options.codebook);
-    if (length >= (int)sizeof r->moment_name[k] || !has_state(p, r->moment_name[k])) continue;
+    if (length >= (int)sizeof r->moment_name[k] || plan_find_state(p, r->moment_name[k]) < 0) continue;
     r->moment[k] = r->copy ? r->copy + (size_t)(k + 1) * n : nuwa_state(s, r->moment_name[k]);
   }
   return true;

@@ -66,17 +66,11 @@ static bool check_text(Source *s, const PlanFunction *f, const PlanTensor *t, Er
   return true;
 }
 
-static const PlanTensor *find_tensor(const PlanTensor *list, int n, const char *name) {
-  for (int i = 0; i < n; i++)
-    if (strcmp(list[i].name, name) == 0) return &list[i];
-  return NULL;
-}
-
 static bool check_tokens(Source *s, const PlanFunction *f, const PlanTensor *t, Error *err) {
   if (!s->o.encoder.plan)
     return error_set(err, ERROR_ARGUMENT, "input \"tokens\" of \"%s\": an autoencoder is needed", f->name);
   const PlanFunction *e = &s->o.encoder.plan->function[s->o.encoder.function];
-  const PlanTensor *codes = find_tensor(e->out, e->n_out, "codes"), *image = find_tensor(e->in, e->n_in, "image");
+  const PlanTensor *codes = plan_find_output(e, "codes"), *image = plan_find_input(e, "image");
   int size = world_options(s->o.world)->size;
   if (!codes || codes->rank != 4 || codes->dtype != DTYPE_I32 || e->n_in != 1 || !image || image->rank != 4 ||
       image->dtype != DTYPE_F32 || !is_dim(image, 1, size) || !is_dim(image, 2, size) || !is_dim(image, 3, 3))
@@ -178,7 +172,7 @@ static bool encode(const Source *s, int32_t *tokens, int64_t n, Error *err) {
   int64_t pictures = n * s->data.frames, codes = 0, room = s->o.batch;
   size_t values = dataset_image_values(&s->data) / (size_t)s->data.frames;
   const PlanFunction *f = &e->plan->function[e->function];
-  BUG_IF(!plan_tensor_elems(find_tensor(f->out, f->n_out, "codes"), 1, 1, &codes), "codes of no size");
+  BUG_IF(!plan_tensor_elems(plan_find_output(f, "codes"), 1, 1, &codes), "codes of no size");
   for (int64_t at = 0; at < pictures; at += room) {
     int64_t count = pictures - at < room ? pictures - at : room;
     memcpy(nuwa_input(e->session, e->function, "image"), s->frames + (size_t)at * values,

@@ -67,8 +67,8 @@ static bool same_tensor(const PlanTensor *x, const PlanTensor *y) {
 
 static int find_param(PlanBuild *b, const Node *leaf) {
   PlanTensor t = tensor_of(leaf->attrs.leaf.name, leaf);
-  for (int i = 0; i < b->plan.n_param; i++)
-    if (strcmp(b->plan.param[i].type.name, t.name) == 0) return i;
+  int i = plan_find_param(&b->plan, t.name);
+  if (i >= 0) return i;
   PlanParam p = {.type = t, .init = (int32_t)leaf->attrs.leaf.init.kind, .scale = leaf->attrs.leaf.init.scale};
   ARENA_PUSH(b->arena, b->plan.param, b->plan.n_param, b->cap_param, p);
   return b->plan.n_param - 1;
@@ -76,11 +76,9 @@ static int find_param(PlanBuild *b, const Node *leaf) {
 
 static int find_state(PlanBuild *b, const Node *leaf) {
   PlanTensor t = tensor_of(leaf->attrs.leaf.name, leaf);
-  for (int i = 0; i < b->plan.n_state; i++)
-    if (strcmp(b->plan.state[i].type.name, t.name) == 0) {
-      BUG_IF(!same_tensor(&b->plan.state[i].type, &t), "state \"%s\" has two types", t.name);
-      return i;
-    }
+  int i = plan_find_state(&b->plan, t.name);
+  BUG_IF(i >= 0 && !same_tensor(&b->plan.state[i].type, &t), "state \"%s\" has two types", t.name);
+  if (i >= 0) return i;
   ARENA_PUSH(b->arena, b->plan.state, b->plan.n_state, b->cap_state, ((PlanState){.type = t}));
   return b->plan.n_state - 1;
 }

@@ -1,76 +1,11 @@
 /* Opening a kit and drawing with it. */
-#include "cli/kit.h"
+#include "synth/kit.h"
 
 #include <string.h>
-#include <unistd.h>
 
-#include "runtime/base/sha256.h"
-
-/* ---- what the weights say ---- */
-
-static bool is_defined(const DefineList *list, const char *name) {
-  for (int i = 0; i < list->n; i++)
-    if (strcmp(list->item[i].name, name) == 0) return true;
-  return false;
-}
-
-static void define_option(Arena *a, DefineList *list, const char *name, const char *value) {
-  if (is_defined(list, name)) return;
-  Define *grown = ARENA_ARRAY(a, Define, list->n + 1);
-  if (list->n) memcpy(grown, list->item, sizeof *grown * (size_t)list->n);
-  grown[list->n++] = (Define){arena_strdup(a, name), arena_strdup(a, value)};
-  list->item = grown;
-}
-
-bool kit_complete_args(Arena *a, ModelArgs *m, const Safetensors *w, Error *err) {
-  const char *model = safetensors_metadata(w, "model"), *options = safetensors_metadata(w, "options");
-  if (!m->path) {
-    if (!model)
-      return error_set(err, ERROR_ARGUMENT, "the weights do not say which model they are for; name its file");
-    m->path = cli_find_model(a, m, model);
-  }
-  /* "name=value" a line. */
-  for (const char *line = options ? options : ""; *line;) {
-    size_t n = strcspn(line, "\n"), eq = strcspn(line, "=");
-    if (eq < n)
-      define_option(a, &m->defines, arena_printf(a, "%.*s", (int)eq, line),
-                    arena_printf(a, "%.*s", (int)(n - eq - 1), line + eq + 1));
-    line += n + (line[n] == '\n');
-  }
-  return true;
-}
-
-const char *kit_shipped_weights(Arena *a, const ModelArgs *m, const char *name) {
-  return cli_find_model(a, m, arena_printf(a, "weights/%s.safetensors", name));
-}
-
-bool kit_digest_file(const char *path, char out[65], Error *err) {
-  FileMap map;
-  uint8_t digest[32];
-  if (!file_map(path, &map, err)) return false;
-  sha256(map.data, map.len, digest);
-  file_unmap(&map);
-  sha256_hex(digest, out);
-  return true;
-}
+#include "synth/weights_file.h"
 
 /* ---- opening ---- */
-
-static Plan *open_plan(const ModelArgs *m, const char *const *functions, int n, Error *err) {
-  if (cli_is_bundle(m->path)) return nuwa_bundle_open(m->path, err);
-  Model *model = cli_load_model(m, err);
-  if (!model) return NULL;
-  CompileOptions o = {.function = functions, .n_function = n};
-  Plan *p = cli_compile_plan(model, m, &o, err);
-  model_free(model);
-  return p;
-}
-
-static const PlanTensor *find_port(const PlanTensor *list, int n, const char *name) {
-  for (int i = 0; i < n; i++)
-    if (strcmp(list[i].name, name) == 0) return &list[i];
-  return NULL;
-}
 
 /* Functions of the generating model, whose grid must be one of the autoencoder's pictures. */
 static bool find_generator(Kit *k, Error *err) {
@@ -83,7 +18,7 @@ static bool find_generator(Kit *k, Error *err) {
   k->grid[0] = d->grid[0];
   k->positions = d->grid[0] * d->grid[1] * d->grid[2];
   const PlanFunction *prologue = d->prologue >= 0 ? &k->plan->function[d->prologue] : NULL;
-  const PlanTensor *text = prologue ? find_port(prologue->in, prologue->n_in, "text") : NULL;
+  const PlanTensor *text = prologue ? plan_find_input(prologue, "text") : NULL;
   if (!text || text->rank != 2)
     return error_set(err, ERROR_ARGUMENT, "the generating model has no input \"text\" i32[batch,words]");
   k->text_tokens = text->dim[1].c;
@@ -96,7 +31,8 @@ static bool find_autoencoder(Kit *k, Error *err) {
   if (k->encode_codes < 0 || k->decode_codes < 0)
     return error_set(err, ERROR_ARGUMENT, "the autoencoder has no functions \"encode\" and \"decode\"");
   const PlanFunction *f = &k->vq_plan->function[k->encode_codes];
-  const PlanTensor *image = find_port(f->in, f->n_in, "image"), *codes = find_port(f->out, f->n_out, "codes");
+  const PlanTensor *image = plan_find_input(f, "image"),
+                   *codes = plan_find_output(f, "codes");
   if (!image || image->rank != 4 || !codes || codes->rank != 4 || image->dim[3].c != 3)
     return error_set(err, ERROR_ARGUMENT,
                      "the autoencoder must map image f32[batch,h,w,3] to codes i32[batch,1,h,w]");
@@ -110,7 +46,7 @@ static bool find_autoencoder(Kit *k, Error *err) {
 }
 
 static bool open_bpe(Kit *k, Error *err) {
-  const char *merges = safetensors_metadata(k->weights, "bpe");
+  const char *merges = safetensors_metadata(k->weights, WEIGHTS_BPE);
   if (!merges) merges = plan_text(k->plan, "bpe");
   if (!merges) return error_set(err, ERROR_ARGUMENT, "the weights hold no text encoder (metadata \"bpe\")");
   k->bpe = bpe_parse(merges, strlen(merges), "merges in the weights", err);
@@ -119,7 +55,7 @@ static bool open_bpe(Kit *k, Error *err) {
 
 typedef struct OpenCall {
   Kit *k;
-  KitArgs a;
+  KitSpec spec;
   bool draws;
   int64_t samples;
   Error *err;
@@ -127,38 +63,43 @@ typedef struct OpenCall {
 } OpenCall;
 
 static NuwaSession *open_session(const Kit *k, const Plan *p, int64_t samples, Error *err) {
-  return cli_open_session(&k->args, p, samples, 1, 0, err);
+  return models_open_session(k->target, p, samples, 1, 0, err);
 }
 
-static bool open_vq(const OpenCall *c, ModelArgs *m) {
+static bool open_vq(OpenCall *c) {
   static const char *const functions[] = {"encode", "decode"};
   Kit *k = c->k;
-  const char *path = c->a.vq_weights ? c->a.vq_weights : kit_shipped_weights(k->arena, m, "demo_vq");
-  return (k->vq_weights = safetensors_open(path, c->err)) && kit_complete_args(k->arena, m, k->vq_weights, c->err) &&
-         (k->vq_plan = open_plan(m, functions, 2, c->err)) && find_autoencoder(k, c->err) &&
+  ModelSpec *m = &c->spec.vq;
+  const char *path = c->spec.vq_weights;
+  if (!path) path = weights_file_shipped(k->arena, k->target, "demo_vq");
+  return (k->vq_weights = safetensors_open(path, c->err)) &&
+         weights_file_complete(k->arena, k->target, m, k->vq_weights, c->err) &&
+         (k->vq_plan = models_open_plan(k->target, m, functions, 2, c->err)) && find_autoencoder(k, c->err) &&
          (k->vq = open_session(k, k->vq_plan, c->samples, c->err)) &&
          (nuwa_load_weights(k->vq, k->vq_weights, false, c->err) || error_prefix(c->err, "the autoencoder"));
 }
 
-static bool open_generator(const OpenCall *c, ModelArgs *m) {
+static bool open_generator(OpenCall *c) {
   static const char *const functions[] = {"decode"};
   Kit *k = c->k;
-  const char *path = c->a.weights ? c->a.weights : kit_shipped_weights(k->arena, m, "demo");
-  return (k->weights = safetensors_open(path, c->err)) && kit_digest_file(path, k->digest, c->err) &&
-         kit_complete_args(k->arena, m, k->weights, c->err) && (k->plan = open_plan(m, functions, 1, c->err)) &&
-         find_generator(k, c->err) && open_bpe(k, c->err);
+  ModelSpec *m = &c->spec.model;
+  const char *path = c->spec.weights;
+  if (!path) path = weights_file_shipped(k->arena, k->target, "demo");
+  return (k->weights = safetensors_open(path, c->err)) && weights_file_digest(path, k->digest, c->err) &&
+         weights_file_complete(k->arena, k->target, m, k->weights, c->err) &&
+         (k->plan = models_open_plan(k->target, m, functions, 1, c->err)) && find_generator(k, c->err) &&
+         open_bpe(k, c->err);
 }
 
 static void open_body(void *ctx) {
   OpenCall *c = ctx;
-  c->k->args = c->a.model;
-  c->ok = open_vq(c, &c->a.vq) && (!c->draws || open_generator(c, &c->a.model));
+  c->ok = open_vq(c) && (!c->draws || open_generator(c));
 }
 
-bool kit_open(Kit *k, const KitArgs *args, bool draws, int64_t samples, Error *err) {
-  *k = (Kit){.arena = arena_new()};
+bool kit_open(Kit *k, const SynthTarget *t, const KitSpec *spec, bool draws, int64_t samples, Error *err) {
+  *k = (Kit){.arena = arena_new(), .target = t};
   if (!k->arena) return error_set(err, ERROR_MEMORY, "out of memory");
-  OpenCall c = {.k = k, .a = *args, .draws = draws, .samples = samples, .err = err};
+  OpenCall c = {.k = k, .spec = *spec, .draws = draws, .samples = samples, .err = err};
   if (arena_protect(k->arena, open_body, &c, err) && c.ok) return true;
   kit_close(k);
   return false;
@@ -179,15 +120,15 @@ void kit_close(Kit *k) {
 
 /* A request is drawn in parts that share a session, whose memory is that of one part. */
 typedef struct Part {
+  const SynthTarget *target;
   const KitRequest *r;
   int64_t first, count;          /* of the request's samples */
 } Part;
 
-static void show_progress(void *ctx, int64_t done, int64_t total) {
+static void pass_progress(void *ctx, int64_t done, int64_t total) {
   const Part *p = ctx;
-  if (!isatty(STDERR_FILENO)) return;
-  int64_t at = p->first * total + p->count * done, all = p->r->count * total;
-  fprintf(stderr, "\r%lld of %lld tokens%s", (long long)at, (long long)all, at == all ? "\n" : "");
+  if (p->target->progress)
+    p->target->progress(p->target->ctx, p->first * total + p->count * done, p->r->count * total);
 }
 
 /* Texts of the samples, then as many empty ones for the null condition. */
@@ -204,7 +145,7 @@ static NuwaSession *open_generating(const Kit *k, const NuwaGenerate *g, Error *
   int64_t slots, rows;
   if (!nuwa_generate_needs(k->plan, g, &slots, &rows, err)) return NULL;
   if (slots <= k->plan->decode[k->decode].live) slots = 0;
-  return cli_open_session(&k->args, k->plan, g->count * (g->guidance != 1.0f ? 2 : 1), rows, slots, err);
+  return models_open_session(k->target, k->plan, g->count * (g->guidance != 1.0f ? 2 : 1), rows, slots, err);
 }
 
 static void add_stats(NuwaGenerateStats *sum, const NuwaGenerateStats *part) {
@@ -225,7 +166,7 @@ static int32_t *repeat_given(const Kit *k, const KitRequest *r, int64_t n, Error
 }
 
 bool kit_generate(Kit *k, const KitRequest *r, int32_t *tokens, NuwaGenerateStats *stats, Error *err) {
-  Part p = {r, 0, r->count < KIT_PART ? r->count : KIT_PART};
+  Part p = {k->target, r, 0, r->count < KIT_PART ? r->count : KIT_PART};
   NuwaGenerate g = {.decode = k->decode, .raster = r->raster, .count = p.count, .first = r->first, .seed = r->seed,
                     .sample = r->sample, .guidance = r->guidance, .given = r->given};
   int32_t *given = NULL;
@@ -240,7 +181,7 @@ bool kit_generate(Kit *k, const KitRequest *r, int32_t *tokens, NuwaGenerateStat
     g.count = p.count;
     g.first = r->first + p.first;
     ok = fill_text(k, s, &p, err) &&
-         nuwa_generate(s, &g, tokens + p.first * k->positions, &part, show_progress, &p, err);
+         nuwa_generate(s, &g, tokens + p.first * k->positions, &part, pass_progress, &p, err);
     if (ok) add_stats(stats, &part);
   }
   nuwa_session_close(s);

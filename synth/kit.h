@@ -1,0 +1,56 @@
+/* A kit: what drawing takes. A generating model with its text encoder, the autoencoder of its codes, and both
+ * weights. */
+#ifndef NUWA_SYNTH_KIT_H
+#define NUWA_SYNTH_KIT_H
+
+#include "media/image.h"
+#include "runtime/text/bpe.h"
+#include "synth/models.h"
+
+typedef struct KitSpec {
+  ModelSpec model, vq;          /* paths may be NULL: taken from the weights */
+  const char *weights, *vq_weights;   /* NULL: the shipped ones */
+} KitSpec;
+
+/* Without a generating model: weights, plan, bpe are NULL, digest is empty, and the grid is that of one picture. */
+typedef struct Kit {
+  Arena *arena;                 /* defines and paths */
+  Safetensors *weights, *vq_weights;
+  char digest[65];              /* SHA-256 of the weights file */
+  Plan *plan, *vq_plan;
+  NuwaSession *vq;
+  Bpe *bpe;
+  int decode;                   /* of plan */
+  int encode_codes, decode_codes;   /* functions of vq_plan */
+  int64_t size, colours;        /* of pictures */
+  int64_t text_tokens;
+  int64_t grid[3], positions;
+  const SynthTarget *target;    /* of all sessions */
+} Kit;
+
+/* Loads everything, or the autoencoder alone (draws false); `samples`: pictures the autoencoder takes at once.  The
+ * target must outlive the kit.  False with err set (kit then holds nothing). */
+bool kit_open(Kit *k, const SynthTarget *t, const KitSpec *spec, bool draws, int64_t samples, Error *err);
+void kit_close(Kit *k);
+
+enum { KIT_PART = 64 };          /* samples that are drawn at once, and pictures that the autoencoder takes */
+
+typedef struct KitRequest {
+  const char *const *text;      /* [count] */
+  int64_t count, first;         /* samples first, first + 1, ... of the seed */
+  uint64_t seed;
+  SampleOptions sample;
+  float guidance;
+  bool raster;
+  const uint8_t *given;         /* [positions] or NULL */
+  const int32_t *given_tokens;  /* [positions], of every sample */
+} KitRequest;
+
+/* tokens [count][positions]; stats: steps and live of one part, the rest of all.  The target hears of progress. */
+bool kit_generate(Kit *k, const KitRequest *r, int32_t *tokens, NuwaGenerateStats *stats, Error *err);
+
+/* Pictures <-> codes, any number n; rgb [n, size, size, 3], codes [n][positions of one picture]. */
+bool kit_encode(Kit *k, const uint8_t *rgb, int64_t n, int32_t *codes, Error *err);
+bool kit_decode(Kit *k, const int32_t *codes, int64_t n, uint8_t *rgb, Error *err);
+
+#endif

@@ -1,0 +1,139 @@
+/* See models.h. */
+#include "synth/models.h"
+
+#include <stdarg.h>
+#include <string.h>
+#include <sys/stat.h>
+
+void synth_say(const SynthTarget *t, const char *fmt, ...) {
+  char text[1500];
+  va_list args;
+  if (!t->say) return;
+  va_start(args, fmt);
+  vsnprintf(text, sizeof text, fmt, args);
+  va_end(args);
+  t->say(t->ctx, text);
+}
+
+bool models_is_bundle(const char *path) {
+  char magic[8];
+  size_t n = strlen(path);
+  if (n > 5 && strcmp(path + n - 5, ".nuwa") == 0) return true;
+  FILE *f = fopen(path, "rb");
+  bool is = f && fread(magic, 1, sizeof magic, f) == sizeof magic && memcmp(magic, "NUWAPLAN", sizeof magic) == 0;
+  if (f) fclose(f);
+  return is;
+}
+
+const char *models_find(Arena *a, const SynthTarget *t, const char *file) {
+  return t->models_dir ? arena_printf(a, "%s/%s", t->models_dir, file) : arena_strdup(a, file);
+}
+
+Model *models_load(const SynthTarget *t, const ModelSpec *m, Error *err) {
+  ModelOptions o = {.define = m->define, .n_define = m->n_define, .models_dir = t->models_dir};
+  return model_load(m->path, &o, err);
+}
+
+bool models_compile(const SynthTarget *t, Model *model, const CompileOptions *what, Buffer *out, Error *err) {
+  CompileOptions o = t->compile;
+  o.function = what->function;
+  o.n_function = what->n_function;
+  o.whole = what->whole;
+  o.train = what->train;
+  o.adam = what->adam;
+  o.explain = what->explain;
+  return compile_model(model, &o, out, err);
+}
+
+Plan *models_compile_plan(const SynthTarget *t, Model *model, const CompileOptions *o, Error *err) {
+  Buffer bundle = {0};
+  Plan *p = NULL;
+  if (models_compile(t, model, o, &bundle, err)) p = plan_read(bundle.data, bundle.len, model->path, err);
+  buffer_done(&bundle);
+  return p;
+}
+
+Plan *models_open_plan(const SynthTarget *t, const ModelSpec *m, const char *const *functions, int n, Error *err) {
+  if (models_is_bundle(m->path)) return nuwa_bundle_open(m->path, err);
+  Model *model = models_load(t, m, err);
+  if (!model) return NULL;
+  CompileOptions o = {.function = functions, .n_function = n};
+  Plan *p = models_compile_plan(t, model, &o, err);
+  model_free(model);
+  return p;
+}
+
+/* A driver that compiles PTX takes seconds for it, every time. */
+static void tell_ptx(const SynthTarget *t, const Plan *p, const NuwaSession *s) {
+  int n = 0;
+  for (int i = 0; i < p->n_kernel; i++)
+    n += nuwa_kernel_arch(s, i) == 0 && p->object[p->kernel[i].object].n_image > 1;
+  if (n)
+    synth_say(t, "the driver compiled PTX for %d of %d kernels: it takes no machine code of this bundle (%s)", n,
+              p->n_kernel, p->features);
+}
+
+NuwaSession *models_open_session(const SynthTarget *t, const Plan *p, int64_t samples, int64_t rows,
+                                 int64_t ring_slots, Error *err) {
+  NuwaOptions o = t->session;
+  if (!t->is_device_given) o.device = p->device;
+  o.samples = samples;
+  o.rows = rows;
+  o.ring_slots = ring_slots;
+  NuwaSession *s = nuwa_session_open(p, &o, err);
+  if (s) tell_ptx(t, p, s);
+  return s;
+}
+
+/* ---- params ---- */
+
+static int by_name(const void *x, const void *y) {
+  return strcmp((*(Node *const *)x)->attrs.leaf.name, (*(Node *const *)y)->attrs.leaf.name);
+}
+
+/* A graph has one node a param, but functions share them. */
+Node **models_params(const Model *model, int *out_n) {
+  Arena *a = model->graph->arena;
+  bool *seen = ARENA_ARRAY(a, bool, model->graph->n_nodes);
+  Node **param = NULL;
+  int n = 0, cap = 0;
+  for (int i = 0; i < model->n_func; i++) {
+    int n_nodes;
+    Node **nodes = func_nodes(model->func[i], &n_nodes);
+    for (int k = 0; k < n_nodes; k++) {
+      if (nodes[k]->op != OP_PARAM || seen[nodes[k]->id]) continue;
+      seen[nodes[k]->id] = true;
+      ARENA_PUSH(a, param, n, cap, nodes[k]);
+    }
+  }
+  if (n) qsort(param, (size_t)n, sizeof(Node *), by_name);
+  *out_n = n;
+  return param;
+}
+
+typedef struct WeightsCheck {
+  const Model *model;
+  const Safetensors *weights;
+  Error *err;
+  bool ok;
+} WeightsCheck;
+
+static void check_weights(void *ctx) {
+  WeightsCheck *c = ctx;
+  int n;
+  Node **param = models_params(c->model, &n);
+  for (int i = 0; i < safetensors_count(c->weights); i++) {
+    const char *name = safetensors_get(c->weights, i)->name;
+    int k = 0;
+    while (k < n && strcmp(param[k]->attrs.leaf.name, name) != 0) k++;
+    if (k < n) continue;
+    error_set(c->err, ERROR_ARGUMENT, "weight \"%s\" is in the file, but the model has no such param", name);
+    return;
+  }
+  c->ok = true;
+}
+
+bool models_check_weights(const Model *model, const Safetensors *w, Error *err) {
+  WeightsCheck c = {model, w, err, false};
+  return arena_protect(model->graph->arena, check_weights, &c, err) && c.ok;
+}

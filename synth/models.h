@@ -1,0 +1,48 @@
+/* Finding, loading, compiling and opening models, for whoever has said what compiles and executes. */
+#ifndef NUWA_SYNTH_MODELS_H
+#define NUWA_SYNTH_MODELS_H
+
+#include "frontend/compile/compile.h"
+#include "runtime/include/nuwa.h"
+
+/* Which model, with values for its options. */
+typedef struct ModelSpec {
+  const char *path;            /* a Lua file, or a bundle where that is said; NULL: not known yet */
+  const Define *define;
+  int n_define;
+} ModelSpec;
+
+/* What all compilations and sessions share, and who listens.  synth itself prints nothing. */
+typedef struct SynthTarget {
+  CompileOptions compile;      /* of which precision, device, isa, archs, products, threads and store count */
+  NuwaOptions session;         /* of which device, cuda and threads count */
+  bool is_device_given;        /* else a bundle runs on what it is for */
+  const char *models_dir;      /* the shipped models; NULL: only files beside a model are found */
+  void (*say)(void *ctx, const char *text);                          /* a message of one line; NULL: nobody listens */
+  void (*progress)(void *ctx, int64_t done, int64_t total);          /* tokens drawn; may be NULL */
+  void *ctx;
+} SynthTarget;
+
+void synth_say(const SynthTarget *t, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* Whether the path names a bundle rather than a Lua file. */
+bool models_is_bundle(const char *path);
+/* The path of a file of the shipped models ("nuwa.lua", "weights/demo.safetensors").  In a. */
+const char *models_find(Arena *a, const SynthTarget *t, const char *file);
+Model *models_load(const SynthTarget *t, const ModelSpec *m, Error *err);
+/* Compiles what o names (functions, training, explanation) for the target; appends the bundle, or gives its plan. */
+bool models_compile(const SynthTarget *t, Model *model, const CompileOptions *o, Buffer *out, Error *err);
+Plan *models_compile_plan(const SynthTarget *t, Model *model, const CompileOptions *o, Error *err);
+/* A bundle's plan, or some functions of a model as one. */
+Plan *models_open_plan(const SynthTarget *t, const ModelSpec *m, const char *const *functions, int n, Error *err);
+/* A session of the plan for these sizes (NuwaOptions has them; ring_slots 0: as planned).  Says when a GPU runs PTX
+ * although the plan has machine code for others. */
+NuwaSession *models_open_session(const SynthTarget *t, const Plan *p, int64_t samples, int64_t rows,
+                                 int64_t ring_slots, Error *err);
+
+/* Every param of the model, sorted by name.  In the graph's arena (call inside arena_protect). */
+Node **models_params(const Model *model, int *out_n);
+/* Fails when the file holds a tensor that is no param of the model. */
+bool models_check_weights(const Model *model, const Safetensors *w, Error *err);
+
+#endif
