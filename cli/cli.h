@@ -9,6 +9,7 @@
 #ifndef NUWA_CLI_H
 #define NUWA_CLI_H
 
+#include "runtime/base/json.h"
 #include "synth/kit.h"
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
@@ -113,8 +114,6 @@ bool cli_check_output(const char *option, const char *path, Error *err);
 void cli_show(FILE *to, const char *text);
 /* Appends a separator and a name, which a model or a file gave, to the text of err: bare or quoted as in IR text. */
 void cli_add_name(Error *err, const char *separator, const char *name);
-/* Appends text as a JSON string. */
-void cli_print_json(Buffer *out, const char *text);
 
 /* ---- what executes (target.c) ---- */
 

@@ -132,26 +132,3 @@ void cli_add_name(Error *err, const char *separator, const char *name) {
   snprintf(err->text + at, sizeof err->text - at, "%s%s", separator, text.data && !text.failed ? text.data : "...");
   buffer_done(&text);
 }
-
-/* Bytes of the UTF-8 character at p, 0 where there is none: overlong forms, surrogates and the like are none. */
-static int utf8_bytes(const unsigned char *p) {
-  int n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
-  for (int i = 1; i < n; i++)
-    if ((p[i] & 0xc0) != 0x80) return 0;
-  bool is_wrong = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
-                  (p[0] == 0xf4 && p[1] > 0x8f);
-  return is_wrong ? 0 : n;
-}
-
-void cli_print_json(Buffer *out, const char *text) {
-  buffer_printf(out, "\"");
-  for (const unsigned char *p = (const unsigned char *)text; *p;) {
-    int n = utf8_bytes(p);
-    if (*p == '"' || *p == '\\') buffer_printf(out, "\\%c", *p);
-    else if (*p < 0x20) buffer_printf(out, "\\u%04x", (unsigned)*p);
-    else if (n == 0) buffer_printf(out, "\\ufffd");
-    else buffer_append(out, p, (size_t)n);
-    p += n ? n : 1;
-  }
-  buffer_printf(out, "\"");
-}

@@ -116,9 +116,9 @@ static const char *model_name(const Kit *k, Arena *arena) {
 
 static void print_recipe(const Kit *k, const GenerateArgs *a, const char *model, int64_t sample, Buffer *out) {
   buffer_printf(out, "{\"text\": ");
-  cli_print_json(out, a->text);
+  json_print_text(out, a->text);
   buffer_printf(out, ", \"model\": ");
-  cli_print_json(out, model);
+  json_print_text(out, model);
   buffer_printf(out, ", \"weights_sha256\": \"%s\", \"seed\": %" PRId64 ", \"sample\": %" PRId64, k->digest, a->seed,
                 sample);
   buffer_printf(out,
@@ -126,18 +126,18 @@ static void print_recipe(const Kit *k, const GenerateArgs *a, const char *model,
                 a->temperature, a->top_k, a->top_p, a->guidance, a->order);
   if (a->image) {
     buffer_printf(out, ", \"image\": ");
-    cli_print_json(out, a->image);
+    json_print_text(out, a->image);
     buffer_printf(out, ", \"mask\": ");
-    cli_print_json(out, a->mask);
+    json_print_text(out, a->mask);
   }
   buffer_printf(out, ", \"options\": {");
   bool first = true;
   for (int i = 0; i < k->plan->n_text; i++) {
     if (strncmp(k->plan->text[i].key, "option.", 7) != 0) continue;
     buffer_printf(out, "%s", first ? "" : ", ");
-    cli_print_json(out, k->plan->text[i].key + 7);
+    json_print_text(out, k->plan->text[i].key + 7);
     buffer_printf(out, ": ");
-    cli_print_json(out, k->plan->text[i].value);
+    json_print_text(out, k->plan->text[i].value);
     first = false;
   }
   buffer_printf(out, "}}");

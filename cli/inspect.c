@@ -28,7 +28,7 @@ static void print_json_value(Buffer *out, const Value *v) {
   bool is_plain = v->kind == VALUE_BOOL || v->kind == VALUE_INT ||
                   (v->kind == VALUE_REAL && text.data && strspn(text.data, "0123456789+-.e") == text.len);
   if (is_plain) buffer_append(out, text.data, text.len);
-  else cli_print_json(out, text.data ? text.data : "");
+  else json_print_text(out, text.data ? text.data : "");
   buffer_done(&text);
 }
 
@@ -45,7 +45,7 @@ static void print_json_ports(Buffer *out, const Port *p, int n) {
   buffer_printf(out, "{");
   for (int i = 0; i < n; i++) {
     buffer_printf(out, "%s", i ? ", " : "");
-    cli_print_json(out, p[i].name);
+    json_print_text(out, p[i].name);
     buffer_printf(out, ": \"%s\"", type_print(&p[i].node->type, text, sizeof text));
   }
   buffer_printf(out, "}");
@@ -57,7 +57,7 @@ static void list_json(const Inspect *s, Node *const *param, int n) {
   buffer_printf(s->out, "{\"functions\": {");
   for (int i = 0; i < m->n_func; i++) {
     buffer_printf(s->out, "%s", i ? ", " : "");
-    cli_print_json(s->out, m->func[i]->name);
+    json_print_text(s->out, m->func[i]->name);
     buffer_printf(s->out, ": {\"inputs\": ");
     print_json_ports(s->out, m->func[i]->in, m->func[i]->n_in);
     buffer_printf(s->out, ", \"outputs\": ");
@@ -67,14 +67,14 @@ static void list_json(const Inspect *s, Node *const *param, int n) {
   buffer_printf(s->out, "}, \"options\": {");
   for (int i = 0; i < m->options.n; i++) {
     buffer_printf(s->out, "%s", i ? ", " : "");
-    cli_print_json(s->out, m->options.option[i].name);
+    json_print_text(s->out, m->options.option[i].name);
     buffer_printf(s->out, ": ");
     print_json_value(s->out, &m->options.option[i].value);
   }
   buffer_printf(s->out, "}, \"params\": {");
   for (int i = 0; i < n; i++) {
     buffer_printf(s->out, "%s", i ? ", " : "");
-    cli_print_json(s->out, param[i]->attrs.leaf.name);
+    json_print_text(s->out, param[i]->attrs.leaf.name);
     buffer_printf(s->out, ": \"%s\"", type_print(&param[i]->type, text, sizeof text));
   }
   buffer_printf(s->out, "}, \"elements\": %lld}\n", (long long)count_elems(param, n));

@@ -161,7 +161,7 @@ static void json_ports(const char *what, const PlanTensor *t, int n, Buffer *out
   buffer_printf(out, "\"%s\": {", what);
   for (int i = 0; i < n; i++) {
     buffer_printf(out, "%s", i ? ", " : "");
-    cli_print_json(out, t[i].name);
+    json_print_text(out, t[i].name);
     buffer_printf(out, ": \"%s\"", tensors_print_type(&t[i], text, sizeof text));
   }
   buffer_printf(out, "}, ");
@@ -172,12 +172,12 @@ static void list_json(const Plan *p, Buffer *out) {
   char name[20];
   int n = sum_code(p, code, MAX_CODES);
   buffer_printf(out, "{\"device\": \"%s\", \"isa\": ", plan_device_name(p->device));
-  cli_print_json(out, p->isa);
+  json_print_text(out, p->isa);
   buffer_printf(out, ", \"functions\": {");
   for (int i = 0; i < p->n_function; i++) {
     const PlanFunction *f = &p->function[i];
     buffer_printf(out, "%s", i ? ", " : "");
-    cli_print_json(out, f->name);
+    json_print_text(out, f->name);
     buffer_printf(out, ": {");
     json_ports("inputs", f->in, f->n_in, out);
     json_ports("outputs", f->out, f->n_out, out);
@@ -191,14 +191,14 @@ static void list_json(const Plan *p, Buffer *out) {
   buffer_printf(out, "}, \"algorithms\": [");
   for (int i = 0; i < p->n_product; i++) {
     buffer_printf(out, "%s", i ? ", " : "");
-    cli_print_json(out, p->product[i].algorithm);
+    json_print_text(out, p->product[i].algorithm);
   }
   buffer_printf(out, "], \"entries\": {");
   for (int i = 0; i < p->n_text; i++) {
     buffer_printf(out, "%s", i ? ", " : "");
-    cli_print_json(out, p->text[i].key);
+    json_print_text(out, p->text[i].key);
     buffer_printf(out, ": ");
-    cli_print_json(out, p->text[i].value);
+    json_print_text(out, p->text[i].value);
   }
   buffer_printf(out, "}}\n");
 }

@@ -36,7 +36,7 @@ static void print_uses(const Show *s, int kernel, const char *format, Buffer *ou
     }
     if (l->kernel != kernel || seen) continue;
     buffer_printf(out, "%s", comma);
-    if (s->q->json) cli_print_json(out, l->function);
+    if (s->q->json) json_print_text(out, l->function);
     else buffer_printf(out, "%s", l->function);
     buffer_printf(out, format, launches);
     comma = ", ";
@@ -121,7 +121,7 @@ static void json_text(const char *name, void (*print)(const Kernel *, Buffer *),
   Buffer text = {0};
   print(k, &text);
   buffer_printf(out, "\"%s\": ", name);
-  cli_print_json(out, text.data ? text.data : "");
+  json_print_text(out, text.data ? text.data : "");
   buffer_printf(out, ", ");
   out->failed |= text.failed;
   buffer_done(&text);
@@ -137,9 +137,9 @@ static void json_fact(int arch, const CudaFact *f, Buffer *out) {
       arch, c->registers, c->spills, c->loop_spills, c->inner_spills, (long long)c->local_bytes,
       (long long)f->shared_bytes, c->instructions, c->tensor, f->shape.threads, f->occupancy.blocks,
       f->occupancy.warps, f->occupancy.share);
-  cli_print_json(out, f->occupancy.limit ? f->occupancy.limit : "");
+  json_print_text(out, f->occupancy.limit ? f->occupancy.limit : "");
   buffer_printf(out, ", \"log\": ");
-  cli_print_json(out, f->log);
+  json_print_text(out, f->log);
   buffer_printf(out, "}");
 }
 

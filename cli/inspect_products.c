@@ -129,11 +129,11 @@ static void json_item(const Listing *l, const Item *item) {
   const Node *anchor = launch->group->anchor;
   Buffer *out = l->out;
   buffer_printf(out, "{\"function\": ");
-  cli_print_json(out, launch->function);
+  json_print_text(out, launch->function);
   buffer_printf(out, ", \"op\": \"%s\", \"launches\": %d, ", op_info[anchor->op].text, item->launches);
   if (anchor->loc && anchor->loc->file) {
     buffer_printf(out, "\"line\": %d, \"file\": ", anchor->loc->line);
-    cli_print_json(out, anchor->loc->file);
+    json_print_text(out, anchor->loc->file);
     buffer_printf(out, ", ");
   }
   if (item->x.result) json_matrix(item, out);
@@ -141,7 +141,7 @@ static void json_item(const Listing *l, const Item *item) {
   print_epilogue(item, ", ", "\"", out);
   if (!item->is_library) {
     buffer_printf(out, "], \"by\": \"own\", \"kernel\": \"%s\", \"why\": ", l->e.kernel[launch->kernel]->name);
-    cli_print_json(out, item->why);
+    json_print_text(out, item->why);
   } else {
     buffer_printf(out, "], \"by\": \"cublaslt\", \"product\": %d", launch->product);
     if (l->session)

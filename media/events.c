@@ -6,12 +6,12 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "runtime/base/file.h"
+#include "runtime/base/json.h"
 
 uint32_t crc32c(const void *bytes, size_t n) {
   const uint8_t *p = bytes;
@@ -28,21 +28,13 @@ uint32_t crc32c_masked(const void *bytes, size_t n) {
   return (crc >> 15 | crc << 17) + 0xa282ead8u;
 }
 
-/* The shortest of 9 to 17 digits that reads back as the same number. */
-static void put_number(Buffer *out, double v) {
-  char text[40];
-  for (int digits = 9; digits <= 17; digits++) {
-    snprintf(text, sizeof text, "%.*g", digits, v);
-    if (strtod(text, NULL) == v) break;
-  }
-  buffer_printf(out, "%s", isfinite(v) ? text : "null");
-}
-
 void jsonl_format(Buffer *out, int64_t step, const Metric *metrics, int n) {
   buffer_printf(out, "{\"step\": %" PRId64, step);
   for (int i = 0; i < n; i++) {
-    buffer_printf(out, ", \"%s\": ", metrics[i].name);
-    put_number(out, metrics[i].value);
+    buffer_append(out, ", ", 2);
+    json_print_text(out, metrics[i].name);
+    buffer_append(out, ": ", 2);
+    json_print_real(out, metrics[i].value);
   }
   buffer_append(out, "}\n", 2);
 }
@@ -67,8 +59,9 @@ bool jsonl_truncate_after(const char *path, int64_t last_step, int64_t *out_kept
   char *text = read_log(path, &len, &missing, err);
   if (!text && !missing) return false;
   for (const char *end; text && (end = memchr(text + keep, '\n', len - keep)); kept++) {
-    const char *line = text + keep, *step = strstr(line, "\"step\":");
-    if (line[0] != '{' || end[-1] != '}' || !step || step > end || strtoll(step + 7, NULL, 10) > last_step) break;
+    const char *line = text + keep, *step = "{\"step\":";
+    if (strncmp(line, step, strlen(step)) != 0 || end[-1] != '}' || strtoll(line + strlen(step), NULL, 10) > last_step)
+      break;
     keep = (size_t)(end + 1 - text);
   }
   bool ok = missing || cut_file(path, len, keep, err);

@@ -61,6 +61,18 @@ TEST("lines are JSON, and their numbers read back as the same doubles") {
   buffer_done(&b);
 }
 
+TEST("names with quotes and backslashes are escaped, and are no step when a log is cut") {
+  Buffer b = {0};
+  Error err;
+  int64_t kept;
+  jsonl_format(&b, 3, (Metric[]){{"a \"step\": 9\\", 1}}, 1);
+  EXPECT_TEXT(b.data, "{\"step\": 3, \"a \\\"step\\\": 9\\\\\": 1}\n");
+  write_text("events_quotes.jsonl", b.data);
+  EXPECT(jsonl_truncate_after("events_quotes.jsonl", 3, &kept, &err) && kept == 1, "%d", (int)kept);
+  remove("events_quotes.jsonl");
+  buffer_done(&b);
+}
+
 TEST("lines after a step and half a line are dropped, the others stay as they are") {
   const char *path = "events_test.jsonl";
   Error err;
