@@ -122,7 +122,8 @@ static int load_body(lua_State *L) {
   lua_settop(L, 0);
   sandbox_of(L)->user = &load->b;
   binding_open(L);
-  sandbox_load_file(L, load->m->path);
+  const char *slash = strrchr(load->m->path, '/');
+  sandbox_load_file(L, load->m->path, slash ? slash + 1 : load->m->path);
   lua_call(L, 0, 1);
   if (!luaL_testudata(L, -1, BIND_MODULE)) {
     lua_pushfstring(L, "%s: the file must return module { ... }, not %s", load->m->path, sandbox_tostring(L, -1));
@@ -154,6 +155,22 @@ static void copy_path(void *ctx) {
   m->path = arena_strdup(m->graph->arena, m->path);
 }
 
+typedef struct KeepSource {
+  Model *m;
+  const Sandbox *sb;
+} KeepSource;
+
+static void keep_source(void *ctx) {
+  const KeepSource *k = ctx;
+  Arena *a = k->m->graph->arena;
+  SourceFile *file = ARENA_ARRAY(a, SourceFile, k->sb->n_read);
+  for (int i = 0; i < k->sb->n_read; i++) {
+    const SourceFile *f = &k->sb->read[i];
+    file[i] = (SourceFile){arena_strdup(a, f->name), arena_copy(a, f->text, f->len + 1), f->len};
+  }
+  k->m->source = (SourceMap){file, k->sb->n_read};
+}
+
 static int by_name(const void *x, const void *y) {
   return strcmp((*(Func *const *)x)->name, (*(Func *const *)y)->name);
 }
@@ -165,10 +182,13 @@ static bool load_into(Model *m, const ModelOptions *options, Error *err) {
   m->options = (Options){.define = options->define, .n_define = options->n_define, .arena = m->graph->arena};
   Sandbox *sb = sandbox_new(&options->limits, options->models_dir, options->print_to, err);
   if (!sb) return false;
+  sb->source = options->source;
   Load load = {.m = m, .b = {.g = m->graph, .options = &m->options}, .options = options};
   m->graph->err = &load.b.diag;
   sb->model_dir = folder_of(m->path);
   bool ok = sb->model_dir ? sandbox_run(sb, load_body, &load, err) : error_set(err, ERROR_MEMORY, "out of memory");
+  KeepSource keep = {m, sb};
+  ok = ok && arena_protect(m->graph->arena, keep_source, &keep, err);
   sandbox_free(sb);
   m->graph->err = &m->diag;
   m->options.define = NULL;

@@ -10,6 +10,8 @@ typedef struct ModelOptions {
   const Define *define; /* -D name=value */
   int n_define;
   const char *models_dir; /* the shipped models, for `require`; NULL: only beside the model */
+  const SourceMap *source; /* the model's files as text: path names the main one, behind its last slash, and `require`
+                              finds the others there alone; NULL: files are files */
   SandboxLimits limits;   /* zeros: the defaults */
   FILE *print_to;         /* NULL: stderr */
 } ModelOptions;
@@ -36,6 +38,7 @@ typedef struct Model {
   ModelField *field;
   int n_field;
   Options options; /* with the values in force */
+  SourceMap source; /* all that was read, the main file first */
   const char *path;
   Error diag;
 } Model;

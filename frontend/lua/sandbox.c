@@ -261,6 +261,11 @@ void sandbox_free(Sandbox *sb) {
   lua_State *L = sb->L;
   sb->L = NULL; /* the allocator must not touch a state that is going away */
   if (L) lua_close(L);
+  for (int i = 0; i < sb->n_read; i++) {
+    mem_free((char *)sb->read[i].name);
+    mem_free((char *)sb->read[i].text);
+  }
+  mem_free(sb->read);
   mem_free(sb->model_dir);
   mem_free(sb);
 }

@@ -12,6 +12,7 @@
 #include <lua.h>
 #include <lualib.h>
 
+#include "frontend/lua/source.h"
 #include "runtime/base/error.h"
 #include "runtime/base/memory.h"
 
@@ -37,6 +38,9 @@ typedef struct Sandbox {
   bool has_callers;       /* the error on its way already names the lines that called */
   const char *models_dir; /* shipped models; NULL: none.  Not owned */
   char *model_dir;        /* folder of the model file, "" for the current one.  Owned */
+  const SourceMap *source; /* files come from here alone; NULL: from the folders.  Not owned */
+  SourceFile *read;       /* [n_read] files read so far, each once; names and texts owned */
+  int n_read;
   FILE *print_to;         /* where `print` writes */
   void *user;             /* of the binding */
 } Sandbox;
@@ -52,9 +56,9 @@ static inline Sandbox *sandbox_of(lua_State *L) { return *(Sandbox **)lua_getext
  * "; called from FILE:LINE" for each caller; ERROR_LIMIT; ERROR_MEMORY). */
 bool sandbox_run(Sandbox *sb, lua_CFunction body, void *ctx, Error *err);
 
-/* Reads a model file (text only, at most 4 MiB, a plain file) and pushes its chunk; raises an error otherwise.  For
- * use inside sandbox_run. */
-void sandbox_load_file(lua_State *L, const char *path);
+/* Reads a model file (text only, at most 4 MiB, a plain file), or its text in the source, and pushes its chunk; raises
+ * an error otherwise.  path names it in messages, name in sources.  For use inside sandbox_run. */
+void sandbox_load_file(lua_State *L, const char *path, const char *name);
 
 /* Counts n units of work done in C, a unit being about an instruction; raises the error when a limit is reached. */
 void sandbox_charge(lua_State *L, uint64_t n);

@@ -25,15 +25,59 @@ static bool read_checked(const char *path, char **out_text, size_t *out_len, Err
   if (!*out_text) return false;
   if (*out_len == 0 || **out_text != LUA_SIGNATURE[0]) return true;
   mem_free(*out_text);
+  *out_text = NULL;
   return error_set(err, ERROR_FORMAT, "%s: compiled Lua is not accepted, only text", path);
 }
 
-void sandbox_load_file(lua_State *L, const char *path) {
+const SourceFile *source_find(const SourceMap *m, const char *name) {
+  for (int i = 0; i < m->n; i++)
+    if (strcmp(m->file[i].name, name) == 0) return &m->file[i];
+  return NULL;
+}
+
+/* A copy on the heap, with a NUL behind it; NULL: no memory. */
+static char *copy_text(const char *text, size_t len) {
+  char *copy = mem_alloc(len + 1);
+  if (copy && len) memcpy(copy, text, len);
+  return copy;
+}
+
+/* The file's text, on the heap. */
+static bool read_source(const Sandbox *sb, const char *path, const char *name, char **out_text, size_t *out_len,
+                        Error *err) {
+  if (!sb->source) return read_checked(path, out_text, out_len, err);
+  const SourceFile *f = source_find(sb->source, name);
+  if (!f) return error_set(err, ERROR_FORMAT, "%s: the source that came with the weights has no such file", path);
+  if (f->len && f->text[0] == LUA_SIGNATURE[0])
+    return error_set(err, ERROR_FORMAT, "%s: compiled Lua is not accepted, only text", path);
+  *out_len = f->len;
+  *out_text = copy_text(f->text, f->len);
+  return *out_text || error_set(err, ERROR_MEMORY, "out of memory");
+}
+
+/* Keeps what was read, for those who save the model. */
+static bool keep_source(Sandbox *sb, const char *name, const char *text, size_t len, Error *err) {
+  if (source_find(&(SourceMap){sb->read, sb->n_read}, name)) return true;
+  SourceFile *grown = mem_realloc(sb->read, sizeof *grown * (size_t)(sb->n_read + 1));
+  if (grown) sb->read = grown;
+  char *own_name = grown ? copy_text(name, strlen(name)) : NULL, *own_text = own_name ? copy_text(text, len) : NULL;
+  if (!own_text) {
+    mem_free(own_name);
+    return error_set(err, ERROR_MEMORY, "out of memory");
+  }
+  sb->read[sb->n_read++] = (SourceFile){own_name, own_text, len};
+  return true;
+}
+
+void sandbox_load_file(lua_State *L, const char *path, const char *name) {
   char *text = NULL;
   size_t len = 0;
   Error err = {0};
   lua_pushfstring(L, "@%s", path);
-  if (!read_checked(path, &text, &len, &err)) {
+  bool ok = read_source(sandbox_of(L), path, name, &text, &len, &err) &&
+            keep_source(sandbox_of(L), name, text, len, &err);
+  if (!ok) {
+    mem_free(text);
     if (err.code == ERROR_MEMORY) sandbox_exhaust(L, ERROR_MEMORY, "%s", err.text);
     lua_pushstring(L, err.text);
     lua_error(L);
@@ -81,10 +125,20 @@ static Found find_in(lua_State *L, const char *folder, const char *file) {
   return inside ? FOUND : FOUND_OUTSIDE;
 }
 
+static int find_in_source(lua_State *L, const Sandbox *sb, const char *file) {
+  if (!source_find(sb->source, lua_pushfstring(L, "%s.lua", file)))
+    return luaL_error(L, "require: there is no %s.lua in the source that came with the weights", file);
+  lua_pushfstring(L, "%s/%s.lua", sb->model_dir, file);
+  return 1;
+}
+
+/* Pushes the name with slashes, the file's name among sources, and at last its path. */
 static int find_file(lua_State *L, const char *name) {
   Sandbox *sb = sandbox_of(L);
   luaL_gsub(L, name, ".", "/");
   const char *file = lua_tostring(L, -1);
+  lua_pushfstring(L, "%s.lua", file);
+  if (sb->source) return find_in_source(L, sb, file);
   const char *const folders[] = {sb->model_dir ? sb->model_dir : "", sb->models_dir};
   for (int i = 0; i < COUNT_OF(folders); i++) {
     if (!folders[i]) continue;
@@ -128,6 +182,7 @@ static int base_require(lua_State *L) {
                       "between; folders above cannot be reached)",
                       name);
   sandbox_charge(L, 1000);
+  int file = lua_gettop(L) + 2;
   find_file(L, name);
   luaL_getsubtable(L, LUA_REGISTRYINDEX, loaded_key);
   lua_pushvalue(L, -2);
@@ -140,7 +195,7 @@ static int base_require(lua_State *L) {
   lua_pushvalue(L, path);
   lua_pushlightuserdata(L, L); /* being loaded */
   lua_rawset(L, loaded);
-  sandbox_load_file(L, lua_tostring(L, path));
+  sandbox_load_file(L, lua_tostring(L, path), lua_tostring(L, file));
   lua_call(L, 0, 1);
   if (lua_isnil(L, -1)) {
     lua_pop(L, 1);
