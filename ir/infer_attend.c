@@ -31,29 +31,13 @@ static void normalise(AttendAttrs *a) {
   if (a->kind == ATTEND_FULL || a->kind == ATTEND_BLOCK) a->edge = EDGE_CLIP;
 }
 
-/* What does not depend on operands. */
+/* Both grids are filled in. */
 static bool check_rules(Infer *c) {
   AttendAttrs *a = &c->attrs->attend;
-  if ((unsigned)a->kind > ATTEND_BLOCK || (unsigned)a->edge > EDGE_SHIFT || (unsigned)a->causal > CAUSAL_PAST)
-    return infer_refuse(c, "unknown kind, edge or causal", "%d, %d, %d", (int)a->kind, (int)a->edge, (int)a->causal);
+  const char *rule;
+  char detail[EXTENT_DETAIL];
   normalise(a);
-  for (int x = 0; x < 3; x++) {
-    if (a->lo[x] > a->hi[x])
-      return infer_refuse(c, "the extent is empty", "axis %c: lo %lld > hi %lld", axis_name[x], (long long)a->lo[x],
-                          (long long)a->hi[x]);
-    if (a->kind == ATTEND_BLOCK && a->block[x] < 1)
-      return infer_refuse(c, "a block needs at least one key", "axis %c: %lld", axis_name[x], (long long)a->block[x]);
-  }
-  return true;
-}
-
-static bool check_causal(Infer *c) {
-  AttendAttrs *a = &c->attrs->attend;
-  for (int x = 0; x < 3 && a->causal != CAUSAL_NONE; x++)
-    if (a->query_grid[x] != a->key_grid[x])
-      return infer_refuse(c, "causal needs equal grids", "axis %c: %lld vs %lld", axis_name[x],
-                          (long long)a->query_grid[x], (long long)a->key_grid[x]);
-  return true;
+  return extent_check(a, &rule, detail) || infer_refuse(c, rule, "%s", detail);
 }
 
 static bool check_heads(Infer *c, int i) {
@@ -74,7 +58,7 @@ static bool check_qk(Infer *c) {
   if (q->rank == 5 && !infer_same_dim(c, 0, 0, 1, 0)) return false;
   if (!infer_same_dim(c, 0, q->rank - 1, 1, q->rank - 1) || !check_heads(c, 0)) return false;
   AttendAttrs *a = &c->attrs->attend;
-  return take_grid(c, 0, a->query_grid) && take_grid(c, 1, a->key_grid) && check_rules(c) && check_causal(c);
+  return take_grid(c, 0, a->query_grid) && take_grid(c, 1, a->key_grid) && check_rules(c);
 }
 
 /* Operand i has the batch and grid of operand `like`; its width is its own. */
@@ -185,5 +169,5 @@ bool infer_attend_rows(Infer *c) {
                           (long long)a->query_grid[x]);
   *c->out = *q;
   c->out->dim[1] = c->in[3]->type.dim[c->in[3]->type.rank - 1];
-  return check_rules(c) && check_causal(c);
+  return check_rules(c);
 }

@@ -5,7 +5,7 @@
 #include <math.h>
 
 #include "ir/eval.h"
-#include "ir/extent.h"
+#include "runtime/base/extent.h"
 
 typedef struct Attention {
   const AttendAttrs *a;

@@ -9,6 +9,7 @@
 
 #include "runtime/base/dim.h"
 #include "runtime/base/dtype.h"
+#include "runtime/base/extent.h"
 #include "runtime/base/error.h"
 #include "runtime/base/memory.h"
 
@@ -44,24 +45,6 @@ typedef enum Op {
 } Op;
 
 /* ---- attributes: one struct a kind, see attrs.def for how they print ---- */
-
-typedef enum AttendKind { ATTEND_FULL, ATTEND_AXIS, ATTEND_NEARBY, ATTEND_BLOCK } AttendKind;
-typedef enum EdgeRule { EDGE_CLIP, EDGE_SHIFT } EdgeRule;
-typedef enum Causal { CAUSAL_NONE, CAUSAL_RASTER, CAUSAL_PAST } Causal;
-
-/* Offsets beyond this mean "to the end of the axis". */
-#define EXTENT_INF ((int64_t)1 << 30)
-
-typedef struct AttendAttrs {
-  int64_t heads;
-  AttendKind kind;
-  int64_t lo[3], hi[3];       /* key - centre on s, h, w; -EXTENT_INF and EXTENT_INF: the whole axis */
-  int64_t block[3];           /* kind block only, else 0 */
-  EdgeRule edge;
-  Causal causal;
-  int64_t query_grid[3];      /* S, H, W of the queries and of the keys */
-  int64_t key_grid[3];
-} AttendAttrs;
 
 typedef enum InitKind { INIT_ZEROS, INIT_ONES, INIT_NORMAL, INIT_UNIFORM } InitKind;
 typedef struct ParamInit {

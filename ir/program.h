@@ -3,7 +3,7 @@
 #ifndef NUWA_PROGRAM_H
 #define NUWA_PROGRAM_H
 
-#include "ir/extent.h"
+#include "runtime/base/extent.h"
 #include "ir/ir.h"
 
 /* ---- decoding ---- */

@@ -20,34 +20,15 @@ static Dim elems_of(const Type *t) {
 
 static Dim bytes_of(const Type *t) { return dim_scale(elems_of(t), (int64_t)dtype_bytes(t->dtype)); }
 
-/* The number of keys in the box [lo, hi] that q sees; the box is all of them when nothing else restricts. */
-static int64_t count_visible(const Extent *e, const int64_t q[3], const int64_t lo[3], const int64_t hi[3]) {
-  int64_t k[3], n = 0;
-  if (!e->is_axis && !e->is_raster) {
-    n = 1;
-    for (int x = 0; x < 3; x++) n *= hi[x] < lo[x] ? 0 : hi[x] - lo[x] + 1;
-    return n;
-  }
-  for (k[0] = lo[0]; k[0] <= hi[0]; k[0]++)
-    for (k[1] = lo[1]; k[1] <= hi[1]; k[1]++)
-      for (k[2] = lo[2]; k[2] <= hi[2]; k[2]++) n += extent_sees(e, q, k);
-  return n;
-}
-
 /* Queries x keys that see each other, over the whole grid (of one sample); *out_max: the most that one query sees. */
 static int64_t visible_pairs(Arena *a, const AttendAttrs *attrs, int64_t *out_max) {
   const Extent *e = extent_new(a, attrs);
-  const int64_t *G = attrs->query_grid, *K = attrs->key_grid;
-  int64_t pairs = 0;
+  const int64_t *G = attrs->query_grid;
+  int64_t pairs = 0, q[3];
   *out_max = extent_max_keys(e);
-  for (int64_t p = 0; p < G[0] * G[1] * G[2]; p++) {
-    int64_t q[3] = {p / (G[1] * G[2]), p / G[2] % G[1], p % G[2]}, lo[3], hi[3];
-    for (int x = 0; x < 3; x++) {
-      lo[x] = e->is_axis ? 0 : e->axis[x].lo[q[x]];
-      hi[x] = e->is_axis ? K[x] - 1 : e->axis[x].hi[q[x]];
-    }
-    pairs += count_visible(e, q, lo, hi);
-  }
+  for (q[0] = 0; q[0] < G[0]; q[0]++)
+    for (q[1] = 0; q[1] < G[1]; q[1]++)
+      for (q[2] = 0; q[2] < G[2]; q[2]++) pairs += extent_count(e, q);
   return pairs;
 }
 

@@ -41,7 +41,7 @@ static bool check_request(const Plan *p, const NuwaGenerate *g, Error *err) {
                      (long long)g->first, (long long)UINT32_MAX - (long long)g->count);
   if (!(g->guidance == g->guidance)) return error_set(err, ERROR_ARGUMENT, "guidance is not a number");
   const PlanDecode *d = &p->decode[g->decode];
-  int64_t positions = d->grid[0] * d->grid[1] * d->grid[2];
+  int64_t positions = plan_positions(d);
   for (int64_t i = 0; g->given && i < g->count * positions; i++)
     if (g->given[i % positions] && (g->given_tokens[i] < 0 || g->given_tokens[i] >= d->vocab))
       return error_set(err, ERROR_ARGUMENT, "given token %d at position %lld of sample %lld: the vocabulary has %lld",
@@ -54,8 +54,8 @@ bool nuwa_generate_needs(const Plan *p, const NuwaGenerate *g, int64_t *out_slot
   if (!check_request(p, g, err)) return false;
   const PlanDecode *d = &p->decode[g->decode];
   DecodeOrder order = {0};
-  if (!order_init(&order, d->grid[0] * d->grid[1] * d->grid[2], err)) return false;
-  order_build(&order, d, g->raster, g->given);
+  if (!order_init(&order, d, 1, err)) return false;
+  order_build(&order, 0, g->raster, g->given);
   *out_slots = order.slots;
   *out_rows = order.rows * g->count * (is_guided(g) ? 2 : 1);
   order_done(&order);
@@ -88,7 +88,7 @@ static bool run_init(Run *r, NuwaSession *s, const NuwaGenerate *g, Error *err) 
                      "%lld samples with guidance %g need %lld rows, the session has %lld samples, %lld rows",
                      (long long)g->count, (double)g->guidance, (long long)r->streams, (long long)s->options.samples,
                      (long long)s->options.rows);
-  order_build(&s->order, d, g->raster, g->given);
+  order_build(&s->order, g->decode, g->raster, g->given);
   if (s->order.slots > ring_slots(s, d))
     return error_set(err, ERROR_ARGUMENT,
                      "this request holds %lld positions at once, the session's rings have %lld slots",

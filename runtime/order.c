@@ -6,21 +6,31 @@
 
 #include "runtime/session.h"
 
-bool order_init(DecodeOrder *o, int64_t positions, Error *err) {
+static void allocate(void *ctx) {
+  DecodeOrder *o = ctx;
   int32_t **array[] = {&o->position, &o->wave_begin, &o->wave_of, &o->last_wave, &o->slot, &o->free_slot, &o->dying};
-  for (int i = 0; i < COUNT_OF(array); i++) {
-    *array[i] = mem_alloc(sizeof(int32_t) * ((size_t)positions + 1));
-    if (!*array[i]) {
-      order_done(o);
-      return error_set(err, ERROR_MEMORY, "out of memory for the order of %lld positions", (long long)positions);
-    }
+  int64_t most = 0;
+  o->extent = ARENA_ARRAY(o->arena, Extent **, o->n_decode);
+  for (int i = 0; i < o->n_decode; i++) {
+    const PlanDecode *d = &o->decode[i];
+    int64_t positions = plan_positions(d);
+    if (positions > most) most = positions;
+    o->extent[i] = ARENA_ARRAY(o->arena, Extent *, d->n_attend);
+    for (int k = 0; k < d->n_attend; k++) o->extent[i][k] = extent_new(o->arena, &d->attend[k]);
   }
-  return true;
+  for (int i = 0; i < COUNT_OF(array); i++) *array[i] = ARENA_ARRAY(o->arena, int32_t, most + 1);
+}
+
+bool order_init(DecodeOrder *o, const PlanDecode *decode, int n_decode, Error *err) {
+  *o = (DecodeOrder){.arena = arena_new(), .decode = decode, .n_decode = n_decode};
+  if (!o->arena) return error_set(err, ERROR_MEMORY, "out of memory for the order of decoding");
+  if (arena_protect(o->arena, allocate, o, err)) return true;
+  order_done(o);
+  return error_prefix(err, "the order of decoding");
 }
 
 void order_done(DecodeOrder *o) {
-  int32_t *array[] = {o->position, o->wave_begin, o->wave_of, o->last_wave, o->slot, o->free_slot, o->dying};
-  for (int i = 0; i < COUNT_OF(array); i++) mem_free(array[i]);
+  arena_free(o->arena);
   *o = (DecodeOrder){0};
 }
 
@@ -32,39 +42,6 @@ static void coords_of(const int64_t grid[3], int64_t p, int64_t at[3]) {
 
 static int64_t raster_of(const int64_t grid[3], const int64_t at[3]) {
   return (at[0] * grid[1] + at[1]) * grid[2] + at[2];
-}
-
-/* Calls visit for every key that the query sees: its raster index, until visit returns false. */
-typedef bool (*VisitFn)(void *ctx, int64_t key);
-
-static bool visit_box(const int64_t grid[3], const int64_t lo[3], const int64_t hi[3], int64_t last, VisitFn visit,
-                      void *ctx) {
-  for (int64_t s = lo[0]; s <= hi[0]; s++)
-    for (int64_t h = lo[1]; h <= hi[1]; h++)
-      for (int64_t w = lo[2]; w <= hi[2]; w++) {
-        int64_t key = (s * grid[1] + h) * grid[2] + w;
-        if (key <= last && !visit(ctx, key)) return false;
-      }
-  return true;
-}
-
-static bool visit_keys(const PlanDecode *d, const PlanExtent *e, int64_t query, VisitFn visit, void *ctx) {
-  int64_t at[3], lo[3], hi[3], centre[3];
-  coords_of(d->grid, query, at);
-  for (int x = 0; x < 3; x++) {
-    lo[x] = e->lo[x][at[x]];
-    hi[x] = e->hi[x][at[x]];
-    centre[x] = e->centre[x][at[x]];
-  }
-  int64_t last = e->is_raster ? query : d->grid[0] * d->grid[1] * d->grid[2];
-  if (!e->is_axis) return visit_box(d->grid, lo, hi, last, visit, ctx);
-  for (int x = 0; x < 3; x++) {   /* the lines share the centre: a key may be visited more than once */
-    int64_t line_lo[3] = {centre[0], centre[1], centre[2]}, line_hi[3] = {centre[0], centre[1], centre[2]};
-    line_lo[x] = lo[x];
-    line_hi[x] = hi[x];
-    if (!visit_box(d->grid, line_lo, line_hi, last, visit, ctx)) return false;
-  }
-  return true;
 }
 
 /* ---- wave 0 ---- */
@@ -99,11 +76,14 @@ static bool is_in_first_wave(void *ctx, int64_t key) {
   return key == f->query || f->wave_of[key] == 0;
 }
 
-static bool can_run_first(const DecodeOrder *o, const PlanDecode *d, const uint8_t *given, int64_t p) {
+static bool can_run_first(const DecodeOrder *o, int decode, const uint8_t *given, int64_t p) {
+  const PlanDecode *d = &o->decode[decode];
   if (!stencil_is_given(d, given, p)) return false;
   FirstWave ctx = {o->wave_of, p};
-  for (int i = 0; i < d->n_extent; i++)
-    if (!visit_keys(d, &d->extent[i], p, is_in_first_wave, &ctx)) return false;
+  int64_t at[3];
+  coords_of(d->grid, p, at);
+  for (int i = 0; i < d->n_attend; i++)
+    if (!extent_visit(o->extent[decode][i], at, is_in_first_wave, &ctx)) return false;
   return true;
 }
 
@@ -171,12 +151,15 @@ static bool extend_life(void *ctx, int64_t key) {
   return true;
 }
 
-static void find_lives(DecodeOrder *o, const PlanDecode *d) {
+static void find_lives(DecodeOrder *o, int decode) {
+  const PlanDecode *d = &o->decode[decode];
   memcpy(o->last_wave, o->wave_of, sizeof *o->last_wave * (size_t)o->positions);
-  for (int i = 0; i < d->n_extent; i++)
+  for (int i = 0; i < d->n_attend; i++)
     for (int64_t p = 0; p < o->positions; p++) {
       LastUse ctx = {o->last_wave, o->wave_of[p]};
-      visit_keys(d, &d->extent[i], p, extend_life, &ctx);
+      int64_t at[3];
+      coords_of(d->grid, p, at);
+      extent_visit(o->extent[decode][i], at, extend_life, &ctx);
     }
 }
 
@@ -210,14 +193,15 @@ void order_release_slots(DecodeOrder *o, int64_t wave) {
   }
 }
 
-void order_build(DecodeOrder *o, const PlanDecode *d, bool raster, const uint8_t *given) {
-  o->positions = d->grid[0] * d->grid[1] * d->grid[2];
+void order_build(DecodeOrder *o, int decode, bool raster, const uint8_t *given) {
+  const PlanDecode *d = &o->decode[decode];
+  o->positions = plan_positions(d);
   int64_t first = 0;
   for (int64_t p = 0; p < o->positions; p++) o->wave_of[p] = -1;
   for (int64_t p = 0; given && p < o->positions; p++)
-    if (can_run_first(o, d, given, p)) o->wave_of[p] = 0, first = 1;
+    if (can_run_first(o, decode, given, p)) o->wave_of[p] = 0, first = 1;
   number_waves(o, d, raster ? d->raster : d->wavefront, first);
-  find_lives(o, d);
+  find_lives(o, decode);
   sort_positions(o->dying, o->wave_begin, o->last_wave, o->positions, o->n_wave);
   sort_positions(o->position, o->wave_begin, o->wave_of, o->positions, o->n_wave);
   count_slots(o);

@@ -10,7 +10,7 @@
 #include "runtime/plan.h"
 
 static const char PLAN_MAGIC[8] = "NUWAPLAN";
-enum { PLAN_VERSION = 3, PLAN_HEADER = 56 };
+enum { PLAN_VERSION = 4, PLAN_HEADER = 56 };
 
 /* Reads when out is NULL, else writes.  After a failure everything is a no-op and reads give zeros. */
 typedef struct Codec {
@@ -165,35 +165,39 @@ static void code_function(Codec *c, PlanFunction *f) {
   code_bool(c, &f->is_prepare);
 }
 
-static void code_interval(Codec *c, int32_t **list, int64_t n) {
-  if (!c->out) *list = arena_alloc_array(c->arena, sizeof(int32_t), (size_t)n);
-  for (int64_t i = 0; i < n; i++) code_i32(c, &(*list)[i]);
+static void code_enum(Codec *c, int32_t *x, int32_t last) {
+  code_i32(c, x);
+  if (*x < 0 || *x > last) {
+    code_fail(c, "a choice of the plan is out of range");
+    *x = 0;
+  }
 }
 
-static void code_extent(Codec *c, PlanExtent *e, const int64_t grid[3]) {
-  code_bool(c, &e->is_axis);
-  code_bool(c, &e->is_raster);
+/* Both grids are the decode's. */
+static void code_attend(Codec *c, AttendAttrs *a, const int64_t grid[3]) {
+  int32_t kind = (int32_t)a->kind, edge = (int32_t)a->edge, causal = (int32_t)a->causal;
+  code_enum(c, &kind, ATTEND_BLOCK);
+  code_enum(c, &edge, EDGE_SHIFT);
+  code_enum(c, &causal, CAUSAL_PAST);
+  *a = (AttendAttrs){.kind = (AttendKind)kind, .edge = (EdgeRule)edge, .causal = (Causal)causal,
+                     .lo = {a->lo[0], a->lo[1], a->lo[2]}, .hi = {a->hi[0], a->hi[1], a->hi[2]},
+                     .block = {a->block[0], a->block[1], a->block[2]}};
   for (int x = 0; x < 3; x++) {
-    code_interval(c, &e->centre[x], grid[x]);
-    code_interval(c, &e->lo[x], grid[x]);
-    code_interval(c, &e->hi[x], grid[x]);
+    code_i64(c, &a->lo[x]);
+    code_i64(c, &a->hi[x]);
+    code_i64(c, &a->block[x]);
+    a->query_grid[x] = a->key_grid[x] = grid[x];
   }
 }
 
 static void code_decode(Codec *c, PlanDecode *d) {
   code_text(c, &d->name);
-  for (int x = 0; x < 3; x++) {
-    code_i64(c, &d->grid[x]);
-    if (d->grid[x] < 1 || (!c->out && d->grid[x] > c->end - c->at)) {
-      code_fail(c, "a decoded grid of the plan has an axis out of range");
-      d->grid[x] = 1;
-    }
-  }
+  for (int x = 0; x < 3; x++) code_i64(c, &d->grid[x]);
   code_i64(c, &d->vocab);
   code_i32(c, &d->prologue);
   code_i32(c, &d->step);
-  CODE_ARRAY(c, d->n_extent, d->extent);
-  for (int i = 0; i < d->n_extent; i++) code_extent(c, &d->extent[i], d->grid);
+  CODE_ARRAY(c, d->n_attend, d->attend);
+  for (int i = 0; i < d->n_attend; i++) code_attend(c, &d->attend[i], d->grid);
   CODE_ARRAY(c, d->n_stencil, d->stencil);
   for (int i = 0; i < d->n_stencil; i++) {
     for (int x = 0; x < 3; x++) code_i64(c, &d->stencil[i].delta[x]);
@@ -379,6 +383,8 @@ const PlanTensor *plan_find_input(const PlanFunction *f, const char *name) { ret
 const PlanTensor *plan_find_output(const PlanFunction *f, const char *name) {
   return find_tensor(f->out, f->n_out, name);
 }
+
+int64_t plan_positions(const PlanDecode *d) { return d->grid[0] * d->grid[1] * d->grid[2]; }
 
 const char *plan_text(const Plan *p, const char *key) {
   for (int i = 0; i < p->n_text; i++)

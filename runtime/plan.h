@@ -10,6 +10,7 @@
 #include "runtime/base/dim.h"
 #include "runtime/base/dtype.h"
 #include "runtime/base/error.h"
+#include "runtime/base/extent.h"
 #include "runtime/base/memory.h"
 
 typedef struct PlanTensor {
@@ -119,12 +120,6 @@ typedef struct PlanObject {
   PlanImage *image;
 } PlanObject;
 
-/* One self-attention of the generated grid: intervals of keys per query and axis (ir/extent.h). */
-typedef struct PlanExtent {
-  bool is_axis, is_raster;
-  int32_t *centre[3], *lo[3], *hi[3];   /* [grid[axis]] */
-} PlanExtent;
-
 typedef struct PlanStencil {
   int64_t delta[3];
   bool raster;
@@ -135,8 +130,8 @@ typedef struct PlanDecode {
   int64_t grid[3];
   int64_t vocab;
   int32_t prologue, step;          /* functions; prologue -1: none */
-  int32_t n_extent, n_stencil;
-  PlanExtent *extent;
+  int32_t n_attend, n_stencil;
+  AttendAttrs *attend;             /* what the self-attentions of the grid see; on it, and without heads */
   PlanStencil *stencil;
   int64_t wavefront[3], raster[3]; /* schedules */
   int64_t live;                    /* slots of the rings as planned */
@@ -172,6 +167,8 @@ int plan_find_state(const Plan *p, const char *name);
 const PlanTensor *plan_find_input(const PlanFunction *f, const char *name);
 const PlanTensor *plan_find_output(const PlanFunction *f, const char *name);
 const char *plan_text(const Plan *p, const char *key);   /* NULL when absent */
+/* Of the generated grid. */
+int64_t plan_positions(const PlanDecode *d);
 /* Elements and bytes under B and R; false on overflow or a negative size. */
 bool plan_tensor_elems(const PlanTensor *t, int64_t B, int64_t R, int64_t *out);
 bool plan_tensor_bytes(const PlanTensor *t, int64_t B, int64_t R, int64_t *out);

@@ -5,7 +5,7 @@
 #include "runtime/cuda/blaslt.h"
 #include "runtime/plan.h"
 
-enum { MAX_COEFFICIENT_BITS = 46, MAX_THREADS = 1024, MAX_ITEMS = 1 << 20, MAX_SHARED = 1 << 18, MAX_ARCH = 999 };
+enum { MAX_COEFFICIENT_BITS = 46, MAX_THREADS = 1024, MAX_ITEMS = 1 << 20, MAX_SHARED = 1 << 18, MAX_ARCH = 999, MAX_INTERVALS = 1 << 23 };
 
 static bool dim_is_sane(Dim d) {
   int64_t most = (int64_t)1 << MAX_COEFFICIENT_BITS;
@@ -199,12 +199,17 @@ static bool check_function(const Plan *p, const PlanFunction *f, Error *err) {
   return true;
 }
 
-static bool check_extent(const PlanDecode *d, const PlanExtent *e, Error *err) {
+/* A step may read only what ran before it or runs with it. */
+static bool check_attend(const PlanDecode *d, const AttendAttrs *a, Error *err) {
+  const char *rule;
+  char detail[EXTENT_DETAIL];
+  if (!extent_check(a, &rule, detail))
+    return error_set(err, ERROR_FORMAT, "decode \"%s\": an attention is impossible: %s (%s)", d->name, rule, detail);
   for (int x = 0; x < 3; x++)
-    for (int64_t i = 0; i < d->grid[x]; i++)
-      if (e->lo[x][i] < 0 || e->hi[x][i] >= d->grid[x] || e->centre[x][i] < 0 || e->centre[x][i] >= d->grid[x])
-        return error_set(err, ERROR_FORMAT, "decode \"%s\": a visible interval leaves the grid", d->name);
-  return true;
+    if (a->query_grid[x] != d->grid[x] || a->key_grid[x] != d->grid[x])
+      return error_set(err, ERROR_FORMAT, "decode \"%s\": an attention is on another grid", d->name);
+  if (a->causal != CAUSAL_NONE) return true;
+  return error_set(err, ERROR_FORMAT, "decode \"%s\": an attention sees tokens that are not there yet", d->name);
 }
 
 static bool port_is(const PlanTensor *t, DType dtype, int rank, const Dim *dim) {
@@ -217,7 +222,7 @@ static bool port_is(const PlanTensor *t, DType dtype, int rank, const Dim *dim) 
 /* The ports through which decode.c talks to a step, see passes/incremental.c. */
 static bool check_step(const Plan *p, const PlanDecode *d, Error *err) {
   const PlanFunction *f = &p->function[d->step];
-  int64_t positions = d->grid[0] * d->grid[1] * d->grid[2];
+  int64_t positions = plan_positions(d);
   Dim rows = {0, 0, 1};
   const PlanTensor *slots = plan_find_input(f, "slots"), *ring_rows = plan_find_input(f, "row_slot");
   bool ok = port_is(plan_find_input(f, "rows"), DTYPE_I32, 2, (Dim[]){rows, dim_const(2)}) &&
@@ -232,8 +237,8 @@ static bool check_decode(const Plan *p, const PlanDecode *d, Error *err) {
   if (!d->name[0]) return error_set(err, ERROR_FORMAT, "a decode has no name");
   int64_t positions = 1;
   for (int x = 0; x < 3; x++)
-    if (d->grid[x] > 1 << 20 || __builtin_mul_overflow(positions, d->grid[x], &positions) || positions > 1 << 24)
-      return error_set(err, ERROR_FORMAT, "decode \"%s\": its grid is too large", d->name);
+    if (d->grid[x] < 1 || d->grid[x] > 1 << 20 || __builtin_mul_overflow(positions, d->grid[x], &positions) || positions > 1 << 24)
+      return error_set(err, ERROR_FORMAT, "decode \"%s\": its grid is out of range", d->name);
   if (d->step < 0 || d->step >= p->n_function || d->prologue < -1 || d->prologue >= p->n_function)
     return error_set(err, ERROR_FORMAT, "decode \"%s\" refers to a function that does not exist", d->name);
   if (d->vocab < 1 || d->vocab > 1 << 28 || d->live < 0 || d->live > positions)
@@ -241,8 +246,10 @@ static bool check_decode(const Plan *p, const PlanDecode *d, Error *err) {
   for (int x = 0; x < 3; x++)
     if (d->wavefront[x] < 0 || d->raster[x] < 0 || d->wavefront[x] > 1 << 24 || d->raster[x] > 1 << 24)
       return error_set(err, ERROR_FORMAT, "decode \"%s\": a schedule is out of range", d->name);
-  for (int i = 0; i < d->n_extent; i++)
-    if (!check_extent(d, &d->extent[i], err)) return false;
+  if (d->n_attend * (d->grid[0] + d->grid[1] + d->grid[2]) > MAX_INTERVALS)
+    return error_set(err, ERROR_FORMAT, "decode \"%s\": %d attentions are too many for its grid", d->name, d->n_attend);
+  for (int i = 0; i < d->n_attend; i++)
+    if (!check_attend(d, &d->attend[i], err)) return false;
   return check_step(p, d, err);
 }
 

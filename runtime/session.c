@@ -88,8 +88,8 @@ static int64_t largest_vocab(const Plan *p) {
 static int64_t largest_grid(const Plan *p) {
   int64_t most = 0;
   for (int i = 0; i < p->n_decode; i++) {
-    const int64_t *grid = p->decode[i].grid;
-    if (grid[0] * grid[1] * grid[2] > most) most = grid[0] * grid[1] * grid[2];
+    int64_t positions = plan_positions(&p->decode[i]);
+    if (positions > most) most = positions;
   }
   return most;
 }
@@ -239,7 +239,7 @@ static bool allocate(NuwaSession *s, Error *err) {
   Places placing = {&place[0], &place[cuda ? 1 : 0], &place[cuda ? 2 : 0]};
   lay_out(s, &placing, &kept);
   resolve_args(s);
-  return order_init(&s->order, largest_grid(s->plan), err);
+  return order_init(&s->order, s->plan->decode, s->plan->n_decode, err);
 }
 
 static bool check_device(const Plan *p, const NuwaOptions *o, Error *err) {

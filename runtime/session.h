@@ -15,6 +15,10 @@ typedef void (*KernelFn)(void *const *buf, const int64_t *dim, int64_t begin, in
 
 /* The order in which one request's positions run; memory for the largest decode of the plan. */
 typedef struct DecodeOrder {
+  Arena *arena;           /* holds the arrays */
+  const PlanDecode *decode; /* [n_decode] */
+  int n_decode;
+  Extent ***extent;       /* [n_decode][n_attend] */
   int64_t positions;      /* of the grid */
   int64_t n_wave;
   int32_t *position;      /* [positions] wave by wave, raster order inside a wave */
@@ -85,14 +89,14 @@ bool cuda_run_step(NuwaSession *s, int decode, int state, int64_t streams, int64
 int64_t cuda_round_rows(const NuwaSession *s, int64_t R);
 void cuda_free_graphs(NuwaSession *s);
 
-/* Fills o (whose arrays have room for the grid) for a request; given [positions] is NULL when no token is. */
-void order_build(DecodeOrder *o, const PlanDecode *d, bool raster, const uint8_t *given);
+/* Fills o for a request to one of its decodes; given [positions] is NULL when no token is. */
+void order_build(DecodeOrder *o, int decode, bool raster, const uint8_t *given);
 /* Slots for the positions of a wave before it runs, and those nobody sees any more back after it ran.  In order of
  * waves; never more than o->slots at once. */
 void order_take_slots(DecodeOrder *o, int64_t wave);
 void order_release_slots(DecodeOrder *o, int64_t wave);
-/* Arrays for `positions`, from mem_alloc; order_done frees them. */
-bool order_init(DecodeOrder *o, int64_t positions, Error *err);
+/* Memory for orders of any of the decodes, which must outlive o; order_done frees it. */
+bool order_init(DecodeOrder *o, const PlanDecode *decode, int n_decode, Error *err);
 void order_done(DecodeOrder *o);
 
 #endif

@@ -275,16 +275,6 @@ int plan_build_function(PlanBuild *b, const Program *p, const MemPlan *m, bool i
 
 /* ---- decoding ---- */
 
-static PlanExtent extent_of(const Extent *e) {
-  PlanExtent p = {.is_axis = e->is_axis, .is_raster = e->is_raster};
-  for (int x = 0; x < 3; x++) {
-    p.centre[x] = e->axis[x].centre;
-    p.lo[x] = e->axis[x].lo;
-    p.hi[x] = e->axis[x].hi;
-  }
-  return p;
-}
-
 /* Rings hold the slots that the wavefront needs, not all positions.  Their operands shrink with them. */
 static void shrink_rings(PlanBuild *b, const Decode *d, int step, int64_t live) {
   for (int i = 0; i < d->step->n_update; i++) {
@@ -303,21 +293,21 @@ static void shrink_rings(PlanBuild *b, const Decode *d, int step, int64_t live) 
 }
 
 bool plan_decode_describe(Arena *a, const Decode *d, PlanDecode *out, Error *err) {
-  PlanDecode pd = {.name = d->name, .vocab = d->vocab, .prologue = -1, .step = -1, .n_extent = d->n_attend,
+  PlanDecode pd = {.name = d->name, .vocab = d->vocab, .prologue = -1, .step = -1, .n_attend = d->n_attend,
                    .n_stencil = d->n_stencil};
   memcpy(pd.grid, d->grid, sizeof pd.grid);
   memcpy(pd.wavefront, d->wavefront.a, sizeof pd.wavefront);
   memcpy(pd.raster, d->raster.a, sizeof pd.raster);
-  pd.extent = ARENA_ARRAY(a, PlanExtent, d->n_attend);
-  for (int i = 0; i < d->n_attend; i++) pd.extent[i] = extent_of(d->attend[i].extent);
+  pd.attend = ARENA_ARRAY(a, AttendAttrs, d->n_attend);
+  for (int i = 0; i < d->n_attend; i++) pd.attend[i] = *d->attend[i].attrs;
   pd.stencil = ARENA_ARRAY(a, PlanStencil, d->n_stencil);
   for (int i = 0; i < d->n_stencil; i++) {
     memcpy(pd.stencil[i].delta, d->stencil[i].delta, sizeof pd.stencil[i].delta);
     pd.stencil[i].raster = d->stencil[i].raster;
   }
   DecodeOrder order = {0};
-  if (!order_init(&order, pd.grid[0] * pd.grid[1] * pd.grid[2], err)) return false;
-  order_build(&order, &pd, false, NULL);
+  if (!order_init(&order, &pd, 1, err)) return false;
+  order_build(&order, 0, false, NULL);
   pd.live = order.slots;
   order_done(&order);
   *out = pd;

@@ -83,7 +83,7 @@ int64_t cuda_round_rows(const NuwaSession *s, int64_t R) {
 }
 
 static bool enqueue_step(NuwaSession *s, const PlanDecode *d, int state, int64_t streams, int64_t R) {
-  size_t bytes = sizeof *s->tokens * (size_t)(streams * d->grid[0] * d->grid[1] * d->grid[2]);
+  size_t bytes = sizeof *s->tokens * (size_t)(streams * plan_positions(d));
   return cuda_copy_in(s->cuda, address_of(s->state[state]), s->tokens, bytes, &s->failure) &&
          enqueue(s, d->step, streams, R);
 }

@@ -4,7 +4,7 @@
  * on a CPU, lower_attend_gpu.c on a GPU.
  *
  * An item is one sample, one head and a few queries (keys, for the gradients of keys and values).  Keys are visited in
- * raster order by three nested loops whose bounds come from the interval tables of ir/extent.h, so no masked key costs
+ * raster order by three nested loops whose bounds come from the interval tables of runtime/base/extent.h, so no masked key costs
  * anything; the union of lines (kind axis) and the raster cut only change the bounds.  Elements of a head run along
  * lanes.
  *

@@ -1,5 +1,7 @@
 /* Extents against the words of design section 2, spelled out key by key. */
-#include "ir/extent.h"
+#include <string.h>
+
+#include "runtime/base/extent.h"
 #include "runtime/base/philox.h"
 #include "tests/test.h"
 
@@ -49,8 +51,7 @@ static bool sees(const AttendAttrs *a, const int64_t q[3], const int64_t key[3])
 static uint32_t draw(uint32_t test, uint32_t i, uint32_t n) { return philox(7, test, i, STREAM_TEST).word[0] % n; }
 
 static AttendAttrs random_attrs(uint32_t t) {
-  AttendAttrs a = {.heads = 1, .kind = (AttendKind)draw(t, 0, 4), .edge = (EdgeRule)draw(t, 1, 2)};
-  a.causal = (Causal)draw(t, 2, 3);
+  AttendAttrs a = {.heads = 1, .kind = (AttendKind)(t % 4), .edge = (EdgeRule)(t / 4 % 2), .causal = (Causal)(t / 8 % 3)};
   for (uint32_t x = 0; x < 3; x++) {
     a.query_grid[x] = 1 + draw(t, 10 + x, 6);
     a.key_grid[x] = a.causal != CAUSAL_NONE || draw(t, 3, 3) == 0 ? a.query_grid[x] : 1 + draw(t, 20 + x, 7);
@@ -70,6 +71,8 @@ typedef struct Case {
   AttendAttrs attrs;
   Extent *e;
   bool offset[27][27][27];   /* key - query + 13 */
+  int64_t seen[343];         /* raster indices of the keys that the query at hand sees, by the definition */
+  int64_t n_seen, at;
   int64_t max_keys;
 } Case;
 
@@ -81,19 +84,66 @@ static bool next(int64_t p[3], const int64_t grid[3]) {
   return false;
 }
 
+static bool visit(void *ctx, int64_t key) {
+  Case *c = ctx;
+  EXPECT(c->at < c->n_seen && c->seen[c->at] == key, "key %d is visited", (int)key);
+  c->at++;
+  return true;
+}
+
+static bool stop_at_second(void *ctx, int64_t key) { return ++*(int *)ctx < 2; }
+
+static void compare_query(Case *c, const int64_t q[3], uint32_t t) {
+  int64_t k[3] = {0}, index = 0;
+  c->n_seen = c->at = 0;
+  do {
+    bool want = sees(&c->attrs, q, k);
+    EXPECT(extent_sees(c->e, q, k) == want, "case %u: query %d %d %d key %d %d %d", t, (int)q[0], (int)q[1], (int)q[2],
+           (int)k[0], (int)k[1], (int)k[2]);
+    if (want) c->offset[k[0] - q[0] + 13][k[1] - q[1] + 13][k[2] - q[2] + 13] = true;
+    if (want) c->seen[c->n_seen++] = index;
+    index++;
+  } while (next(k, c->attrs.key_grid));
+  EXPECT(extent_visit(c->e, q, visit, c) && c->at == c->n_seen, "case %u: %d keys visited, want %d", t, (int)c->at,
+         (int)c->n_seen);
+  EXPECT(extent_count(c->e, q) == c->n_seen, "case %u: %d keys counted, want %d", t, (int)extent_count(c->e, q),
+         (int)c->n_seen);
+  int visited = 0;
+  EXPECT(extent_visit(c->e, q, stop_at_second, &visited) == (c->n_seen < 2) && visited == (c->n_seen < 2 ? c->n_seen : 2));
+  if (c->n_seen > c->max_keys) c->max_keys = c->n_seen;
+}
+
+/* Whether all see all, and the most queries that see one key. */
+static void compare_whole(Case *c, uint32_t t) {
+  int64_t q[3] = {0}, k[3] = {0}, most = 0;
+  bool full = c->attrs.kind != ATTEND_AXIS, centred = true;
+  do {
+    int64_t readers = 0;
+    memset(q, 0, sizeof q);
+    do {
+      readers += sees(&c->attrs, q, k);
+      AttendAttrs uncut = c->attrs;
+      if (uncut.causal == CAUSAL_RASTER) uncut.causal = CAUSAL_NONE;
+      full = full && sees(&uncut, q, k);
+    } while (next(q, c->attrs.query_grid));
+    most = readers > most ? readers : most;
+  } while (next(k, c->attrs.key_grid));
+  for (int x = 0; x < 3; x++)
+    for (int64_t i = 0; i < c->attrs.query_grid[x]; i++) {
+      int64_t centre = i * c->attrs.key_grid[x] / c->attrs.query_grid[x];
+      bool windowed = c->attrs.kind == ATTEND_AXIS || c->attrs.kind == ATTEND_NEARBY;
+      centred = centred && (!windowed || in_line(&c->attrs, x, centre, centre));
+    }
+  EXPECT(extent_is_full(c->e) == full, "case %u", t);
+  EXPECT(extent_holds_centre(c->e) == centred, "case %u", t);
+  EXPECT(extent_max_queries(c->e) >= most, "case %u: at most %d queries, %d see one key", t,
+         (int)extent_max_queries(c->e), (int)most);
+}
+
 static void compare_sees(Case *c, uint32_t t) {
   int64_t q[3] = {0};
-  do {
-    int64_t k[3] = {0}, seen = 0;
-    do {
-      bool want = sees(&c->attrs, q, k);
-      EXPECT(extent_sees(c->e, q, k) == want, "case %u: query %d %d %d key %d %d %d", t, (int)q[0], (int)q[1],
-             (int)q[2], (int)k[0], (int)k[1], (int)k[2]);
-      seen += want;
-      if (want) c->offset[k[0] - q[0] + 13][k[1] - q[1] + 13][k[2] - q[2] + 13] = true;
-    } while (next(k, c->attrs.key_grid));
-    if (seen > c->max_keys) c->max_keys = seen;
-  } while (next(q, c->attrs.query_grid));
+  do compare_query(c, q, t);
+  while (next(q, c->attrs.query_grid));
 }
 
 static void compare_reverse(const Case *c, uint32_t t) {
@@ -127,6 +177,7 @@ static void compare_random(void *ctx) {
     *c = (Case){.arena = c->arena, .attrs = random_attrs(t)};
     c->e = extent_new(c->arena, &c->attrs);
     compare_sees(c, t);
+    compare_whole(c, t);
     compare_reverse(c, t);
     compare_offsets(c, t);
     EXPECT(extent_max_keys(c->e) == c->max_keys, "case %u: %d keys, want %d", t, (int)extent_max_keys(c->e),
@@ -165,6 +216,33 @@ static void known(void *ctx) {
   AttendAttrs shift = box(ATTEND_NEARBY, 3, CAUSAL_RASTER, EDGE_SHIFT);
   Extent *e = extent_new(a, &shift);
   EXPECT(e->axis[2].lo[0] == 0 && e->axis[2].hi[0] == 2 && e->axis[2].lo[20] == 18 && e->axis[2].hi[20] == 20);
+}
+
+static void expect_fault(AttendAttrs a, const char *want) {
+  const char *rule = "none";
+  char detail[EXTENT_DETAIL];
+  EXPECT(!extent_check(&a, &rule, detail) && strcmp(rule, want) == 0, "%s, want %s", rule, want);
+}
+
+TEST("attributes that mean nothing are refused by name") {
+  AttendAttrs good = box(ATTEND_NEARBY, 3, CAUSAL_RASTER, EDGE_CLIP), a;
+  const char *rule;
+  char detail[EXTENT_DETAIL];
+  EXPECT(extent_check(&good, &rule, detail));
+  a = good, a.kind = (AttendKind)4;
+  expect_fault(a, "unknown kind, edge or causal");
+  a = good, a.lo[1] = 2;
+  expect_fault(a, "the extent is empty");
+  a = good, a.hi[2] = INT64_MAX;
+  expect_fault(a, "the extent is out of range");
+  a = good, a.lo[0] = INT64_MIN;
+  expect_fault(a, "the extent is out of range");
+  a = good, a.kind = ATTEND_BLOCK;
+  expect_fault(a, "a block needs at least one key");
+  a = good, a.key_grid[2] = 20;
+  expect_fault(a, "causal needs equal grids");
+  a = good, a.query_grid[0] = a.key_grid[0] = 0;
+  expect_fault(a, "a grid needs sizes of at least 1");
 }
 
 TEST("the grids of the paper see what the paper counts") {

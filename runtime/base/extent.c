@@ -1,10 +1,42 @@
 /* What an attention sees (design section 2), as intervals on each axis.  Everything else is derived from these. */
-#include "ir/extent.h"
+#include "runtime/base/extent.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static int64_t min64(int64_t x, int64_t y) { return x < y ? x : y; }
 static int64_t max64(int64_t x, int64_t y) { return x > y ? x : y; }
+
+static bool broken(const char **out_rule, const char *rule) {
+  *out_rule = rule;
+  return false;
+}
+
+bool extent_check(const AttendAttrs *a, const char **out_rule, char detail[EXTENT_DETAIL]) {
+  const long long kind = (long long)a->kind, edge = (long long)a->edge, causal = (long long)a->causal;
+  snprintf(detail, EXTENT_DETAIL, "%lld, %lld, %lld", kind, edge, causal);
+  if (kind < 0 || kind > ATTEND_BLOCK || edge < 0 || edge > EDGE_SHIFT || causal < 0 || causal > CAUSAL_PAST)
+    return broken(out_rule, "unknown kind, edge or causal");
+  for (int x = 0; x < 3; x++) {
+    const long long lo = a->lo[x], hi = a->hi[x], block = a->block[x], q = a->query_grid[x], k = a->key_grid[x];
+    const char axis = "shw"[x];
+    snprintf(detail, EXTENT_DETAIL, "axis %c: %lld and %lld", axis, q, k);
+    if (q < 1 || k < 1 || q > EXTENT_INF || k > EXTENT_INF) return broken(out_rule, "a grid needs sizes of at least 1");
+    snprintf(detail, EXTENT_DETAIL, "axis %c: lo %lld > hi %lld", axis, lo, hi);
+    if (lo > hi) return broken(out_rule, "the extent is empty");
+    snprintf(detail, EXTENT_DETAIL, "axis %c: lo %lld, hi %lld", axis, lo, hi);
+    if (lo < -EXTENT_INF || hi > EXTENT_INF) return broken(out_rule, "the extent is out of range");
+    snprintf(detail, EXTENT_DETAIL, "axis %c: %lld", axis, block);
+    if (kind == ATTEND_BLOCK && block < 1) return broken(out_rule, "a block needs at least one key");
+    if (block > EXTENT_INF) return broken(out_rule, "the block is out of range");
+  }
+  for (int x = 0; x < 3 && causal != CAUSAL_NONE; x++) {
+    const long long q = a->query_grid[x], k = a->key_grid[x];
+    snprintf(detail, EXTENT_DETAIL, "axis %c: %lld vs %lld", "shw"[x], q, k);
+    if (q != k) return broken(out_rule, "causal needs equal grids");
+  }
+  return true;
+}
 
 typedef struct Interval {
   int64_t lo, hi;   /* inclusive */
@@ -132,13 +164,73 @@ static int64_t count_lines(const Extent *e, const int64_t q[3]) {
   return with_centre > 1 ? n - (with_centre - 1) : n;
 }
 
+int64_t extent_count(const Extent *e, const int64_t q[3]) {
+  return e->is_axis ? count_lines(e, q) : count_product(e, q);
+}
+
 int64_t extent_max_keys(const Extent *e) {
   int64_t most = 0, q[3];
   for (q[0] = 0; q[0] < e->axis[0].queries; q[0]++)
     for (q[1] = 0; q[1] < e->axis[1].queries; q[1]++)
-      for (q[2] = 0; q[2] < e->axis[2].queries; q[2]++)
-        most = max64(most, e->is_axis ? count_lines(e, q) : count_product(e, q));
+      for (q[2] = 0; q[2] < e->axis[2].queries; q[2]++) most = max64(most, extent_count(e, q));
   return most;
+}
+
+int64_t extent_max_queries(const Extent *e) {
+  int64_t longest[3] = {0}, centred[3] = {0}, box = 1, lines = 0;
+  for (int x = 0; x < 3; x++) {
+    const AxisExtent *axis = &e->axis[x];
+    for (int32_t key = 0; key < axis->keys; key++) {
+      longest[x] = max64(longest[x], axis->query_hi[key] - axis->query_lo[key] + 1);
+      centred[x] = max64(centred[x], axis->at_hi[key] - axis->at_lo[key] + 1);
+    }
+    box *= longest[x];
+  }
+  for (int x = 0; x < 3; x++) lines += longest[x] * centred[(x + 1) % 3] * centred[(x + 2) % 3];
+  return e->is_axis ? lines : box;
+}
+
+bool extent_is_full(const Extent *e) {
+  if (e->is_axis) return false;
+  for (int x = 0; x < 3; x++)
+    for (int32_t q = 0; q < e->axis[x].queries; q++)
+      if (e->axis[x].lo[q] > 0 || e->axis[x].hi[q] < e->axis[x].keys - 1) return false;
+  return true;
+}
+
+bool extent_holds_centre(const Extent *e) {
+  for (int x = 0; x < 3; x++)
+    for (int32_t q = 0; q < e->axis[x].queries; q++)
+      if (!in_interval(&e->axis[x], q, e->axis[x].centre[q])) return false;
+  return true;
+}
+
+/* ---- visiting ---- */
+
+/* What coordinate x of a key that q sees may be, when its earlier ones are given: on a line they decide whether this
+ * one moves (all are the centre's) or not.  `same`: they are all the centre's, and so, with `raster`, the query's. */
+static Interval key_range(const Extent *e, const int64_t q[3], int x, bool same) {
+  const AxisExtent *a = &e->axis[x];
+  int64_t at = q[x], centre = a->centre[at];
+  Interval k = {a->lo[at], a->hi[at]};
+  if (e->is_axis) k = same ? (Interval){min64(k.lo, centre), max64(k.hi, centre)} : (Interval){centre, centre};
+  if (e->is_raster && same) k.hi = min64(k.hi, at);
+  return k;
+}
+
+bool extent_visit(const Extent *e, const int64_t q[3], ExtentVisit visit, void *ctx) {
+  int64_t k[3], centre[3];
+  for (int x = 0; x < 3; x++) centre[x] = e->axis[x].centre[q[x]];
+  Interval s = key_range(e, q, 0, true);
+  for (k[0] = s.lo; k[0] <= s.hi; k[0]++) {
+    Interval h = key_range(e, q, 1, k[0] == centre[0]);
+    for (k[1] = h.lo; k[1] <= h.hi; k[1]++) {
+      Interval w = key_range(e, q, 2, k[0] == centre[0] && k[1] == centre[1]);
+      for (k[2] = w.lo; k[2] <= w.hi; k[2]++)
+        if ((!e->is_axis || on_line(e, q, k)) && !visit(ctx, raster_index(e, k))) return false;
+    }
+  }
+  return true;
 }
 
 /* ---- offsets ---- */
