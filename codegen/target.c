@@ -1,9 +1,10 @@
 /* Instruction sets as LLVM targets.  Which of them a machine has is the runtime's answer, so that what is compiled here
  * is what loads there. */
-#include "codegen/codegen.h"
+#include "codegen/target.h"
 
 #include <string.h>
 
+#include "runtime/base/memory.h"
 #include "runtime/cpu/isa.h"
 
 static const char *const isa_names[ISA_COUNT] = {"plain", "avx2", "avx512", "neon"};
@@ -41,18 +42,19 @@ Target target_of(Isa isa) {
   if (isa == ISA_PLAIN) isa = ISA_NEON;
 #endif
   switch (isa) {
-  case ISA_AVX2: return (Target){isa, 256, 16, X86_TRIPLE, AVX2_FEATURES, true};
+  case ISA_AVX2: return (Target){TARGET_CPU, isa, 256, 16, X86_TRIPLE, AVX2_FEATURES, true};
   case ISA_AVX512:
-    return (Target){isa, 512, 32, X86_TRIPLE,
+    return (Target){TARGET_CPU, isa, 512, 32, X86_TRIPLE,
                     AVX2_FEATURES ",+avx512f,+avx512vl,+avx512bw,+avx512dq,-prefer-256-bit", true};
-  case ISA_NEON: return (Target){isa, 128, 32, ARM_TRIPLE, "+neon", true};
-  default: return (Target){ISA_PLAIN, 128, 16, X86_TRIPLE, PLAIN_FEATURES, true};
+  case ISA_NEON: return (Target){TARGET_CPU, isa, 128, 32, ARM_TRIPLE, "+neon", true};
+  default: return (Target){TARGET_CPU, ISA_PLAIN, 128, 16, X86_TRIPLE, PLAIN_FEATURES, true};
   }
 }
 
 /* A CPU's fields do not matter there. */
 Target target_cuda(int capability) {
   Target t = target_of(ISA_PLAIN);
+  t.device = TARGET_CUDA;
   t.capability = capability;
   return t;
 }

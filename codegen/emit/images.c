@@ -23,7 +23,7 @@ typedef struct Images {
   ImageJob *job;
 } Images;
 
-static bool is_cuda(const ImageOptions *o) { return o->target.capability > 0; }
+static bool is_cuda(const ImageOptions *o) { return target_is_gpu(&o->target); }
 
 /* ---- one image ---- */
 

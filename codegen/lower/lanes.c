@@ -23,15 +23,15 @@ LanePlan lane_plan(Dim n, int64_t max_vectors) {
   return p;
 }
 
-typedef struct Walk {
+typedef struct LaneWalk {
   Lower *l;
   const LanePlan *p;
   LaneFn body;
   void *ctx;
-} Walk;
+} LaneWalk;
 
 /* One vector that starts at element 16 * block, all of it there or (rem not NULL) only its first rem lanes. */
-static void visit(Walk *w, Ix *block, KInst *rem, bool exact) {
+static void visit(LaneWalk *w, Ix *block, KInst *rem, bool exact) {
   Lower *l = w->l;
   KInst *lane = kir_lane(l->k), *saved = l->mask;
   Dim lanes = dim_const(LANES);
@@ -46,7 +46,7 @@ static void visit(Walk *w, Ix *block, KInst *rem, bool exact) {
 }
 
 /* A range of constant size that is one piece. */
-static void walk_single(Walk *w, int unroll) {
+static void walk_single(LaneWalk *w, int unroll) {
   Lower *l = w->l;
   int64_t full = w->p->n.c / LANES, rem = w->p->n.c % LANES;
   if (full == 1) {
@@ -60,7 +60,7 @@ static void walk_single(Walk *w, int unroll) {
 }
 
 void lane_each(Lower *l, const LanePlan *p, Ix *piece, int unroll, LaneFn body, void *ctx) {
-  Walk w = {l, p, body, ctx};
+  LaneWalk w = {l, p, body, ctx};
   Kernel *k = l->k;
   if (p->single) {
     walk_single(&w, unroll);

@@ -19,6 +19,7 @@ typedef struct Ix Ix;
 typedef struct Lower {
   Kernel *k;
   const Group *group;
+  const Target *target;
   Arena *arena;
   Error *err;
   int *in_buf, *out_buf; /* kernel argument of group->in[i], group->out[i] */
@@ -69,7 +70,7 @@ Ix *ix_flatten(Lower *l, const Type *t, Ix *const *idx);
 void ix_unflatten(Lower *l, const Type *t, Ix *flat, Ix **out_idx);
 
 /* Sets up a kernel for a group: arguments for its ins and outs. NULL after a diagnostic. */
-Lower *lower_begin(Arena *a, const Group *g, const char *name, Error *err);
+Lower *lower_begin(Arena *a, const Group *g, const Target *t, const char *name, Error *err);
 /* An empty kernel of the same name and arguments in place of what was built so far (templates compare candidates). */
 void lower_restart(Lower *l);
 /* Records the first diagnostic "LOC: op: ..." of a node that cannot be lowered. Returns NULL. */
@@ -122,16 +123,30 @@ typedef void (*LaneFn)(void *ctx, Lower *l, Ix *i); /* i: element index, varying
 /* Emits body for every vector of piece (i64 Ix, ignored when single); unroll is a hint. */
 void lane_each(Lower *l, const LanePlan *p, Ix *piece, int unroll, LaneFn body, void *ctx);
 
-/* Tile sizes of a CONTRACT group on a target, into out. */
-void contract_params(const Group *g, const Target *t, KernelParams *out);
-/* The same for ATTEND: queries of a block (block_m), keys in shared memory at once (tile_k; 1: as many as fit well). */
-void attend_params(const Target *t, KernelParams *out);
+/* ---- parameters: of each kind NAME ----
+ *
+ * NAME_params fills the default in.  NAME_params_refuse gives -1 for legal parameters, whose values are among their
+ * fields' (params.h); else the last of the fields that the reason names, after params_refuse: whatever the fields after
+ * it are, the same reason holds, so that a search can leave those out. */
+#define PARAM_RULES(id, name, Type, fields)                                                        \
+  bool name##_params(Arena *a, const Group *g, const Target *t, Params *out, Error *err);          \
+  int name##_params_refuse(const Group *g, const Target *t, const Params *p, Error *err);
+PARAM_KINDS(PARAM_RULES)
+#undef PARAM_RULES
+/* How many nodes of a group take much code: polynomials, quotients and roots. */
+int lower_costly(const Group *g);
+/* Sets the error, which will be prefixed with "parameters of KIND: FIELD=VALUE".  Returns field. */
+int params_refuse(int field, Error *err, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
-/* The family templates. */
-bool lower_map(Lower *l, const KernelParams *p);
-bool lower_reduce(Lower *l, const KernelParams *p);
-bool lower_scatter(Lower *l, const KernelParams *p);
-bool lower_contract(Lower *l, const KernelParams *p);
-bool lower_attend(Lower *l, const KernelParams *p);
+/* Whether a CONTRACT group takes the loop nest of GPUs on this target. */
+bool contract_takes_gpu(const Group *g, const Target *t);
+
+/* ---- the family templates ---- */
+
+bool lower_map(Lower *l, const Params *p);
+bool lower_reduce(Lower *l, const Params *p);
+bool lower_scatter(Lower *l, const Params *p);
+bool lower_contract(Lower *l, const Params *p);
+bool lower_attend(Lower *l, const Params *p);
 
 #endif

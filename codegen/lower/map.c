@@ -126,13 +126,13 @@ static void place_item(Lower *l, MapBody *m, const LanePlan *p, const Type *oute
   }
 }
 
-static int vectors_of_piece(const KernelParams *params, bool is_tile) {
-  if (params->stages) return is_tile ? GPU_TILE_VECTORS : GPU_VECTORS;
+static int vectors_of_piece(const Lower *l, bool is_tile) {
+  if (target_is_gpu(l->target)) return is_tile ? GPU_TILE_VECTORS : GPU_VECTORS;
   return is_tile ? TILE_VECTORS : PIECE_VECTORS;
 }
 
 /* Builds the kernel with lanes over axes [split, rank).  False after a diagnostic. */
-static bool build(Lower *l, const KernelParams *params, const Type *domain, int split, int tile, Built *out) {
+static bool build(Lower *l, const MapParams *params, const Type *domain, int split, int tile, Built *out) {
   MapBody m = {domain, split, type_make(domain->dtype, domain->rank - split, domain->dim + split), {0}, tile, NULL};
   Type outer_type = type_make(domain->dtype, split, domain->dim);
   Dim outer, inner;
@@ -140,7 +140,7 @@ static bool build(Lower *l, const KernelParams *params, const Type *domain, int 
   if (tile >= 0) outer_type.dim[tile] = dim_const((domain->dim[tile].c + TILE - 1) / TILE);
   if (!type_elems(&outer_type, &outer) || !type_elems(&m.inner, &inner))
     return lower_fail(l, l->group->anchor, "the number of elements is not affine in B and R");
-  LanePlan p = lane_plan(inner, vectors_of_piece(params, tile >= 0));
+  LanePlan p = lane_plan(inner, vectors_of_piece(l, tile >= 0));
   place_item(l, &m, &p, &outer_type, outer, &piece);
   m.block = tile >= 0 ? m.outer[tile] : NULL;
   lane_each(l, &p, piece, params->unroll, tile >= 0 ? map_tile : map_vector, &m);
@@ -269,7 +269,8 @@ static bool kernel_cost(const Kernel *k, double elems, double *out, Error *err) 
 
 static bool is_one(Dim d) { return dim_equal(d, dim_const(1)); }
 
-bool lower_map(Lower *l, const KernelParams *params) {
+bool lower_map(Lower *l, const Params *p) {
+  const MapParams *params = &p->map;
   const Type *domain = &l->group->out[0]->type;
   Built best = {0}, built;
   int best_split = 0;
@@ -286,7 +287,7 @@ bool lower_map(Lower *l, const KernelParams *params) {
     lower_restart(l);
     if (!build(l, params, domain, best_split, best.along, &best)) return false;
   }
-  for (int split = 0; params->stages && !tiles && (split == 0 || split < domain->rank); split++) {
+  for (int split = 0; target_is_gpu(l->target) && !tiles && (split == 0 || split < domain->rank); split++) {
     if (split > 0 && is_one(domain->dim[split - 1])) continue;
     lower_restart(l);
     if (!build_quads(l, domain, split, &built)) return false;
@@ -295,3 +296,13 @@ bool lower_map(Lower *l, const KernelParams *params) {
   l->k = best.kernel;
   return true;
 }
+
+/* ---- parameters ---- */
+
+bool map_params(Arena *a, const Group *g, const Target *t, Params *out, Error *err) {
+  int costly = lower_costly(g);
+  out->map.unroll = costly > 1 || g->n_node > 24 ? 1 : costly || g->n_node > 8 ? 2 : 4;
+  return true;
+}
+
+int map_params_refuse(const Group *g, const Target *t, const Params *p, Error *err) { return -1; }

@@ -177,11 +177,28 @@ static bool wants_columns(const Reduce *r) {
   return !dim_is_const(inner) || inner.c >= LANES / 2;
 }
 
-bool lower_reduce(Lower *l, const KernelParams *p) {
-  Reduce r = {.l = l, .params = p};
+bool lower_reduce(Lower *l, const Params *p) {
+  Reduce r = {.l = l, .params = &p->reduce};
   if (!shapes(&r) || !members(&r)) return false;
   for (int loop = 0; loop < r.n_loops; loop++) reach(&r, loop);
   if (wants_columns(&r)) return reduce_columns(&r);
   choose_cached(&r);
   return reduce_rows(&r);
 }
+
+/* ---- parameters ---- */
+
+/* On a GPU: vectors of a row, or elements of a column, that a lane has under way: fewer where each costs much code. */
+static int gpu_unroll(const Group *g, int costly) {
+  int n = 96 / (g->n_node + 8 * costly);
+  return n < 2 ? 2 : n > 16 ? 16 : n;
+}
+
+bool reduce_params(Arena *a, const Group *g, const Target *t, Params *out, Error *err) {
+  int costly = lower_costly(g);
+  if (target_is_gpu(t)) out->reduce.unroll = gpu_unroll(g, costly);
+  else out->reduce.unroll = costly > 1 || g->n_node > 24 ? 1 : costly || g->n_node > 8 ? 2 : 4;
+  return true;
+}
+
+int reduce_params_refuse(const Group *g, const Target *t, const Params *p, Error *err) { return -1; }

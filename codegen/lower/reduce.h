@@ -24,7 +24,7 @@ typedef struct Member {
 
 typedef struct Reduce {
   Lower *l;
-  const KernelParams *params;
+  const ReduceParams *params;
   const Type *domain;
   uint32_t axes;
   Type kept, reduced; /* shapes: axes of the domain that stay, and that vanish */

@@ -365,7 +365,7 @@ static void columns_block(Columns *c) {
 
 bool reduce_columns(Reduce *r) {
   Lower *l = r->l;
-  Columns c = {.r = r, .is_block = r->params->stages > 0};
+  Columns c = {.r = r, .is_block = target_is_gpu(r->l->target)};
   c.acc = ARENA_ARRAY(l->arena, int, r->n_member);
   c.acc_index = ARENA_ARRAY(l->arena, int, r->n_member);
   c.column = ARENA_ARRAY(l->arena, int, r->n_member);

@@ -119,3 +119,15 @@ KInst *lower_scalar(Lower *l, Node *n, Ix *const *idx, KInst *const *x) {
   BUG_IF(!scalar_form[n->op], "%s has no scalar form", op_info[n->op].text);
   return scalar_form[n->op](&s);
 }
+
+static bool is_costly(Op op) {
+  return op == OP_EXP || op == OP_LOG || op == OP_TANH || op == OP_ERF || op == OP_SIN || op == OP_COS ||
+         op == OP_DIV || op == OP_SQRT;
+}
+
+int lower_costly(const Group *g) {
+  int n = 0;
+  /* The polynomial of erf fills the registers by itself: two at once spill its constants. */
+  for (int i = 0; i < g->n_node; i++) n += is_costly(g->node[i]->op) + (g->node[i]->op == OP_ERF);
+  return n;
+}

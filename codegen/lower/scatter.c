@@ -266,7 +266,7 @@ static bool ring_write(Lower *l, Scatter *s) {
   return !l->failed;
 }
 
-bool lower_scatter(Lower *l, const KernelParams *p) {
+bool lower_scatter(Lower *l, const Params *p) {
   Node *n = l->group->anchor;
   bool add = n->op == OP_SCATTER_ADD;
   if (!add && n->op != OP_RING_WRITE) return lower_fail(l, n, "is not a scatter");
@@ -274,6 +274,25 @@ bool lower_scatter(Lower *l, const KernelParams *p) {
     return lower_fail(l, n, "a scatter group has one result, its anchor");
   Scatter s = {.node = n, .index = add ? n->in[0] : n->in[1], .x = add ? n->in[1] : n->in[2]};
   if (!add) return ring_write(l, &s);
+  return p->scatter.block ? scatter_add_block(l, &s) : scatter_add(l, &s);
+}
+
+/* ---- parameters ---- */
+
+/* Rows of one element leave a block's lanes without columns. */
+static bool has_blocks(const Group *g, const Target *t) {
+  const Node *n = g->anchor;
   bool one = n->type.rank == 1 || (n->type.rank == 2 && dim_equal(n->type.dim[1], dim_const(1)));
-  return p->stages && !one ? scatter_add_block(l, &s) : scatter_add(l, &s);
+  return target_is_gpu(t) && n->op == OP_SCATTER_ADD && !one;
+}
+
+bool scatter_params(Arena *a, const Group *g, const Target *t, Params *out, Error *err) {
+  out->scatter.block = has_blocks(g, t);
+  return true;
+}
+
+int scatter_params_refuse(const Group *g, const Target *t, const Params *p, Error *err) {
+  if (p->scatter.block && !has_blocks(g, t))
+    return params_refuse(PARAM_AT(ScatterParams, block), err, "only scatter_add of rows on a GPU has blocks");
+  return -1;
 }

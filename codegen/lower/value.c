@@ -120,9 +120,9 @@ void lower_restart(Lower *l) {
   kernel_start(l, l->k->name);
 }
 
-Lower *lower_begin(Arena *a, const Group *g, const char *name, Error *err) {
+Lower *lower_begin(Arena *a, const Group *g, const Target *t, const char *name, Error *err) {
   Lower *l = ARENA_NEW(a, Lower);
-  *l = (Lower){.group = g, .arena = a, .err = err, .memo = ARENA_NEW(a, struct LowerMemo)};
+  *l = (Lower){.group = g, .target = t, .arena = a, .err = err, .memo = ARENA_NEW(a, struct LowerMemo)};
   l->in_buf = ARENA_ARRAY(a, int, g->n_in);
   l->out_buf = ARENA_ARRAY(a, int, g->n_out);
   if (g->n_in + g->n_out > KIR_MAX_BUFS - 8)

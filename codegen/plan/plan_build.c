@@ -14,6 +14,7 @@ struct PlanBuild {
   Arena *arena;
   ImageOptions options;
   bool cublaslt;
+  const ParamsChooser *chooser;
   Error *err;
   Plan plan;
   int cap_param, cap_state, cap_function, cap_kernel, cap_product, cap_decode, cap_text;
@@ -35,7 +36,7 @@ static const char *cuda_features(Arena *a, const ImageOptions *o) {
 
 PlanBuild *plan_build_new(Arena *a, const ImageOptions *o, Error *err) {
   PlanBuild *b = ARENA_NEW(a, PlanBuild);
-  bool cuda = o->target.capability > 0;
+  bool cuda = target_is_gpu(&o->target);
   *b = (PlanBuild){.arena = a, .options = *o, .err = err};
   b->plan.device = cuda ? PLAN_CUDA : PLAN_CPU;
   b->plan.isa = cuda ? "cuda" : isa_name(o->target.isa);
@@ -44,6 +45,8 @@ PlanBuild *plan_build_new(Arena *a, const ImageOptions *o, Error *err) {
 }
 
 void plan_build_use_cublaslt(PlanBuild *b) { b->cublaslt = b->plan.device == PLAN_CUDA; }
+
+void plan_build_choose(PlanBuild *b, const ParamsChooser *chooser) { b->chooser = chooser; }
 
 void plan_build_text(PlanBuild *b, const char *key, const char *value) {
   PlanText t = {arena_strdup(b->arena, key), arena_strdup(b->arena, value)};
@@ -174,8 +177,11 @@ static const char *kernel_name(PlanBuild *b, const Group *g) {
 }
 
 static bool build_launch(PlanBuild *b, const char *function, const Group *g, const MemPlan *m, PlanLaunch *l) {
-  KernelParams params = params_default(g, &b->options.target);
-  Kernel *k = lower_group(b->arena, g, &params, kernel_name(b, g), b->err);
+  const Target *target = &b->options.target;
+  Params params;
+  if (!params_default(b->arena, g, target, &params, b->err)) return false;
+  if (b->chooser) b->chooser->choose(b->chooser->ctx, g, target, &params);
+  Kernel *k = lower_group(b->arena, g, target, &params, kernel_name(b, g), b->err);
   if (!k) return false;
   l->n_ref = g->n_in + g->n_out;
   l->ref = ARENA_ARRAY(b->arena, PlanRef, l->n_ref);

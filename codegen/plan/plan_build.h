@@ -13,6 +13,8 @@ PlanBuild *plan_build_new(Arena *a, const ImageOptions *o, Error *err);
 
 /* Before the functions: large matrix products are cuBLASLt's (products.h).  CUDA. */
 void plan_build_use_cublaslt(PlanBuild *b);
+/* Before the functions: who chooses the parameters of kernels; NULL, as without a call: they are the defaults. */
+void plan_build_choose(PlanBuild *b, const ParamsChooser *chooser);
 /* Adds one function, cut into groups (by products_split where cuBLASLt is used); its index, or -1 after a diagnostic. */
 int plan_build_function(PlanBuild *b, const Program *p, const MemPlan *m, bool is_prepare);
 /* Adds what decoding needs beside the functions of prologue and step (their indices; prologue -1: none). */

@@ -145,6 +145,7 @@ static bool lower_all(Compile *c) {
   if (!(cuda ? choose_cuda(c->o, o, c->err) : target_host(c->o->isa, &o->target, c->err)) || !names_exist(c)) return false;
   c->b = plan_build_new(c->m->graph->arena, o, c->err);
   if (c->o->cublaslt) plan_build_use_cublaslt(c->b);
+  plan_build_choose(c->b, c->o->chooser);
   add_texts(c);
   return add_all(c);
 }

@@ -27,6 +27,7 @@ typedef struct CompileOptions {
   const char *nvrtc;              /* CUDA: path of the compiler; NULL: the usual places */
   int threads;                    /* that compile */
   const ObjectStore *store;       /* may be NULL */
+  const ParamsChooser *chooser;   /* of kernels' parameters; NULL: the defaults */
   Buffer *explain;                /* may be NULL */
 } CompileOptions;
 

@@ -201,8 +201,8 @@ TEST("ring_write replaces rows and leaves the others") {
 /* Blocks that border cases do not get by themselves: two stages, plain loads, other tiles. */
 static const char *const tiles[] = {
     NULL,
-    "tile_m=8 tile_n=8 tile_k=16 block_m=2 block_n=1 stages=2 swap=0 pack_b=0 unroll=1",
-    "tile_m=3 tile_n=4 tile_k=16 block_m=2 block_n=2 stages=1 swap=0 pack_b=0 unroll=1",
+    "contract_gpu tile_m=8 tile_n=8 tile_k=16 block_m=2 block_n=1 stages=2 swap=0",
+    "contract_gpu tile_m=3 tile_n=4 tile_k=16 block_m=2 block_n=2 stages=1 swap=0",
 };
 
 static void contract(int64_t B, int64_t R, const char *source) {
@@ -332,9 +332,9 @@ static void attend_everywhere(const char *body, bool has_two) {
 
 /* Blocks that the default does not make at these sizes: many chunks, plain loads, few groups, other tiles. */
 static const char *const blocks[] = {
-    "tile_m=4 tile_n=1 tile_k=3 block_m=4 block_n=1 stages=2 swap=0 pack_b=0 unroll=1",
-    "tile_m=2 tile_n=1 tile_k=9 block_m=6 block_n=1 stages=1 swap=0 pack_b=0 unroll=1",
-    "tile_m=1 tile_n=1 tile_k=1 block_m=64 block_n=1 stages=1 swap=0 pack_b=0 unroll=1",
+    "attend_gpu block_m=4 tile_m=4 tile_k=3 stages=2",
+    "attend_gpu block_m=6 tile_m=2 tile_k=9 stages=1",
+    "attend_gpu block_m=64 tile_m=1 tile_k=1 stages=1",
 };
 
 static void attend_in_blocks(const char *source, int64_t B) {
@@ -414,7 +414,7 @@ TEST("attend, the sums of weights alone") {
 
 TEST("attend, forward, where lists of whole windows are too long: scores are made twice") {
   NEED_NVRTC();
-  static const char long_lists[] = "tile_m=4 tile_n=1 tile_k=7 block_m=64 block_n=1 stages=2 swap=0 pack_b=0 unroll=1";
+  static const char long_lists[] = "attend_gpu block_m=64 tile_m=4 tile_k=7 stages=2";
   static const Sight wide[] = {
       {"kind=full, lo=" INF3 ", " CLIP "none, query_grid=[1,3,3], key_grid=[5,4,4]", "1,3,3", "5,4,4"},
       {"kind=axis, lo=" INF3 ", " CLIP "raster, query_grid=[4,4,5], key_grid=[4,4,5]", "4,4,5", "4,4,5"},

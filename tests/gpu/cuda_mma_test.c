@@ -5,9 +5,9 @@
 /* Tiles with several warps either way, deep ones, wide ones, one stage of plain loads. */
 static const char *const tiles[] = {
     NULL,
-    "tile_m=2 tile_n=1 tile_k=16 block_m=1 block_n=2 stages=2 swap=0 pack_b=0 unroll=1",
-    "tile_m=1 tile_n=4 tile_k=64 block_m=2 block_n=1 stages=2 swap=0 pack_b=0 unroll=1",
-    "tile_m=1 tile_n=3 tile_k=32 block_m=1 block_n=1 stages=1 swap=0 pack_b=0 unroll=1",
+    "contract_gpu tile_m=2 tile_n=1 tile_k=16 block_m=1 block_n=2 stages=2 swap=0",
+    "contract_gpu tile_m=1 tile_n=4 tile_k=64 block_m=2 block_n=1 stages=2 swap=0",
+    "contract_gpu tile_m=1 tile_n=3 tile_k=32 block_m=1 block_n=1 stages=1 swap=0",
 };
 
 static void contract(int64_t B, int64_t R, const char *source) {
@@ -100,9 +100,10 @@ static void sums_body(void *ctx) {
   void *args[8];
   if (!p || p->n_group != 1) return;
   c->group = p->group[0];
-  KernelParams params = params_default(&c->group, &target);
+  Params params;
+  if (!params_default(c->graph->arena, &c->group, &target, &params, &c->err)) return;
   if (s->d.params && !params_parse(s->d.params, &params, &c->err)) return;
-  Kernel *k = lower_group(c->graph->arena, &c->group, &params, "k", &c->err);
+  Kernel *k = lower_group(c->graph->arena, &c->group, &target, &params, "k", &c->err);
   Tensor *want = k ? device_expected(&s->d) : NULL;
   device_args(&s->d, args);
   if (!want || !kir_interpret(k, args, c->B, c->R, &c->err)) return;
@@ -168,13 +169,13 @@ static void expect_refused(const char *params, const char *want) {
 }
 
 TEST("tiles that a block has no room for are refused") {
-  expect_refused("tile_m=5 tile_n=4 tile_k=16 block_m=1 block_n=1 stages=2 swap=0 pack_b=0 unroll=1",
+  expect_refused("contract_gpu tile_m=5 tile_n=4 tile_k=16 block_m=1 block_n=1 stages=2 swap=0",
                  "no registers for 5 x 4 matrix tiles");
-  expect_refused("tile_m=2 tile_n=2 tile_k=16 block_m=1 block_n=1 stages=2 swap=1 pack_b=0 unroll=1",
+  expect_refused("contract_gpu tile_m=2 tile_n=2 tile_k=16 block_m=1 block_n=1 stages=2 swap=1",
                  "rows of matrix tiles do not run along lanes");
-  expect_refused("tile_m=4 tile_n=4 tile_k=16 block_m=4 block_n=3 stages=2 swap=0 pack_b=0 unroll=1",
+  expect_refused("contract_gpu tile_m=4 tile_n=4 tile_k=16 block_m=4 block_n=3 stages=2 swap=0",
                  "2 stages and results need 204800 bytes of shared memory, there are 98304");
-  expect_refused("tile_m=1 tile_n=1 tile_k=16 block_m=8 block_n=5 stages=2 swap=0 pack_b=0 unroll=1",
+  expect_refused("contract_gpu tile_m=1 tile_n=1 tile_k=16 block_m=8 block_n=5 stages=2 swap=0",
                  "no block of 8 x 5 groups");
 }
 

@@ -149,9 +149,10 @@ static Tensor *device_expected(DeviceCase *d) {
 static bool device_check_cpu(DeviceCase *d, void *const *want) {
   Check *c = &d->c;
   Target target = target_of(ISA_AVX512);
-  KernelParams params = params_default(&c->group, &target);
-  Kernel *k = lower_group(c->graph->arena, &c->group, &params, "cpu", &c->err);
+  Params params;
   void *args[64];
+  if (!params_default(c->graph->arena, &c->group, &target, &params, &c->err)) return false;
+  Kernel *k = lower_group(c->graph->arena, &c->group, &target, &params, "cpu", &c->err);
   device_args(d, args);
   if (!k || !kir_interpret(k, args, c->B, c->R, &c->err)) return false;
   EXPECT(check_same_bits(c, args, want), "the CPU's bits differ, B=%d R=%d\n%s", (int)c->B, (int)c->R, c->text);
@@ -162,9 +163,10 @@ static bool device_check_group(DeviceCase *d) {
   Check *c = &d->c;
   Target target = target_cuda(80);
   void *want[64], *got[64];
-  KernelParams params = params_default(&c->group, &target);
+  Params params;
+  if (!params_default(c->graph->arena, &c->group, &target, &params, &c->err)) return false;
   if (d->params && !params_parse(d->params, &params, &c->err)) return false;
-  c->kernel = lower_group(c->graph->arena, &c->group, &params, "k", &c->err);
+  c->kernel = lower_group(c->graph->arena, &c->group, &target, &params, "k", &c->err);
   Tensor *reference = c->kernel && !d->part ? device_expected(d) : NULL;
   if (!c->kernel || (!reference && !d->part)) return false;
   device_args(d, want);

@@ -491,19 +491,7 @@ static void bind_inputs(Attend *a) {
   }
 }
 
-void attend_params(const Target *t, KernelParams *out) {
-  if (!t->capability) {
-    out->tile_m = 2;
-    out->tile_n = t->vector_bits == 512 ? 2 : 1;
-    out->block_m = 512;
-    return;
-  }
-  out->stages = t->capability >= 80 ? 2 : 1;
-  out->block_m = 16;
-  out->tile_m = 2;
-}
-
-bool lower_attend(Lower *l, const KernelParams *params) {
+bool lower_attend(Lower *l, const Params *params) {
   Node *anchor = l->group->anchor;
   Attend a = {.l = l, .k = l->k, .attrs = &anchor->attrs.attend, .scores = -1};
   a.extent = extent_new(l->arena, a.attrs);
@@ -515,16 +503,37 @@ bool lower_attend(Lower *l, const KernelParams *params) {
   Dim samples = anchor->in[0]->type.rank == 5 ? anchor->in[0]->type.dim[0] : dim_const(1);
   bool forward = anchor->op == OP_ATTEND || anchor->op == OP_ATTEND_LSE;
   int64_t most = for_keys ? most_queries(a.extent) : extent_max_keys(a.extent);
-  bool taken = false;
-  if (!a.is_rows && params->stages) taken = attend_gpu(&a, samples, params, for_keys, forward, most);
-  if (!a.is_rows && !params->stages)
-    taken = attend_tile(&a, samples, params, for_keys, forward) || attend_list(&a, samples, for_keys, forward, most);
+  bool taken = false, is_gpu = target_is_gpu(l->target);
+  if (!a.is_rows && is_gpu) taken = attend_gpu(&a, samples, &params->attend_gpu, for_keys, forward, most);
+  if (!a.is_rows && !is_gpu)
+    taken = attend_tile(&a, samples, &params->attend, for_keys, forward) || attend_list(&a, samples, for_keys, forward, most);
   if (taken) return !l->failed;
-  if (params->stages) l->k->resident = CUDA_BLOCKS;
+  if (is_gpu) l->k->resident = CUDA_BLOCKS;
   a.scores = kir_scratch(l->k, "scores", DTYPE_F32, (most + LANES) / LANES * LANES);
   a.n = kir_var(l->k, num(&a, 0), false);
   if (for_keys) over_positions(&a, samples, positions_of(a.attrs->key_grid), backward_key);
   else if (a.is_rows) over_rows(&a);
   else over_positions(&a, samples, positions_of(a.attrs->query_grid), anchor->op == OP_ATTEND_GRAD_Q ? query_backward : query_forward);
   return !l->failed;
+}
+
+/* ---- parameters ---- */
+
+bool attend_params(Arena *arena, const Group *g, const Target *t, Params *out, Error *err) {
+  out->attend = (AttendParams){.tile_m = 2, .tile_n = t->vector_bits == 512 ? 2 : 1, .block_m = 512};
+  return true;
+}
+
+int attend_params_refuse(const Group *g, const Target *t, const Params *p, Error *err) { return -1; }
+
+bool attend_gpu_params(Arena *arena, const Group *g, const Target *t, Params *out, Error *err) {
+  int stages = target_has_async_copies(t) ? 2 : 1;
+  out->attend_gpu = (AttendGpuParams){.block_m = 16, .tile_m = 2, .tile_k = 1, .stages = stages};
+  return true;
+}
+
+int attend_gpu_params_refuse(const Group *g, const Target *t, const Params *p, Error *err) {
+  if (p->attend_gpu.stages > 1 && !target_has_async_copies(t))
+    return params_refuse(PARAM_AT(AttendGpuParams, stages), err, "sm_%d has no asynchronous copies", t->capability);
+  return -1;
 }

@@ -87,12 +87,12 @@ void attend_finish(Attend *a, const Forward *f, KInst *position, KInst *has_keys
 
 /* On a GPU, with what is shared in shared memory: forward, or backward for queries or keys.  most_seen: others that a
  * position sees, or that see it, at most.  False: nothing was emitted, the common nest takes it. */
-bool attend_gpu(Attend *a, Dim samples, const KernelParams *params, bool for_keys, bool forward, int64_t most_seen);
+bool attend_gpu(Attend *a, Dim samples, const AttendGpuParams *params, bool for_keys, bool forward, int64_t most_seen);
 
 /* On a CPU, where queries see keys of their own; most: rows that a position meets.  False: the same. */
 bool attend_list(Attend *a, Dim samples, bool for_keys, bool is_forward, int64_t most);
 
 /* On a CPU, where many queries see the same keys.  False: nothing was emitted, the common nest takes it. */
-bool attend_tile(Attend *a, Dim samples, const KernelParams *params, bool for_keys, bool is_forward);
+bool attend_tile(Attend *a, Dim samples, const AttendParams *params, bool for_keys, bool is_forward);
 
 #endif

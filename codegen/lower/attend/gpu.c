@@ -255,7 +255,7 @@ static void plan_chunks(Tile *e, bool forward, int wanted) {
 
 /* Patch, chunks and room.  False where the common nest is better: patches whose box holds as many others as their
  * positions see together, offsets of more than 31 bits. */
-static bool plan(Tile *e, const KernelParams *params, bool forward, int64_t most_seen) {
+static bool plan(Tile *e, const AttendGpuParams *params, bool forward, int64_t most_seen) {
   int limit = params->block_m < KIR_MAX_GROUPS ? params->block_m : KIR_MAX_GROUPS;
   int64_t widest = 0;
   for (int i = 0; i < COUNT_OF(e->load); i++)
@@ -294,7 +294,7 @@ static void make_buffers(Tile *e, int groups) {
   e->a->scores = kir_scratch(k, "scores", DTYPE_F32, groups * e->tile * e->n_list * e->list);
 }
 
-bool attend_gpu(Attend *a, Dim samples, const KernelParams *params, bool for_keys, bool forward, int64_t most_seen) {
+bool attend_gpu(Attend *a, Dim samples, const AttendGpuParams *params, bool for_keys, bool forward, int64_t most_seen) {
   Tile e = {.a = a, .l = a->l, .k = a->k, .is_async = params->stages > 1, .for_keys = for_keys};
   memcpy(e.own, for_keys ? a->attrs->key_grid : a->attrs->query_grid, sizeof e.own);
   memcpy(e.other, for_keys ? a->attrs->query_grid : a->attrs->key_grid, sizeof e.other);

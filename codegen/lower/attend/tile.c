@@ -447,7 +447,7 @@ static void choose_sides(Tile *e) {
   e->own_y = e->for_keys ? &a->v : &a->dy;
 }
 
-bool attend_tile(Attend *a, Dim samples, const KernelParams *params, bool for_keys, bool is_forward) {
+bool attend_tile(Attend *a, Dim samples, const AttendParams *params, bool for_keys, bool is_forward) {
   Tile e = {.a = a, .k = a->k, .for_keys = for_keys, .is_forward = is_forward};
   choose_sides(&e);
   if (!is_full(a->extent) || e.n_own < LEAST_OWN) return false;

@@ -80,7 +80,7 @@ int64_t contract_k_elems(const Product *p) {
 
 /* ---- results ---- */
 
-bool contract_is_bare(const Lower *l, const Product *p) { return l->group->n_out == 1 && l->group->out[0] == p->node; }
+bool contract_is_bare(const Group *g, const Product *p) { return g->n_out == 1 && g->out[0] == p->node; }
 
 void contract_store(Lower *l, const Product *p, Ix *flat, KInst *mask, KInst *value) {
   l->mask = mask;
@@ -96,18 +96,15 @@ void contract_store(Lower *l, const Product *p, Ix *flat, KInst *mask, KInst *va
 
 /* ---- the family ---- */
 
-bool lower_contract(Lower *l, const KernelParams *params) {
+bool contract_takes_gpu(const Group *g, const Target *t) {
+  return target_is_gpu(t) && (g->anchor->type.dtype == DTYPE_F32 || target_has_bf16_tiles(t));
+}
+
+bool lower_contract(Lower *l, const Params *params) {
   Product p;
   contract_describe(&p, l->group->anchor);
   p.buf_a = lower_operand(l, p.node->in[0]);
   p.buf_b = lower_operand(l, p.node->in[1]);
-  return params->stages ? contract_gpu(l, &p, params) : contract_cpu(l, &p, params);
-}
-
-void contract_params(const Group *g, const Target *t, KernelParams *out) {
-  Product p;
-  contract_describe(&p, g->anchor);
-  bool has_tiles = t->capability >= 80 || g->anchor->type.dtype == DTYPE_F32;   /* of bf16, for tensor cores */
-  if (t->capability && has_tiles) contract_gpu_params(&p, t, out);
-  else contract_cpu_params(&p, t, out);
+  if (params->kind == PARAMS_CONTRACT_GPU) return contract_gpu(l, &p, &params->contract_gpu);
+  return contract_cpu(l, &p, &params->contract);
 }

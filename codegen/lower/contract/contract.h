@@ -35,16 +35,14 @@ void contract_describe(Product *p, Node *n);
 int64_t contract_k_elems(const Product *p);
 
 /* Is the product itself a result, and the only one? */
-bool contract_is_bare(const Lower *l, const Product *p);
+bool contract_is_bare(const Group *g, const Product *p);
 
 /* The group's results at the element of raster index flat of the product, whose value is given; mask: lanes that exist
  * or NULL. */
 void contract_store(Lower *l, const Product *p, Ix *flat, KInst *mask, KInst *value);
 
 /* The loop nests.  buf_a and buf_b are set. */
-bool contract_cpu(Lower *l, const Product *p, const KernelParams *params);
-bool contract_gpu(Lower *l, const Product *p, const KernelParams *params);
-void contract_cpu_params(const Product *p, const Target *t, KernelParams *out);
-void contract_gpu_params(const Product *p, const Target *t, KernelParams *out);
+bool contract_cpu(Lower *l, const Product *p, const ContractParams *params);
+bool contract_gpu(Lower *l, const Product *p, const ContractGpuParams *params);
 
 #endif

@@ -14,11 +14,11 @@
 
 enum { MAX_TILE_M = 16, MAX_TILE_N = 8, MAX_PANEL = 1 << 17 /* elements */, AMX_K = 32 };
 
-typedef struct Emit {
+typedef struct CpuNest {
   Lower *l;
   Kernel *k;
   Product p;
-  KernelParams params;
+  ContractParams params;
   int panel, tile;                    /* scratch: packed B [k][16 tile_n], results [tile_m][16 tile_n]; -1: none */
   int stage, even;                    /* scratch of bf16: rows of a, [tile_m][32] or [32][16]; sums of even products */
   KInst *base_a, *base_b;             /* of the item's outer coordinates */
@@ -28,25 +28,25 @@ typedef struct Emit {
   KInst *k_begin, *k_end;             /* range of the outermost k axis */
   bool has_epilogue, splits_k, is_bf16;
   bool stage_by_k;                    /* stage is [32][16]: rows are neighbours in a */
-} Emit;
+} CpuNest;
 
-static KInst *plus(Emit *e, KInst *x, KInst *y) { return kir_bin(e->k, KOP_ADD, x, y); }
-static KInst *times(Emit *e, KInst *x, Dim d) { return kir_bin(e->k, KOP_MUL, x, kir_dim(e->k, d)); }
-static KInst *offset(Emit *e, KInst *x, int64_t c) { return plus(e, x, kir_i64(e->k, c)); }
+static KInst *plus(CpuNest *e, KInst *x, KInst *y) { return kir_bin(e->k, KOP_ADD, x, y); }
+static KInst *times(CpuNest *e, KInst *x, Dim d) { return kir_bin(e->k, KOP_MUL, x, kir_dim(e->k, d)); }
+static KInst *offset(CpuNest *e, KInst *x, int64_t c) { return plus(e, x, kir_i64(e->k, c)); }
 
-static KInst *ceil_div(Emit *e, Dim size, int64_t tile) {
+static KInst *ceil_div(CpuNest *e, Dim size, int64_t tile) {
   return kir_bin(e->k, KOP_DIV, kir_dim(e->k, dim_add(size, dim_const(tile - 1))), kir_i64(e->k, tile));
 }
 
-static void set_outer(Emit *e, int i, KInst *at) {
+static void set_outer(CpuNest *e, int i, KInst *at) {
   e->outer[i] = at;
   e->base_a = plus(e, e->base_a, times(e, at, e->p.outer[i].step_a));
   e->base_b = plus(e, e->base_b, times(e, at, e->p.outer[i].step_b));
 }
 
-static int lanes_of_tile(const Emit *e) { return e->params.tile_n * LANES; }
+static int lanes_of_tile(const CpuNest *e) { return e->params.tile_n * LANES; }
 
-static void set_masks(Emit *e) {
+static void set_masks(CpuNest *e) {
   Dim cols = e->p.cols;
   if (dim_is_const(cols) && cols.c % lanes_of_tile(e) == 0) return;
   for (int j = 0; j < e->params.tile_n; j++) {
@@ -56,7 +56,7 @@ static void set_masks(Emit *e) {
 }
 
 /* Lane vector j of row `at` (an offset into b without the column). */
-static KInst *load_b(Emit *e, KInst *at, int j) {
+static KInst *load_b(CpuNest *e, KInst *at, int j) {
   Kernel *k = e->k;
   KInst *col = offset(e, e->n0, j * LANES), *lane = kir_lane(k);
   if (!dim_is_const(e->p.col_step) || e->p.col_step.c != 1)
@@ -65,7 +65,7 @@ static KInst *load_b(Emit *e, KInst *at, int j) {
 }
 
 /* Opens loops over k; returns the offsets into a and b (without base) and the position in the panel. */
-static void open_k(Emit *e, int unroll, KInst **off_a, KInst **off_b, KInst **at) {
+static void open_k(CpuNest *e, int unroll, KInst **off_a, KInst **off_b, KInst **at) {
   Kernel *k = e->k;
   *off_a = *off_b = *at = kir_i64(k, 0);
   for (int i = 0; i < e->p.n_k; i++) {
@@ -78,11 +78,11 @@ static void open_k(Emit *e, int unroll, KInst **off_a, KInst **off_b, KInst **at
   }
 }
 
-static void close_k(Emit *e) {
+static void close_k(CpuNest *e) {
   for (int i = 0; i < e->p.n_k; i++) kir_end(e->k);
 }
 
-static void pack_panel(Emit *e) {
+static void pack_panel(CpuNest *e) {
   KInst *off_a, *off_b, *at;
   open_k(e, 0, &off_a, &off_b, &at);
   for (int j = 0; j < e->params.tile_n; j++) {
@@ -94,7 +94,7 @@ static void pack_panel(Emit *e) {
 }
 
 /* Raster index of the result's row m among all rows. */
-static Ix *row_index(Emit *e, Ix *m) {
+static Ix *row_index(CpuNest *e, Ix *m) {
   Lower *l = e->l;
   Ix *row = ix_const(l, 0);
   for (int i = 0; i < e->p.n_outer; i++)
@@ -102,18 +102,18 @@ static Ix *row_index(Emit *e, Ix *m) {
   return ix_add(l, ix_scale_dim(l, row, e->p.rows), m);
 }
 
-static Ix *result_index(Emit *e, Ix *m, int j) {
+static Ix *result_index(CpuNest *e, Ix *m, int j) {
   Lower *l = e->l;
   Ix *col = ix_add(l, ix_add(l, ix_value(l, e->n0, e->p.cols), ix_const(l, j * LANES)), ix_value(l, kir_lane(l->k), dim_const(LANES)));
   return ix_add(l, ix_scale_dim(l, row_index(e, m), e->p.cols), ix_assume(l, col, e->p.cols));
 }
 
 /* Row m, `i` rows below the tile's first. */
-static Ix *tile_row(Emit *e, KInst *m, Ix *i) {
+static Ix *tile_row(CpuNest *e, KInst *m, Ix *i) {
   return ix_assume(e->l, ix_add(e->l, ix_value(e->l, m, e->p.rows), i), e->p.rows);
 }
 
-static void store_result(Emit *e, Ix *m, int j, KInst *value) {
+static void store_result(CpuNest *e, Ix *m, int j, KInst *value) {
   if (dim_equal(e->p.cols, dim_const(1))) {   /* no axis for the lanes to run along */
     if (j > 0) return;
     value = kir_bin(e->k, KOP_LANE_GET, value, kir_i32(e->k, 0));
@@ -122,7 +122,7 @@ static void store_result(Emit *e, Ix *m, int j, KInst *value) {
 }
 
 /* The element that an accumulator continues from when k is split. */
-static KInst *load_partial(Emit *e, Ix *m, int j) {
+static KInst *load_partial(CpuNest *e, Ix *m, int j) {
   KInst *base, *lane;
   ix_emit(e->l, result_index(e, m, j), &base, &lane);
   KInst *old = kir_load(e->k, e->l->out_buf[0], base, lane, e->mask[j]);
@@ -131,12 +131,12 @@ static KInst *load_partial(Emit *e, Ix *m, int j) {
 }
 
 /* Row i, vector j of a tile in scratch. */
-static KInst *tile_at(Emit *e, KInst *i, int j) {
+static KInst *tile_at(CpuNest *e, KInst *i, int j) {
   return offset(e, kir_bin(e->k, KOP_MUL, i, kir_i64(e->k, lanes_of_tile(e))), j * LANES);
 }
 
 /* Stores what scratch holds, in a loop: the code of an epilogue is then there once, not tile_m times. */
-static void store_tile(Emit *e, KInst *m, int rows) {
+static void store_tile(CpuNest *e, KInst *m, int rows) {
   Kernel *k = e->k;
   kir_sync(k);
   KInst *i = kir_for(k, kir_i64(k, 0), kir_i64(k, rows), 1, 0);
@@ -149,13 +149,13 @@ static void store_tile(Emit *e, KInst *m, int rows) {
 }
 
 /* Lane vectors of row `at` of the panel, or of row off_b of b. */
-static void load_row(Emit *e, KInst *off_b, KInst *at, KInst **b) {
+static void load_row(CpuNest *e, KInst *off_b, KInst *at, KInst **b) {
   for (int j = 0; j < e->params.tile_n; j++)
     b[j] = e->panel >= 0 ? kir_load(e->k, e->panel, tile_at(e, at, j), kir_lane(e->k), NULL)
                          : load_b(e, plus(e, e->base_b, off_b), j);
 }
 
-static void emit_tile_f32(Emit *e, KInst *m, int rows) {
+static void emit_tile_f32(CpuNest *e, KInst *m, int rows) {
   Kernel *k = e->k;
   Lower *l = e->l;
   int cols = e->params.tile_n;
@@ -192,12 +192,12 @@ typedef struct Block {
 } Block;
 
 /* bool: element `at` of the block exists; NULL: surely. */
-static KInst *in_block(Emit *e, const Block *x, KInst *at) {
+static KInst *in_block(CpuNest *e, const Block *x, KInst *at) {
   return x->n ? kir_bin(e->k, KOP_LT, at, kir_un(e->k, KOP_TO_I32, x->n)) : NULL;
 }
 
 /* Widens the block's part of the tile's rows of a. */
-static void stage_rows(Emit *e, const Block *x, int rows) {
+static void stage_rows(CpuNest *e, const Block *x, int rows) {
   Kernel *k = e->k;
   Dim step = e->p.k[e->p.n_k - 1].step_a;
   KInst *lane = kir_lane(k);
@@ -225,7 +225,7 @@ static void stage_rows(Emit *e, const Block *x, int rows) {
 typedef KInst *Chain[MAX_TILE_M][MAX_TILE_N];
 
 /* One product of every chain: element 2 t + odd of the block. */
-static void chain_step(Emit *e, const Block *x, int rows, KInst *t, int odd, Chain sum) {
+static void chain_step(CpuNest *e, const Block *x, int rows, KInst *t, int odd, Chain sum) {
   Kernel *k = e->k;
   KInst *at = offset(e, kir_bin(k, KOP_MUL, t, kir_i64(k, 2)), odd), *b[MAX_TILE_N];
   load_row(e, plus(e, x->b, times(e, at, e->p.k[e->p.n_k - 1].step_b)), plus(e, x->at, at), b);
@@ -237,23 +237,23 @@ static void chain_step(Emit *e, const Block *x, int rows, KInst *t, int odd, Cha
   }
 }
 
-static void chain_begin(Emit *e, int rows, Chain sum) {
+static void chain_begin(CpuNest *e, int rows, Chain sum) {
   for (int i = 0; i < rows; i++)
     for (int j = 0; j < e->params.tile_n; j++) sum[i][j] = kir_var(e->k, kir_f32(e->k, 0.0f), true);
 }
 
 /* How many even or odd elements the block has. */
-static KInst *chain_length(Emit *e, const Block *x, int odd) {
+static KInst *chain_length(CpuNest *e, const Block *x, int odd) {
   return x->n ? kir_bin(e->k, KOP_DIV, offset(e, x->n, 1 - odd), kir_i64(e->k, 2)) : kir_i64(e->k, AMX_K / 2);
 }
 
-static KInst *even_sum(Emit *e, Chain even, bool in_scratch, int i, int j) {
+static KInst *even_sum(CpuNest *e, Chain even, bool in_scratch, int i, int j) {
   if (!in_scratch) return kir_get(e->k, even[i][j]);
   return kir_load(e->k, e->even, tile_at(e, kir_i64(e->k, i), j), kir_lane(e->k), NULL);
 }
 
 /* tile += (even products) + (odd products). */
-static void add_block(Emit *e, const Block *x, int rows) {
+static void add_block(CpuNest *e, const Block *x, int rows) {
   Kernel *k = e->k;
   int cols = e->params.tile_n;
   bool together = 2 * rows <= e->params.tile_m;   /* both chains then fit into the registers */
@@ -288,7 +288,7 @@ static void add_block(Emit *e, const Block *x, int rows) {
     }
 }
 
-static void emit_tile_bf16(Emit *e, KInst *m, int rows) {
+static void emit_tile_bf16(CpuNest *e, KInst *m, int rows) {
   Kernel *k = e->k;
   for (int i = 0; i < rows; i++)
     for (int j = 0; j < e->params.tile_n; j++)
@@ -313,13 +313,13 @@ static void emit_tile_bf16(Emit *e, KInst *m, int rows) {
 }
 
 /* One register tile of `rows` rows from row m on. */
-static void emit_tile(Emit *e, KInst *m, int rows) {
+static void emit_tile(CpuNest *e, KInst *m, int rows) {
   if (e->is_bf16) emit_tile_bf16(e, m, rows);
   else emit_tile_f32(e, m, rows);
 }
 
 /* Rows [m0, m_end): full tiles, then one tile each of 8, 4, 2 and 1 rows as the binary digits of the rest say. */
-static void emit_rows(Emit *e, KInst *m0, KInst *m_end) {
+static void emit_rows(CpuNest *e, KInst *m0, KInst *m_end) {
   Kernel *k = e->k;
   int full = e->params.tile_m;
   KInst *m = kir_for(k, m0, offset(e, m_end, 1 - full), full, 0);
@@ -338,7 +338,7 @@ static void emit_rows(Emit *e, KInst *m0, KInst *m_end) {
 }
 
 /* The item's rows for each outer coordinate that the item itself runs over. */
-static void emit_outer(Emit *e, int i, KInst *m0, KInst *m_end) {
+static void emit_outer(CpuNest *e, int i, KInst *m0, KInst *m_end) {
   if (i == e->p.n_outer || !e->p.outer_inside) {
     emit_rows(e, m0, m_end);
     return;
@@ -351,7 +351,7 @@ static void emit_outer(Emit *e, int i, KInst *m0, KInst *m_end) {
   e->base_b = base_b;
 }
 
-static void emit_item(Emit *e) {
+static void emit_item(CpuNest *e) {
   Kernel *k = e->k;
   int64_t block = (int64_t)e->params.tile_m * e->params.block_m;
   KInst *item = kir_item(k);
@@ -380,30 +380,29 @@ static void emit_item(Emit *e) {
 
 /* Long sums are split so that the rows of b stay in cache; the accumulators then rest in the result, so only a bare
  * f32 product whose result is its one output can.  An empty sum must still write zeros, so k must not be 0. */
-static bool may_split_k(const Emit *e) {
-  int64_t n = contract_k_elems(&e->p);
-  bool is_long = n < 0 || n > 2 * (int64_t)e->params.tile_k;
-  for (int i = 1; i < e->p.n_k; i++)
-    if (!dim_is_const(e->p.k[i].size) || e->p.k[i].size.c == 0) return false;
-  return is_long && !e->is_bf16 && contract_is_bare(e->l, &e->p);
+static bool may_split_k(const Group *g, const Product *p) {
+  for (int i = 1; i < p->n_k; i++)
+    if (!dim_is_const(p->k[i].size) || p->k[i].size.c == 0) return false;
+  return p->node->in[0]->type.dtype == DTYPE_F32 && contract_is_bare(g, p);
 }
 
-static void add_factors(Emit *e) {
+static bool panel_fits(const Product *p, int tile_n) {
+  int64_t k = contract_k_elems(p);
+  return k > 0 && k <= MAX_PANEL / (LANES * tile_n);
+}
+
+static void add_factors(CpuNest *e) {
   for (int i = 0; i < e->p.n_outer && !e->p.outer_inside; i++) kir_factor(e->k, e->p.outer[i].size, 1);
   kir_factor(e->k, e->p.rows, (int64_t)e->params.tile_m * e->params.block_m);
   kir_factor(e->k, e->p.cols, lanes_of_tile(e));
 }
 
-bool contract_cpu(Lower *l, const Product *p, const KernelParams *params) {
-  Emit e = {.l = l, .k = l->k, .p = *p, .params = *params, .panel = -1, .tile = -1,
-            .is_bf16 = p->node->in[0]->type.dtype == DTYPE_BF16};
-  if (params->tile_m < 1 || params->tile_m > MAX_TILE_M || params->tile_n < 1 || params->tile_n > MAX_TILE_N)
-    return lower_fail(l, e.p.node, "no register tile of %d x %d", params->tile_m, params->tile_n) != NULL;
+bool contract_cpu(Lower *l, const Product *p, const ContractParams *params) {
+  CpuNest e = {.l = l, .k = l->k, .p = *p, .params = *params, .panel = -1, .tile = -1,
+               .is_bf16 = p->node->in[0]->type.dtype == DTYPE_BF16};
   for (int i = 0; i < l->group->n_out; i++) e.has_epilogue |= l->group->out[i] != e.p.node;
-  e.splits_k = may_split_k(&e);
-  int64_t k = contract_k_elems(&e.p);
-  bool fits = k > 0 && k * lanes_of_tile(&e) <= MAX_PANEL;
-  if (params->pack_b && fits && !e.splits_k) e.panel = kir_scratch(l->k, "panel", DTYPE_F32, k * lanes_of_tile(&e));
+  e.splits_k = params->tile_k > 0;
+  if (params->pack_b) e.panel = kir_scratch(l->k, "panel", DTYPE_F32, contract_k_elems(p) * lanes_of_tile(&e));
   int64_t tile = (int64_t)params->tile_m * lanes_of_tile(&e);
   if (e.has_epilogue || e.is_bf16) e.tile = kir_scratch(l->k, "tile", DTYPE_F32, tile);
   if (e.is_bf16) {
@@ -453,7 +452,7 @@ static int pick_tile_n(int64_t cols, int n) {
 
 /* A row of b is a page of memory or more, so what a tile reads of each should be long: wide tiles, and few elements of k
  * at a time, so that the next rows of a find b in the cache. */
-static void few_rows_params(const Product *p, int registers, KernelParams *out) {
+static void few_rows_params(const Product *p, int registers, ContractParams *out) {
   int accumulators = registers * 3 / 4, most = dim_equal(p->rows, dim_const(1)) ? accumulators / 3 : accumulators / 4;
   int64_t cols = dim_is_const(p->cols) ? p->cols.c : INT32_MAX;
   out->tile_n = pick_tile_n(cols, most < 3 ? 3 : most > MAX_TILE_N ? MAX_TILE_N : most);
@@ -461,10 +460,9 @@ static void few_rows_params(const Product *p, int registers, KernelParams *out) 
   out->tile_m = dim_equal(p->rows, dim_const(1)) || rows < 1 ? 1 : rows > MAX_TILE_M ? MAX_TILE_M : rows;
   out->block_m = 32;
   out->tile_k = 128;
-  out->pack_b = false;
 }
 
-void contract_cpu_params(const Product *p, const Target *t, KernelParams *out) {
+static void choose(const Product *p, const Target *t, ContractParams *out) {
   int vectors_per_lanes = LANES * 32 / t->vector_bits, registers = t->vector_registers / vectors_per_lanes;
   int64_t cols = dim_is_const(p->cols) ? p->cols.c : 64;
   bool is_strided = !dim_is_const(p->col_step) || p->col_step.c != 1;
@@ -484,4 +482,34 @@ void contract_cpu_params(const Product *p, const Target *t, KernelParams *out) {
   /* A panel pays where b is read along its rows' step, and where that step is so long that a panel's rows share few
    * cache sets; a decoding step has too few rows for the second. */
   out->pack_b = is_strided || (cols >= 512 && p->rows.r == 0);
+}
+
+bool contract_params(Arena *a, const Group *g, const Target *t, Params *out, Error *err) {
+  ContractParams *c = &out->contract;
+  Product p;
+  contract_describe(&p, g->anchor);
+  int64_t k = contract_k_elems(&p);
+  choose(&p, t, c);
+  if (!may_split_k(g, &p) || (k >= 0 && k <= 2 * c->tile_k)) c->tile_k = 0;
+  c->pack_b = c->pack_b && !c->tile_k && panel_fits(&p, c->tile_n);
+  return true;
+}
+
+int contract_params_refuse(const Group *g, const Target *t, const Params *params, Error *err) {
+  const ContractParams *c = &params->contract;
+  Product p;
+  contract_describe(&p, g->anchor);
+  int64_t k = contract_k_elems(&p);
+  if (c->tile_k && !may_split_k(g, &p))
+    return params_refuse(PARAM_AT(ContractParams, tile_k), err,
+                         "it must be 0: only a f32 product without an epilogue rests in its result");
+  if (c->tile_k && k >= 0 && k <= c->tile_k)
+    return params_refuse(PARAM_AT(ContractParams, tile_k), err, "it must be less than k, which is %lld", (long long)k);
+  if (c->pack_b && c->tile_k)
+    return params_refuse(PARAM_AT(ContractParams, pack_b), err, "it must be 0 where k is split (tile_k=%d)", c->tile_k);
+  if (c->pack_b && !panel_fits(&p, c->tile_n))
+    return params_refuse(PARAM_AT(ContractParams, pack_b), err,
+                         "it must be 0: k (%lld, -1 is symbolic) times %d columns is to be known, more than 0 and at "
+                         "most %d", (long long)k, LANES * c->tile_n, (int)MAX_PANEL);
+  return -1;
 }

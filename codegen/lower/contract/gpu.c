@@ -9,12 +9,12 @@ enum {
   SHARED_BYTES = 96 << 10  /* of a block at most, so that every GPU from sm_75 on but the first has room */
 };
 
-static void multiply(Emit *e, KInst *slot, KInst *kk, int n) {
+static void multiply(GpuNest *e, KInst *slot, KInst *kk, int n) {
   if (e->is_mma) contract_mma_multiply(e, slot, kk);
   else contract_fma_multiply(e, slot, kk, n);
 }
 
-static void multiply_tile(Emit *e, KInst *t, KInst *slot) {
+static void multiply_tile(GpuNest *e, KInst *t, KInst *slot) {
   Kernel *k = e->k;
   KInst *tile_k = kir_i64(k, e->params.tile_k), *zero = kir_i64(k, 0);
   KInst *left = kir_bin(k, KOP_SUB, e->k_count, times(e, t, e->params.tile_k));
@@ -31,13 +31,13 @@ static void multiply_tile(Emit *e, KInst *t, KInst *slot) {
 }
 
 /* Where tile t (i64) is staged. */
-static KInst *slot_of(Emit *e, KInst *t) {
+static KInst *slot_of(GpuNest *e, KInst *t) {
   return times(e, kir_bin(e->k, KOP_MOD, t, kir_i64(e->k, e->params.stages)), e->stage_elems);
 }
 
 /* One barrier a tile: it says that tile t is there for all, and that all are done with tile t - 1, whose place the
  * copies issued next take. */
-static void multiply_all(Emit *e) {
+static void multiply_all(GpuNest *e) {
   Kernel *k = e->k;
   int ahead = e->params.stages - 1;
   KInst *size = kir_i64(k, e->params.tile_k), *zero = kir_i64(k, 0);
@@ -69,7 +69,7 @@ static void multiply_all(Emit *e) {
 
 /* ---- results ---- */
 
-void contract_store_flat(Emit *e, int stride) {
+void contract_store_flat(GpuNest *e, int stride) {
   Lower *l = e->l;
   Kernel *k = e->k;
   Side *rows = e->rows;
@@ -97,12 +97,12 @@ void contract_store_flat(Emit *e, int stride) {
 
 /* ---- items ---- */
 
-static KInst *tiles_of(Emit *e, const Side *s) {
+static KInst *tiles_of(GpuNest *e, const Side *s) {
   KInst *n = kir_dim(e->k, dim_add(s->total, dim_const(s->tile - 1)));
   return kir_bin(e->k, KOP_DIV, n, kir_i64(e->k, s->tile));
 }
 
-static void emit_item(Emit *e) {
+static void emit_item(GpuNest *e) {
   Kernel *k = e->k;
   Lower *l = e->l;
   KInst *item = kir_item(k), *base_a = kir_i64(k, 0), *base_b = base_a, *at[MAX_OUTER];
@@ -131,63 +131,92 @@ static void emit_item(Emit *e) {
   else contract_fma_store(e);
 }
 
-static int groups_of(const Emit *e) { return e->params.block_m * e->params.block_n * (e->is_mma ? PAIR : 1); }
-
-static bool params_fit(Emit *e) {
-  const KernelParams *p = &e->params;
-  const Node *n = e->p->node;
-  int groups = groups_of(e);
-  if (p->tile_m > MAX_REGS || p->tile_n > MAX_REGS || groups < 2 || groups > KIR_MAX_GROUPS)
-    return lower_fail(e->l, n, "no block of %d x %d groups with %d x %d registers", p->block_m, p->block_n, p->tile_m,
-                      p->tile_n) != NULL;
-  if (p->tile_k % LANES)
-    return lower_fail(e->l, n, "tiles in shared memory are multiples of %d deep, not %d", LANES, p->tile_k) != NULL;
-  if (e->is_mma && p->tile_m * p->tile_n > MAX_TILES)
-    return lower_fail(e->l, n, "a pair of groups has no registers for %d x %d matrix tiles", p->tile_m, p->tile_n) != NULL;
-  if (e->is_mma) return !p->swap || lower_fail(e->l, n, "rows of matrix tiles do not run along lanes") != NULL;
-  bool few = dim_is_const(e->p->cols) && e->p->cols.c <= p->tile_m && p->block_m == 1;
-  if (!p->swap && dim_is(e->p->cols, 1))
-    return lower_fail(e->l, n, "of one column, rows must run along lanes") != NULL;
-  if (p->swap && !few)
-    return lower_fail(e->l, n, "rows run along lanes only where all columns are one register tile's") != NULL;
-  return true;
-}
-
+/* ---- what parameters need ---- */
 /* Elements of f32 of the results on their way through shared memory; 0: they take another. */
-static int64_t result_elems(const Emit *e) {
+static int64_t result_elems(const GpuNest *e) {
   if (!e->is_mma && contract_fma_stores_registers(e)) return 0;
   return (int64_t)e->rows->tile * (e->is_mma ? contract_mma_stride(e) : e->cols->tile);
 }
 
 /* Of all stages, or of the results that take their place. */
-static int64_t scratch_bytes(const Emit *e) {
+static int64_t scratch_bytes(const GpuNest *e) {
   int64_t stages = e->stage_elems * e->params.stages * (int64_t)dtype_bytes(e->dtype);
   int64_t results = result_elems(e) * (int64_t)sizeof(float);
   return stages > results ? stages : results;
 }
 
-/* What the tiles need of the machine. */
-static bool tiles_fit(Emit *e) {
+#define FIELD(name) PARAM_AT(ContractGpuParams, name)
+
+/* Which of them go together; as contract_gpu_params_refuse. */
+static int refuse_tiles(const GpuNest *e, Error *err) {
+  const ContractGpuParams *p = &e->params;
+  if (e->is_mma && p->swap)
+    return params_refuse(FIELD(swap), err, "it must be 0: rows of matrix tiles do not run along lanes");
+  bool few = dim_is_const(e->p->cols) && e->p->cols.c <= p->tile_m;
+  if (!e->is_mma && !p->swap && dim_is(e->p->cols, 1))
+    return params_refuse(FIELD(swap), err, "it must be 1: of one column, rows must run along lanes");
+  if (p->swap && !few)
+    return params_refuse(FIELD(tile_m), err,
+                         "rows run along lanes (swap=1) only where all columns are one register tile's");
+  if (e->is_mma && p->tile_m * p->tile_n > MAX_TILES)
+    return params_refuse(FIELD(tile_n), err, "a pair of groups has no registers for %d x %d matrix tiles, %d is most",
+                         p->tile_m, p->tile_n, (int)MAX_TILES);
+  if (p->swap && p->block_m > 1)
+    return params_refuse(FIELD(block_m), err, "it must be 1 where rows run along lanes (swap=1)");
+  if (e->groups < 2 || e->groups > KIR_MAX_GROUPS)
+    return params_refuse(FIELD(block_n), err, "no block of %d x %d groups: it has 2 to %d%s", p->block_m, p->block_n,
+                         (int)KIR_MAX_GROUPS, e->is_mma ? ", two for each matrix tile" : "");
+  return -1;
+}
+
+/* What the tiles need of the machine; e->side is set. */
+static int refuse_room(const GpuNest *e, Error *err) {
   int64_t bytes = scratch_bytes(e);
   for (int i = 0; i < 2; i++) {
     const Side *s = &e->side[i];
     double reach = contract_side_reach(e, s);
-    if (contract_side_chunks(e, s) > MAX_CHUNKS)
-      return lower_fail(e->l, e->p->node, "a tile of %d x %d is too much for %d groups", s->tile, e->params.tile_k,
-                        e->k->groups) != NULL;
+    int chunks = contract_side_chunks(e, s);
+    if (chunks > MAX_CHUNKS)
+      return params_refuse(FIELD(stages), err, "a tile of %d x %d is too much for %d groups: %d chunks a lane, %d is most",
+                           s->tile, e->params.tile_k, e->groups, chunks, (int)MAX_CHUNKS);
     if (reach >= 0x1p31)
-      return lower_fail(e->l, e->p->node, "a block reads from %g elements; offsets in it have 31 bits", reach) != NULL;
+      return params_refuse(FIELD(tile_k), err, "a block reads from %g elements; offsets in it have 31 bits", reach);
   }
   if (bytes > SHARED_BYTES)
-    return lower_fail(e->l, e->p->node, "%d stages and results need %lld bytes of shared memory, there are %d",
-                      e->params.stages, (long long)bytes, (int)SHARED_BYTES) != NULL;
-  return true;
+    return params_refuse(FIELD(stages), err, "%d stages and results need %lld bytes of shared memory, there are %d",
+                         e->params.stages, (long long)bytes, (int)SHARED_BYTES);
+  return -1;
+}
+
+#undef FIELD
+
+static GpuNest nest_begin(const Group *g, const Product *p, const ContractGpuParams *params) {
+  GpuNest e = {.group = g, .p = p, .params = *params, .dtype = p->node->in[0]->type.dtype};
+  e.is_mma = e.dtype == DTYPE_BF16;
+  e.groups = params->block_m * params->block_n * (e.is_mma ? PAIR : 1);
+  return e;
+}
+
+/* Both sides, and where they are staged; e stays where it is from here on. */
+static void plan_sides(GpuNest *e) {
+  const ContractGpuParams *p = &e->params;
+  e->rows = &e->side[p->swap];
+  e->cols = &e->side[!p->swap];
+  e->side[0].regs = p->tile_m;
+  e->side[0].groups = p->block_m;
+  e->side[0].unit = e->is_mma ? LANES : 1;
+  e->side[1].regs = p->tile_n;
+  e->side[1].groups = p->block_n;
+  e->side[1].unit = LANES;
+  e->side[1].is_lanes = !e->is_mma;
+  contract_describe_sides(e);
+  e->stage_elems = contract_place_side(e, &e->side[1], contract_place_side(e, &e->side[0], 0));
 }
 
 /* A thread's registers: accumulators, fragments (of four k, or of two steps), two for each chunk that it stages, and what
  * addresses need. */
-static int registers_of(const Emit *e) {
-  const KernelParams *p = &e->params;
+static int registers_of(const GpuNest *e) {
+  const ContractGpuParams *p = &e->params;
   int chunks = contract_side_chunks(e, &e->side[0]) + contract_side_chunks(e, &e->side[1]);
   int values = e->is_mma ? 8 * p->tile_m * p->tile_n + 8 * (p->tile_m + p->tile_n) + 16
                          : p->tile_m * p->tile_n + QUAD * p->tile_m + 2 * p->tile_n;
@@ -195,38 +224,28 @@ static int registers_of(const Emit *e) {
 }
 
 /* Blocks that a multiprocessor of 64 Ki registers and 160 KiB of shared memory may hold. */
-static int blocks_resident(const Emit *e, int64_t shared_bytes) {
-  int threads = groups_of(e) * LANES, regs = registers_of(e);
+static int blocks_resident(const GpuNest *e, int64_t shared_bytes) {
+  int threads = e->groups * LANES, regs = registers_of(e);
   int blocks = 65536 / (threads * (regs < 64 ? 64 : regs > 128 && threads == 256 ? 128 : regs));
   int fit = (int)((160 << 10) / (shared_bytes + 1024)), most = 2048 / threads < 16 ? 2048 / threads : 16;
   if (blocks > fit) blocks = fit;
   return blocks < 1 ? 1 : blocks > most ? most : blocks;
 }
 
-static void make_scratch(Emit *e) {
+static void make_scratch(GpuNest *e) {
   e->stage = e->result = kir_scratch(e->k, "stage", e->dtype, scratch_bytes(e) / (int64_t)dtype_bytes(e->dtype));
   if (e->is_mma) e->result = kir_scratch_over(e->k, "result", DTYPE_F32, result_elems(e), e->stage);
 }
 
-bool contract_gpu(Lower *l, const Product *p, const KernelParams *params) {
-  Emit e = {.l = l, .k = l->k, .p = p, .params = *params, .dtype = p->node->in[0]->type.dtype};
-  e.is_mma = e.dtype == DTYPE_BF16;
-  if (l->failed || !params_fit(&e)) return false;
-  e.side[1].is_lanes = !e.is_mma;
-  e.rows = &e.side[params->swap];
-  e.cols = &e.side[!params->swap];
-  e.side[0].regs = params->tile_m;
-  e.side[0].groups = params->block_m;
-  e.side[0].unit = e.is_mma ? LANES : 1;
-  e.side[1].regs = params->tile_n;
-  e.side[1].groups = params->block_n;
-  e.side[1].unit = LANES;
-  kir_block(l->k, groups_of(&e), 0);
-  contract_describe_sides(&e);
-  e.stage_elems = contract_place_side(&e, &e.side[1], contract_place_side(&e, &e.side[0], 0));
+bool contract_gpu(Lower *l, const Product *p, const ContractGpuParams *params) {
+  if (l->failed) return false;
+  GpuNest e = nest_begin(l->group, p, params);
+  e.l = l;
+  e.k = l->k;
+  kir_block(l->k, e.groups, 0);
+  plan_sides(&e);
   int64_t k = contract_k_elems(p);
   e.k_whole = k >= 0 && k % params->tile_k == 0;
-  if (!tiles_fit(&e)) return false;
   make_scratch(&e);
   l->k->resident = blocks_resident(&e, scratch_bytes(&e));
   for (int i = 0; i < e.n_batch; i++) kir_factor(l->k, p->outer[i].size, 1);
@@ -241,7 +260,7 @@ bool contract_gpu(Lower *l, const Product *p, const KernelParams *params) {
 enum { FEW_COLS = 8, FEW_ROWS = 32 };
 
 static Dim rows_of(const Product *p) {
-  Emit e = {.p = p};
+  GpuNest e = {.p = p};
   e.rows = &e.side[0];
   e.cols = &e.side[1];
   contract_describe_sides(&e);
@@ -254,7 +273,7 @@ static bool has_many_rows(Dim rows) { return rows.b >= 256 || rows.c >= 2048; }
 static int64_t cols_of(const Product *p) { return dim_is_const(p->cols) ? p->cols.c : 1 << 20; }
 
 /* Of matrix tiles: all bf16 products are, so that an element's sum does not depend on how many rows there are. */
-static void mma_params(const Product *p, KernelParams *out) {
+static void choose_mma(const Product *p, ContractGpuParams *out) {
   Dim rows = rows_of(p);
   int64_t cols = cols_of(p);
   out->stages = 3;
@@ -274,17 +293,13 @@ static void mma_params(const Product *p, KernelParams *out) {
   }                                    /* else 64 x 64, 32 x 32 a warp */
 }
 
-void contract_gpu_params(const Product *p, const Target *t, KernelParams *out) {
-  if (p->node->in[0]->type.dtype == DTYPE_BF16) {
-    mma_params(p, out);
-    return;
-  }
+static void choose_fma(const Product *p, const Target *t, ContractGpuParams *out) {
+  bool copies = target_has_async_copies(t);
   Dim rows = rows_of(p);
   int64_t cols = cols_of(p);
-  out->stages = t->capability >= 80 ? 3 : 1;
+  out->stages = copies ? 3 : 1;
   out->tile_k = 16;
   out->swap = cols <= FEW_COLS;
-  out->pack_b = false;
   out->block_n = 1;
   bool k_major = dim_is(p->k[p->n_k - 1].step_a, 1);   /* else a thread reads neighbouring rows by fours */
   if (out->swap) {                 /* 128 rows, all columns */
@@ -292,7 +307,7 @@ void contract_gpu_params(const Product *p, const Target *t, KernelParams *out) {
     out->tile_n = k_major ? 1 : QUAD;
     out->block_m = 1;
     out->block_n = k_major ? 8 : 2;
-    out->stages = t->capability >= 80 ? 2 : 1;
+    out->stages = copies ? 2 : 1;
   } else if (has_few_rows(rows)) {           /* 16 x 32: more blocks of columns */
     out->tile_m = k_major ? 2 : QUAD;
     out->tile_n = cols <= LANES ? 1 : 2;
@@ -305,10 +320,30 @@ void contract_gpu_params(const Product *p, const Target *t, KernelParams *out) {
   } else if (cols % 128 == 0 && has_many_rows(rows)) {   /* 128 x 128 */
     out->tile_m = out->tile_n = 8;
     out->block_m = 16;
-    out->stages = t->capability >= 80 ? 2 : 1;
+    out->stages = copies ? 2 : 1;
   } else {                         /* 64 x 64: half the width of the largest, for more blocks */
     out->tile_m = 8;
     out->tile_n = 4;
     out->block_m = 8;
   }
+}
+
+bool contract_gpu_params(Arena *a, const Group *g, const Target *t, Params *out, Error *err) {
+  Product p;
+  contract_describe(&p, g->anchor);
+  if (g->anchor->type.dtype == DTYPE_BF16) choose_mma(&p, &out->contract_gpu);
+  else choose_fma(&p, t, &out->contract_gpu);
+  return true;
+}
+
+int contract_gpu_params_refuse(const Group *g, const Target *t, const Params *params, Error *err) {
+  Product p;
+  contract_describe(&p, g->anchor);
+  GpuNest e = nest_begin(g, &p, &params->contract_gpu);
+  int field = refuse_tiles(&e, err);
+  if (field >= 0) return field;
+  if (e.params.stages > 1 && !target_has_async_copies(t))
+    return params_refuse(PARAM_AT(ContractGpuParams, stages), err, "sm_%d has no asynchronous copies", t->capability);
+  plan_sides(&e);
+  return refuse_room(&e, err);
 }

@@ -16,14 +16,14 @@ enum {
 };
 
 /* A linear map from a flattened index; sizes after the first are constants. */
-typedef struct Walk {
+typedef struct LinearMap {
   int n;
   Dim size[MAX_AXES], step[MAX_AXES];
-} Walk;
+} LinearMap;
 
 typedef struct Side {
   int buf;
-  Walk x, k;
+  LinearMap x, k;
   Dim total;                /* elements along x */
   int regs, groups, unit;   /* of x: registers (or matrix tiles) of one who multiplies, how many who multiply there are,
                                elements of a register */
@@ -40,13 +40,15 @@ typedef struct Side {
   KInst *off[MAX_CHUNKS];   /* i32: what x adds to the address of a lane's chunk */
 } Side;
 
-typedef struct Emit {
-  Lower *l;
+typedef struct GpuNest {
+  Lower *l;                 /* NULL as long as only what parameters need is known */
   Kernel *k;
+  const Group *group;
   const Product *p;
-  KernelParams params;
+  ContractGpuParams params;
   DType dtype;              /* of the operands */
   bool is_mma;              /* by matrix tiles */
+  int groups;               /* of a block */
   Side side[2];             /* U, L: see lower_contract_gpu_fma.c */
   Side *rows, *cols;
   int n_batch;              /* coordinates of p->outer that are not part of rows */
@@ -59,15 +61,15 @@ typedef struct Emit {
   int result;               /* scratch of f32 over it */
   KInst *acc[MAX_REGS][MAX_REGS];             /* of FMAs */
   KInst *tile_acc[MAX_REGS][MAX_REGS][2][QUAD];   /* of matrix tiles: by half of 16 columns, and element */
-} Emit;
+} GpuNest;
 
-static inline KInst *plus(Emit *e, KInst *x, KInst *y) { return kir_bin(e->k, KOP_ADD, x, y); }
-static inline KInst *times(Emit *e, KInst *x, int64_t c) {
+static inline KInst *plus(GpuNest *e, KInst *x, KInst *y) { return kir_bin(e->k, KOP_ADD, x, y); }
+static inline KInst *times(GpuNest *e, KInst *x, int64_t c) {
   return kir_bin(e->k, KOP_MUL, x, x->type == K_I64 ? kir_i64(e->k, c) : kir_i32(e->k, (int32_t)c));
 }
-static inline KInst *to_i32(Emit *e, KInst *x) { return kir_un(e->k, KOP_TO_I32, x); }
-static inline KInst *to_i64(Emit *e, KInst *x) { return kir_un(e->k, KOP_TO_I64, x); }
-static inline KInst *both(Emit *e, KInst *x, KInst *y) { return !x ? y : !y ? x : kir_bin(e->k, KOP_AND, x, y); }
+static inline KInst *to_i32(GpuNest *e, KInst *x) { return kir_un(e->k, KOP_TO_I32, x); }
+static inline KInst *to_i64(GpuNest *e, KInst *x) { return kir_un(e->k, KOP_TO_I64, x); }
+static inline KInst *both(GpuNest *e, KInst *x, KInst *y) { return !x ? y : !y ? x : kir_bin(e->k, KOP_AND, x, y); }
 static inline bool dim_is(Dim d, int64_t c) { return dim_equal(d, dim_const(c)); }
 static inline bool is_multiple(Dim d, int64_t of) { return d.c % of == 0 && d.b % of == 0 && d.r % of == 0; }
 static inline int round_up(int n, int to) { return (n + to - 1) / to * to; }
@@ -75,38 +77,38 @@ static inline int round_up(int n, int to) { return (n + to - 1) / to * to; }
 /* ---- sides and staging ---- */
 
 /* What rows, columns and batches are: walks, totals, n_batch. */
-void contract_describe_sides(Emit *e);
+void contract_describe_sides(GpuNest *e);
 /* Where and how a side is staged; returns the end of its place in shared memory. */
-int64_t contract_place_side(Emit *e, Side *s, int64_t at);
+int64_t contract_place_side(GpuNest *e, Side *s, int64_t at);
 /* Chunks that a lane stages of the side. */
-int contract_side_chunks(const Emit *e, const Side *s);
+int contract_side_chunks(const GpuNest *e, const Side *s);
 /* The largest offset within a tile of the side, as far as sizes are known. */
-double contract_side_reach(const Emit *e, const Side *s);
+double contract_side_reach(const GpuNest *e, const Side *s);
 /* Everything about a side that does not depend on k. */
-void contract_locate_side(Emit *e, Side *s, KInst *tile_index, KInst *batch_base);
+void contract_locate_side(GpuNest *e, Side *s, KInst *tile_index, KInst *batch_base);
 /* Both operands' tile number t (i64) into the stage that starts at slot. */
-void contract_stage_tile(Emit *e, KInst *t, KInst *slot);
+void contract_stage_tile(GpuNest *e, KInst *t, KInst *slot);
 
 /* ---- multiplying and storing ---- */
 
 enum { FMA_STEP = QUAD, MMA_STEP = LANES };   /* elements of k at once */
 
-void contract_fma_begin(Emit *e);
+void contract_fma_begin(GpuNest *e);
 /* n elements of k, FMA_STEP or 1, from kk on of the stage at slot. */
-void contract_fma_multiply(Emit *e, KInst *slot, KInst *kk, int n);
-void contract_fma_store(Emit *e);
+void contract_fma_multiply(GpuNest *e, KInst *slot, KInst *kk, int n);
+void contract_fma_store(GpuNest *e);
 /* Are results stored from where they are, without e->result? */
-bool contract_fma_stores_registers(const Emit *e);
+bool contract_fma_stores_registers(const GpuNest *e);
 
-void contract_mma_begin(Emit *e);
+void contract_mma_begin(GpuNest *e);
 /* MMA_STEP elements of k. */
-void contract_mma_multiply(Emit *e, KInst *slot, KInst *kk);
-void contract_mma_store(Emit *e);
+void contract_mma_multiply(GpuNest *e, KInst *slot, KInst *kk);
+void contract_mma_store(GpuNest *e);
 /* Elements between rows of e->result. */
-int contract_mma_stride(const Emit *e);
+int contract_mma_stride(const GpuNest *e);
 
 /* The result's raster index of this row and column. */
-static inline Ix *contract_flat_index(Emit *e, Ix *row, Ix *col) {
+static inline Ix *contract_flat_index(GpuNest *e, Ix *row, Ix *col) {
   Lower *l = e->l;
   row = ix_add(l, ix_scale_dim(l, e->batch, e->rows->total), row);
   return ix_add(l, ix_scale_dim(l, row, e->p->cols), col);
@@ -114,6 +116,6 @@ static inline Ix *contract_flat_index(Emit *e, Ix *row, Ix *col) {
 
 /* Stores e->result, whose rows are `stride` elements apart, where all columns, a constant number, are in the tile: elements
  * follow each other in memory, and lanes run along them. */
-void contract_store_flat(Emit *e, int stride);
+void contract_store_flat(GpuNest *e, int stride);
 
 #endif

@@ -5,7 +5,7 @@
  * because 0 * 0 added to -0 would be +0. */
 #include "codegen/lower/contract/gpu.h"
 
-void contract_fma_begin(Emit *e) {
+void contract_fma_begin(GpuNest *e) {
   for (int r = 0; r < e->side[0].regs; r++)
     for (int c = 0; c < e->side[1].regs; c++) e->acc[r][c] = kir_var(e->k, kir_f32(e->k, 0.0f), true);
 }
@@ -13,7 +13,7 @@ void contract_fma_begin(Emit *e) {
 static bool reads_quads(const Side *s) { return !s->k_major && s->regs % QUAD == 0 && s->ld % QUAD == 0; }
 
 /* Where a thread's register r lies along x in the tile: uniform (i64) and lane part (i32 or NULL). */
-static void reg_place(Emit *e, const Side *s, int r, KInst **out_x, KInst **out_lane) {
+static void reg_place(GpuNest *e, const Side *s, int r, KInst **out_x, KInst **out_lane) {
   Kernel *k = e->k;
   KInst *own = to_i64(e, times(e, s->group, s->regs * (s->is_lanes ? LANES : 1)));
   bool quads = reads_quads(s);
@@ -25,7 +25,7 @@ static void reg_place(Emit *e, const Side *s, int r, KInst **out_x, KInst **out_
 typedef KInst *Fragment[MAX_REGS][QUAD];   /* by register and k */
 
 /* n elements of k (1 or 4) from kk on of a side's registers. */
-static void load_fragment(Emit *e, const Side *s, KInst *slot, KInst *kk, int n, Fragment f) {
+static void load_fragment(GpuNest *e, const Side *s, KInst *slot, KInst *kk, int n, Fragment f) {
   Kernel *k = e->k;
   KInst *start = plus(e, slot, kir_i64(k, s->at));
   bool quads = reads_quads(s);
@@ -47,7 +47,7 @@ static void load_fragment(Emit *e, const Side *s, KInst *slot, KInst *kk, int n,
   }
 }
 
-void contract_fma_multiply(Emit *e, KInst *slot, KInst *kk, int n) {
+void contract_fma_multiply(GpuNest *e, KInst *slot, KInst *kk, int n) {
   Kernel *k = e->k;
   Fragment u, v;
   load_fragment(e, &e->side[0], slot, kk, n, u);
@@ -61,7 +61,7 @@ void contract_fma_multiply(Emit *e, KInst *slot, KInst *kk, int n) {
 /* ---- results ---- */
 
 /* Row `reg` of the group's (i32, below regs), as an index of the product. */
-static Ix *row_of(Emit *e, KInst *reg) {
+static Ix *row_of(GpuNest *e, KInst *reg) {
   Lower *l = e->l;
   Side *s = e->rows;
   Ix *own = ix_scale(l, ix_value(l, to_i64(e, s->group), dim_const(s->groups)), s->regs);
@@ -70,7 +70,7 @@ static Ix *row_of(Emit *e, KInst *reg) {
 }
 
 /* Opens what is executed only where row `reg` of the group's exists. */
-static bool open_row(Emit *e, KInst *reg) {
+static bool open_row(GpuNest *e, KInst *reg) {
   const Side *s = e->rows;
   if (!s->left) return false;
   kir_if(e->k, kir_bin(e->k, KOP_LT, plus(e, times(e, s->group, s->regs), reg), s->left));
@@ -78,7 +78,7 @@ static bool open_row(Emit *e, KInst *reg) {
 }
 
 /* Column 16 vector + lane of the group's (vector: i64, below regs), and whether it exists. */
-static Ix *col_of(Emit *e, KInst *vector, KInst **out_mask) {
+static Ix *col_of(GpuNest *e, KInst *vector, KInst **out_mask) {
   Lower *l = e->l;
   Kernel *k = e->k;
   Side *s = e->cols;
@@ -94,7 +94,7 @@ static Ix *col_of(Emit *e, KInst *vector, KInst **out_mask) {
 }
 
 /* Four columns a lane at once, straight from the accumulators. */
-static void store_row_quads(Emit *e, int r) {
+static void store_row_quads(GpuNest *e, int r) {
   Lower *l = e->l;
   Kernel *k = e->k;
   Side *s = e->cols;
@@ -108,7 +108,7 @@ static void store_row_quads(Emit *e, int r) {
   }
 }
 
-static void store_registers(Emit *e) {
+static void store_registers(GpuNest *e) {
   Kernel *k = e->k;
   for (int r = 0; r < e->rows->regs; r++) {
     bool opened = open_row(e, kir_i32(k, r));
@@ -124,7 +124,7 @@ static void store_registers(Emit *e) {
 
 /* The accumulators to shared memory; from there on lanes run along columns whatever the registers were, and the code of
  * an epilogue is there once.  step_u, step_l: distance of neighbours along U and L; n: neighbours along U. */
-static void spread_registers(Emit *e, KInst *start, int n, int64_t step_u, int64_t step_l) {
+static void spread_registers(GpuNest *e, KInst *start, int n, int64_t step_u, int64_t step_l) {
   Kernel *k = e->k;
   Side *s = &e->side[1];
   for (int r = 0; r < n; r++)
@@ -144,7 +144,7 @@ static void spread_registers(Emit *e, KInst *start, int n, int64_t step_u, int64
 }
 
 /* Each group reads back what it wrote itself, row by row. */
-static void store_through_shared(Emit *e) {
+static void store_through_shared(GpuNest *e) {
   Kernel *k = e->k;
   const Side *s = e->cols;
   int64_t wide = s->tile;
@@ -165,19 +165,19 @@ static void store_through_shared(Emit *e) {
 }
 
 /* Columns are few and all in the tile. */
-static void store_swapped(Emit *e) {
+static void store_swapped(GpuNest *e) {
   kir_barrier(e->k);
   spread_registers(e, kir_i64(e->k, 0), (int)e->p->cols.c, 1, e->p->cols.c);
   kir_barrier(e->k);
   contract_store_flat(e, (int)e->p->cols.c);
 }
 
-bool contract_fma_stores_registers(const Emit *e) {
+bool contract_fma_stores_registers(const GpuNest *e) {
   bool fits = !reads_quads(e->cols) || is_multiple(e->p->cols, QUAD);
-  return fits && !e->params.swap && contract_is_bare(e->l, e->p);
+  return fits && !e->params.swap && contract_is_bare(e->group, e->p);
 }
 
-void contract_fma_store(Emit *e) {
+void contract_fma_store(GpuNest *e) {
   if (e->params.swap) store_swapped(e);
   else if (contract_fma_stores_registers(e)) store_registers(e);
   else store_through_shared(e);

@@ -9,9 +9,9 @@
 
 enum { HALVES = 2, ROWS = 8 /* of 16, that a group has */, RESULT_PAD = 8 /* rows then start in different banks */ };
 
-int contract_mma_stride(const Emit *e) { return e->cols->tile + RESULT_PAD; }
+int contract_mma_stride(const GpuNest *e) { return e->cols->tile + RESULT_PAD; }
 
-void contract_mma_begin(Emit *e) {
+void contract_mma_begin(GpuNest *e) {
   for (int r = 0; r < e->rows->regs; r++)
     for (int c = 0; c < e->cols->regs; c++)
       for (int h = 0; h < HALVES; h++)
@@ -19,7 +19,7 @@ void contract_mma_begin(Emit *e) {
 }
 
 /* The pair's tile number r of the side, at kk of the stage at slot. */
-static KInst *load_tile(Emit *e, const Side *s, KInst *slot, KInst *kk, int r) {
+static KInst *load_tile(GpuNest *e, const Side *s, KInst *slot, KInst *kk, int r) {
   Kernel *k = e->k;
   KInst *x = plus(e, to_i64(e, times(e, s->group, s->regs * LANES)), kir_i64(k, r * LANES));
   KInst *at = s->k_major ? plus(e, times(e, x, s->ld), kk) : plus(e, times(e, kk, s->ld), x);
@@ -27,7 +27,7 @@ static KInst *load_tile(Emit *e, const Side *s, KInst *slot, KInst *kk, int r) {
                   s->k_major ? LAYOUT_XK : LAYOUT_KX);
 }
 
-static void add_product(Emit *e, KInst *a, KInst *b, int half, KInst *const acc[QUAD]) {
+static void add_product(GpuNest *e, KInst *a, KInst *b, int half, KInst *const acc[QUAD]) {
   Kernel *k = e->k;
   KInst *sum[QUAD];
   for (int q = 0; q < QUAD; q++) sum[q] = kir_get(k, acc[q]);
@@ -35,7 +35,7 @@ static void add_product(Emit *e, KInst *a, KInst *b, int half, KInst *const acc[
   for (int q = 0; q < QUAD; q++) kir_set(k, acc[q], kir_part(k, quad, q));
 }
 
-void contract_mma_multiply(Emit *e, KInst *slot, KInst *kk) {
+void contract_mma_multiply(GpuNest *e, KInst *slot, KInst *kk) {
   KInst *a[MAX_REGS], *b[MAX_REGS];
   for (int r = 0; r < e->rows->regs; r++) a[r] = load_tile(e, e->rows, slot, kk, r);
   for (int c = 0; c < e->cols->regs; c++) b[c] = load_tile(e, e->cols, slot, kk, c);
@@ -47,20 +47,20 @@ void contract_mma_multiply(Emit *e, KInst *slot, KInst *kk) {
 /* ---- results ---- */
 
 /* The first row (i32) that the group has of the block's tile: the others are 4 (n / 4) + n from it, n < ROWS * regs. */
-static KInst *first_row(Emit *e) {
+static KInst *first_row(GpuNest *e) {
   Kernel *k = e->k;
   KInst *parity = kir_bin(k, KOP_MOD, kir_group(k), kir_i32(k, 2));
   return plus(e, times(e, e->rows->group, e->rows->regs * LANES), times(e, parity, QUAD));
 }
 
-static KInst *row_after(Emit *e, KInst *first, KInst *n) {
+static KInst *row_after(GpuNest *e, KInst *first, KInst *n) {
   return plus(e, first, plus(e, times(e, kir_bin(e->k, KOP_DIV, n, kir_i32(e->k, QUAD)), QUAD), n));
 }
 
-static KInst *first_col(Emit *e) { return times(e, e->cols->group, e->cols->regs * LANES); }
+static KInst *first_col(GpuNest *e) { return times(e, e->cols->group, e->cols->regs * LANES); }
 
 /* The accumulators to e->result, as kir_mma places them. */
-static void spread(Emit *e) {
+static void spread(GpuNest *e) {
   Kernel *k = e->k;
   int stride = contract_mma_stride(e);
   KInst *lane = kir_lane(k), *start = to_i64(e, plus(e, times(e, first_row(e), stride), first_col(e)));
@@ -76,7 +76,7 @@ static void spread(Emit *e) {
 }
 
 /* Results alone, four columns a lane; a group's lanes have some rows at once. */
-static void store_quads(Emit *e) {
+static void store_quads(GpuNest *e) {
   Lower *l = e->l;
   Kernel *k = e->k;
   int wide = e->cols->regs * LANES / QUAD, turns = e->rows->regs * ROWS * wide / LANES;
@@ -96,7 +96,7 @@ static void store_quads(Emit *e) {
 }
 
 /* Row by row, 16 columns at once, with the epilogue. */
-static void store_rows(Emit *e) {
+static void store_rows(GpuNest *e) {
   Lower *l = e->l;
   Kernel *k = e->k;
   Side *rows = e->rows, *cols = e->cols;
@@ -117,12 +117,12 @@ static void store_rows(Emit *e) {
 }
 
 /* Can four columns be stored at once? */
-static bool has_quads(const Emit *e) {
+static bool has_quads(const GpuNest *e) {
   bool fits = dim_is_const(e->p->cols) && e->p->cols.c % QUAD == 0 && e->p->cols.c * e->rows->tile < INT32_MAX;
-  return fits && contract_is_bare(e->l, e->p);
+  return fits && contract_is_bare(e->group, e->p);
 }
 
-void contract_mma_store(Emit *e) {
+void contract_mma_store(GpuNest *e) {
   bool few = dim_is_const(e->p->cols) && e->p->cols.c < LANES;
   kir_barrier(e->k);
   spread(e);

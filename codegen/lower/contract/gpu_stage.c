@@ -12,13 +12,13 @@ enum { COPY_BYTES = 16 };
 
 /* ---- linear maps ---- */
 
-static void walk_push(Walk *w, Dim size, Dim step) {
+static void walk_push(LinearMap *w, Dim size, Dim step) {
   w->size[w->n] = size;
   w->step[w->n++] = step;
 }
 
 /* Axes that follow each other without a gap become one, where both operands agree. */
-static void walks_merge(Walk *a, Walk *b) {
+static void walks_merge(LinearMap *a, LinearMap *b) {
   int n = 0;
   for (int i = 1; i < a->n; i++) {
     Dim size = a->size[i];
@@ -35,7 +35,7 @@ static void walks_merge(Walk *a, Walk *b) {
 
 /* Address of index start + rel, 0 <= rel < span: the uniform part and what differs between lanes (i32).  start is a
  * multiple of span. */
-static void walk_offset(Emit *e, const Walk *w, KInst *start, KInst *rel, int64_t span, KInst **base, KInst **lane) {
+static void walk_offset(GpuNest *e, const LinearMap *w, KInst *start, KInst *rel, int64_t span, KInst **base, KInst **lane) {
   Kernel *k = e->k;
   KInst *rest = start, *carry = rel;
   *base = kir_i64(k, 0);
@@ -55,7 +55,7 @@ static void walk_offset(Emit *e, const Walk *w, KInst *start, KInst *rel, int64_
 }
 
 /* The largest offset that walk_offset gives a lane, as far as sizes are known. */
-static double walk_reach(const Walk *w, int64_t span) {
+static double walk_reach(const LinearMap *w, int64_t span) {
   double reach = 0, most = (double)span;
   for (int i = w->n - 1; i >= 0; i--) {
     double size = i ? (double)w->size[i].c : most;
@@ -65,11 +65,11 @@ static double walk_reach(const Walk *w, int64_t span) {
   return reach;
 }
 
-double contract_side_reach(const Emit *e, const Side *s) {
+double contract_side_reach(const GpuNest *e, const Side *s) {
   return walk_reach(&s->x, s->tile) + walk_reach(&s->k, e->params.tile_k);
 }
 
-static bool steps_are_multiples(const Walk *w, int of) {
+static bool steps_are_multiples(const LinearMap *w, int of) {
   for (int i = 0; i < w->n; i++)
     if (!is_multiple(w->step[i], of)) return false;
   return true;
@@ -77,10 +77,10 @@ static bool steps_are_multiples(const Walk *w, int of) {
 
 /* ---- the two sides ---- */
 
-void contract_describe_sides(Emit *e) {
+void contract_describe_sides(GpuNest *e) {
   const Product *p = e->p;
   Side *rows = e->rows, *cols = e->cols;
-  Walk row_b = {0};
+  LinearMap row_b = {0};
   int first = p->n_outer;
   rows->total = p->rows;
   while (first > 0 && dim_is_const(rows->total) && dim_is(p->outer[first - 1].step_b, 0))
@@ -101,31 +101,31 @@ void contract_describe_sides(Emit *e) {
   cols->buf = p->buf_b;
 }
 
-static bool batches_are_multiples(const Emit *e, const Side *s, int of) {
+static bool batches_are_multiples(const GpuNest *e, const Side *s, int of) {
   for (int i = 0; i < e->n_batch; i++)
     if (!is_multiple(s == e->rows ? e->p->outer[i].step_a : e->p->outer[i].step_b, of)) return false;
   return true;
 }
 
 /* Can all of a side be staged by n elements at once? */
-static bool side_has(const Emit *e, const Side *s, int n) {
-  const Walk *along = s->k_major ? &s->k : &s->x, *across = s->k_major ? &s->x : &s->k;
+static bool side_has(const GpuNest *e, const Side *s, int n) {
+  const LinearMap *along = s->k_major ? &s->k : &s->x, *across = s->k_major ? &s->x : &s->k;
   int last = along->n - 1;
-  Walk outer = *along;
+  LinearMap outer = *along;
   outer.n = last;
   return dim_is(along->step[last], 1) && is_multiple(along->size[last], n) && steps_are_multiples(&outer, n) &&
          steps_are_multiples(across, n) && batches_are_multiples(e, s, n) && (s->k_major || s->tile % n == 0);
 }
 
 /* Elements a lane stages at once: 16 bytes or, of bf16, 8 or 4, else one. */
-static int side_count(const Emit *e, const Side *s) {
+static int side_count(const GpuNest *e, const Side *s) {
   bool copies = e->params.stages > 1;   /* loads are of four or one */
   int n = copies ? COPY_BYTES / (int)dtype_bytes(e->dtype) : QUAD, least = copies && e->dtype == DTYPE_BF16 ? 2 : QUAD;
   while (n >= least && !side_has(e, s, n)) n /= 2;
   return n < least ? 1 : n;
 }
 
-int64_t contract_place_side(Emit *e, Side *s, int64_t at) {
+int64_t contract_place_side(GpuNest *e, Side *s, int64_t at) {
   int tile_k = e->params.tile_k, line = COPY_BYTES / (int)dtype_bytes(e->dtype);
   s->tile = s->regs * s->groups * s->unit;
   s->k_major = dim_is(s->k.step[s->k.n - 1], 1);
@@ -140,13 +140,13 @@ int64_t contract_place_side(Emit *e, Side *s, int64_t at) {
 }
 
 /* Vectors of 16 chunks that a stage of the side has. */
-static int side_vectors(const Emit *e, const Side *s) { return s->alloc * e->params.tile_k / s->count / LANES; }
-int contract_side_chunks(const Emit *e, const Side *s) {
-  return (side_vectors(e, s) + e->k->groups - 1) / e->k->groups;
+static int side_vectors(const GpuNest *e, const Side *s) { return s->alloc * e->params.tile_k / s->count / LANES; }
+int contract_side_chunks(const GpuNest *e, const Side *s) {
+  return (side_vectors(e, s) + e->groups - 1) / e->groups;
 }
 
 /* Of a lane's chunk i: its first element along x and k, from the tile's corner. */
-static void chunk_place(Emit *e, const Side *s, int i, KInst **out_x, KInst **out_k) {
+static void chunk_place(GpuNest *e, const Side *s, int i, KInst **out_x, KInst **out_k) {
   Kernel *k = e->k;
   KInst *vector = plus(e, kir_group(k), kir_i32(k, i * k->groups));
   KInst *chunk = plus(e, times(e, vector, LANES), kir_lane(k));
@@ -157,7 +157,7 @@ static void chunk_place(Emit *e, const Side *s, int i, KInst **out_x, KInst **ou
   *out_k = s->k_major ? col : row;
 }
 
-void contract_locate_side(Emit *e, Side *s, KInst *tile_index, KInst *batch_base) {
+void contract_locate_side(GpuNest *e, Side *s, KInst *tile_index, KInst *batch_base) {
   Kernel *k = e->k;
   s->first = ix_scale(e->l, ix_value(e->l, tile_index, s->total), s->tile);
   s->first_x = times(e, tile_index, s->tile);
@@ -178,13 +178,13 @@ void contract_locate_side(Emit *e, Side *s, KInst *tile_index, KInst *batch_base
 /* ---- staging ---- */
 
 /* Elements of k from k0 on that exist, i32, at most tile_k; NULL: a whole tile. */
-static KInst *k_left(Emit *e, KInst *k0) {
+static KInst *k_left(GpuNest *e, KInst *k0) {
   if (e->k_whole) return NULL;
   KInst *left = kir_bin(e->k, KOP_SUB, e->k_count, k0);
   return to_i32(e, kir_bin(e->k, KOP_MIN, left, kir_i64(e->k, e->params.tile_k)));
 }
 
-static void stage_chunk(Emit *e, Side *s, int i, KInst *k0, KInst *slot) {
+static void stage_chunk(GpuNest *e, Side *s, int i, KInst *k0, KInst *slot) {
   Kernel *k = e->k;
   KInst *x, *at_k, *base, *lane, *left = k_left(e, k0), *mask = NULL;
   chunk_place(e, s, i, &x, &at_k);
@@ -206,7 +206,7 @@ static void stage_chunk(Emit *e, Side *s, int i, KInst *k0, KInst *slot) {
   }
 }
 
-void contract_stage_tile(Emit *e, KInst *t, KInst *slot) {
+void contract_stage_tile(GpuNest *e, KInst *t, KInst *slot) {
   Kernel *k = e->k;
   KInst *k0 = times(e, t, e->params.tile_k);
   for (int n = 0; n < 2; n++) {

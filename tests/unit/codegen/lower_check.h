@@ -126,14 +126,13 @@ static inline void check_group(Check *c) {
 }
 
 static inline bool check_lower(Check *c) {
-  KernelParams p = {.unroll = c->unroll ? c->unroll : 2};
-  Lower *l = lower_begin(c->graph->arena, &c->group, "k", &c->err);
-  if (!l) return false;
-  bool ok = c->family == FAMILY_MAP      ? lower_map(l, &p)
-            : c->family == FAMILY_REDUCE ? lower_reduce(l, &p)
-                                         : lower_scatter(l, &p);
-  c->kernel = l->k;
-  return ok && !l->failed && kir_verify(l->k, &c->err);
+  Target t = target_of(ISA_AVX512);
+  Params p;
+  if (!params_default(c->graph->arena, &c->group, &t, &p, &c->err)) return false;
+  if (c->family == FAMILY_MAP) p.map.unroll = c->unroll ? c->unroll : 2;
+  if (c->family == FAMILY_REDUCE) p.reduce.unroll = c->unroll ? c->unroll : 2;
+  c->kernel = lower_group(c->graph->arena, &c->group, &t, &p, "k", &c->err);
+  return c->kernel != NULL;
 }
 
 static inline int64_t check_items(const Kernel *k, int64_t B, int64_t R) {

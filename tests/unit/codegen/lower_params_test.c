@@ -2,36 +2,61 @@
 #include "codegen/codegen.h"
 #include "tests/test.h"
 
-static const KernelParams sample = {
-    .tile_m = 6, .tile_n = 2, .tile_k = 512, .block_m = 4, .block_n = 2, .stages = 3, .swap = true,
-    .pack_b = true, .unroll = 3};
+/* The default values of a kind, as far as its fields go: the first of each. */
+static Params first_of(ParamsKind kind) {
+  Params p = {.kind = kind};
+  const int *values;
+  for (int i = 0; i < params_fields(kind); i++) {
+    params_field_values(kind, i, &values);
+    p.value[i] = values[0];
+  }
+  return p;
+}
 
-TEST("parameters print and read back") {
-  Buffer text = {0}, again = {0};
-  KernelParams p;
-  Error err = {0};
-  params_print(&sample, &text);
-  EXPECT_TEXT(text.data, "tile_m=6 tile_n=2 tile_k=512 block_m=4 block_n=2 stages=3 swap=1 pack_b=1 unroll=3");
-  REQUIRE(params_parse(text.data, &p, &err), "%s", err.text);
-  params_print(&p, &again);
-  EXPECT_TEXT(again.data, text.data);
+TEST("parameters of every kind and with every value print and read back") {
+  for (int kind = 0; kind < PARAMS_COUNT; kind++)
+    for (int i = 0; i < params_fields(kind); i++) {
+      const int *values;
+      int n = params_field_values(kind, i, &values);
+      for (int v = 0; v < n; v++) {
+        Params p = first_of(kind), back;
+        Buffer text = {0};
+        Error err = {0};
+        p.value[i] = values[v];
+        params_print(&p, &text);
+        EXPECT(params_parse(text.data, &back, &err), "%s", err.text);
+        EXPECT(params_equal(&p, &back), "%s", text.data);
+        buffer_done(&text);
+      }
+    }
+}
+
+TEST("parameters name their kind and their fields") {
+  Buffer text = {0};
+  Params p = {.kind = PARAMS_CONTRACT, .contract = {.tile_m = 6, .tile_n = 2, .tile_k = 512, .block_m = 4, .pack_b = 1}};
+  params_print(&p, &text);
+  EXPECT_TEXT(text.data, "contract tile_m=6 tile_n=2 tile_k=512 block_m=4 pack_b=1");
   buffer_done(&text);
-  buffer_done(&again);
 }
 
 TEST("damaged parameters are refused by name") {
   static const char *const bad[][2] = {
-      {"tile_m=6 tile_n=2", "parameter tile_k is missing"},
-      {"tile_m=0", "tile_m goes from 1 to 64"},
-      {"tile_m=6x", "tile_m goes from 1 to 64"},
-      {"tile_m=", "tile_m goes from 1 to 64"},
-      {"tile_m=99999999999999999999", "tile_m goes from 1 to 64"},
-      {"tile_m=6 tile_m=6", "tile_m is given twice"},
-      {"tile_q=6", "unknown parameter \"tile_q=6\""},
-      {"pack_b=2", "pack_b goes from 0 to 1"},
+      {"", "\"\" is no kind of parameters; there are: map"},
+      {"mop unroll=1", "\"mop\" is no kind of parameters; there are: map"},
+      {"contract tile_m=6 tile_n=2", "parameters of contract: tile_k is missing"},
+      {"contract tile_m=0", "parameters of contract: \"tile_m=0\": tile_m is one of 1 to 16"},
+      {"contract tile_m=6x", "tile_m is one of 1 to 16"},
+      {"contract tile_m= 6", "tile_m is one of 1 to 16"},
+      {"contract tile_m=+6", "tile_m is one of 1 to 16"},
+      {"contract tile_m=06", "tile_m is one of 1 to 16"},
+      {"contract tile_m=99999999999999999999", "tile_m is one of 1 to 16"},
+      {"contract tile_k=100", "tile_k is one of 0 32 64 128 256 512 1024 2048"},
+      {"contract tile_m=6 tile_m=6", "tile_m is given twice"},
+      {"contract tile_q=6", "there is no \"tile_q=6\"; there are: tile_m tile_n tile_k block_m pack_b"},
+      {"contract pack_b=2", "pack_b is one of 0 1"},
   };
   for (int i = 0; i < COUNT_OF(bad); i++) {
-    KernelParams p;
+    Params p;
     Error err = {0};
     EXPECT(!params_parse(bad[i][0], &p, &err), "accepted \"%s\"", bad[i][0]);
     EXPECT_HAS(err.text, bad[i][1]);

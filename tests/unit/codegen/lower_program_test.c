@@ -131,8 +131,9 @@ static bool compare(Run *r, const Tensor *want) {
 static bool run_group(Run *r) {
   const Group *g = r->group;
   Target t = target_of(ISA_AVX2);
-  KernelParams params = params_default(g, &t);
-  Kernel *k = lower_group(r->c.g->arena, g, &params, "k", &r->c.err);
+  Params params;
+  if (!params_default(r->c.g->arena, g, &t, &params, &r->c.err)) return false;
+  Kernel *k = lower_group(r->c.g->arena, g, &t, &params, "k", &r->c.err);
   if (!k) return false;
   void **args = ARENA_ARRAY(r->c.g->arena, void *, g->n_in + g->n_out);
   for (int i = 0; i < g->n_in; i++) args[i] = memory_of(r, g->in[i]);

@@ -1,0 +1,118 @@
+/* Parameters of kernels: what a template leaves open.  Of whichever legal values it is given it makes a kernel with the
+ * same bits; only the time differs.
+ *
+ * A kind of parameters belongs to one loop nest of a family.  Its fields are integers, listed once here with every value
+ * that each can have; which of these are legal for a group on a target, and which is the default, the family says. */
+#ifndef NUWA_PARAMS_H
+#define NUWA_PARAMS_H
+
+#include "codegen/target.h"
+#include "ir/program.h"
+
+#define PARAM_UP_TO_4 1, 2, 3, 4
+#define PARAM_UP_TO_8 PARAM_UP_TO_4, 5, 6, 7, 8
+#define PARAM_UP_TO_16 PARAM_UP_TO_8, 9, 10, 11, 12, 13, 14, 15, 16
+#define PARAM_UP_TO_32 PARAM_UP_TO_16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32
+#define PARAM_FLAG 0, 1
+
+/* F(field, value...), values ascending. */
+#define MAP_PARAMS(F)                                                                                                \
+  F(unroll, 1, 2, 4, 8)                  /* vectors that a step of a loop over vectors takes */
+
+#define REDUCE_PARAMS(F)                                                                                             \
+  F(unroll, PARAM_UP_TO_16)              /* vectors (columns on a GPU: elements) that a step of the loop takes */
+
+#define SCATTER_PARAMS(F)                                                                                            \
+  F(block, PARAM_FLAG)                   /* groups of a block share the scanning of the indices: GPU */
+
+#define CONTRACT_PARAMS(F)                                                                                           \
+  F(tile_m, PARAM_UP_TO_16)              /* rows of the register tile */                                             \
+  F(tile_n, PARAM_UP_TO_8)               /* its columns, in vectors of 16 lanes */                                   \
+  F(tile_k, 0, 32, 64, 128, 256, 512, 1024, 2048)   /* elements of k between stores of the accumulators; 0: all */   \
+  F(block_m, PARAM_UP_TO_32, 48, 64, 128, 256)      /* register tiles that an item has along m */                    \
+  F(pack_b, PARAM_FLAG)                  /* the item's columns of b are copied into scratch first */
+
+/* Of bf16 a register is a matrix tile of 16 x 16, and pairs of groups multiply. */
+#define CONTRACT_GPU_PARAMS(F)                                                                                       \
+  F(swap, PARAM_FLAG)                    /* m and n change places in the tiles: lanes run along rows */              \
+  F(tile_m, PARAM_UP_TO_8)               /* registers that who multiplies has along m */                             \
+  F(tile_n, PARAM_UP_TO_8)               /* the same along n, each of 16 lanes */                                    \
+  F(block_m, PARAM_UP_TO_16, 32)         /* how many multiply along m */                                             \
+  F(block_n, PARAM_UP_TO_8, 16)          /* and along n */                                                           \
+  F(tile_k, 16, 32, 48, 64, 96, 128)     /* elements of k of a tile in shared memory */                              \
+  F(stages, PARAM_UP_TO_8)               /* such tiles, filled by asynchronous copies; 1: one, filled by loads */
+
+#define ATTEND_PARAMS(F)                                                                                             \
+  F(tile_m, PARAM_UP_TO_4)               /* rows of a register tile */                                               \
+  F(tile_n, 1, 2)                        /* vectors of 16 own positions in it */                                     \
+  F(block_m, 16, 32, 64, 128, 256, 512, 1024)       /* own positions of an item */
+
+#define ATTEND_GPU_PARAMS(F)                                                                                         \
+  F(block_m, PARAM_UP_TO_32, 48, 64)     /* groups of a block at most */                                             \
+  F(tile_m, PARAM_UP_TO_4)               /* own positions of a group */                                              \
+  F(tile_k, PARAM_UP_TO_32, 64, 128)     /* others in shared memory at once; 1: as many as fit well */               \
+  F(stages, 1, 2)                        /* parts of these, filled by asynchronous copies; 1: by loads */
+
+/* K(ID, name, Type, fields) */
+#define PARAM_KINDS(K)                                                                                               \
+  K(MAP, map, MapParams, MAP_PARAMS)                                                                                 \
+  K(REDUCE, reduce, ReduceParams, REDUCE_PARAMS)                                                                     \
+  K(SCATTER, scatter, ScatterParams, SCATTER_PARAMS)                                                                 \
+  K(CONTRACT, contract, ContractParams, CONTRACT_PARAMS)                                                             \
+  K(CONTRACT_GPU, contract_gpu, ContractGpuParams, CONTRACT_GPU_PARAMS)                                              \
+  K(ATTEND, attend, AttendParams, ATTEND_PARAMS)                                                                     \
+  K(ATTEND_GPU, attend_gpu, AttendGpuParams, ATTEND_GPU_PARAMS)
+
+#define PARAM_FIELD(name, ...) int name;
+#define PARAM_STRUCT(id, name, Type, fields) typedef struct Type { fields(PARAM_FIELD) } Type;
+PARAM_KINDS(PARAM_STRUCT)
+
+#define PARAM_ID(id, name, Type, fields) PARAMS_##id,
+typedef enum ParamsKind { PARAM_KINDS(PARAM_ID) PARAMS_COUNT } ParamsKind;
+
+enum { PARAMS_MAX_FIELDS = 16 };
+
+typedef struct Params {
+  ParamsKind kind;
+  union {
+#define PARAM_MEMBER(id, name, Type, fields) Type name;
+    PARAM_KINDS(PARAM_MEMBER)
+#undef PARAM_MEMBER
+    int value[PARAMS_MAX_FIELDS];   /* the fields in order; 0 beyond them */
+  };
+} Params;
+
+/* Number of a field of a kind's struct. */
+#define PARAM_AT(Type, field) ((int)(offsetof(Type, field) / sizeof(int)))
+
+/* ---- the kinds ---- */
+
+int params_fields(ParamsKind kind);
+const char *params_field_name(ParamsKind kind, int field);
+/* How many values the field can have; *out: these. */
+int params_field_values(ParamsKind kind, int field, const int **out);
+
+bool params_equal(const Params *x, const Params *y);
+/* "contract tile_m=6 tile_n=2 ..." */
+void params_print(const Params *p, Buffer *out);
+/* What params_print gave; names in any order, all of them, each with one of the field's values. */
+bool params_parse(const char *text, Params *out, Error *err);
+
+/* ---- of a group on a target ---- */
+
+ParamsKind params_kind(const Group *g, const Target *t);
+/* Works in a; inside arena_protect.  False after a diagnostic: the group cannot be lowered at all. */
+bool params_default(Arena *a, const Group *g, const Target *t, Params *out, Error *err);
+/* False: the error names the field and says what would be right. */
+bool params_is_legal(const Group *g, const Target *t, const Params *p, Error *err);
+/* All legal parameters, the last field running fastest: for (ok = params_first(g, t, &p); ok; ok = params_next(g, t, &p)) */
+bool params_first(const Group *g, const Target *t, Params *out);
+bool params_next(const Group *g, const Target *t, Params *p);
+
+/* Who chooses: fills *out (the default when it comes in) for a group. */
+typedef struct ParamsChooser {
+  void (*choose)(void *ctx, const Group *g, const Target *t, Params *out);
+  void *ctx;
+} ParamsChooser;
+
+#endif
