@@ -6,7 +6,8 @@
  *
  * Tests run in the order of the file; one failure fails the program and names its sentence.  EXPECT goes on,
  * REQUIRE leaves the test.  SKIP("why") is visible in the output.  `program word` runs the sentences holding word.
- * LONG_TEST is a campaign of hundreds of runs and more: `program long` runs these, and nothing else does. */
+ * LONG_TEST is a campaign of hundreds of runs and more: `program long` runs these, and nothing else does.  WIDE_TEST
+ * runs in both; test_is_long then tells it to take every case instead of a sample. */
 #ifndef NUWA_TEST_H
 #define NUWA_TEST_H
 
@@ -17,12 +18,13 @@
 typedef struct TestCase {
   const char *sentence;
   void (*run)(void);
-  bool is_long;
+  bool is_short, is_long;
   struct TestCase *next;
 } TestCase;
 
 static TestCase *test_first, **test_last = &test_first;
 static int test_failures, test_skips;
+static bool test_is_long;
 static const char *test_current;
 
 static inline void test_add(TestCase *t) {
@@ -32,12 +34,13 @@ static inline void test_add(TestCase *t) {
 
 #define TEST_CAT_(a, b) a##b
 #define TEST_CAT(a, b) TEST_CAT_(a, b)
-#define TEST(text) TEST_(text, false)
-#define LONG_TEST(text) TEST_(text, true)
-#define TEST_(text, is_long)                                                                           \
+#define TEST(text) TEST_(text, true, false)
+#define LONG_TEST(text) TEST_(text, false, true)
+#define WIDE_TEST(text) TEST_(text, true, true)
+#define TEST_(text, is_short, is_long)                                                                 \
   static void TEST_CAT(test_run_, __LINE__)(void);                                                     \
   __attribute__((constructor)) static void TEST_CAT(test_register_, __LINE__)(void) {                  \
-    static TestCase t = {text, TEST_CAT(test_run_, __LINE__), is_long, 0};                             \
+    static TestCase t = {text, TEST_CAT(test_run_, __LINE__), is_short, is_long, 0};                   \
     test_add(&t);                                                                                      \
   }                                                                                                    \
   static void TEST_CAT(test_run_, __LINE__)(void)
@@ -69,9 +72,10 @@ static inline void test_add(TestCase *t) {
 #define TEST_MAIN()                                                                                    \
   int main(int argc, char **argv) {                                                                    \
     int n = 0;                                                                                         \
-    bool is_long = argc > 1 && !strcmp(argv[1], "long");                                               \
+    test_is_long = argc > 1 && !strcmp(argv[1], "long");                                               \
+    const char *word = argc > 1 && !test_is_long ? argv[1] : "";                                       \
     for (TestCase *t = test_first; t; t = t->next) {                                                   \
-      if (t->is_long != is_long || (argc > 1 && !is_long && !strstr(t->sentence, argv[1]))) continue;  \
+      if (!(test_is_long ? t->is_long : t->is_short) || !strstr(t->sentence, word)) continue;          \
       test_current = t->sentence;                                                                      \
       t->run();                                                                                        \
       n++;                                                                                             \

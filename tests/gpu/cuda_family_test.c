@@ -322,15 +322,20 @@ static void attend_text(char *text, const Sight *s, const char *type, const char
   *out = 0;
 }
 
+/* Each sight with one type, in the long campaign with both. */
+static bool is_left_out(int i) { return !test_is_long && (i / COUNT_OF(stored) + i) % COUNT_OF(stored); }
+
 static void attend_everywhere(const char *body, bool has_two) {
   char text[TEXT_BYTES];
   for (int i = 0; i < COUNT_OF(sights) * COUNT_OF(stored); i++) {
+    if (is_left_out(i)) continue;
     attend_text(text, &sights[i / COUNT_OF(stored)], stored[i % COUNT_OF(stored)], body, has_two);
     run_f32(FAMILY_ATTEND, text);
   }
 }
 
-/* Blocks that the default does not make at these sizes: many chunks, plain loads, few groups, other tiles. */
+/* Blocks that the default does not make at these sizes: many chunks, plain loads, few groups, other tiles.  Cases take
+ * them in turn, in the long campaign each takes all. */
 static const char *const blocks[] = {
     "attend_gpu block_m=4 tile_m=4 tile_k=3 stages=2",
     "attend_gpu block_m=6 tile_m=2 tile_k=9 stages=1",
@@ -338,8 +343,11 @@ static const char *const blocks[] = {
 };
 
 static void attend_in_blocks(const char *source, int64_t B) {
+  static int turn;
   for (int i = 0; i < COUNT_OF(blocks); i++)
-    device_check((DeviceCase){.c = {.family = FAMILY_ATTEND, .B = B, .R = 1}, .source = source, .params = blocks[i]});
+    if (test_is_long || i == turn % COUNT_OF(blocks))
+      device_check((DeviceCase){.c = {.family = FAMILY_ATTEND, .B = B, .R = 1}, .source = source, .params = blocks[i]});
+  turn++;
 }
 
 static void attend_everywhere_in_blocks(const char *body, bool has_two) {
@@ -366,12 +374,12 @@ static const char grad_kv_text[] = "func @f(%%q: T[B,Q,40], %%k: T[B,K,40], %%v:
                                    "  %%2 = attend_grad_v(%%q, %%k, %%dy, %%lse) {%s} : T[B,K,12]\n"
                                    "  return dk = %%1, dv = %%2\n}\n";
 
-TEST("attend, forward, with the sums that its gradient needs") {
+WIDE_TEST("attend, forward, with the sums that its gradient needs") {
   NEED_NVRTC();
   attend_everywhere(forward_text, true);
 }
 
-TEST("attend, forward, in chunks of planes, lines and single keys") {
+WIDE_TEST("attend, forward, in chunks of planes, lines and single keys") {
   NEED_NVRTC();
   attend_everywhere_in_blocks(forward_text, true);
 }
@@ -398,13 +406,13 @@ static void attend_wide(const char *body) {
   }
 }
 
-TEST("attend, forward: patches over the grid's borders, heads of 9, 48 and 70 elements") {
+WIDE_TEST("attend, forward: patches over the grid's borders, heads of 9, 48 and 70 elements") {
   NEED_NVRTC();
   attend_wide("func @f(%q: T[B,G,D], %k: T[B,G,D], %v: T[B,G,D]) {\n"
               "  %1 = attend(%q, %k, %v) {A} : T[B,G,D]\n  return y = %1\n}\n");
 }
 
-TEST("attend, the sums of weights alone") {
+WIDE_TEST("attend, the sums of weights alone") {
   NEED_NVRTC();
   run_f32(FAMILY_ATTEND, "func @f(%q: f32[B,1,9,7,20], %k: f32[B,1,9,7,20]) {\n"
                          "  %1 = attend_lse(%q, %k) {heads=1, kind=nearby, lo=[0,-2,-2], hi=[0,2,2], block=[0,0,0], "
@@ -412,7 +420,7 @@ TEST("attend, the sums of weights alone") {
                          "  return y = %1\n}\n");
 }
 
-TEST("attend, forward, where lists of whole windows are too long: scores are made twice") {
+WIDE_TEST("attend, forward, where lists of whole windows are too long: scores are made twice") {
   NEED_NVRTC();
   static const char long_lists[] = "attend_gpu block_m=64 tile_m=4 tile_k=7 stages=2";
   static const Sight wide[] = {
@@ -431,27 +439,27 @@ TEST("attend, forward, where lists of whole windows are too long: scores are mad
   device_check((DeviceCase){.c = {.family = FAMILY_ATTEND, .B = 2, .R = 1}, .source = text, .params = long_lists});
 }
 
-TEST("attend, the gradient of queries") {
+WIDE_TEST("attend, the gradient of queries") {
   NEED_NVRTC();
   attend_everywhere(grad_q_text, false);
 }
 
-TEST("attend, the gradient of queries, in chunks of planes, lines and single keys") {
+WIDE_TEST("attend, the gradient of queries, in chunks of planes, lines and single keys") {
   NEED_NVRTC();
   attend_everywhere_in_blocks(grad_q_text, false);
 }
 
-TEST("attend, the gradients of keys and values") {
+WIDE_TEST("attend, the gradients of keys and values") {
   NEED_NVRTC();
   attend_everywhere(grad_kv_text, true);
 }
 
-TEST("attend, the gradients of keys and values, in chunks of planes, lines and single queries") {
+WIDE_TEST("attend, the gradients of keys and values, in chunks of planes, lines and single queries") {
   NEED_NVRTC();
   attend_everywhere_in_blocks(grad_kv_text, true);
 }
 
-TEST("attend, the gradients: patches over the grid's borders, heads of 9, 48 and 70 elements, each alone") {
+WIDE_TEST("attend, the gradients: patches over the grid's borders, heads of 9, 48 and 70 elements, each alone") {
   NEED_NVRTC();
   attend_wide("func @f(%q: T[B,G,D], %k: T[B,G,D], %v: T[B,G,D], %dy: T[B,G,D], %lse: f32[B,G,2], "
               "%delta: f32[B,G,2]) {\n  %1 = attend_grad_q(%q, %k, %v, %dy, %lse, %delta) {A} : T[B,G,D]\n"
@@ -468,6 +476,7 @@ static void rows_everywhere(const char *body, int64_t slots) {
   for (int i = 0; i < COUNT_OF(sights) * COUNT_OF(stored); i++) {
     const Sight *s = &sights[i / COUNT_OF(stored)];
     int grid[3] = {0};
+    if (is_left_out(i)) continue;
     attend_text(text, s, stored[i % COUNT_OF(stored)], body, false);
     sscanf(s->query_grid, "%d,%d,%d", &grid[0], &grid[1], &grid[2]);
     device_check((DeviceCase){.c = {.family = FAMILY_ATTEND, .B = 2, .R = 11}, .source = text,
@@ -475,13 +484,13 @@ static void rows_everywhere(const char *body, int64_t slots) {
   }
 }
 
-TEST("attend_rows over whole keys") {
+WIDE_TEST("attend_rows over whole keys") {
   NEED_NVRTC();
   rows_everywhere("func @f(%%q: T[R,40], %%rows: i32[R,2], %%k: T[B,K,40], %%v: T[B,K,40]) {\n"
                   "  %%1 = attend_rows(%%q, %%rows, %%k, %%v) {%s} : T[R,40]\n  return y = %%1\n}\n", 1);
 }
 
-TEST("attend_rows over rings, through a table from position to slot") {
+WIDE_TEST("attend_rows over rings, through a table from position to slot") {
   NEED_NVRTC();
   char text[TEXT_BYTES];
   for (int i = 1; i < COUNT_OF(sights) * COUNT_OF(stored); i++) {

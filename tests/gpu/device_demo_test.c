@@ -126,48 +126,60 @@ static void check_drawing(Demo *d) {
   free(tokens);
 }
 
-static void check_drawer(DType precision, int64_t samples) {
-  static const char *const decode = "decode", *const whole[] = {"decode", "loss"};
+static void check_drawer_steps(DType precision, int64_t samples) {
+  static const char *const decode = "decode";
   CompileOptions steps = {.function = &decode, .n_function = 1};
-  CompileOptions others = {.function = whole, .n_function = 2, .whole = true, .train = "loss", .adam = demo_adam};
   Demo d;
   bool ok = open_demo(&d, "demo", precision, samples) && open_plan(&d, steps, samples * 64);
   EXPECT(ok, "%s", d.err.text);
   if (ok) check_drawing(&d);
-  ok = ok && open_plan(&d, others, 1);
-  EXPECT(ok, "%s", d.err.text);
-  if (ok) check_function(&d, "decode"), check_function(&d, "loss"), check_function(&d, "train");
   close_demo(&d);
 }
 
-static void check_autoencoder(DType precision, int64_t samples) {
-  static const char *const function[] = {"encode", "decode", "reconstruct", "loss", "train"};
-  CompileOptions all = {.train = "loss", .adam = demo_adam};
+/* Everything of a model but its decoding steps. */
+static void check_functions(const char *weights, DType precision, int64_t samples, const char *const *name, int n) {
+  CompileOptions o = {.function = name, .n_function = n, .whole = true};
+  if (strcmp(name[n - 1], "train") == 0) o.n_function--, o.train = "loss", o.adam = demo_adam;
   Demo d;
-  bool ok = open_demo(&d, "demo_vq", precision, samples) && open_plan(&d, all, 1);
+  bool ok = open_demo(&d, weights, precision, samples) && open_plan(&d, o, 1);
   EXPECT(ok, "%s", d.err.text);
-  for (int i = 0; ok && i < COUNT_OF(function); i++) check_function(&d, function[i]);
+  for (int i = 0; ok && i < n; i++) check_function(&d, name[i]);
   close_demo(&d);
 }
 
-TEST("the drawer's prologue and steps, all at once, its loss and a training step are the interpreter's, in f32") {
+static const char *const drawer[] = {"decode", "loss", "train"};
+static const char *const autoencoder[] = {"encode", "decode", "reconstruct", "loss", "train"};
+
+TEST("the drawer's prologue and steps are the interpreter's, in f32") {
   NEED_NVRTC();
-  check_drawer(DTYPE_F32, 2);
+  check_drawer_steps(DTYPE_F32, 1);
 }
 
-TEST("and in bf16") {
+TEST("the autoencoder's encode and decode are the interpreter's, in f32") {
   NEED_NVRTC();
-  check_drawer(DTYPE_BF16, 1);
+  check_functions("demo_vq", DTYPE_F32, 1, autoencoder, 2);
 }
 
-TEST("the autoencoder's encode, decode, reconstruct, loss and a training step are the interpreter's, in f32") {
+LONG_TEST("the drawer's prologue and steps, all at once, its loss and a training step are the interpreter's, in f32") {
   NEED_NVRTC();
-  check_autoencoder(DTYPE_F32, 2);
+  check_drawer_steps(DTYPE_F32, 2);
+  check_functions("demo", DTYPE_F32, 2, drawer, COUNT_OF(drawer));
 }
 
-TEST("those in bf16 too") {
+LONG_TEST("and in bf16") {
   NEED_NVRTC();
-  check_autoencoder(DTYPE_BF16, 1);
+  check_drawer_steps(DTYPE_BF16, 1);
+  check_functions("demo", DTYPE_BF16, 1, drawer, COUNT_OF(drawer));
+}
+
+LONG_TEST("the autoencoder's encode, decode, reconstruct, loss and a training step are the interpreter's, in f32") {
+  NEED_NVRTC();
+  check_functions("demo_vq", DTYPE_F32, 2, autoencoder, COUNT_OF(autoencoder));
+}
+
+LONG_TEST("those in bf16 too") {
+  NEED_NVRTC();
+  check_functions("demo_vq", DTYPE_BF16, 1, autoencoder, COUNT_OF(autoencoder));
 }
 
 TEST_MAIN()

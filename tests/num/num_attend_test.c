@@ -9,7 +9,7 @@
 #include "runtime/base/philox.h"
 #include "tests/test.h"
 
-enum { SAMPLES = 2, ROUNDS = 3, MAX_PROBLEMS = 128 };
+enum { SAMPLES = 2, ROUNDS = 2, LONG_ROUNDS = 20, MAX_PROBLEMS = 800 };
 
 typedef struct Problem {
   AttendAttrs a;
@@ -112,7 +112,7 @@ static void add_large_problems(void) {
 
 static void build_problems(Rig *r) {
   add_large_problems();
-  for (int round = 0; round < ROUNDS; round++)
+  for (int round = 0; round < (test_is_long ? LONG_ROUNDS : ROUNDS); round++)
     for (int kind = 0; kind < 4; kind++)
       for (int edge = 0; edge < 2; edge++)
         for (int causal = 0; causal < 4; causal++)   /* the last: cross */
@@ -313,7 +313,8 @@ static void check_problems(DType t) {
 
 static void check_bits(void) {
   REQUIRE(rig.model.graph, "the problems could not be built");
-  rig.model.n_func = rig.model.n_func < 32 ? rig.model.n_func : 32;
+  int most = test_is_long ? 128 : 24;
+  if (rig.model.n_func > most) rig.model.n_func = most;
   Isa isa[ISA_COUNT];
   int n = rig_isas(isa);
   Buffer first = {0};
@@ -336,14 +337,14 @@ static void check_bits(void) {
   rig_close(&rig);
 }
 
-TEST("random attention problems agree with an independent float64 computation, forward and gradients") {
+WIDE_TEST("random attention problems agree with an independent float64 computation, forward and gradients") {
   check_problems(DTYPE_F32);
 }
 
-TEST("attention has the same bits on every instruction set and for one thread and two") { check_bits(); }
+WIDE_TEST("attention has the same bits on every instruction set and for one thread and two") { check_bits(); }
 
-TEST("attention of bf16 agrees with the same computation on the same numbers") { check_problems(DTYPE_BF16); }
+WIDE_TEST("attention of bf16 agrees with the same computation on the same numbers") { check_problems(DTYPE_BF16); }
 
-TEST("attention of bf16 has the same bits on every instruction set and for one thread and two") { check_bits(); }
+WIDE_TEST("attention of bf16 has the same bits on every instruction set and for one thread and two") { check_bits(); }
 
 TEST_MAIN()

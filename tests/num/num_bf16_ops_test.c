@@ -1,6 +1,6 @@
 #include "tests/num/op_cases.h"
 
-TEST("generated code gives what the interpreter gives, for every op of bf16 and awkward shape") {
+WIDE_TEST("generated code gives what the interpreter gives, for every op of bf16 and awkward shape") {
   check_every_op((DType[]){DTYPE_BF16}, 1, DTYPE_BF16);
 }
 
