@@ -7,7 +7,9 @@
 #define NUWA_BENCH_H
 
 #include "frontend/compile/compile.h"
+#include "runtime/base/safetensors.h"
 #include "runtime/include/nuwa.h"
+#include "runtime/plan.h"
 
 typedef struct BenchOptions {
   const char *filter;        /* only rows whose id holds this text; NULL: all */

@@ -3,7 +3,9 @@
 #ifndef NUWA_CLI_PROFILE_H
 #define NUWA_CLI_PROFILE_H
 
+#include "runtime/base/safetensors.h"
 #include "runtime/include/nuwa.h"
+#include "runtime/plan.h"
 
 /* Prints to stderr, for `runs` runs with B samples since nuwa_profile_start: the share of each kernel family, then
  * the slowest kernels with their speed.  explain: what compiling wrote into CompileOptions.explain. */

@@ -168,7 +168,7 @@ static bool run_chunk(Run *r, int64_t begin, int64_t end) {
 }
 
 bool nuwa_generate(NuwaSession *s, const NuwaGenerate *g, int32_t *tokens, NuwaGenerateStats *stats,
-                   void (*progress)(void *ctx, int64_t done, int64_t total), void *ctx, Error *err) {
+                   NuwaProgress *progress, void *ctx, Error *err) {
   Run r;
   if (!run_init(&r, s, g, err)) return false;
   DecodeOrder *o = &s->order;
@@ -181,10 +181,14 @@ bool nuwa_generate(NuwaSession *s, const NuwaGenerate *g, int32_t *tokens, NuwaG
     int64_t begin = o->wave_begin[wave], end = o->wave_begin[wave + 1];
     order_take_slots(o, wave);
     /* Cutting a wave in raster order is safe: causal keys never come later in raster order than their query. */
-    for (int64_t at = begin; at < end; at += most, calls++)
-      if (!run_chunk(&r, at, at + most < end ? at + most : end)) return nuwa_check(s, err);
+    for (int64_t at = begin, to; at < end; at = to, calls++) {
+      to = at + most < end ? at + most : end;
+      if (!run_chunk(&r, at, to)) return nuwa_check(s, err);
+      if (progress && !progress(ctx, to, o->positions))
+        return error_set(err, ERROR_CANCELLED, "drawing was stopped after %lld of %lld positions", (long long)to,
+                         (long long)o->positions);
+    }
     order_release_slots(o, wave);
-    if (progress) progress(ctx, end, o->positions);
   }
   memcpy(tokens, r.tokens, sizeof *tokens * (size_t)(g->count * o->positions));
   if (stats) {

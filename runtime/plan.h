@@ -84,7 +84,7 @@ typedef struct PlanFunction {
 } PlanFunction;
 
 /* What runs a plan. */
-typedef enum PlanDevice { PLAN_CPU, PLAN_CUDA, PLAN_DEVICE_COUNT } PlanDevice;
+typedef enum PlanDevice { PLAN_CPU = NUWA_CPU, PLAN_CUDA = NUWA_CUDA, PLAN_DEVICE_COUNT } PlanDevice;
 const char *plan_device_name(PlanDevice d);   /* "cpu", "cuda" */
 
 typedef struct PlanKernel {
@@ -141,7 +141,7 @@ typedef struct PlanText {
   const char *key, *value;
 } PlanText;
 
-typedef struct Plan {
+struct NuwaPlan {
   Arena *arena;                    /* owns everything */
   PlanDevice device;
   const char *isa;                 /* CPU: "avx512", ... what the objects were made for; CUDA: "cuda" */
@@ -155,7 +155,8 @@ typedef struct Plan {
   PlanObject *object;
   PlanDecode *decode;
   PlanText *text;                  /* model, options ("option.dim"), vocabulary ("bpe"), ... */
-} Plan;
+};
+typedef NuwaPlan Plan;
 
 void plan_free(Plan *p);
 /* -1 when there is none. */

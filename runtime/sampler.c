@@ -137,7 +137,7 @@ static uint64_t share_of(uint64_t total, uint64_t units) {
   return high + (low >> 32) + ((low & 0xFFFFFFFFu) != 0);
 }
 
-int sampler_draw(const float *logits, int n, const SampleOptions *o, float uniform, float *scratch) {
+int sampler_draw(const float *logits, int n, const NuwaSampling *o, float uniform, float *scratch) {
   BUG_IF(n < 1 || n > SAMPLER_MAX_TOKENS, "a draw from %d tokens", n);
   int best = argmax(logits, n);
   uint32_t max_key = key_of(logits[best]);

@@ -3,11 +3,7 @@
 #ifndef NUWA_SAMPLER_H
 #define NUWA_SAMPLER_H
 
-typedef struct SampleOptions {
-  float temperature; /* 0 (or below, or NaN): the largest logit */
-  int top_k;         /* only the k largest; below 1 or from n on: no limit */
-  float top_p;       /* of those the fewest, largest first, that hold this share; at least one; from 1 on: no limit */
-} SampleOptions;
+#include "runtime/include/nuwa.h"
 
 enum { SAMPLER_MAX_TOKENS = 1 << 23 };
 
@@ -18,7 +14,7 @@ enum { SAMPLER_MAX_TOKENS = 1 << 23 };
  *
  * NaN is never drawn, -inf neither; +inf shares everything with the other +inf.  Where nothing is above -inf the
  * answer is the first -inf, where all are NaN it is 0.  Denormals count as 0.  scratch: n floats of the caller. */
-int sampler_draw(const float *logits, int n, const SampleOptions *o, float uniform, float *scratch);
+int sampler_draw(const float *logits, int n, const NuwaSampling *o, float uniform, float *scratch);
 
 /* Classifier-free guidance: out[i] = uncond[i] + g * (cond[i] - uncond[i]), three roundings, in the caller's
  * floating-point mode; g == 1 copies cond.  out may be cond or uncond. */

@@ -243,9 +243,9 @@ static bool allocate(NuwaSession *s, Error *err) {
 }
 
 static bool check_device(const Plan *p, const NuwaOptions *o, Error *err) {
-  if (p->device != o->device)
+  if ((int)p->device != o->device)
     return error_set(err, ERROR_DEVICE, "this bundle is for %s, it was opened for %s; compile the model for that",
-                     plan_device_name(p->device), plan_device_name(o->device));
+                     plan_device_name(p->device), plan_device_name((PlanDevice)o->device));
   if (p->device == PLAN_CPU && !isa_is_available(p->isa))
     return error_set(err, ERROR_DEVICE, "this bundle holds code for %s, which this machine lacks", p->isa);
   return true;

@@ -8,7 +8,10 @@
 #include "runtime/cuda/products.h"
 #include "runtime/cpu/isa.h"
 #include "runtime/cpu/loader.h"
+#include "runtime/base/safetensors.h"
 #include "runtime/include/nuwa.h"
+#include "runtime/plan.h"
+#include "runtime/sampler.h"
 #include "runtime/cpu/pool.h"
 
 typedef void (*KernelFn)(void *const *buf, const int64_t *dim, int64_t begin, int64_t end, void *scratch);

@@ -125,10 +125,11 @@ typedef struct Part {
   int64_t first, count;          /* of the request's samples */
 } Part;
 
-static void pass_progress(void *ctx, int64_t done, int64_t total) {
+static bool pass_progress(void *ctx, int64_t done, int64_t total) {
   const Part *p = ctx;
   if (p->target->progress)
     p->target->progress(p->target->ctx, p->first * total + p->count * done, p->r->count * total);
+  return true;
 }
 
 /* Texts of the samples, then as many empty ones for the null condition. */

@@ -39,7 +39,7 @@ typedef struct KitRequest {
   const char *const *text;      /* [count] */
   int64_t count, first;         /* samples first, first + 1, ... of the seed */
   uint64_t seed;
-  SampleOptions sample;
+  NuwaSampling sample;
   float guidance;
   bool raster;
   const uint8_t *given;         /* [positions] or NULL */

@@ -3,7 +3,9 @@
 #define NUWA_SYNTH_MODELS_H
 
 #include "frontend/compile/compile.h"
+#include "runtime/base/safetensors.h"
 #include "runtime/include/nuwa.h"
+#include "runtime/plan.h"
 
 /* Which model, with values for its options. */
 typedef struct ModelSpec {

@@ -5,7 +5,9 @@
 #ifndef NUWA_CHECKPOINT_H
 #define NUWA_CHECKPOINT_H
 
+#include "runtime/base/safetensors.h"
 #include "runtime/include/nuwa.h"
+#include "runtime/plan.h"
 
 typedef struct Checkpoint {
   NuwaSession *session;

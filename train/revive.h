@@ -5,7 +5,9 @@
 #ifndef NUWA_REVIVE_H
 #define NUWA_REVIVE_H
 
+#include "runtime/base/safetensors.h"
 #include "runtime/include/nuwa.h"
+#include "runtime/plan.h"
 
 typedef struct ReviveOptions {
   const char *codebook;        /* param f32 [codes, width]; NULL: nothing is revived */

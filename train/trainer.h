@@ -10,7 +10,9 @@
 
 #include "media/events.h"
 #include "media/world.h"
+#include "runtime/base/safetensors.h"
 #include "runtime/include/nuwa.h"
+#include "runtime/plan.h"
 #include "train/revive.h"
 
 /* Fills the inputs of one function with examples [first, first + n) of a split. */

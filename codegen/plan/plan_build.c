@@ -7,7 +7,9 @@
 #include <string.h>
 
 #include "codegen/plan/products.h"
+#include "runtime/base/safetensors.h"
 #include "runtime/include/nuwa.h"
+#include "runtime/plan.h"
 #include "runtime/session.h"
 
 struct PlanBuild {

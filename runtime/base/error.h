@@ -9,22 +9,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "runtime/include/nuwa.h"
+
+/* What the public header says of each, and: */
 typedef enum ErrorCode {
-  ERROR_NONE,
-  ERROR_MEMORY,     /* an allocation failed */
-  ERROR_IO,         /* the operating system refused a file */
-  ERROR_FORMAT,     /* a file is truncated, damaged, foreign or inconsistent */
-  ERROR_ARGUMENT,   /* the caller asked for something that does not exist or does not fit */
-  ERROR_MODEL,      /* a mistake in a model file; the text starts with file:line */
-  ERROR_DEVICE,     /* a device, or a feature of it, is missing */
-  ERROR_LIMIT,      /* a limit of the sandbox was reached */
-  ERROR_USAGE,      /* a command line that is wrong in itself, or that asks a model for what it does not have */
+  ERROR_NONE = NUWA_OK,
+  ERROR_MEMORY = NUWA_ERROR_MEMORY,
+  ERROR_IO = NUWA_ERROR_IO,
+  ERROR_FORMAT = NUWA_ERROR_FORMAT,
+  ERROR_ARGUMENT = NUWA_ERROR_ARGUMENT,
+  ERROR_MODEL = NUWA_ERROR_MODEL,           /* the text starts with file:line */
+  ERROR_DEVICE = NUWA_ERROR_DEVICE,
+  ERROR_LIMIT = NUWA_ERROR_LIMIT,           /* a limit of the sandbox was reached */
+  ERROR_USAGE = NUWA_ERROR_USAGE,           /* a command line that is wrong in itself, or that asks a model for what it
+                                               does not have */
+  ERROR_CANCELLED = NUWA_ERROR_CANCELLED,
 } ErrorCode;
 
-typedef struct Error {
-  ErrorCode code;
-  char text[1500];   /* one or several lines, without a final newline */
-} Error;
+typedef NuwaError Error;
 
 #if defined(__GNUC__)
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))

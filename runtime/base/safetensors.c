@@ -11,7 +11,7 @@ enum { HEADER_LENGTH_BYTES = 8, HEADER_ALIGN = 64 };
 static const size_t header_max = (size_t)100 << 20; /* the reference implementation's limit */
 static const char metadata_name[] = "__metadata__";
 
-struct Safetensors {
+struct NuwaWeights {
   Arena *arena;
   FileMap map; /* empty when the bytes are the caller's */
   TensorView *tensors;

@@ -20,7 +20,7 @@ typedef struct TensorView {
   size_t bytes;
 } TensorView;
 
-typedef struct Safetensors Safetensors;
+typedef NuwaWeights Safetensors;
 
 /* Maps and checks path. NULL on failure. */
 Safetensors *safetensors_open(const char *path, Error *err);

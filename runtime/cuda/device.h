@@ -8,7 +8,9 @@
 #define NUWA_CUDA_DEVICE_H
 
 #include "runtime/cuda/api.h"
+#include "runtime/base/safetensors.h"
 #include "runtime/include/nuwa.h"
+#include "runtime/plan.h"
 
 typedef struct CudaDevice CudaDevice;
 

@@ -1,19 +1,23 @@
-/* The public interface of the lean runtime: open a bundle, give it weights, run its functions, decode.
+/* The public interface of the lean runtime: open a bundle, give it weights, run its functions, decode; text to tokens
+ * and back.
  *
- * Needs libc, libm, libdl and pthread; for a bundle of CUDA the driver's libcuda, and cuBLASLt when it has products by
- * that, both loaded when a session is opened.
+ * One header for C (C99 on) and C++; programs link libnuwa, which needs libc, libm, libdl and pthread.  A bundle for
+ * CUDA also needs the driver's libcuda, and cuBLASLt when it has products by that; both are loaded when a session is
+ * opened.
+ *
  * Inputs and outputs are host memory either way.  A CPU never fails while running; a device may: the session then keeps
- * the failure, every later call fails at once, and closing it is all that is left.  A session holds all memory; running allocates nothing.  A session is for one
- * thread at a time; different sessions are independent.  A bundle's native code is executed: open only bundles you
- * trust (damage is detected, malice is not). */
+ * the failure, every later call fails at once, and closing it is all that is left.  A session holds all memory; running
+ * allocates nothing.  A session is for one thread at a time; different sessions are independent, and may share a plan.
+ * A bundle's native code is executed: open only bundles you trust (damage is detected, malice is not).
+ *
+ * What can fail takes a NuwaError last, never NULL, and returns false, NULL or -1 with its code and text set; success
+ * does not touch it.  Sizes of tensors depend on B, the samples at once, and R, the rows of a decode step. */
 #ifndef NUWA_H
 #define NUWA_H
 
-#include "runtime/base/dtype.h"
-#include "runtime/base/error.h"
-#include "runtime/base/safetensors.h"
-#include "runtime/plan.h"
-#include "runtime/sampler.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #if defined(__GNUC__)
 #define NUWA_API __attribute__((visibility("default")))
@@ -21,9 +25,83 @@
 #define NUWA_API
 #endif
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* "0.1.0" */
+NUWA_API const char *nuwa_version(void);
+
+/* ---- errors ---- */
+
+enum {
+  NUWA_OK,
+  NUWA_ERROR_MEMORY,     /* an allocation failed */
+  NUWA_ERROR_IO,         /* the operating system refused a file */
+  NUWA_ERROR_FORMAT,     /* a file is truncated, damaged, foreign or inconsistent */
+  NUWA_ERROR_ARGUMENT,   /* the caller asked for something that does not exist or does not fit */
+  NUWA_ERROR_MODEL,      /* a mistake in a model file: the compiler's, never given here; so are LIMIT and USAGE */
+  NUWA_ERROR_DEVICE,     /* a device, or a feature of it, is missing */
+  NUWA_ERROR_LIMIT,
+  NUWA_ERROR_USAGE,
+  NUWA_ERROR_CANCELLED   /* a callback said to stop */
+};
+
+typedef struct NuwaError {
+  int code;          /* one of the above */
+  char text[1500];   /* what, where, and what would be right; one or several lines without a final newline */
+} NuwaError;
+
+/* ---- bundles and plans ---- */
+
+enum { NUWA_CPU, NUWA_CUDA };
+
+/* All of a compiled model but its weights. */
+typedef struct NuwaPlan NuwaPlan;
+
 /* Reads and checks a bundle. */
-NUWA_API Plan *nuwa_bundle_open(const char *path, Error *err);
-NUWA_API void nuwa_bundle_close(Plan *p);
+NUWA_API NuwaPlan *nuwa_bundle_open(const char *path, NuwaError *err);
+NUWA_API void nuwa_bundle_close(NuwaPlan *p);
+
+enum { NUWA_F32, NUWA_BF16, NUWA_I32, NUWA_U8 };   /* element types; bf16 is the upper half of an f32 */
+enum { NUWA_MAX_RANK = 8 };
+
+/* A tensor that goes into a function or comes out, in C order. */
+typedef struct NuwaPort {
+  const char *name;              /* the plan's */
+  int type, rank;
+  int64_t dim[NUWA_MAX_RANK];    /* under the B and R that were asked for */
+  size_t bytes;
+} NuwaPort;
+
+/* A grid of tokens that is drawn token by token. */
+typedef struct NuwaDecode {
+  const char *name;              /* the plan's */
+  int64_t grid[3], positions;    /* frames, rows, columns, and their product */
+  int64_t vocab;                 /* a token is from 0 to vocab - 1 */
+  int prologue;                  /* the function that takes the conditions, -1: none */
+} NuwaDecode;
+
+/* NUWA_CPU or NUWA_CUDA: what the plan was compiled for, and runs on. */
+NUWA_API int nuwa_plan_device(const NuwaPlan *p);
+/* What the compiler noted: "model", "option.NAME", "precision", ...; NULL when absent. */
+NUWA_API const char *nuwa_plan_entry(const NuwaPlan *p, const char *key);
+/* Functions are numbers from 0; -1 when there is none of that name.  The name of one that does not exist is NULL. */
+NUWA_API int nuwa_function_count(const NuwaPlan *p);
+NUWA_API int nuwa_find_function(const NuwaPlan *p, const char *name);
+NUWA_API const char *nuwa_function_name(const NuwaPlan *p, int function);
+/* Ports of a function in their order, under B and R; false when there is no i-th or its size overflows. */
+NUWA_API bool nuwa_input_port(const NuwaPlan *p, int function, int i, int64_t B, int64_t R, NuwaPort *out);
+NUWA_API bool nuwa_output_port(const NuwaPlan *p, int function, int i, int64_t B, int64_t R, NuwaPort *out);
+/* By name; false when absent. */
+NUWA_API bool nuwa_find_input(const NuwaPlan *p, int function, const char *name, int64_t B, int64_t R, NuwaPort *out);
+NUWA_API bool nuwa_find_output(const NuwaPlan *p, int function, const char *name, int64_t B, int64_t R, NuwaPort *out);
+/* Decodes, likewise. */
+NUWA_API int nuwa_decode_count(const NuwaPlan *p);
+NUWA_API int nuwa_find_decode(const NuwaPlan *p, const char *name);
+NUWA_API bool nuwa_decode_info(const NuwaPlan *p, int decode, NuwaDecode *out);
+
+/* ---- sessions ---- */
 
 typedef struct NuwaSession NuwaSession;
 
@@ -35,7 +113,7 @@ typedef struct NuwaCuda {
 } NuwaCuda;
 
 typedef struct NuwaOptions {
-  PlanDevice device;      /* must be the plan's */
+  int device;             /* NUWA_CPU or NUWA_CUDA, must be the plan's */
   NuwaCuda cuda;          /* when that is CUDA */
   int threads;            /* 0: as many as the process may use */
   int64_t samples;        /* the largest B that will be asked for, at least 1 */
@@ -44,11 +122,11 @@ typedef struct NuwaOptions {
 } NuwaOptions;
 
 /* Allocates everything, loads the objects, zeroes states and params.  The plan must outlive the session. */
-NUWA_API NuwaSession *nuwa_session_open(const Plan *p, const NuwaOptions *o, Error *err);
+NUWA_API NuwaSession *nuwa_session_open(const NuwaPlan *p, const NuwaOptions *o, NuwaError *err);
 NUWA_API void nuwa_session_close(NuwaSession *s);
 
 /* False, with the first failure of the device in err, once there was one. */
-NUWA_API bool nuwa_check(const NuwaSession *s, Error *err);
+NUWA_API bool nuwa_check(const NuwaSession *s, NuwaError *err);
 /* CUDA: 80 when the cubin for sm_80 was taken for the kernel, 0 when the driver compiled its PTX.  CPU: -1. */
 NUWA_API int nuwa_kernel_arch(const NuwaSession *s, int kernel);
 /* CUDA: the algorithm of a product of the plan, as text that may be put into PlanProduct.algorithm; "" where nothing
@@ -59,24 +137,37 @@ NUWA_API size_t nuwa_product_workspace(const NuwaSession *s, int product);
 /* The GPU's name as the driver has it; "cpu". */
 NUWA_API const char *nuwa_device_name(const NuwaSession *s);
 
-/* Weights.  Strict: every param must be there with its shape; a tensor that is no param is an error too, unless
- * allow_others.  bf16 and f32 convert into each other. Runs the prepare functions. */
-NUWA_API bool nuwa_load_weights(NuwaSession *s, const Safetensors *w, bool allow_others, Error *err);
+/* ---- weights ---- */
+
+/* Named tensors and text about them, in a safetensors file or in a bundle. */
+typedef struct NuwaWeights NuwaWeights;
+
+/* Maps and checks a safetensors file. */
+NUWA_API NuwaWeights *nuwa_weights_open(const char *path, NuwaError *err);
+NUWA_API void nuwa_weights_close(NuwaWeights *w);
+/* Of the file's metadata ("bpe": the merges of its text encoder, ...); NULL when absent. */
+NUWA_API const char *nuwa_weights_metadata(const NuwaWeights *w, const char *key);
+
+/* Strict: every param must be there with its shape; a tensor that is no param is an error too, unless allow_others.
+ * bf16 and f32 convert into each other.  Runs the prepare functions.  w may be closed afterwards. */
+NUWA_API bool nuwa_load_weights(NuwaSession *s, const NuwaWeights *w, bool allow_others, NuwaError *err);
 /* Would they load?  Needs no session. */
-NUWA_API bool nuwa_check_weights(const Plan *p, const Safetensors *w, bool allow_others, Error *err);
-/* Params from their initialisers and the seed (counter: element, param's name digest). Runs the prepare functions. */
+NUWA_API bool nuwa_check_weights(const NuwaPlan *p, const NuwaWeights *w, bool allow_others, NuwaError *err);
+/* Params from their initialisers and the seed (counter: element, param's name digest).  Runs the prepare functions. */
 NUWA_API bool nuwa_init_weights(NuwaSession *s, uint64_t seed);
 
 /* Whole params and states, by name, in C order for the session's largest B and R, out of the session and into it. */
-NUWA_API bool nuwa_read_param(NuwaSession *s, const char *name, void *to, Error *err);
-NUWA_API bool nuwa_write_param(NuwaSession *s, const char *name, const void *from, Error *err);
-NUWA_API bool nuwa_read_state(NuwaSession *s, const char *name, void *to, Error *err);
-NUWA_API bool nuwa_write_state(NuwaSession *s, const char *name, const void *from, Error *err);
+NUWA_API bool nuwa_read_param(NuwaSession *s, const char *name, void *to, NuwaError *err);
+NUWA_API bool nuwa_write_param(NuwaSession *s, const char *name, const void *from, NuwaError *err);
+NUWA_API bool nuwa_read_state(NuwaSession *s, const char *name, void *to, NuwaError *err);
+NUWA_API bool nuwa_write_state(NuwaSession *s, const char *name, const void *from, NuwaError *err);
 /* Their memory where the host can reach it, valid as long as the session.  NULL when absent, and always on CUDA. */
 NUWA_API void *nuwa_param(NuwaSession *s, const char *name);
 NUWA_API void *nuwa_state(NuwaSession *s, const char *name);
 /* After params were written. */
 NUWA_API bool nuwa_prepare(NuwaSession *s);
+
+/* ---- running ---- */
 
 /* Input and output memory of a function, in C order, for the largest B and R; NULL when absent. */
 NUWA_API void *nuwa_input(NuwaSession *s, int function, const char *name);
@@ -86,7 +177,7 @@ NUWA_API bool nuwa_run(NuwaSession *s, int function, int64_t B, int64_t R);
 NUWA_API int nuwa_threads(const NuwaSession *s);
 /* From now on the time of every launch is added up; false when memory is short.  (Two readings of the clock a
  * launch; on CUDA every launch is waited for.) */
-NUWA_API bool nuwa_profile_start(NuwaSession *s, Error *err);
+NUWA_API bool nuwa_profile_start(NuwaSession *s, NuwaError *err);
 /* Nanoseconds in launch i of a function so far; 0 when nothing is measured. */
 NUWA_API int64_t nuwa_profile_ns(const NuwaSession *s, int function, int launch);
 NUWA_API int64_t nuwa_samples(const NuwaSession *s);
@@ -95,13 +186,19 @@ NUWA_API size_t nuwa_session_bytes(const NuwaSession *s);
 
 /* ---- decoding ---- */
 
+typedef struct NuwaSampling {
+  float temperature;   /* 0 (or below, or NaN): the largest logit */
+  int top_k;           /* only the k largest; below 1 or from vocab on: no limit */
+  float top_p;         /* of those the fewest, largest first, that hold this share; at least one; from 1 on: no limit */
+} NuwaSampling;
+
 typedef struct NuwaGenerate {
-  int decode;                    /* which PlanDecode */
+  int decode;                    /* which decode of the plan */
   bool raster;                   /* raster order instead of the wavefront: the same tokens */
   int64_t count;                 /* samples, at least 1 */
   int64_t first;                 /* number of the first: samples 64 to 127 alone are what they are among 128 */
   uint64_t seed;
-  SampleOptions sample;
+  NuwaSampling sample;
   float guidance;                /* 1: none.  Else samples [count, 2 count) of the inputs are the null condition */
   const uint8_t *given;          /* [S*H*W] 1 where the token is given, NULL: none.  The same for all samples */
   const int32_t *given_tokens;   /* [count][S*H*W] */
@@ -113,12 +210,42 @@ typedef struct NuwaGenerateStats {
   double prologue_ms, step_ms;
 } NuwaGenerateStats;
 
+/* Called after each step with the positions done and in all; false stops the drawing. */
+typedef bool NuwaProgress(void *ctx, int64_t done, int64_t total);
+
 /* How many ring slots and rows a session needs for g (rows: all of the largest wave at once; fewer rows work too, waves
- * are then cut). */
-NUWA_API bool nuwa_generate_needs(const Plan *p, const NuwaGenerate *g, int64_t *out_slots, int64_t *out_rows, Error *err);
-/* Runs prologue (inputs were written through nuwa_input) and all steps; tokens [count][S*H*W].  progress (may be NULL)
- * is called after each step. */
+ * are then cut), and with guidance 2 count samples. */
+NUWA_API bool nuwa_generate_needs(const NuwaPlan *p, const NuwaGenerate *g, int64_t *out_slots, int64_t *out_rows,
+                                  NuwaError *err);
+/* Runs prologue (inputs were written through nuwa_input) and all steps; tokens [count][S*H*W].  progress and stats may be
+ * NULL.  When progress stops it, err says NUWA_ERROR_CANCELLED, tokens and stats are not written, and the session is
+ * as good as before. */
 NUWA_API bool nuwa_generate(NuwaSession *s, const NuwaGenerate *g, int32_t *tokens, NuwaGenerateStats *stats,
-                            void (*progress)(void *ctx, int64_t done, int64_t total), void *ctx, Error *err);
+                            NuwaProgress *progress, void *ctx, NuwaError *err);
+
+/* ---- text ---- */
+
+/* Byte-pair encoding of text as in CLIP.  It never changes: any number of threads may use one. */
+typedef struct NuwaText NuwaText;
+
+/* From the bytes of a merges file; `where` names them in errors.  The bytes are copied. */
+NUWA_API NuwaText *nuwa_text_parse(const char *merges, size_t bytes, const char *where, NuwaError *err);
+NUWA_API void nuwa_text_close(NuwaText *t);
+/* Ids are from 0 to this - 1. */
+NUWA_API int nuwa_text_vocab(const NuwaText *t);
+/* The tokens of a text (UTF-8, at most 64 KiB) without start and end.  Writes the first `cap`; *out_n is how many there
+ * are. */
+NUWA_API bool nuwa_text_encode(const NuwaText *t, const char *text, int32_t *out, int cap, int *out_n, NuwaError *err);
+/* Exactly `length` >= 2 ids, as a model's text input takes them: start, the tokens, end, and zeros after it.  What is too
+ * long is cut before the end token. */
+NUWA_API bool nuwa_text_encode_fixed(const NuwaText *t, const char *text, int32_t *out, int length, NuwaError *err);
+/* The text of ids up to the first end token, NUL-terminated, of which cap - 1 bytes at most are written (nothing when
+ * cap is 0); *out_bytes is its whole length.  Ids outside of the vocabulary are an error. */
+NUWA_API bool nuwa_text_decode(const NuwaText *t, const int32_t *ids, int n, char *out, size_t cap, size_t *out_bytes,
+                               NuwaError *err);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

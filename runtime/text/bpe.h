@@ -18,7 +18,7 @@
 
 enum { BPE_BYTES = 512, BPE_MAX_MERGES = 49152 - 256 - 2, BPE_MAX_TEXT = 1 << 16 };
 
-typedef struct Bpe Bpe;
+typedef NuwaText Bpe;
 
 /* Learns at most max_merges merges from n texts: always the most frequent neighbours inside words, ties to the
  * smaller ids; stops when none occurs twice. */

@@ -17,7 +17,7 @@ typedef struct BpeMerge {
   int32_t left, right, made; /* first ids */
 } BpeMerge;
 
-struct Bpe {
+struct NuwaText {
   int merges;
   BpeMerge *merge;   /* [merges] by rank */
   BpeSymbol *symbol; /* [512 + merges] */

@@ -5,7 +5,9 @@
 #define NUWA_FUZZ_BUNDLE_H
 
 #include "runtime/base/sha256.h"
+#include "runtime/base/safetensors.h"
 #include "runtime/include/nuwa.h"
+#include "runtime/plan.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/model.h"
 #include "tests/test.h"

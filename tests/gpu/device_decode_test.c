@@ -47,7 +47,7 @@ static int32_t given_tokens[COUNT * POSITIONS];
 /* greedy, sampled, with given tokens, guided */
 static NuwaGenerate request(int mode) {
   NuwaGenerate g = {.count = COUNT, .seed = 5, .guidance = mode == 3 ? 2.5f : 1.0f};
-  if (mode > 0) g.sample = (SampleOptions){.temperature = 1, .top_k = 5, .top_p = 1};
+  if (mode > 0) g.sample = (NuwaSampling){.temperature = 1, .top_k = 5, .top_p = 1};
   for (int i = 0; i < COUNT * POSITIONS; i++) given[i % POSITIONS] = i % 4 == 1, given_tokens[i] = (i * 7 + 3) % VOCAB;
   if (mode == 2) g.given = given, g.given_tokens = given_tokens;
   return g;

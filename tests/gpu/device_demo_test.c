@@ -92,7 +92,7 @@ typedef struct Drawing {
 } Drawing;
 
 /* After a wave, of which all rows were one step: keeps their logits. */
-static void keep_logits(void *ctx, int64_t done, int64_t total) {
+static bool keep_logits(void *ctx, int64_t done, int64_t total) {
   Drawing *w = ctx;
   int step = w->d->plan->decode[0].step;
   const int32_t *rows = nuwa_input(w->d->session, step, "rows");
@@ -101,6 +101,7 @@ static void keep_logits(void *ctx, int64_t done, int64_t total) {
     memcpy(w->logits + (rows[2 * i] * w->positions + rows[2 * i + 1]) * w->vocab, logits + i * w->vocab,
            sizeof *logits * (size_t)w->vocab);
   w->done = done;
+  return true;
 }
 
 static void check_drawing(Demo *d) {

@@ -6,7 +6,9 @@
 #include <math.h>
 
 #include "frontend/compile/compile.h"
+#include "runtime/base/safetensors.h"
 #include "runtime/include/nuwa.h"
+#include "runtime/plan.h"
 #include "tests/gpu/emu_test.h"
 #include "tests/num/rig.h"
 

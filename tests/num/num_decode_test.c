@@ -84,7 +84,7 @@ static void set_given(void) {
 
 static NuwaGenerate request(int mode) {
   NuwaGenerate g = {.count = COUNT, .seed = 5, .guidance = mode == 3 ? 2.5f : 1.0f};
-  g.sample = mode == 0 ? (SampleOptions){.temperature = 0} : (SampleOptions){.temperature = 1, .top_k = mode == 2 ? 5 : 0, .top_p = 1};
+  g.sample = mode == 0 ? (NuwaSampling){.temperature = 0} : (NuwaSampling){.temperature = 1, .top_k = mode == 2 ? 5 : 0, .top_p = 1};
   if (mode == 2) g.given = given, g.given_tokens = given_tokens;
   return g;
 }
@@ -127,9 +127,10 @@ typedef struct Record {
   float all[COUNT][POSITIONS][VOCAB];
 } Record;
 
-static void record_step(void *ctx, int64_t done, int64_t total) {
+static bool record_step(void *ctx, int64_t done, int64_t total) {
   Record *r = ctx;
   for (int b = 0; b < COUNT; b++) memcpy(r->all[b][done - 1], r->logits + b * VOCAB, sizeof r->all[b][0]);
+  return true;
 }
 
 static void check_logits(Toy *t, const Variant *v) {
@@ -248,6 +249,44 @@ TEST("samples drawn in parts are those drawn at once, and a number that is none 
     EXPECT(!generate(s, g, false, got, &t.err), "a number above 32 bits");
     nuwa_session_close(s);
   }
+  toy_close(&t);
+}
+
+typedef struct Stop {
+  int64_t after, done, total, calls;
+} Stop;
+
+static bool stop_after(void *ctx, int64_t done, int64_t total) {
+  Stop *s = ctx;
+  EXPECT(done > s->done && done <= total, "%lld after %lld", (long long)done, (long long)s->done);
+  s->done = done, s->total = total, s->calls++;
+  return s->calls < s->after;
+}
+
+TEST("a drawing that progress stops, at any step, gives no tokens, and the next one is what it would have been") {
+  Toy t;
+  REQUIRE(toy_open(&t, &variants[0], isa_best()), "%s", t.err.text);
+  NuwaSession *s = toy_session(&t, 1, STREAMS * 2);
+  REQUIRE(s, "%s", t.err.text);
+  int32_t want[COUNT * POSITIONS], got[COUNT * POSITIONS];
+  NuwaGenerate g = request(3);
+  NuwaGenerateStats stats = {.steps = -1};
+  REQUIRE(generate(s, g, false, want, &t.err), "%s", t.err.text);
+  Stop all = {.after = INT64_MAX};
+  REQUIRE(nuwa_generate(s, &g, got, &stats, stop_after, &all, &t.err), "%s", t.err.text);
+  EXPECT(all.calls == stats.steps && all.done == POSITIONS && all.total == POSITIONS, "%lld calls", (long long)all.calls);
+  for (int64_t after = 1; after <= all.calls; after += 5) {
+    Stop one = {.after = after};
+    Error err = {0};
+    stats.steps = -1;
+    memset(got, 0x5a, sizeof got);
+    EXPECT(!nuwa_generate(s, &g, got, &stats, stop_after, &one, &err) && err.code == ERROR_CANCELLED, "%s", err.text);
+    EXPECT(one.calls == after, "went on for %lld steps", (long long)one.calls);
+    EXPECT(stats.steps == -1 && got[0] == 0x5a5a5a5a && memcmp(got, got + 1, sizeof got - sizeof *got) == 0, "wrote");
+    REQUIRE(generate(s, g, false, got, &t.err), "%s", t.err.text);
+    EXPECT(memcmp(want, got, sizeof got) == 0, "stopped after %lld steps: the next drawing differs", (long long)after);
+  }
+  nuwa_session_close(s);
   toy_close(&t);
 }
 

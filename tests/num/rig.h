@@ -5,7 +5,9 @@
 
 #include "frontend/compile/compile.h"
 #include "ir/interp.h"
+#include "runtime/base/safetensors.h"
 #include "runtime/include/nuwa.h"
+#include "runtime/plan.h"
 
 typedef struct Rig {
   Model model;             /* made by hand: graph and functions */

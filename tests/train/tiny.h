@@ -7,7 +7,9 @@
 
 #include "frontend/compile/compile.h"
 #include "runtime/base/file.h"
+#include "runtime/base/safetensors.h"
 #include "runtime/include/nuwa.h"
+#include "runtime/plan.h"
 #include "tests/test.h"
 #include "train/source.h"
 

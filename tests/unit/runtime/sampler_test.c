@@ -11,11 +11,11 @@
 
 enum { MOST = 512 };
 
-static SampleOptions options(float temperature, int top_k, float top_p) {
-  return (SampleOptions){.temperature = temperature, .top_k = top_k, .top_p = top_p};
+static NuwaSampling options(float temperature, int top_k, float top_p) {
+  return (NuwaSampling){.temperature = temperature, .top_k = top_k, .top_p = top_p};
 }
 
-static int draw(const float *logits, int n, SampleOptions o, float uniform) {
+static int draw(const float *logits, int n, NuwaSampling o, float uniform) {
   float scratch[MOST];
   return sampler_draw(logits, n, &o, uniform, scratch);
 }
@@ -33,7 +33,7 @@ static int compare_ranked(const void *a, const void *b) {
 }
 
 /* Shares of the tokens that are kept; *out_close: top-p is decided by less than 1e-6. */
-static void define_shares(const float *logits, int n, SampleOptions o, long double *share, bool *out_close) {
+static void define_shares(const float *logits, int n, NuwaSampling o, long double *share, bool *out_close) {
   Ranked r[MOST];
   for (int i = 0; i < n; i++) r[i] = (Ranked){logits[i], i};
   qsort(r, (size_t)n, sizeof r[0], compare_ranked);
@@ -51,7 +51,7 @@ static void define_shares(const float *logits, int n, SampleOptions o, long doub
   for (int i = 0; i < n; i++) share[i] /= kept;
 }
 
-static void check_against_definition(const float *logits, int n, SampleOptions o) {
+static void check_against_definition(const float *logits, int n, NuwaSampling o) {
   long double share[MOST], sum = 0;
   bool close;
   define_shares(logits, n, o, share, &close);
@@ -93,7 +93,7 @@ TEST("temperature 0 is the largest logit, and the first of equals") {
   float logits[] = {1, 5, -2, 5, 4};
   static const float cold[] = {0, -1, NAN, 1e-40f};
   for (int i = 0; i < COUNT_OF(cold); i++) EXPECT(draw(logits, 5, options(cold[i], 0, 1), 0.99f) == 1, "%d", i);
-  EXPECT(draw(logits, 5, (SampleOptions){0}, 0.5f) == 1, "options of zeros");
+  EXPECT(draw(logits, 5, (NuwaSampling){0}, 0.5f) == 1, "options of zeros");
 }
 
 TEST("of equal logits top-k keeps the lowest indices") {
@@ -175,7 +175,7 @@ static void draw_many(void *ctx, int64_t begin, int64_t end, int thread) {
   Draws *all = ctx;
   all->fold = 0;
   for (int d = 0; d < 256; d++) {
-    SampleOptions o = options(0.25f * (float)(1 + d % 8), d % 3 * 20, 1 - 0.05f * (float)(d % 7));
+    NuwaSampling o = options(0.25f * (float)(1 + d % 8), d % 3 * 20, 1 - 0.05f * (float)(d % 7));
     int token = sampler_draw(all->logits[d], MOST, &o, noise(d, 999) / 12 + 0.5f, scratch);
     all->fold = all->fold * 31 + (uint32_t)token;
   }
@@ -201,7 +201,7 @@ TEST("large vocabularies: draws have the frequencies of the softmax") {
   float *logits = mem_alloc(N * sizeof *logits), *scratch = mem_alloc(N * sizeof *scratch);
   REQUIRE(logits && scratch, "memory");
   for (int i = 0; i < N; i++) logits[i] = i % 3 ? -30 : (i % 2 ? logf(3) : 0); /* 2048 tokens of 3, 2048 of 1 */
-  SampleOptions o = options(1, 0, 1);
+  NuwaSampling o = options(1, 0, 1);
   int odd = 0, other = 0;
   for (int d = 0; d < DRAWS; d++) {
     Philox p = philox(1, (uint32_t)d, 0, STREAM_SAMPLE);
