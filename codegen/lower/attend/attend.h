@@ -1,4 +1,12 @@
-/* What the loop nests of attention share: operands, and arithmetic on positions. */
+/* What an attention is, described once for its loop nests: its two sides, which positions of one see which of the other
+ * (windows, patches and the rows that they meet), and the parts of arithmetic that all nests share.
+ *
+ * An item computes positions of one side, its *own*: queries, or keys where gradients of keys and values are made.  It
+ * visits positions of the *other* side, which own positions see or which see them, in raster order:
+ *   forward     score = scale own.x . other.x      p = exp(score - largest)   out_y = sum p other.y / sum p
+ *   backward    p = exp(score - lse)   ds = p (own.y . other.y - delta)
+ *               out_x = scale sum ds other.x       out_y = sum p other.y (of values)
+ * where x of the queries is q and y its gradient dy, x of the keys is k and y is v. */
 #ifndef NUWA_LOWER_ATTEND_H
 #define NUWA_LOWER_ATTEND_H
 
@@ -6,93 +14,156 @@
 
 enum { MAX_HEAD_VECTORS = 16 };
 
-/* A tensor [.., positions, heads * width] whose head vectors are read or written. */
+/* A tensor [.., positions, heads * width] whose head vectors are read or written; buf -1: there is none. */
 typedef struct Heads {
   int buf;
   int64_t width;      /* elements of a head */
   int64_t row;        /* elements of a position: heads * width */
 } Heads;
 
-typedef struct Attend {
+typedef struct Side {
+  const int64_t *grid;
+  int64_t n;          /* positions of the grid */
+  Heads x, y;         /* q and dy, or k and v */
+} Side;
+
+typedef struct Attention {
   Lower *l;
   Kernel *k;
   const AttendAttrs *attrs;
   Extent *extent;
-  bool is_rows;                   /* attend_rows: queries are rows, see ops.def */
-  bool has_slots;
+  Dim samples;
+  bool is_forward, for_keys;      /* for_keys: gradients of keys, values */
+  bool is_rows, has_slots;        /* attend_rows: queries are rows, see ops.def */
+  bool is_raster, is_axis;        /* of the extent */
+  bool centred;                   /* all windows hold their centre, so that a line needs no test */
+  Side query, key;
+  const Side *own, *other;
+  Heads out_x, out_y;
+  bool has_x, has_y;              /* they are asked for */
+  int buf_lse, buf_delta, out_lse, buf_rows, buf_slots;
+  int64_t most;                   /* others that a position meets, at most */
+  int cut;                        /* axis on which raster order bounds what a patch meets; -1: none */
   int table[3];                   /* per axis, [queries][3]: centre, lo, hi */
-  int reverse[3];                 /* per axis, [keys][4]: query_lo, query_hi, at_lo, at_hi; -1 when not needed */
-  int buf_rows, buf_slots;
+  int reverse[3];                 /* per axis, [keys][4]: query_lo, query_hi, at_lo, at_hi; when for_keys */
   KInst *sample, *head;           /* of the item */
-  Heads q, key, v, dy, out_q, out_key, out_v;
-  int buf_lse, buf_delta, out_lse;
-  int scores;                     /* scratch: a list with an entry for every key (query) that is seen */
+  int scores;                     /* scratch: a list with an entry for every other that is met */
   KInst *n;                       /* variable: entries so far */
-} Attend;
+} Attention;
 
-/* ---- small arithmetic on i64 ---- */
+/* ---- arithmetic; constants are of the other operand's type ---- */
 
-static inline KInst *num(Attend *a, int64_t x) { return kir_i64(a->k, x); }
-static inline KInst *bin(Attend *a, KOp op, KInst *x, KInst *y) { return kir_bin(a->k, op, x, y); }
-static inline KInst *add(Attend *a, KInst *x, KInst *y) { return bin(a, KOP_ADD, x, y); }
-static inline KInst *mul(Attend *a, KInst *x, int64_t y) { return bin(a, KOP_MUL, x, num(a, y)); }
-static inline KInst *pick(Attend *a, KInst *cond, KInst *x, KInst *y) { return kir_op(a->k, KOP_SELECT, cond, x, y); }
-static inline KInst *both(Attend *a, KInst *x, KInst *y) { return bin(a, KOP_AND, x, y); }
-static inline KInst *either(Attend *a, KInst *x, KInst *y) { return bin(a, KOP_OR, x, y); }
-static inline KInst *equal(Attend *a, KInst *x, KInst *y) { return bin(a, KOP_EQ, x, y); }
+static inline KInst *num(Kernel *k, int64_t x) { return kir_i64(k, x); }
+static inline KInst *num32(Kernel *k, int64_t x) { return kir_i32(k, (int32_t)x); }
+static inline KInst *zero32(Kernel *k) { return kir_f32(k, 0.0f); }
+static inline KInst *like(Kernel *k, KInst *x, int64_t c) { return x->type == K_I64 ? num(k, c) : num32(k, c); }
+static inline KInst *add(Kernel *k, KInst *x, KInst *y) { return kir_bin(k, KOP_ADD, x, y); }
+static inline KInst *sub(Kernel *k, KInst *x, KInst *y) { return kir_bin(k, KOP_SUB, x, y); }
+static inline KInst *mul(Kernel *k, KInst *x, KInst *y) { return kir_bin(k, KOP_MUL, x, y); }
+static inline KInst *fma_of(Kernel *k, KInst *x, KInst *y, KInst *z) { return kir_op(k, KOP_FMA, x, y, z); }
+static inline KInst *plus(Kernel *k, KInst *x, int64_t c) { return add(k, x, like(k, x, c)); }
+static inline KInst *times(Kernel *k, KInst *x, int64_t c) { return mul(k, x, like(k, x, c)); }
+static inline KInst *least(Kernel *k, KInst *x, KInst *y) { return kir_bin(k, KOP_MIN, x, y); }
+static inline KInst *most(Kernel *k, KInst *x, KInst *y) { return kir_bin(k, KOP_MAX, x, y); }
+static inline KInst *below(Kernel *k, KInst *x, KInst *y) { return kir_bin(k, KOP_LT, x, y); }
+static inline KInst *equal(Kernel *k, KInst *x, KInst *y) { return kir_bin(k, KOP_EQ, x, y); }
+static inline KInst *both(Kernel *k, KInst *x, KInst *y) { return kir_bin(k, KOP_AND, x, y); }
+static inline KInst *pick(Kernel *k, KInst *cond, KInst *x, KInst *y) { return kir_op(k, KOP_SELECT, cond, x, y); }
+static inline KInst *to_i32(Kernel *k, KInst *x) { return kir_un(k, KOP_TO_I32, x); }
+static inline KInst *to_i64(Kernel *k, KInst *x) { return kir_un(k, KOP_TO_I64, x); }
+static inline KInst *quotient(Kernel *k, KInst *x, int64_t c) { return kir_bin(k, KOP_DIV, x, like(k, x, c)); }
+static inline KInst *remainder_of(Kernel *k, KInst *x, int64_t c) { return kir_bin(k, KOP_MOD, x, like(k, x, c)); }
 
-static inline KInst *within(Attend *a, KInst *lo, KInst *x, KInst *hi) {
-  return both(a, bin(a, KOP_LE, lo, x), bin(a, KOP_LE, x, hi));
+static inline KInst *within(Kernel *k, KInst *lo, KInst *x, KInst *hi) {
+  return both(k, kir_bin(k, KOP_LE, lo, x), kir_bin(k, KOP_LE, x, hi));
 }
 
-static inline KInst *load_int(Attend *a, int buf, KInst *at) {
-  return kir_un(a->k, KOP_TO_I64, kir_load(a->k, buf, at, NULL, NULL));
-}
+/* Lanes below n, an i64. */
+static inline KInst *lanes_below(Kernel *k, KInst *n) { return below(k, kir_lane(k), to_i32(k, n)); }
 
+static inline KInst *load_int(Kernel *k, int buf, KInst *at) { return to_i64(k, kir_load(k, buf, at, NULL, NULL)); }
+
+static inline int vectors_of(const Heads *h) { return (int)((h->width + LANES - 1) / LANES); }
+/* Elements of a head in scratch, in whole vectors. */
+static inline int64_t pitch_of(const Heads *h) { return (int64_t)vectors_of(h) * LANES; }
+
+/* ---- who sees whom ---- */
+
+/* Centre and interval of a query's keys on each axis. */
 typedef struct Window {
   KInst *centre[3], *lo[3], *hi[3];
 } Window;
 
-typedef struct Forward {
-  KInst *q[MAX_HEAD_VECTORS];
-  KInst *m, *l;                       /* variables: largest score, sum of weights */
-  KInst *y[MAX_HEAD_VECTORS];
-} Forward;
+Window attend_window(Attention *a, KInst *const q[3]);
+/* Entry i of the table of key coordinate `at` on an axis, i32: query_lo, query_hi, at_lo, at_hi. */
+KInst *attend_reverse(Attention *a, int axis, KInst *at, int i);
+/* One of the three lines through the centre holds the key. */
+KInst *attend_on_line(Kernel *k, const Window *w, KInst *const key[3]);
+/* What own coordinate i may meet on an axis: lines go through the centre, wherever the interval is. lo > hi: nothing. */
+void attend_meets(const Attention *a, int axis, int32_t i, int32_t *lo, int32_t *hi);
+/* The most others that `size` neighbouring own coordinates meet on an axis, at least 1; *sum, or NULL: of all such runs
+ * together; bounds [runs][2], or NULL: the first and last of each run, first > last: none. */
+int64_t attend_box(const Attention *a, int axis, int64_t size, double *sum, int32_t *bounds);
 
-static inline int64_t positions_of(const int64_t grid[3]) { return grid[0] * grid[1] * grid[2]; }
-static inline int vectors_of(const Heads *h) { return (int)((h->width + LANES - 1) / LANES); }
+/* The own grid cut into patches, and the box of others that each meets. */
+typedef struct Patches {
+  int64_t size[3], count[3];      /* own positions of a patch, patches of the grid */
+  int64_t box[3];                 /* the largest box */
+  int bounds[3];                  /* table [count][2]: first and last other */
+} Patches;
 
-/* Centre and interval of a query's keys on each axis. */
-Window attend_window(Attend *a, KInst *const q[3]);
-bool attend_windows_hold_centre(const Extent *e);
-KInst *attend_scaled(Attend *a, KInst *score);
-/* Lanes of vector j of a head that exist; NULL: all. */
-KInst *attend_lanes(Attend *a, const Heads *h, int j);
-/* Offset of the item's head at a position; position counts rows of the tensor, samples included. */
-KInst *attend_base(Attend *a, const Heads *h, KInst *position);
-void attend_load(Attend *a, const Heads *h, KInst *position, KInst **out);
-void attend_store(Attend *a, const Heads *h, KInst *position, int j, KInst *value);
-/* Index in a grid of a position. */
-KInst *attend_raster(Attend *a, const int64_t grid[3], KInst *const at[3]);
-/* Row of q, or of k and v (samples included, in units of Heads.row), of the item's sample. */
-KInst *attend_query_position(Attend *a, KInst *index);
-KInst *attend_key_position(Attend *a, KInst *index);
-/* Offset of the item's head in [positions, heads]. */
-KInst *attend_per_head(Attend *a, KInst *position);
+static inline int64_t volume(const int64_t size[3]) { return size[0] * size[1] * size[2]; }
+static inline int64_t parts_of(int64_t n, int64_t size) { return (n + size - 1) / size; }
+/* Sizes of boxes and counts, once p->size is chosen; then the tables. */
+void attend_patches(const Attention *a, Patches *p);
+void attend_patch_tables(Attention *a, Patches *p, const char *const name[3]);
+/* Items over samples, n axes of own positions in pieces of `size`, and heads. */
+void attend_items(Attention *a, int n, const int64_t *grid, const int64_t *size);
+
+/* ---- head vectors ---- */
+
+/* Row of a side's tensors for a position of the item's sample, samples included; index: i64, in raster order. */
+KInst *attend_row(Attention *a, const Side *s, KInst *index);
+/* Index in a grid of a position, and the position of an index. */
+KInst *attend_raster(Kernel *k, const int64_t grid[3], KInst *const at[3]);
+void attend_coords(Kernel *k, const int64_t grid[3], KInst *index, KInst *at[3]);
+/* Offset of the item's head in a row; and in the rows of [.., positions, heads]. */
+KInst *attend_base(Attention *a, const Heads *h, KInst *row);
+KInst *attend_number_at(Attention *a, KInst *row);
+/* That number, of buffer buf. */
+KInst *attend_number(Attention *a, int buf, KInst *row);
+/* Vector j of the head at base, zeros behind its end; all of a row's; and storing one. */
+KInst *attend_vector(Attention *a, const Heads *h, KInst *base, int j);
+void attend_load(Attention *a, const Heads *h, KInst *row, KInst **out);
+void attend_store(Attention *a, const Heads *h, KInst *row, int j, KInst *value);
+
+/* ---- arithmetic that nests share ---- */
+
+KInst *attend_scaled(Attention *a, KInst *score);
+/* The next term of a product of head vectors: sum + x y.  Products with dy round each term, as delta = sum(y dy) is made:
+ * so that p (dp - delta) is exactly 0 where one key takes all the weight. */
+KInst *attend_term(Kernel *k, bool rounds, KInst *x, KInst *y, KInst *sum);
+/* p (dp - delta) */
+KInst *attend_ds(Kernel *k, KInst *p, KInst *dp, KInst *delta);
 /* x = exp(x - m) for n scores in scratch from `start` on (m NULL: exp(x)). */
-void attend_exponentiate(Attend *a, KInst *start, KInst *n, KInst *m);
-void attend_start_sums(Attend *a, const Heads *h, KInst **sum);
-/* Results of a query whose sums are complete; has_keys: it sees any. */
-void attend_finish(Attend *a, const Forward *f, KInst *position, KInst *has_keys);
+void attend_exponentiate(Attention *a, KInst *start, KInst *n, KInst *m);
+/* Variables of a head's vectors, from 0; and sum[j] = fma(weight, x[j], sum[j]) of one. */
+void attend_start_sums(Attention *a, const Heads *h, KInst **sum);
+void attend_add(Kernel *k, KInst *weight, KInst *x, KInst *sum);
+/* Results of an own position whose sums are complete. y: sums of weighted y; largest and total: of scores and weights;
+ * has_keys: the query sees any. */
+void attend_finish(Attention *a, KInst *const *y, KInst *largest, KInst *total, KInst *row, KInst *has_keys);
+void attend_finish_gradients(Attention *a, KInst *const *x, KInst *const *y, KInst *row);
 
-/* On a GPU, with what is shared in shared memory: forward, or backward for queries or keys.  most_seen: others that a
- * position sees, or that see it, at most.  False: nothing was emitted, the common nest takes it. */
-bool attend_gpu(Attend *a, Dim samples, const AttendGpuParams *params, bool for_keys, bool forward, int64_t most_seen);
+/* ---- the loop nests: False: nothing was emitted, another takes it ---- */
 
-/* On a CPU, where queries see keys of their own; most: rows that a position meets.  False: the same. */
-bool attend_list(Attend *a, Dim samples, bool for_keys, bool is_forward, int64_t most);
-
-/* On a CPU, where many queries see the same keys.  False: nothing was emitted, the common nest takes it. */
-bool attend_tile(Attend *a, Dim samples, const AttendParams *params, bool for_keys, bool is_forward);
+/* On a GPU, with what is shared in shared memory. */
+bool attend_blocks(Attention *a, const AttendGpuParams *params);
+/* On a CPU, where many queries see the same keys. */
+bool attend_tiles(Attention *a, const AttendParams *params);
+/* On a CPU, where queries see keys of their own. */
+bool attend_listed(Attention *a);
+/* Anywhere: one position after the other. */
+void attend_loops(Attention *a);
 
 #endif
