@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "runtime/bundle.h"
 
 typedef struct CompileArgs {
   ModelArgs model;
@@ -25,7 +26,8 @@ static bool write_bundle(const CompileArgs *a, const Model *m, const Buffer *bun
     plan_free(p);
     if (!fits) return false;
   }
-  return file_write_all(a->out, bundle->data, bundle->len, err);
+  BundlePart part = {NUWA_PART_PLAN, BUNDLE_MODEL, (const uint8_t *)bundle->data, bundle->len};
+  return bundle_write(a->out, &part, 1, err);
 }
 
 /* ---- pins ---- */

@@ -15,7 +15,7 @@ typedef struct Inspect {
   InspectArgs args;
   CliTarget target;
   Model *model;          /* or */
-  Plan *plan;            /* of a bundle */
+  NuwaBundle *bundle;
   Buffer text, *out; /* out: text, all that is printed at the end */
   Error *err;
 } Inspect;
@@ -157,8 +157,8 @@ static bool print_lowered(const Inspect *s) {
 static bool inspect(Inspect *s) {
   const InspectArgs *a = &s->args;
   if (models_is_bundle(a->model.path))
-    return (s->plan = nuwa_bundle_open(a->model.path, s->err)) &&
-           inspect_bundle(s->plan, a->fn, a->json, s->out, s->err);
+    return (s->bundle = nuwa_bundle_open(a->model.path, s->err)) &&
+           inspect_bundle(s->bundle, a->fn, a->json, s->out, s->err);
   ModelArgs m = a->model;
   m.no_cache |= !a->fn;   /* nothing is compiled */
   if (!cli_target_open(&m, &s->target, s->err) || !(s->model = cli_load_model(&s->target, &m, s->err))) return false;
@@ -207,7 +207,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
 static void run_done(void *ctx) {
   Inspect *s = ctx;
   buffer_done(&s->text);
-  plan_free(s->plan);
+  nuwa_bundle_close(s->bundle);
   model_free(s->model);
   cli_target_close(&s->target);
 }

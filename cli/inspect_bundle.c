@@ -1,10 +1,11 @@
-/* A bundle as text or JSON: all of it comes from the plan, nothing is loaded or executed. */
+/* A bundle as text or JSON: all of it comes from the file, nothing is loaded or executed. */
 #include "cli/inspect_bundle.h"
 
 #include <string.h>
 
 #include "cli/tensors.h"
 #include "ir/text.h"
+#include "runtime/base/sha256.h"
 
 /* ---- a function's launches ---- */
 
@@ -25,11 +26,21 @@ static void print_items(const PlanLaunch *l, Buffer *out) {
   if (!l->n_factor) buffer_printf(out, "1 item");
 }
 
-static bool print_function(const Plan *p, const char *name, Buffer *out, Error *err) {
-  int f = plan_find_function(p, name);
+/* The next plan of b from part *at on; then *at is its part.  NULL: no more. */
+static const Plan *next_plan(const NuwaBundle *b, int *at) {
+  const BundlePart *part = bundle_part(b, *at);
+  while (part && part->kind != NUWA_PART_PLAN) part = bundle_part(b, ++*at);
+  return part ? nuwa_bundle_plan(b, part->name) : NULL;
+}
+
+static bool print_function(const NuwaBundle *b, const char *name, Buffer *out, Error *err) {
+  int at = 0, f = -1;
+  const Plan *p;
+  while ((p = next_plan(b, &at)) && (f = plan_find_function(p, name)) < 0) at++;
   if (f < 0) {
     error_set(err, ERROR_ARGUMENT, "the bundle has no function \"%s\"; it has:", name);
-    for (int i = 0; i < p->n_function; i++) cli_add_name(err, " ", p->function[i].name);
+    for (at = 0; (p = next_plan(b, &at)); at++)
+      for (int i = 0; i < p->n_function; i++) cli_add_name(err, " ", p->function[i].name);
     return cli_asked(false, err);
   }
   for (int i = 0; i < p->function[f].n_launch; i++) {
@@ -132,7 +143,7 @@ static void list_products(const Plan *p, Buffer *out) {
   }
 }
 
-static void list_text(const Plan *p, Buffer *out) {
+static void list_plan(const Plan *p, Buffer *out) {
   enum { SHOWN = 60 };
   Code code[MAX_CODES];
   char name[20];
@@ -167,11 +178,11 @@ static void json_ports(const char *what, const PlanTensor *t, int n, Buffer *out
   buffer_printf(out, "}, ");
 }
 
-static void list_json(const Plan *p, Buffer *out) {
+static void json_plan(const Plan *p, Buffer *out) {
   Code code[MAX_CODES];
   char name[20];
   int n = sum_code(p, code, MAX_CODES);
-  buffer_printf(out, "{\"device\": \"%s\", \"isa\": ", plan_device_name(p->device));
+  buffer_printf(out, "\"device\": \"%s\", \"isa\": ", plan_device_name(p->device));
   json_print_text(out, p->isa);
   buffer_printf(out, ", \"functions\": {");
   for (int i = 0; i < p->n_function; i++) {
@@ -200,13 +211,92 @@ static void list_json(const Plan *p, Buffer *out) {
     buffer_printf(out, ": ");
     json_print_text(out, p->text[i].value);
   }
-  buffer_printf(out, "}}\n");
+  buffer_printf(out, "}");
 }
 
-bool inspect_bundle(const Plan *p, const char *fn, bool json, Buffer *out, Error *err) {
+/* ---- a bundle of several parts ---- */
+
+static const char *const kind_name[] = {"plan", "weights", "text"};
+
+static void list_parts(const NuwaBundle *b, Buffer *out) {
+  char hex[65];
+  const BundlePart *p;
+  buffer_printf(out, "parts\n");
+  for (int i = 0; (p = bundle_part(b, i)); i++) {
+    sha256_hex(bundle_digest(b, p), hex);
+    buffer_printf(out, "  %s ", kind_name[p->kind]);
+    text_name(out, p->name);
+    buffer_printf(out, ": %zu bytes, SHA-256 %s\n", p->len, hex);
+  }
+}
+
+/* What opening a bundle leaves out. */
+static bool check_weights(const NuwaBundle *b, Error *err) {
+  const BundlePart *p;
+  for (int i = 0; (p = bundle_part(b, i)); i++) {
+    if (p->kind != NUWA_PART_WEIGHTS) continue;
+    Safetensors *w = nuwa_bundle_weights(b, p->name, err);
+    if (!w) return false;
+    safetensors_close(w);
+  }
+  return true;
+}
+
+static void json_parts(const NuwaBundle *b, Buffer *out) {
+  const BundlePart *p;
+  char hex[65];
+  buffer_printf(out, "\"parts\": [");
+  for (int i = 0; (p = bundle_part(b, i)); i++) {
+    buffer_printf(out, "%s{\"kind\": \"%s\", \"name\": ", i ? ", " : "", kind_name[p->kind]);
+    json_print_text(out, p->name);
+    sha256_hex(bundle_digest(b, p), hex);
+    buffer_printf(out, ", \"bytes\": %zu, \"sha256\": \"%s\"}", p->len, hex);
+  }
+  buffer_printf(out, "]");
+}
+
+static int count_plans(const NuwaBundle *b) {
+  int n = 0;
+  for (int at = 0; next_plan(b, &at); at++) n++;
+  return n;
+}
+
+/* A bundle with one plan is that plan's object, with its parts; one with several has an object for each. */
+static void list_json(const NuwaBundle *b, Buffer *out) {
+  bool several = count_plans(b) > 1;
+  const Plan *p;
+  const char *comma = "";
+  buffer_printf(out, "{");
+  json_parts(b, out);
+  buffer_printf(out, several ? ", \"plans\": {" : ", ");
+  for (int at = 0; (p = next_plan(b, &at)); at++, comma = ", ") {
+    buffer_printf(out, "%s", comma);
+    if (several) json_print_text(out, bundle_part(b, at)->name);
+    if (several) buffer_printf(out, ": {");
+    json_plan(p, out);
+    if (several) buffer_printf(out, "}");
+  }
+  buffer_printf(out, several ? "}}\n" : "}\n");
+}
+
+static void list_text(const NuwaBundle *b, Buffer *out) {
+  const Plan *p;
+  if (bundle_part(b, 1)) list_parts(b, out);
+  for (int at = 0; (p = next_plan(b, &at)); at++) {
+    if (bundle_part(b, 1)) {
+      buffer_printf(out, "\nplan ");
+      text_name(out, bundle_part(b, at)->name);
+      buffer_printf(out, "\n");
+    }
+    list_plan(p, out);
+  }
+}
+
+bool inspect_bundle(const NuwaBundle *b, const char *fn, bool json, Buffer *out, Error *err) {
   if (fn && json) return error_set(err, ERROR_USAGE, "--json describes a whole bundle, without --fn");
-  if (fn) return print_function(p, fn, out, err);
-  if (json) list_json(p, out);
-  else list_text(p, out);
+  if (fn) return print_function(b, fn, out, err);
+  if (!check_weights(b, err)) return false;
+  if (json) list_json(b, out);
+  else list_text(b, out);
   return true;
 }

@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 #include "cli/tensors.h"
 #include "ir/interp.h"
+#include "runtime/bundle.h"
 #include "runtime/weights.h"
 
 typedef struct RunArgs {
@@ -48,7 +49,7 @@ static int find_function(const Plan *p, const char *name, Error *err) {
 }
 
 static bool open_plan(Run *r) {
-  if (!r->model) return (r->plan = nuwa_bundle_open(r->args->model.path, r->err)) != NULL;
+  if (!r->model) return (r->plan = bundle_open_plan(r->args->model.path, r->args->fn, r->err)) != NULL;
   CompileOptions o = {.function = &r->args->fn, .n_function = 1, .whole = true};
   return (r->plan = models_compile_plan(&r->target.synth, r->model, &o, r->err)) != NULL;
 }

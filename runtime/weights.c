@@ -1,4 +1,4 @@
-/* Weights: bundles and params from files, and initial values from a seed. */
+/* Weights: params from files, and initial values from a seed. */
 #include <math.h>
 #include <string.h>
 
@@ -6,16 +6,6 @@
 #include "runtime/base/sha256.h"
 #include "runtime/session.h"
 #include "runtime/weights.h"
-
-Plan *nuwa_bundle_open(const char *path, Error *err) {
-  FileMap map;
-  if (!file_map(path, &map, err)) return NULL;
-  Plan *p = plan_read(map.data, map.len, path, err);
-  file_unmap(&map);
-  return p;
-}
-
-void nuwa_bundle_close(Plan *p) { plan_free(p); }
 
 static bool same_shape(const PlanTensor *t, const TensorView *v) {
   if (t->rank != v->rank) return false;

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "runtime/bundle.h"
+
 void synth_say(const SynthTarget *t, const char *fmt, ...) {
   char text[1500];
   va_list args;
@@ -16,11 +18,11 @@ void synth_say(const SynthTarget *t, const char *fmt, ...) {
 }
 
 bool models_is_bundle(const char *path) {
-  char magic[8];
+  char magic[BUNDLE_MAGIC_BYTES];
   size_t n = strlen(path);
   if (n > 5 && strcmp(path + n - 5, ".nuwa") == 0) return true;
   FILE *f = fopen(path, "rb");
-  bool is = f && fread(magic, 1, sizeof magic, f) == sizeof magic && memcmp(magic, "NUWAPLAN", sizeof magic) == 0;
+  bool is = f && fread(magic, 1, sizeof magic, f) == sizeof magic && memcmp(magic, bundle_magic, sizeof magic) == 0;
   if (f) fclose(f);
   return is;
 }
@@ -54,7 +56,7 @@ Plan *models_compile_plan(const SynthTarget *t, Model *model, const CompileOptio
 }
 
 Plan *models_open_plan(const SynthTarget *t, const ModelSpec *m, const char *const *functions, int n, Error *err) {
-  if (models_is_bundle(m->path)) return nuwa_bundle_open(m->path, err);
+  if (models_is_bundle(m->path)) return bundle_open_plan(m->path, n ? functions[0] : NULL, err);
   Model *model = models_load(t, m, err);
   if (!model) return NULL;
   CompileOptions o = {.function = functions, .n_function = n};

@@ -56,12 +56,35 @@ typedef struct NuwaError {
 
 enum { NUWA_CPU, NUWA_CUDA };
 
+/* A file with one plan or several, each under a name, and with --embed their weights and texts.  What `nuwa compile`
+ * makes of one model is a plan "model"; of a model that draws, with --embed, a whole application: plan and weights
+ * "drawer", plan and weights "image" (its functions "encode" and "decode" turn pictures into tokens and back), and the
+ * texts "merges" (of the text encoder) and "null_text" (the caption of guidance's null condition). */
+typedef struct NuwaBundle NuwaBundle;
 /* All of a compiled model but its weights. */
 typedef struct NuwaPlan NuwaPlan;
+/* Named tensors and text about them, in a safetensors file or in a bundle. */
+typedef struct NuwaWeights NuwaWeights;
 
-/* Reads and checks a bundle. */
-NUWA_API NuwaPlan *nuwa_bundle_open(const char *path, NuwaError *err);
-NUWA_API void nuwa_bundle_close(NuwaPlan *p);
+enum { NUWA_PART_PLAN, NUWA_PART_WEIGHTS, NUWA_PART_TEXT };
+
+typedef struct NuwaPart {
+  int kind;
+  const char *name;              /* the bundle's */
+  size_t bytes;
+} NuwaPart;
+
+/* Maps the file, and reads and checks everything but the numbers of weights. */
+NUWA_API NuwaBundle *nuwa_bundle_open(const char *path, NuwaError *err);
+/* What was taken from it by the functions below must be closed before. */
+NUWA_API void nuwa_bundle_close(NuwaBundle *b);
+/* The i-th part; false when there is none. */
+NUWA_API bool nuwa_bundle_part(const NuwaBundle *b, int i, NuwaPart *out);
+/* The bundle's, not to be freed; NULL when absent.  A plan without a name (NULL) is the first. */
+NUWA_API const NuwaPlan *nuwa_bundle_plan(const NuwaBundle *b, const char *name);
+NUWA_API const char *nuwa_bundle_entry(const NuwaBundle *b, const char *name);
+/* Weights without a copy, checked against their digest; to be closed by the caller. */
+NUWA_API NuwaWeights *nuwa_bundle_weights(const NuwaBundle *b, const char *name, NuwaError *err);
 
 enum { NUWA_F32, NUWA_BF16, NUWA_I32, NUWA_U8 };   /* element types; bf16 is the upper half of an f32 */
 enum { NUWA_MAX_RANK = 8 };
@@ -138,9 +161,6 @@ NUWA_API size_t nuwa_product_workspace(const NuwaSession *s, int product);
 NUWA_API const char *nuwa_device_name(const NuwaSession *s);
 
 /* ---- weights ---- */
-
-/* Named tensors and text about them, in a safetensors file or in a bundle. */
-typedef struct NuwaWeights NuwaWeights;
 
 /* Maps and checks a safetensors file. */
 NUWA_API NuwaWeights *nuwa_weights_open(const char *path, NuwaError *err);

@@ -6,7 +6,8 @@
 
 int main(int argc, char **argv) {
   NuwaError err = {0};
-  NuwaPlan *p = argc > 1 ? nuwa_bundle_open(argv[1], &err) : NULL;
+  NuwaBundle *b = argc > 1 ? nuwa_bundle_open(argv[1], &err) : NULL;
+  const NuwaPlan *p = b ? nuwa_bundle_plan(b, NULL) : NULL;
   NuwaOptions o = {.samples = 1, .rows = 1};
   NuwaSession *s = p ? nuwa_session_open(p, &o, &err) : NULL;
   if (s) nuwa_init_weights(s, 0);
@@ -16,6 +17,6 @@ int main(int argc, char **argv) {
   if (s && nuwa_decode_count(p)) nuwa_generate_needs(p, &g, &slots, &rows, &err);
   puts(s ? "ran" : err.text);
   nuwa_session_close(s);
-  nuwa_bundle_close(p);
+  nuwa_bundle_close(b);
   return !s;
 }

@@ -1,7 +1,7 @@
 /* Commands with --device cuda: what they show without a GPU, and what they do on the emulated driver with the
  * cuBLASLt stand-in.  The figures of either are not looked at. */
 #include "runtime/base/safetensors.h"
-#include "runtime/plan.h"
+#include "runtime/bundle.h"
 #include "tests/cli/commands.h"
 #include "tests/nvrtc.h"
 
@@ -95,12 +95,10 @@ static bool compile_both(void) {
 
 static Plan *open_bundle(const char *name) {
   char path[100];
-  FileMap map;
   Error err = {0};
   snprintf(path, sizeof path, "%s/%s", folder, name);
-  Plan *p = file_map(path, &map, &err) ? plan_read(map.data, map.len, name, &err) : NULL;
+  Plan *p = bundle_open_plan(path, NULL, &err);
   EXPECT(p, "%s", err.text);
-  if (p) file_unmap(&map);
   return p;
 }
 
@@ -136,7 +134,9 @@ static bool write_other(const char *algorithm) {
   if (ok) p->product[1].algorithm = algorithm;
   for (int i = 0; ok && i < p->n_text; i++)
     if (strcmp(p->text[i].key, "pinned") == 0) p->text[i].value = "NVIDIA Other";
-  ok = ok && plan_write(p, &bytes, &err) && file_write_all(path, bytes.data, bytes.len, &err);
+  ok = ok && plan_write(p, &bytes, &err);
+  BundlePart part = {NUWA_PART_PLAN, BUNDLE_MODEL, (const uint8_t *)bytes.data, bytes.len};
+  ok = ok && bundle_write(path, &part, 1, &err);
   EXPECT(ok, "%s", err.text);
   buffer_done(&bytes);
   plan_free(p);

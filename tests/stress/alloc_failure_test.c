@@ -10,6 +10,7 @@
 #include "autotune/store.h"
 #include "frontend/compile/compile.h"
 #include "runtime/base/sha256.h"
+#include "runtime/bundle.h"
 #include "tests/num/rig.h"
 #include "tests/test.h"
 #include "tests/unit/frontend/load.h"
@@ -366,14 +367,16 @@ TEST("short of memory: keeping machine code in the store") {
 static bool write_and_open(Digest *out, Error *err) {
   Buffer bytes = {0};
   Plan *p = NULL;
-  bool ok = plan_write(fixture.plan, &bytes, err) &&
-            file_write_all(fixture.bundle_file, bytes.data, bytes.len, err) &&
-            (p = nuwa_bundle_open(fixture.bundle_file, err)) != NULL;
+  bool ok = plan_write(fixture.plan, &bytes, err);
+  BundlePart part[] = {{NUWA_PART_PLAN, "model", (const uint8_t *)bytes.data, bytes.len},
+                       {NUWA_PART_TEXT, "null_text", (const uint8_t *)"", 1}};
+  ok = ok && bundle_write(fixture.bundle_file, part, COUNT_OF(part), err) &&
+       (p = bundle_open_plan(fixture.bundle_file, NULL, err)) != NULL;
   tested_end();
   buffer_done(&bytes);
   if (ok && plan_write(p, &bytes, err)) *out = digest_of(bytes.data, bytes.len);
   buffer_done(&bytes);
-  nuwa_bundle_close(p);
+  plan_free(p);
   return ok;
 }
 
@@ -383,7 +386,7 @@ static bool try_bundle(Digest *out, Error *err) {
   if (write_and_open(out, err)) return true;
   Error none = {0};
   bool exists = access(fixture.bundle_file, F_OK) == 0;
-  Plan *p = exists ? nuwa_bundle_open(fixture.bundle_file, &none) : NULL;
+  NuwaBundle *p = exists ? nuwa_bundle_open(fixture.bundle_file, &none) : NULL;
   EXPECT(!exists || p, "a bundle that cannot be opened was left: %s", none.text);
   nuwa_bundle_close(p);
   return false;
