@@ -122,7 +122,7 @@ TEST("a file whose directory says anything, and is signed, is refused or consist
   if (!open_bundle(&plan) || !open_file(&plan, &file)) return;
   uint8_t *bytes = malloc(file.len);
   int accepted = 0, refused = 0;
-  for (int i = 0; i < 2000; i += FUZZ_STRIDE) {
+  for (int i = 0; i < 400; i += FUZZ_STRIDE) {
     Fuzz f = {(uint64_t)i * 31};
     memcpy(bytes, file.data, file.len);
     for (size_t edits = fuzz_below(&f, 3) + 1; edits > 0; edits--) fuzz_damage(&f, bytes + FILE_HEADER, PARTS * ENTRY);
@@ -138,7 +138,7 @@ TEST("a file whose directory says anything, and is signed, is refused or consist
     else refused++;
     nuwa_bundle_close(b);
   }
-  EXPECT(accepted > 5 && refused > 100, "%d accepted, %d refused", accepted, refused);
+  EXPECT(accepted > 1 && refused > 50, "%d accepted, %d refused", accepted, refused);
   free(bytes);
   buffer_done(&plan);
   buffer_done(&file);
