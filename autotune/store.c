@@ -14,13 +14,14 @@
 
 #include "runtime/base/sha256.h"
 
-enum { BUSY_MS = 3000, DIGEST = 32, PUTS_BETWEEN_SWEEPS = 64 };
+enum { NAP_MS = 10, DIGEST = 32, PUTS_BETWEEN_SWEEPS = 64 };
 static const int64_t STORE_MAX_BYTES = (int64_t)256 << 20;
 
 struct Store {
   sqlite3 *db;
   sqlite3_stmt *get, *put, *touch;
   char *path;
+  int64_t wait_ns;     /* that may still be waited for locks */
   ObjectStore objects;
   int puts;            /* since the size was last looked at */
   bool broken;         /* gave an error: no longer used */
@@ -69,10 +70,26 @@ static void disconnect(Store *s) {
 
 static bool is_damage(int code) { return (code & 0xff) == SQLITE_CORRUPT || (code & 0xff) == SQLITE_NOTADB; }
 
+static int64_t now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* SQLite's question whether to try once more, as long as there is time left. */
+static int wait_a_little(void *ctx, int tries) {
+  Store *s = ctx;
+  if (s->wait_ns <= 0) return 0;
+  int64_t from = now_ns();
+  nanosleep(&(struct timespec){.tv_nsec = NAP_MS * 1000000}, NULL);
+  s->wait_ns -= now_ns() - from;
+  return 1;
+}
+
 /* The SQLite code; SQLITE_OK when ready for use. */
 static int connect(Store *s) {
   int code = sqlite3_open_v2(s->path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
-  if (code == SQLITE_OK) sqlite3_busy_timeout(s->db, BUSY_MS);
+  if (code == SQLITE_OK) sqlite3_busy_handler(s->db, wait_a_little, s);
   if (code == SQLITE_OK && prepare(s)) return SQLITE_OK;
   return code != SQLITE_OK ? code : sqlite3_errcode(s->db) == SQLITE_OK ? SQLITE_ERROR : sqlite3_errcode(s->db);
 }
@@ -95,9 +112,11 @@ static bool open_file(Store *s, Error *err) {
 
 /* ---- entries ---- */
 
-/* The first error puts the store out of use; the damaged file goes, so that the next run has a good one. */
-static void give_up(Store *s, int code) {
-  if (s->broken) return;
+/* The first error puts the store out of use, and so does a lock once the time to wait is over; a damaged file goes, so
+ * that the next run has a good one. */
+static void note_result(Store *s, int code) {
+  bool is_fine = code == SQLITE_ROW || code == SQLITE_DONE || (code == SQLITE_BUSY && s->wait_ns > 0);
+  if (is_fine || s->broken) return;
   s->broken = true;
   snprintf(s->warning, sizeof s->warning, "kernel store %s: %s; kernels are not kept", s->path, sqlite3_errmsg(s->db));
   if (is_damage(code)) unlink(s->path);
@@ -111,7 +130,7 @@ static void bind_digest(sqlite3_stmt *q, const char *key, uint8_t digest[DIGEST]
 static void touch(Store *s, const uint8_t digest[DIGEST]) {
   sqlite3_bind_blob(s->touch, 1, digest, DIGEST, SQLITE_STATIC);
   sqlite3_bind_int64(s->touch, 2, (int64_t)time(NULL));
-  sqlite3_step(s->touch);   /* a use that is not noted costs nothing */
+  note_result(s, sqlite3_step(s->touch));   /* a use that is not noted costs nothing */
   sqlite3_reset(s->touch);
 }
 
@@ -136,8 +155,8 @@ static bool store_get(void *ctx, const char *key, Buffer *out) {
   bool hit = code == SQLITE_ROW && sqlite3_column_type(s->get, 0) == SQLITE_TEXT &&
              strcmp((const char *)sqlite3_column_text(s->get, 0), key) == 0 &&
              read_object(sqlite3_column_blob(s->get, 1), sqlite3_column_bytes(s->get, 1), out);
+  note_result(s, code);
   sqlite3_reset(s->get);
-  if (code != SQLITE_ROW && code != SQLITE_DONE && code != SQLITE_BUSY) give_up(s, code);
   if (hit && out->failed) {
     buffer_done(out);
     return false;
@@ -179,17 +198,16 @@ static void store_put(void *ctx, const char *key, const void *bytes, size_t n) {
   sqlite3_bind_text(s->put, 2, key, -1, SQLITE_STATIC);
   sqlite3_bind_blob(s->put, 3, object.data, (int)object.len, SQLITE_STATIC);
   sqlite3_bind_int64(s->put, 4, (int64_t)time(NULL));
-  int code = sqlite3_step(s->put);
+  note_result(s, sqlite3_step(s->put));
   sqlite3_reset(s->put);
   sqlite3_clear_bindings(s->put);
   buffer_done(&object);
-  if (code != SQLITE_DONE && code != SQLITE_BUSY) give_up(s, code);
-  else if (++s->puts >= PUTS_BETWEEN_SWEEPS) sweep(s);
+  if (!s->broken && ++s->puts >= PUTS_BETWEEN_SWEEPS) sweep(s);
 }
 
 /* ---- the store ---- */
 
-Store *store_open(const char *path, Error *err) {
+Store *store_open(const char *path, int wait_ms, Error *err) {
   Store *s = mem_alloc(sizeof *s);
   Buffer copy = {0};
   buffer_printf(&copy, "%s", path);
@@ -200,6 +218,7 @@ Store *store_open(const char *path, Error *err) {
     return NULL;
   }
   s->path = copy.data;
+  s->wait_ns = (int64_t)wait_ms * 1000000;
   s->objects = (ObjectStore){store_get, store_put, s};
   if (make_folders(s->path, err) && open_file(s, err)) return s;
   store_close(s);

@@ -9,8 +9,11 @@
 
 typedef struct Store Store;
 
+/* How long others' locks are waited for, all waits of a store together, from its opening on; then it is no longer used. */
+enum { STORE_WAIT_MS = 3000 };
+
 /* Makes the folders of path as needed.  NULL after err was set: then kernels are not kept. */
-Store *store_open(const char *path, Error *err);
+Store *store_open(const char *path, int wait_ms, Error *err);
 void store_close(Store *s);   /* NULL is fine */
 /* What went wrong so far, to be told once; NULL: nothing. */
 const char *store_warning(const Store *s);

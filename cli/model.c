@@ -85,7 +85,7 @@ static Store *open_store(Error *err) {
   Buffer path = {0};
   if (cache && cache[0] == '/') buffer_printf(&path, "%s/nuwa/kernels.sqlite", cache);
   else if (home && home[0] == '/') buffer_printf(&path, "%s/.cache/nuwa/kernels.sqlite", home);
-  Store *s = path.data && !path.failed ? store_open(path.data, err) : NULL;
+  Store *s = path.data && !path.failed ? store_open(path.data, STORE_WAIT_MS, err) : NULL;
   buffer_done(&path);
   return s;
 }

@@ -18,6 +18,9 @@ Kernel *lower_group(Arena *a, const Group *g, const Target *t, const Params *p, 
 /* Compiles kernels into one relocatable ELF object without undefined symbols, position-independent; one global function
  * a kernel, of its name.  Bytes appended to out.  Any number of threads may compile at once. */
 bool llvm_compile(Kernel *const *kernels, int n, const Target *t, Buffer *out, Error *err);
+/* Appends everything beside the kernels that shapes what llvm_compile makes of them: LLVM's exact build, its passes and
+ * options, the target. */
+void llvm_key(const Target *t, Buffer *out);
 /* LLVM IR or assembly, for `inspect`. */
 bool llvm_print(const Kernel *k, const Target *t, bool assembly, Buffer *out, Error *err);
 

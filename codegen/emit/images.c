@@ -27,16 +27,17 @@ static bool is_cuda(const ImageOptions *o) { return target_is_gpu(&o->target); }
 
 /* ---- one image ---- */
 
+static const char *const cuda_options[] = {"--ftz=true"};
+
 static const char *arch_text(const ImageOptions *o, const ImageJob *j, char out[32]) {
   snprintf(out, 32, j->arch ? "sm_%d" : "compute_%d", j->arch ? j->arch : o->target.capability);
   return out;
 }
 
 static void compile_cuda(const ImageOptions *o, ImageJob *j) {
-  static const char *const options[] = {"--ftz=true"};
   char arch[32];
   NvrtcResult r;
-  if (nvrtc_compile(o->cuda.nvrtc, j->source, arch_text(o, j, arch), options, 1, &r)) {
+  if (nvrtc_compile(o->cuda.nvrtc, j->source, arch_text(o, j, arch), cuda_options, COUNT_OF(cuda_options), &r)) {
     buffer_append(&j->bytes, r.image, r.bytes);
     if (j->bytes.failed) error_set(&j->error, ERROR_MEMORY, "out of memory for the code of %s", j->kernel->name);
   } else {
@@ -65,19 +66,19 @@ static const char *cuda_source(Arena *a, const Kernel *k) {
   return arena_take_buffer(a, &text);
 }
 
-/* The whole key: what is compiled, for what, by what. */
-static const char *store_key(Arena *a, const ImageOptions *o, const ImageJob *j) {
-  char arch[32];
-  int major = 0, minor = 0;
-  if (is_cuda(o)) {
-    nvrtc_version(o->cuda.nvrtc, &major, &minor);
-    return arena_printf(a, "nvrtc %d.%d %s\n%s", major, minor, arch_text(o, j, arch), j->source);
-  }
-  const Target *t = &o->target;
+const char *images_key(Arena *a, const ImageOptions *o, const Kernel *k, int arch) {
   Buffer text = {0};
-  kir_print(j->kernel, &text);
-  return arena_printf(a, "llvm19 %s %d %d %d %s\n%s", isa_name(t->isa), t->vector_bits, t->vector_registers, t->has_fma,
-                      t->features, arena_take_buffer(a, &text));
+  char name[32];
+  ImageJob j = {.kernel = k, .arch = arch};
+  buffer_printf(&text, "generator %s\n", codegen_revision);
+  if (is_cuda(o)) {
+    nvrtc_key(o->cuda.nvrtc, arch_text(o, &j, name), cuda_options, COUNT_OF(cuda_options), &text);
+    cuda_print(k, &text);
+  } else {
+    llvm_key(&o->target, &text);
+    kir_print(k, &text);
+  }
+  return arena_take_buffer(a, &text);
 }
 
 static Images images_new(Arena *a, Kernel *const *kernel, int n, const ImageOptions *o) {
@@ -90,7 +91,7 @@ static Images images_new(Arena *a, Kernel *const *kernel, int n, const ImageOpti
     j->kernel = kernel[i / m.n_image];
     j->arch = is_cuda(o) && image < o->cuda.n_arch ? o->cuda.arch[image] : 0;
     if (is_cuda(o)) j->source = image ? j[-1].source : cuda_source(a, j->kernel);
-    if (o->store) j->key = store_key(a, o, j);
+    if (o->store) j->key = images_key(a, o, j->kernel, j->arch);
   }
   return m;
 }

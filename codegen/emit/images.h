@@ -30,6 +30,12 @@ typedef struct ImageOptions {
   int threads;
 } ImageOptions;
 
+/* Digest of the code generator's sources, from the build. */
+extern const char codegen_revision[];
+
+/* The whole key of a kernel's image: what is compiled, for what, by what and how.  arch: CUDA's, of a cubin; 0: PTX. */
+const char *images_key(Arena *a, const ImageOptions *o, const Kernel *k, int arch);
+
 /* Compiles the kernels, in parallel, and gives write(ctx, objects [n]) the result; the bytes live as long as that call,
  * whose answer is the result.  Works in the arena, inside arena_protect. */
 bool images_compile(Arena *a, Kernel *const *kernel, int n, const ImageOptions *o,

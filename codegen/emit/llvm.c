@@ -11,10 +11,28 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "codegen/emit/build_id.h"
 #include "codegen/emit/llvm_emit.h"
 
 #define PASSES                                                                                                     \
   "function(mem2reg,early-cse<memssa>,loop-mssa(licm),loop-unroll<O2;no-runtime>,instsimplify,early-cse<memssa>,dce)"
+
+/* How LLVM is asked: what of it is not in a Target. */
+#define CODE_LEVEL LLVMCodeGenLevelDefault
+#define RELOCATION LLVMRelocPIC
+#define CODE_MODEL LLVMCodeModelSmall
+
+static const char *cpu_of(const Target *t) { return strncmp(t->triple, "x86_64", 6) ? "generic" : "x86-64"; }
+
+void llvm_key(const Target *t, Buffer *out) {
+  unsigned major, minor, patch;
+  LLVMGetVersion(&major, &minor, &patch);
+  buffer_printf(out, "llvm %u.%u.%u ", major, minor, patch);
+  build_id_print((const void *)(uintptr_t)LLVMGetVersion, out);
+  buffer_printf(out, "\npasses %s\nlevel %d relocation %d model %d\n", PASSES, CODE_LEVEL, RELOCATION, CODE_MODEL);
+  buffer_printf(out, "target %s %s %s %s vectors %d x %d fma %d\n", isa_name(t->isa), t->triple, cpu_of(t), t->features,
+                t->vector_registers, t->vector_bits, t->has_fma);
+}
 
 /* LLVM's table of targets is a global of the library. */
 static pthread_once_t targets_once = PTHREAD_ONCE_INIT;
@@ -61,9 +79,7 @@ static bool unit_open(Unit *u, const Target *t, Error *err) {
   LLVMTargetRef target;
   char *message = NULL;
   if (LLVMGetTargetFromTriple(t->triple, &target, &message)) return unit_fail_message(u, t->triple, message);
-  const char *cpu = strncmp(t->triple, "x86_64", 6) ? "generic" : "x86-64";
-  u->machine = LLVMCreateTargetMachine(target, t->triple, cpu, t->features, LLVMCodeGenLevelDefault, LLVMRelocPIC,
-                                       LLVMCodeModelSmall);
+  u->machine = LLVMCreateTargetMachine(target, t->triple, cpu_of(t), t->features, CODE_LEVEL, RELOCATION, CODE_MODEL);
   if (!u->machine) return unit_fail(u, t->triple, "no target machine");
   u->ctx = LLVMContextCreate();
   LLVMContextSetDiagnosticHandler(u->ctx, on_diagnostic, u);

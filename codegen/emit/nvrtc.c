@@ -4,7 +4,7 @@
 #include <dlfcn.h>
 #include <string.h>
 
-#include "runtime/base/memory.h"
+#include "codegen/emit/build_id.h"
 
 /* Every function used, once: its name and its arguments. */
 #define NVRTC_FUNCTIONS(F)                                                                                         \
@@ -86,21 +86,43 @@ static void fetch_image(const Nvrtc *n, void *program, bool ptx, NvrtcResult *ou
   out->image = NULL;
 }
 
+enum { MOST_OPTIONS = 32 };
+
+/* All that NVRTC is given: its own first.  How many. */
+static int all_options(const char *arch, const char *const *options, int n_options, char arch_option[64],
+                       const char *out[MOST_OPTIONS]) {
+  int n = 0;
+  snprintf(arch_option, 64, "--gpu-architecture=%s", arch);
+  out[n++] = arch_option;
+  out[n++] = "--fmad=false";
+  out[n++] = "-default-device";
+  for (int k = 0; k < n_options && n < MOST_OPTIONS; k++) out[n++] = options[k];
+  return n;
+}
+
+void nvrtc_key(const Nvrtc *n, const char *arch, const char *const *options, int n_options, Buffer *out) {
+  const char *all[MOST_OPTIONS];
+  char arch_option[64];
+  int major = 0, minor = 0, n_all = all_options(arch, options, n_options, arch_option, all);
+  void *function;
+  memcpy(&function, &n->nvrtcVersion, sizeof function);
+  nvrtc_version(n, &major, &minor);
+  buffer_printf(out, "nvrtc %d.%d ", major, minor);
+  build_id_print(function, out);
+  buffer_printf(out, "\noptions");
+  for (int k = 0; k < n_all; k++) buffer_printf(out, " %s", all[k]);
+  buffer_printf(out, "\n");
+}
+
 bool nvrtc_compile(const Nvrtc *n, const char *source, const char *arch, const char *const *options, int n_options,
                    NvrtcResult *out) {
-  enum { OWN = 3, MOST = 32 };
-  const char *all[MOST];
+  const char *all[MOST_OPTIONS];
   char arch_option[64];
+  int n_all = all_options(arch, options, n_options, arch_option, all);
   void *program = NULL;
   *out = (NvrtcResult){0};
-  if (n_options > MOST - OWN) n_options = MOST - OWN;
-  snprintf(arch_option, sizeof arch_option, "--gpu-architecture=%s", arch);
-  all[0] = arch_option;
-  all[1] = "--fmad=false";
-  all[2] = "-default-device";
-  for (int k = 0; k < n_options; k++) all[OWN + k] = options[k];
   if (n->nvrtcCreateProgram(&program, source, "kernel.cu", 0, NULL, NULL) == 0) {
-    int code = n->nvrtcCompileProgram(program, OWN + n_options, all);
+    int code = n->nvrtcCompileProgram(program, n_all, all);
     fetch_log(n, program, out);
     if (code == 0) fetch_image(n, program, strncmp(arch, "compute", 7) == 0, out);
     n->nvrtcDestroyProgram(&program);

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "runtime/base/error.h"
+#include "runtime/base/memory.h"
 
 typedef struct Nvrtc Nvrtc;
 
@@ -21,6 +21,8 @@ typedef struct NvrtcResult {
   char *log;                    /* the compiler's words; NULL only when memory is short */
 } NvrtcResult;
 
+/* Appends what beside the source shapes what nvrtc_compile makes of it: the library's exact build, all options. */
+void nvrtc_key(const Nvrtc *n, const char *arch, const char *const *options, int n_options, Buffer *out);
 /* arch: "compute_80" or "sm_80".  --fmad=false and -default-device are always given.  Any number of threads may
  * compile at once.  Free with nvrtc_result_done. */
 bool nvrtc_compile(const Nvrtc *n, const char *source, const char *arch, const char *const *options, int n_options,

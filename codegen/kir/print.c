@@ -53,7 +53,7 @@ static void print_for(Printer *p, const KInst *i, int depth) {
   buffer_printf(p->out, " to ");
   print_value(p, i->in[1]);
   buffer_printf(p->out, " step %lld", (long long)i->in[2]->imm);
-  if (i->imm > 1) buffer_printf(p->out, " unroll %lld", (long long)i->imm);
+  if (i->imm) buffer_printf(p->out, " unroll %lld", (long long)i->imm);
   buffer_printf(p->out, " {\n");
   print_block(p, i->body, depth + 1);
   print_indent(p, depth);
@@ -74,8 +74,17 @@ static void print_if(Printer *p, const KInst *i, int depth) {
   buffer_printf(p->out, "}\n");
 }
 
+/* A name, and where several buffers have it the number too. */
+static void print_buf(const Kernel *k, int64_t buf, Buffer *out) {
+  int n = 0;
+  for (int i = 0; i < k->n_buf; i++) n += !strcmp(k->buf[i].name, k->buf[buf].name);
+  buffer_printf(out, n > 1 ? "%s#%lld" : "%s", k->buf[buf].name, (long long)buf);
+}
+
 static void print_element(Printer *p, int64_t buf, const KInst *base, const KInst *lane_offset) {
-  buffer_printf(p->out, " %s[", p->k->buf[buf].name);
+  buffer_printf(p->out, " ");
+  print_buf(p->k, buf, p->out);
+  buffer_printf(p->out, "[");
   print_value(p, base);
   if (lane_offset) {
     buffer_printf(p->out, " + ");
@@ -152,10 +161,14 @@ static void print_head(const Kernel *k, Buffer *out) {
   buffer_printf(out, "kernel %s\n", k->name);
   for (int i = 0; i < k->n_buf; i++) {
     const KBuf *b = &k->buf[i];
-    buffer_printf(out, "  %s %s %s", space[b->space], dtype_name(b->dtype), b->name);
+    buffer_printf(out, "  %s %s ", space[b->space], dtype_name(b->dtype));
+    print_buf(k, i, out);
     if (b->space != SPACE_GLOBAL) buffer_printf(out, "[%lld]", (long long)b->elems);
     else buffer_printf(out, "%s%s", b->written ? " written" : "", b->restrict_ ? "" : " shared");
-    if (b->over) buffer_printf(out, " over %s", k->buf[b->over - 1].name);
+    if (b->over) {
+      buffer_printf(out, " over ");
+      print_buf(k, b->over - 1, out);
+    }
     if (b->space == SPACE_TABLE) print_table(out, b);
     buffer_printf(out, "\n");
   }

@@ -346,7 +346,7 @@ static bool try_store(Digest *out, Error *err) {
   unlink(fixture.kernels);
   Model *m = model_load(fixture.small, NULL, err);
   tested_begin();
-  Store *s = store_open(fixture.kernels, &without);
+  Store *s = store_open(fixture.kernels, STORE_WAIT_MS, &without);
   CompileOptions o = {.isa = isa_best(), .threads = 1, .store = store_objects(s)};
   bool ok = m && compile_digest(m, &o, out, err) && compile_digest(m, &o, out, err);
   store_close(s);

@@ -1,8 +1,10 @@
 #include "autotune/store.h"
 
+#include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "runtime/base/file.h"
@@ -17,7 +19,7 @@ static Store *open_fresh(const char *name) {
     if (!mkdtemp(folder)) return NULL;
   }
   snprintf(path, sizeof path, "%s/deep/%s.sqlite", folder, name);
-  return store_open(path, &err);
+  return store_open(path, STORE_WAIT_MS, &err);
 }
 
 static bool holds(Store *s, const char *key, const char *want) {
@@ -95,7 +97,7 @@ TEST("damage in the middle gives misses or an error, never a wrong object") {
 
 TEST("a place that cannot be written is an error, not a crash") {
   Error err = {0};
-  EXPECT(!store_open("/proc/nowhere/x.sqlite", &err));
+  EXPECT(!store_open("/proc/nowhere/x.sqlite", STORE_WAIT_MS, &err));
   EXPECT_HAS(err.text, "/proc/nowhere");
   EXPECT(store_objects(NULL) == NULL);
   store_close(NULL);
@@ -122,6 +124,81 @@ TEST("several processes share one store") {
     wait(&status);
     EXPECT(status == 0, "a process failed");
   }
+}
+
+static double seconds(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* Somebody who has the store for himself. */
+static sqlite3 *lock_store(void) {
+  sqlite3 *db;
+  if (sqlite3_open(path, &db) == SQLITE_OK && sqlite3_exec(db, "BEGIN EXCLUSIVE", NULL, NULL, NULL) == SQLITE_OK)
+    return db;
+  abort();
+}
+
+TEST("a lock that stays costs one wait in all, and is told once") {
+  Error err = {0};
+  Store *s = open_fresh("e");
+  put(s, "k", "object");
+  store_close(s);
+  s = store_open(path, 200, &err);
+  REQUIRE(s, "%s", err.text);
+  EXPECT(holds(s, "k", "object"));
+  sqlite3 *other = lock_store();
+  double from = seconds();
+  for (int i = 0; i < 50; i++) {
+    EXPECT(holds(s, "k", NULL), "an object from behind a lock");
+    put(s, "another", "object");
+  }
+  double spent = seconds() - from;   /* 100 waits would be 20 s */
+  EXPECT(spent > 0.15 && spent < 5, "%g s", spent);
+  REQUIRE(store_warning(s), "no warning");
+  EXPECT_HAS(store_warning(s), "database is locked; kernels are not kept");
+  sqlite3_close(other);
+  EXPECT(holds(s, "k", NULL), "used again");
+  store_close(s);
+  s = open_fresh("e");
+  EXPECT(s && holds(s, "k", "object") && holds(s, "another", NULL) && !store_warning(s));
+  store_close(s);
+}
+
+TEST("a store that is locked from the start is done without after one wait") {
+  store_close(open_fresh("f"));
+  Error err = {0};
+  sqlite3 *other = lock_store();
+  double from = seconds();
+  EXPECT(!store_open(path, 100, &err));
+  EXPECT(seconds() - from < 5, "%g s", seconds() - from);
+  EXPECT_HAS(err.text, "cannot be used: database is locked");
+  sqlite3_close(other);
+}
+
+TEST("a lock that ends in time is waited for") {
+  Error err = {0};
+  Store *s = open_fresh("g");
+  put(s, "k", "object");
+  store_close(s);
+  s = store_open(path, 60000, &err);
+  int ready[2];
+  char c;
+  REQUIRE(s && pipe(ready) == 0, "open");
+  if (fork() == 0) {
+    sqlite3 *other = lock_store();
+    if (write(ready[1], "", 1) != 1) _exit(1);
+    nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    sqlite3_close(other);
+    _exit(0);
+  }
+  REQUIRE(read(ready[0], &c, 1) == 1, "pipe");
+  EXPECT(holds(s, "k", "object") && !store_warning(s));
+  close(ready[0]);
+  close(ready[1]);
+  wait(NULL);
+  store_close(s);
 }
 
 TEST("the folder of this test goes away") {

@@ -1,0 +1,35 @@
+# What the code generator is, as one digest of everything that it is made of: part of the keys of compiled kernels, so
+# that no kernel of an older generator is taken.
+#   include(CodegenRevision)                  declares codegen_revision(TARGET FOLDER...)
+#   cmake -DLIST=... -DOUT=... -P this file   writes OUT from the files that LIST names, one a line
+if(CMAKE_SCRIPT_MODE_FILE)
+  file(STRINGS ${LIST} files)
+  set(all "")
+  foreach(name ${files})
+    file(SHA256 ${ROOT}/${name} digest)
+    string(APPEND all "${name} ${digest}\n")
+  endforeach()
+  string(SHA256 revision "${all}")
+  string(SUBSTRING ${revision} 0 32 revision)
+  file(CONFIGURE OUTPUT ${OUT} CONTENT "#include \"codegen/emit/images.h\"\n\nconst char codegen_revision[] = \"${revision}\";\n")
+  return()
+endif()
+
+# Adds a source with the digest of all C files of the folders and below them to a target.
+function(codegen_revision target)
+  set(names)
+  foreach(folder ${ARGN})
+    file(GLOB_RECURSE found RELATIVE ${CMAKE_SOURCE_DIR} CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${folder}/*.[chd]*)
+    list(APPEND names ${found})
+  endforeach()
+  list(SORT names)
+  list(TRANSFORM names PREPEND ${CMAKE_SOURCE_DIR}/ OUTPUT_VARIABLE paths)
+  list(JOIN names "\n" lines)
+  set(list ${CMAKE_BINARY_DIR}/codegen_revision.txt)
+  set(out ${CMAKE_BINARY_DIR}/codegen_revision.c)
+  file(CONFIGURE OUTPUT ${list} CONTENT "${lines}\n")
+  set(script ${CMAKE_SOURCE_DIR}/cmake/CodegenRevision.cmake)
+  add_custom_command(OUTPUT ${out} DEPENDS ${paths} ${list} ${script} VERBATIM
+                     COMMAND ${CMAKE_COMMAND} -DROOT=${CMAKE_SOURCE_DIR} -DLIST=${list} -DOUT=${out} -P ${script})
+  target_sources(${target} PRIVATE ${out})
+endfunction()

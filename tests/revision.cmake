@@ -1,0 +1,20 @@
+# cmake -DSOURCE=... -DWORK=... -P revision.cmake: the generator's revision follows every byte of every file.
+function(revision out)
+  file(WRITE ${WORK}/list.txt "a.c\nb.h\n")
+  execute_process(COMMAND ${CMAKE_COMMAND} -DROOT=${WORK} -DLIST=${WORK}/list.txt -DOUT=${WORK}/out.c
+                          -P ${SOURCE}/cmake/CodegenRevision.cmake COMMAND_ERROR_IS_FATAL ANY)
+  file(READ ${WORK}/out.c text)
+  set(${out} "${text}" PARENT_SCOPE)
+endfunction()
+
+file(MAKE_DIRECTORY ${WORK})
+file(WRITE ${WORK}/a.c "int a;\n")
+file(WRITE ${WORK}/b.h "int b;\n")
+revision(first)
+revision(again)
+file(WRITE ${WORK}/b.h "int c;\n")
+revision(second)
+file(REMOVE_RECURSE ${WORK})
+if(NOT first STREQUAL again OR first STREQUAL second OR NOT first MATCHES "codegen_revision.. = \"[0-9a-f]+\"")
+  message(FATAL_ERROR "first ${first} again ${again} after a change ${second}")
+endif()
