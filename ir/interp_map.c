@@ -57,9 +57,11 @@ MAP1(abs, fabs(x), x < 0 ? -x : x)
 MAP1(detach, x, x)
 MAP1_FLOAT(exp, exp(x))
 MAP1_FLOAT(log, log(x))
+MAP1_FLOAT(log1p, log1p(x))
 MAP1_FLOAT(sqrt, sqrt(x))
 MAP1_FLOAT(tanh, tanh(x))
 MAP1_FLOAT(erf, erf(x))
+MAP1_FLOAT(normal_cdf, 0.5 * erfc(-x * sqrt(0.5)))
 MAP1_FLOAT(sin, sin(x))
 MAP1_FLOAT(cos, cos(x))
 MAP1_FLOAT(floor, floor(x))
@@ -68,9 +70,8 @@ MAP2(sub, x - y, x - y)
 MAP2(mul, x *y, x *y)
 MAP2(div, x / y, floor_div(x, y))
 MAP2(mod, x, floor_mod(x, y))
-/* With a NaN on either side these give the second operand, as vector units do. */
-MAP2(maximum, x > y ? x : y, x > y ? x : y)
-MAP2(minimum, x < y ? x : y, x < y ? x : y)
+MAP2(maximum, x < y || isnan(y) ? y : x, x < y ? y : x)
+MAP2(minimum, y < x || isnan(y) ? y : x, y < x ? y : x)
 MAP2(lt, x < y, x < y)
 MAP2(le, x <= y, x <= y)
 MAP2(eq, x == y, x == y)
@@ -99,7 +100,7 @@ bool eval_cast(Eval *e) {
   bool from_float = dtype_is_float(e->in[0]->dtype), to_float = dtype_is_float(e->out->dtype);
   for (int64_t i = 0, n = tensor_elems(e->out); i < n; i++) {
     double x = e->in[0]->data[i];
-    e->out->data[i] = to_float ? x : cast_to_integer(x, from_float, e->out->dtype);
+    e->out->data[i] = from_float && to_float ? x : to_float ? (float)x : cast_to_integer(x, from_float, e->out->dtype);
   }
   return true;
 }

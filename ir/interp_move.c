@@ -160,17 +160,22 @@ static double reduce_sum(DType t, const double *x, const int64_t *at, int64_t n)
   return dtype_is_float(t) ? lanes_tree(lane) : integer_wrap(t, whole);
 }
 
+static double larger(double x, double y) { return x < y || isnan(y) ? y : x; }
+
 /* Of nothing: the smallest number of the type. */
 static double reduce_max(DType t, const double *x, const int64_t *at, int64_t n) {
-  double m = dtype_is_float(t) ? -INFINITY : t == DTYPE_U8 ? 0 : -2147483648.0;
-  for (int64_t i = 0; i < n; i++) m = x[at[i]] > m ? x[at[i]] : m;
-  return m;
+  double m = dtype_is_float(t) ? -INFINITY : t == DTYPE_U8 ? 0 : -2147483648.0, lane[16];
+  for (int i = 0; i < 16; i++) lane[i] = m;
+  for (int64_t i = 0; i < n; i++) lane[i % 16] = larger(lane[i % 16], x[at[i]]);
+  for (int half = 8; half >= 1; half /= 2)
+    for (int i = 0; i < half; i++) lane[i] = larger(lane[i], lane[i + half]);
+  return lane[0];
 }
 
 static double reduce_argmax(DType t, const double *x, const int64_t *at, int64_t n) {
   int64_t best = 0;
-  for (int64_t i = 1; i < n; i++)
-    if (x[at[i]] > x[at[best]]) best = i;
+  for (int64_t i = 1; i < n && !isnan(x[at[best]]); i++)
+    if (!(x[at[i]] <= x[at[best]])) best = i;
   return (double)best;
 }
 

@@ -90,10 +90,10 @@ bool eval_conv2d_grad_w(Eval *e) {
 
 /* ---- composites, each by its own formula: expansions are tested against these ---- */
 
-static double sigmoid(double x) { return 1 / (1 + exp(-x)); }
+static double sigmoid(double x) { return x < 0 ? exp(x) / (1 + exp(x)) : 1 / (1 + exp(-x)); }
 static double silu(double x) { return x * sigmoid(x); }
-static double gelu(double x) { return 0.5 * x * (1 + erf(x * sqrt(0.5))); }
-static double relu(double x) { return x > 0 ? x : 0; }
+static double gelu(double x) { return x * (0.5 * erfc(-x * sqrt(0.5))); }
+static double relu(double x) { return x <= 0 ? 0 : x; }
 
 static bool each(Eval *e, double (*f)(double)) {
   for (int64_t i = 0, n = tensor_elems(e->out); i < n; i++) e->out->data[i] = f(e->in[0]->data[i]);
@@ -112,7 +112,7 @@ static bool mean(Eval *e) {
 /* x [n]: the largest element, and the sum of exp(x - largest). */
 static double row_max(const double *x, int64_t n) {
   double m = -INFINITY;
-  for (int64_t i = 0; i < n; i++) m = fmax(m, x[i]);
+  for (int64_t i = 0; i < n; i++) m = m < x[i] || isnan(x[i]) ? x[i] : m;
   return m;
 }
 

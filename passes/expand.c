@@ -10,13 +10,7 @@
  * A long sum is several, so that there is independent work: see sum_in_steps.
  *
  * One rule for each composite of ops.def: expand_<scalar>.  A missing one fails to compile, an unused one warns. */
-#include <math.h>
-
 #include "passes/passes.h"
-
-static Node *scaled(Graph *g, Node *x, double by) {
-  return x ? graph_binary(g, OP_MUL, x, graph_fill_like(g, by, x)) : NULL;
-}
 
 static Node *plus(Graph *g, Node *x, double add) {
   return x ? graph_binary(g, OP_ADD, x, graph_fill_like(g, add, x)) : NULL;
@@ -68,9 +62,13 @@ static Node *expand_mean(Graph *g, Node *n) {
   return divide_by_count(g, sum, &counted);
 }
 
-/* Through tanh, whose derivative 1 - t*t is finite everywhere; 1 / (1 + exp(-x)) has inf * 0 in its derivative. */
+/* e / (1 + e) or 1 / (1 + e), e = exp(-|x|): right in both tails, and so is the derivative, e / (1 + e)^2.  That of
+ * min(-x, x) at 0 is -1, which belongs to the second form. */
 static Node *sigmoid_of(Graph *g, Node *x) {
-  return plus(g, scaled(g, graph_unary(g, OP_TANH, scaled(g, x, 0.5)), 0.5), 0.5);
+  Node *e = graph_unary(g, OP_EXP, graph_binary(g, OP_MINIMUM, graph_unary(g, OP_NEG, x), x));
+  Node *one = graph_fill_like(g, 1, x), *below = graph_binary(g, OP_LT, x, graph_fill_like(g, 0, x));
+  Node *top = graph_select(g, below, e, one);
+  return graph_binary(g, OP_DIV, top, graph_binary(g, OP_ADD, e, one));
 }
 
 static Node *expand_sigmoid(Graph *g, Node *n) { return sigmoid_of(g, n->in[0]); }
@@ -78,13 +76,13 @@ static Node *expand_sigmoid(Graph *g, Node *n) { return sigmoid_of(g, n->in[0]);
 static Node *expand_silu(Graph *g, Node *n) { return graph_binary(g, OP_MUL, n->in[0], sigmoid_of(g, n->in[0])); }
 
 static Node *expand_gelu(Graph *g, Node *n) {
-  Node *x = n->in[0];
-  Node *phi = plus(g, graph_unary(g, OP_ERF, scaled(g, x, sqrt(0.5))), 1);
-  return graph_binary(g, OP_MUL, scaled(g, x, 0.5), phi);
+  return graph_binary(g, OP_MUL, n->in[0], graph_unary(g, OP_NORMAL_CDF, n->in[0]));
 }
 
+/* A selection, so that the derivative at 0 is 0, and NaN comes through. */
 static Node *expand_relu(Graph *g, Node *n) {
-  return graph_binary(g, OP_MAXIMUM, n->in[0], graph_fill_like(g, 0, n->in[0]));
+  Node *x = n->in[0], *zero = graph_fill_like(g, 0, x);
+  return graph_select(g, graph_binary(g, OP_LE, x, zero), zero, x);
 }
 
 /* x minus the largest of its row.  The largest is a constant to the gradient: softmax does not depend on it. */

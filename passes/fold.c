@@ -2,13 +2,16 @@
  *
  * needs: any form.  gives: the same form.  breaks: grad (detach disappears: gradients are taken before).
  * Only rules that keep every bit: also for -0, infinities and NaN (whose payload does not count).  So x+0, 0*x,
- * x-x and x*c1*c2 stay for floats unless the operand is known to make them exact.  Values are those of the
- * interpreter (f64): a constant is rounded once, where generated code uses it.
+ * x-x and x*c1*c2 stay for floats unless the operand is known to make them exact.  Constants are computed with the
+ * functions that kernels compute with (ir/scalar.h).
  * Every rule either removes a node or replaces it by a cheaper one of the same operands, so folding ends.
  * Movement is in fold_move.c. */
 #include "passes/fold.h"
 
+#include <float.h>
 #include <math.h>
+
+#include "ir/scalar.h"
 
 static bool is_int(const Node *n) { return !dtype_is_float(n->type.dtype); }
 
@@ -19,61 +22,18 @@ static bool is_value(const Node *n, double v) {
 
 /* ---- constants ---- */
 
-static bool fits(DType t, double v) {
-  switch (t) {
-    case DTYPE_F32: return true;
-    case DTYPE_I32: return v == floor(v) && v >= INT32_MIN && v <= INT32_MAX;
-    case DTYPE_U8: return v == floor(v) && v >= 0 && v <= 255;
-    default: return false;   /* bf16 rounds where the op definitions say so */
-  }
-}
+/* Arithmetic takes a denormal for 0, moves do not. */
+static bool is_denormal(const Node *n, double v) { return !is_int(n) && v != 0 && fabs(v) < (double)FLT_MIN; }
 
-static bool unary_value(Op op, double x, double *out) {
-  switch (op) {
-    case OP_NEG: *out = -x; return true;
-    case OP_ABS: *out = fabs(x); return true;
-    case OP_EXP: *out = exp(x); return true;
-    case OP_LOG: *out = log(x); return true;
-    case OP_SQRT: *out = sqrt(x); return true;
-    case OP_TANH: *out = tanh(x); return true;
-    case OP_ERF: *out = erf(x); return true;
-    case OP_SIN: *out = sin(x); return true;
-    case OP_COS: *out = cos(x); return true;
-    case OP_FLOOR: *out = floor(x); return true;
-    default: return false;
-  }
-}
-
-/* Integer division by 0 is left to run time. */
-static bool binary_value(Op op, bool ints, double x, double y, double *out) {
-  switch (op) {
-    case OP_ADD: *out = x + y; return true;
-    case OP_SUB: *out = x - y; return true;
-    case OP_MUL: *out = x * y; return true;
-    case OP_DIV: *out = ints ? floor(x / y) : x / y; return !ints || y != 0;
-    case OP_MOD: *out = x - y * floor(x / y); return y != 0;
-    case OP_LT: *out = x < y; return true;
-    case OP_LE: *out = x <= y; return true;
-    case OP_EQ: *out = x == y; return true;
-    case OP_MAXIMUM: *out = x < y ? y : x; return x == x && y == y && x != y;
-    case OP_MINIMUM: *out = y < x ? y : x; return x == x && y == y && x != y;
-    default: return false;
-  }
-}
-
-/* The node as a constant, when all operands are.  A cast folds when the number is one of both types. */
+/* The node as a constant, when all operands are: what a kernel would compute, to the bit.  Only which NaN is left to run
+ * time. */
 static Node *fold_constants(Graph *g, Node *n) {
-  double v[3] = {0}, y;
-  if (n->n_in < 1 || n->n_in > 3) return n;
-  for (int i = 0; i < n->n_in; i++) {
-    if (!fold_is_fill(n->in[i], &v[i]) || n->in[i]->type.dtype == DTYPE_BF16) return n;
-  }
-  bool known = false;
-  if (n->op == OP_CAST) y = v[0], known = true;
-  else if (n->op == OP_FMA) y = fma(v[0], v[1], v[2]), known = true;
-  else if (n->n_in == 1) known = unary_value(n->op, v[0], &y);
-  else if (n->n_in == 2) known = binary_value(n->op, is_int(n->in[0]), v[0], v[1], &y);
-  return known && fits(n->type.dtype, y) ? graph_fill(g, y, &n->type) : n;
+  double v[3] = {0};
+  if (n->n_in < 1 || n->n_in > COUNT_OF(v)) return n;
+  for (int i = 0; i < n->n_in; i++)
+    if (!fold_is_fill(n->in[i], &v[i]) || is_denormal(n->in[i], v[i])) return n;
+  double y = scalar_compute(n, v);
+  return isnan(y) ? n : graph_fill(g, y, &n->type);
 }
 
 /* ---- algebra ---- */

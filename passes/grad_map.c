@@ -4,7 +4,6 @@
 
 #include "passes/grad.h"
 
-static Node *sub(Graph *g, Node *x, Node *y) { return graph_binary(g, OP_SUB, x, y); }
 static Node *mul(Graph *g, Node *x, Node *y) { return graph_binary(g, OP_MUL, x, y); }
 static Node *divide(Graph *g, Node *x, Node *y) { return graph_binary(g, OP_DIV, x, y); }
 static Node *neg(Graph *g, Node *x) { return graph_unary(g, OP_NEG, x); }
@@ -12,30 +11,80 @@ static Node *like(Graph *g, double value, Node *n) { return n ? graph_fill_like(
 
 bool grad_neg(Graph *g, Node *n, Node *dy, Node **dx) { return (dx[0] = neg(g, dy)); }
 
-/* 0 at 0. */
+/* 0 at 0; NaN, whose value comes through, lets its gradient through. */
 bool grad_abs(Graph *g, Node *n, Node *dy, Node **dx) {
   Node *x = n->in[0], *zero = like(g, 0.0, x);
-  Node *positive = graph_select(g, graph_binary(g, OP_LT, zero, x), dy, zero);
-  return (dx[0] = graph_select(g, graph_binary(g, OP_LT, x, zero), neg(g, dy), positive));
+  Node *not_negative = graph_select(g, graph_binary(g, OP_EQ, x, zero), zero, dy), *minus = neg(g, dy);
+  return (dx[0] = graph_select(g, graph_binary(g, OP_LT, x, zero), minus, not_negative));
 }
 
 bool grad_exp(Graph *g, Node *n, Node *dy, Node **dx) { return (dx[0] = mul(g, dy, n)); }
 
 bool grad_log(Graph *g, Node *n, Node *dy, Node **dx) { return (dx[0] = divide(g, dy, n->in[0])); }
 
+bool grad_log1p(Graph *g, Node *n, Node *dy, Node **dx) {
+  return (dx[0] = divide(g, dy, graph_binary(g, OP_ADD, n->in[0], like(g, 1.0, n))));
+}
+
 bool grad_sqrt(Graph *g, Node *n, Node *dy, Node **dx) { return (dx[0] = divide(g, mul(g, dy, like(g, 0.5, n)), n)); }
 
-/* 1 - tanh^2 */
+/* 1 - tanh^2 = 4 u / (1 + u)^2, u = exp(-2 |x|): nothing cancels where tanh is nearly 1. */
 bool grad_tanh(Graph *g, Node *n, Node *dy, Node **dx) {
-  Node *square = mul(g, n, n);   /* by itself: compilers differ in which argument they evaluate first */
-  return (dx[0] = mul(g, dy, sub(g, like(g, 1.0, n), square)));
+  Node *a = graph_unary(g, OP_ABS, n->in[0]);   /* one by one: compilers differ in which argument they evaluate first */
+  Node *u = graph_unary(g, OP_EXP, mul(g, a, like(g, -2.0, n))), *sum = graph_binary(g, OP_ADD, u, like(g, 1.0, n));
+  Node *four = mul(g, u, like(g, 4.0, n)), *square = mul(g, sum, sum);
+  return (dx[0] = mul(g, dy, divide(g, four, square)));
+}
+
+/* by * exp(-rate x^2), where the exponential makes up for what rounding took from the square: in the tails it would be
+ * off by as many units as the exponent says.  Beyond 40 the square is that of 40, the result 0 in f64 too. */
+static Node *bell(Graph *g, Node *x, double rate, double by) {
+  Node *size = graph_unary(g, OP_ABS, x);
+  Node *a = graph_binary(g, OP_MINIMUM, size, like(g, 40.0, x)), *square = mul(g, a, a);
+  if (!square) return NULL;
+  Node *product[] = {a, a, neg(g, square)};
+  Node *lost = graph_op(g, OP_FMA, product, 3, NULL, NULL);
+  Node *e = graph_unary(g, OP_EXP, mul(g, square, like(g, -rate, x)));
+  Node *mended[] = {mul(g, e, like(g, -rate, x)), lost, e};
+  if (!mended[0] || !lost) return NULL;
+  Node *whole = graph_op(g, OP_FMA, mended, 3, NULL, NULL);
+  return mul(g, whole, like(g, by, x));
+}
+
+/* e / (1 + e)^2, e = exp(-|x|), which expand_sigmoid has too. */
+static Node *sigmoid_slope(Graph *g, Node *x) {
+  Node *e = graph_unary(g, OP_EXP, graph_binary(g, OP_MINIMUM, neg(g, x), x));
+  Node *sum = graph_binary(g, OP_ADD, e, like(g, 1.0, x));
+  return divide(g, e, mul(g, sum, sum));
+}
+
+/* x and dy as f32, so that only the result is rounded. */
+static Node *wide(Graph *g, Node *x) { return x->type.dtype == DTYPE_BF16 ? graph_cast(g, x, DTYPE_F32) : x; }
+
+static Node *narrow(Graph *g, Node *dx, const Node *n) {
+  return dx && n->type.dtype == DTYPE_BF16 ? graph_cast(g, dx, DTYPE_BF16) : dx;
+}
+
+bool grad_sigmoid(Graph *g, Node *n, Node *dy, Node **dx) {
+  Node *x = wide(g, n->in[0]), *dy_wide = wide(g, dy);
+  return (dx[0] = narrow(g, mul(g, dy_wide, sigmoid_slope(g, x)), n));
+}
+
+/* sigmoid(x) + x sigmoid'(x) */
+bool grad_silu(Graph *g, Node *n, Node *dy, Node **dx) {
+  Node *x = wide(g, n->in[0]), *dy_wide = wide(g, dy);
+  Node *value = graph_unary(g, OP_SIGMOID, x), *rest = mul(g, x, sigmoid_slope(g, x));
+  return (dx[0] = narrow(g, mul(g, dy_wide, graph_binary(g, OP_ADD, value, rest)), n));
 }
 
 /* 2 / sqrt(pi) exp(-x^2) */
 bool grad_erf(Graph *g, Node *n, Node *dy, Node **dx) {
-  Node *x = n->in[0];
-  Node *bell = graph_unary(g, OP_EXP, neg(g, mul(g, x, x)));
-  return (dx[0] = mul(g, dy, mul(g, like(g, 2.0 / sqrt(acos(-1.0)), x), bell)));
+  return (dx[0] = mul(g, dy, bell(g, n->in[0], 1, 2.0 / sqrt(acos(-1.0)))));
+}
+
+/* exp(-x^2 / 2) / sqrt(2 pi) */
+bool grad_normal_cdf(Graph *g, Node *n, Node *dy, Node **dx) {
+  return (dx[0] = mul(g, dy, bell(g, n->in[0], 0.5, sqrt(0.5 / acos(-1.0)))));
 }
 
 bool grad_sin(Graph *g, Node *n, Node *dy, Node **dx) {
@@ -75,19 +124,20 @@ bool grad_div(Graph *g, Node *n, Node *dy, Node **dx) {
   return dx[0] && dx[1];
 }
 
-/* To the larger operand; to the first where they are equal. */
-bool grad_maximum(Graph *g, Node *n, Node *dy, Node **dx) {
-  Node *second = graph_binary(g, OP_LT, n->in[0], n->in[1]), *zero = like(g, 0.0, dy);
-  dx[0] = graph_select(g, second, zero, dy);
-  dx[1] = graph_select(g, second, dy, zero);
+/* To the operand whose value was taken: y where it is NaN or wins, else x. */
+static bool grad_choice(Graph *g, Node *y, Node *y_is_taken, Node *dy, Node **dx) {
+  Node *zero = like(g, 0.0, dy), *y_is_number = graph_binary(g, OP_EQ, y, y);
+  dx[0] = graph_select(g, y_is_number, graph_select(g, y_is_taken, zero, dy), zero);
+  dx[1] = graph_select(g, y_is_number, graph_select(g, y_is_taken, dy, zero), dy);
   return dx[0] && dx[1];
 }
 
+bool grad_maximum(Graph *g, Node *n, Node *dy, Node **dx) {
+  return grad_choice(g, n->in[1], graph_binary(g, OP_LT, n->in[0], n->in[1]), dy, dx);
+}
+
 bool grad_minimum(Graph *g, Node *n, Node *dy, Node **dx) {
-  Node *second = graph_binary(g, OP_LT, n->in[1], n->in[0]), *zero = like(g, 0.0, dy);
-  dx[0] = graph_select(g, second, zero, dy);
-  dx[1] = graph_select(g, second, dy, zero);
-  return dx[0] && dx[1];
+  return grad_choice(g, n->in[1], graph_binary(g, OP_LT, n->in[1], n->in[0]), dy, dx);
 }
 
 bool grad_fma(Graph *g, Node *n, Node *dy, Node **dx) {

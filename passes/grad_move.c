@@ -194,11 +194,11 @@ static Node *spread(Graph *g, Node *reduced, Node *n) {
 
 bool grad_sum(Graph *g, Node *n, Node *dy, Node **dx) { return (dx[0] = spread(g, dy, n)); }
 
-/* In equal parts to all elements that are the largest. */
+/* In equal parts to all elements that are the largest; where that is NaN, to all that are NaN. */
 bool grad_max(Graph *g, Node *n, Node *dy, Node **dx) {
-  Node *x = n->in[0], *top = spread(g, n, n);
-  Node *is_top =
-      graph_select(g, graph_binary(g, OP_EQ, x, top), graph_fill_like(g, 1.0, x), graph_fill_like(g, 0.0, x));
+  Node *x = n->in[0], *top = spread(g, n, n), *one = graph_fill_like(g, 1.0, x), *zero = graph_fill_like(g, 0.0, x);
+  Node *is_number = graph_binary(g, OP_EQ, x, x);
+  Node *is_top = graph_select(g, is_number, graph_select(g, graph_binary(g, OP_EQ, x, top), one, zero), one);
   Node *share = is_top ? graph_binary(g, OP_DIV, dy, graph_sum(g, is_top, (uint32_t)n->attrs.axes.axes)) : NULL;
   return share && (dx[0] = graph_binary(g, OP_MUL, is_top, spread(g, share, n)));
 }

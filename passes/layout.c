@@ -28,7 +28,7 @@ static bool is_work(const Node *n, bool from_param) {
   if (n->n_in == 0 || is_view(n)) return false;
   if (from_param) return true;
   switch (n->op) {
-  case OP_EXP: case OP_LOG: case OP_SQRT: case OP_TANH: case OP_ERF: case OP_SIN: case OP_COS: return true;
+  case OP_EXP: case OP_LOG: case OP_LOG1P: case OP_SQRT: case OP_TANH: case OP_ERF: case OP_NORMAL_CDF: case OP_SIN: case OP_COS: return true;
   default: return op_info[n->op].class > CLASS_MOVE;
   }
 }

@@ -93,10 +93,12 @@ static LLVMValueRef less(Emit *e, bool is_float, LLVMValueRef x, LLVMValueRef y)
   return is_float ? LLVMBuildFCmp(e->b, LLVMRealOLT, x, y, "") : LLVMBuildICmp(e->b, LLVMIntSLT, x, y, "");
 }
 
+/* Of equal numbers the first, NaN when either is: x86's own maximum of (y, x) is `r`, which leaves a NaN in y to add. */
 static LLVMValueRef emit_minmax(Emit *e, bool is_float, bool max, LLVMValueRef x, LLVMValueRef y) {
-  if (max && is_float) return LLVMBuildSelect(e->b, LLVMBuildFCmp(e->b, LLVMRealOGT, x, y, ""), x, y, "");
-  return max ? LLVMBuildSelect(e->b, less(e, false, y, x), x, y, "")
-             : LLVMBuildSelect(e->b, less(e, is_float, x, y), x, y, "");
+  LLVMValueRef takes_y = max ? less(e, is_float, x, y) : less(e, is_float, y, x);
+  LLVMValueRef r = LLVMBuildSelect(e->b, takes_y, y, x, "");
+  if (!is_float || LLVMIsConstant(y)) return r;   /* no constant is NaN: kir_fold.c */
+  return LLVMBuildSelect(e->b, LLVMBuildFCmp(e->b, LLVMRealUNO, y, y, ""), y, r, "");
 }
 
 /* bf16_round of runtime/base/dtype.c. */

@@ -11,84 +11,31 @@
 
 static bool float_is_safe(float x) { return !isnan(x) && (x == 0 || fabsf(x) > FLT_MIN); }
 
-static bool fold_f32(KOp op, float x, float y, float z, float *out) {
-  switch (op) {
-  case KOP_ADD: *out = x + y; return true;
-  case KOP_SUB: *out = x - y; return true;
-  case KOP_MUL: *out = x * y; return true;
-  case KOP_DIV: *out = x / y; return true;
-  case KOP_MIN: *out = x < y ? x : y; return true;
-  case KOP_MAX: *out = x > y ? x : y; return true;
-  case KOP_NEG: *out = -x; return true;
-  case KOP_ABS: *out = fabsf(x); return true;
-  case KOP_SQRT: *out = sqrtf(x); return true;
-  case KOP_FLOOR: *out = floorf(x); return true;
-  case KOP_RINT: *out = rintf(x); return true;
-  case KOP_ROUND: *out = bf16_round(x); return true;
-  case KOP_FMA: *out = fmaf(x, y, z); return true;
-  default: return false;
-  }
+/* Whether the operation is defined on these integers. */
+static bool int_is_defined(KOp op, int64_t y) {
+  if (op == KOP_DIV || op == KOP_MOD) return y > 0;
+  return (op != KOP_SHL && op != KOP_SHR) || (y >= 0 && y < 32);
 }
 
-static int64_t wrap(KType t, uint64_t x) { return t == K_I32 ? (int32_t)(uint32_t)x : (int64_t)x; }
-
-static bool fold_int(KOp op, KType t, int64_t x, int64_t y, int64_t *out) {
-  uint64_t a = (uint64_t)x, b = (uint64_t)y;
-  switch (op) {
-  case KOP_ADD: *out = wrap(t, a + b); return true;
-  case KOP_SUB: *out = wrap(t, a - b); return true;
-  case KOP_MUL: *out = wrap(t, a * b); return true;
-  case KOP_DIV: if (y > 0) *out = x / y - (x % y < 0); return y > 0;
-  case KOP_MOD: if (y > 0) *out = x % y + (x % y < 0 ? y : 0); return y > 0;
-  case KOP_MIN: *out = x < y ? x : y; return true;
-  case KOP_MAX: *out = x > y ? x : y; return true;
-  case KOP_NEG: *out = wrap(t, 0 - a); return true;
-  case KOP_ABS: *out = wrap(t, x < 0 ? 0 - a : a); return true;
-  case KOP_AND: *out = x & y; return true;
-  case KOP_OR: *out = x | y; return true;
-  case KOP_XOR: *out = x ^ y; return true;
-  case KOP_NOT: *out = t == K_BOOL ? !x : ~x; return true;
-  case KOP_SHL: if (b < 32) *out = wrap(t, a << b); return b < 32;
-  case KOP_SHR: if (b < 32) *out = x >> y; return b < 32;
-  case KOP_LT: *out = x < y; return true;
-  case KOP_LE: *out = x <= y; return true;
-  case KOP_EQ: *out = x == y; return true;
-  case KOP_TO_I32: *out = (int32_t)(uint32_t)a; return true;
-  case KOP_TO_I64: *out = x; return true;
-  default: return false;
-  }
-}
-
-/* Conversions and comparisons of an f32. */
-static bool fold_from_f32(KOp op, float x, float y, int64_t *out) {
-  switch (op) {
-  case KOP_LT: *out = x < y; return true;
-  case KOP_LE: *out = x <= y; return true;
-  case KOP_EQ: *out = x == y; return true;
-  case KOP_TO_I32: if (fabsf(x) < 0x1p30f) *out = (int32_t)x; return fabsf(x) < 0x1p30f;
-  default: return false;
-  }
+static bool f32_is_safe(const KInst *i) {
+  for (int j = 0; j < i->n_in; j++)
+    if (!float_is_safe(i->in[j]->fimm)) return false;
+  return i->op != KOP_TO_I32 || fabsf(i->in[0]->fimm) < 0x1p30f;
 }
 
 static KInst *fold_const(Kernel *k, const KInst *i) {
-  const KInst *x = i->in[0], *y = i->n_in > 1 ? i->in[1] : x, *z = i->n_in > 2 ? i->in[2] : x;
-  int64_t n = 0;
-  float f = 0;
-  if (i->op == KOP_BITS_I32) {
-    int32_t bits;
-    memcpy(&bits, &x->fimm, sizeof bits);
-    return kir_i32(k, bits);
+  Number x[3] = {{0}};
+  KType t = i->in[0]->type;
+  if (i->op < KOP_ADD || i->op > KOP_BITS_F32) return NULL;
+  for (int j = 0; j < i->n_in; j++) {
+    if (i->in[j]->type == K_F32) x[j].f = i->in[j]->fimm;
+    else x[j].i = i->in[j]->imm;
   }
-  if (i->op == KOP_BITS_F32) {
-    int32_t bits = (int32_t)x->imm;
-    memcpy(&f, &bits, sizeof f);
-    return kir_f32(k, f);
-  }
-  if (i->op == KOP_TO_F32) return kir_f32(k, (float)x->imm);
-  if (x->type != K_F32) return fold_int(i->op, x->type, x->imm, y->imm, &n) ? kir_const(k, i->type, n, 0) : NULL;
-  if (!float_is_safe(x->fimm) || !float_is_safe(y->fimm) || !float_is_safe(z->fimm)) return NULL;
-  if (i->type != K_F32) return fold_from_f32(i->op, x->fimm, y->fimm, &n) ? kir_const(k, i->type, n, 0) : NULL;
-  return fold_f32(i->op, x->fimm, y->fimm, z->fimm, &f) && float_is_safe(f) ? kir_f32(k, f) : NULL;
+  bool moves_bits = i->op == KOP_BITS_I32 || i->op == KOP_BITS_F32;
+  if (!moves_bits && (t == K_F32 ? !f32_is_safe(i) : !int_is_defined(i->op, x[1].i))) return NULL;
+  Number r = number_compute((NumberOp)(i->op - KOP_ADD), (NumberType)t, x[0], x[1], x[2]);
+  if (i->type != K_F32) return kir_const(k, i->type, r.i, 0);
+  return moves_bits || t != K_F32 || float_is_safe(r.f) ? kir_f32(k, r.f) : NULL;
 }
 
 static bool is_imm(const KInst *i, int64_t x) { return kir_is_const(i) && i->type != K_F32 && i->imm == x; }

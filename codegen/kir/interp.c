@@ -3,122 +3,28 @@
  *
  * Floating point runs in the mode kernels run in (denormals flushed); the caller's mode is restored.  Accesses to scratch
  * and tables are checked; the sizes of arguments are not known here. */
-#include <math.h>
-#include <string.h>
-
 #include "codegen/kir/interp.h"
 
-#if defined(__x86_64__)
-#include <xmmintrin.h>
-typedef unsigned FloatMode;
-static FloatMode flush_denormals(void) {
-  FloatMode old = _mm_getcsr();
-  _mm_setcsr(old | 0x8040);
-  return old;
-}
-static void restore_mode(FloatMode old) { _mm_setcsr(old); }
-#elif defined(__aarch64__)
-typedef uint64_t FloatMode;
-static void restore_mode(FloatMode old) { __asm__ volatile("msr fpcr, %0" : : "r"(old)); }
-static FloatMode flush_denormals(void) {
-  FloatMode old;
-  __asm__ volatile("mrs %0, fpcr" : "=r"(old));
-  restore_mode(old | (uint64_t)1 << 24);
-  return old;
-}
-#else
-#error "an x86-64 or aarch64 machine is needed"
-#endif
+#include <string.h>
+
+#include "runtime/base/float_mode.h"
 
 bool machine_fault(Machine *m, const KInst *i, const char *what) {
   return error_set(m->err, ERROR_ARGUMENT, "kernel %s: instruction %d (%s) at item %lld: %s", m->k->name, i->id,
                    kop_info[i->op].text, (long long)m->item, what);
 }
 
-static float run_f32(KOp op, float x, float y, float z) {
-  switch (op) {
-  case KOP_ADD: return x + y;
-  case KOP_SUB: return x - y;
-  case KOP_MUL: return x * y;
-  case KOP_DIV: return x / y;
-  case KOP_MIN: return x < y ? x : y;
-  case KOP_MAX: return x > y ? x : y;
-  case KOP_NEG: return -x;
-  case KOP_ABS: return fabsf(x);
-  case KOP_SQRT: return sqrtf(x);
-  case KOP_FLOOR: return floorf(x);
-  case KOP_RINT: return rintf(x);
-  case KOP_ROUND: return bf16_round(x);
-  default: return fmaf(x, y, z);
-  }
-}
-
-static bool run_compare_f32(KOp op, float x, float y) { return op == KOP_LT ? x < y : op == KOP_LE ? x <= y : x == y; }
-
-static int64_t run_int(KOp op, KType t, int64_t x, int64_t y) {
-  uint64_t a = (uint64_t)x, b = (uint64_t)y, r = 0;
-  switch (op) {
-  case KOP_ADD: r = a + b; break;
-  case KOP_SUB: r = a - b; break;
-  case KOP_MUL: r = a * b; break;
-  case KOP_DIV: return x / y - (x % y < 0);
-  case KOP_MOD: return x % y + (x % y < 0 ? y : 0);
-  case KOP_MIN: return x < y ? x : y;
-  case KOP_MAX: return x > y ? x : y;
-  case KOP_NEG: r = 0 - a; break;
-  case KOP_ABS: r = x < 0 ? 0 - a : a; break;
-  case KOP_AND: return x & y;
-  case KOP_OR: return x | y;
-  case KOP_XOR: return x ^ y;
-  case KOP_NOT: return t == K_BOOL ? !x : ~x;
-  case KOP_SHL: r = a << (b & 31); break;
-  case KOP_SHR: return x >> (b & 31);
-  case KOP_LT: return x < y;
-  case KOP_LE: return x <= y;
-  default: return x == y;
-  }
-  return t == K_I32 ? (int32_t)(uint32_t)r : (int64_t)r;
-}
-
-static int64_t truncate_f32(float x) { return fabsf(x) < 0x1p31f ? (int32_t)x : INT32_MIN; }
-
 static Lane run_lane(const KInst *i, Lane x, Lane y, Lane z) {
-  Lane r = {0};
-  KType t = i->in[0]->type;
-  switch (i->op) {
-  case KOP_SELECT: return x.i ? y : z;
-  case KOP_TO_F32: r.f = (float)x.i; break;
-  case KOP_TO_I32: r.i = t == K_F32 ? truncate_f32(x.f) : (int32_t)(uint32_t)x.i; break;
-  case KOP_TO_I64: return x;
-  case KOP_BITS_I32: {
-    int32_t bits;
-    memcpy(&bits, &x.f, sizeof bits);
-    r.i = bits;
-    break;
-  }
-  case KOP_BITS_F32: {
-    int32_t bits = (int32_t)x.i;
-    memcpy(&r.f, &bits, sizeof bits);
-    break;
-  }
-  default:
-    if (t != K_F32) r.i = run_int(i->op, t, x.i, y.i);
-    else if (i->type == K_BOOL) r.i = run_compare_f32(i->op, x.f, y.f);
-    else r.f = run_f32(i->op, x.f, y.f, z.f);
-  }
-  return r;
+  return number_compute((NumberOp)(i->op - KOP_ADD), (NumberType)i->in[0]->type, x, y, z);
 }
 
 /* Lane l of the first half meets lane l of the second, the half becomes the whole. */
 static Lane run_tree(const KInst *i, const Value *x) {
-  KOp op = i->op == KOP_TREE_ADD ? KOP_ADD : i->op == KOP_TREE_MAX ? KOP_MAX : KOP_MIN;
+  NumberOp op = i->op == KOP_TREE_ADD ? NUMBER_ADD : i->op == KOP_TREE_MAX ? NUMBER_MAX : NUMBER_MIN;
   Value v = *x;
   for (int half = LANES / 2; half; half /= 2)
-    for (int l = 0; l < half; l++) {
-      Lane a = v.lane[l], b = v.lane[l + half];
-      if (i->in[0]->type == K_F32) v.lane[l].f = run_f32(op, a.f, b.f, 0);
-      else v.lane[l].i = run_int(op, K_I32, a.i, b.i);
-    }
+    for (int l = 0; l < half; l++)
+      v.lane[l] = number_compute(op, (NumberType)i->in[0]->type, v.lane[l], v.lane[l + half], (Lane){0});
   return v.lane[0];
 }
 
@@ -324,10 +230,10 @@ bool kir_interpret(const Kernel *k, void *const *args, int64_t B, int64_t R, Err
   m.values = mem_alloc((size_t)k->groups * (size_t)k->n_inst * sizeof *m.values);
   bool ok = m.scratch && m.values && (k->groups == 1 || block_new(&m));
   if (!ok) error_set(err, ERROR_MEMORY, "out of memory");
-  FloatMode mode = flush_denormals();
+  FloatMode mode = float_mode_enter();
   int64_t items = kir_item_count(k, B, R);
   for (m.item = 0; ok && m.item < items; m.item++) ok = run_item(&m);
-  restore_mode(mode);
+  float_mode_set(mode);
   mem_free(m.scratch);
   mem_free(m.values);
   block_free(&m);

@@ -4,10 +4,7 @@
 
 #include "codegen/kir/build.h"
 
-typedef union Lane {
-  int64_t i;
-  float f;
-} Lane;
+typedef Number Lane;
 
 typedef struct Value {
   Lane lane[LANES];   /* of a uniform value all are equal */

@@ -8,7 +8,7 @@
  *
  * Arithmetic is exactly what is written: no contraction, no reassociation; FMA is an instruction.  Building folds
  * constants and shares equal pure values within a block.  exp, log and the like are built from these instructions
- * (kir_math.c), so every target computes the same bits.
+ * (ir/math_forms.h), so every target computes the same bits.
  *
  * Blocks.  On a GPU an item may be executed by several groups (kernel.groups > 1), which share its scratch and meet at
  * barriers; "uniform" then still means the same in all lanes of one group.  Such kernels also have loads and stores of
@@ -29,9 +29,11 @@
 #define NUWA_KIR_H
 
 #include "ir/ir.h"
+#include "ir/number.h"
 
 enum { LANES = 16, QUAD = 4, KIR_MAX_GROUPS = 64 /* 1024 threads of a block */ };
 
+/* The first four are NumberType's. */
 typedef enum KType { K_BOOL, K_I32, K_I64, K_F32, K_QUAD, K_TILE } KType;
 /* K_QUAD: four f32, of LOAD4 and MMA, for PART only.  K_TILE: of TILE, for MMA only. */
 
@@ -41,23 +43,7 @@ typedef enum KType { K_BOOL, K_I32, K_I64, K_F32, K_QUAD, K_TILE } KType;
   X(ITEM, "item", 0, 1)     /* i64, uniform */                                                             \
   X(SIZE, "size", 0, 1)     /* i64, uniform: B (imm 0) or R (imm 1) */                                     \
   X(LANE, "lane", 0, 1)     /* i32, varying: 0..15 */                                                      \
-  X(ADD, "add", 2, 1) X(SUB, "sub", 2, 1) X(MUL, "mul", 2, 1)                                              \
-  X(DIV, "div", 2, 1)       /* f32: IEEE; integers: towards minus infinity, divisor > 0 */                 \
-  X(MOD, "mod", 2, 1)       /* integers: in [0, divisor) */                                                \
-  X(MIN, "min", 2, 1) X(MAX, "max", 2, 1)   /* f32: the second operand when either is NaN (x < y ? x : y) */ \
-  X(NEG, "neg", 1, 1) X(ABS, "abs", 1, 1) X(SQRT, "sqrt", 1, 1)                                            \
-  X(FLOOR, "floor", 1, 1)   /* f32 -> f32, towards minus infinity */                                       \
-  X(RINT, "rint", 1, 1)     /* f32 -> f32, nearest even */                                                 \
-  X(ROUND, "round", 1, 1)   /* f32 -> f32: bf16's nearest number, ties to even; denormals to 0 */          \
-  X(FMA, "fma", 3, 1)                                                                                      \
-  X(AND, "and", 2, 1) X(OR, "or", 2, 1) X(XOR, "xor", 2, 1) X(NOT, "not", 1, 1)  /* bool, or bits of i32 */ \
-  X(SHL, "shl", 2, 1) X(SHR, "shr", 2, 1)   /* i32, by y mod 32; SHR is arithmetic */                       \
-  X(LT, "lt", 2, 1) X(LE, "le", 2, 1) X(EQ, "eq", 2, 1)                                                    \
-  X(SELECT, "select", 3, 1) /* cond, then, else */                                                         \
-  X(TO_F32, "to_f32", 1, 1) /* from i32 */                                                                 \
-  X(TO_I32, "to_i32", 1, 1) /* from f32 (towards zero; saturating is not promised), i64 (low bits), bool (0/1) */ \
-  X(TO_I64, "to_i64", 1, 1) /* from i32, sign-extended; uniform only */                                    \
-  X(BITS_I32, "bits_i32", 1, 1) X(BITS_F32, "bits_f32", 1, 1)                                              \
+  NUMBER_OPS(X)             /* ADD .. BITS_F32: ir/number.h */                                              \
   X(TREE_ADD, "tree_add", 1, 1)  /* varying f32 -> uniform: the fixed tree x[i]+x[i^8], ^4, ^2, ^1 */      \
   X(TREE_MAX, "tree_max", 1, 1)  /* varying f32 or i32 -> uniform: x[i] max x[i+8] for i < 8, ^4, ^2, ^1 */                                       \
   X(TREE_MIN, "tree_min", 1, 1)                                                                            \
@@ -239,9 +225,11 @@ void kir_barrier(Kernel *k);
 /* A power of two that surely divides an integer value, at most 64. */
 int kir_align(const KInst *i);
 
-/* Polynomials, the same bits on every target (kir_math.c states each one's error against the true function). */
+/* Polynomials, the same bits on every target (ir/math_forms.h states each one's error against the true function). */
 KInst *kir_exp(Kernel *k, KInst *x);
 KInst *kir_log(Kernel *k, KInst *x);
+KInst *kir_log1p(Kernel *k, KInst *x);
+KInst *kir_normal_cdf(Kernel *k, KInst *x);
 KInst *kir_tanh(Kernel *k, KInst *x);
 KInst *kir_erf(Kernel *k, KInst *x);
 KInst *kir_sin(Kernel *k, KInst *x);

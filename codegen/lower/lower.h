@@ -101,9 +101,6 @@ void lower_store_quad(Lower *l, int out, Ix *const *idx, KInst *const value[QUAD
 /* Whether n is computed inside the group. */
 bool lower_is_member(const Lower *l, const Node *n);
 
-/* Operand and result are i32 values of integer dtype t: keeps what the dtype can hold (u8: the low 8 bits). */
-KInst *lower_wrap(Lower *l, DType t, KInst *v);
-
 /* x rounded as a result of n is: f32 or, when n is bf16, its nearest bf16 number. */
 KInst *lower_round(Lower *l, const Node *n, KInst *x);
 

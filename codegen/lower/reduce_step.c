@@ -1,8 +1,8 @@
 /* One reduction: its first value, one more element, and the fixed tree at the end.  Of bf16 elements too the sum is in
  * f32, and rounded once.
  *
- * Element i goes to lane i mod 16; sums start from 0; a maximum ignores NaN and starts from the smallest number;
- * argmax takes the lowest index among equals, ignores NaN, and gives 0 when there is nothing else. */
+ * Element i goes to lane i mod 16; sums start from 0; a maximum starts from the smallest number and is NaN when any
+ * element is; argmax takes the first NaN, or the lowest index among the largest. */
 #include <math.h>
 
 #include "codegen/lower/reduce.h"
@@ -21,21 +21,29 @@ Running reduce_start(Lower *l, const Node *n) {
 
 static KInst *both(Lower *l, KInst *x, KInst *y) { return x && y ? kir_bin(l->k, KOP_AND, x, y) : x ? x : y; }
 
-/* Whether x replaces the best so far: it is larger, or the first that is a number. */
-static KInst *is_better(Lower *l, Running r, KInst *x) {
+/* Whether x replaces the best so far: it is larger or NaN, or the first; but nothing replaces a NaN. */
+static KInst *is_better(Lower *l, const Node *n, Running r, KInst *x) {
   Kernel *k = l->k;
   KInst *first = kir_bin(k, KOP_EQ, r.index, kir_i32(k, INT32_MAX));
-  KInst *larger = kir_bin(k, KOP_LT, r.value, x);
-  return kir_bin(k, KOP_OR, larger, kir_bin(k, KOP_AND, first, kir_bin(k, KOP_EQ, x, x)));
+  if (!is_float(n)) return kir_bin(k, KOP_OR, first, kir_bin(k, KOP_LT, r.value, x));
+  KInst *no_less = kir_un(k, KOP_NOT, kir_bin(k, KOP_LE, x, r.value));
+  return kir_bin(k, KOP_OR, first, kir_bin(k, KOP_AND, no_less, kir_bin(k, KOP_EQ, r.value, r.value)));
+}
+
+/* Whether a lane's value is the best of all: as large, or NaN as it is. */
+static KInst *is_best(Lower *l, const Node *n, KInst *value, KInst *best) {
+  Kernel *k = l->k;
+  KInst *equal = kir_bin(k, KOP_EQ, value, best);
+  return is_float(n) ? kir_bin(k, KOP_OR, equal, kir_un(k, KOP_NOT, kir_bin(k, KOP_EQ, value, value))) : equal;
 }
 
 Running reduce_step(Lower *l, const Node *n, Running r, KInst *x, KInst *at) {
   Kernel *k = l->k;
   if (n->op == OP_ARGMAX) {
-    KInst *take = both(l, is_better(l, r, x), l->mask);
+    KInst *take = both(l, is_better(l, n, r, x), l->mask);
     return (Running){kir_op(k, KOP_SELECT, take, x, r.value), kir_op(k, KOP_SELECT, take, at, r.index)};
   }
-  KInst *next = n->op == OP_SUM ? kir_bin(k, KOP_ADD, r.value, x) : kir_bin(k, KOP_MAX, x, r.value);
+  KInst *next = n->op == OP_SUM ? kir_bin(k, KOP_ADD, r.value, x) : kir_bin(k, KOP_MAX, r.value, x);
   return (Running){l->mask ? kir_op(k, KOP_SELECT, l->mask, next, r.value) : next, NULL};
 }
 
@@ -55,7 +63,7 @@ KInst *reduce_end_lanes(Lower *l, const Node *n, Running r) {
   }
   KInst *best = kir_un(k, KOP_TREE_MAX, r.value);
   if (n->op == OP_MAX) return best;
-  KInst *holds = kir_bin(k, KOP_EQ, r.value, best);
+  KInst *holds = is_best(l, n, r.value, best);
   KInst *index = kir_op(k, KOP_SELECT, holds, r.index, kir_i32(k, INT32_MAX));
   return index_or_zero(l, kir_un(k, KOP_TREE_MIN, index));
 }
@@ -73,7 +81,7 @@ KInst *reduce_end_values(Lower *l, const Node *n, Running lane[LANES]) {
   KInst *best = tree(k, n->op == OP_SUM ? KOP_ADD : KOP_MAX, x);
   if (n->op != OP_ARGMAX) return lower_round(l, n, best);
   for (int i = 0; i < LANES; i++) {
-    KInst *holds = kir_bin(k, KOP_EQ, lane[i].value, best);
+    KInst *holds = is_best(l, n, lane[i].value, best);
     x[i] = kir_op(k, KOP_SELECT, holds, lane[i].index, kir_i32(k, INT32_MAX));
   }
   return index_or_zero(l, tree(k, KOP_MIN, x));

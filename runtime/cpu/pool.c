@@ -18,6 +18,7 @@
 #include <xmmintrin.h>
 #endif
 
+#include "runtime/base/float_mode.h"
 #include "runtime/base/memory.h"
 
 /* state: bits 0-9 workers inside, bit 10 open, bits 11-31 the loop's number (it may wrap: the worst that a worker
@@ -50,25 +51,10 @@ struct Pool {
   atomic_bool caller_waits;
 };
 
-/* The mode of floating-point arithmetic, as the processor stores it. */
 #if defined(__x86_64__)
-typedef unsigned FloatMode;
-static FloatMode float_mode_get(void) { return _mm_getcsr(); }
-static void float_mode_set(FloatMode m) { _mm_setcsr(m); }
-static const FloatMode float_mode_ours = 0x1F80 | 0x8000 | 0x0040; /* exceptions masked, FTZ, DAZ */
 static void cpu_pause(void) { _mm_pause(); }
-#elif defined(__aarch64__)
-typedef uint64_t FloatMode;
-static FloatMode float_mode_get(void) {
-  FloatMode m;
-  __asm__ volatile("mrs %0, fpcr" : "=r"(m));
-  return m;
-}
-static void float_mode_set(FloatMode m) { __asm__ volatile("msr fpcr, %0" : : "r"(m)); }
-static const FloatMode float_mode_ours = 1u << 24; /* FZ */
-static void cpu_pause(void) { __asm__ volatile("yield"); }
 #else
-#error "the runtime knows x86-64 and aarch64"
+static void cpu_pause(void) { __asm__ volatile("yield"); }
 #endif
 
 static void futex_wait(_Atomic uint32_t *word, uint32_t seen, uint32_t who) {
@@ -132,7 +118,7 @@ static void *worker_main(void *arg) {
   Worker *w = arg;
   Pool *p = w->pool;
   uint32_t loop = 0; /* loops are numbered from 1 */
-  float_mode_set(float_mode_ours);
+  float_mode_set(float_mode_kernels);
   while (!atomic_load(&p->stop)) {
     uint32_t state = atomic_load_explicit(&p->state, memory_order_acquire);
     if (state_has_news(state, loop)) loop = worker_join(p, state, loop, w->thread);
@@ -223,8 +209,7 @@ void pool_run(Pool *p, void (*body)(void *ctx, int64_t begin, int64_t end, int t
               int64_t grain) {
   BUG_IF(n < 0 || grain < 1, "a loop over %lld in chunks of %lld", (long long)n, (long long)grain);
   BUG_IF(atomic_exchange(&p->in_use, true), "two loops in one pool at the same time");
-  FloatMode before = float_mode_get();
-  float_mode_set(float_mode_ours);
+  FloatMode before = float_mode_enter();
   p->body = body;
   p->ctx = ctx;
   p->n = n;

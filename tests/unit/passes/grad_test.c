@@ -18,8 +18,10 @@ static const OpCase cases[] = {
     {"abs", T3, "", T3, ALL},
     {"exp", T3, "", T3, ALL},
     {"log", T3, "", T3, POSITIVE},
+    {"log1p", T3, "", T3, POSITIVE},
     {"sqrt", T3, "", T3, POSITIVE},
     {"tanh", T3, "", T3, ALL},
+    {"normal_cdf", T3, "", T3, ALL},
     {"erf", T3, "", T3, ALL},
     {"sin", T3, "", T3, ALL},
     {"cos", "f32[]", "", "f32[]", ALL},
@@ -203,6 +205,49 @@ TEST("at kinks: abs gives 0, maximum and minimum the first operand, max equal pa
   expect_gradient("max", 1, twice, NULL, (double[]){0, 0.5, 0.5}, NULL);
   expect_gradient("floor", 1, x, NULL, (double[]){0, 0, 0}, NULL);
   expect_gradient("detach", 1, x, NULL, (double[]){0, 0, 0}, NULL);
+  expect_gradient("relu", 1, x, NULL, (double[]){0, 0, 1}, NULL);
+}
+
+TEST("a gradient goes where a NaN came from") {
+  const double x[] = {NAN, 1, NAN}, y[] = {1, NAN, NAN}, some[] = {NAN, 2, NAN};
+  expect_gradient("abs", 1, x, NULL, (double[]){1, 1, 1}, NULL);
+  expect_gradient("relu", 1, x, NULL, (double[]){1, 1, 1}, NULL);
+  expect_gradient("maximum", 2, x, y, (double[]){1, 0, 0}, (double[]){0, 1, 1});
+  expect_gradient("minimum", 2, x, y, (double[]){1, 0, 0}, (double[]){0, 1, 1});
+  expect_gradient("max", 1, some, NULL, (double[]){0.5, 0, 0.5}, NULL);
+}
+
+/* The derivative of op at x[i], relatively: want has more digits than naive formulas in f64 keep. */
+static void expect_slopes(const char *op, int n, const double *x, const double *want) {
+  GradCase c;
+  char text[400];
+  snprintf(text, sizeof text, "func @f(%%a: f32[%d]) {\n  %%1 = %s(%%a) : f32[%d]\n  return y = %%1\n}\n", n, op, n);
+  Func *f = parse(&c, text);
+  REQUIRE(f, "%s", c.err.text);
+  Node *dx;
+  Tensor out;
+  put(&c, "a", n, x);
+  grad_case_take_leafs(&c, f);
+  bool ok = grad_build(c.g, graph_sum(c.g, f->out[0].node, 1), c.wrt, 1, &dx) && grad_case_eval(&c, &dx, 1, c.store.arena, &out);
+  EXPECT(ok, "%s", c.err.text);
+  for (int i = 0; ok && i < n; i++)
+    EXPECT(fabs(out.data[i] - want[i]) <= 1e-13 * fabs(want[i]), "%s at %g: %.17g, not %.17g", op, x[i], out.data[i], want[i]);
+  grad_case_done(&c);
+}
+
+TEST("derivatives are relatively right in the tails") {
+  expect_slopes("sigmoid", 7, (double[]){-700, -38, -9, 0, 20, 40, 300},
+                (double[]){9.8596765437597709e-305, 3.1391327920480294e-17, 0.00012337934976484891, 0.25, 2.0611536139418493e-9, 4.248354255291589e-18, 5.1482002224120138e-131});
+  expect_slopes("silu", 5, (double[]){-300, -40, -9, 0.5, 20},
+                (double[]){-1.5393118665011921e-128, -1.6568581595637197e-16, -0.00098701957189740844, 0.73996118730265181, 1.0000000391619187});
+  expect_slopes("tanh", 6, (double[]){-300, -20, -0.25, 0, 9, 40},
+                (double[]){1.0601586212017243e-260, 1.6993417021166356e-17, 0.94001484880637796, 1.0, 6.0919917123232292e-8, 7.2194055513816607e-35});
+  expect_slopes("erf", 5, (double[]){-20, -3, 0, 5, 26},
+                (double[]){2.1610374743867985e-174, 0.00013925305194674785, 1.1283791670955126, 1.5670866531017335e-11, 2.9470349932662695e-294});
+  expect_slopes("normal_cdf", 5, (double[]){-37, -9, 0, 3, 30},
+                (double[]){2.1200065515246056e-298, 1.0279773571668915e-18, 0.39894228040143268, 0.0044318484119380072, 1.4736461348785475e-196});
+  expect_slopes("gelu", 6, (double[]){-37, -20, -9, -3, 0, 2},
+                (double[]){-7.8382986694185162e-297, -1.1014360483133464e-86, -9.1389373739066393e-18, -0.011945647204183927, 0.5, 1.0852318010781969});
 }
 
 TEST("cross-entropy of a target outside the classes has the gradient of the nearest class") {
