@@ -1,7 +1,8 @@
 /* RGB pictures: files to bytes and back, sizes, floats, contact sheets.
  *
  * Pictures are 8-bit sRGB, three bytes a pixel, rows from the top, no padding.  Reading flattens everything else to
- * that (grey, palette, 16 bit; transparency is laid on white).  Colour profiles are left to others. */
+ * that, as viewers show it (grey, palettes, 16 bits, four inks; transparency is laid on white, JPEGs are turned as
+ * their EXIF data say).  Colour profiles are left to others. */
 #ifndef NUWA_IMAGE_H
 #define NUWA_IMAGE_H
 

@@ -1,16 +1,13 @@
-/* PNG and JPEG files to pictures and back.
+/* Pictures to PNG files, and what is common to the files that are read (image_png.c, image_jpeg.c).
  *
- * Pixels go through libpng's simplified interface, which converts every colour type and keeps its error handling to
- * itself.  It knows nothing of text chunks, so those are put into and looked up in the finished file here.  Sizes
- * are checked against the limits of image.h before anything is allocated. */
-#include <setjmp.h>
+ * Pixels are written through libpng's simplified interface, which keeps its error handling to itself.  It knows
+ * nothing of text chunks, so those are put into and looked up in the finished file here. */
 #include <stdio.h>
 #include <string.h>
 
-#include <jpeglib.h>
 #include <png.h>
 
-#include "media/image.h"
+#include "media/image_internal.h"
 #include "runtime/base/file.h"
 
 static const uint8_t png_signature[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
@@ -84,7 +81,7 @@ bool image_write_png(const char *path, const Image *im, const ImageText *texts, 
   return ok;
 }
 
-static bool check_size(const char *where, uint64_t width, uint64_t height, Error *err) {
+bool image_check_size(const char *where, uint64_t width, uint64_t height, Error *err) {
   bool ok = width >= 1 && height >= 1 && width <= IMAGE_MAX_SIDE && height <= IMAGE_MAX_SIDE &&
             width * height <= IMAGE_MAX_PIXELS;
   return ok ||
@@ -92,86 +89,10 @@ static bool check_size(const char *where, uint64_t width, uint64_t height, Error
                    where, (unsigned long long)width, (unsigned long long)height, IMAGE_MAX_SIDE, IMAGE_MAX_PIXELS);
 }
 
-/* What png.warning_or_error says of warnings is not for us: a damaged ancillary chunk costs no pixel. */
-static bool decode_png(const void *bytes, size_t n, const char *where, Image *out, Error *err) {
-  png_image png = {.version = PNG_IMAGE_VERSION};
-  if (!png_image_begin_read_from_memory(&png, bytes, n))
-    return error_set(err, ERROR_FORMAT, "%s: not a readable PNG: %s", where, png.message);
-  Image im = {0};
-  bool ok = check_size(where, png.width, png.height, err) && image_init(&im, (int)png.width, (int)png.height, err);
-  if (ok) {
-    png_color white = {255, 255, 255};
-    png.format = PNG_FORMAT_RGB;
-    ok = png_image_finish_read(&png, &white, im.rgb, 0, NULL) ||
-         error_set(err, ERROR_FORMAT, "%s: damaged PNG: %s", where, png.message);
-  }
-  png_image_free(&png);
-  if (ok)
-    *out = im;
-  else
-    image_done(&im);
-  return ok;
-}
-
-typedef struct JpegState {
-  struct jpeg_decompress_struct jpeg;
-  struct jpeg_error_mgr handlers;
-  jmp_buf failed;
-  char message[JMSG_LENGTH_MAX];
-  Image im;
-} JpegState;
-
-static void jpeg_fail(j_common_ptr jpeg) {
-  JpegState *s = jpeg->client_data;
-  s->handlers.format_message(jpeg, s->message);
-  longjmp(s->failed, 1);
-}
-
-/* libjpeg fills what is missing or damaged with grey and only warns (level -1); a reader of data should not. */
-static void jpeg_message(j_common_ptr jpeg, int level) {
-  if (level < 0) jpeg_fail(jpeg);
-}
-
-static bool jpeg_run(JpegState *s, const void *bytes, size_t n, const char *where, Error *err) {
-  if (setjmp(s->failed)) return error_set(err, ERROR_FORMAT, "%s: damaged JPEG: %s", where, s->message);
-  jpeg_create_decompress(&s->jpeg);
-  jpeg_mem_src(&s->jpeg, bytes, (unsigned long)n);
-  jpeg_read_header(&s->jpeg, TRUE);
-  if (!check_size(where, s->jpeg.image_width, s->jpeg.image_height, err)) return false;
-  if (s->jpeg.num_components == 4)
-    return error_set(err, ERROR_FORMAT, "%s: a CMYK JPEG; only grey and colour (YCbCr, RGB) ones are read", where);
-  s->jpeg.out_color_space = JCS_RGB;
-  jpeg_start_decompress(&s->jpeg);
-  if (!image_init(&s->im, (int)s->jpeg.output_width, (int)s->jpeg.output_height, err)) return false;
-  while (s->jpeg.output_scanline < s->jpeg.output_height) {
-    JSAMPROW row = s->im.rgb + (size_t)s->jpeg.output_scanline * 3 * (size_t)s->im.width;
-    jpeg_read_scanlines(&s->jpeg, &row, 1);
-  }
-  jpeg_finish_decompress(&s->jpeg);
-  return true;
-}
-
-static bool decode_jpeg(const void *bytes, size_t n, const char *where, Image *out, Error *err) {
-  JpegState *s = mem_alloc(sizeof *s);
-  if (!s) return error_set(err, ERROR_MEMORY, "%s: out of memory", where);
-  s->jpeg.err = jpeg_std_error(&s->handlers);
-  s->jpeg.client_data = s;
-  s->handlers.error_exit = jpeg_fail;
-  s->handlers.emit_message = jpeg_message;
-  bool ok = jpeg_run(s, bytes, n, where, err);
-  jpeg_destroy_decompress(&s->jpeg);
-  if (ok)
-    *out = s->im;
-  else
-    image_done(&s->im);
-  mem_free(s);
-  return ok;
-}
-
 bool image_decode(const void *bytes, size_t n, const char *where, Image *out, Error *err) {
   const uint8_t *p = bytes;
-  if (n >= 8 && !memcmp(p, png_signature, 8)) return decode_png(bytes, n, where, out, err);
-  if (n >= 3 && p[0] == 0xff && p[1] == 0xd8 && p[2] == 0xff) return decode_jpeg(bytes, n, where, out, err);
+  if (n >= 8 && !memcmp(p, png_signature, 8)) return image_decode_png(bytes, n, where, out, err);
+  if (n >= 3 && p[0] == 0xff && p[1] == 0xd8 && p[2] == 0xff) return image_decode_jpeg(bytes, n, where, out, err);
   return error_set(err, ERROR_FORMAT, "%s: neither a PNG nor a JPEG file (%zu bytes)", where, n);
 }
 
