@@ -2,6 +2,7 @@
 #include "train/checkpoint.h"
 
 #include <errno.h>
+#include <math.h>
 #include <string.h>
 
 #include "runtime/base/sha256.h"
@@ -80,6 +81,39 @@ static void list_tensors(TensorList *l, const Checkpoint *c) {
   if (c->uses) list_push(l, "revive.", &uses, HOME_HOST, c->uses);
 }
 
+/* ---- numbers ---- */
+
+/* The element of a view as a number. */
+static float element_at(const TensorView *v, size_t i) {
+  return v->dtype == DTYPE_F32 ? ((const float *)v->data)[i] : f32_from_bf16(((const uint16_t *)v->data)[i]);
+}
+
+/* What is trained has moments. */
+static bool is_trained(const Plan *p, const char *param) {
+  char moment[600];
+  snprintf(moment, sizeof moment, "adam.m.%s", param);
+  return plan_find_state(p, moment) >= 0;
+}
+
+/* No NaN anywhere, nor infinity in what is trained (a mask may be made of such): training that went wrong between the
+ * checks of its steps is not to replace a file that is good. */
+static bool check_numbers(const TensorList *l, const Plan *p, const char *path, Error *err) {
+  for (int i = 0; i < l->n; i++) {
+    const TensorView *v = &l->view[i];
+    if (!dtype_is_float(v->dtype)) continue;
+    const char *name = l->place[i].name;
+    bool is_moment = l->place[i].home == HOME_STATE && strncmp(name, "adam.", 5) == 0;
+    bool refuses_infinity = is_moment || (l->place[i].home == HOME_PARAM && is_trained(p, name));
+    for (size_t k = 0, n = v->bytes / dtype_bytes(v->dtype); k < n; k++) {
+      float x = element_at(v, k);
+      if (!isnan(x) && !(refuses_infinity && isinf(x))) continue;
+      return error_set(err, ERROR_ARGUMENT, "%s was not written: \"%.400s\" holds %g at element %zu: training diverged",
+                       path, name, (double)x, k);
+    }
+  }
+  return true;
+}
+
 static void digest_views(const TensorView *const *view, int n, char out[65]) {
   Sha256 h;
   uint8_t digest[32];
@@ -106,6 +140,10 @@ static void write_body(void *ctx) {
   if (!list_fetch(&w->list, w->c->session, w->err)) return;
   const TensorView **view = ARENA_ARRAY(w->list.arena, const TensorView *, w->list.n);
   for (int i = 0; i < w->list.n; i++) view[i] = &w->list.view[i];
+  if (!check_numbers(&w->list, w->c->plan, w->path, w->err)) {
+    error_prefix(w->err, "step %lld", (long long)w->c->step);
+    return;
+  }
   digest_views(view, w->list.n, digest);
   snprintf(step, sizeof step, "%lld", (long long)w->c->step);
   MetadataEntry meta[] = {{"format", format_name}, {"step", step}, {"recipe", w->c->recipe}, {"sha256", digest}};
@@ -252,6 +290,7 @@ static void write_weights_body(void *ctx) {
   if (!list_fetch(&w->list, w->session, w->err)) return;
   for (int i = 0; i < w->list.n; i++)
     if (w->as_bf16 && w->list.view[i].dtype == DTYPE_F32) round_view(w->list.arena, &w->list.view[i]);
+  if (!check_numbers(&w->list, w->plan, w->path, w->err)) return;
   w->ok = safetensors_write(w->path, w->list.view, w->list.n, w->meta, w->n_meta, w->err);
 }
 

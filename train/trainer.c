@@ -46,14 +46,16 @@ double train_rate(const TrainOptions *o, int64_t step) {
 
 /* ---- metrics: the scalar outputs of a function ---- */
 
-static bool is_scalar(const PlanTensor *t) { return t->rank == 0 && t->dtype == DTYPE_F32; }
+static bool is_metric(const PlanTensor *t) {
+  return t->rank == 0 && t->dtype == DTYPE_F32 && strncmp(t->name, TRAIN_GRAD_SQUARE, strlen(TRAIN_GRAD_SQUARE)) != 0;
+}
 
 /* Values of a function, put behind the first n; those of the training step also have the learning rate.  How many
  * there are then. */
 static int collect(Trainer *t, int function, const char *prefix, int n) {
   const PlanFunction *f = &t->plan->function[function];
   for (int i = 0; i < f->n_out && n < MAX_METRICS - 1; i++) {
-    if (!is_scalar(&f->out[i])) continue;
+    if (!is_metric(&f->out[i])) continue;
     snprintf(t->name[n], NAME_BYTES, "%s%s", prefix, f->out[i].name);
     t->metric[n] = (Metric){t->name[n], (double)*(float *)nuwa_output(t->session, function, f->out[i].name)};
     n++;
@@ -93,6 +95,47 @@ static bool fill(Trainer *t, int function, WorldSplit split, int64_t batch, Erro
 /* 1 / (1 - beta^step) */
 static float correction(double beta, int64_t step) { return (float)(1.0 / (1.0 - pow(beta, (double)step))); }
 
+/* The param whose gradient is to blame for a loss or norm that is not finite: the first one with NaN or infinity among
+ * its squares, else the largest.  *out_square: their sum. */
+static const char *find_culprit(const Trainer *t, double *out_square) {
+  const PlanFunction *f = &t->plan->function[t->train];
+  const char *largest = NULL;
+  *out_square = -1.0;
+  for (int i = 0; i < f->n_out; i++) {
+    const char *name = f->out[i].name;
+    size_t n = strlen(TRAIN_GRAD_SQUARE);
+    if (strncmp(name, TRAIN_GRAD_SQUARE, n) != 0) continue;
+    double square = (double)*(const float *)nuwa_output(t->session, t->train, name);
+    if (isfinite(square) && square <= *out_square) continue;
+    *out_square = square;
+    largest = name + n;
+    if (!isfinite(square)) break;
+  }
+  return largest;
+}
+
+/* The step wrote nothing then (train_build.c). */
+static bool check_finite(Trainer *t, int64_t step, Error *err) {
+  float loss = *(const float *)nuwa_output(t->session, t->train, "loss");
+  float norm = *(const float *)nuwa_output(t->session, t->train, TRAIN_GRAD_NORM);
+  if (isfinite(loss) && isfinite(norm)) return true;
+  double square;
+  const char *name = find_culprit(t, &square);
+  char what[600];
+  if (isfinite(square) && isfinite(norm))
+    snprintf(what, sizeof what, "the loss is %g", (double)loss);
+  else
+    snprintf(what, sizeof what, "the gradient of \"%.400s\" %s (the loss is %g)", name ? name : "",
+             isnan(square)   ? "holds NaN"
+             : isinf(square) ? "is too large: its squares do not add up in f32"
+                             : "is the largest, and the squares of all do not add up in f32",
+             (double)loss);
+  return error_set(err, ERROR_ARGUMENT,
+                   "step %lld: %s: training diverged; it stands where the step before left it, and nothing was written; a "
+                   "smaller learning rate may help",
+                   (long long)step, what);
+}
+
 static bool run_step(Trainer *t, Error *err) {
   int64_t step = t->checkpoint.step + 1;
   if (!fill(t, t->train, WORLD_TRAIN, step - 1, err)) return false;
@@ -101,14 +144,11 @@ static bool run_step(Trainer *t, Error *err) {
   *t->correction[1] = correction(t->o->beta2, step);
   int64_t revived = 0;
   if (!nuwa_run(t->session, t->train, t->o->batch, 1)) return nuwa_check(t->session, err);
+  if (!check_finite(t, step, err)) return false;
   if (t->revive && !revive_step(t->revive, t->o->seed, step, &revived, err)) return false;
   t->revived += revived;
   t->checkpoint.step = step;
-  float loss = *(float *)nuwa_output(t->session, t->train, "loss");
-  if (isfinite(loss)) return true;
-  return error_set(err, ERROR_ARGUMENT,
-                   "the loss of step %lld is %g: training diverged; a smaller learning rate may help",
-                   (long long)step, (double)loss);
+  return true;
 }
 
 /* Means over the first batches of a split, put behind the first *n metrics. */
@@ -192,7 +232,8 @@ static bool check(Trainer *t, Error *err) {
   t->lr = nuwa_input(t->session, t->train, "lr");
   t->correction[0] = nuwa_input(t->session, t->train, "correction1");
   t->correction[1] = nuwa_input(t->session, t->train, "correction2");
-  if (!t->lr || !t->correction[0] || !t->correction[1] || !nuwa_output(t->session, t->train, "loss"))
+  if (!t->lr || !t->correction[0] || !t->correction[1] || !nuwa_output(t->session, t->train, "loss") ||
+      !nuwa_output(t->session, t->train, TRAIN_GRAD_NORM))
     return error_set(err, ERROR_ARGUMENT, "function \"train\" of the bundle is no training step");
   return true;
 }

@@ -58,8 +58,9 @@ typedef struct TrainOptions {
 double train_rate(const TrainOptions *o, int64_t step);
 
 /* Trains s, whose weights are already initial, by function "train" of its plan.  s must hold at least o->batch
- * samples. Fails when the loss is no number any more, when a file cannot be written, or when the checkpoint is
- * damaged or another run's; the session is then in some state between. */
+ * samples. Fails when the loss or a gradient is not finite any more: the session then has what the step before left,
+ * and nothing was written.  Fails when a file cannot be written, or when the checkpoint is damaged or another run's; the
+ * session is then in some state between. */
 bool train_run(NuwaSession *s, const Plan *p, const TrainOptions *o, const TrainSource *source, Error *err);
 
 #endif

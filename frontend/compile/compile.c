@@ -103,6 +103,15 @@ static void add_texts(Compile *c) {
   }
 }
 
+/* A loss that is trained is there for validation too, which must not move what training moves. */
+static Func *without_updates(const Func *f) {
+  Func *copy = ARENA_NEW(f->graph->arena, Func);
+  *copy = *f;
+  copy->update = NULL;
+  copy->n_update = 0;
+  return copy;
+}
+
 static bool add_all(Compile *c) {
   for (int i = 0; i < c->m->n_func; i++) {
     Func *f = c->m->func[i];
@@ -110,6 +119,7 @@ static bool add_all(Compile *c) {
     const ModelDecode *d = c->o->whole ? NULL : compile_decode_of(c->m, f);
     f = compile_precision(f, c->o->precision);
     if (!checked(f, FORM_ANY, "precision", c->err)) return false;
+    if (c->o->train && strcmp(f->name, c->o->train) == 0 && f->n_out > 0) f = without_updates(f);
     if (d ? !add_decode(c, d, f) : add_function(c, f) < 0) return false;
   }
   if (!c->o->train) return true;

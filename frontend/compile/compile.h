@@ -53,8 +53,10 @@ typedef struct Estimate {
 bool compile_estimate(Model *m, const CompileOptions *o, Estimate *out, Error *err);
 
 /* The training step of a loss function as a function "train": inputs of f and the scalars lr, correction1 =
- * 1 / (1 - beta1^t), correction2 = 1 / (1 - beta2^t); outputs of f and grad_norm (before clipping); updates every param
- * that the loss depends on and STATEs "adam.m.<param>", "adam.v.<param>".  NULL after a diagnostic. */
+ * 1 / (1 - beta1^t), correction2 = 1 / (1 - beta2^t); outputs of f, grad_norm (before clipping) and for each param
+ * grad_square.<param>, the sum of its squares; updates every param that the loss depends on and does not update
+ * itself, STATEs "adam.m.<param>", "adam.v.<param>", and what f updates: nothing where loss or norm are not finite.
+ * NULL after a diagnostic. */
 Func *train_build(Func *f, const AdamOptions *o);
 
 /* f as it is computed in a precision.  Inside arena_protect; NULL after a diagnostic. */
