@@ -64,13 +64,14 @@ static uint32_t node_hash(const Node *n) {
   uint32_t h = hash_bytes(2166136261u, &n->op, sizeof n->op);
   if (is_named(n->op)) return hash_bytes(h, n->attrs.leaf.name, strlen(n->attrs.leaf.name));
   for (int i = 0; i < n->n_in; i++) h = hash_bytes(h, &n->in[i]->id, sizeof n->in[i]->id);
+  h = hash_bytes(h, &n->scope, sizeof n->scope);
   h = hash_bytes(h, &n->type.dtype, sizeof n->type.dtype);
   h = hash_bytes(h, n->type.dim, (size_t)n->type.rank * sizeof *n->type.dim);
   return attrs_hash(op_info[n->op].attrs, &n->attrs, h);
 }
 
 static bool node_equal(const Node *x, const Node *y) {
-  if (x->op != y->op || x->n_in != y->n_in) return false;
+  if (x->op != y->op || x->n_in != y->n_in || x->scope != y->scope) return false;
   if (is_named(x->op)) return strcmp(x->attrs.leaf.name, y->attrs.leaf.name) == 0;
   for (int i = 0; i < x->n_in; i++)
     if (x->in[i] != y->in[i]) return false;
@@ -166,6 +167,7 @@ Node *graph_op(Graph *g, Op op, Node *const *in, int n_in, const Attrs *attrs, c
   attrs_copy(op_info[op].attrs, &made.attrs, attrs ? attrs : &none);
   Infer c = {g, op, in, n_in, &made.attrs, type, &made.type};
   if (!infer_all(&c)) return NULL;
+  if (op == OP_INPUT) made.scope = g->scope;
   made.hash = node_hash(&made);
   Node *old = node_find(g, &made);
   return old ? check_redeclared(g, old, &made) : node_insert(g, &made);

@@ -95,6 +95,7 @@ struct Node {
   Node **in;
   Attrs attrs;
   const Loc *loc;    /* never NULL */
+  int scope;         /* of an input: Graph.scope when it was made; else 0 */
   uint32_t hash;
   Node *next;        /* chain of the hash table */
 };
@@ -105,6 +106,7 @@ typedef struct Graph {
   Node **buckets;
   uint32_t n_buckets;
   const Loc *here;   /* stamped on nodes that are made; passes set it to the node they replace */
+  int scope;         /* inputs of two scopes are two, whatever their names; 0 but while an inner function declares its own */
   Error *err;        /* first diagnostic; owned by the caller of graph_new */
 } Graph;
 

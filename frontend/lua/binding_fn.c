@@ -20,6 +20,7 @@ typedef struct Leaf {
   Op op;
   Attrs attrs;
   Type type;
+  int scope;
 } Leaf;
 
 static void *make_leaf(Graph *g, void *ctx) {
@@ -52,6 +53,16 @@ static ParamInit read_init(lua_State *L, int i, const char *name) {
   ParamInit init = {normal ? INIT_NORMAL : INIT_UNIFORM, lua_tonumber(L, at)};
   lua_pop(L, 2);
   return init;
+}
+
+/* An input of a function that is traced inside of `scope` others: functions beside each other share inputs of one name
+ * and type, and what they compute from them. */
+static void *make_input(Graph *g, void *ctx) {
+  const Leaf *l = ctx;
+  g->scope = l->scope;
+  Node *n = make_leaf(g, ctx);
+  g->scope = 0;
+  return n;
 }
 
 static int declare_param(lua_State *L) {
@@ -112,18 +123,19 @@ static Ports make_inputs(lua_State *L) {
   lua_Integer n = sandbox_sorted_keys(L, 1);
   int keys = lua_gettop(L);
   Ports p = push_ports(L, n);
+  int scope = sandbox_of(L)->nesting;
   lua_newtable(L);
   int table = lua_gettop(L);
   for (int i = 0; i < p.n; i++) {
     lua_rawgeti(L, keys, i + 1);
-    Leaf l = {.op = OP_INPUT};
+    Leaf l = {.op = OP_INPUT, .scope = scope};
     l.attrs.leaf.name = check_name(L, -1, "fn: inputs");
     lua_pushvalue(L, -1);
     lua_rawget(L, 1);
     char what[200];
     snprintf(what, sizeof what, "fn: input \"%.150s\"", l.attrs.leaf.name);
     l.type = bind_check_type(L, -1, what);
-    p.port[i] = (Port){l.attrs.leaf.name, bind_graph(L, make_leaf, &l)};
+    p.port[i] = (Port){l.attrs.leaf.name, bind_graph(L, make_input, &l)};
     bind_push_node(L, p.port[i].node);
     lua_setfield(L, table, l.attrs.leaf.name);
     lua_settop(L, table);
@@ -235,7 +247,9 @@ static int new_fn(lua_State *L) {
   Ports in = make_inputs(L);
   lua_pushvalue(L, 2);
   lua_insert(L, -2);
+  sandbox_of(L)->nesting++;
   lua_call(L, 1, 2);
+  sandbox_of(L)->nesting--;
   int results = lua_gettop(L) - 1;
   Ports out = read_outputs(L, results);
   FnBody f = {.in = in.port, .n_in = in.n, .out = out.port, .n_out = out.n};

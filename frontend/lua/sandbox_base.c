@@ -6,41 +6,43 @@
 
 /* ---- errors ---- */
 
-/* After a caught error: limits cannot be caught. */
-static void recheck(lua_State *L, int status) {
+/* lua_pcall, but limits cannot be caught. */
+static int protected_call(lua_State *L, int n_args, int n_results) {
   Sandbox *sb = sandbox_of(L);
+  int nesting = sb->nesting, status = lua_pcall(L, n_args, n_results, 0);
+  if (status == LUA_OK) return status;
+  sb->nesting = nesting;
   sb->has_callers = false;
   if (sb->exhausted) lua_error(L);
   if (status == LUA_ERRMEM)
     sandbox_exhaust(L, sb->memory_refused ? ERROR_LIMIT : ERROR_MEMORY, "the model ran out of memory (limit %zu MiB)",
                     sb->limits.memory_bytes >> 20);
+  return status;
 }
 
 static int base_pcall(lua_State *L) {
   luaL_checkany(L, 1);
-  int status = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
-  if (status != LUA_OK) recheck(L, status);
+  int status = protected_call(L, lua_gettop(L) - 1, LUA_MULTRET);
   lua_pushboolean(L, status == LUA_OK);
   lua_insert(L, 1);
   return lua_gettop(L);
 }
 
-/* The handler runs after the stack was unwound: without `debug` it could not look at it anyway. */
+/* The handler runs after the stack was unwound: without `debug` it could not look at it anyway.  Its own errors are
+ * caught too, and stand for what it would have made of the first. */
 static int base_xpcall(lua_State *L) {
   luaL_checktype(L, 2, LUA_TFUNCTION);
   lua_pushvalue(L, 2);
   lua_rotate(L, 1, 1);
   lua_remove(L, 3); /* handler, f, arguments... */
-  int status = lua_pcall(L, lua_gettop(L) - 2, LUA_MULTRET, 0);
-  if (status != LUA_OK) {
-    recheck(L, status);
-    lua_call(L, 1, LUA_MULTRET);
+  if (protected_call(L, lua_gettop(L) - 2, LUA_MULTRET) != LUA_OK) {
+    protected_call(L, 1, 1);
     lua_pushboolean(L, false);
-    lua_insert(L, 1);
-  } else {
-    lua_pushboolean(L, true);
-    lua_replace(L, 1);
+    lua_insert(L, -2);
+    return 2;
   }
+  lua_pushboolean(L, true);
+  lua_replace(L, 1);
   return lua_gettop(L);
 }
 

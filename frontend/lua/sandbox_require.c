@@ -13,6 +13,17 @@ static const char loaded_key[] = "nuwa.loaded";
 
 /* ---- reading ---- */
 
+/* Where Lua begins: behind a byte-order mark, and at the end of a first line that begins with #, which is for the system
+ * (the line still counts). */
+static const char *skip_head(const char *text, size_t *len) {
+  const char *at = text, *end = text + *len;
+  if (*len >= 3 && memcmp(at, "\xef\xbb\xbf", 3) == 0) at += 3;
+  if (at < end && *at == '#')
+    while (at < end && *at != '\n') at++;
+  *len = (size_t)(end - at);
+  return at;
+}
+
 static bool read_checked(const char *path, char **out_text, size_t *out_len, Error *err) {
   struct stat st;
   if (stat(path, &st) == 0) {
@@ -22,11 +33,7 @@ static bool read_checked(const char *path, char **out_text, size_t *out_len, Err
                        MAX_FILE_BYTES >> 20);
   }
   *out_text = file_read(path, out_len, err);
-  if (!*out_text) return false;
-  if (*out_len == 0 || **out_text != LUA_SIGNATURE[0]) return true;
-  mem_free(*out_text);
-  *out_text = NULL;
-  return error_set(err, ERROR_FORMAT, "%s: compiled Lua is not accepted, only text", path);
+  return *out_text != NULL;
 }
 
 const SourceFile *source_find(const SourceMap *m, const char *name) {
@@ -48,8 +55,6 @@ static bool read_source(const Sandbox *sb, const char *path, const char *name, c
   if (!sb->source) return read_checked(path, out_text, out_len, err);
   const SourceFile *f = source_find(sb->source, name);
   if (!f) return error_set(err, ERROR_FORMAT, "%s: the source that came with the weights has no such file", path);
-  if (f->len && f->text[0] == LUA_SIGNATURE[0])
-    return error_set(err, ERROR_FORMAT, "%s: compiled Lua is not accepted, only text", path);
   *out_len = f->len;
   *out_text = copy_text(f->text, f->len);
   return *out_text || error_set(err, ERROR_MEMORY, "out of memory");
@@ -82,7 +87,12 @@ void sandbox_load_file(lua_State *L, const char *path, const char *name) {
     lua_pushstring(L, err.text);
     lua_error(L);
   }
-  int status = luaL_loadbufferx(L, text, len, lua_tostring(L, -1), "t");
+  const char *begin = skip_head(text, &len);
+  if (len && *begin == LUA_SIGNATURE[0]) {
+    mem_free(text);
+    luaL_error(L, "%s: compiled Lua is not accepted, only text", path);
+  }
+  int status = luaL_loadbufferx(L, begin, len, lua_tostring(L, -1), "t");
   mem_free(text);
   lua_remove(L, -2);
   if (status == LUA_OK) return;

@@ -305,6 +305,25 @@ TEST("params are shared by name and must agree") {
   EXPECT_HAS(load_error("param('', f32(2))"), "the name is empty");
 }
 
+TEST("a function inside another cannot use the other's input, nor what was made of it, whatever the names") {
+  EXPECT_HAS(load_error("return module { f = fn({ x = f32(4) }, function(a)\n"
+                        "  local inner = fn({ x = f32(4) }, function(b) return { y = a.x + 1 } end)\n"
+                        "  return { y = a.x }\nend) }"),
+             "model.lua:2: fn: the body uses \"x\", an input of another function");
+  EXPECT_HAS(load_error("return module { f = fn({ x = f32(4) }, function(a)\n"
+                        "  local z = a.x + 1\n"
+                        "  fn({ x = f32(4) }, function(b) return { y = b.x * z } end)\n"
+                        "  return { y = a.x }\nend) }"),
+             "model.lua:3: fn: the body uses \"x\", an input of another function");
+  Error err;
+  Model *m = load_text("return module { f = fn({ x = f32(4) }, function(a)\n"
+                       "  fn({ x = f32(4) }, function(b) return { y = b.x + 1 } end)\n"
+                       "  pcall(fn, { x = f32(4) }, function(b) error('left early') end)\n"
+                       "  return { y = a.x + 2 }\nend), g = fn({ x = f32(4) }, function(a) return { y = a.x } end) }", &err);
+  EXPECT(m, "%s", err.text);
+  model_free(m);
+}
+
 TEST("updates and states carry over") {
   Error err;
   Model *m = load_text("local w, n = param('w', f32(3), { uniform = 0.5 }), state('n', i32())\n"

@@ -153,6 +153,39 @@ TEST("a graph without end is refused") {
   expect_limit("fn({ x = f32(2) }, function(x) local y = x.x while true do y = y + 1 end end)", "i");
 }
 
+TEST("xpcall catches its handler's errors too, and gives one value of the handler") {
+  expect_true("select('#', xpcall(error, function() error('inner', 0) end, 'outer')) == 2");
+  expect_true("select(2, xpcall(error, function() error('inner', 0) end, 'outer')) == 'inner'");
+  expect_true("not xpcall(error, function() error() end) and select(2, xpcall(error, function() error() end)) == nil");
+  expect_true("type(select(2, xpcall(error, function(e) error({ e }) end, 'x'))) == 'table'");
+  expect_true("select('#', xpcall(error, function() return 1, 2, 3 end)) == 2");
+  expect_true("select('#', xpcall(error, function() end)) == 2");
+  expect_true("select('#', xpcall(function() return 1, nil, 3 end, error)) == 4");
+  expect_true("not xpcall(error, function() local function f() return f() + 1 end f() end)");
+  expect_limit("xpcall(error, function() while true do end end)", "instructions");
+  expect_limit("while true do xpcall(error, function() error() end) end", "endless loop");
+  expect_limit("xpcall(error, function() xpcall(error, function() ('x'):rep(1e9) end) end)", "string.rep");
+}
+
+TEST("a byte-order mark and a first line for the system are passed over, and lines count as they stand") {
+  static const char module[] = "return module { f = fn({ x = f32(2) }, function(x) return { y = -x.x } end) }";
+  static const char *const heads[] = {"\xef\xbb\xbf", "#!/usr/bin/env nuwa\n", "\xef\xbb\xbf#!nuwa inspect\r\n", "#\n"};
+  for (int i = 0; i < COUNT_OF(heads); i++) {
+    char text[300];
+    Error err;
+    snprintf(text, sizeof text, "%s%s", heads[i], module);
+    Model *m = load_text(text, &err);
+    EXPECT(m, "head %d: %s", i, err.text);
+    model_free(m);
+    snprintf(text, sizeof text, "%s\nnothing()", heads[i]);
+    EXPECT_HAS(load_error(text), strchr(heads[i], '\n') ? "model.lua:3: " : "model.lua:2: ");
+  }
+  EXPECT_HAS(load_error("\xef\xbb\xbf\x1bLua"), "compiled Lua is not accepted");
+  EXPECT_HAS(load_error("#!only"), "must return module");
+  EXPECT_HAS(load_error("\xef\xbb\xbf"), "must return module");
+  EXPECT_HAS(load_error("\xef\xbbreturn 1"), "model.lua:1:");
+}
+
 TEST("there is nothing to reach outside with") {
   const char *names[] = {"io",   "os",          "debug",       "package",    "coroutine",
                          "load", "loadstring",  "loadfile",    "dofile",     "collectgarbage",
