@@ -9,6 +9,7 @@
 #include "cli/profile.h"
 #include "cli/train.h"
 #include "media/dataset.h"
+#include "media/merges.h"
 #include "runtime/base/file.h"
 #include "runtime/base/sha256.h"
 #include "synth/weights_file.h"
@@ -74,7 +75,7 @@ static bool open_world(Training *t, Error *err) {
   if (t->a.names) o.names_path = t->a.names;
   if (t->a.font) o.font_path = t->a.font;
   if (!cli_asked((t->world = world_open(&o, err)) != NULL, err)) return false;
-  if (t->a.merges) return (t->bpe = bpe_read(t->a.merges, err)) != NULL;
+  if (t->a.merges) return (t->bpe = merges_read(t->a.merges, err)) != NULL;
   const char *text = t->a.merges_text;
   return !text || (t->bpe = bpe_parse(text, strlen(text), "merges in the weights", err)) != NULL;
 }

@@ -5,9 +5,8 @@
  * makes, then <|startoftext|> and <|endoftext|>.  With CLIP's own merges (48,894 of them) these are CLIP's 49,408
  * ids.
  *
- * Text is cleaned as CLIP does, less its repair of wrongly decoded text (ftfy): HTML entities (numeric, and amp lt gt
- * quot apos nbsp) are resolved twice, runs of space become one, letters become small.  Bytes that are not UTF-8 count
- * as U+FFFD.  A Bpe never changes: any number of threads may use it. */
+ * Text is cleaned as CLIP does (clean.h), less ftfy's guesses about wrongly decoded text.  Bytes that are not UTF-8
+ * count as U+FFFD.  A Bpe never changes: any number of threads may use it. */
 #ifndef NUWA_BPE_H
 #define NUWA_BPE_H
 
@@ -24,11 +23,10 @@ typedef NuwaText Bpe;
  * smaller ids; stops when none occurs twice. */
 Bpe *bpe_train(const char *const *texts, int n, int max_merges, Error *err);
 
-/* A merges file: optionally a first line "#version: ...", then "left right" a line, in the printable alphabet of
+/* A merges file: optionally a first line with "#version" in it, then "left right" a line, in the printable alphabet of
  * bytes_to_unicode with </w> at the end of words.  Lines after BPE_MAX_MERGES are left out, as CLIP does with its own
  * longer file.  `where` names the bytes in errors. */
 Bpe *bpe_parse(const char *bytes, size_t n, const char *where, Error *err);
-Bpe *bpe_read(const char *path, Error *err);
 void bpe_free(Bpe *b);
 
 /* The same as text, for a file or to be carried in a bundle. */

@@ -76,7 +76,7 @@ Bpe *bpe_parse(const char *bytes, size_t n, const char *where, Error *err) {
     at += len + 1;
     number++;
     if (len && p[len - 1] == '\r') len--;
-    if (!len || (number == 1 && len >= 8 && !memcmp(p, "#version", 8))) continue;
+    if (!len || (number == 1 && memmem(p, len, "#version", 8))) continue; /* CLIP's own has more before it */
     char place[300];
     snprintf(place, sizeof place, "%.200s:%d", where, number);
     if (!parse_line(b, p, len, place, err)) {
@@ -84,13 +84,5 @@ Bpe *bpe_parse(const char *bytes, size_t n, const char *where, Error *err) {
       return NULL;
     }
   }
-  return b;
-}
-
-Bpe *bpe_read(const char *path, Error *err) {
-  FileMap m;
-  if (!file_map(path, &m, err)) return NULL;
-  Bpe *b = bpe_parse((const char *)m.data, m.len, path, err);
-  file_unmap(&m);
   return b;
 }

@@ -241,3 +241,18 @@ uint32_t unicode_lower(uint32_t c) {
   }
   return c;
 }
+
+bool unicode_is_cased(uint32_t c) {
+  static const Range alone[] = { /* Latin and Greek letters whose other form is none, or several characters */
+      {0xaa, 0xaa}, {0xb5, 0xb5}, {0xba, 0xba}, {0x130, 0x131}, {0x138, 0x138}, {0x149, 0x149}, {0x17f, 0x17f},
+      {0x1aa, 0x1ab}, {0x1f0, 0x1f0}, {0x221, 0x239}, {0x250, 0x293}, {0x295, 0x2af}, {0x390, 0x390}, {0x3b0, 0x3b0},
+      {0x3c2, 0x3c2}, {0x3d0, 0x3d6}, {0x3f0, 0x3f1}, {0x3f5, 0x3f5}, {0x3fc, 0x3fc}, {0x1d00, 0x1d2b}, {0x1e96, 0x1e9f},
+      {0x1f50, 0x1fbc}, {0x1fc2, 0x1fcc}, {0x1fd0, 0x1fdb}, {0x1fe0, 0x1fec}, {0x1ff2, 0x1ffc}, {0x1d400, 0x1d7cb}};
+  if (unicode_lower(c) != c || in_ranges(alone, sizeof alone / sizeof *alone, c)) return true;
+  for (size_t i = 0; i < sizeof lower_runs / sizeof *lower_runs; i++) {
+    const LowerRun *r = &lower_runs[i];
+    uint32_t capital = (uint32_t)((int32_t)c - r->delta);
+    if (capital >= r->first && capital <= r->last && (capital - r->first) % r->step == 0) return true;
+  }
+  return false;
+}

@@ -8,6 +8,7 @@
 bool unicode_is_letter(uint32_t c);
 bool unicode_is_number(uint32_t c);
 bool unicode_is_space(uint32_t c);
+bool unicode_is_cased(uint32_t c);     /* it has a capital or a small form */
 uint32_t unicode_lower(uint32_t c);   /* c itself when it has no small form of one character */
 
 #endif

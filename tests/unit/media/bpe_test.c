@@ -1,5 +1,6 @@
 #include "runtime/text/bpe_internal.h"
 #include "runtime/text/unicode.h"
+#include "media/merges.h"
 #include "media/world.h"
 #include "runtime/base/file.h"
 #include "tests/test.h"
@@ -143,7 +144,7 @@ TEST("merges learned from captions make them short, survive their file, and deco
   REQUIRE(b, "%s", err.text);
   EXPECT(bpe_merge_count(b) > 100 && bpe_merge_count(b) < 1000, "%d", bpe_merge_count(b));
   REQUIRE(bpe_write(b, "bpe_test.txt", &err), "%s", err.text);
-  Bpe *again = bpe_read("bpe_test.txt", &err);
+  Bpe *again = merges_read("bpe_test.txt", &err);
   REQUIRE(again, "%s", err.text);
   remove("bpe_test.txt");
   EXPECT(bpe_vocab(again) == bpe_vocab(b), "");
@@ -225,7 +226,7 @@ TEST("malformed merges name the line") {
     EXPECT_HAS(err.text, cases[i][1]);
     bpe_free(b);
   }
-  EXPECT(!bpe_read("no such merges", &err), "");
+  EXPECT(!merges_read("no such merges", &err), "");
 }
 
 /* A file as large as CLIP's, made of all pairs over the bytes: what follows the first 48894 lines is left out. */
