@@ -38,6 +38,7 @@ enum { ROOF_SIZES = 6 };      /* footprints from 256 KiB to 512 MiB */
 typedef struct Roofs {
   int threads;
   double fma[ISA_COUNT];     /* f32 operations a second (2 an FMA); 0 where the machine lacks the instruction set */
+  double fma_check[ISA_COUNT], read_check[ROOF_SIZES], copy_check[ROOF_SIZES];   /* by a second loop; 0: there is none */
   double tensor;             /* the same of bf16 products on a GPU's tensor cores; 0 on a CPU */
   size_t bytes[ROOF_SIZES];
   double read[ROOF_SIZES];   /* bytes a second, over a buffer of that many bytes */
@@ -48,9 +49,21 @@ typedef struct Roofs {
 
 /* Raises what stands in r (zeros at first) to what is measured: noise hides a roof, it never invents one. */
 bool roofs_measure(const BenchOptions *o, Roofs *r, Error *err);
+/* Of f32 FMA alone. */
+bool roofs_measure_fma(const BenchOptions *o, Roofs *r, Error *err);
 /* Bytes a second for a footprint: of the smallest measured size that is about as large. */
+double roofs_fma(const Roofs *r, Isa isa);
 double roofs_read(const Roofs *r, double bytes);
 double roofs_copy(const Roofs *r, double bytes);
+
+/* The roof that two loops show, and how far the lower one stays below: a share of the roof.  Above these, one of the loops
+ * does not measure what it should, or the machine was too busy for either; the report says so. */
+double roof_of(double loop, double check);
+double roof_disagreement(double loop, double check);
+#define ROOF_FMA_DISAGREEMENT 0.05
+#define ROOF_MEMORY_DISAGREEMENT 0.2
+/* No row can be faster than its roof but for the noise of both. */
+#define ROOF_MOST_SHARE 1.05
 
 /* ---- rows ---- */
 

@@ -51,18 +51,30 @@ static const char *bytes_text(size_t bytes, char out[32]) {
   return out;
 }
 
+/* What the second loop says of a roof; empty where it agrees. */
+static const char *doubt(double loop, double check, double most, char out[80]) {
+  double d = roof_disagreement(loop, check);
+  out[0] = 0;
+  if (d > most) snprintf(out, 80, " (not to be trusted: two loops differ by %.0f %%)", 100.0 * d);
+  return out;
+}
+
 static void print_roofs(const Bench *b, Buffer *out) {
   const Roofs *r = &b->roofs;
+  char why[80], also[80];
   buffer_printf(out, "| roof | |\n|---|---|\n");
   for (int i = 0; i < ISA_COUNT; i++)
     if (r->fma[i] > 0.0)
-      buffer_printf(out, "| f32 FMA, %s | %.0f GFLOP/s |\n", b->device ? "the device" : isa_name((Isa)i),
-                    r->fma[i] * 1e-9);
+      buffer_printf(out, "| f32 FMA, %s | %.0f GFLOP/s%s |\n", b->device ? "the device" : isa_name((Isa)i),
+                    roofs_fma(r, (Isa)i) * 1e-9, doubt(r->fma[i], r->fma_check[i], ROOF_FMA_DISAGREEMENT, why));
   if (r->tensor > 0.0) buffer_printf(out, "| bf16 products, tensor cores | %.0f GFLOP/s |\n", r->tensor * 1e-9);
   for (int i = 0; i < ROOF_SIZES; i++) {
     char size[32];
-    buffer_printf(out, "| %s in all: read; copy (read + written) | %.0f GB/s; %.0f GB/s |\n",
-                  bytes_text(r->bytes[i], size), r->read[i] * 1e-9, r->copy[i] * 1e-9);
+    buffer_printf(out, "| %s in all: read; copy (read + written) | %.0f GB/s%s; %.0f GB/s%s |\n",
+                  bytes_text(r->bytes[i], size), roof_of(r->read[i], r->read_check[i]) * 1e-9,
+                  doubt(r->read[i], r->read_check[i], ROOF_MEMORY_DISAGREEMENT, why),
+                  roof_of(r->copy[i], r->copy_check[i]) * 1e-9,
+                  doubt(r->copy[i], r->copy_check[i], ROOF_MEMORY_DISAGREEMENT, also));
   }
   if (!b->device)
     buffer_printf(out, "| empty loop over all threads | %.2f us |\n| function with one tiny kernel | %.2f us |\n",
@@ -106,6 +118,11 @@ static void print_markdown(const Bench *b, const Machine *m, const char *command
       out,
       "| id | what | size | median ms | best ms | rate | share of its roof |\n|---|---|---|---:|---:|---:|---|\n");
   for (int i = 0; i < b->rows.n; i++) print_row(&b->rows.row[i], out);
+  int above = 0;
+  for (int i = 0; i < b->rows.n; i++) above += b->rows.row[i].share > ROOF_MOST_SHARE;
+  if (above)
+    buffer_printf(out, "\n%d rows are faster than their roof by more than %.0f %%: those roofs are not to be trusted.\n",
+                  above, 100.0 * (ROOF_MOST_SHARE - 1.0));
 }
 
 /* ---- JSON ---- */
@@ -132,14 +149,15 @@ static void json_roofs(const Bench *b, Buffer *out) {
   buffer_printf(out, "  \"roofs\": {\"fma_flops\": {");
   for (int i = 0; i < ISA_COUNT; i++) {
     if (r->fma[i] <= 0.0) continue;
-    buffer_printf(out, "%s\"%s\": %.6g", comma, isa_name((Isa)i), r->fma[i]);
+    buffer_printf(out, "%s\"%s\": %.6g", comma, isa_name((Isa)i), roofs_fma(r, (Isa)i));
     comma = ", ";
   }
   buffer_printf(out, "}, \"tensor_flops\": %.6g, \"memory\": [", r->tensor);
   for (int i = 0; i < ROOF_SIZES; i++)
-    buffer_printf(out, "%s{\"bytes\": %zu, \"read\": %.6g, \"copy\": %.6g}", i ? ", " : "", r->bytes[i], r->read[i],
-                  r->copy[i]);
-  buffer_printf(out, "], \"loop_s\": %.6g, \"launch_s\": %.6g},\n", r->loop_s, r->launch_s);
+    buffer_printf(out, "%s{\"bytes\": %zu, \"read\": %.6g, \"copy\": %.6g}", i ? ", " : "", r->bytes[i],
+                  roof_of(r->read[i], r->read_check[i]), roof_of(r->copy[i], r->copy_check[i]));
+  buffer_printf(out, "], \"fma_disagreement\": %.3g, \"loop_s\": %.6g, \"launch_s\": %.6g},\n",
+                roof_disagreement(r->fma[b->o->isa], r->fma_check[b->o->isa]), r->loop_s, r->launch_s);
 }
 
 static void json_row(const BenchRow *r, Buffer *out) {

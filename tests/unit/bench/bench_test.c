@@ -106,6 +106,39 @@ TEST("roofs are positive, caches are no slower than half of memory, and the filt
   buffer_done(&report.json);
 }
 
+TEST("two loops of different kinds agree on the f32 roof; a loop that does less would not") {
+  BenchOptions o = {.isa = isa_best(), .threads = 1, .repeat = 5};
+  double least = 1.0;
+  for (int i = 0; i < 3 && least > ROOF_FMA_DISAGREEMENT; i++) { /* others may be using the machine */
+    Roofs r = {0};
+    REQUIRE(roofs_measure_fma(&o, &r, &err), "%s", err.text);
+    double d = roof_disagreement(r.fma[o.isa], r.fma_check[o.isa]);
+    EXPECT(r.fma[o.isa] > 0 && r.fma_check[o.isa] > 0, "%g %g", r.fma[o.isa], r.fma_check[o.isa]);
+    if (d < least) least = d;
+  }
+  EXPECT(least < 0.25, "they differ by %g of the roof", least); /* merged chains: at least a third; noise: less */
+  EXPECT(fabs(roof_disagreement(100, 150) - 1.0 / 3) < 1e-12 && roof_of(100, 150) == 150, "the higher counts");
+  EXPECT(roof_disagreement(5, 0) == 0 && roof_disagreement(0, 0) == 0, "one loop alone has nothing to disagree with");
+}
+
+TEST("a roof whose loops disagree, and rows above their roof, are said not to be trusted") {
+  BenchOptions o = {.isa = isa_best(), .threads = 1, .repeat = 1};
+  Bench b = bench_of(&o, arena_new());
+  BenchReport report = {0};
+  b.roofs.fma_check[o.isa] = 1.5e12;
+  bench_report(&b, "bench", &report);
+  EXPECT_HAS(report.markdown.data, "1500 GFLOP/s (not to be trusted: two loops differ by 33 %)");
+  EXPECT(!strstr(report.markdown.data, "faster than their roof"), "%s", report.markdown.data);
+  buffer_done(&report.markdown), buffer_done(&report.json);
+  BenchRow row = {.id = "x", .median_s = 1.0, .unit = UNIT_FLOPS, .flops = 1.6e12, .bound = ""};
+  bench_rate(&b, &row);
+  b.rows = (BenchRows){&row, 1, 1};
+  bench_report(&b, "bench", &report);
+  EXPECT_HAS(report.markdown.data, "1 rows are faster than their roof by more than 5 %");
+  buffer_done(&report.markdown), buffer_done(&report.json);
+  arena_free(b.arena);
+}
+
 TEST("a document keeps all but what stands between the markers") {
   char path[] = "/tmp/nuwa-bench-XXXXXX";
   int fd = mkstemp(path);
