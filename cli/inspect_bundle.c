@@ -46,7 +46,7 @@ static bool print_function(const NuwaBundle *b, const char *name, Buffer *out, E
   for (int i = 0; i < p->function[f].n_launch; i++) {
     const PlanLaunch *l = &p->function[f].launch[i];
     buffer_printf(out, "launch %d: ", i);
-    if (l->kernel < 0) {
+    if (l->kind == LAUNCH_PRODUCT) {
       buffer_printf(out, "product %d:", (int)l->product);
       print_product(&p->product[l->product], &l->shape, out);
     } else {

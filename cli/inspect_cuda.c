@@ -15,10 +15,14 @@ typedef struct Show {
   Error *err;
 } Show;
 
+static bool is_launch_of(const LaunchEstimate *l, int kernel) {
+  return l->kind == LAUNCH_KERNEL && l->kernel == kernel;
+}
+
 /* The first launch of a kernel: its cost is that of all. */
 static const LaunchEstimate *first_launch(const Show *s, int kernel) {
   for (int i = 0; i < s->e.n_launch; i++)
-    if (s->e.launch[i].kernel == kernel) return &s->e.launch[i];
+    if (is_launch_of(&s->e.launch[i], kernel)) return &s->e.launch[i];
   BUG("kernel %d is never launched", kernel);
 }
 
@@ -30,11 +34,11 @@ static void print_uses(const Show *s, int kernel, const char *format, Buffer *ou
     int launches = 0;
     bool seen = false;
     for (int j = 0; j < s->e.n_launch; j++) {
-      bool same = s->e.launch[j].kernel == kernel && strcmp(s->e.launch[j].function, l->function) == 0;
+      bool same = is_launch_of(&s->e.launch[j], kernel) && strcmp(s->e.launch[j].function, l->function) == 0;
       launches += same;
       seen |= same && j < i;
     }
-    if (l->kernel != kernel || seen) continue;
+    if (!is_launch_of(l, kernel) || seen) continue;
     buffer_printf(out, "%s", comma);
     if (s->q->json) json_print_text(out, l->function);
     else buffer_printf(out, "%s", l->function);
@@ -167,7 +171,7 @@ static void print_json(const Show *s, int i) {
 /* What is not among the kernels. */
 static void print_library(const Show *s) {
   int n = 0;
-  for (int i = 0; i < s->e.n_launch; i++) n += s->e.launch[i].kernel < 0;
+  for (int i = 0; i < s->e.n_launch; i++) n += s->e.launch[i].kind == LAUNCH_PRODUCT;
   if (n) buffer_printf(s->out, "# %d launches are products of cuBLASLt: --list-products shows them\n", n);
 }
 

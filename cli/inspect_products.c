@@ -26,7 +26,7 @@ typedef struct Item {
 } Item;
 
 static bool is_same(const LaunchEstimate *x, const LaunchEstimate *y) {
-  return x->kernel == y->kernel && x->product == y->product && strcmp(x->function, y->function) == 0;
+  return x->kind == y->kind && x->kernel == y->kernel && x->product == y->product && strcmp(x->function, y->function) == 0;
 }
 
 /* False when launch i is no product, or like one before. */
@@ -34,7 +34,7 @@ static bool find_item(const Listing *l, int i, Item *out) {
   const LaunchEstimate *launch = &l->e.launch[i];
   *out = (Item){.launch = launch};
   bool possible = product_of_group(launch->group, &out->x, &out->why);
-  out->is_library = launch->kernel < 0;
+  out->is_library = launch->kind == LAUNCH_PRODUCT;
   if (!possible && !out->why) return false;
   if (possible && !out->is_library) out->why = "--products own";
   for (int k = 0; k < l->e.n_launch; k++) {
@@ -156,7 +156,7 @@ static void json_item(const Listing *l, const Item *item) {
 
 static int count_library(const Estimate *e) {
   int n = 0;
-  for (int i = 0; i < e->n_launch; i++) n += e->launch[i].kernel < 0;
+  for (int i = 0; i < e->n_launch; i++) n += e->launch[i].kind == LAUNCH_PRODUCT;
   return n;
 }
 

@@ -94,8 +94,8 @@ void profile_print(const NuwaSession *s, const Plan *p, const char *function, co
     const char *end = group ? strstr(group + 1, "\n  group ") : NULL;
     Row r = group ? read_group(group, end ? end : group + strlen(group), B) : (Row){0};
     int64_t ns = nuwa_profile_ns(s, f, i);
-    int32_t index = p->function[f].launch[i].kernel;
-    add_row(&kernel[index < 0 ? p->n_kernel : index], &r, ns);   /* the last row: products by a library */
+    const PlanLaunch *launch = &p->function[f].launch[i];
+    add_row(&kernel[launch->kind == LAUNCH_KERNEL ? launch->kernel : p->n_kernel], &r, ns);   /* the last row: products by a library */
     Row *of_family = find_family(family, &n_family, r.family);
     add_row(of_family, &r, ns);
     total += ns;

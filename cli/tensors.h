@@ -3,7 +3,7 @@
 #define NUWA_CLI_TENSORS_H
 
 #include "ir/ir.h"
-#include "runtime/plan.h"
+#include "runtime/include/nuwa.h"
 #include "runtime/base/safetensors.h"
 
 /* "f32[2,3]" */

@@ -4,8 +4,8 @@
 
 #include <string.h>
 
+#include "runtime/base/isa.h"
 #include "runtime/base/memory.h"
-#include "runtime/cpu/isa.h"
 
 static const char *const isa_names[ISA_COUNT] = {"plain", "avx2", "avx512", "neon"};
 

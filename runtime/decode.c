@@ -10,19 +10,19 @@
 #include "runtime/base/philox.h"
 #include "runtime/session.h"
 
-typedef struct Run {
+typedef struct Drawing {
   NuwaSession *s;
   const NuwaGenerate *g;
   const PlanDecode *d;
   int64_t streams;        /* samples of the session in use: count, or 2 count with guidance */
   int state;              /* which holds the tokens */
-  int32_t *tokens;        /* [samples][positions]: the state itself, on a device what every step sends there */
+  int32_t *tokens;        /* [samples][positions]: the state itself, or what every step sends there */
   int32_t *rows;          /* [rows][2] */
   int32_t *row_slot;      /* [rows] or NULL */
   int32_t *slots;         /* [positions] or NULL */
   const float *logits;    /* [rows][vocab] */
   const int32_t *chunk;   /* positions of the call in progress */
-} Run;
+} Drawing;
 
 static double now_ms(void) {
   struct timespec t;
@@ -79,10 +79,10 @@ static int find_tokens(const NuwaSession *s, const PlanDecode *d) {
   return -1;
 }
 
-static bool run_init(Run *r, NuwaSession *s, const NuwaGenerate *g, Error *err) {
+static bool drawing_init(Drawing *r, NuwaSession *s, const NuwaGenerate *g, Error *err) {
   if (!check_request(s->plan, g, err)) return false;
   const PlanDecode *d = &s->plan->decode[g->decode];
-  *r = (Run){.s = s, .g = g, .d = d, .streams = g->count * (is_guided(g) ? 2 : 1)};
+  *r = (Drawing){.s = s, .g = g, .d = d, .streams = g->count * (is_guided(g) ? 2 : 1)};
   if (r->streams > s->options.samples || r->streams > s->options.rows)
     return error_set(err, ERROR_ARGUMENT,
                      "%lld samples with guidance %g need %lld rows, the session has %lld samples, %lld rows",
@@ -101,11 +101,11 @@ static bool run_init(Run *r, NuwaSession *s, const NuwaGenerate *g, Error *err) 
   if (r->state < 0)
     return error_set(err, ERROR_FORMAT, "decode \"%s\": its plan has no state for the tokens, i32[B,%lld]", d->name,
                      (long long)s->order.positions);
-  r->tokens = s->cuda ? s->tokens : s->state[r->state];
+  r->tokens = s->tokens ? s->tokens : s->state[r->state];
   return true;
 }
 
-static void write_given(Run *r) {
+static void write_given(Drawing *r) {
   int64_t N = r->s->order.positions;
   for (int64_t stream = 0; stream < r->streams; stream++)
     for (int64_t p = 0; p < N; p++)
@@ -115,7 +115,7 @@ static void write_given(Run *r) {
 
 /* Draws the tokens of positions [begin, end) of the chunk, all samples. */
 static void draw_items(void *ctx, int64_t begin, int64_t end, int thread) {
-  const Run *r = ctx;
+  const Drawing *r = ctx;
   const NuwaSession *s = r->s;
   int vocab = (int)r->d->vocab;
   float *guided = s->draw_scratch + (size_t)thread * s->draw_stride, *scratch = guided + vocab;
@@ -135,9 +135,9 @@ static void draw_items(void *ctx, int64_t begin, int64_t end, int thread) {
   }
 }
 
-/* On a device a step takes more rows than there are: the last one again, which writes what it writes anyway. */
-static int64_t repeat_last_row(Run *r, int64_t R) {
-  int64_t rounded = cuda_round_rows(r->s, R);
+/* A device may want more rows than there are: the last one again, which writes what it writes anyway. */
+static int64_t repeat_last_row(Drawing *r, int64_t R) {
+  int64_t rounded = step_round_rows(r->s, R);
   for (int64_t i = R; i < rounded; i++) {
     memcpy(r->rows + 2 * i, r->rows + 2 * (R - 1), 2 * sizeof *r->rows);
     if (r->row_slot) r->row_slot[i] = r->row_slot[R - 1];
@@ -145,13 +145,8 @@ static int64_t repeat_last_row(Run *r, int64_t R) {
   return rounded;
 }
 
-static bool run_step(Run *r, int64_t R) {
-  if (!r->s->cuda) return nuwa_run(r->s, r->d->step, r->streams, R);
-  return cuda_run_step(r->s, r->g->decode, r->state, r->streams, repeat_last_row(r, R));
-}
-
 /* One step call on positions [begin, end) of the order. */
-static bool run_chunk(Run *r, int64_t begin, int64_t end) {
+static bool draw_chunk(Drawing *r, int64_t begin, int64_t end) {
   DecodeOrder *o = &r->s->order;
   int64_t R = 0;
   r->chunk = o->position + begin;
@@ -162,15 +157,15 @@ static bool run_chunk(Run *r, int64_t begin, int64_t end) {
       if (r->row_slot) r->row_slot[R] = o->slot[o->position[i]] * (int32_t)r->streams + (int32_t)stream;
     }
   if (r->slots) memcpy(r->slots, o->slot, sizeof *r->slots * (size_t)o->positions);
-  if (!run_step(r, R)) return false;
+  if (!step_run(r->s, r->g->decode, r->state, r->streams, repeat_last_row(r, R))) return false;
   pool_run(r->s->pool, draw_items, r, (end - begin) * r->g->count, 1);
   return true;
 }
 
 bool nuwa_generate(NuwaSession *s, const NuwaGenerate *g, int32_t *tokens, NuwaGenerateStats *stats,
                    NuwaProgress *progress, void *ctx, Error *err) {
-  Run r;
-  if (!run_init(&r, s, g, err)) return false;
+  Drawing r;
+  if (!drawing_init(&r, s, g, err)) return false;
   DecodeOrder *o = &s->order;
   write_given(&r);
   double t0 = now_ms();
@@ -183,7 +178,7 @@ bool nuwa_generate(NuwaSession *s, const NuwaGenerate *g, int32_t *tokens, NuwaG
     /* Cutting a wave in raster order is safe: causal keys never come later in raster order than their query. */
     for (int64_t at = begin, to; at < end; at = to, calls++) {
       to = at + most < end ? at + most : end;
-      if (!run_chunk(&r, at, to)) return nuwa_check(s, err);
+      if (!draw_chunk(&r, at, to)) return nuwa_check(s, err);
       if (progress && !progress(ctx, to, o->positions))
         return error_set(err, ERROR_CANCELLED, "drawing was stopped after %lld of %lld positions", (long long)to,
                          (long long)o->positions);

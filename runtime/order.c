@@ -4,7 +4,7 @@
  * keeps its slot from its own wave to the last wave with a query that sees it. */
 #include <string.h>
 
-#include "runtime/session.h"
+#include "runtime/order.h"
 
 static void allocate(void *ctx) {
   DecodeOrder *o = ctx;

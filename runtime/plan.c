@@ -126,8 +126,19 @@ static void code_ref(Codec *c, PlanRef *r) {
   code_dim(c, &r->bytes);
 }
 
+static void code_enum(Codec *c, int32_t *x, int32_t last) {
+  code_i32(c, x);
+  if (*x < 0 || *x > last) {
+    code_fail(c, "a choice of the plan is out of range");
+    *x = 0;
+  }
+}
+
 static void code_launch(Codec *c, PlanLaunch *l) {
-  code_i32(c, &l->kernel);
+  int32_t kind = (int32_t)l->kind;
+  code_enum(c, &kind, LAUNCH_KIND_COUNT - 1);
+  l->kind = (LaunchKind)kind;
+  if (l->kind == LAUNCH_KERNEL) code_i32(c, &l->kernel);
   CODE_ARRAY(c, l->n_ref, l->ref);
   for (int i = 0; i < l->n_ref; i++) code_ref(c, &l->ref[i]);
   code_i32(c, &l->n_factor);
@@ -140,7 +151,7 @@ static void code_launch(Codec *c, PlanLaunch *l) {
     code_i64(c, &l->factor[i].tile);
   }
   code_i64(c, &l->grain);
-  if (l->kernel != -1) return;
+  if (l->kind != LAUNCH_PRODUCT) return;
   code_i32(c, &l->product);
   code_dim(c, &l->shape.batch);
   code_dim(c, &l->shape.m);
@@ -163,14 +174,6 @@ static void code_function(Codec *c, PlanFunction *f) {
   }
   for (int i = 0; i < 3; i++) code_i64(c, &f->part_bytes[i]);
   code_bool(c, &f->is_prepare);
-}
-
-static void code_enum(Codec *c, int32_t *x, int32_t last) {
-  code_i32(c, x);
-  if (*x < 0 || *x > last) {
-    code_fail(c, "a choice of the plan is out of range");
-    *x = 0;
-  }
 }
 
 /* Both grids are the decode's. */
@@ -382,6 +385,15 @@ const PlanTensor *plan_find_input(const PlanFunction *f, const char *name) { ret
 
 const PlanTensor *plan_find_output(const PlanFunction *f, const char *name) {
   return find_tensor(f->out, f->n_out, name);
+}
+
+int64_t plan_items(const PlanLaunch *l, int64_t B, int64_t R) {
+  int64_t n = 1;
+  for (int i = 0; i < l->n_factor; i++) {
+    int64_t size = dim_value(l->factor[i].size, B, R), tile = l->factor[i].tile;
+    n *= (size + tile - 1) / tile;
+  }
+  return n;
 }
 
 int64_t plan_positions(const PlanDecode *d) { return d->grid[0] * d->grid[1] * d->grid[2]; }

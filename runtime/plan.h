@@ -56,12 +56,18 @@ typedef struct PlanShape {
   Dim batch, m, n, k;
 } PlanShape;
 
-/* A kernel on items = product of ceil(size / tile).  CUDA: or a product, whose operands are A, B, the bias where it has
- * one, then C, all without gaps; then kernel is -1, and there are no factors. */
+/* What a launch runs. */
+typedef enum LaunchKind {
+  LAUNCH_KERNEL,         /* on items = product of ceil(size / tile) */
+  LAUNCH_PRODUCT,        /* by the device's library; operands A, B, the bias where it has one, then C, all without gaps */
+  LAUNCH_KIND_COUNT
+} LaunchKind;
+
 typedef struct PlanLaunch {
-  int32_t kernel;
-  int32_t product;       /* when kernel is -1 */
-  PlanShape shape;       /* of the product */
+  LaunchKind kind;
+  int32_t kernel;        /* of a LAUNCH_KERNEL */
+  int32_t product;       /* of a LAUNCH_PRODUCT, and its shape; it has no factors */
+  PlanShape shape;
   int32_t n_ref;
   PlanRef *ref;
   int32_t n_factor;
@@ -172,6 +178,8 @@ int plan_find_state(const Plan *p, const char *name);
 const PlanTensor *plan_find_input(const PlanFunction *f, const char *name);
 const PlanTensor *plan_find_output(const PlanFunction *f, const char *name);
 const char *plan_text(const Plan *p, const char *key);   /* NULL when absent */
+/* Work items of a launch of a kernel. */
+int64_t plan_items(const PlanLaunch *l, int64_t B, int64_t R);
 /* Of the generated grid. */
 int64_t plan_positions(const PlanDecode *d);
 /* Elements and bytes under B and R; false on overflow or a negative size. */

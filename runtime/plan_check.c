@@ -2,7 +2,7 @@
  * compared coefficient by coefficient, which is sufficient because all coefficients are non-negative and B, R >= 0. */
 #include <string.h>
 
-#include "runtime/cuda/blaslt.h"
+#include "runtime/device.h"
 #include "runtime/plan.h"
 
 enum { MAX_COEFFICIENT_BITS = 46, MAX_THREADS = 1024, MAX_ITEMS = 1 << 20, MAX_SHARED = 1 << 18, MAX_ARCH = 999, MAX_INTERVALS = 1 << 23 };
@@ -130,7 +130,7 @@ static bool is_shape(const PlanProduct *p, const PlanShape *s) {
 }
 
 static bool check_product_launch(const Plan *p, const PlanFunction *f, const PlanLaunch *l, Error *err) {
-  if (p->device != PLAN_CUDA || l->product < 0 || l->product >= p->n_product)
+  if (!device_kind(p->device)->check_algorithm || l->product < 0 || l->product >= p->n_product)
     return error_set(err, ERROR_FORMAT, "function \"%s\": launch of product %d, there are %d", f->name, l->product,
                      p->n_product);
   const PlanProduct *x = &p->product[l->product];
@@ -155,16 +155,17 @@ static bool check_product_launch(const Plan *p, const PlanFunction *f, const Pla
 
 static bool check_product(const Plan *p, int index, Error *err) {
   const PlanProduct *x = &p->product[index];
-  BlasLtAlgo algo;
   bool known = (x->in == DTYPE_F32 && x->out == DTYPE_F32) ||
                (x->in == DTYPE_BF16 && (x->out == DTYPE_BF16 || x->out == DTYPE_F32));
   if (!known || (x->bias && x->in != DTYPE_F32))
     return error_set(err, ERROR_FORMAT, "product %d has an impossible form", index);
-  return !x->algorithm[0] || blaslt_algo_parse(x->algorithm, &algo, err) || error_prefix(err, "product %d", index);
+  bool (*check)(const char *text, Error *err) = device_kind(p->device)->check_algorithm;
+  if (!check) return error_set(err, ERROR_FORMAT, "product %d: %s has no library for it", index, plan_device_name(p->device));
+  return !x->algorithm[0] || check(x->algorithm, err) || error_prefix(err, "product %d", index);
 }
 
 static bool check_launch(const Plan *p, const PlanFunction *f, const PlanLaunch *l, Error *err) {
-  if (l->kernel == -1) return check_product_launch(p, f, l, err);
+  if (l->kind == LAUNCH_PRODUCT) return check_product_launch(p, f, l, err);
   if (l->kernel < 0 || l->kernel >= p->n_kernel)
     return error_set(err, ERROR_FORMAT, "function \"%s\": launch of kernel %d, there are %d", f->name, l->kernel, p->n_kernel);
   if (l->grain < 1) return error_set(err, ERROR_FORMAT, "function \"%s\": a launch has no grain", f->name);

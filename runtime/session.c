@@ -1,13 +1,12 @@
-/* A session: all memory of a running plan, and the launching of its kernels on the CPU (on a GPU: cuda/run.c).
+/* A session: all memory of a running plan, and the running of its functions on the plan's device.
  *
  * Everything is laid out and allocated in nuwa_session_open; nuwa_run only walks tables.  The arena is shared by all
  * functions, because nothing in it outlives a call. */
 #include <string.h>
-#include <time.h>
 
 #include "runtime/session.h"
 
-enum { ALIGN = 64 };
+enum { ALIGN = PLAN_ALIGNMENT };
 
 /* First pass (base NULL): counts bytes.  Second pass: hands out memory. */
 typedef struct Layout {
@@ -28,12 +27,13 @@ static void *layout_take(Layout *l, int64_t bytes) {
   return at;
 }
 
-/* Where things go: tables the host walks, host memory of ports, memory of kernels.  On the CPU all the same. */
-typedef struct Places {
+/* Where things go: tables that the host walks, host memory of ports, memory of the device.  On a device in host memory
+ * the last two are one. */
+typedef struct Memories {
   Layout *table, *port, *device;
-} Places;
+} Memories;
 
-static bool is_placing(const Places *p) { return p->table->base != NULL; }
+static bool is_placing(const Memories *p) { return p->table->base != NULL; }
 
 static int64_t tensor_bytes(Layout *l, const PlanTensor *t, const NuwaOptions *o) {
   int64_t bytes = 0;
@@ -71,13 +71,6 @@ static int64_t arena_bytes_needed(Layout *l, const Plan *p, const NuwaOptions *o
   return most;
 }
 
-static int64_t scratch_stride(const Plan *p) {
-  int64_t most = 0;
-  for (int i = 0; i < p->n_kernel; i++)
-    if (p->kernel[i].scratch_bytes > most) most = p->kernel[i].scratch_bytes;
-  return (most + ALIGN - 1) & ~(int64_t)(ALIGN - 1);
-}
-
 static int64_t largest_vocab(const Plan *p) {
   int64_t most = 0;
   for (int i = 0; i < p->n_decode; i++)
@@ -94,9 +87,9 @@ static int64_t largest_grid(const Plan *p) {
   return most;
 }
 
-static void **take_pointers(Places *at, int n) { return layout_take(at->table, (int64_t)sizeof(void *) * n); }
+static void **take_pointers(Memories *at, int n) { return layout_take(at->table, (int64_t)sizeof(void *) * n); }
 
-static void lay_out_kept(NuwaSession *s, Places *at) {
+static void lay_out_kept(NuwaSession *s, Memories *at) {
   const Plan *p = s->plan;
   const NuwaOptions *o = &s->options;
   s->param = take_pointers(at, p->n_param);
@@ -112,7 +105,7 @@ static void lay_out_kept(NuwaSession *s, Places *at) {
   }
 }
 
-static void lay_out_ports(NuwaSession *s, Places *at, const PlanTensor *t, int n, void ***out_host, void ***out_at) {
+static void lay_out_ports(NuwaSession *s, Memories *at, const PlanTensor *t, int n, void ***out_host, void ***out_at) {
   void **host = take_pointers(at, n), **address = take_pointers(at, n);
   for (int i = 0; i < n; i++) {
     int64_t bytes = tensor_bytes(at->port, &t[i], &s->options);
@@ -122,7 +115,7 @@ static void lay_out_ports(NuwaSession *s, Places *at, const PlanTensor *t, int n
   if (is_placing(at)) *out_host = host, *out_at = address;
 }
 
-static void lay_out_function(NuwaSession *s, Places *at, int f) {
+static void lay_out_function(NuwaSession *s, Memories *at, int f) {
   const PlanFunction *fn = &s->plan->function[f];
   lay_out_ports(s, at, fn->in, fn->n_in, s->input + f, s->input_at + f);
   lay_out_ports(s, at, fn->out, fn->n_out, s->output + f, s->output_at + f);
@@ -135,7 +128,7 @@ static void lay_out_function(NuwaSession *s, Places *at, int f) {
 }
 
 /* *out_kept: bytes at the start of the device's memory that must begin as zeros. */
-static void lay_out(NuwaSession *s, Places *at, size_t *out_kept) {
+static void lay_out(NuwaSession *s, Memories *at, size_t *out_kept) {
   const Plan *p = s->plan;
   lay_out_kept(s, at);
   *out_kept = at->device->used;
@@ -145,20 +138,17 @@ static void lay_out(NuwaSession *s, Places *at, size_t *out_kept) {
   s->input_at = layout_take(at->table, functions);
   s->output_at = layout_take(at->table, functions);
   s->args = layout_take(at->table, functions);
-  s->kernel = layout_take(at->table, (int64_t)sizeof(KernelFn) * p->n_kernel);
   for (int f = 0; f < p->n_function; f++) lay_out_function(s, at, f);
   int threads = pool_threads(s->pool);
-  s->scratch_stride = (size_t)scratch_stride(p);
   s->draw_stride = 2 * (size_t)largest_vocab(p);   /* guided logits, and the sampler's own */
-  s->scratch = layout_take(at->table, (int64_t)s->scratch_stride * threads);
   s->draw_scratch = layout_take(at->table, (int64_t)(s->draw_stride * sizeof(float)) * threads);
   s->arena = layout_take(at->device, arena_bytes_needed(at->device, p, &s->options));
-  if (!s->cuda) return;
-  s->tokens = layout_take(at->port, (int64_t)sizeof(int32_t) * s->options.samples * largest_grid(p));
-  s->graphs = layout_take(at->table, (int64_t)sizeof(StepGraphs) * p->n_decode);
+  if (!s->device->is_host)
+    s->tokens = layout_take(at->port, (int64_t)sizeof(int32_t) * s->options.samples * largest_grid(p));
+  if (s->device->records) s->records = layout_take(at->table, (int64_t)sizeof(StepRecords) * p->n_decode);
 }
 
-void *session_resolve(const NuwaSession *s, int function, const PlanRef *r) {
+static void *resolve(const NuwaSession *s, int function, const PlanRef *r) {
   const PlanFunction *f = &s->plan->function[function];
   switch (r->kind) {
   case REF_INPUT: return s->input_at[function][r->index];
@@ -176,28 +166,7 @@ static void resolve_args(NuwaSession *s) {
   for (int f = 0; f < s->plan->n_function; f++)
     for (int i = 0; i < s->plan->function[f].n_launch; i++)
       for (int r = 0; r < s->plan->function[f].launch[i].n_ref; r++)
-        s->args[f][i][r] = session_resolve(s, f, &s->plan->function[f].launch[i].ref[r]);
-}
-
-static bool load_objects(NuwaSession *s, Error *err) {
-  const Plan *p = s->plan;
-  s->object = mem_alloc(sizeof(Object *) * (size_t)(p->n_object ? p->n_object : 1));
-  if (!s->object) return error_set(err, ERROR_MEMORY, "out of memory for %d objects", p->n_object);
-  for (int i = 0; i < p->n_object; i++) {
-    s->object[i] = object_load(p->object[i].image[0].bytes, (size_t)p->object[i].image[0].len, err);
-    if (!s->object[i]) return error_prefix(err, "native object %d", i);
-  }
-  return true;
-}
-
-static bool find_kernels(NuwaSession *s, Error *err) {
-  for (int i = 0; i < s->plan->n_kernel; i++) {
-    const PlanKernel *k = &s->plan->kernel[i];
-    void *at = object_symbol(s->object[k->object], k->name);
-    if (!at) return error_set(err, ERROR_FORMAT, "kernel \"%s\" is not in native object %d", k->name, k->object);
-    memcpy(&s->kernel[i], &at, sizeof at);
-  }
-  return true;
+        s->args[f][i][r] = resolve(s, f, &s->plan->function[f].launch[i].ref[r]);
 }
 
 static bool check_options(const NuwaOptions *o, Error *err) {
@@ -213,50 +182,44 @@ static bool check_options(const NuwaOptions *o, Error *err) {
 /* An allocation of nothing is none. */
 static size_t at_least(size_t bytes) { return bytes ? bytes : ALIGN; }
 
-static bool allocate_device(NuwaSession *s, Layout *port, Layout *device, size_t port_bytes, size_t device_bytes,
+static bool allocate_device(NuwaSession *s, Layout *port, Layout *device, const Layout *ports, const Layout *all,
                             size_t kept, Error *err) {
-  CudaAddress address;
-  if (!cuda_alloc(s->cuda, at_least(device_bytes), "params, states, arena and ports", &address, err)) return false;
-  if (!(port->base = cuda_alloc_host(s->cuda, at_least(port_bytes), err))) return false;
-  device->base = (uint8_t *)(uintptr_t)address;
-  return cuda_clear(s->cuda, address, kept, err) && cuda_wait(s->cuda, err);
+  const DeviceKind *does = s->device->does;
+  if (!does->enter(s->device, err)) return false;
+  device->base = does->alloc(s->device, at_least(all->used), "params, states, arena and ports", err);
+  if (!device->base) return false;
+  if (port != device && !(port->base = does->alloc_host(s->device, at_least(ports->used), err))) return false;
+  return does->clear(s->device, device->base, port == device ? all->used : kept, err) && does->wait(s->device, err);
 }
 
 static bool allocate(NuwaSession *s, Error *err) {
-  bool cuda = s->cuda != NULL;
+  int device = s->device->is_host ? 1 : 2;
   size_t kept;
   Layout count[3] = {0}, place[3] = {0};
-  Places counting = {&count[0], &count[cuda ? 1 : 0], &count[cuda ? 2 : 0]};
-  lay_out(s, &counting, &kept);
+  lay_out(s, &(Memories){&count[0], &count[1], &count[device]}, &kept);
   if (count[0].overflow || count[1].overflow || count[2].overflow)
     return error_set(err, ERROR_MEMORY, "the tensors of this model are too large for this machine");
-  s->bytes = count[0].used + count[1].used + count[2].used + (s->products ? cuda_products_workspace(s->products) : 0);
+  s->bytes = count[0].used + count[1].used + count[2].used + s->device->does->bytes(s->device);
   s->memory = mem_alloc_aligned(at_least(count[0].used), ALIGN);
-  if (!s->memory) return error_set(err, ERROR_MEMORY, "out of memory: a session needs %zu bytes", count[0].used);
+  if (!s->memory) return error_set(err, ERROR_MEMORY, "out of memory: the tables of a session need %zu bytes", count[0].used);
   memset(s->memory, 0, count[0].used);
   place[0].base = s->memory;
-  if (cuda && !allocate_device(s, &place[1], &place[2], count[1].used, count[2].used, kept, err)) return false;
-  Places placing = {&place[0], &place[cuda ? 1 : 0], &place[cuda ? 2 : 0]};
-  lay_out(s, &placing, &kept);
+  if (!allocate_device(s, &place[1], &place[device], &count[1], &count[device], kept, err)) return false;
+  lay_out(s, &(Memories){&place[0], &place[1], &place[device]}, &kept);
   resolve_args(s);
   return order_init(&s->order, s->plan->decode, s->plan->n_decode, err);
 }
 
 static bool check_device(const Plan *p, const NuwaOptions *o, Error *err) {
-  if ((int)p->device != o->device)
-    return error_set(err, ERROR_DEVICE, "this bundle is for %s, it was opened for %s; compile the model for that",
-                     plan_device_name(p->device), plan_device_name((PlanDevice)o->device));
-  if (p->device == PLAN_CPU && !isa_is_available(p->isa))
-    return error_set(err, ERROR_DEVICE, "this bundle holds code for %s, which this machine lacks", p->isa);
-  return true;
+  if ((int)p->device == o->device) return true;
+  return error_set(err, ERROR_DEVICE, "this bundle is for %s, it was opened for %s; compile the model for that",
+                   plan_device_name(p->device), plan_device_name((PlanDevice)o->device));
 }
 
-static bool load_code(NuwaSession *s, Error *err) {
-  if (s->plan->device == PLAN_CPU) return load_objects(s, err);
-  s->cuda = cuda_open(s->plan, &s->options.cuda, err);
-  if (!s->cuda || !s->plan->n_product) return s->cuda != NULL;
-  s->products = cuda_products_open(s->cuda, s->plan, &s->options, err);
-  return s->products != NULL;
+static bool open_parts(NuwaSession *s, Error *err) {
+  int threads = s->options.threads ? s->options.threads : pool_count_processors();
+  return (s->pool = pool_new(threads, err)) &&
+         (s->device = device_kind(s->plan->device)->open(s->plan, &s->options, s->pool, err)) && allocate(s, err);
 }
 
 NuwaSession *nuwa_session_open(const Plan *p, const NuwaOptions *options, Error *err) {
@@ -269,19 +232,17 @@ NuwaSession *nuwa_session_open(const Plan *p, const NuwaOptions *options, Error 
   s->plan = p;
   s->options = *options;
   if (s->options.rows == 0) s->options.rows = 1;
-  s->pool = pool_new(options->threads ? options->threads : pool_count_processors(), err);
-  if (s->pool && load_code(s, err) && allocate(s, err) && (s->cuda || find_kernels(s, err))) return s;
+  if (open_parts(s, err)) return s;
   nuwa_session_close(s);
   return NULL;
 }
 
 void nuwa_session_close(NuwaSession *s) {
   if (!s) return;
-  for (int i = 0; s->object && i < s->plan->n_object; i++) object_free(s->object[i]);
-  mem_free(s->object);
-  if (s->cuda) cuda_free_graphs(s);
-  cuda_products_close(s->products);
-  cuda_close(s->cuda);
+  if (s->device) {
+    step_free_records(s);
+    s->device->does->close(s->device);
+  }
   order_done(&s->order);
   mem_free(s->launch_ns);
   mem_free(s->memory);
@@ -289,63 +250,77 @@ void nuwa_session_close(NuwaSession *s) {
   mem_free(s);
 }
 
-/* ---- launching ---- */
+/* ---- running ---- */
 
-typedef struct Launch {
-  const NuwaSession *session;
-  KernelFn fn;
-  void **args;
-  int64_t dim[2];
-} Launch;
-
-static void launch_items(void *ctx, int64_t begin, int64_t end, int thread) {
-  const Launch *l = ctx;
-  l->fn(l->args, l->dim, begin, end, l->session->scratch + (size_t)thread * l->session->scratch_stride);
+static size_t port_bytes(const PlanTensor *t, int64_t B, int64_t R) {
+  int64_t bytes = 0;
+  BUG_IF(!plan_tensor_bytes(t, B, R, &bytes), "\"%s\" has no size", t->name);
+  return (size_t)bytes;
 }
 
-int64_t session_items(const PlanLaunch *l, int64_t B, int64_t R) {
-  int64_t n = 1;
-  for (int i = 0; i < l->n_factor; i++) {
-    int64_t size = dim_value(l->factor[i].size, B, R), tile = l->factor[i].tile;
-    n *= (size + tile - 1) / tile;
-  }
-  return n;
+static bool send_inputs(NuwaSession *s, int function, int64_t B, int64_t R) {
+  const PlanFunction *f = &s->plan->function[function];
+  for (int i = 0; i < f->n_in; i++)
+    if (!s->device->does->copy_in(s->device, s->input_at[function][i], s->input[function][i],
+                                  port_bytes(&f->in[i], B, R), &s->failure))
+      return error_prefix(&s->failure, "input \"%s\"", f->in[i].name);
+  return true;
+}
+
+static bool fetch_outputs(NuwaSession *s, int function, int64_t B, int64_t R) {
+  const PlanFunction *f = &s->plan->function[function];
+  for (int i = 0; i < f->n_out; i++)
+    if (!s->device->does->copy_out(s->device, s->output[function][i], s->output_at[function][i],
+                                   port_bytes(&f->out[i], B, R), &s->failure))
+      return error_prefix(&s->failure, "output \"%s\"", f->out[i].name);
+  return true;
+}
+
+static bool launch(NuwaSession *s, int function, int i, int64_t B, int64_t R) {
+  const PlanLaunch *l = &s->plan->function[function].launch[i];
+  return s->device->does->launch(s->device, l, s->args[function][i], B, R, &s->failure);
+}
+
+static bool launch_timed(NuwaSession *s, int function, int i, int64_t B, int64_t R) {
+  const PlanLaunch *l = &s->plan->function[function].launch[i];
+  int64_t ns = 0;
+  bool ok = s->device->does->clock_start(s->device, &s->failure) && launch(s, function, i, B, R);
+  if (ok && !(ok = s->device->does->clock_stop(s->device, &ns, &s->failure)))
+    error_prefix(&s->failure, "%s", l->kind == LAUNCH_KERNEL ? s->plan->kernel[l->kernel].name : "a product");
+  s->launch_ns[function][i] += ns;
+  return ok;
 }
 
 /* Copies read what the sources held before the first copy: one whose source is an earlier copy's target would not, so
  * the planner never makes such a pair. */
-static void run_copies(NuwaSession *s, int function, int64_t B, int64_t R) {
+static bool run_copies(NuwaSession *s, int function, int64_t B, int64_t R) {
   const PlanFunction *f = &s->plan->function[function];
-  for (int i = 0; i < f->n_copy; i++)
-    memmove(session_resolve(s, function, &f->copy[i].to), session_resolve(s, function, &f->copy[i].from),
-            (size_t)dim_value(f->copy[i].from.bytes, B, R));
-}
-
-static int64_t now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
-static void run_cpu(NuwaSession *s, int function, int64_t B, int64_t R) {
-  const PlanFunction *f = &s->plan->function[function];
-  for (int i = 0; i < f->n_launch; i++) {
-    const PlanLaunch *l = &f->launch[i];
-    Launch call = {.session = s, .fn = s->kernel[l->kernel], .args = s->args[function][i], .dim = {B, R}};
-    int64_t begin = s->launch_ns ? now_ns() : 0;
-    pool_run(s->pool, launch_items, &call, session_items(l, B, R), l->grain);
-    if (s->launch_ns) s->launch_ns[function][i] += now_ns() - begin;
+  for (int i = 0; i < f->n_copy; i++) {
+    size_t bytes = (size_t)dim_value(f->copy[i].from.bytes, B, R);
+    void *to = resolve(s, function, &f->copy[i].to), *from = resolve(s, function, &f->copy[i].from);
+    if (!s->device->does->copy(s->device, to, from, bytes, &s->failure)) return false;
   }
-  run_copies(s, function, B, R);
+  return true;
+}
+
+bool session_enqueue(NuwaSession *s, int function, int64_t B, int64_t R) {
+  const PlanFunction *f = &s->plan->function[function];
+  bool copies_ports = !s->device->is_host;
+  if (copies_ports && !send_inputs(s, function, B, R)) return false;
+  for (int i = 0; i < f->n_launch; i++)
+    if (!(s->launch_ns ? launch_timed : launch)(s, function, i, B, R)) return false;
+  return run_copies(s, function, B, R) && (!copies_ports || fetch_outputs(s, function, B, R));
 }
 
 bool nuwa_run(NuwaSession *s, int function, int64_t B, int64_t R) {
   BUG_IF(function < 0 || function >= s->plan->n_function, "no function %d", function);
   BUG_IF(B < 0 || B > s->options.samples || R < 0 || R > s->options.rows, "a session for %lld samples, %lld rows was asked for %lld, %lld",
          (long long)s->options.samples, (long long)s->options.rows, (long long)B, (long long)R);
-  if (s->cuda) return cuda_run(s, function, B, R);
-  run_cpu(s, function, B, R);
-  return true;
+  if (s->failure.code != ERROR_NONE) return false;
+  const DeviceKind *does = s->device->does;
+  bool ok = does->enter(s->device, &s->failure) && session_enqueue(s, function, B, R) &&
+            does->wait(s->device, &s->failure);
+  return ok || error_prefix(&s->failure, "function \"%s\"", s->plan->function[function].name);
 }
 
 bool nuwa_prepare(NuwaSession *s) {
@@ -360,23 +335,21 @@ bool nuwa_check(const NuwaSession *s, Error *err) {
   return false;
 }
 
-int nuwa_kernel_arch(const NuwaSession *s, int kernel) {
+const char *nuwa_device_name(const NuwaSession *s) { return s->device->does->name(s->device); }
+
+bool nuwa_kernel_is_compiled(const NuwaSession *s, int kernel) {
   BUG_IF(kernel < 0 || kernel >= s->plan->n_kernel, "no kernel %d", kernel);
-  return s->cuda ? cuda_kernel_arch(s->cuda, kernel) : -1;
+  return s->device->does->is_kernel_compiled(s->device, kernel);
 }
 
 const char *nuwa_product_algorithm(const NuwaSession *s, int product) {
-  BUG_IF(!s->products || product < 0 || product >= s->plan->n_product, "no product %d", product);
-  return cuda_products_algorithm(s->products, product);
+  BUG_IF(product < 0 || product >= s->plan->n_product, "no product %d", product);
+  return s->device->does->product_algorithm(s->device, product);
 }
 
 size_t nuwa_product_workspace(const NuwaSession *s, int product) {
-  BUG_IF(!s->products || product < 0 || product >= s->plan->n_product, "no product %d", product);
-  return cuda_products_workspace_of(s->products, product);
-}
-
-const char *nuwa_device_name(const NuwaSession *s) {
-  return s->cuda ? cuda_device_name(s->cuda) : plan_device_name(PLAN_CPU);
+  BUG_IF(product < 0 || product >= s->plan->n_product, "no product %d", product);
+  return s->device->does->product_workspace(s->device, product);
 }
 
 bool nuwa_profile_start(NuwaSession *s, Error *err) {
@@ -414,26 +387,24 @@ void *nuwa_output(NuwaSession *s, int function, const char *name) {
 
 void *nuwa_param(NuwaSession *s, const char *name) {
   int i = plan_find_param(s->plan, name);
-  return i < 0 || s->cuda ? NULL : s->param[i];
+  return i < 0 || !s->device->is_host ? NULL : s->param[i];
 }
 
 void *nuwa_state(NuwaSession *s, const char *name) {
   int i = plan_find_state(s->plan, name);
-  return i < 0 || s->cuda ? NULL : s->state[i];
+  return i < 0 || !s->device->is_host ? NULL : s->state[i];
 }
 
 bool session_read(NuwaSession *s, void *to, const void *address, size_t bytes) {
-  if (!s->cuda) return memcpy(to, address, bytes), true;
-  return s->failure.code == ERROR_NONE && cuda_enter(s->cuda, &s->failure) &&
-         cuda_copy_out(s->cuda, to, (CudaAddress)(uintptr_t)address, bytes, &s->failure) &&
-         cuda_wait(s->cuda, &s->failure);
+  const DeviceKind *does = s->device->does;
+  return s->failure.code == ERROR_NONE && does->enter(s->device, &s->failure) &&
+         does->copy_out(s->device, to, address, bytes, &s->failure) && does->wait(s->device, &s->failure);
 }
 
 bool session_write(NuwaSession *s, void *address, const void *from, size_t bytes) {
-  if (!s->cuda) return memcpy(address, from, bytes), true;
-  return s->failure.code == ERROR_NONE && cuda_enter(s->cuda, &s->failure) &&
-         cuda_copy_in(s->cuda, (CudaAddress)(uintptr_t)address, from, bytes, &s->failure) &&
-         cuda_wait(s->cuda, &s->failure);
+  const DeviceKind *does = s->device->does;
+  return s->failure.code == ERROR_NONE && does->enter(s->device, &s->failure) &&
+         does->copy_in(s->device, address, from, bytes, &s->failure) && does->wait(s->device, &s->failure);
 }
 
 /* The address and the size of a param or a state. */

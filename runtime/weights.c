@@ -55,16 +55,17 @@ static void convert(void *to, DType to_type, const void *from, DType from_type, 
   }
 }
 
-/* Gives every param what fill writes, then runs the prepare functions.  On a device a param is filled in host memory
- * first.  False: the failure is kept. */
+/* Gives every param what fill writes, then runs the prepare functions.  Where params are not in host memory
+ * they are filled there first.  False: the failure is kept. */
 static bool write_params(NuwaSession *s, void (*fill)(const void *ctx, const PlanParam *p, int64_t n, void *to),
                          const void *ctx) {
   const Plan *p = s->plan;
   int64_t most = 0, n = 0, bytes = 0;
   for (int i = 0; i < p->n_param; i++)
     if (plan_tensor_bytes(&p->param[i].type, 0, 0, &bytes) && bytes > most) most = bytes;
-  void *staging = s->cuda ? mem_alloc((size_t)most) : NULL;
-  if (s->cuda && !staging)
+  bool staged = !s->device->is_host;
+  void *staging = staged ? mem_alloc((size_t)most) : NULL;
+  if (staged && !staging)
     return error_set(&s->failure, ERROR_MEMORY, "out of memory: %lld bytes for the largest param", (long long)most);
   bool ok = true;
   for (int i = 0; ok && i < p->n_param; i++) {

@@ -69,7 +69,7 @@ Plan *models_open_plan(const SynthTarget *t, const ModelSpec *m, const char *con
 static void tell_ptx(const SynthTarget *t, const Plan *p, const NuwaSession *s) {
   int n = 0;
   for (int i = 0; i < p->n_kernel; i++)
-    n += nuwa_kernel_arch(s, i) == 0 && p->object[p->kernel[i].object].n_image > 1;
+    n += nuwa_kernel_is_compiled(s, i) && p->object[p->kernel[i].object].n_image > 1;
   if (n)
     synth_say(t, "the driver compiled PTX for %d of %d kernels: it takes no machine code of this bundle (%s)", n,
               p->n_kernel, p->features);

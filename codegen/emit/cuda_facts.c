@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "runtime/cpu/pool.h"
+#include "runtime/base/pool.h"
 
 typedef struct Facts {
   Kernel *const *kernel;

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "runtime/cpu/pool.h"
+#include "runtime/base/pool.h"
 
 /* One image to make. */
 typedef struct ImageJob {

@@ -7,10 +7,8 @@
 #include <string.h>
 
 #include "codegen/plan/products.h"
-#include "runtime/base/safetensors.h"
-#include "runtime/include/nuwa.h"
+#include "runtime/order.h"
 #include "runtime/plan.h"
-#include "runtime/session.h"
 
 struct PlanBuild {
   Arena *arena;
@@ -195,8 +193,9 @@ static bool build_launch(PlanBuild *b, const char *function, const Group *g, con
   l->n_factor = k->n_factor;
   for (int i = 0; i < k->n_factor; i++) l->factor[i] = (PlanFactor){k->factor[i].size, k->factor[i].tile};
   l->grain = k->grain > 0 ? k->grain : 1;
+  l->kind = LAUNCH_KERNEL;
   l->kernel = add_kernel(b, k);
-  ARENA_PUSH(b->arena, b->launch, b->n_launch, b->cap_launch, ((LaunchGroup){function, l->kernel, 0, g}));
+  ARENA_PUSH(b->arena, b->launch, b->n_launch, b->cap_launch, ((LaunchGroup){function, LAUNCH_KERNEL, l->kernel, 0, g}));
   return true;
 }
 
@@ -219,7 +218,7 @@ static int find_product(PlanBuild *b, const LibraryProduct *x) {
 }
 
 static void build_product(PlanBuild *b, const LibraryProduct *x, const MemPlan *m, PlanLaunch *l) {
-  *l = (PlanLaunch){.kernel = -1, .product = find_product(b, x), .shape = x->shape, .grain = 1,
+  *l = (PlanLaunch){.kind = LAUNCH_PRODUCT, .product = find_product(b, x), .shape = x->shape, .grain = 1,
                     .ref = ARENA_ARRAY(b->arena, PlanRef, 4)};
   for (int i = 0; i < COUNT_OF(x->operand); i++)
     if (x->operand[i]) l->ref[l->n_ref++] = ref_of(b, m, x->operand[i]);
@@ -231,7 +230,7 @@ static bool build_step(PlanBuild *b, const char *function, const Group *g, const
   const char *why;
   if (!b->cublaslt || !product_of_group(g, &x, &why)) return build_launch(b, function, g, m, l);
   build_product(b, &x, m, l);
-  ARENA_PUSH(b->arena, b->launch, b->n_launch, b->cap_launch, ((LaunchGroup){function, -1, l->product, g}));
+  ARENA_PUSH(b->arena, b->launch, b->n_launch, b->cap_launch, ((LaunchGroup){function, LAUNCH_PRODUCT, 0, l->product, g}));
   return true;
 }
 

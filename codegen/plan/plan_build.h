@@ -4,7 +4,7 @@
 
 #include "codegen/emit/images.h"
 #include "runtime/plan.h"
-#include "runtime/cpu/pool.h"
+#include "runtime/base/pool.h"
 
 typedef struct PlanBuild PlanBuild;
 
@@ -26,8 +26,8 @@ int plan_build_kernels(const PlanBuild *b, Kernel *const **out);
 /* Which group every launch so far runs, and by which of these kernels. */
 typedef struct LaunchGroup {
   const char *function;
-  int kernel;               /* -1: a product of the library */
-  int product;              /* of the plan, then */
+  LaunchKind kind;
+  int kernel, product;      /* by kind; 0 else */
   const Group *group;
 } LaunchGroup;
 int plan_build_launches(const PlanBuild *b, const LaunchGroup **out);

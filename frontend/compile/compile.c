@@ -202,7 +202,7 @@ static void estimate_body(void *ctx) {
   e->out->n_launch = plan_build_launches(e->c.b, &launch);
   e->out->launch = ARENA_ARRAY(a, LaunchEstimate, e->out->n_launch);
   for (int i = 0; i < e->out->n_launch; i++)
-    e->out->launch[i] = (LaunchEstimate){launch[i].function, launch[i].kernel, launch[i].product, launch[i].group,
+    e->out->launch[i] = (LaunchEstimate){launch[i].function, launch[i].kind, launch[i].kernel, launch[i].product, launch[i].group,
                                            program_cost(a, launch[i].group)};
 }
 

@@ -40,8 +40,8 @@ bool compile_lower(Model *m, const CompileOptions *o, Kernel *const **out_kernel
 /* The same with what every launch of a function is estimated to do; all belongs to the model. */
 typedef struct LaunchEstimate {
   const char *function;
-  int kernel;      /* -1: a product of the library */
-  int product;     /* of the plan, then */
+  LaunchKind kind;
+  int kernel, product;   /* by kind; 0 else */
   const Group *group;
   GroupCost cost;
 } LaunchEstimate;

@@ -75,7 +75,7 @@ static bool add_shapes(Shapes *to, const Plan *p, int index, const Size *size, i
   for (int f = 0; f < p->n_function; f++)
     for (int i = 0; i < p->function[f].n_launch; i++) {
       const PlanLaunch *l = &p->function[f].launch[i];
-      for (int k = 0; l->kernel == -1 && l->product == index && k < n_size; k++) {
+      for (int k = 0; l->kind == LAUNCH_PRODUCT && l->product == index && k < n_size; k++) {
         BlasLtShape x = shape_of(&p->product[index], &l->shape, size[k].B, size[k].R);
         if (!is_possible(&x) || is_listed(to->list, to->n, &x)) continue;
         if (to->n == to->room) {

@@ -6,7 +6,7 @@
 #define NUWA_CUDA_PRODUCTS_H
 
 #include "runtime/cuda/blaslt.h"
-#include "runtime/cuda/device.h"
+#include "runtime/cuda/gpu.h"
 
 typedef struct CudaProducts CudaProducts;
 

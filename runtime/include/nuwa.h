@@ -150,15 +150,14 @@ NUWA_API void nuwa_session_close(NuwaSession *s);
 
 /* False, with the first failure of the device in err, once there was one. */
 NUWA_API bool nuwa_check(const NuwaSession *s, NuwaError *err);
-/* CUDA: 80 when the cubin for sm_80 was taken for the kernel, 0 when the driver compiled its PTX.  CPU: -1. */
-NUWA_API int nuwa_kernel_arch(const NuwaSession *s, int kernel);
-/* CUDA: the algorithm of a product of the plan, as text that may be put into PlanProduct.algorithm; "" where nothing
- * launches it. */
-NUWA_API const char *nuwa_product_algorithm(const NuwaSession *s, int product);
-/* CUDA: bytes that it needs beside its operands, at the sizes it was chosen for and those of the session. */
-NUWA_API size_t nuwa_product_workspace(const NuwaSession *s, int product);
-/* The GPU's name as the driver has it; "cpu". */
+/* Questions that every device answers.  Its name: "cpu", or a GPU's as its driver has it. */
 NUWA_API const char *nuwa_device_name(const NuwaSession *s);
+/* Whether the device had to compile the kernel when the session was opened, as it took no machine code of the bundle. */
+NUWA_API bool nuwa_kernel_is_compiled(const NuwaSession *s, int kernel);
+/* The algorithm by which the device's library computes a product of the plan, as the text that a bundle may carry (""
+ * where nothing launches it), and the bytes that it needs beside the operands. */
+NUWA_API const char *nuwa_product_algorithm(const NuwaSession *s, int product);
+NUWA_API size_t nuwa_product_workspace(const NuwaSession *s, int product);
 
 /* ---- weights ---- */
 

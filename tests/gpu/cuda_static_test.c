@@ -3,7 +3,7 @@
  * training steps, the paper-scale model (the defaults of nuwa.lua), and a second arch.  Every kernel is compiled once
  * for each arch; all tests look at the same code. */
 #include "bench/gpu.h"
-#include "runtime/cpu/pool.h"
+#include "runtime/base/pool.h"
 #include "tests/test.h"
 
 enum { ARCHS = 2, KERNELS_TOGETHER = 24 };

@@ -37,7 +37,7 @@ static bool open_pair(Pair *p, const char *text, int64_t samples) {
 /* Launches of products in function f. */
 static int count_products(const Plan *p, int f) {
   int n = 0;
-  for (int i = 0; i < p->function[f].n_launch; i++) n += p->function[f].launch[i].kernel == -1;
+  for (int i = 0; i < p->function[f].n_launch; i++) n += p->function[f].launch[i].kind == LAUNCH_PRODUCT;
   return n;
 }
 
@@ -436,13 +436,13 @@ TEST("every allocation of opening a session with products may fail") {
 
 static PlanLaunch *first_product(Plan *p, int f) {
   for (int i = 0; i < p->function[f].n_launch; i++)
-    if (p->function[f].launch[i].kernel == -1) return &p->function[f].launch[i];
+    if (p->function[f].launch[i].kind == LAUNCH_PRODUCT) return &p->function[f].launch[i];
   return NULL;
 }
 
 /* What damage does to the launch of a_bias, m = 6B, n = 48, k = 64. */
 static void no_product(Plan *p, PlanLaunch *l) { l->product = p->n_product; }
-static void other_kernel(Plan *p, PlanLaunch *l) { l->kernel = -2; }
+static void other_kernel(Plan *p, PlanLaunch *l) { l->kind = LAUNCH_KERNEL, l->kernel = -1; }
 static void lost_operand(Plan *p, PlanLaunch *l) { l->n_ref--; }
 static void factors(Plan *p, PlanLaunch *l) { l->n_factor = 1, l->factor[0] = (PlanFactor){dim_const(1), 1}; }
 static void more_rows(Plan *p, PlanLaunch *l) { l->shape.m.b++; }

@@ -4,7 +4,7 @@
 
 #include "codegen/codegen.h"
 #include "runtime/cpu/loader.h"
-#include "runtime/cpu/pool.h"
+#include "runtime/base/pool.h"
 
 typedef void (*KernelEntry)(void *const *buf, const int64_t *dim, int64_t begin, int64_t end, void *scratch);
 

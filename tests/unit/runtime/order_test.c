@@ -1,7 +1,7 @@
 /* The order of decoding: what runs when, and which slots its keys and values occupy.  What a query sees is written here
  * once more, from the words of the design. */
 #include "runtime/base/philox.h"
-#include "runtime/session.h"
+#include "runtime/order.h"
 #include "tests/test.h"
 
 enum { MOST_AXIS = 21, MOST_EXTENTS = 2 };

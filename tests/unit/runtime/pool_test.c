@@ -1,4 +1,4 @@
-#include "runtime/cpu/pool.h"
+#include "runtime/base/pool.h"
 
 #include <float.h>
 #include <pthread.h>

@@ -6,7 +6,7 @@
 
 #include "runtime/base/memory.h"
 #include "runtime/base/philox.h"
-#include "runtime/cpu/pool.h"
+#include "runtime/base/pool.h"
 #include "tests/test.h"
 
 enum { MOST = 512 };

@@ -1,5 +1,5 @@
 /* `plain` is 128-bit vectors with FMA: on x86-64 the AVX and FMA3 encodings, on aarch64 what every CPU has. */
-#include "runtime/cpu/isa.h"
+#include "runtime/base/isa.h"
 
 #include <string.h>
 

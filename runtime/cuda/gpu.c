@@ -1,5 +1,5 @@
 /* The GPU: opening it, memory, launches, graphs.  Modules are modules.c's. */
-#include "runtime/cuda/device.h"
+#include "runtime/cuda/gpu.h"
 
 #include <string.h>
 

@@ -2,7 +2,7 @@
  * inside.  A worker enters an open loop by adding itself with a compare-and-swap, so the loop's fields cannot change
  * while it reads them; the caller closes the loop when no chunk is left, and waits for those inside only.  A worker
  * that sleeps through a loop is not waited for, and costs nothing. */
-#include "runtime/cpu/pool.h"
+#include "runtime/base/pool.h"
 
 #include <limits.h>
 #include <linux/futex.h>
