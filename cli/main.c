@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "runtime/base/stack.h"
 
 typedef struct Entry {
   const char *name;
@@ -27,6 +28,26 @@ static void print_help(FILE *to) {
   fprintf(to, "\nnuwa COMMAND --help lists the options of a command; nuwa --version prints the version\n");
 }
 
+typedef struct Call {
+  const Entry *entry;
+  int argc;
+  char **argv;
+  int status;
+} Call;
+
+static void run_command(void *ctx) {
+  Call *c = ctx;
+  c->status = c->entry->run(c->argc, c->argv);
+}
+
+/* On a stack of its own: compiling needs more than a process may be given. */
+static int start_command(const Entry *entry, int argc, char **argv) {
+  Call c = {entry, argc, argv, EXIT_FAILED};
+  Error err = {0};
+  if (!stack_run(STACK_BYTES, run_command, &c, &err)) fprintf(stderr, "nuwa: %s\n", err.text);
+  return c.status;
+}
+
 int main(int argc, char **argv) {
   if (argc < 2) {
     print_help(stderr);
@@ -41,7 +62,7 @@ int main(int argc, char **argv) {
     return EXIT_OK;
   }
   for (int i = 0; i < COUNT_OF(commands); i++)
-    if (strcmp(argv[1], commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
+    if (strcmp(argv[1], commands[i].name) == 0) return start_command(&commands[i], argc - 1, argv + 1);
   fprintf(stderr, "nuwa: there is no command \"%s\"\n", argv[1]);
   print_help(stderr);
   return EXIT_USAGE;

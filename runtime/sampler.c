@@ -83,19 +83,18 @@ static uint64_t token_mass(const float *weights, int i, bool by_weight) {
  * the mass of those with larger keys. */
 static uint32_t select_key(const float *logits, const float *weights, int n, bool by_weight, uint64_t need,
                            uint64_t *out_above) {
-  static const int shifts[] = {21, 10, 0}, bits[] = {11, 11, 10};
   uint32_t prefix = 0, known = 0;
   uint64_t above = 0;
-  for (int pass = 0; pass < 3; pass++) {
-    uint64_t bin[1 << 11] = {0};
-    uint32_t b = (1u << bits[pass]) - 1, mask = b;
+  for (int shift = 24; shift >= 0; shift -= 8) {
+    uint64_t bin[256] = {0};
+    uint32_t b = 255, mask = b;
     for (int i = 0; i < n; i++) {
       uint32_t key = key_of(logits[i]);
-      if ((key & known) == prefix) bin[key >> shifts[pass] & mask] += token_mass(weights, i, by_weight);
+      if ((key & known) == prefix) bin[key >> shift & mask] += token_mass(weights, i, by_weight);
     }
     while (above + bin[b] < need) above += bin[b--];
-    prefix |= b << shifts[pass];
-    known |= mask << shifts[pass];
+    prefix |= b << shift;
+    known |= mask << shift;
   }
   *out_above = above;
   return prefix;

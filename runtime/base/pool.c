@@ -20,6 +20,7 @@
 
 #include "runtime/base/float_mode.h"
 #include "runtime/base/memory.h"
+#include "runtime/base/stack.h"
 
 /* state: bits 0-9 workers inside, bit 10 open, bits 11-31 the loop's number (it may wrap: the worst that a worker
  * asleep for exactly 2^21 loops can do is to miss one more). */
@@ -137,7 +138,7 @@ static int pool_start_workers(Pool *p, int threads) {
   for (; !failure && p->threads < threads; p->threads += !failure) {
     Worker *w = &p->workers[p->threads - 1];
     *w = (Worker){.pool = p, .thread = p->threads};
-    failure = pthread_create(&w->handle, NULL, worker_main, w);
+    failure = stack_thread_start(&w->handle, STACK_BYTES, worker_main, w);
   }
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   return failure;

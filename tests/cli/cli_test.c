@@ -121,6 +121,19 @@ TEST("training shows the loss over held-out pairs beside that of seen ones, and 
   EXPECT_TEXT(output, "1\n");
 }
 
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)   /* whose own start needs more */
+TEST("commands work where the process has 64 KiB of stack") {
+  REQUIRE(have_autoencoder(), "");
+  EXPECT(shell("ulimit -s 64; XDG_CACHE_HOME=little nuwa compile models/vq.lua -o little.nuwa") == 0, "%s", output);
+  EXPECT(shell("ulimit -s 64; nuwa inspect little.nuwa --fn decode") == 0, "%s", output);
+  EXPECT_HAS(output, "launch 0: ");
+  EXPECT(shell("ulimit -s 64; nuwa train models/vq.lua --models models --steps 1 --batch 2 --threads 2 --out l.safetensors") == 0,
+         "%s", output);
+  EXPECT(shell("ulimit -s 64; nuwa generate --models models --vq-weights vq.safetensors --image scene/*.png "
+               "--reconstruct little.png") == 0, "%s", output);
+}
+#endif
+
 TEST("reconstructing and scoring without drawings take the autoencoder's weights alone") {
   REQUIRE(have_autoencoder(), "");
   EXPECT_STATUS(0, "generate --models models --vq-weights vq.safetensors --image scene/*.png --reconstruct y.png",

@@ -4,7 +4,10 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "runtime/base/file.h"
+#include "runtime/base/stack.h"
 #include "tests/num/rig.h"
 #include "tests/test.h"
 
@@ -306,6 +309,50 @@ TEST("a hundred runs, and a whole generation, allocate nothing") {
   EXPECT(after == before && mallocs_after == mallocs_before, "%llu allocations", (unsigned long long)(after - before + mallocs_after - mallocs_before));
   nuwa_session_close(s);
   toy_close(&t);
+}
+
+/* ---- little stack ---- */
+
+/* From a bundle file to tokens. */
+typedef struct Application {
+  char path[64];
+  int32_t tokens[COUNT * POSITIONS];
+  bool ok;
+  Error err;
+} Application;
+
+static void run_application(void *ctx) {
+  Application *a = ctx;
+  Plan *p = nuwa_bundle_open(a->path, &a->err);
+  NuwaOptions o = {.threads = 1, .samples = STREAMS, .rows = STREAMS * POSITIONS, .ring_slots = POSITIONS};
+  NuwaSession *s = p ? nuwa_session_open(p, &o, &a->err) : NULL;
+  NuwaGenerate g = request(3);
+  g.sample.top_k = 5, g.sample.top_p = 0.9f;
+  int64_t slots, rows;
+  a->ok = s && nuwa_init_weights(s, 7) && nuwa_generate_needs(p, &g, &slots, &rows, &a->err) &&
+          generate(s, g, false, a->tokens, &a->err);
+  nuwa_session_close(s);
+  nuwa_bundle_close(p);
+}
+
+TEST("a thread with 64 KiB of stack opens a bundle, makes weights and draws") {
+  static Toy t;
+  static Application usual, little;
+  Buffer bundle = {0};
+  REQUIRE(toy_open(&t, &variants[0], isa_best()), "%s", t.err.text);
+  snprintf(usual.path, sizeof usual.path, "/tmp/nuwa-stack-%ld.nuwa", (long)getpid());
+  bool written = plan_write(t.plan, &bundle, &t.err) && file_write_all(usual.path, bundle.data, bundle.len, &t.err);
+  buffer_done(&bundle);
+  toy_close(&t);
+  REQUIRE(written, "%s", t.err.text);
+  memcpy(little.path, usual.path, sizeof usual.path);
+  run_application(&usual);
+  EXPECT(usual.ok, "%s", usual.err.text);
+  /* A sanitizer's own frames do not count. */
+  bool ran = stack_run(HAS_SANITIZER ? STACK_BYTES : 64 << 10, run_application, &little, &little.err);
+  EXPECT(ran && little.ok, "%s", little.err.text);
+  EXPECT(memcmp(usual.tokens, little.tokens, sizeof usual.tokens) == 0, "other tokens");
+  remove(usual.path);
 }
 
 TEST_MAIN()
