@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Who may include whom, which folder may use which library, that no headers and sources include each other in a circle,
-# and what a program on the runtime alone needs.  usage: arrows.sh SOURCE_DIR [SAMPLE_PROGRAM]
+# that sessions know no device by name, and what a program on the runtime alone needs.  usage: arrows.sh SOURCE_DIR [SAMPLE_PROGRAM]
 set -euo pipefail
 cd "$1"
 status=0
@@ -51,6 +51,10 @@ while IFS=: read -r file line; do
   esac
   [ "$to" = public ] || [ "$from" = "$to" ] || [[ " ${may[$from]} " == *" $to "* ]] || fail "$file: $from may not include $to (\"$included\")"
 done <<<"$includes"
+
+# Sessions know devices by device.h: not even a name of one.
+named=$(grep -liE 'cuda|cubin|cublas|ptx' runtime/{session,decode,step,weights,order}.[ch] 2>/dev/null || true)
+[ -z "$named" ] || fail "these are for any device, and name one: $named"
 
 # An edge a header; tsort names the headers of a circle.
 circle=$(sed -E 's/^([^:]+):.*"([^"]+)".*/\1 \2/' <<<"$includes" | tsort 2>&1 >/dev/null || true)
