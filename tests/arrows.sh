@@ -24,11 +24,11 @@ declare -A may=(
   [synth]="runtime media text lua compile base"
   [bench]="$all cuda" [cli]="$all synth bench"
 )
-# What others may see of the runtime beside its public header: what a plan is, and what those who write one ask.
+# What others may see of the runtime beside its public header: what plans and bundles are, and what their writers ask.
 # Benchmarks of a GPU's roofs call its driver through the runtime's table of functions.
 declare -A seen=(
   [runtime/plan.h]="codegen emit plan compile autotune train synth bench cli" [runtime/order.h]="plan"
-  [runtime/weights.h]="cli" [runtime/cuda/api.h]="bench"
+  [runtime/weights.h]="cli" [runtime/bundle.h]="synth cli" [runtime/cuda/api.h]="bench"
 )
 room_of() {
   case "$1" in
