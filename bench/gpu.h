@@ -25,11 +25,13 @@ typedef struct GpuKernel {
 
 /* Distinct kernels: two that differ in nothing but their name are one. */
 typedef struct GpuKernels {
-  Arena *arena;              /* of this list; kernels belong to the models */
+  Arena *arena;              /* of this list; kernels belong to what was lowered */
   GpuKernel *kernel;
   int n, cap;
   Model *model[GPU_MAX_MODELS];
   int n_model;
+  Lowered lowered[2 * GPU_MAX_MODELS];
+  int n_lowered;
 } GpuKernels;
 
 typedef struct GpuModel {

@@ -11,6 +11,7 @@ bool gpu_kernels_open(GpuKernels *g, Error *err) {
 }
 
 void gpu_kernels_close(GpuKernels *g) {
+  for (int i = 0; i < g->n_lowered; i++) lowered_done(&g->lowered[i]);
   for (int i = 0; i < g->n_model; i++) model_free(g->model[i]);
   arena_free(g->arena);
   *g = (GpuKernels){0};
@@ -82,7 +83,7 @@ typedef struct Add {
 
 /* whole: only what decodes, and as a plain function. */
 static bool add_functions(Add *a, bool whole) {
-  Estimate e;
+  Lowered *e = &a->g->lowered[a->g->n_lowered++];
   const char *decode[1];
   CompileOptions o = {.device = PLAN_CUDA,
                       .threads = 1,
@@ -95,13 +96,13 @@ static bool add_functions(Add *a, bool whole) {
     o.function = decode;
     o.n_function = 1;
   }
-  if (!compile_estimate(a->model, &o, &e, a->err)) return false;
-  int *place = ARENA_ARRAY(a->g->arena, int, e.n_kernel);
-  for (int i = 0; i < e.n_kernel; i++) place[i] = find_kernel(a->g, a->name, e.kernel[i]);
-  for (int i = 0; i < e.n_launch; i++) {
-    GpuKernel *k = &a->g->kernel[place[e.launch[i].kernel]];
-    if (k->n_use == 0) k->cost = e.launch[i].cost;
-    count_use(k, arena_printf(a->g->arena, "%s%s", e.launch[i].function, whole ? " (all at once)" : ""));
+  if (!compile_lower(a->model, &o, e, a->err)) return false;
+  int *place = ARENA_ARRAY(a->g->arena, int, e->n_kernel);
+  for (int i = 0; i < e->n_kernel; i++) place[i] = find_kernel(a->g, a->name, e->kernel[i]);
+  for (int i = 0; i < e->n_launch; i++) {
+    GpuKernel *k = &a->g->kernel[place[e->launch[i].kernel]];
+    if (k->n_use == 0) k->cost = e->launch[i].cost;
+    count_use(k, arena_printf(a->g->arena, "%s%s", e->launch[i].function, whole ? " (all at once)" : ""));
   }
   return true;
 }

@@ -139,19 +139,20 @@ static bool print_lowered(const Inspect *s) {
   o.function = &a->fn;
   o.n_function = 1;
   o.explain = a->explain ? s->out : NULL;
-  Kernel *const *kernel;
   Target target;
-  int n;
   const InspectCuda cuda = {&a->model, &s->target.synth, a->kernels, a->assembly, a->json};
   if (a->products) return inspect_products(s->model, &cuda, &o, s->out, s->err);
   if (cli_is_cuda(&a->model)) return inspect_cuda(s->model, &cuda, &o, s->out, s->err);
-  if (!target_host(o.isa, &target, s->err) || !compile_lower(s->model, &o, &kernel, &n, s->err)) return false;
-  for (int i = 0; i < n && (a->kernels || a->assembly); i++) {
+  Lowered l;
+  if (!target_host(o.isa, &target, s->err)) return false;
+  bool ok = compile_lower(s->model, &o, &l, s->err);
+  for (int i = 0; ok && i < l.n_kernel && (a->kernels || a->assembly); i++) {
     buffer_printf(s->out, "# kernel %d\n", i);
-    if (a->kernels) kir_print(kernel[i], s->out);
-    if (a->assembly && !llvm_print(kernel[i], &target, true, s->out, s->err)) return false;
+    if (a->kernels) kir_print(l.kernel[i], s->out);
+    ok = !a->assembly || llvm_print(l.kernel[i], &target, true, s->out, s->err);
   }
-  return true;
+  lowered_done(&l);
+  return ok;
 }
 
 static bool inspect(Inspect *s) {

@@ -8,7 +8,7 @@
 typedef struct Show {
   const InspectCuda *q;
   Model *model;
-  Estimate e;
+  Lowered e;
   CudaFacts facts;
   Nvrtc *nvrtc;
   Buffer *out;
@@ -181,7 +181,7 @@ static bool show(Show *s, CompileOptions *o) {
   if (s->q->args->arch && (f.n_arch = 0, !cli_archs(s->q->args->arch, f.arch, &f.n_arch, s->err))) return false;
   o->arch = f.arch;
   o->n_arch = f.n_arch;
-  bool ok = compile_estimate(s->model, o, &s->e, s->err) &&
+  bool ok = compile_lower(s->model, o, &s->e, s->err) &&
             cuda_facts(s->e.kernel, s->e.n_kernel, &f, &s->facts, s->err);
   o->arch = NULL;
   for (int i = 0; ok && i < s->e.n_kernel; i++) {
@@ -197,6 +197,7 @@ bool inspect_cuda(Model *m, const InspectCuda *q, CompileOptions *o, Buffer *out
   Show s = {.q = q, .model = m, .nvrtc = nvrtc_open(q->args->nvrtc, err), .out = out, .err = err};
   bool ok = s.nvrtc && show(&s, o);
   cuda_facts_done(&s.facts);
+  lowered_done(&s.e);
   nvrtc_close(s.nvrtc);
   return ok;
 }

@@ -9,7 +9,7 @@
 typedef struct Listing {
   const InspectCuda *q;
   Model *model;
-  Estimate e;
+  Lowered e;
   Plan *plan;
   NuwaSession *session;   /* NULL: no algorithms */
   Buffer *out;
@@ -154,7 +154,7 @@ static void json_item(const Listing *l, const Item *item) {
 
 /* ---- the GPU at hand ---- */
 
-static int count_library(const Estimate *e) {
+static int count_library(const Lowered *e) {
   int n = 0;
   for (int i = 0; i < e->n_launch; i++) n += e->launch[i].kind == LAUNCH_PRODUCT;
   return n;
@@ -204,11 +204,12 @@ static void print_all(const Listing *l) {
 
 bool inspect_products(Model *m, const InspectCuda *q, CompileOptions *o, Buffer *out, Error *err) {
   Listing l = {.q = q, .model = m, .out = out, .err = err};
-  bool ok = compile_estimate(m, o, &l.e, err);
+  bool ok = compile_lower(m, o, &l.e, err);
   o->explain = NULL;   /* it was said */
   ok = ok && choose(&l, o);
   if (ok) print_all(&l);
   nuwa_session_close(l.session);
   plan_free(l.plan);
+  lowered_done(&l.e);
   return ok;
 }

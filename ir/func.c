@@ -1,4 +1,5 @@
 /* Functions: views of a graph.  What a function needs is what its outputs, updates and inputs reach. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "ir/internal.h"
@@ -133,4 +134,73 @@ static Func *rewrite_signature(Func *f, Node **new_of) {
 Func *func_rewrite(Func *f, RewriteFn make, void *ctx) {
   Node **new_of = ARENA_ARRAY(f->graph->arena, Node *, f->graph->n_nodes);
   return rewrite_nodes(f, make, ctx, new_of) ? rewrite_signature(f, new_of) : NULL;
+}
+
+/* ---- into another graph ---- */
+
+typedef struct CopyNodes {
+  Graph *to;
+  Node **new_of;      /* [nodes of the other graph] while collecting the node itself, then its copy */
+  Node **list;
+  int n, cap;
+} CopyNodes;
+
+static void collect(CopyNodes *c, Node *n) {
+  if (c->new_of[n->id]) return;
+  c->new_of[n->id] = n;
+  ARENA_PUSH(c->to->arena, c->list, c->n, c->cap, n);
+}
+
+/* The list is its own queue of nodes whose operands are still to be collected. */
+static void collect_all(CopyNodes *c, const Func *f) {
+  for (int i = 0; i < f->n_in; i++) collect(c, f->in[i].node);
+  for (int i = 0; i < f->n_out; i++) collect(c, f->out[i].node);
+  for (int i = 0; i < f->n_update; i++) collect(c, f->update[i].target), collect(c, f->update[i].value);
+  for (int i = 0; i < c->n; i++)
+    for (int k = 0; k < c->list[i]->n_in; k++) collect(c, c->list[i]->in[k]);
+}
+
+static int by_id(const void *x, const void *y) {
+  int a = (*(Node *const *)x)->id, b = (*(Node *const *)y)->id;
+  return (a > b) - (a < b);
+}
+
+static bool copy_nodes(CopyNodes *c) {
+  Graph *g = c->to;
+  const Loc *here = g->here;
+  Node *in[8];
+  bool ok = true;
+  if (c->n) qsort(c->list, (size_t)c->n, sizeof *c->list, by_id);
+  for (int i = 0; i < c->n && ok; i++) {
+    Node *n = c->list[i];
+    Node **operand = n->n_in <= COUNT_OF(in) ? in : ARENA_ARRAY(g->arena, Node *, n->n_in);
+    for (int k = 0; k < n->n_in; k++) operand[k] = c->new_of[n->in[k]->id];
+    g->here = n->loc;
+    ok = (c->new_of[n->id] = graph_op(g, n->op, operand, n->n_in, &n->attrs, &n->type)) != NULL;
+  }
+  g->here = here;
+  return ok;
+}
+
+static Func *copy_signature(Graph *to, const Func *f, Node *const *new_of) {
+  Func *copy = ARENA_NEW(to->arena, Func);
+  *copy = *f;
+  copy->graph = to;
+  copy->name = arena_strdup(to->arena, f->name);
+  copy->in = copy_ports(to, f->in, f->n_in);
+  copy->out = copy_ports(to, f->out, f->n_out);
+  copy->update = ARENA_ARRAY(to->arena, Update, f->n_update);
+  for (int i = 0; i < f->n_in; i++) copy->in[i].node = new_of[f->in[i].node->id];
+  for (int i = 0; i < f->n_out; i++) copy->out[i].node = new_of[f->out[i].node->id];
+  for (int i = 0; i < f->n_update; i++)
+    copy->update[i] = (Update){new_of[f->update[i].target->id], new_of[f->update[i].value->id]};
+  return copy;
+}
+
+Func *func_copy(Graph *to, const Func *f, Node **work) {
+  CopyNodes c = {.to = to, .new_of = work};
+  collect_all(&c, f);
+  Func *copy = copy_nodes(&c) ? copy_signature(to, f, work) : NULL;
+  for (int i = 0; i < c.n; i++) work[c.list[i]->id] = NULL;
+  return copy;
 }

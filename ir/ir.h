@@ -180,6 +180,9 @@ Node **func_nodes(const Func *f, int *out_n);
 typedef Node *(*RewriteFn)(void *ctx, Graph *g, Node *n, Node *const *in);
 Func *func_rewrite(Func *f, RewriteFn make, void *ctx);
 Node *node_rebuild(Graph *g, Node *n, Node *const *in);
+/* f in another graph, its nodes in the order of their ids.  Locations stay those of f's graph, which must live on.
+ * work [f->graph->n_nodes] is all NULL, and is so again afterwards.  NULL after a diagnostic. */
+Func *func_copy(Graph *to, const Func *f, Node **work);
 
 /* ---- types ---- */
 

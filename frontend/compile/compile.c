@@ -9,9 +9,19 @@
 
 #include "codegen/plan/products.h"
 
+/* What one compile makes.  A function is copied out of the model's graph into one of its own: what passes make of it
+ * goes with the compile, and what they need to work is as large as the function, not as the model. */
+typedef struct Workspace {
+  Arena *arena;        /* the plan and its kernels */
+  Graph **graph;       /* one for every function */
+  int n_graph;
+  Node **copied;       /* func_copy's, [nodes of the model's graph] */
+} Workspace;
+
 typedef struct Compile {
-  Model *m;
+  const Model *m;
   const CompileOptions *o;
+  Workspace *work;
   PlanBuild *b;
   ImageOptions images;
   Nvrtc *nvrtc;        /* when machine code for CUDA is wanted */
@@ -38,7 +48,7 @@ static Func *run_passes(Func *f, Func **out_prepare, Error *err) {
 /* A function in primitive form; its index in the plan, or -1. */
 static int plan_function(Compile *c, Func *f, bool is_prepare) {
   Program *p = pass_fuse(f);
-  if (p && c->o->cublaslt) p = products_split(c->m->graph->arena, p);
+  if (p && c->o->cublaslt) p = products_split(f->graph->arena, p);
   MemPlan *m = p ? pass_memplan(p) : NULL;
   if (!m) return -1;
   if (c->o->explain) {
@@ -98,8 +108,8 @@ static void add_texts(Compile *c) {
     const Option *o = &c->m->options.option[i];
     Buffer value = {0};
     value_print(&o->value, &value);
-    const char *text = arena_take_buffer(c->m->graph->arena, &value);
-    plan_build_text(c->b, arena_printf(c->m->graph->arena, "option.%s", o->name), text);
+    const char *text = arena_take_buffer(c->work->arena, &value);
+    plan_build_text(c->b, arena_printf(c->work->arena, "option.%s", o->name), text);
   }
 }
 
@@ -112,20 +122,41 @@ static Func *without_updates(const Func *f) {
   return copy;
 }
 
+/* A function of the model on its way into the plan. */
+typedef struct Adding {
+  Compile *c;
+  const Func *f;
+  bool train;          /* not f but its training step */
+  bool ok;
+} Adding;
+
+static void add_body(void *ctx) {
+  Adding *a = ctx;
+  Compile *c = a->c;
+  const ModelDecode *d = c->o->whole || a->train ? NULL : compile_decode_of(c->m, a->f);
+  Func *f = func_copy(c->work->graph[c->work->n_graph - 1], a->f, c->work->copied);
+  f = compile_precision(f, c->o->precision);
+  if (!checked(f, FORM_ANY, "precision", c->err)) return;
+  if (a->train && !checked(f = train_build(f, &c->o->adam), FORM_ANY, "train", c->err)) return;
+  bool validates = !a->train && c->o->train && strcmp(f->name, c->o->train) == 0 && f->n_out > 0;
+  if (validates) f = without_updates(f);
+  a->ok = d ? add_decode(c, d, f) : add_function(c, f) >= 0;
+}
+
+static bool add_one(Compile *c, const Func *f, bool train) {
+  Adding a = {.c = c, .f = f, .train = train};
+  Graph *g = graph_new(c->err);
+  if (!g) return false;
+  c->work->graph[c->work->n_graph++] = g;
+  return arena_protect(g->arena, add_body, &a, c->err) && a.ok;
+}
+
 static bool add_all(Compile *c) {
-  for (int i = 0; i < c->m->n_func; i++) {
-    Func *f = c->m->func[i];
-    if (!is_wanted(c->o, f->name)) continue;
-    const ModelDecode *d = c->o->whole ? NULL : compile_decode_of(c->m, f);
-    f = compile_precision(f, c->o->precision);
-    if (!checked(f, FORM_ANY, "precision", c->err)) return false;
-    if (c->o->train && strcmp(f->name, c->o->train) == 0 && f->n_out > 0) f = without_updates(f);
-    if (d ? !add_decode(c, d, f) : add_function(c, f) < 0) return false;
-  }
+  for (int i = 0; i < c->m->n_func; i++)
+    if (is_wanted(c->o, c->m->func[i]->name) && !add_one(c, c->m->func[i], false)) return false;
   if (!c->o->train) return true;
-  Func *loss = compile_precision(model_find(c->m, c->o->train, c->err), c->o->precision);
-  Func *train = loss ? train_build(loss, &c->o->adam) : NULL;
-  return checked(train, FORM_ANY, "train", c->err) && add_function(c, train) >= 0;
+  const Func *loss = model_find(c->m, c->o->train, c->err);
+  return loss && add_one(c, loss, true);
 }
 
 enum { LEAST_ARCH = 75, USUAL_ARCH = 80, LAST_ARCH = 999 };
@@ -149,15 +180,32 @@ static bool choose_cuda(const CompileOptions *o, ImageOptions *out, Error *err) 
 /* Everything but machine code. */
 static bool lower_all(Compile *c) {
   ImageOptions *o = &c->images;
-  c->m->graph->err = c->err;
+  Workspace *w = c->work;
   *o = (ImageOptions){.cuda.nvrtc = c->nvrtc, .store = c->o->store, .threads = c->o->threads};
   bool cuda = c->o->device == PLAN_CUDA;
   if (!(cuda ? choose_cuda(c->o, o, c->err) : target_host(c->o->isa, &o->target, c->err)) || !names_exist(c)) return false;
-  c->b = plan_build_new(c->m->graph->arena, o, c->err);
+  w->graph = ARENA_ARRAY(w->arena, Graph *, c->m->n_func + 1);
+  w->copied = ARENA_ARRAY(w->arena, Node *, c->m->graph->n_nodes);
+  c->b = plan_build_new(w->arena, o, c->err);
   if (c->o->cublaslt) plan_build_use_cublaslt(c->b);
   plan_build_choose(c->b, c->o->chooser);
   add_texts(c);
   return add_all(c);
+}
+
+static Workspace *workspace_new(Error *err) {
+  Workspace *w = mem_alloc(sizeof *w);
+  if (w && (w->arena = arena_new())) return w;
+  mem_free(w);
+  error_set(err, ERROR_MEMORY, "out of memory");
+  return NULL;
+}
+
+static void workspace_free(Workspace *w) {
+  if (!w) return;
+  for (int i = 0; i < w->n_graph; i++) graph_free(w->graph[i]);
+  arena_free(w->arena);
+  mem_free(w);
 }
 
 static void compile_body(void *ctx) {
@@ -165,51 +213,43 @@ static void compile_body(void *ctx) {
   c->ok = lower_all(c) && plan_build_finish(c->b, c->out);
 }
 
-bool compile_model(Model *m, const CompileOptions *o, Buffer *out, Error *err) {
+bool compile_model(const Model *m, const CompileOptions *o, Buffer *out, Error *err) {
   Compile c = {.m = m, .o = o, .out = out, .err = err};
   if (o->device == PLAN_CUDA && !(c.nvrtc = nvrtc_open(o->nvrtc, err))) return false;
-  bool within = arena_protect(m->graph->arena, compile_body, &c, err);
+  c.work = workspace_new(err);
+  bool ok = c.work && arena_protect(c.work->arena, compile_body, &c, err) && c.ok;
+  workspace_free(c.work);
   nvrtc_close(c.nvrtc);
-  m->graph->err = &m->diag;
-  return within && c.ok;
+  return ok;
 }
+
+typedef struct Lowering {
+  Compile c;
+  Lowered *out;
+} Lowering;
 
 static void lower_body(void *ctx) {
-  Compile *c = ctx;
-  c->ok = lower_all(c);
-}
-
-bool compile_lower(Model *m, const CompileOptions *o, Kernel *const **out_kernel, int *out_n, Error *err) {
-  Compile c = {.m = m, .o = o, .err = err};
-  bool within = arena_protect(m->graph->arena, lower_body, &c, err);
-  m->graph->err = &m->diag;
-  if (!within || !c.ok) return false;
-  *out_n = plan_build_kernels(c.b, out_kernel);
-  return true;
-}
-
-typedef struct EstimateCall {
-  Compile c;
-  Estimate *out;
-} EstimateCall;
-
-static void estimate_body(void *ctx) {
-  EstimateCall *e = ctx;
+  Lowering *l = ctx;
+  Lowered *out = l->out;
   const LaunchGroup *launch;
-  if (!(e->c.ok = lower_all(&e->c))) return;
-  Arena *a = e->c.m->graph->arena;
-  e->out->n_kernel = plan_build_kernels(e->c.b, &e->out->kernel);
-  e->out->n_launch = plan_build_launches(e->c.b, &launch);
-  e->out->launch = ARENA_ARRAY(a, LaunchEstimate, e->out->n_launch);
-  for (int i = 0; i < e->out->n_launch; i++)
-    e->out->launch[i] = (LaunchEstimate){launch[i].function, launch[i].kind, launch[i].kernel, launch[i].product, launch[i].group,
-                                           program_cost(a, launch[i].group)};
+  if (!(l->c.ok = lower_all(&l->c))) return;
+  Arena *a = l->c.work->arena;
+  out->n_kernel = plan_build_kernels(l->c.b, &out->kernel);
+  out->n_launch = plan_build_launches(l->c.b, &launch);
+  out->launch = ARENA_ARRAY(a, LaunchEstimate, out->n_launch);
+  for (int i = 0; i < out->n_launch; i++)
+    out->launch[i] = (LaunchEstimate){launch[i].function, launch[i].kind, launch[i].kernel,
+                                      launch[i].product, launch[i].group,
+                                      program_cost(a, launch[i].group)};
 }
 
-bool compile_estimate(Model *m, const CompileOptions *o, Estimate *out, Error *err) {
-  EstimateCall e = {.c = {.m = m, .o = o, .err = err}, .out = out};
-  *out = (Estimate){0};
-  bool within = arena_protect(m->graph->arena, estimate_body, &e, err);
-  m->graph->err = &m->diag;
-  return within && e.c.ok;
+bool compile_lower(const Model *m, const CompileOptions *o, Lowered *out, Error *err) {
+  *out = (Lowered){.work = workspace_new(err)};
+  Lowering l = {.c = {.m = m, .o = o, .err = err, .work = out->work}, .out = out};
+  return out->work && arena_protect(out->work->arena, lower_body, &l, err) && l.c.ok;
+}
+
+void lowered_done(Lowered *l) {
+  workspace_free(l->work);
+  *l = (Lowered){0};
 }

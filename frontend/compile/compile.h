@@ -31,13 +31,10 @@ typedef struct CompileOptions {
   Buffer *explain;                /* may be NULL */
 } CompileOptions;
 
-/* Appends the bundle to out.  Call from anywhere (protects its own arena). */
-bool compile_model(Model *m, const CompileOptions *o, Buffer *out, Error *err);
+/* Appends the bundle to out.  Whatever is made on the way is freed. */
+bool compile_model(const Model *m, const CompileOptions *o, Buffer *out, Error *err);
 
-/* The same without machine code: fills o->explain, and gives the kernels, which belong to the model. */
-bool compile_lower(Model *m, const CompileOptions *o, Kernel *const **out_kernel, int *out_n, Error *err);
-
-/* The same with what every launch of a function is estimated to do; all belongs to the model. */
+/* What every launch of a function is estimated to do. */
 typedef struct LaunchEstimate {
   const char *function;
   LaunchKind kind;
@@ -45,12 +42,19 @@ typedef struct LaunchEstimate {
   const Group *group;
   GroupCost cost;
 } LaunchEstimate;
-typedef struct Estimate {
+
+/* What a compile makes before machine code: kernels, and launches in order.  All of it, with what it points to, lives
+ * until lowered_done, and needs the model as long. */
+typedef struct Lowered {
   Kernel *const *kernel;
   LaunchEstimate *launch;
   int n_kernel, n_launch;
-} Estimate;
-bool compile_estimate(Model *m, const CompileOptions *o, Estimate *out, Error *err);
+  struct Workspace *work;
+} Lowered;
+
+/* The same without machine code; fills o->explain.  lowered_done, also after a failure. */
+bool compile_lower(const Model *m, const CompileOptions *o, Lowered *out, Error *err);
+void lowered_done(Lowered *l);
 
 /* The training step of a loss function as a function "train": inputs of f and the scalars lr, correction1 =
  * 1 / (1 - beta1^t), correction2 = 1 / (1 - beta2^t); outputs of f, grad_norm (before clipping) and for each param

@@ -164,11 +164,12 @@ TEST("products of bf16 are rounded once and what follows again, as the ops say")
 TEST("--explain says of every product who computes it and why") {
   Pair p;
   Buffer text = {0};
-  Kernel *const *kernel;
-  int n;
+  Lowered lowered;
   EXPECT(pair_parse_text(&p, layers, false), "%s", p.err.text);
   CompileOptions o = {.device = PLAN_CUDA, .cublaslt = true, .explain = &text};
-  REQUIRE(compile_lower(&p.model, &o, &kernel, &n, &p.err), "%s", p.err.text);
+  bool ok = compile_lower(&p.model, &o, &lowered, &p.err);
+  lowered_done(&lowered);
+  REQUIRE(ok, "%s", p.err.text);
   EXPECT(strstr(text.data, "cuBLASLt, 1 x 6B x 48 x 64 (batch, m, n, k), with the bias"), "%s", text.data);
   EXPECT(strstr(text.data, "ends: the product is the library's, what follows a map kernel"), "%s", text.data);
   EXPECT(strstr(text.data, "an own kernel: what follows is more than a bias, and k too small"), "%s", text.data);

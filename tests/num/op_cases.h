@@ -366,12 +366,12 @@ static void drop_refused(void) {
     one.func = &rig.func[i];
     one.n_func = 1;
     CompileOptions o = {.isa = isa_best(), .whole = true};
-    Kernel *const *kernel;
-    int n;
+    Lowered lowered;
     Error err = {0};
     char in[200] = "";
     if (rig.func[i]->n_in) type_print(&rig.func[i]->in[0].node->type, in, sizeof in);
-    bool ok = compile_lower(&one, &o, &kernel, &n, &err);
+    bool ok = compile_lower(&one, &o, &lowered, &err);
+    lowered_done(&lowered);
     EXPECT(ok, "%s of %s: %s", rig.func[i]->name, in, err.text);
     if (ok) rig.func[kept++] = rig.func[i];
   }
