@@ -42,16 +42,30 @@
   F(tile_k, 16, 32, 48, 64, 96, 128)     /* elements of k of a tile in shared memory */                              \
   F(stages, PARAM_UP_TO_8)               /* such tiles, filled by asynchronous copies; 1: one, filled by loads */
 
+#define PARAM_POSITIONS 0, PARAM_UP_TO_32, 48, 64, 128, 256, 512, 1024
+
+/* The own positions of an item (queries, or keys for their gradients) are a box of the grid in nest 1, and patch_w of
+ * them in raster order in the others.  What only one nest has is at its first value in the others. */
 #define ATTEND_PARAMS(F)                                                                                             \
-  F(tile_m, PARAM_UP_TO_4)               /* rows of a register tile */                                               \
-  F(tile_n, 1, 2)                        /* vectors of 16 own positions in it */                                     \
-  F(block_m, 16, 32, 64, 128, 256, 512, 1024)       /* own positions of an item */
+  F(nest, 0, 1, 2)                       /* 0: position by position; 1: lists of keys; 2: tiles of keys */           \
+  F(patch_s, PARAM_POSITIONS)            /* 0 in all three: the cheapest box, where its sizes are none of these */   \
+  F(patch_h, PARAM_POSITIONS)                                                                                        \
+  F(patch_w, PARAM_POSITIONS)                                                                                        \
+  F(rows, PARAM_UP_TO_4)                 /* nest 2: keys of a register tile */                                       \
+  F(vectors, 1, 2)                       /* nest 2: vectors of 16 own positions in it */                             \
+  F(chunk, 0, 16, 32, 64, 128, 256)      /* nest 2: keys whose weights are made before they are summed */            \
+  F(sums, 0, 4, 8, 16)                   /* nest 2: vectors of results in registers, unless one position has more */ \
+  F(unroll, 1, 2, 4)                     /* nests 1 and 2: keys that a step of a sum takes */
 
 #define ATTEND_GPU_PARAMS(F)                                                                                         \
-  F(block_m, PARAM_UP_TO_32, 48, 64)     /* groups of a block at most */                                             \
-  F(tile_m, PARAM_UP_TO_4)               /* own positions of a group */                                              \
+  F(nest, PARAM_FLAG)                    /* 0: position by position; 1: blocks */                                    \
+  F(own, 0, 1, 2, 4, 8, 16, 32)          /* nest 0: own positions of an item */                                      \
+  F(block_m, PARAM_UP_TO_32, 48, 64)     /* nest 1: groups of a block at most */                                     \
+  F(tile_m, 1, 2, 4)                     /* own positions of a group */                                              \
+  F(stream, PARAM_FLAG)                  /* forward: scores are made twice, lists of weights hold a chunk */         \
   F(tile_k, PARAM_UP_TO_32, 64, 128)     /* others in shared memory at once; 1: as many as fit well */               \
-  F(stages, 1, 2)                        /* parts of these, filled by asynchronous copies; 1: by loads */
+  F(stages, 1, 2)                        /* parts of these, filled by asynchronous copies; 1: by loads */            \
+  F(resident, 0, PARAM_UP_TO_16)         /* blocks of a multiprocessor at once; 0: as registers and bytes allow */
 
 /* K(ID, name, Type, fields) */
 #define PARAM_KINDS(K)                                                                                               \

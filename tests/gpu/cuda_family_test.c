@@ -337,9 +337,9 @@ static void attend_everywhere(const char *body, bool has_two) {
 /* Blocks that the default does not make at these sizes: many chunks, plain loads, few groups, other tiles.  Cases take
  * them in turn, in the long campaign each takes all. */
 static const char *const blocks[] = {
-    "attend_gpu block_m=4 tile_m=4 tile_k=3 stages=2",
-    "attend_gpu block_m=6 tile_m=2 tile_k=9 stages=1",
-    "attend_gpu block_m=64 tile_m=1 tile_k=1 stages=1",
+    "attend_gpu nest=1 own=0 block_m=4 tile_m=4 stream=0 tile_k=3 stages=2 resident=0",
+    "attend_gpu nest=1 own=0 block_m=6 tile_m=2 stream=0 tile_k=9 stages=1 resident=0",
+    "attend_gpu nest=1 own=0 block_m=64 tile_m=1 stream=0 tile_k=1 stages=1 resident=0",
 };
 
 static void attend_in_blocks(const char *source, int64_t B) {
@@ -422,7 +422,7 @@ WIDE_TEST("attend, the sums of weights alone") {
 
 WIDE_TEST("attend, forward, where lists of whole windows are too long: scores are made twice") {
   NEED_NVRTC();
-  static const char long_lists[] = "attend_gpu block_m=64 tile_m=4 tile_k=7 stages=2";
+  static const char long_lists[] = "attend_gpu nest=1 own=0 block_m=64 tile_m=4 stream=1 tile_k=7 stages=2 resident=0";
   static const Sight wide[] = {
       {"kind=full, lo=" INF3 ", " CLIP "none, query_grid=[1,3,3], key_grid=[5,4,4]", "1,3,3", "5,4,4"},
       {"kind=axis, lo=" INF3 ", " CLIP "raster, query_grid=[4,4,5], key_grid=[4,4,5]", "4,4,5", "4,4,5"},

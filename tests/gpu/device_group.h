@@ -22,7 +22,7 @@ typedef struct DeviceCase {
   const char *source;   /* one function; with wrt, of one scalar */
   int wrt;              /* bit i: the function becomes the gradient for input i */
   int64_t positions, slots;   /* of attend_rows */
-  const char *params;   /* instead of the default ones of sm_80 */
+  const char *params;   /* instead of the default ones of sm_80; attention: tiles no wider than the grid */
   bool part;            /* the function's groups of the family, one by one, among others; no reference values */
 } DeviceCase;
 
@@ -166,6 +166,10 @@ static bool device_check_group(DeviceCase *d) {
   Params params;
   if (!params_default(c->graph->arena, &c->group, &target, &params, &c->err)) return false;
   if (d->params && !params_parse(d->params, &params, &c->err)) return false;
+  Error err = {0};
+  while (params.kind == PARAMS_ATTEND_GPU && params.attend_gpu.tile_m > 1 &&
+         !params_is_legal(&c->group, &target, &params, &err))
+    params.attend_gpu.tile_m /= 2;
   c->kernel = lower_group(c->graph->arena, &c->group, &target, &params, "k", &c->err);
   Tensor *reference = c->kernel && !d->part ? device_expected(d) : NULL;
   if (!c->kernel || (!reference && !d->part)) return false;

@@ -2,31 +2,27 @@
  * list.c and tile.c are its loop nests on a CPU, gpu*.c the one on a GPU.
  *
  * Order of summation (ir/ops.def): a score is a 16-lane product sum and the fixed tree; p, the sum of weights and the
- * results are chains over what is visible in raster order.  It depends on what is visible only, so all nests, cached steps
- * and the teacher-forced function compute the same bits. */
+ * results are chains over what is visible in raster order.  It depends on what is visible only, so all nests, cached
+ * steps and the teacher-forced function compute the same bits. */
 #include <math.h>
 #include <string.h>
 
 #include "codegen/lower/attend/attend.h"
 
-enum {
-  CUDA_BLOCKS = 8   /* resident, of CUDA_THREADS: leaves 64 registers a thread; without a number the compiler spills to
-                       use fewer */
-};
-
 /* ---- who sees whom ---- */
 
 static void make_tables(Attention *a) {
-  static const char *const name[2][3] = {{"window_s", "window_h", "window_w"}, {"queries_s", "queries_h", "queries_w"}};
+  static const char *const name[2][3] = {{"window_s", "window_h", "window_w"},
+                                         {"queries_s", "queries_h", "queries_w"}};
   for (int x = 0; x < 3; x++) {
     const AxisExtent *e = &a->extent->axis[x];
     const int32_t *const window[] = {e->centre, e->lo, e->hi};
     const int32_t *const reverse[] = {e->query_lo, e->query_hi, e->at_lo, e->at_hi};
-    int32_t *of_query = ARENA_ARRAY(a->l->arena, int32_t, 3 * e->queries);
+    int32_t *of_query = ARENA_ARRAY(a->arena, int32_t, 3 * e->queries);
     for (int32_t i = 0; i < 3 * e->queries; i++) of_query[i] = window[i % 3][i / 3];
     a->table[x] = kir_table(a->k, name[0][x], DTYPE_I32, of_query, 3 * (int64_t)e->queries);
     if (!a->for_keys) continue;
-    int32_t *of_key = ARENA_ARRAY(a->l->arena, int32_t, 4 * e->keys);
+    int32_t *of_key = ARENA_ARRAY(a->arena, int32_t, 4 * e->keys);
     for (int32_t i = 0; i < 4 * e->keys; i++) of_key[i] = reverse[i % 4][i / 4];
     a->reverse[x] = kir_table(a->k, name[1][x], DTYPE_I32, of_key, 4 * (int64_t)e->keys);
   }
@@ -115,7 +111,7 @@ void attend_patches(const Attention *a, Patches *p) {
 
 void attend_patch_tables(Attention *a, Patches *p, const char *const name[3]) {
   for (int x = 0; x < 3; x++) {
-    int32_t *bounds = ARENA_ARRAY(a->l->arena, int32_t, 2 * p->count[x]);
+    int32_t *bounds = ARENA_ARRAY(a->arena, int32_t, 2 * p->count[x]);
     attend_box(a, x, p->size[x], NULL, bounds);
     p->bounds[x] = kir_table(a->k, name[x], DTYPE_I32, bounds, 2 * p->count[x]);
   }
@@ -234,52 +230,52 @@ void attend_finish_gradients(Attention *a, KInst *const *x, KInst *const *y, KIn
 
 static Heads heads_of(Attention *a, const Node *n, int buf) {
   int64_t row = n->type.dim[n->type.rank - 1].c, width = row / a->attrs->heads;
-  if (width > MAX_HEAD_VECTORS * LANES)
-    lower_fail(a->l, n, "a head has %lld elements, at most %d are supported", (long long)width, MAX_HEAD_VECTORS * LANES);
-  return (Heads){buf, width, row};
+  Heads h = {buf, n->type.dtype, width, row};
+  if (vectors_of(&h) > a->widest) a->widest = vectors_of(&h);
+  return h;
 }
 
 /* Operands, from whichever members of the group name them: their places, -1 where the op has none. */
-static void bind_inputs(Attention *a) {
+static void bind_inputs(Attention *a, const Group *g) {
   enum { Q, K, V, DY, LSE, DELTA, ROWS, SLOTS, PLACES };
   static const struct {
     Op op;
     signed char at[PLACES];
   } takes[] = {
-      {OP_ATTEND, {0, 1, 2, -1, -1, -1, -1, -1}},     {OP_ATTEND_LSE, {0, 1, -1, -1, -1, -1, -1, -1}},
-      {OP_ATTEND_GRAD_Q, {0, 1, 2, 3, 4, 5, -1, -1}}, {OP_ATTEND_GRAD_K, {0, 1, 2, 3, 4, 5, -1, -1}},
+      {OP_ATTEND, {0, 1, 2, -1, -1, -1, -1, -1}},       {OP_ATTEND_LSE, {0, 1, -1, -1, -1, -1, -1, -1}},
+      {OP_ATTEND_GRAD_Q, {0, 1, 2, 3, 4, 5, -1, -1}},   {OP_ATTEND_GRAD_K, {0, 1, 2, 3, 4, 5, -1, -1}},
       {OP_ATTEND_GRAD_V, {0, 1, -1, 2, 3, -1, -1, -1}}, {OP_ATTEND_ROWS, {0, 2, 3, -1, -1, -1, 1, 4}},
   };
   Heads *const heads[] = {&a->query.x, &a->key.x, &a->key.y, &a->query.y};
   int *const buf[] = {&a->buf_lse, &a->buf_delta, &a->buf_rows, &a->buf_slots};
-  const Group *g = a->l->group;
   for (int i = 0; i < g->n_node; i++)
     for (int j = 0; j < COUNT_OF(takes); j++)
       for (int p = 0; p < PLACES && takes[j].op == g->node[i]->op; p++) {
         int at = takes[j].at[p];
         if (at < 0 || at >= g->node[i]->n_in) continue;
-        int operand = lower_operand(a->l, g->node[i]->in[at]);
+        int operand = a->l ? lower_operand(a->l, g->node[i]->in[at]) : 0;
         if (p < LSE) *heads[p] = heads_of(a, g->node[i]->in[at], operand);
         else *buf[p - LSE] = operand;
       }
 }
 
-static void bind_outputs(Attention *a) {
-  const Group *g = a->l->group;
+static void bind_outputs(Attention *a, const Group *g) {
   a->out_lse = a->out_x.buf = a->out_y.buf = -1;
   for (int i = 0; i < g->n_out; i++) {
     Node *out = g->out[i];
+    int buf = a->l ? a->l->out_buf[i] : 0;
     bool is_x = out->op == OP_ATTEND_GRAD_Q || out->op == OP_ATTEND_GRAD_K;
-    if (out->op == OP_ATTEND_LSE) a->out_lse = a->l->out_buf[i];
-    else *(is_x ? &a->out_x : &a->out_y) = heads_of(a, out, a->l->out_buf[i]);
+    if (out->op == OP_ATTEND_LSE) a->out_lse = buf;
+    else *(is_x ? &a->out_x : &a->out_y) = heads_of(a, out, buf);
   }
   a->has_x = a->out_x.buf >= 0;
   a->has_y = a->out_y.buf >= 0;
 }
 
-static void describe(Attention *a) {
-  Node *anchor = a->l->group->anchor;
-  a->extent = extent_new(a->l->arena, a->attrs);
+void attend_describe(Attention *a, Arena *arena, const Group *g, Lower *l) {
+  Node *anchor = g->anchor;
+  *a = (Attention){.l = l, .k = l ? l->k : NULL, .arena = arena, .attrs = &anchor->attrs.attend, .cut = -1};
+  a->extent = extent_new(arena, a->attrs);
   a->is_raster = a->extent->is_raster;
   a->is_axis = a->extent->is_axis;
   a->centred = extent_holds_centre(a->extent);
@@ -295,41 +291,21 @@ static void describe(Attention *a) {
   a->own = a->for_keys ? &a->key : &a->query;
   a->other = a->for_keys ? &a->query : &a->key;
   a->most = a->for_keys ? extent_max_queries(a->extent) : extent_max_keys(a->extent);
+  bind_inputs(a, g);
+  bind_outputs(a, g);
 }
 
 bool lower_attend(Lower *l, const Params *params) {
-  Attention a = {.l = l, .k = l->k, .attrs = &l->group->anchor->attrs.attend, .cut = -1, .scores = -1};
-  describe(&a);
-  bind_inputs(&a);
-  bind_outputs(&a);
+  static void (*const nest[])(Attention *, const AttendParams *) = {NULL, attend_listed, attend_tiles};
+  Attention a;
+  attend_describe(&a, l->arena, l->group, l);
   if (l->failed) return false;
   make_tables(&a);
-  bool taken = false, is_gpu = target_is_gpu(l->target);
-  if (!a.is_rows && is_gpu) taken = attend_blocks(&a, &params->attend_gpu);
-  if (!a.is_rows && !is_gpu) taken = attend_tiles(&a, &params->attend) || attend_listed(&a);
-  if (taken) return !l->failed;
-  if (is_gpu) l->k->resident = CUDA_BLOCKS;
-  attend_loops(&a);
+  const AttendParams *p = &params->attend;
+  const AttendGpuParams *gpu = &params->attend_gpu;
+  if (target_is_gpu(l->target) && gpu->nest) attend_blocks(&a, gpu);
+  else if (target_is_gpu(l->target)) attend_loops(&a, gpu->own, gpu->resident);
+  else if (p->nest) nest[p->nest](&a, p);
+  else attend_loops(&a, p->patch_w, 0);
   return !l->failed;
-}
-
-/* ---- parameters ---- */
-
-bool attend_params(Arena *arena, const Group *g, const Target *t, Params *out, Error *err) {
-  out->attend = (AttendParams){.tile_m = 2, .tile_n = t->vector_bits == 512 ? 2 : 1, .block_m = 512};
-  return true;
-}
-
-int attend_params_refuse(const Group *g, const Target *t, const Params *p, Error *err) { return -1; }
-
-bool attend_gpu_params(Arena *arena, const Group *g, const Target *t, Params *out, Error *err) {
-  int stages = target_has_async_copies(t) ? 2 : 1;
-  out->attend_gpu = (AttendGpuParams){.block_m = 16, .tile_m = 2, .tile_k = 1, .stages = stages};
-  return true;
-}
-
-int attend_gpu_params_refuse(const Group *g, const Target *t, const Params *p, Error *err) {
-  if (p->attend_gpu.stages > 1 && !target_has_async_copies(t))
-    return params_refuse(PARAM_AT(AttendGpuParams, stages), err, "sm_%d has no asynchronous copies", t->capability);
-  return -1;
 }

@@ -1,8 +1,8 @@
-/* What an attention is, described once for its loop nests: its two sides, which positions of one see which of the other
- * (windows, patches and the rows that they meet), and the parts of arithmetic that all nests share.
+/* What an attention is, described once for its loop nests: its two sides, which positions of one see which of the
+ * other (windows, patches and the rows that they meet), and the parts of arithmetic that all nests share.
  *
- * An item computes positions of one side, its *own*: queries, or keys where gradients of keys and values are made.  It
- * visits positions of the *other* side, which own positions see or which see them, in raster order:
+ * An item computes positions of one side, its *own*: queries, or keys where gradients of keys and values are made.
+ * It visits positions of the *other* side, which own positions see or which see them, in raster order:
  *   forward     score = scale own.x . other.x      p = exp(score - largest)   out_y = sum p other.y / sum p
  *   backward    p = exp(score - lse)   ds = p (own.y . other.y - delta)
  *               out_x = scale sum ds other.x       out_y = sum p other.y (of values)
@@ -12,11 +12,12 @@
 
 #include "codegen/lower/lower.h"
 
-enum { MAX_HEAD_VECTORS = 16 };
+enum { MAX_HEAD_VECTORS = 64, MAX_BLOCK_VECTORS = 16 };   /* of nests on a CPU, of a GPU's; attend_loops takes any */
 
 /* A tensor [.., positions, heads * width] whose head vectors are read or written; buf -1: there is none. */
 typedef struct Heads {
   int buf;
+  DType dtype;
   int64_t width;      /* elements of a head */
   int64_t row;        /* elements of a position: heads * width */
 } Heads;
@@ -28,8 +29,9 @@ typedef struct Side {
 } Side;
 
 typedef struct Attention {
-  Lower *l;
+  Lower *l;                       /* NULL, k too: described for its parameters only, and buffers are 0 */
   Kernel *k;
+  Arena *arena;
   const AttendAttrs *attrs;
   Extent *extent;
   Dim samples;
@@ -43,6 +45,7 @@ typedef struct Attention {
   bool has_x, has_y;              /* they are asked for */
   int buf_lse, buf_delta, out_lse, buf_rows, buf_slots;
   int64_t most;                   /* others that a position meets, at most */
+  int widest;                     /* vectors of the widest head */
   int cut;                        /* axis on which raster order bounds what a patch meets; -1: none */
   int table[3];                   /* per axis, [queries][3]: centre, lo, hi */
   int reverse[3];                 /* per axis, [keys][4]: query_lo, query_hi, at_lo, at_hi; when for_keys */
@@ -87,6 +90,9 @@ static inline int vectors_of(const Heads *h) { return (int)((h->width + LANES - 
 /* Elements of a head in scratch, in whole vectors. */
 static inline int64_t pitch_of(const Heads *h) { return (int64_t)vectors_of(h) * LANES; }
 
+/* Everything but the kernel's buffers when l is NULL. */
+void attend_describe(Attention *a, Arena *arena, const Group *g, Lower *l);
+
 /* ---- who sees whom ---- */
 
 /* Centre and interval of a query's keys on each axis. */
@@ -99,10 +105,10 @@ Window attend_window(Attention *a, KInst *const q[3]);
 KInst *attend_reverse(Attention *a, int axis, KInst *at, int i);
 /* One of the three lines through the centre holds the key. */
 KInst *attend_on_line(Kernel *k, const Window *w, KInst *const key[3]);
-/* What own coordinate i may meet on an axis: lines go through the centre, wherever the interval is. lo > hi: nothing. */
+/* What own coordinate i may meet on an axis: lines go through the centre, wherever the interval is. lo > hi: none. */
 void attend_meets(const Attention *a, int axis, int32_t i, int32_t *lo, int32_t *hi);
-/* The most others that `size` neighbouring own coordinates meet on an axis, at least 1; *sum, or NULL: of all such runs
- * together; bounds [runs][2], or NULL: the first and last of each run, first > last: none. */
+/* The most others that `size` neighbouring own coordinates meet on an axis, at least 1; *sum, or NULL: of all such
+ * runs together; bounds [runs][2], or NULL: the first and last of each run, first > last: none. */
 int64_t attend_box(const Attention *a, int axis, int64_t size, double *sum, int32_t *bounds);
 
 /* The own grid cut into patches, and the box of others that each meets. */
@@ -140,8 +146,8 @@ void attend_store(Attention *a, const Heads *h, KInst *row, int j, KInst *value)
 /* ---- arithmetic that nests share ---- */
 
 KInst *attend_scaled(Attention *a, KInst *score);
-/* The next term of a product of head vectors: sum + x y.  Products with dy round each term, as delta = sum(y dy) is made:
- * so that p (dp - delta) is exactly 0 where one key takes all the weight. */
+/* The next term of a product of head vectors: sum + x y.  Products with dy round each term, as delta = sum(y dy) is
+ * made: so that p (dp - delta) is exactly 0 where one key takes all the weight. */
 KInst *attend_term(Kernel *k, bool rounds, KInst *x, KInst *y, KInst *sum);
 /* p (dp - delta) */
 KInst *attend_ds(Kernel *k, KInst *p, KInst *dp, KInst *delta);
@@ -150,20 +156,31 @@ void attend_exponentiate(Attention *a, KInst *start, KInst *n, KInst *m);
 /* Variables of a head's vectors, from 0; and sum[j] = fma(weight, x[j], sum[j]) of one. */
 void attend_start_sums(Attention *a, const Heads *h, KInst **sum);
 void attend_add(Kernel *k, KInst *weight, KInst *x, KInst *sum);
-/* Results of an own position whose sums are complete. y: sums of weighted y; largest and total: of scores and weights;
- * has_keys: the query sees any. */
+/* Results of an own position whose sums are complete. y: sums of weighted y; largest and total: of scores and
+ * weights; has_keys: the query sees any. */
 void attend_finish(Attention *a, KInst *const *y, KInst *largest, KInst *total, KInst *row, KInst *has_keys);
 void attend_finish_gradients(Attention *a, KInst *const *x, KInst *const *y, KInst *row);
 
-/* ---- the loop nests: False: nothing was emitted, another takes it ---- */
+/* ---- the loop nests ---- */
 
-/* On a GPU, with what is shared in shared memory. */
-bool attend_blocks(Attention *a, const AttendGpuParams *params);
-/* On a CPU, where many queries see the same keys. */
-bool attend_tiles(Attention *a, const AttendParams *params);
+/* Anywhere: one own position after the other, `positions` of them an item. */
+void attend_loops(Attention *a, int positions, int resident);
 /* On a CPU, where queries see keys of their own. */
-bool attend_listed(Attention *a);
-/* Anywhere: one position after the other. */
-void attend_loops(Attention *a);
+void attend_listed(Attention *a, const AttendParams *p);
+/* On a CPU, where many queries see the same keys. */
+void attend_tiles(Attention *a, const AttendParams *p);
+/* On a GPU, with what is shared in shared memory. */
+void attend_blocks(Attention *a, const AttendGpuParams *p);
+
+/* What each takes by default; false: another nest is better.  And which of its parameters are not legal, as
+ * NAME_params_refuse of lower.h. */
+bool attend_listed_params(Attention *a, const Target *t, AttendParams *out);
+bool attend_tiles_params(Attention *a, const Target *t, AttendParams *out);
+bool attend_blocks_params(Attention *a, const Target *t, AttendGpuParams *out);
+int attend_listed_refuse(Attention *a, const AttendParams *p, Error *err);
+int attend_tiles_refuse(Attention *a, const AttendParams *p, Error *err);
+int attend_blocks_refuse(Attention *a, const Target *t, const AttendGpuParams *p, Error *err);
+#define ATTEND_REFUSE(field, ...) params_refuse(PARAM_AT(AttendParams, field), err, __VA_ARGS__)
+#define ATTEND_GPU_REFUSE(field, ...) params_refuse(PARAM_AT(AttendGpuParams, field), err, __VA_ARGS__)
 
 #endif

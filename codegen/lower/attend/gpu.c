@@ -1,9 +1,9 @@
 /* The loop nest of attention on a GPU, forward and backward: how the work is cut.
  *
- * An item is a block of groups and computes a patch of own positions of one head.  The box of others that the patch meets
- * (the union of its windows) goes through shared memory in chunks: while one is worked on, the next is copied into the
- * other of two slots.  A chunk is a run of planes, lines or single others of the box, so that chunk after chunk visits
- * others in raster order.  Which attentions it does not take is said at `plan`. */
+ * An item is a block of groups and computes a patch of own positions of one head.  The box of others that the patch
+ * meets (the union of its windows) goes through shared memory in chunks: while one is worked on, the next is copied
+ * into the other of two slots.  A chunk is a run of planes, lines or single others of the box, so that chunk after
+ * chunk visits others in raster order. */
 #include <math.h>
 #include <string.h>
 
@@ -157,17 +157,15 @@ static void choose_loads(Block *e) {
   if (a->is_forward && a->has_y) e->load[1] = (Load){{y}, 1};
 }
 
-/* Own positions of a group, neighbours on the last axis that has any; and the axis that raster order surely cuts. */
-static void choose_tile(Block *e, int wanted) {
+/* The last axis that has any, on which a group's own positions are neighbours; the axis that raster order cuts. */
+static void choose_axes(Block *e) {
   const int64_t *own = e->a->own->grid;
   e->axis = 2;
   while (e->axis > 0 && own[e->axis] == 1) e->axis--;
   for (int x = 2; x >= 0; x--) if (e->a->is_raster && own[x] > 1) e->a->cut = x;
-  e->tile = 1;
-  while (e->tile * 2 <= wanted && e->tile * 2 <= MAX_TILE && e->tile * 2 <= own[e->axis]) e->tile *= 2;
 }
 
-static DType stored_type(const Block *e) { return e->k->buf[e->load[0].part[0].h->buf].dtype; }
+static DType stored_type(const Block *e) { return e->load[0].part[0].h->dtype; }
 
 static int64_t block_bytes(const Block *e) {
   int64_t own = e->groups * (stage_own_elems(e) + e->tile * e->n_list * e->list);
@@ -195,22 +193,15 @@ static void plan_chunks(Block *e, int wanted) {
   stage_plan(e);
 }
 
-/* Patch, chunks and room.  False where the common nest is better: patches whose box holds as many others as their
- * positions see together, offsets of more than 31 bits. */
-static bool plan(Block *e, const AttendGpuParams *params) {
-  int limit = params->block_m < KIR_MAX_GROUPS ? params->block_m : KIR_MAX_GROUPS;
-  int64_t widest = 0;
-  for (int i = 0; i < COUNT_OF(e->load); i++)
-    for (int j = 0; j < e->load[i].n; j++)
-      if (e->load[i].part[j].h->row > widest) widest = e->load[i].part[j].h->row;
-  if ((double)e->a->other->n * (double)widest >= 0x1p31 || limit < 2) return false;
-  choose_tile(e, params->tile_m);
+/* Patch, chunks and room.  False: shared memory is too small. */
+static bool plan(Block *e, const AttendGpuParams *p) {
+  e->tile = p->tile_m;
+  e->is_async = p->stages > 1;
   e->list = longest_list(e);
-  if (e->a->is_forward && limit * e->tile * e->list * (int64_t)sizeof(float) > LIST_BYTES) stream(e);
-  choose_patch(e, limit);
+  if (p->stream) stream(e);
+  choose_patch(e, p->block_m);
   e->groups = (int)((patch_groups(e) + 1) / 2 * 2);   /* whole warps */
-  if (volume(e->t.box) >= e->a->most * volume(e->t.size)) return false;
-  plan_chunks(e, params->tile_k);
+  plan_chunks(e, p->tile_k);
   return block_bytes(e) <= SHARED_BYTES;
 }
 
@@ -233,11 +224,17 @@ static void make_buffers(Block *e) {
   e->a->scores = kir_scratch(k, "scores", DTYPE_F32, e->groups * e->tile * e->n_list * e->list);
 }
 
-bool attend_blocks(Attention *a, const AttendGpuParams *params) {
-  Block e = {.a = a, .k = a->k, .is_async = params->stages > 1};
+static Block block_of(Attention *a) {
+  Block e = {.a = a, .k = a->k};
   choose_loads(&e);
-  if (!plan(&e, params)) return false;
-  kir_block(e.k, e.groups, resident_of(&e));
+  choose_axes(&e);
+  return e;
+}
+
+void attend_blocks(Attention *a, const AttendGpuParams *p) {
+  Block e = block_of(a);
+  plan(&e, p);
+  kir_block(e.k, e.groups, p->resident ? p->resident : resident_of(&e));
   make_buffers(&e);
   attend_items(a, 3, a->own->grid, e.t.size);
   locate(&e, kir_item(e.k));
@@ -245,5 +242,46 @@ bool attend_blocks(Attention *a, const AttendGpuParams *params) {
   stage_own(&e);
   if (a->is_forward) pass_forward(&e);
   else pass_backward(&e);
-  return true;
+}
+
+/* ---- parameters ---- */
+
+/* Whether heads fit in lanes, and offsets have at most 31 bits. */
+static bool is_narrow(const Block *e) {
+  if (e->a->widest > MAX_BLOCK_VECTORS) return false;
+  int64_t widest = 0;
+  for (int i = 0; i < COUNT_OF(e->load); i++)
+    for (int j = 0; j < e->load[i].n; j++)
+      if (e->load[i].part[j].h->row > widest) widest = e->load[i].part[j].h->row;
+  return (double)e->a->other->n * (double)widest < 0x1p31;
+}
+
+/* Not where patches' boxes hold as many others as their positions see together. */
+bool attend_blocks_params(Attention *a, const Target *t, AttendGpuParams *out) {
+  Block e = block_of(a);
+  e.tile = a->own->grid[e.axis] > 1 ? 2 : 1;
+  *out = (AttendGpuParams){.nest = 1, .block_m = 16, .tile_m = e.tile, .tile_k = 1,
+                           .stages = target_has_async_copies(t) ? 2 : 1};
+  out->stream = a->is_forward && out->block_m * e.tile * longest_list(&e) * (int64_t)sizeof(float) > LIST_BYTES;
+  return is_narrow(&e) && plan(&e, out) && volume(e.t.box) < a->most * volume(e.t.size);
+}
+
+int attend_blocks_refuse(Attention *a, const Target *t, const AttendGpuParams *p, Error *err) {
+  Block e = block_of(a);
+  int most_threads = target_has_async_copies(t) ? 1536 : 1024;
+  if (!is_narrow(&e)) return ATTEND_GPU_REFUSE(nest, "offsets have more than 31 bits, or heads more than %d vectors",
+                                              MAX_BLOCK_VECTORS);
+  if (p->block_m < 2) return ATTEND_GPU_REFUSE(block_m, "it must be at least 2 in nest 1");
+  if (p->tile_m > a->own->grid[e.axis])
+    return ATTEND_GPU_REFUSE(tile_m, "only %lld are neighbours", (long long)a->own->grid[e.axis]);
+  if (p->stream && !a->is_forward) return ATTEND_GPU_REFUSE(stream, "gradients make scores once");
+  if (!plan(&e, p))
+    return ATTEND_GPU_REFUSE(tile_k, "a block takes %lld bytes of shared memory, more than %d",
+                             (long long)block_bytes(&e), SHARED_BYTES);
+  if (p->stages > 1 && !target_has_async_copies(t))
+    return ATTEND_GPU_REFUSE(stages, "sm_%d has no asynchronous copies", t->capability);
+  if (p->resident * e.groups * LANES > most_threads && p->resident)
+    return ATTEND_GPU_REFUSE(resident, "%d groups of 16 threads are more than %d threads together",
+                             p->resident * e.groups, most_threads);
+  return -1;
 }

@@ -1,8 +1,8 @@
 /* What the files of attention's blocks on GPUs share.
  *
- * A block has a patch of own positions of one head.  A group has `tile` of them, neighbours on one axis.  The box of others
- * of the patch goes through shared memory in chunks.  gpu.c plans, gpu_stage.c fills shared memory, gpu_sums.c holds the
- * arithmetic on a chunk, gpu_pass.c the order of it all. */
+ * A block has a patch of own positions of one head.  A group has `tile` of them, neighbours on one axis.  The box of
+ * others of the patch goes through shared memory in chunks.  gpu.c plans, gpu_stage.c fills shared memory, gpu_sums.c
+ * holds the arithmetic on a chunk, gpu_pass.c the order of it all. */
 #ifndef NUWA_LOWER_ATTEND_GPU_H
 #define NUWA_LOWER_ATTEND_GPU_H
 
@@ -123,8 +123,9 @@ KInst *list_at(Block *e, int list);
 /* value [tile] to entries i + lane of a list. */
 void list_put(Block *e, int list, KInst *i, KInst *const *value, KInst *mask);
 /* The others of a part that each own position sees, in raster order; entry of the list where the part starts.  l, or
- * NULL: variables [rounds of the first sum's layout] of the sums of weights. */
-void sum_part(Block *e, const Part *p, KInst *slot, KInst *start, Sum *s, int n_sum, const Spread *y, KInst *const *l);
+ * NULL: variables [rounds of the first sum's spread] of the sums of weights. */
+void sum_part(Block *e, const Part *p, KInst *slot, KInst *start, Sum *s, int n_sum, const Spread *y,
+              KInst *const *l);
 /* value [rounds][quads * 4] to a result of own positions. */
 void sum_store(Block *e, const Spread *y, const Heads *out, int r, KInst *const *value);
 

@@ -59,7 +59,7 @@ typedef struct Dot {
   KInst *sum[MAX_TILE][HALF];
 } Dot;
 
-/* n elements of the chains' quad i, from element `at` of the heads on; lanes of other nests beyond their end add 0 * 0. */
+/* n elements of the chains' quad i, from element `at` of the heads on; other nests' lanes add 0 * 0 beyond the end. */
 static void dot_quad(Block *e, Dot *d, KInst *at, int i, int64_t n) {
   Kernel *k = e->k;
   KInst *y = n > 0 ? kir_load4(k, e->stage, add(k, d->base, at), d->offset, NULL) : NULL, *zero = zero32(k);
@@ -132,7 +132,8 @@ KInst *own_sees(Block *e, int t, KInst *const at[3]) {
 /* ---- lanes of sums ---- */
 
 Spread spread_of(const Block *e, const Heads *h) {
-  int quads = (int)(padded(h) / QUAD), lanes = 1;
+  /* Results of one lane are not stored under a mask of lanes. */
+  int quads = (int)(padded(h) / QUAD), lanes = e->tile == 1 ? 2 : 1;
   while (lanes < quads && lanes < LANES) lanes *= 2;
   Spread y = {.lanes = lanes, .at_once = LANES / lanes, .quads = (quads + LANES - 1) / LANES};
   if (y.at_once > e->tile) y.at_once = e->tile;

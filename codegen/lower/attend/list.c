@@ -2,10 +2,10 @@
  * gradients.
  *
  * An item is one sample, one head and a patch of own positions.  The box of others that they may meet is copied into
- * scratch first, one head's elements side by side, in f32: where heads are strided in memory, their rows would fall on few
- * sets of the caches.  Each position makes a list of the others that it meets, in raster order, and takes 16 of them at
- * once: elements run along lanes, and the trees of 16 sums are added together by exchanging lanes, which gives 16 scores
- * in one vector. */
+ * scratch first, one head's elements side by side, in f32: where heads are strided in memory, their rows would fall
+ * on few sets of the caches.  Each position makes a list of the others that it meets, in raster order, and takes 16 of
+ * them at once: elements run along lanes, and the trees of 16 sums are added together by exchanging lanes, which gives
+ * 16 scores in one vector. */
 #include <math.h>
 #include <string.h>
 
@@ -24,6 +24,7 @@ typedef struct List {
   Kernel *k;
   Patches t;
   int64_t longest[3];         /* the most others that one position meets on an axis */
+  int unroll;                 /* of loops that sum */
   bool has_y;                 /* y of others is in the panel */
   int64_t at_y, at_lse, pitch;/* of a row in the panel: x, y, and for gradients of keys lse and delta */
   int panel, p, ds;           /* scratch: rows; weights of a list; -1: none */
@@ -38,6 +39,14 @@ typedef struct List {
 } List;
 
 /* ---- patches ---- */
+
+static List layout_of(Attention *a) {
+  List e = {.a = a, .k = a->k, .has_y = a->has_x || a->has_y};
+  e.at_y = pitch_of(&a->other->x);
+  e.at_lse = e.at_y + (e.has_y ? pitch_of(&a->other->y) : 0);
+  e.pitch = e.at_lse + (a->for_keys ? LANES : 0);
+  return e;
+}
 
 static int64_t box_bytes(const List *e) { return volume(e->t.box) * e->pitch * (int64_t)sizeof(float); }
 
@@ -57,24 +66,30 @@ static double patch_cost(List *e) {
   return (own > PATCH && items < ITEMS ? cost * ITEMS / items : cost) * (1 + 1e-3 / own);
 }
 
-static bool choose_patch(List *e) {
+/* False: none fits. */
+static bool cheapest_patch(List *e) {
   const int64_t *grid = e->a->own->grid;
-  int64_t found[3];
+  int64_t found[3] = {1, 1, 1};
   double best = INFINITY;
   for (int64_t s = 1; s <= grid[0]; s++)
     for (int64_t h = 1; h <= grid[1]; h++)
       for (int64_t parts = 1; parts <= grid[2]; parts *= 2) {
-        memcpy(e->t.size, (int64_t[]){s, h, parts_of(grid[2], parts)}, sizeof e->t.size);
+        memcpy(e->t.size, (int64_t[]){s, h, parts_of(grid[2], parts)}, sizeof found);
         double cost = patch_cost(e);
         if (cost >= best) continue;
         best = cost;
         memcpy(found, e->t.size, sizeof found);
       }
-  if (best == INFINITY) return false;
   memcpy(e->t.size, found, sizeof found);
+  return best < INFINITY;
+}
+
+/* The patch of an item and the boxes of others.  False: they do not fit. */
+static bool choose_size(List *e, const AttendParams *p) {
+  if (p->patch_s) memcpy(e->t.size, (int64_t[]){p->patch_s, p->patch_h, p->patch_w}, sizeof e->t.size);
+  else if (!cheapest_patch(e)) return false;
   attend_patches(e->a, &e->t);
-  for (int x = 0; x < 3; x++) e->longest[x] = attend_box(e->a, x, 1, NULL, NULL);
-  return true;
+  return box_bytes(e) <= SCRATCH_BYTES;
 }
 
 /* ---- the panel ---- */
@@ -261,7 +276,7 @@ static void sum_values(List *e, KInst *row) {
   KInst *y[MAX_HEAD_VECTORS], *total = kir_var(k, zero32(k), false);
   KInst *largest = kir_var(k, kir_load(k, e->largest, e->slot, NULL, NULL), false);
   if (a->has_y) attend_start_sums(a, &a->out_y, y);
-  KInst *i = kir_for(k, num(k, 0), e->count, 1, 2), *p = list_load(e, e->p, i, NULL);
+  KInst *i = kir_for(k, num(k, 0), e->count, 1, e->unroll), *p = list_load(e, e->p, i, NULL);
   kir_set(k, total, add(k, kir_get(k, total), p));
   if (a->has_y) add_row(e, true, entry(e, i), p, y);
   kir_end(k);
@@ -301,7 +316,7 @@ static void sum_gradients(List *e, KInst *own) {
   KInst *x[MAX_HEAD_VECTORS], *y[MAX_HEAD_VECTORS];
   if (a->has_x) attend_start_sums(a, &a->out_x, x);
   if (a->has_y) attend_start_sums(a, &a->out_y, y);
-  KInst *i = kir_for(k, num(k, 0), e->count, 1, 2), *row = entry(e, i);
+  KInst *i = kir_for(k, num(k, 0), e->count, 1, e->unroll), *row = entry(e, i);
   if (a->has_y) add_row(e, true, row, list_load(e, e->p, i, NULL), y);
   if (a->has_x) add_row(e, false, row, list_load(e, e->ds, i, NULL), x);
   kir_end(k);
@@ -349,31 +364,16 @@ static void emit_item(List *e) {
   kir_end(k);
 }
 
-/* Few rows a position are not worth their copy, unless all are on few pages and one pass reads them: then a copy costs
- * little. */
-static bool pays(const Attention *a) {
-  int64_t bytes = a->other->n * a->other->x.row * (int64_t)sizeof(float);
-  return a->most > (a->is_forward && 2 * bytes <= NEAR_BYTES ? LANES / 2 : LANES);
-}
-
-/* Lines are taken where they begin and end at the position itself. */
-static bool is_simple(const Attention *a) {
-  bool same = !memcmp(a->own->grid, a->other->grid, sizeof a->attrs->query_grid);
-  return !a->is_axis || (same && a->centred);
-}
-
 static int scratch(List *e, const char *name, DType t, bool is_needed, int64_t elems) {
   return is_needed ? kir_scratch(e->k, name, t, elems * e->t.size[2]) : -1;
 }
 
-bool attend_listed(Attention *a) {
+void attend_listed(Attention *a, const AttendParams *p) {
   static const char *const name[3] = {"rows_s", "rows_h", "rows_w"};
-  List e = {.a = a, .k = a->k, .has_y = a->has_x || a->has_y};
-  if (!is_simple(a) || !pays(a)) return false;
-  e.at_y = pitch_of(&a->other->x);
-  e.at_lse = e.at_y + (e.has_y ? pitch_of(&a->other->y) : 0);
-  e.pitch = e.at_lse + (a->for_keys ? LANES : 0);
-  if (!choose_patch(&e)) return false;
+  List e = layout_of(a);
+  e.unroll = p->unroll;
+  choose_size(&e, p);
+  for (int x = 0; x < 3; x++) e.longest[x] = attend_box(a, x, 1, NULL, NULL);
   attend_patch_tables(a, &e.t, name);
   e.room = (a->most + 3 * LANES) / LANES * LANES;
   e.panel = kir_scratch(e.k, "rows", DTYPE_F32, volume(e.t.box) * e.pitch);
@@ -385,5 +385,49 @@ bool attend_listed(Attention *a) {
   e.n = kir_var(e.k, num(e.k, 0), false);
   attend_items(a, 3, a->own->grid, e.t.size);
   emit_item(&e);
+}
+
+/* ---- parameters ---- */
+
+/* Few rows a position are not worth their copy, unless all are on few pages and one pass reads them: then a copy
+ * costs little. */
+static bool pays(const Attention *a) {
+  int64_t bytes = a->other->n * a->other->x.row * (int64_t)sizeof(float);
+  return a->most > (a->is_forward && 2 * bytes <= NEAR_BYTES ? LANES / 2 : LANES);
+}
+
+/* Lines are taken where they begin and end at the position itself. */
+static bool is_simple(const Attention *a) {
+  bool same = !memcmp(a->own->grid, a->other->grid, sizeof a->attrs->query_grid);
+  return !a->is_axis || (same && a->centred);
+}
+
+bool attend_listed_params(Attention *a, const Target *t, AttendParams *out) {
+  List e = layout_of(a);
+  const int *value;
+  int n = params_field_values(PARAMS_ATTEND, PARAM_AT(AttendParams, patch_w), &value), listed = 0;
+  if (!is_simple(a) || !pays(a) || a->widest > MAX_HEAD_VECTORS || !cheapest_patch(&e)) return false;
+  for (int x = 0; x < 3; x++)
+    for (int i = 0; i < n; i++) listed += value[i] == e.t.size[x];
+  *out = (AttendParams){.nest = 1, .rows = 1, .vectors = 1, .unroll = 2};
+  if (listed < 3) return true;
+  out->patch_s = (int)e.t.size[0], out->patch_h = (int)e.t.size[1], out->patch_w = (int)e.t.size[2];
   return true;
+}
+
+int attend_listed_refuse(Attention *a, const AttendParams *p, Error *err) {
+  const int64_t *grid = a->own->grid;
+  AttendParams best;
+  List e = layout_of(a);
+  if (!is_simple(a)) return ATTEND_REFUSE(nest, "grids differ, or lines do not hold their query");
+  if (a->widest > MAX_HEAD_VECTORS) return ATTEND_REFUSE(nest, "heads have more than %d vectors", MAX_HEAD_VECTORS);
+  if (p->patch_s > grid[0]) return ATTEND_REFUSE(patch_s, "the grid has %lld", (long long)grid[0]);
+  if (p->patch_h > grid[1]) return ATTEND_REFUSE(patch_h, "the grid has %lld", (long long)grid[1]);
+  if (!p->patch_s != !p->patch_h) return ATTEND_REFUSE(patch_h, "all are 0 or none is (patch_s=%d)", p->patch_s);
+  if (p->patch_w > grid[2]) return ATTEND_REFUSE(patch_w, "the grid has %lld", (long long)grid[2]);
+  if (!p->patch_s != !p->patch_w) return ATTEND_REFUSE(patch_w, "all are 0 or none is (patch_s=%d)", p->patch_s);
+  if (!p->patch_s && attend_listed_params(a, NULL, &best) && best.patch_s)
+    return ATTEND_REFUSE(patch_w, "the cheapest box is %d x %d x %d", best.patch_s, best.patch_h, best.patch_w);
+  if (!choose_size(&e, p)) return ATTEND_REFUSE(patch_w, "rows take more than %d bytes", SCRATCH_BYTES);
+  return -1;
 }

@@ -1,17 +1,15 @@
-/* The loop nest of attention that takes everything, attend_rows included: one own position after the other.  Others are
- * visited by three nested loops whose bounds come from the tables of intervals, so no masked key costs anything; the union
- * of lines (kind axis) and raster order only change the bounds.  Elements of a head run along lanes. */
+/* The loop nest of attention that takes everything, attend_rows included: one own position after the other.  Others
+ * are visited by three nested loops whose bounds come from the tables of intervals, so no masked key costs anything; the
+ * union of lines (kind axis) and raster order only change the bounds.  Elements of a head run along lanes. */
 #include <math.h>
 
 #include "codegen/lower/attend/attend.h"
 
-enum { OWN_PER_ITEM = 8 };
-
 typedef struct Position {
-  KInst *x[MAX_HEAD_VECTORS], *y[MAX_HEAD_VECTORS];   /* its vectors */
+  KInst **x, **y;                                     /* its vectors, [widest] */
   KInst *lse, *delta;                                 /* of a query, for gradients */
   KInst *largest, *total;                             /* variables: of scores, of weights */
-  KInst *sum_x[MAX_HEAD_VECTORS], *sum_y[MAX_HEAD_VECTORS];
+  KInst **sum_x, **sum_y;                             /* variables, [widest] */
 } Position;
 
 /* Emits what is done with one other; index is its raster index. */
@@ -129,7 +127,9 @@ static void weigh_other(Attention *a, const Position *p, KInst *index) {
 /* row: of the own side's tensors; at: coordinates. */
 static void one_position(Attention *a, KInst *row, KInst *const at[3]) {
   Kernel *k = a->k;
-  Position p = {.lse = NULL};
+  KInst **list[4];
+  for (int i = 0; i < COUNT_OF(list); i++) list[i] = ARENA_ARRAY(a->arena, KInst *, a->widest);
+  Position p = {.x = list[0], .y = list[1], .sum_x = list[2], .sum_y = list[3]};
   KInst *has_keys = NULL;
   attend_load(a, &a->own->x, row, p.x);
   if (a->is_forward) {
@@ -168,9 +168,9 @@ static void over_rows(Attention *a) {
   one_position(a, row, at);
 }
 
-static void over_positions(Attention *a) {
+static void over_positions(Attention *a, int64_t size) {
   Kernel *k = a->k;
-  int64_t n = a->own->n, size = OWN_PER_ITEM;
+  int64_t n = a->own->n;
   attend_items(a, 1, &n, &size);
   KInst *item = kir_item(k), *at[3];
   a->head = kir_peel(k, &item, num(k, a->attrs->heads));
@@ -183,9 +183,10 @@ static void over_positions(Attention *a) {
   kir_end(k);
 }
 
-void attend_loops(Attention *a) {
+void attend_loops(Attention *a, int positions, int resident) {
+  a->k->resident = resident;
   a->scores = kir_scratch(a->k, "scores", DTYPE_F32, (a->most + LANES) / LANES * LANES);
   a->n = kir_var(a->k, num(a->k, 0), false);
   if (a->is_rows) over_rows(a);
-  else over_positions(a);
+  else over_positions(a, positions);
 }

@@ -1,23 +1,17 @@
 /* The loop nest of attention on a CPU where many queries see the same keys: full attention, causal in raster order
  * or not, forward and gradients.
  *
- * An item is one sample, one head and a block of own positions.  The others that they meet are copied into scratch first,
- * one head's elements side by side, in f32.  A tile has 16 own positions a lane vector, and a few others at a time: an
- * element of an other is then one number for all lanes, and an element of the own positions one vector for all others.
- * Weights stay in scratch, [other][own position], and results are summed with elements along lanes, a few own positions at
- * a time.  A score's 16 partial sums are 16 chains of vectors, added by the tree that tree_add has across lanes; where
- * raster order cuts, sums end at the last other that is seen, and nothing is multiplied by zero. */
+ * An item is one sample, one head and a block of own positions.  The others that they meet are copied into scratch
+ * first, one head's elements side by side, in f32.  A tile has 16 own positions a lane vector, and a few others at a
+ * time: an element of an other is then one number for all lanes, and an element of the own positions one vector for
+ * all others.  Weights stay in scratch, [other][own position], and results are summed with elements along lanes, a few
+ * own positions at a time.  A score's 16 partial sums are 16 chains of vectors, added by the tree that tree_add has
+ * across lanes; where raster order cuts, sums end at the last other that is seen, and nothing is multiplied by zero. */
 #include <math.h>
 
 #include "codegen/lower/attend/attend.h"
 
-enum {
-  MAX_ROWS = 4, MAX_VECTORS = 2,
-  LEAST_OWN = LANES / 2,      /* fewer positions leave too many lanes empty */
-  CHUNK = 64,                 /* others whose weights and values stay in the first cache */
-  SUMS = 16,                  /* vectors of results that stay in registers */
-  SCRATCH_BYTES = 64 << 20
-};
+enum { MAX_ROWS = 4, MAX_VECTORS = 2, SCRATCH_BYTES = 64 << 20 };
 
 /* x or y of the item's others in scratch, f32, [others][pitch]; zeros behind the head's end. With the own positions'
  * elements, [width][lanes], and sums of rows, [lanes][pitch]; -1: not needed. */
@@ -33,6 +27,7 @@ typedef struct Tile {
   bool before, after;         /* raster order cuts what comes after own queries, or before own keys */
   int rows, vectors;          /* of the register tile: others at once, 16 own positions each */
   int64_t lanes;              /* own positions of a tile: 16 vectors */
+  int chunk, sums, unroll;    /* see ATTEND_PARAMS */
   Panel x, y;
   int p, ds;                  /* scratch: [others][lanes] forward, else of a chunk; -1: none */
   int total;                  /* scratch: sums of weights, [lanes] */
@@ -197,7 +192,7 @@ static void weigh_diagonal(Tile *e, const Weigh *w, KInst *lo, KInst *hi, KInst 
 static void weigh_few(Tile *e, const Weigh *w, KInst *lo, KInst *hi) {
   Kernel *k = e->k;
   const Panel *p = w->panel;
-  KInst *sum[SUMS], *own = add(k, e->own, w->g), *from = lo, *to = hi;
+  KInst *sum[MAX_HEAD_VECTORS], *own = add(k, e->own, w->g), *from = lo, *to = hi;
   int n = w->own * vectors_of(p->h);
   KInst *base = times(k, w->g, pitch_of(p->h));
   for (int i = 0; i < n; i++) {
@@ -209,7 +204,7 @@ static void weigh_few(Tile *e, const Weigh *w, KInst *lo, KInst *hi) {
     from = most(k, lo, plus(k, own, w->own - 1));
   }
   if (e->before) to = least(k, hi, plus(k, own, 1));
-  KInst *row = kir_for(k, from, to, 1, 2);
+  KInst *row = kir_for(k, from, to, 1, e->unroll);
   weigh_row(e, w, row, 0, w->own, sum);
   kir_end(k);
   if (e->before) weigh_diagonal(e, w, lo, hi, sum);
@@ -222,7 +217,7 @@ static void weigh_few(Tile *e, const Weigh *w, KInst *lo, KInst *hi) {
 static void weigh_rows(Tile *e, int weights, const Panel *p, KInst *first, KInst *lo, KInst *hi) {
   if (p->sums < 0) return;
   Weigh w = {.weights = weights, .panel = p, .own = 1, .first = first};
-  while (2 * w.own * vectors_of(p->h) <= SUMS && w.own < LANES) w.own *= 2;
+  while (2 * w.own * vectors_of(p->h) <= e->sums && w.own < LANES) w.own *= 2;
   w.g = kir_for(e->k, num(e->k, 0), least(e->k, num(e->k, e->lanes), e->left), w.own, 0);
   weigh_few(e, &w, lo, hi);
   kir_end(e->k);
@@ -302,7 +297,7 @@ static void forward_tile(Tile *e, KInst *lo, KInst *hi) {
     total[v] = kir_var(k, zero32(k), true);
   }
   clear_sums(e, &e->y);
-  KInst *c = kir_for(k, lo, hi, CHUNK, 0), *end = least(k, plus(k, c, CHUNK), hi);
+  KInst *c = kir_for(k, lo, hi, e->chunk, 0), *end = least(k, plus(k, c, e->chunk), hi);
   exponentiate_rows(e, lo, c, end, largest, total);
   weigh_rows(e, e->p, &e->y, lo, c, end);
   kir_end(k);
@@ -352,7 +347,7 @@ static void backward_tile(Tile *e, KInst *lo, KInst *hi) {
   }
   clear_sums(e, &e->x);
   clear_sums(e, &e->y);
-  KInst *c = kir_for(k, lo, hi, CHUNK, 0), *end = least(k, plus(k, c, CHUNK), hi);
+  KInst *c = kir_for(k, lo, hi, e->chunk, 0), *end = least(k, plus(k, c, e->chunk), hi);
   weights_of_rows(e, c, end, lse, delta);
   weigh_rows(e, e->ds, &e->x, c, c, end);
   weigh_rows(e, e->p, &e->y, c, c, end);
@@ -394,7 +389,7 @@ static int scratch(Tile *e, const char *name, bool is_needed, int64_t elems) {
 static void make_scratch(Tile *e) {
   const Attention *a = e->a;
   /* Tiles may name rows past the last, which no sum takes. */
-  int64_t rows = a->other->n + LANES, list = ((a->is_forward ? a->other->n : CHUNK) + LANES) * e->lanes;
+  int64_t rows = a->other->n + LANES, list = ((a->is_forward ? a->other->n : e->chunk) + LANES) * e->lanes;
   int64_t pitch_x = pitch_of(e->x.h), pitch_y = pitch_of(e->y.h);
   e->x.rows = scratch(e, "rows_x", true, rows * pitch_x);
   e->y.rows = scratch(e, "rows_y", a->has_x || a->has_y, rows * pitch_y);
@@ -407,21 +402,43 @@ static void make_scratch(Tile *e) {
   e->total = scratch(e, "totals", a->is_forward, e->lanes);
 }
 
-bool attend_tiles(Attention *a, const AttendParams *params) {
+void attend_tiles(Attention *a, const AttendParams *p) {
   Tile e = {.a = a, .k = a->k, .before = a->is_raster && !a->for_keys, .after = a->is_raster && a->for_keys,
+            .rows = p->rows, .vectors = p->vectors, .lanes = (int64_t)p->vectors * LANES,
+            .chunk = p->chunk, .sums = p->sums, .unroll = p->unroll,
             .x = {.h = &a->other->x}, .y = {.h = &a->other->y, .is_y = true}};
-  int64_t n = a->own->n;
-  if (!extent_is_full(a->extent) || n < LEAST_OWN) return false;
-  e.rows = params->tile_m < MAX_ROWS ? params->tile_m : MAX_ROWS;
-  e.vectors = params->tile_n < MAX_VECTORS ? params->tile_n : MAX_VECTORS;
-  if (n <= LANES) e.vectors = 1;
-  e.lanes = (int64_t)e.vectors * LANES;
-  int64_t room = pitch_of(e.x.h) + pitch_of(&a->query.x) + e.lanes, block = params->block_m / e.lanes * e.lanes;
-  if (a->other->n > SCRATCH_BYTES / (int64_t)sizeof(float) / room) return false;
-  while (block > 2 * e.lanes && block * 8 > n) block /= 2;
-  block = block < e.lanes ? e.lanes : block / e.lanes * e.lanes;
+  int64_t block = p->patch_w;
   make_scratch(&e);
-  attend_items(a, 1, &n, &block);
+  attend_items(a, 1, &a->own->n, &block);
   emit_item(&e, block);
-  return true;
+}
+
+/* ---- parameters ---- */
+
+static bool has_room(const Attention *a, int vectors) {
+  int64_t room = pitch_of(&a->other->x) + pitch_of(&a->query.x) + (int64_t)vectors * LANES;
+  return a->other->n <= SCRATCH_BYTES / (int64_t)sizeof(float) / room;
+}
+
+bool attend_tiles_params(Attention *a, const Target *t, AttendParams *out) {
+  /* Fewer positions leave too many lanes empty. */
+  if (!extent_is_full(a->extent) || a->own->n < LANES / 2 || a->widest > MAX_HEAD_VECTORS) return false;
+  int vectors = t->vector_bits == 512 && a->own->n > LANES ? 2 : 1, block = 512;
+  while (block > 2 * LANES * vectors && block * 8 > a->own->n) block /= 2;
+  *out = (AttendParams){.nest = 2, .patch_s = 1, .patch_h = 1, .patch_w = block, .rows = 2, .vectors = vectors,
+                        .chunk = 64, .sums = 16, .unroll = 2};
+  return has_room(a, vectors);
+}
+
+int attend_tiles_refuse(Attention *a, const AttendParams *p, Error *err) {
+  if (!extent_is_full(a->extent)) return ATTEND_REFUSE(nest, "queries see keys of their own");
+  if (a->widest > MAX_HEAD_VECTORS) return ATTEND_REFUSE(nest, "heads have more than %d vectors", MAX_HEAD_VECTORS);
+  if (!p->patch_w || p->patch_w % LANES) return ATTEND_REFUSE(patch_w, "nest 2 takes multiples of %d", LANES);
+  if (p->patch_w % (LANES * p->vectors)) return ATTEND_REFUSE(vectors, "patch_w=%d is not whole tiles", p->patch_w);
+  if (p->vectors > 1 && a->own->n <= LANES)
+    return ATTEND_REFUSE(vectors, "there are %lld positions", (long long)a->own->n);
+  if (!has_room(a, p->vectors)) return ATTEND_REFUSE(vectors, "scratch takes more than %d bytes", SCRATCH_BYTES);
+  if (!p->chunk) return ATTEND_REFUSE(chunk, "it must be positive in nest 2");
+  if (!p->sums) return ATTEND_REFUSE(sums, "it must be positive in nest 2");
+  return -1;
 }
