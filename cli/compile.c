@@ -3,74 +3,80 @@
 
 #include "cli/cli.h"
 #include "runtime/bundle.h"
+#include "synth/weights_file.h"
 
 typedef struct CompileArgs {
-  ModelArgs model;
+  KitArgs kit;
   ArgList fn;
-  const char *out, *weights;
-  bool explain, pin;
+  const char *out;
+  bool explain, pin, embed;
 } CompileArgs;
-
-/* Names, shapes and element types of the weights against every param; nothing is written when they do not fit. */
-static bool check_weights(const Plan *p, const Model *m, const char *path, Error *err) {
-  Safetensors *w = safetensors_open(path, err);
-  bool ok = w && models_check_weights(m, w, err) && nuwa_check_weights(p, w, true, err);
-  safetensors_close(w);
-  return ok;
-}
-
-static bool write_bundle(const CompileArgs *a, const Model *m, const Buffer *bundle, Error *err) {
-  if (a->weights) {
-    Plan *p = plan_read(bundle->data, bundle->len, a->out, err);
-    bool fits = p && check_weights(p, m, a->weights, err);
-    plan_free(p);
-    if (!fits) return false;
-  }
-  BundlePart part = {NUWA_PART_PLAN, BUNDLE_MODEL, (const uint8_t *)bundle->data, bundle->len};
-  return bundle_write(a->out, &part, 1, err);
-}
 
 /* ---- pins ---- */
 
 typedef struct Pin {
   Plan *plan;
   const NuwaSession *session;
-  Buffer *out;
-  Error *err;
-  bool ok;
 } Pin;
 
 /* The plan with what the session chose, and where. */
 static void write_pins(void *ctx) {
-  Pin *x = ctx;
+  const Pin *x = ctx;
   Plan *p = x->plan;
   PlanText *text = ARENA_ARRAY(p->arena, PlanText, p->n_text + 1);
   if (p->n_text) memcpy(text, p->text, sizeof *text * (size_t)p->n_text);
-  text[p->n_text++] = (PlanText){"pinned", nuwa_device_name(x->session)};
+  text[p->n_text++] = (PlanText){"pinned", arena_strdup(p->arena, nuwa_device_name(x->session))};
   p->text = text;
-  for (int i = 0; i < p->n_product; i++) p->product[i].algorithm = nuwa_product_algorithm(x->session, i);
-  x->ok = plan_write(p, x->out, x->err);
+  for (int i = 0; i < p->n_product; i++)
+    p->product[i].algorithm = arena_strdup(p->arena, nuwa_product_algorithm(x->session, i));
 }
 
-/* Opens the bundle on the GPU at hand, which chooses an algorithm for each product of the library as every session
+/* Opens the plan on the GPU at hand, which chooses an algorithm for each product of the library as every session
  * does, and writes the choices into it: all such GPUs with this version of the library then give the same bits. */
-static bool pin_products(const CompileArgs *a, Buffer *bundle, Error *err) {
-  Buffer pinned = {0};
-  Pin x = {.plan = plan_read(bundle->data, bundle->len, a->out, err), .out = &pinned, .err = err};
-  NuwaOptions o = {.device = PLAN_CUDA, .cuda = cli_cuda(&a->model), .threads = 1, .samples = 1, .rows = 1};
-  NuwaSession *s = x.plan ? nuwa_session_open(x.plan, &o, err) : NULL;
-  bool opened = s || (x.plan && error_prefix(err, "--pin needs the GPU that the bundle is for"));
-  x.session = s;
-  bool ok = opened && arena_protect(x.plan->arena, write_pins, &x, err) && x.ok;
-  if (ok) {
-    fprintf(stderr, "%d products pinned on %s\n", x.plan->n_product, nuwa_device_name(s));
-    buffer_done(bundle);
-    *bundle = pinned;
-  } else {
-    buffer_done(&pinned);
-  }
+static bool pin_plan(void *ctx, Plan *p, Error *err) {
+  const CompileArgs *a = ctx;
+  if (!a->pin) return true;
+  NuwaOptions o = {.device = PLAN_CUDA, .cuda = cli_cuda(&a->kit.model), .threads = 1, .samples = 1, .rows = 1};
+  NuwaSession *s = nuwa_session_open(p, &o, err);
+  if (!s) return error_prefix(err, "--pin needs the GPU that the bundle is for");
+  Pin x = {p, s};
+  bool ok = arena_protect(p->arena, write_pins, &x, err);
+  if (ok) fprintf(stderr, "%d products pinned on %s\n", p->n_product, nuwa_device_name(s));
   nuwa_session_close(s);
-  plan_free(x.plan);
+  return ok;
+}
+
+/* ---- one model ---- */
+
+/* The plan, with --embed its weights and their text encoder. */
+static bool write_bundle(const CompileArgs *a, const Plan *p, const Safetensors *w, Error *err) {
+  Buffer plan = {0};
+  FileMap weights = {0};
+  BundlePart part[3];
+  const char *merges = a->embed ? safetensors_metadata(w, WEIGHTS_BPE) : NULL;
+  bool ok = plan_write(p, &plan, err) && (!a->embed || file_map(a->kit.weights, &weights, err));
+  int n = 0;
+  part[n++] = (BundlePart){NUWA_PART_PLAN, BUNDLE_MODEL, (const uint8_t *)plan.data, plan.len};
+  if (merges) part[n++] = (BundlePart){NUWA_PART_TEXT, BUNDLE_MERGES, (const uint8_t *)merges, strlen(merges) + 1};
+  if (a->embed) part[n++] = (BundlePart){NUWA_PART_WEIGHTS, BUNDLE_MODEL, weights.data, weights.len};
+  ok = ok && bundle_write(a->out, part, n, err);
+  file_unmap(&weights);
+  buffer_done(&plan);
+  return ok;
+}
+
+/* Names, shapes and element types of the weights against every param: nothing is written when they do not fit. */
+static bool compile_one(CompileArgs *a, const CliTarget *t, Model *m, const Safetensors *w, Error *err) {
+  Buffer explain = {0};
+  CompileOptions o = {.function = a->fn.n ? a->fn.item : NULL, .n_function = a->fn.n,
+                      .explain = a->explain ? &explain : NULL};
+  Plan *p = models_compile_plan(&t->synth, m, &o, err);
+  bool ok = p && pin_plan(a, p, err) &&
+            (!w || (models_check_weights(m, w, err) && nuwa_check_weights(p, w, true, err))) &&
+            write_bundle(a, p, w, err);
+  if (explain.data) fwrite(explain.data, 1, explain.len, stdout);
+  buffer_done(&explain);
+  plan_free(p);
   return ok;
 }
 
@@ -82,52 +88,79 @@ static bool find_functions(const Model *m, const ArgList *fn, Error *err) {
   return true;
 }
 
-static bool compile(const CompileArgs *a, const CliTarget *t, Error *err) {
-  Model *m = cli_load_model(t, &a->model, err);
+/* A model that draws takes its autoencoder with it. */
+static bool is_application(const CompileArgs *a, const Model *m) {
+  Error none;
+  return a->embed && !a->fn.n && model_find_decode(m, "decode", &none);
+}
+
+static bool compile(CompileArgs *a, const CliTarget *t, const Safetensors *w, Error *err) {
+  Model *m = cli_load_model(t, &a->kit.model, err);
   if (!m) return false;
-  Buffer bundle = {0}, explain = {0};
-  CompileOptions o = {.function = a->fn.n ? a->fn.item : NULL, .n_function = a->fn.n,
-                      .explain = a->explain ? &explain : NULL};
-  bool ok = find_functions(m, &a->fn, err) && models_compile(&t->synth, m, &o, &bundle, err) &&
-            (!a->pin || pin_products(a, &bundle, err)) && write_bundle(a, m, &bundle, err);
-  if (explain.data) fwrite(explain.data, 1, explain.len, stdout);
-  buffer_done(&explain);
-  buffer_done(&bundle);
+  KitSpec spec = cli_kit(&a->kit);
+  bool ok = find_functions(m, &a->fn, err);
+  if (ok && is_application(a, m)) ok = kit_embed(&t->synth, &spec, pin_plan, a, a->out, err);
+  else if (ok) ok = compile_one(a, t, m, w, err);
   model_free(m);
   return ok;
 }
 
+/* What the command line leaves open, from the weights: the model's file and its options. */
+static bool complete_model(Arena *a, const CliTarget *t, ModelArgs *m, const Safetensors *w, Error *err) {
+  ModelSpec spec = cli_spec(m);
+  if (!weights_file_complete(a, &t->synth, &spec, w, err)) return false;
+  m->path = spec.path;
+  m->defines = (DefineList){spec.define, spec.n_define};
+  return true;
+}
+
 static bool run(void *ctx, Arena *arena, Error *err) {
-  const CompileArgs *a = ctx;
+  CompileArgs *a = ctx;
+  const char *path = a->kit.weights;
   CliTarget t;
-  bool ok = cli_target_open(&a->model, &t, err) && compile(a, &t, err);
+  Safetensors *w = NULL;
+  bool ok = cli_target_open(&a->kit.model, &t, err) &&
+            (!path || ((w = safetensors_open(path, err)) &&
+                       complete_model(arena, &t, &a->kit.model, w, err))) &&
+            compile(a, &t, w, err);
+  safetensors_close(w);
   cli_target_close(&t);
   return ok;
 }
 
 static bool check(void *ctx, Error *err) {
   const CompileArgs *a = ctx;
-  if (a->pin && !cli_uses_cublaslt(&a->model))
+  if (a->pin && !cli_uses_cublaslt(&a->kit.model))
     return error_set(err, ERROR_ARGUMENT,
                      "--pin is for products by cuBLASLt, which --device cuda has without --products own");
+  if (a->embed && !a->kit.weights) return error_set(err, ERROR_ARGUMENT, "--embed needs --weights FILE to put in");
+  if (a->embed && a->explain) return error_set(err, ERROR_ARGUMENT, "--explain and --embed do not go together");
+  if (a->kit.vq_weights && !a->embed) return error_set(err, ERROR_ARGUMENT, "--vq-weights goes with --embed");
+  if (!a->kit.model.path && !a->kit.weights)
+    return error_set(err, ERROR_ARGUMENT, "needs a model: MODEL.lua, or --weights FILE, which carry theirs");
   return a->out || error_set(err, ERROR_ARGUMENT, "needs -o BUNDLE.nuwa");
 }
 
 int cli_compile(int argc, char **argv) {
   CompileArgs a = {0};
   const Arg table[] = {
-      ARG_DEFINES(&a.model),
+      ARG_DEFINES(&a.kit.model),
       {"-o", ARG_OUT, "FILE", "the bundle", &a.out, 0, 0},
       {"--fn", ARG_LIST, "NAME", "only this function (may be repeated)", &a.fn, 0, 0},
-      {"--weights", ARG_TEXT, "FILE", "safetensors that must fit the params", &a.weights, 0, 0},
+      {"--weights", ARG_TEXT, "FILE", "safetensors that must fit the params; they say model and options",
+       &a.kit.weights, 0, 0},
+      {"--embed", ARG_FLAG, NULL,
+       "put the weights in, and where they draw from text the autoencoder and the merges: one file is all", &a.embed,
+       0, 0},
+      ARG_VQ_WEIGHTS(&a.kit),
       {"--explain", ARG_FLAG, NULL, "print every decision", &a.explain, 0, 0},
-      {"--arch", ARG_TEXT, "LIST", "for GPUs: machine code for these beside PTX, as sm_80,sm_90", &a.model.arch, 0,
-       0},
+      {"--arch", ARG_TEXT, "LIST", "for GPUs: machine code for these beside PTX, as sm_80,sm_90", &a.kit.model.arch,
+       0, 0},
       {"--pin", ARG_FLAG, NULL, "for GPUs: with cuBLASLt's algorithms as the GPU here has them", &a.pin, 0, 0},
   };
-  const Command c = {.name = "compile", .usage = "MODEL.lua -o BUNDLE.nuwa [options]",
+  const Command c = {.name = "compile", .usage = "[MODEL.lua] -o BUNDLE.nuwa [options]",
                      .about = "Compiles all functions of a model, or those named, ahead of time.\n",
-                     .arg = table, .n_arg = COUNT_OF(table), .model = &a.model.path, .target = &a.model, .ctx = &a,
-                     .check = check, .run = run};
+                     .arg = table, .n_arg = COUNT_OF(table), .model = &a.kit.model.path, .is_model_optional = true,
+                     .target = &a.kit.model, .ctx = &a, .check = check, .run = run};
   return cli_command(&c, argc, argv);
 }

@@ -12,6 +12,9 @@
 #ifndef NUWA_MODELS_DIR
 #define NUWA_MODELS_DIR "/usr/local/share/nuwa/models"
 #endif
+#ifndef NUWA_MODELS_FROM_PROGRAM
+#define NUWA_MODELS_FROM_PROGRAM "../share/nuwa/models"
+#endif
 
 static bool is_folder(const char *path) {
   struct stat st;
@@ -30,9 +33,9 @@ static void show_path(const char *path, char *out, size_t cap) {
   snprintf(out, cap, "%s", is_below ? full + n + 1 : full);
 }
 
-/* The shipped models: ../models from the program's folder, or where the build said.  False: nowhere. */
+/* The shipped models: as installed beside the program, else as it is built below them, else where the build said.  False: nowhere. */
 static bool find_models(char *out, size_t cap) {
-  static const char *const places[] = {"../models", "../share/nuwa/models"};
+  static const char *const places[] = {NUWA_MODELS_FROM_PROGRAM, "../models"};
   char exe[PATH_MAX], place[PATH_MAX + 32];
   ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
   exe[n > 0 ? n : 0] = 0;

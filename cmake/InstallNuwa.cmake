@@ -29,6 +29,7 @@ add_custom_target(nuwa_static ALL DEPENDS ${archive})
 
 # Installed, the program finds its models from its own folder.
 file(RELATIVE_PATH models_from_program ${CMAKE_INSTALL_FULL_BINDIR} ${CMAKE_INSTALL_FULL_DATADIR}/nuwa/models)
+target_compile_definitions(nuwa PRIVATE NUWA_MODELS_FROM_PROGRAM="${models_from_program}")
 set(package_folder ${CMAKE_INSTALL_LIBDIR}/cmake/nuwa)
 file(RELATIVE_PATH prefix_from_pc ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
 file(RELATIVE_PATH libdir_from_prefix ${CMAKE_INSTALL_PREFIX} ${CMAKE_INSTALL_FULL_LIBDIR})

@@ -3,9 +3,11 @@
 
 #include <string.h>
 
+#include "runtime/base/sha256.h"
+#include "runtime/bundle.h"
 #include "synth/weights_file.h"
 
-/* ---- opening ---- */
+/* ---- what the plans must have ---- */
 
 /* Functions of the generating model, whose grid must be one of the autoencoder's pictures. */
 static bool find_generator(Kit *k, Error *err) {
@@ -57,43 +59,93 @@ typedef struct OpenCall {
   Kit *k;
   KitSpec spec;
   bool draws;
-  int64_t samples;
+  int64_t samples;              /* 0: without a session */
   Error *err;
   bool ok;
 } OpenCall;
 
+/* ---- from an application ---- */
+
+/* The bundle is one when it has a plan of what draws. */
+static bool open_application(OpenCall *c) {
+  Kit *k = c->k;
+  if (!c->spec.model.path || !models_is_bundle(c->spec.model.path)) return true;
+  if (!(k->bundle = nuwa_bundle_open(c->spec.model.path, c->err))) return false;
+  if (nuwa_bundle_plan(k->bundle, BUNDLE_DRAWER)) return true;
+  nuwa_bundle_close(k->bundle);
+  k->bundle = NULL;
+  return true;
+}
+
+/* Weights from the application where it has some and no file is named, else from the file. */
+static Safetensors *open_weights_of(OpenCall *c, const char *part, const char *path, char digest[65]) {
+  const BundlePart *p = c->k->bundle ? bundle_find(c->k->bundle, NUWA_PART_WEIGHTS, part) : NULL;
+  if (!path && p) {
+    sha256_hex(bundle_digest(c->k->bundle, p), digest);
+    return nuwa_bundle_weights(c->k->bundle, part, c->err);
+  }
+  return weights_file_digest(path, digest, c->err) ? safetensors_open(path, c->err) : NULL;
+}
+
+static bool has_weights(const OpenCall *c, const char *part) {
+  return c->k->bundle && bundle_find(c->k->bundle, NUWA_PART_WEIGHTS, part);
+}
+
+/* The application's plan, else that of m, which is then completed from its weights. */
+static const Plan *open_plan_of(OpenCall *c, const char *part, ModelSpec *m, const Safetensors *w, const char *path,
+                                const char *const *functions, int n) {
+  Kit *k = c->k;
+  const Plan *p = k->bundle ? nuwa_bundle_plan(k->bundle, part) : NULL;
+  Plan **owned = &k->owned[strcmp(part, BUNDLE_DRAWER) == 0];
+  if (p && (m == &c->spec.model || !m->path)) return p;
+  if (!weights_file_complete(k->arena, k->target, m, w, c->err)) return NULL;
+  return *owned = models_open_plan(k->target, m, functions, n, c->err);
+}
+
+/* ---- opening ---- */
+
 static NuwaSession *open_session(const Kit *k, const Plan *p, int64_t samples, Error *err) {
   return models_open_session(k->target, p, samples, 1, 0, err);
+}
+
+static const char *vq_path(const OpenCall *c) {
+  return c->spec.vq_weights ? c->spec.vq_weights : weights_file_shipped(c->k->arena, c->k->target, "demo_vq");
 }
 
 static bool open_vq(OpenCall *c) {
   static const char *const functions[] = {"encode", "decode"};
   Kit *k = c->k;
   ModelSpec *m = &c->spec.vq;
-  const char *path = c->spec.vq_weights;
-  if (!path) path = weights_file_shipped(k->arena, k->target, "demo_vq");
-  return (k->vq_weights = safetensors_open(path, c->err)) &&
-         weights_file_complete(k->arena, k->target, m, k->vq_weights, c->err) &&
-         (k->vq_plan = models_open_plan(k->target, m, functions, 2, c->err)) && find_autoencoder(k, c->err) &&
-         (k->vq = open_session(k, k->vq_plan, c->samples, c->err)) &&
-         (nuwa_load_weights(k->vq, k->vq_weights, false, c->err) || error_prefix(c->err, "the autoencoder"));
+  bool is_embedded = !c->spec.vq_weights && has_weights(c, BUNDLE_IMAGE);
+  const char *path = is_embedded ? NULL : vq_path(c), *where = is_embedded ? c->spec.model.path : path;
+  k->vq_weights_path = path;
+  return where && (k->vq_weights = open_weights_of(c, BUNDLE_IMAGE, path, k->vq_digest)) &&
+         (k->vq_plan = open_plan_of(c, BUNDLE_IMAGE, m, k->vq_weights, where, functions, 2)) &&
+         find_autoencoder(k, c->err) &&
+         (nuwa_check_weights(k->vq_plan, k->vq_weights, false, c->err) || error_prefix(c->err, "the autoencoder")) &&
+         (!c->samples || ((k->vq = open_session(k, k->vq_plan, c->samples, c->err)) &&
+                          nuwa_load_weights(k->vq, k->vq_weights, false, c->err)));
+}
+
+static bool open_weights(OpenCall *c) {
+  Kit *k = c->k;
+  bool is_embedded = !c->spec.weights && has_weights(c, BUNDLE_DRAWER);
+  if (!c->spec.weights && !is_embedded) c->spec.weights = weights_file_shipped(k->arena, k->target, "demo");
+  k->weights_path = c->spec.weights;
+  return (k->weights = open_weights_of(c, BUNDLE_DRAWER, k->weights_path, k->digest)) != NULL;
 }
 
 static bool open_generator(OpenCall *c) {
   static const char *const functions[] = {"decode"};
   Kit *k = c->k;
   ModelSpec *m = &c->spec.model;
-  const char *path = c->spec.weights;
-  if (!path) path = weights_file_shipped(k->arena, k->target, "demo");
-  return (k->weights = safetensors_open(path, c->err)) && weights_file_digest(path, k->digest, c->err) &&
-         weights_file_complete(k->arena, k->target, m, k->weights, c->err) &&
-         (k->plan = models_open_plan(k->target, m, functions, 1, c->err)) && find_generator(k, c->err) &&
-         open_bpe(k, c->err);
+  return (k->plan = open_plan_of(c, BUNDLE_DRAWER, m, k->weights, c->spec.weights, functions, 1)) &&
+         find_generator(k, c->err) && open_bpe(k, c->err);
 }
 
 static void open_body(void *ctx) {
   OpenCall *c = ctx;
-  c->ok = open_vq(c) && (!c->draws || open_generator(c));
+  c->ok = open_application(c) && (!c->draws || open_weights(c)) && open_vq(c) && (!c->draws || open_generator(c));
 }
 
 bool kit_open(Kit *k, const SynthTarget *t, const KitSpec *spec, bool draws, int64_t samples, Error *err) {
@@ -107,13 +159,54 @@ bool kit_open(Kit *k, const SynthTarget *t, const KitSpec *spec, bool draws, int
 
 void kit_close(Kit *k) {
   nuwa_session_close(k->vq);
-  plan_free(k->plan);
-  plan_free(k->vq_plan);
+  plan_free(k->owned[0]);
+  plan_free(k->owned[1]);
   bpe_free(k->bpe);
   if (k->weights) safetensors_close(k->weights);
   if (k->vq_weights) safetensors_close(k->vq_weights);
+  nuwa_bundle_close(k->bundle);
   arena_free(k->arena);
   *k = (Kit){0};
+}
+
+/* ---- writing an application ---- */
+
+typedef struct Embed {
+  Buffer plan[2];
+  FileMap weights[2];
+} Embed;
+
+static bool write_application(const Kit *k, Embed *e, const char *out, Error *err) {
+  const char *merges = safetensors_metadata(k->weights, WEIGHTS_BPE);
+  if (!merges) merges = plan_text(k->plan, "bpe");
+  const BundlePart part[] = {
+      {NUWA_PART_PLAN, BUNDLE_DRAWER, (const uint8_t *)e->plan[0].data, e->plan[0].len},
+      {NUWA_PART_PLAN, BUNDLE_IMAGE, (const uint8_t *)e->plan[1].data, e->plan[1].len},
+      {NUWA_PART_TEXT, BUNDLE_MERGES, (const uint8_t *)merges, strlen(merges) + 1},
+      {NUWA_PART_TEXT, BUNDLE_NULL_TEXT, (const uint8_t *)"", 1},
+      {NUWA_PART_WEIGHTS, BUNDLE_DRAWER, e->weights[0].data, e->weights[0].len},
+      {NUWA_PART_WEIGHTS, BUNDLE_IMAGE, e->weights[1].data, e->weights[1].len}};
+  return bundle_write(out, part, COUNT_OF(part), err);
+}
+
+bool kit_embed(const SynthTarget *t, const KitSpec *spec, bool (*change)(void *ctx, Plan *p, Error *err), void *ctx,
+               const char *out, Error *err) {
+  Kit k;
+  Embed e = {0};
+  if (!kit_open(&k, t, spec, true, 0, err)) return false;
+  bool ok = k.owned[0] && k.owned[1] && k.weights_path && k.vq_weights_path;
+  if (!ok) error_set(err, ERROR_ARGUMENT, "an application is made from Lua files and weights, not from a bundle");
+  ok = ok && nuwa_check_weights(k.plan, k.weights, false, err) &&
+       (!change || (change(ctx, k.owned[1], err) && change(ctx, k.owned[0], err))) &&
+       plan_write(k.plan, &e.plan[0], err) && plan_write(k.vq_plan, &e.plan[1], err) &&
+       file_map(k.weights_path, &e.weights[0], err) && file_map(k.vq_weights_path, &e.weights[1], err) &&
+       write_application(&k, &e, out, err);
+  for (int i = 0; i < 2; i++) {
+    buffer_done(&e.plan[i]);
+    file_unmap(&e.weights[i]);
+  }
+  kit_close(&k);
+  return ok;
 }
 
 /* ---- drawing ---- */

@@ -10,14 +10,18 @@
 typedef struct KitSpec {
   ModelSpec model, vq;          /* paths may be NULL: taken from the weights */
   const char *weights, *vq_weights;   /* NULL: the shipped ones */
+  /* Where model is an application (a bundle with a plan "drawer"), what is NULL is taken from that. */
 } KitSpec;
 
 /* Without a generating model: weights, plan, bpe are NULL, digest is empty, and the grid is that of one picture. */
 typedef struct Kit {
   Arena *arena;                 /* defines and paths */
   Safetensors *weights, *vq_weights;
-  char digest[65];              /* SHA-256 of the weights file */
-  Plan *plan, *vq_plan;
+  char digest[65], vq_digest[65];   /* SHA-256 of the weights files */
+  const Plan *plan, *vq_plan;
+  NuwaBundle *bundle;           /* the application that these are of, or NULL: then they are */
+  Plan *owned[2];
+  const char *weights_path, *vq_weights_path;   /* the files; NULL: of the bundle */
   NuwaSession *vq;
   Bpe *bpe;
   int decode;                   /* of plan */
@@ -28,9 +32,15 @@ typedef struct Kit {
   const SynthTarget *target;    /* of all sessions */
 } Kit;
 
-/* Loads everything, or the autoencoder alone (draws false); `samples`: pictures the autoencoder takes at once.  The
+/* Loads everything, or the autoencoder alone (draws false); `samples`: pictures the autoencoder takes at once, 0: it
+ * only describes.  The
  * target must outlive the kit.  False with err set (kit then holds nothing). */
 bool kit_open(Kit *k, const SynthTarget *t, const KitSpec *spec, bool draws, int64_t samples, Error *err);
+/* Opens what draws, without sessions, compiled for the target, and writes it as an application: both plans, both
+ * weights and the text encoder in one bundle (docs/bundle.md).  change (may be NULL) may alter a plan before it is
+ * written. */
+bool kit_embed(const SynthTarget *t, const KitSpec *spec, bool (*change)(void *ctx, Plan *p, Error *err), void *ctx,
+               const char *out, Error *err);
 void kit_close(Kit *k);
 
 enum { KIT_PART = 64 };          /* samples that are drawn at once, and pictures that the autoencoder takes */

@@ -34,7 +34,8 @@ TEST("every number of a plan may be any number") {
 /* ---- the file around the plan ---- */
 
 enum { PARTS = 4, FILE_HEADER = 64, ENTRY = 128, DIRECTORY_DIGEST_AT = 24 };
-static const char weights_json[] = "{\"__metadata__\":{\"k\":\"v\"},\"w\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}";
+static const char weights_json[] =
+    "{\"__metadata__\":{\"k\":\"v\"},\"w\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}";
 
 /* A bundle of two plans, weights and a text; the weights need room for their 8 + json + 8 bytes. */
 static bool open_file(const Buffer *plan, Buffer *out) {
@@ -125,7 +126,8 @@ TEST("a file whose directory says anything, and is signed, is refused or consist
   for (int i = 0; i < 400; i += FUZZ_STRIDE) {
     Fuzz f = {(uint64_t)i * 31};
     memcpy(bytes, file.data, file.len);
-    for (size_t edits = fuzz_below(&f, 3) + 1; edits > 0; edits--) fuzz_damage(&f, bytes + FILE_HEADER, PARTS * ENTRY);
+    for (size_t edits = fuzz_below(&f, 3) + 1; edits > 0; edits--)
+      fuzz_damage(&f, bytes + FILE_HEADER, PARTS * ENTRY);
     if (fuzz_below(&f, 16) == 0) bytes[12] = (uint8_t)fuzz_next(&f);   /* the number of parts */
     uint32_t parts = bytes[12];
     if (FILE_HEADER + parts * ENTRY > file.len) continue;
@@ -147,7 +149,8 @@ TEST("a file whose directory says anything, and is signed, is refused or consist
 TEST("what cannot be a bundle is not written") {
   static const struct { BundlePart part[2]; int n; const char *why; } bad[] = {
       {{{NUWA_PART_TEXT, "a", (const uint8_t *)"", 1}}, 1, "no plan"},
-      {{{NUWA_PART_PLAN, "a", (const uint8_t *)"", 0}, {NUWA_PART_PLAN, "a", (const uint8_t *)"", 0}}, 2, "two plans"},
+      {{{NUWA_PART_PLAN, "a", (const uint8_t *)"", 0}, {NUWA_PART_PLAN, "a", (const uint8_t *)"", 0}},
+       2, "two plans"},
       {{{NUWA_PART_PLAN, "a\n", (const uint8_t *)"", 0}}, 1, "name"},
       {{{NUWA_PART_PLAN, "", (const uint8_t *)"", 0}}, 1, "name"},
       {{{NUWA_PART_PLAN, "a", (const uint8_t *)"", 0}, {NUWA_PART_TEXT, "a", (const uint8_t *)"b", 1}}, 2, "NUL"},
