@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "runtime/base/file.h"
 #include "runtime/base/stack.h"
+#include "runtime/bundle.h"
 #include "tests/num/rig.h"
 #include "tests/test.h"
 
@@ -323,7 +323,8 @@ typedef struct Application {
 
 static void run_application(void *ctx) {
   Application *a = ctx;
-  Plan *p = nuwa_bundle_open(a->path, &a->err);
+  NuwaBundle *b = nuwa_bundle_open(a->path, &a->err);
+  const Plan *p = b ? nuwa_bundle_plan(b, NULL) : NULL;
   NuwaOptions o = {.threads = 1, .samples = STREAMS, .rows = STREAMS * POSITIONS, .ring_slots = POSITIONS};
   NuwaSession *s = p ? nuwa_session_open(p, &o, &a->err) : NULL;
   NuwaGenerate g = request(3);
@@ -332,7 +333,7 @@ static void run_application(void *ctx) {
   a->ok = s && nuwa_init_weights(s, 7) && nuwa_generate_needs(p, &g, &slots, &rows, &a->err) &&
           generate(s, g, false, a->tokens, &a->err);
   nuwa_session_close(s);
-  nuwa_bundle_close(p);
+  nuwa_bundle_close(b);
 }
 
 TEST("a thread with 64 KiB of stack opens a bundle, makes weights and draws") {
@@ -341,7 +342,9 @@ TEST("a thread with 64 KiB of stack opens a bundle, makes weights and draws") {
   Buffer bundle = {0};
   REQUIRE(toy_open(&t, &variants[0], isa_best()), "%s", t.err.text);
   snprintf(usual.path, sizeof usual.path, "/tmp/nuwa-stack-%ld.nuwa", (long)getpid());
-  bool written = plan_write(t.plan, &bundle, &t.err) && file_write_all(usual.path, bundle.data, bundle.len, &t.err);
+  bool written = plan_write(t.plan, &bundle, &t.err);
+  BundlePart part = {.kind = NUWA_PART_PLAN, .name = BUNDLE_MODEL, .bytes = (const uint8_t *)bundle.data, .len = bundle.len};
+  written = written && bundle_write(usual.path, &part, 1, &t.err);
   buffer_done(&bundle);
   toy_close(&t);
   REQUIRE(written, "%s", t.err.text);
