@@ -28,21 +28,21 @@ static void print_help(FILE *to) {
   fprintf(to, "\nnuwa COMMAND --help lists the options of a command; nuwa --version prints the version\n");
 }
 
-typedef struct Call {
+typedef struct CommandCall {
   const Entry *entry;
   int argc;
   char **argv;
   int status;
-} Call;
+} CommandCall;
 
 static void run_command(void *ctx) {
-  Call *c = ctx;
+  CommandCall *c = ctx;
   c->status = c->entry->run(c->argc, c->argv);
 }
 
 /* On a stack of its own: compiling needs more than a process may be given. */
 static int start_command(const Entry *entry, int argc, char **argv) {
-  Call c = {entry, argc, argv, EXIT_FAILED};
+  CommandCall c = {entry, argc, argv, EXIT_FAILED};
   Error err = {0};
   if (!stack_run(STACK_BYTES, run_command, &c, &err)) fprintf(stderr, "nuwa: %s\n", err.text);
   return c.status;

@@ -9,13 +9,13 @@
 enum { ALIGN = PLAN_ALIGNMENT };
 
 /* First pass (base NULL): counts bytes.  Second pass: hands out memory. */
-typedef struct Layout {
+typedef struct Room {
   uint8_t *base;
   size_t used;
   bool overflow;
-} Layout;
+} Room;
 
-static void *layout_take(Layout *l, int64_t bytes) {
+static void *layout_take(Room *l, int64_t bytes) {
   size_t room;
   if (bytes < 0 || !size_add((size_t)bytes, ALIGN - 1, &room)) {
     l->overflow = true;
@@ -30,12 +30,12 @@ static void *layout_take(Layout *l, int64_t bytes) {
 /* Where things go: tables that the host walks, host memory of ports, memory of the device.  On a device in host memory
  * the last two are one. */
 typedef struct Memories {
-  Layout *table, *port, *device;
+  Room *table, *port, *device;
 } Memories;
 
 static bool is_placing(const Memories *p) { return p->table->base != NULL; }
 
-static int64_t tensor_bytes(Layout *l, const PlanTensor *t, const NuwaOptions *o) {
+static int64_t tensor_bytes(Room *l, const PlanTensor *t, const NuwaOptions *o) {
   int64_t bytes = 0;
   if (!plan_tensor_bytes(t, o->samples, o->rows, &bytes)) l->overflow = true;
   return bytes;
@@ -56,7 +56,7 @@ int64_t session_state_bytes(const NuwaSession *s, int state) {
 
 static int64_t part_units(const NuwaOptions *o, int part) { return part == 0 ? 1 : part == 1 ? o->samples : o->rows; }
 
-static int64_t arena_bytes_needed(Layout *l, const Plan *p, const NuwaOptions *o) {
+static int64_t arena_bytes_needed(Room *l, const Plan *p, const NuwaOptions *o) {
   int64_t most = 0;
   for (int i = 0; i < p->n_function; i++) {
     int64_t total = 0;
@@ -182,7 +182,7 @@ static bool check_options(const NuwaOptions *o, Error *err) {
 /* An allocation of nothing is none. */
 static size_t at_least(size_t bytes) { return bytes ? bytes : ALIGN; }
 
-static bool allocate_device(NuwaSession *s, Layout *port, Layout *device, const Layout *ports, const Layout *all,
+static bool allocate_device(NuwaSession *s, Room *port, Room *device, const Room *ports, const Room *all,
                             size_t kept, Error *err) {
   const DeviceKind *does = s->device->does;
   if (!does->enter(s->device, err)) return false;
@@ -195,7 +195,7 @@ static bool allocate_device(NuwaSession *s, Layout *port, Layout *device, const 
 static bool allocate(NuwaSession *s, Error *err) {
   int device = s->device->is_host ? 1 : 2;
   size_t kept;
-  Layout count[3] = {0}, place[3] = {0};
+  Room count[3] = {0}, place[3] = {0};
   lay_out(s, &(Memories){&count[0], &count[1], &count[device]}, &kept);
   if (count[0].overflow || count[1].overflow || count[2].overflow)
     return error_set(err, ERROR_MEMORY, "the tensors of this model are too large for this machine");

@@ -38,26 +38,26 @@ bool extent_check(const AttendAttrs *a, const char **out_rule, char detail[EXTEN
   return true;
 }
 
-typedef struct Interval {
+typedef struct KeyRange {
   int64_t lo, hi;   /* inclusive */
-} Interval;
+} KeyRange;
 
 /* The window around centre c on an axis of n keys, under the edge rule.  An infinite end is the end of the axis and
  * cannot move, so `shift` moves a window only when both of its ends are finite. */
-static Interval window(const AttendAttrs *a, int x, int64_t c, int64_t n) {
+static KeyRange window(const AttendAttrs *a, int x, int64_t c, int64_t n) {
   bool open_lo = a->lo[x] <= -EXTENT_INF, open_hi = a->hi[x] >= EXTENT_INF;
   int64_t lo = open_lo ? 0 : c + a->lo[x], hi = open_hi ? n - 1 : c + a->hi[x];
   if (a->edge == EDGE_SHIFT && !open_lo && !open_hi) {
     int64_t width = hi - lo + 1;
-    if (width >= n) return (Interval){0, n - 1};
+    if (width >= n) return (KeyRange){0, n - 1};
     lo = min64(max64(lo, 0), n - width);
     hi = lo + width - 1;
   }
-  return (Interval){max64(lo, 0), min64(hi, n - 1)};
+  return (KeyRange){max64(lo, 0), min64(hi, n - 1)};
 }
 
-static Interval visible(const AttendAttrs *a, int x, int64_t c, int64_t n) {
-  Interval v = {0, n - 1};
+static KeyRange visible(const AttendAttrs *a, int x, int64_t c, int64_t n) {
+  KeyRange v = {0, n - 1};
   if (a->kind == ATTEND_BLOCK) {
     v.lo = c / a->block[x] * a->block[x];
     v.hi = min64(v.lo + a->block[x] - 1, n - 1);
@@ -94,7 +94,7 @@ static void axis_init(Arena *arena, AxisExtent *e, const AttendAttrs *a, int x) 
   for (int i = 0; i < COUNT_OF(of_key); i++) *of_key[i] = ARENA_ARRAY(arena, int32_t, keys);
   for (int64_t q = 0; q < queries; q++) {
     int64_t c = q * keys / queries;
-    Interval v = visible(a, x, c, keys);
+    KeyRange v = visible(a, x, c, keys);
     e->centre[q] = (int32_t)c;
     e->lo[q] = (int32_t)min64(v.lo, keys);
     e->hi[q] = (int32_t)max64(v.hi, -1);
@@ -209,11 +209,11 @@ bool extent_holds_centre(const Extent *e) {
 
 /* What coordinate x of a key that q sees may be, when its earlier ones are given: on a line they decide whether this
  * one moves (all are the centre's) or not.  `same`: they are all the centre's, and so, with `raster`, the query's. */
-static Interval key_range(const Extent *e, const int64_t q[3], int x, bool same) {
+static KeyRange key_range(const Extent *e, const int64_t q[3], int x, bool same) {
   const AxisExtent *a = &e->axis[x];
   int64_t at = q[x], centre = a->centre[at];
-  Interval k = {a->lo[at], a->hi[at]};
-  if (e->is_axis) k = same ? (Interval){min64(k.lo, centre), max64(k.hi, centre)} : (Interval){centre, centre};
+  KeyRange k = {a->lo[at], a->hi[at]};
+  if (e->is_axis) k = same ? (KeyRange){min64(k.lo, centre), max64(k.hi, centre)} : (KeyRange){centre, centre};
   if (e->is_raster && same) k.hi = min64(k.hi, at);
   return k;
 }
@@ -221,11 +221,11 @@ static Interval key_range(const Extent *e, const int64_t q[3], int x, bool same)
 bool extent_visit(const Extent *e, const int64_t q[3], ExtentVisit visit, void *ctx) {
   int64_t k[3], centre[3];
   for (int x = 0; x < 3; x++) centre[x] = e->axis[x].centre[q[x]];
-  Interval s = key_range(e, q, 0, true);
+  KeyRange s = key_range(e, q, 0, true);
   for (k[0] = s.lo; k[0] <= s.hi; k[0]++) {
-    Interval h = key_range(e, q, 1, k[0] == centre[0]);
+    KeyRange h = key_range(e, q, 1, k[0] == centre[0]);
     for (k[1] = h.lo; k[1] <= h.hi; k[1]++) {
-      Interval w = key_range(e, q, 2, k[0] == centre[0] && k[1] == centre[1]);
+      KeyRange w = key_range(e, q, 2, k[0] == centre[0] && k[1] == centre[1]);
       for (k[2] = w.lo; k[2] <= w.hi; k[2]++)
         if ((!e->is_axis || on_line(e, q, k)) && !visit(ctx, raster_index(e, k))) return false;
     }

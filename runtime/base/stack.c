@@ -13,19 +13,19 @@ int stack_thread_start(pthread_t *out, size_t bytes, void *(*body)(void *ctx), v
   return failure;
 }
 
-typedef struct Work {
+typedef struct StackWork {
   void (*body)(void *ctx);
   void *ctx;
-} Work;
+} StackWork;
 
 static void *run(void *ctx) {
-  Work *w = ctx;
+  StackWork *w = ctx;
   w->body(w->ctx);
   return NULL;
 }
 
 bool stack_run(size_t bytes, void (*body)(void *ctx), void *ctx, Error *err) {
-  Work w = {body, ctx};
+  StackWork w = {body, ctx};
   pthread_t thread;
   sigset_t all, before;
   int failure = stack_thread_start(&thread, bytes, run, &w);

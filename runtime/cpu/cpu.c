@@ -115,21 +115,21 @@ static bool cpu_copy(Device *d, void *to, const void *from, size_t bytes, Error 
 
 /* ---- launches ---- */
 
-typedef struct Call {
+typedef struct KernelCall {
   const CpuDevice *device;
   KernelFn fn;
   void *const *ref;
   int64_t dim[2];
-} Call;
+} KernelCall;
 
 static void run_items(void *ctx, int64_t begin, int64_t end, int thread) {
-  const Call *c = ctx;
+  const KernelCall *c = ctx;
   c->fn(c->ref, c->dim, begin, end, c->device->scratch + (size_t)thread * c->device->scratch_stride);
 }
 
 static bool cpu_launch(Device *d, const PlanLaunch *l, void *const *ref, int64_t B, int64_t R, Error *err) {
   CpuDevice *c = (CpuDevice *)d;
-  Call call = {.device = c, .fn = c->kernel[l->kernel], .ref = ref, .dim = {B, R}};
+  KernelCall call = {.device = c, .fn = c->kernel[l->kernel], .ref = ref, .dim = {B, R}};
   pool_run(c->pool, run_items, &call, plan_items(l, B, R), l->grain);
   return true;
 }

@@ -22,11 +22,11 @@ enum { HOST_MACHINE = EM_AARCH64 };
 static const size_t object_max_bytes = (size_t)1 << 28;
 enum { SYMBOL_MAX_CHARS = 1000 };
 
-typedef enum Part { PART_CODE, PART_CONST, PART_VAR, PART_COUNT, PART_NONE } Part;
+typedef enum ObjectPart { PART_CODE, PART_CONST, PART_VAR, PART_COUNT, PART_NONE } ObjectPart;
 
 typedef struct Section {
   Elf64_Shdr h;
-  Part part;     /* PART_NONE: not loaded */
+  ObjectPart part;     /* PART_NONE: not loaded */
   size_t offset; /* in the mapping */
 } Section;
 
@@ -123,7 +123,7 @@ static bool place_sections(Loader *l) {
     l->o->part_begin[part] = at = round_up(at, page);
     for (size_t i = 0; i < l->n_sections; i++) {
       Section *s = &l->sections[i];
-      if (s->part != (Part)part) continue;
+      if (s->part != (ObjectPart)part) continue;
       at = round_up(at, s->h.sh_addralign ? s->h.sh_addralign : 1);
       if (s->h.sh_size > object_max_bytes - at)
         return FAIL(l, "its sections need more than %zu bytes", object_max_bytes);

@@ -381,19 +381,19 @@ static bool set_preference(const BlasLt *lt, LtPreference preference, const Blas
   return true;
 }
 
-typedef struct Search {
+typedef struct AlgoSearch {
   BlasLtProduct product;
   LtPreference preference;
   const BlasLtShape *shapes;
   int n_shapes, tried;
   size_t max_workspace;
   Error last;                   /* why the last candidate was refused */
-} Search;
+} AlgoSearch;
 
-typedef enum Found { FOUND, NONE_FITS, FOUND_ERROR } Found;
+typedef enum AlgoFound { FOUND, NONE_FITS, FOUND_ERROR } AlgoFound;
 
 /* The first of the proposals for `reference` that serves every shape. */
-static Found search_proposals(Search *s, const BlasLtShape *reference, BlasLtAlgo *out, size_t *out_workspace,
+static AlgoFound search_proposals(AlgoSearch *s, const BlasLtShape *reference, BlasLtAlgo *out, size_t *out_workspace,
                               Error *err) {
   BlasLtProduct *p = &s->product;
   LtHeuristic result[CANDIDATES];
@@ -415,13 +415,13 @@ static Found search_proposals(Search *s, const BlasLtShape *reference, BlasLtAlg
   return NONE_FITS;
 }
 
-static bool search(Search *s, BlasLtAlgo *out, size_t *out_workspace, Error *err) {
+static bool search(AlgoSearch *s, BlasLtAlgo *out, size_t *out_workspace, Error *err) {
   BlasLtProduct *p = &s->product;
   char product[BLASLT_TEXT_BYTES];
   LT_TRY(p->lt, err, cublasLtMatmulPreferenceCreate, &s->preference);
   if (!set_preference(p->lt, s->preference, &p->form, s->max_workspace, err)) return false;
   for (int k = 0; k < s->n_shapes; k++) {
-    Found found = search_proposals(s, &s->shapes[k], out, out_workspace, err);
+    AlgoFound found = search_proposals(s, &s->shapes[k], out, out_workspace, err);
     if (found != NONE_FITS) return found == FOUND;
   }
   blaslt_product_print(&p->form, &s->shapes[0], product);
@@ -434,7 +434,7 @@ static bool search(Search *s, BlasLtAlgo *out, size_t *out_workspace, Error *err
 bool blaslt_choose(BlasLt *lt, const BlasLtForm *form, const BlasLtShape *shapes, int n_shapes, size_t max_workspace,
                    BlasLtAlgo *out, size_t *out_workspace, Error *err) {
   BUG_IF(n_shapes < 1, "choosing an algorithm for no shape");
-  Search s = {.shapes = shapes, .n_shapes = n_shapes, .max_workspace = max_workspace};
+  AlgoSearch s = {.shapes = shapes, .n_shapes = n_shapes, .max_workspace = max_workspace};
   bool ok = product_init(&s.product, lt, form, err) && search(&s, out, out_workspace, err);
   if (s.preference) lt->cublasLtMatmulPreferenceDestroy(s.preference);
   product_done(&s.product);

@@ -50,6 +50,23 @@ TEST("a whole bundle is taken") {
   plan_free(p);
 }
 
+TEST("the CPU answers what any device is asked, and a launch that is no kernel is refused for it") {
+  REQUIRE(make_bundle(), "%s", rig.err.text);
+  Error err = {0};
+  Plan *p = plan_read(bundle.data, bundle.len, "x.nuwa", &err);
+  NuwaOptions o = {.threads = 1, .samples = 1, .rows = 1};
+  NuwaSession *s = p ? nuwa_session_open(p, &o, &err) : NULL;
+  REQUIRE(s, "%s", err.text);
+  EXPECT(strcmp(nuwa_device_name(s), "cpu") == 0 && !nuwa_kernel_is_compiled(s, 0));
+  nuwa_session_close(s);
+  PlanLaunch *l = &p->function[plan_find_function(p, "f")].launch[0];
+  EXPECT(l->kind == LAUNCH_KERNEL && l->kernel >= 0);
+  l->kind = LAUNCH_PRODUCT;
+  EXPECT(!plan_check(p, &err));
+  EXPECT_HAS(err.text, "launch of product 0, there are 0");
+  plan_free(p);
+}
+
 TEST("a truncated bundle is refused, wherever it ends") {
   REQUIRE(make_bundle(), "%s", rig.err.text);
   for (size_t n = 0; n < bundle.len; n += n < 2 * HEADER ? 1 : 97) expect_refused(bundle.data, n, "");
