@@ -6,7 +6,7 @@
 #include "ir/internal.h"
 
 const OpInfo op_info[OP_COUNT] = {
-#define OP(id, text, arity, attrs, class, infer, eval, grad, scalar) {text, arity, ATTR_##attrs, CLASS_##class},
+#define OP(id, text, arity, attrs, class, rows, work, reads, infer, eval, grad, fold, scalar) {text, arity, ATTR_##attrs, CLASS_##class, ROWS_##rows, WORK_##work, READS_##reads},
 #include "ir/ops.def"
 #undef OP
 };

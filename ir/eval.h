@@ -16,7 +16,7 @@ typedef struct Eval {
 } Eval;
 
 /* False after an error: only where operands hold what no program may compute (rows and slots of attend_rows). */
-#define OP(id, text, arity, attrs, class, infer, eval, grad, scalar) bool eval_##eval(Eval *e);
+#define OP(id, text, arity, attrs, class, rows, work, reads, infer, eval, grad, fold, scalar) bool eval_##eval(Eval *e);
 #include "ir/ops.def"
 #undef OP
 

@@ -152,7 +152,7 @@ static bool check_result(Infer *c) {
 
 typedef bool (*InferFn)(Infer *c);
 static const InferFn infer_of[OP_COUNT] = {
-#define OP(id, text, arity, attrs, class, infer, eval, grad, scalar) infer_##infer,
+#define OP(id, text, arity, attrs, class, rows, work, reads, infer, eval, grad, fold, scalar) infer_##infer,
 #include "ir/ops.def"
 #undef OP
 };

@@ -52,7 +52,7 @@ typedef struct Infer {
   Type *out;
 } Infer;
 
-#define OP(id, text, arity, attrs, class, infer, eval, grad, scalar) bool infer_##infer(Infer *c);
+#define OP(id, text, arity, attrs, class, rows, work, reads, infer, eval, grad, fold, scalar) bool infer_##infer(Infer *c);
 #include "ir/ops.def"
 #undef OP
 

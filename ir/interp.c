@@ -40,7 +40,7 @@ void strides_of(const Tensor *t, int64_t *stride) {
 
 typedef bool (*EvalFn)(Eval *e);
 static const EvalFn eval_of[OP_COUNT] = {
-#define OP(id, text, arity, attrs, class, infer, eval, grad, scalar) eval_##eval,
+#define OP(id, text, arity, attrs, class, rows, work, reads, infer, eval, grad, fold, scalar) eval_##eval,
 #include "ir/ops.def"
 #undef OP
 };

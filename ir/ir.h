@@ -37,8 +37,45 @@ typedef enum OpClass {
   CLASS_COMPOSITE,  /* has an expansion into the above */
 } OpClass;
 
+/* How an op behaves over the positions of a generated grid (passes/incremental.c). */
+typedef enum OpRows {
+  ROWS_NONE,        /* a leaf */
+  ROWS_EACH,        /* element by element, so position by position */
+  ROWS_AXES,        /* keeps positions apart where it leaves the grid's axes alone */
+  ROWS_TABLE,       /* reads rows of a table at an index that may depend on the position */
+  ROWS_STENCIL,     /* a position reads another, at a fixed offset */
+  ROWS_PRODUCT,     /* rows times a matrix that all positions share */
+  ROWS_VISIBLE,     /* a query reads the keys that it sees */
+  ROWS_NEIGHBOURS,  /* a position reads those around it: refused */
+  ROWS_MIXED,       /* no form for rows: refused */
+  ROWS_EXPANDED,    /* whatever its expansion does */
+} OpRows;
+
+/* What an element of the result costs. */
+typedef enum OpWork {
+  WORK_NONE,        /* leafs and constants: nothing */
+  WORK_VIEW,        /* nothing: the same elements in their order, or repeated */
+  WORK_MOVE,        /* elements go elsewhere */
+  WORK_CHEAP,       /* an instruction or a few */
+  WORK_DIVIDE,      /* one that takes many cycles */
+  WORK_POLYNOMIAL,  /* tens of instructions */
+  WORK_SUM,         /* many elements of operands */
+} OpWork;
+
+/* Where an element of the result is found in the first operand (fuse follows that). */
+typedef enum OpReads {
+  READS_NONE,       /* a leaf or a constant */
+  READS_SAME,       /* at the same place */
+  READS_ORDER,      /* in the same order, under another shape */
+  READS_ONCE,       /* elsewhere; no element is read twice */
+  READS_PADDED,     /* the same, or a constant */
+  READS_REPEATED,   /* elements are read several times */
+  READS_TABLE,      /* at the second operand's index */
+  READS_OTHER,      /* of several operands, or many elements at once */
+} OpReads;
+
 typedef enum Op {
-#define OP(id, text, arity, attrs, class, infer, eval, grad, scalar) OP_##id,
+#define OP(id, text, arity, attrs, class, rows, work, reads, infer, eval, grad, fold, scalar) OP_##id,
 #include "ir/ops.def"
 #undef OP
   OP_COUNT
@@ -81,6 +118,9 @@ typedef struct OpInfo {
   int arity;         /* -1: any number, at least one; -2: see the op's shape rule */
   AttrKind attrs;
   OpClass class;
+  OpRows rows;
+  OpWork work;
+  OpReads reads;
 } OpInfo;
 extern const OpInfo op_info[OP_COUNT];
 /* OP_COUNT when there is none. */

@@ -107,7 +107,7 @@ typedef Num (*ScalarForm)(Scalar *s);
 #define FORM_COMPOSITE(name) NULL
 
 static const ScalarForm scalar_form[OP_COUNT] = {
-#define OP(id, text, arity, attrs, class, infer, eval, grad, scalar) FORM_##class(scalar),
+#define OP(id, text, arity, attrs, class, rows, work, reads, infer, eval, grad, fold, scalar) FORM_##class(scalar),
 #include "ir/ops.def"
 #undef OP
 };

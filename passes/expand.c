@@ -198,7 +198,7 @@ typedef Node *(*ExpandFn)(Graph *g, Node *n);
 #define EXPAND_COMPOSITE(id, rule) [OP_##id] = expand_##rule,
 
 static const ExpandFn expand_rule[OP_COUNT] = {
-#define OP(id, text, arity, attrs, class, infer, eval, grad, scalar) EXPAND_##class(id, scalar)
+#define OP(id, text, arity, attrs, class, rows, work, reads, infer, eval, grad, fold, scalar) EXPAND_##class(id, scalar)
 #include "ir/ops.def"
 #undef OP
 };

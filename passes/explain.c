@@ -34,11 +34,10 @@ static int64_t visible_pairs(Arena *a, const AttendAttrs *attrs, int64_t *out_ma
 
 /* Passes over the pairs, each a multiply-add per element of a head: scores, and values or gradients. */
 static int attend_products(Op op) {
-  switch (op) {
-    case OP_ATTEND_LSE: return 1;
-    case OP_ATTEND_GRAD_Q: case OP_ATTEND_GRAD_K: return 3;
-    default: return 2;
-  }
+  static const uint8_t products[OP_COUNT] = {[OP_ATTEND] = 2,        [OP_ATTEND_LSE] = 1,    [OP_ATTEND_GRAD_Q] = 3,
+                                             [OP_ATTEND_GRAD_K] = 3, [OP_ATTEND_GRAD_V] = 2, [OP_ATTEND_ROWS] = 2};
+  BUG_IF(!products[op], "%s: its products are not known", op_info[op].text);
+  return products[op];
 }
 
 static int64_t attend_pairs(Arena *a, const Node *n, bool one_query) {
@@ -69,14 +68,15 @@ static Dim product_flops(const Node *n) {
 static Dim node_flops(Arena *a, const Node *n) {
   switch (op_info[n->op].class) {
     case CLASS_MAP:
-      if (n->op == OP_FILL || n->op == OP_IOTA || n->op == OP_DETACH) return dim_const(0);
+      if (op_info[n->op].work < WORK_MOVE) return dim_const(0);
       return dim_scale(elems_of(&n->type), n->op == OP_FMA ? 2 : 1);
     case CLASS_REDUCE: return elems_of(&n->in[0]->type);
     case CLASS_SCATTER: return n->op == OP_SCATTER_ADD ? elems_of(&n->in[1]->type) : dim_const(0);
     case CLASS_CONTRACT: return product_flops(n);
     case CLASS_ATTEND: return attend_flops(a, n);
-    default: return dim_const(0);
+    case CLASS_LEAF: case CLASS_MOVE: case CLASS_COMPOSITE: break;
   }
+  return dim_const(0);
 }
 
 GroupCost program_cost(Arena *a, const Group *g) {

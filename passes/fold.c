@@ -43,20 +43,16 @@ static Node *fold_constants(Graph *g, Node *n) {
 static bool no_minus_zero(const Node *x, int depth) {
   if (is_int(x)) return true;
   if (depth == 0) return false;
-  switch (x->op) {
-    case OP_FILL: return !signbit(x->attrs.fill.value);
-    case OP_EXP: case OP_ABS: return true;
-    case OP_CAST: return is_int(x->in[0]) || no_minus_zero(x->in[0], depth - 1);
-    case OP_MUL: return x->in[0] == x->in[1];
-    case OP_SELECT: return no_minus_zero(x->in[1], depth - 1) && no_minus_zero(x->in[2], depth - 1);
-    case OP_RESHAPE: case OP_TRANSPOSE: case OP_BROADCAST: case OP_SLICE: case OP_DETACH:
-      return no_minus_zero(x->in[0], depth - 1);
-    default: return false;
-  }
+  if (x->op == OP_FILL) return !signbit(x->attrs.fill.value);
+  if (x->op == OP_EXP || x->op == OP_ABS) return true;
+  if (x->op == OP_CAST) return is_int(x->in[0]) || no_minus_zero(x->in[0], depth - 1);
+  if (x->op == OP_MUL) return x->in[0] == x->in[1];
+  if (x->op == OP_SELECT) return no_minus_zero(x->in[1], depth - 1) && no_minus_zero(x->in[2], depth - 1);
+  return (fold_keeps_values(x->op) || x->op == OP_DETACH) && no_minus_zero(x->in[0], depth - 1);
 }
 
 /* x + -0 = x for all x; x + 0 = x unless x is -0; x + -y = x - y by definition. */
-static Node *fold_add(Graph *g, Node *n) {
+Node *fold_add(Graph *g, Node *n) {
   Node *x = n->in[0], *y = n->in[1];
   if (x->op == OP_FILL && y->op != OP_FILL) return graph_binary(g, OP_ADD, y, x);   /* constants stand right */
   if (!is_int(n) && is_value(y, -0.0)) return x;
@@ -68,7 +64,7 @@ static Node *fold_add(Graph *g, Node *n) {
 }
 
 /* x - 0 = x also for -0; -0 - x = -x; x - -y = x + y; x - x = 0 for integers only (inf - inf). */
-static Node *fold_sub(Graph *g, Node *n) {
+Node *fold_sub(Graph *g, Node *n) {
   Node *x = n->in[0], *y = n->in[1];
   if (is_value(y, 0)) return x;
   if (is_int(n)) return x == y ? graph_fill_like(g, 0, n) : n;
@@ -78,7 +74,7 @@ static Node *fold_sub(Graph *g, Node *n) {
 }
 
 /* x * 1 = x; x * -1 = -x; -x * -y = x * y; x * 0 = 0 for integers only. */
-static Node *fold_mul(Graph *g, Node *n) {
+Node *fold_mul(Graph *g, Node *n) {
   Node *x = n->in[0], *y = n->in[1];
   if (x->op == OP_FILL && y->op != OP_FILL) return graph_binary(g, OP_MUL, y, x);
   if (is_value(y, 1)) return x;
@@ -89,7 +85,7 @@ static Node *fold_mul(Graph *g, Node *n) {
 }
 
 /* x / 1 = x; x / -1 = -x; x / 2^k = x * 2^-k, both round the same real number, while 2^-k is a normal f32. */
-static Node *fold_div(Graph *g, Node *n) {
+Node *fold_div(Graph *g, Node *n) {
   Node *x = n->in[0], *y = n->in[1];
   double v;
   int exponent;
@@ -102,7 +98,7 @@ static Node *fold_div(Graph *g, Node *n) {
 }
 
 /* fma(x, y, -0) = x * y: the sum with -0 changes no product.  fma(x, 1, y) = x + y: the product is exact. */
-static Node *fold_fma(Graph *g, Node *n) {
+Node *fold_fma(Graph *g, Node *n) {
   Node *x = n->in[0], *y = n->in[1], *z = n->in[2];
   if (is_value(z, -0.0)) return graph_binary(g, OP_MUL, x, y);
   if (is_value(y, 1)) return graph_binary(g, OP_ADD, x, z);
@@ -116,7 +112,7 @@ static bool lossless(DType from, DType to) {
   return from == DTYPE_BF16 && to == DTYPE_F32;
 }
 
-static Node *fold_cast(Graph *g, Node *n) {
+Node *fold_cast(Graph *g, Node *n) {
   Node *x = n->in[0];
   if (x->type.dtype == n->type.dtype) return x;
   if (x->op == OP_CAST && lossless(x->in[0]->type.dtype, x->type.dtype))
@@ -125,39 +121,46 @@ static Node *fold_cast(Graph *g, Node *n) {
 }
 
 /* x < x is false even for NaN; x <= x and x == x are not true for it. */
-static Node *fold_compare(Graph *g, Node *n) {
+Node *fold_compare(Graph *g, Node *n) {
   if (n->in[0] != n->in[1]) return n;
   if (n->op == OP_LT) return graph_fill(g, 0, &n->type);
   return is_int(n->in[0]) ? graph_fill(g, 1, &n->type) : n;
 }
 
-static Node *fold_select(Node *n) {
+Node *fold_select(Graph *g, Node *n) {
   double c;
   if (n->in[1] == n->in[2]) return n->in[1];
   if (fold_is_fill(n->in[0], &c)) return n->in[c != 0 ? 1 : 2];
   return n;
 }
 
-Node *fold_map(Graph *g, Node *n) {
-  Node *y = fold_constants(g, n);
-  if (y != n) return y;
-  Node *x = n->n_in ? n->in[0] : NULL;
-  switch (n->op) {
-    case OP_ADD: return fold_add(g, n);
-    case OP_SUB: return fold_sub(g, n);
-    case OP_MUL: return fold_mul(g, n);
-    case OP_DIV: return fold_div(g, n);
-    case OP_FMA: return fold_fma(g, n);
-    case OP_CAST: return fold_cast(g, n);
-    case OP_SELECT: return fold_select(n);
-    case OP_LT: case OP_LE: case OP_EQ: return fold_compare(g, n);
-    case OP_DETACH: return x;
-    case OP_NEG: return x->op == OP_NEG ? x->in[0] : n;
-    case OP_ABS: return x->op == OP_ABS ? x : x->op == OP_NEG ? graph_unary(g, OP_ABS, x->in[0]) : n;
-    case OP_FLOOR: return x->op == OP_FLOOR ? x : n;
-    case OP_MAXIMUM: case OP_MINIMUM: return x == n->in[1] ? x : n;
-    default: return n;
+Node *fold_none(Graph *g, Node *n) { return n; }
+Node *fold_detach(Graph *g, Node *n) { return n->in[0]; }
+Node *fold_neg(Graph *g, Node *n) { return n->in[0]->op == OP_NEG ? n->in[0]->in[0] : n; }
+Node *fold_floor(Graph *g, Node *n) { return n->in[0]->op == OP_FLOOR ? n->in[0] : n; }
+
+Node *fold_abs(Graph *g, Node *n) {
+  Node *x = n->in[0];
+  return x->op == OP_ABS ? x : x->op == OP_NEG ? graph_unary(g, OP_ABS, x->in[0]) : n;
+}
+
+/* Of two equal operands one. */
+Node *fold_same(Graph *g, Node *n) { return n->in[0] == n->in[1] ? n->in[0] : n; }
+
+static const FoldRule fold_rule[OP_COUNT] = {
+#define OP(id, text, arity, attrs, class, rows, work, reads, infer, eval, grad, fold, scalar) fold_##fold,
+#include "ir/ops.def"
+#undef OP
+};
+
+static Node *fold_node(Graph *g, Node *n) {
+  double v;
+  if (op_info[n->op].class == CLASS_MAP) {
+    Node *y = fold_constants(g, n);
+    if (y != n) return y;
   }
+  if (fold_keeps_values(n->op) && fold_is_fill(n->in[0], &v)) return graph_fill(g, v, &n->type);
+  return fold_rule[n->op](g, n);
 }
 
 /* A result of a rule may have operands that are new, but these are constants; so only the result itself is tried
@@ -166,7 +169,7 @@ static Node *fold_visit(void *ctx, Graph *g, Node *old, Node *const *in) {
   Node *n = node_rebuild(g, old, in);
   for (Node *before = NULL; n && n != before;) {
     before = n;
-    n = op_info[n->op].class == CLASS_MAP ? fold_map(g, n) : fold_move(g, n);
+    n = fold_node(g, n);
   }
   return n;
 }

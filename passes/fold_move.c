@@ -6,12 +6,17 @@
 
 #include <string.h>
 
+bool fold_keeps_values(Op op) {
+  OpReads r = op_info[op].reads;
+  return r == READS_ORDER || r == READS_ONCE || r == READS_REPEATED || r == READS_TABLE;
+}
+
 static bool is_one(Dim d) { return dim_equal(d, dim_const(1)); }
 static bool is_zero(Dim d) { return dim_equal(d, dim_const(0)); }
 
 static Node *unary_with(Graph *g, Op op, Node *x, const Attrs *a) { return graph_op(g, op, &x, 1, a, NULL); }
 
-static Node *fold_reshape(Graph *g, Node *n) {
+Node *fold_reshape(Graph *g, Node *n) {
   Node *x = n->in[0];
   if (type_same_shape(&x->type, &n->type)) return x;
   return x->op == OP_RESHAPE ? graph_reshape(g, x->in[0], &n->type) : n;
@@ -29,7 +34,7 @@ static bool moves_only_ones(const Node *n) {
   return true;
 }
 
-static Node *fold_transpose(Graph *g, Node *n) {
+Node *fold_transpose(Graph *g, Node *n) {
   Node *x = n->in[0];
   const int64_t *perm = n->attrs.perm.perm;
   if (moves_only_ones(n)) return graph_reshape(g, x, &n->type);
@@ -47,7 +52,7 @@ static Node *fold_transpose(Graph *g, Node *n) {
 }
 
 /* No element is repeated: only axes of size 1 are new. */
-static Node *fold_broadcast(Graph *g, Node *n) {
+Node *fold_broadcast(Graph *g, Node *n) {
   Node *x = n->in[0];
   int extra = n->type.rank - x->type.rank;
   bool repeats = false;
@@ -128,7 +133,7 @@ static Node *slice_of_conv(Graph *g, Node *n) {
   return in[0] ? graph_op(g, OP_CONV2D, in, 2, &y->attrs, NULL) : NULL;
 }
 
-static Node *fold_slice(Graph *g, Node *n) {
+Node *fold_slice(Graph *g, Node *n) {
   Node *x = n->in[0];
   bool whole = true;
   for (int i = 0; i < n->type.rank; i++)
@@ -143,7 +148,7 @@ static Node *fold_slice(Graph *g, Node *n) {
 
 static bool same_value(double x, double y) { return memcmp(&x, &y, sizeof x) == 0; }
 
-static Node *fold_pad(Graph *g, Node *n) {
+Node *fold_pad(Graph *g, Node *n) {
   Node *x = n->in[0];
   bool nothing = true, plain = true;
   double v;
@@ -162,7 +167,7 @@ static Node *fold_pad(Graph *g, Node *n) {
   return unary_with(g, OP_PAD, x->in[0], &a);
 }
 
-static Node *fold_reverse(Graph *g, Node *n) {
+Node *fold_reverse(Graph *g, Node *n) {
   Node *x = n->in[0];
   int64_t axes = n->attrs.axes.axes;
   if (x->op == OP_REVERSE) {
@@ -178,7 +183,7 @@ static Node *fold_reverse(Graph *g, Node *n) {
 }
 
 /* Operands that are concats along the same axis give their operands. */
-static Node *fold_concat(Graph *g, Node *n) {
+Node *fold_concat(Graph *g, Node *n) {
   int total = 0;
   if (n->n_in == 1) return n->in[0];
 #define IS_INNER(x) ((x)->op == OP_CONCAT && (x)->attrs.axis.axis == n->attrs.axis.axis)
@@ -195,13 +200,13 @@ static Node *fold_concat(Graph *g, Node *n) {
   return graph_op(g, OP_CONCAT, in, total, &n->attrs, NULL);
 }
 
-static Node *fold_shift(Node *n) {
+Node *fold_shift(Graph *g, Node *n) {
   const int64_t *d = n->attrs.shift.delta;
   return !n->attrs.shift.raster && !d[0] && !d[1] && !d[2] ? n->in[0] : n;
 }
 
 /* The maximum of one element is the element; the sum of one element is 0 + x, which differs from x for -0. */
-static Node *fold_reduce(Graph *g, Node *n) {
+Node *fold_reduce(Graph *g, Node *n) {
   Node *x = n->in[0];
   int64_t axes = n->op == OP_ARGMAX ? (int64_t)1 << n->attrs.axis.axis : n->attrs.axes.axes;
   for (int i = 0; i < x->type.rank; i++) {
@@ -221,34 +226,10 @@ static bool swaps_last_two(const Node *n) {
   return n->attrs.perm.perm[rank - 1] == rank - 2;
 }
 
-static Node *fold_matmul(Graph *g, Node *n) {
+Node *fold_matmul(Graph *g, Node *n) {
   Node *a = n->in[0], *b = n->in[1];
   bool flip_a = swaps_last_two(a), flip_b = swaps_last_two(b);
   if (!flip_a && !flip_b) return n;
   return graph_matmul(g, flip_a ? a->in[0] : a, flip_b ? b->in[0] : b, flip_a != (n->attrs.matmul.trans_a != 0),
                       flip_b != (n->attrs.matmul.trans_b != 0));
-}
-
-/* Moves that only rearrange, repeat or drop elements leave a constant what it is. */
-static bool keeps_constants(Op op) {
-  return op == OP_RESHAPE || op == OP_TRANSPOSE || op == OP_BROADCAST || op == OP_SLICE || op == OP_REVERSE ||
-         op == OP_GATHER;
-}
-
-Node *fold_move(Graph *g, Node *n) {
-  double v;
-  if (keeps_constants(n->op) && fold_is_fill(n->in[0], &v)) return graph_fill(g, v, &n->type);
-  switch (n->op) {
-    case OP_RESHAPE: return fold_reshape(g, n);
-    case OP_TRANSPOSE: return fold_transpose(g, n);
-    case OP_BROADCAST: return fold_broadcast(g, n);
-    case OP_SLICE: return fold_slice(g, n);
-    case OP_PAD: return fold_pad(g, n);
-    case OP_REVERSE: return fold_reverse(g, n);
-    case OP_CONCAT: return fold_concat(g, n);
-    case OP_SHIFT: return fold_shift(n);
-    case OP_SUM: case OP_MAX: case OP_ARGMAX: return fold_reduce(g, n);
-    case OP_MATMUL: return fold_matmul(g, n);
-    default: return n;
-  }
 }

@@ -410,8 +410,10 @@ static Family family_of(const Node *n) {
     case CLASS_SCATTER: return FAMILY_SCATTER;
     case CLASS_CONTRACT: return FAMILY_CONTRACT;
     case CLASS_ATTEND: return FAMILY_ATTEND;
-    default: return FAMILY_MAP;
+    case CLASS_MAP: case CLASS_MOVE: return FAMILY_MAP;
+    case CLASS_LEAF: case CLASS_COMPOSITE: break;
   }
+  BUG("%s is in no family", op_info[n->op].text);
 }
 
 static void begin_clusters(Fuse *f) {

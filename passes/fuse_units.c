@@ -8,8 +8,9 @@ bool fuse_needs_memory(const Node *n, int i) {
   switch (op_info[n->op].class) {
     case CLASS_CONTRACT: case CLASS_ATTEND: return true;
     case CLASS_SCATTER: return i < n->n_in - 1;   /* the values come last */
-    default: return false;
+    case CLASS_LEAF: case CLASS_MAP: case CLASS_MOVE: case CLASS_REDUCE: case CLASS_COMPOSITE: break;
   }
+  return false;
 }
 
 static void store_home(Fuse *f, Node *n) {
@@ -46,21 +47,22 @@ static bool is_unit(const Fuse *f, const Node *n) {
 /* The path to operand i of a move, when the move itself is read along `path`. */
 static Path through(const Node *n, int i, Path path, const Node **cast) {
   bool near = path == PATH_SAME || path == PATH_ONCE;
-  switch (n->op) {
-    case OP_DETACH: return path;
-    case OP_RESHAPE: return path == PATH_SAME ? PATH_ONCE : path;
-    case OP_TRANSPOSE: case OP_SLICE: case OP_REVERSE: return near ? PATH_ONCE : PATH_FAR;
-    case OP_PAD:
+  switch (op_info[n->op].reads) {
+    case READS_SAME: return path;
+    case READS_ORDER: return path == PATH_SAME ? PATH_ONCE : path;
+    case READS_ONCE: return near ? PATH_ONCE : PATH_FAR;
+    case READS_PADDED:
       for (int a = 0; a < n->type.rank; a++) {
         if (n->attrs.pad.interior[a]) return PATH_FAR;
       }
       return near ? PATH_ONCE : PATH_FAR;
-    case OP_BROADCAST:
+    case READS_REPEATED:
       *cast = n;
       return path == PATH_SAME ? PATH_ROW : PATH_FAR;
-    case OP_GATHER: return i == 1 && n->in[0]->type.rank == 1 ? path : PATH_FAR;
-    default: return PATH_FAR;
+    case READS_TABLE: return i == 1 && n->in[0]->type.rank == 1 ? path : PATH_FAR;
+    case READS_NONE: case READS_OTHER: break;
   }
+  return PATH_FAR;
 }
 
 typedef struct Walk {

@@ -17,7 +17,7 @@ static bool grad_composite(Graph *g, Node *n, Node *dy, Node **dx) {
 }
 
 static const GradRule grad_rule[OP_COUNT] = {
-#define OP(id, text, arity, attrs, class, infer, eval, grad, scalar) grad_##grad,
+#define OP(id, text, arity, attrs, class, rows, work, reads, infer, eval, grad, fold, scalar) grad_##grad,
 #include "ir/ops.def"
 #undef OP
 };

@@ -166,7 +166,7 @@ static Node *whole(Incremental *c, Node *n) {
   if (c->kept[n->id]) return c->kept[n->id];
   if (n->op == OP_FILL || n->op == OP_IOTA) return remember(c, n, n);
   if (!c->varies[n->id] && has_const_type(n)) return remember(c, n, n);
-  if (n->op == OP_RESHAPE || n->op == OP_DETACH || n->op == OP_BROADCAST) {
+  if (op_info[n->op].work == WORK_VIEW) {
     Node *x = whole(c, n->in[0]);
     return x ? remember(c, n, node_rebuild(c->g, n, &x)) : NULL;
   }
@@ -263,57 +263,71 @@ static Node *fixed_rows(Incremental *c, Place *at, Node *n) {
 
 /* ---- values that do ---- */
 
+/* Whether the attributes leave the first `lead` axes, the grid's, as they are. */
 static bool keeps_rows(const Node *n, int lead) {
+  int64_t axes = ((int64_t)1 << lead) - 1;
+  bool keeps = true;
   for (int i = 0; i < lead; i++) {
     Dim size = n->in[0]->type.dim[i];
-    if (n->op == OP_TRANSPOSE && n->attrs.perm.perm[i] != i) return false;
-    if (n->op == OP_SLICE && !(dim_equal(n->attrs.slice.start[i], dim_const(0)) &&
-                               dim_equal(n->attrs.slice.stop[i], size) && n->attrs.slice.step[i] == 1))
-      return false;
-    if (n->op == OP_PAD && !(dim_equal(n->type.dim[i], size))) return false;
-    if (n->op == OP_BROADCAST && (n->type.rank != n->in[0]->type.rank || !dim_equal(n->type.dim[i], size)))
-      return false;
+    switch (op_info[n->op].attrs) {
+    case ATTR_perm: keeps &= n->attrs.perm.perm[i] == i; break;
+    case ATTR_slice:
+      keeps &= dim_equal(n->attrs.slice.start[i], dim_const(0)) && dim_equal(n->attrs.slice.stop[i], size) &&
+               n->attrs.slice.step[i] == 1;
+      break;
+    case ATTR_pad: keeps &= dim_equal(n->type.dim[i], size); break;
+    case ATTR_axes: keeps &= !(n->attrs.axes.axes & axes); break;
+    case ATTR_axis: keeps &= n->attrs.axis.axis >= lead; break;
+    case ATTR_none:
+      keeps &= n->op != OP_BROADCAST || (n->type.rank == n->in[0]->type.rank && dim_equal(n->type.dim[i], size));
+      break;
+    case ATTR_leaf: case ATTR_param: case ATTR_fill: case ATTR_cast: case ATTR_shift: case ATTR_matmul: case ATTR_conv:
+    case ATTR_scatter: case ATTR_norm: case ATTR_attend: case ATTR_KIND_COUNT:
+      BUG("%s is not said to leave axes alone", op_info[n->op].text);
+    }
   }
-  if (n->op == OP_REVERSE && (n->attrs.axes.axes & ((1 << lead) - 1))) return false;
-  if ((n->op == OP_SUM || n->op == OP_MAX) && (n->attrs.axes.axes & ((1 << lead) - 1))) return false;
-  if ((n->op == OP_CONCAT || n->op == OP_ARGMAX) && n->attrs.axis.axis < lead) return false;
-  return true;
+  return keeps;
+}
+
+static Attrs slice_rows(const Node *n, int lead, int rest) {
+  Attrs a = {0};
+  a.slice.stop[0] = (Dim){0, 0, 1};
+  a.slice.step[0] = 1;
+  for (int i = 0; i < rest; i++) {
+    a.slice.start[i + 1] = n->attrs.slice.start[i + lead];
+    a.slice.stop[i + 1] = n->attrs.slice.stop[i + lead];
+    a.slice.step[i + 1] = n->attrs.slice.step[i + lead];
+  }
+  return a;
+}
+
+static Attrs pad_rows(const Node *n, int lead, int rest) {
+  Attrs a = {.pad.value = n->attrs.pad.value};
+  for (int i = 0; i < rest; i++) {
+    a.pad.lo[i + 1] = n->attrs.pad.lo[i + lead];
+    a.pad.hi[i + 1] = n->attrs.pad.hi[i + lead];
+    a.pad.interior[i + 1] = n->attrs.pad.interior[i + lead];
+  }
+  return a;
 }
 
 /* Attributes of n for rows: axes move from lead + i to 1 + i. */
 static Attrs row_attrs(const Node *n, int lead) {
-  Attrs a = n->attrs;
-  Dim rows = {0, 0, 1};
+  Attrs a = {0};
   int rest = n->in[0]->type.rank - lead;
-  switch (n->op) {
-  case OP_TRANSPOSE:
-    memset(&a, 0, sizeof a);
+  switch (op_info[n->op].attrs) {
+  case ATTR_perm:
     for (int i = 0; i < rest; i++) a.perm.perm[i + 1] = n->attrs.perm.perm[i + lead] - lead + 1;
-    break;
-  case OP_SLICE:
-    memset(&a, 0, sizeof a);
-    a.slice.stop[0] = rows;
-    a.slice.step[0] = 1;
-    for (int i = 0; i < rest; i++) {
-      a.slice.start[i + 1] = n->attrs.slice.start[i + lead];
-      a.slice.stop[i + 1] = n->attrs.slice.stop[i + lead];
-      a.slice.step[i + 1] = n->attrs.slice.step[i + lead];
-    }
-    break;
-  case OP_PAD:
-    memset(&a, 0, sizeof a);
-    a.pad.value = n->attrs.pad.value;
-    for (int i = 0; i < rest; i++) {
-      a.pad.lo[i + 1] = n->attrs.pad.lo[i + lead];
-      a.pad.hi[i + 1] = n->attrs.pad.hi[i + lead];
-      a.pad.interior[i + 1] = n->attrs.pad.interior[i + lead];
-    }
-    break;
-  case OP_REVERSE: case OP_SUM: case OP_MAX: a.axes.axes = n->attrs.axes.axes >> lead << 1; break;
-  case OP_CONCAT: case OP_ARGMAX: a.axis.axis = n->attrs.axis.axis - lead + 1; break;
-  default: break;
+    return a;
+  case ATTR_slice: return slice_rows(n, lead, rest);
+  case ATTR_pad: return pad_rows(n, lead, rest);
+  case ATTR_axes: a.axes.axes = n->attrs.axes.axes >> lead << 1; return a;
+  case ATTR_axis: a.axis.axis = n->attrs.axis.axis - lead + 1; return a;
+  case ATTR_none: return a;
+  case ATTR_leaf: case ATTR_param: case ATTR_fill: case ATTR_cast: case ATTR_shift: case ATTR_matmul: case ATTR_conv:
+  case ATTR_scatter: case ATTR_norm: case ATTR_attend: case ATTR_KIND_COUNT: break;
   }
-  return a;
+  BUG("%s is not said to leave axes alone", op_info[n->op].text);
 }
 
 /* Operands first, so that the op that breaks the rows up is refused and not the one that tries to read them. */
@@ -445,21 +459,21 @@ static Node *attend_rows(Incremental *c, Place *at, Node *n) {
 
 static Node *live_rows(Incremental *c, Place *at, Node *n) {
   if (n == c->tokens) return token_rows(c, at);
-  switch (op_info[n->op].class) {
-  case CLASS_MAP: {
+  switch (op_info[n->op].rows) {
+  case ROWS_EACH: {
     Node **in = operand_rows(c, at, n);
     return in ? graph_op(c->g, n->op, in, n->n_in, &n->attrs, NULL) : NULL;
   }
-  case CLASS_MOVE:
-    if (n->op == OP_GATHER) return gather_rows_of_table(c, at, n);
-    if (n->op == OP_SHIFT) return shift_rows(c, at, n);
-    return move_rows(c, at, n);
-  case CLASS_REDUCE: return move_rows(c, at, n);
-  case CLASS_CONTRACT:
-    return n->op == OP_MATMUL ? matmul_rows(c, at, n) : refuse(c, n, "a convolution sees its neighbours");
-  case CLASS_ATTEND: return n->op == OP_ATTEND ? attend_rows(c, at, n) : refuse(c, n, "only attend can be decoded");
-  default: return refuse(c, n, "it has no form for rows");
+  case ROWS_AXES: return move_rows(c, at, n);
+  case ROWS_TABLE: return gather_rows_of_table(c, at, n);
+  case ROWS_STENCIL: return shift_rows(c, at, n);
+  case ROWS_PRODUCT: return matmul_rows(c, at, n);
+  case ROWS_VISIBLE: return attend_rows(c, at, n);
+  case ROWS_NEIGHBOURS: return refuse(c, n, "a convolution sees its neighbours");
+  case ROWS_MIXED: return refuse(c, n, "it has no form for rows");
+  case ROWS_NONE: case ROWS_EXPANDED: break;
   }
+  BUG("%s depends on tokens", op_info[n->op].text);
 }
 
 static Node *row_value(Incremental *c, Place *at, Node *n) {

@@ -21,16 +21,12 @@ typedef struct Layout {
   int n_update, cap_update;
 } Layout;
 
-static bool is_view(const Node *n) { return n->op == OP_RESHAPE || n->op == OP_BROADCAST || n->op == OP_DETACH; }
+static bool is_view(const Node *n) { return op_info[n->op].work == WORK_VIEW; }
 
 /* Constants are made again where they are used unless that costs more than reading them. */
 static bool is_work(const Node *n, bool from_param) {
   if (n->n_in == 0 || is_view(n)) return false;
-  if (from_param) return true;
-  switch (n->op) {
-  case OP_EXP: case OP_LOG: case OP_LOG1P: case OP_SQRT: case OP_TANH: case OP_ERF: case OP_NORMAL_CDF: case OP_SIN: case OP_COS: return true;
-  default: return op_info[n->op].class > CLASS_MOVE;
-  }
+  return from_param || op_info[n->op].work >= WORK_POLYNOMIAL;
 }
 
 static bool has_const_type(const Node *n) {

@@ -66,7 +66,7 @@ static Kind kind_of(const Precision *p, const Node *n) {
   case CLASS_COMPOSITE: return n->op == OP_MEAN || n->op == OP_CROSS_ENTROPY ? KIND_WIDE : KIND_HALF;
   case CLASS_REDUCE: return strongest(p, n) == KIND_WEAK ? KIND_WEAK : KIND_WIDE;
   case CLASS_SCATTER: return KIND_WIDE;
-  default: break;
+  case CLASS_LEAF: case CLASS_MAP: case CLASS_MOVE: break;
   }
   if (n->op == OP_CAST) return is_float(n->in[0]) ? KIND_WIDE : KIND_WEAK;
   return strongest(p, n);

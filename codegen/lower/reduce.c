@@ -113,9 +113,7 @@ static void reach(Reduce *r, int loop) {
   }
 }
 
-static bool is_costly(Op op) {
-  return op == OP_EXP || op == OP_LOG || op == OP_TANH || op == OP_ERF || op == OP_SIN || op == OP_COS;
-}
+static bool is_costly(Op op) { return op_info[op].work == WORK_POLYNOMIAL; }
 
 static void choose_cached(Reduce *r) {
   int n = 0;

@@ -35,14 +35,13 @@ KInst *lower_scalar(Lower *l, Node *n, Ix *const *idx, KInst *const *x) {
   return scalar_form[n->op](&s);
 }
 
-static bool is_costly(Op op) {
-  return op == OP_EXP || op == OP_LOG || op == OP_TANH || op == OP_ERF || op == OP_SIN || op == OP_COS ||
-         op == OP_DIV || op == OP_SQRT;
-}
-
 int lower_costly(const Group *g) {
   int n = 0;
-  /* The polynomial of erf fills the registers by itself: two at once spill its constants. */
-  for (int i = 0; i < g->n_node; i++) n += is_costly(g->node[i]->op) + (g->node[i]->op == OP_ERF);
+  /* The polynomials of erf and normal_cdf fill the registers: two at once spill their constants. */
+  for (int i = 0; i < g->n_node; i++) {
+    Op op = g->node[i]->op;
+    bool is_costly = op_info[op].work == WORK_DIVIDE || op_info[op].work == WORK_POLYNOMIAL;
+    n += is_costly + (op == OP_ERF || op == OP_NORMAL_CDF);
+  }
   return n;
 }

@@ -119,7 +119,7 @@ static const OpCase cases[] = {
 
 static bool has_gradient(Op op) {
   switch (op) {
-#define OP(id, text, arity, attrs, class, infer, eval, grad, scalar) \
+#define OP(id, text, arity, attrs, class, rows, work, reads, infer, eval, grad, fold, scalar) \
   case OP_##id: return strcmp(#grad, "none") != 0 && strcmp(#grad, "zero") != 0;
 #include "ir/ops.def"
 #undef OP
