@@ -11,7 +11,7 @@
  *
  * Errors against the true functions, in units in the last place of a normal result, over all of f32 (kir_math_test
  * measures every one of the 2^32 operands in its long form): exp 1, log 1, tanh 2, erf 2, sin 2, cos 2, log1p 2,
- * normal_cdf 4.  Denormal operands count as 0, denormal results are 0.  NaN gives NaN. */
+ * normal_cdf 6.  Denormal operands count as 0, denormal results are 0.  NaN gives NaN. */
 #include <float.h>
 #include <math.h>
 
