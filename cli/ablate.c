@@ -61,7 +61,7 @@ static double now_ms(void) {
 /* The model for one variant. */
 static bool variant_spec(Ablation *b, const Variant *v, ModelSpec *out) {
   *out = cli_spec(&b->a->model);
-  if (!weights_file_complete(b->arena, &b->target.synth, out, b->weights, b->err)) return false;
+  if (!weights_file_complete(b->arena, &b->target.synth, out, b->weights, b->a->weights, b->err)) return false;
   models_define(b->arena, out, "encoder", v->encoder);
   models_define(b->arena, out, "decoder", v->decoder);
   return true;
@@ -133,6 +133,7 @@ static bool train_variant(Ablation *b, int which, const char *merges) {
   if (!variant_spec(b, v, &m)) return false;
   t.model = a->model;
   t.model.path = m.path;
+  t.model.source = m.source;
   t.model.defines = (DefineList){m.define, m.n_define};
   t.merges_text = merges;
   t.vq_weights = a->vq_weights;
@@ -272,6 +273,19 @@ static void print_json(const Ablation *b) {
   printf("]\n");
 }
 
+/* The variants are the encoders and decoders. */
+static bool check(void *ctx, Error *err) {
+  const DefineList *list = &((Ablation *)ctx)->a->model.defines;
+  for (int i = 0; i < list->n; i++) {
+    const char *name = list->item[i].name;
+    if (strcmp(name, "encoder") == 0 || strcmp(name, "decoder") == 0)
+      return error_set(err, ERROR_ARGUMENT,
+                       "-D %s=%s has no effect: FF, NF, FN, AA and NN are compared whatever it is; give others",
+                       name, list->item[i].value);
+  }
+  return true;
+}
+
 static bool run(void *ctx, Arena *arena, Error *err) {
   Ablation *b = ctx;
   AblateArgs *a = b->a;
@@ -285,7 +299,8 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   if (!a->vq_weights) a->vq_weights = weights_file_shipped(arena, t, "demo_vq");
   if (!a->results) a->results = weights_file_shipped(arena, t, "ablation");
   bool ok = (!a->train || cli_check_output("--results", a->results, err)) &&
-            (b->weights = safetensors_open(a->weights, err)) && weights_file_digest(a->vq_weights, b->vq_digest, err) &&
+            (b->weights = safetensors_open(a->weights, err)) &&
+            weights_file_digest(a->vq_weights, b->vq_digest, err) &&
             (!a->train || train_all(b)) && read_results(b, is_shipped);
   for (int i = 0; i < VARIANTS && ok; i++) ok = measure(b, &variants[i], &b->row[i]);
   if (ok && a->json) print_json(b);
@@ -305,10 +320,10 @@ int cli_ablate(int argc, char **argv) {
   Ablation b = {.a = &a};
   const Arg arg[] = {
       {"--train", ARG_INT, "N", "train each variant for N steps and write --results", &a.train, 1, 1 << 30},
-      {"--batch", ARG_INT, "N", "pictures a step (32)", &a.batch, 1, 4096},
-      {"--lr", ARG_REAL, "X", "highest learning rate (0.001)", &a.lr, 0, 1},
-      {"--noise", ARG_REAL, "P", "as of nuwa train (0.6)", &a.noise, 0, 1},
-      {"--seed", ARG_INT, "N", "of initial weights (1)", &a.seed, 0, 9.0e15},
+      {"--batch", ARG_INT, "N", "pictures a step (32)", &a.batch, 1, 4096, .with = "--train"},
+      {"--lr", ARG_REAL, "X", "highest learning rate (0.001)", &a.lr, 0, 1, .with = "--train"},
+      {"--noise", ARG_REAL, "P", "as of nuwa train (0.6)", &a.noise, 0, 1, .with = "--train"},
+      {"--seed", ARG_INT, "N", "of initial weights (1)", &a.seed, 0, 9.0e15, .with = "--train"},
       {"--results", ARG_TEXT, "FILE",
        "losses of the variants, read, or written by --train (default: the shipped ones)", &a.results, 0, 0},
       {"--weights", ARG_TEXT, "FILE", "whose model, options and text encoder are compared", &a.weights, 0, 0},
@@ -317,6 +332,6 @@ int cli_ablate(int argc, char **argv) {
       {"--json", ARG_FLAG, NULL, "print numbers as JSON", &a.json, 0, 0},
   };
   const Command c = {.name = "ablate", .usage = "[options]", .about = about, .arg = arg, .n_arg = COUNT_OF(arg),
-                     .target = &a.model, .ctx = &b, .run = run, .done = run_done};
+                     .target = &a.model, .ctx = &b, .check = check, .run = run, .done = run_done};
   return cli_command(&c, argc, argv);
 }

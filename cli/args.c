@@ -22,11 +22,14 @@ static bool refuse_unknown(const Command *c, const char *name, Error *err) {
   return false;
 }
 
+/* strtoll and its kin skip spaces in front. */
+static bool begins_with_space(const char *text) { return *text && strchr(" \t\n\v\f\r", *text); }
+
 static bool read_int(const Arg *a, const char *text, int64_t *out, Error *err) {
   char *end;
   errno = 0;
   long long v = strtoll(text, &end, 10);
-  if (end == text || *end || errno || (double)v < a->lo || (double)v > a->hi)
+  if (end == text || *end || errno || begins_with_space(text) || (double)v < a->lo || (double)v > a->hi)
     return error_set(err, ERROR_USAGE, "%s %s: must be a whole number from %.0f to %.0f", a->name, text, a->lo,
                      a->hi);
   *out = v;
@@ -44,7 +47,8 @@ static bool read_real(const Arg *a, const char *text, Error *err) {
   char *end;
   errno = 0;
   double v = strtod(text, &end);
-  if (end == text || *end || !(v >= a->lo && v <= a->hi))
+  bool is_lost = errno == ERANGE && v == 0.0;   /* a number too small to be one */
+  if (end == text || *end || begins_with_space(text) || is_lost || !(v >= a->lo && v <= a->hi))
     return error_set(err, ERROR_USAGE, "%s %s: must be a number from %g to %g", a->name, text, a->lo, a->hi);
   *(double *)a->to = v;
   return true;
@@ -79,9 +83,10 @@ static bool read_define(Arena *arena, const Arg *a, const char *text, Error *err
   const char *equals = strchr(text, '=');
   if (!equals || equals == text)
     return error_set(err, ERROR_USAGE, "%s %s: must be NAME=VALUE", a->name, text);
+  const char *name = arena_printf(arena, "%.*s", (int)(equals - text), text);
   Define *grown = ARENA_ARRAY(arena, Define, list->n + 1);
   if (list->n) memcpy(grown, list->item, sizeof *grown * (size_t)list->n);
-  grown[list->n++] = (Define){arena_printf(arena, "%.*s", (int)(equals - text), text), equals + 1};
+  grown[list->n++] = (Define){name, equals + 1};
   list->item = grown;
   return true;
 }
@@ -111,7 +116,7 @@ static bool read_value(Arena *arena, const Arg *a, const char *text, Error *err)
 }
 
 /* The option at argv[*i], its value in the same word after "=", directly after "-D", or in the next word. */
-static bool read_option(const Command *c, int argc, char **argv, int *i, Arena *arena, Error *err) {
+static bool read_option(const Command *c, int argc, char **argv, int *i, bool *given, Arena *arena, Error *err) {
   const char *word = argv[*i], *equals = word[1] == '-' ? strchr(word, '=') : NULL,
              *value = equals ? equals + 1 : NULL;
   const Arg *a = find_arg(c, word, equals ? (size_t)(equals - word) : strlen(word));
@@ -122,22 +127,84 @@ static bool read_option(const Command *c, int argc, char **argv, int *i, Arena *
     if (*i + 1 >= argc) return error_set(err, ERROR_USAGE, "%s needs a value (%s)", a->name, a->value);
     value = argv[++*i];
   }
+  if (given[a - c->arg] && a->kind != ARG_LIST && a->kind != ARG_DEFINE)
+    return error_set(err, ERROR_USAGE, "%s is given twice", a->name);
+  given[a - c->arg] = true;
   return read_value(arena, a, value, err);
 }
 
-ArgResult args_parse(const Command *c, int argc, char **argv, Arena *arena, ArgList *words, Error *err) {
+/* ---- options without effect ---- */
+
+/* The first of the names in "a|b" that was given; NULL: none. */
+static const Arg *find_given(const Command *c, const bool *given, const char *names) {
+  for (const char *name = names; *name;) {
+    size_t n = strcspn(name, "|");
+    const Arg *a = find_arg(c, name, n);
+    BUG_IF(!a, "nuwa %s has no option %.*s", c->name, (int)n, name);
+    if (given[a - c->arg]) return a;
+    name += n + (name[n] == '|');
+  }
+  return NULL;
+}
+
+/* "-o or --tokens-out" */
+static void print_names(const char *names, char *out, size_t cap) {
+  size_t at = 0;
+  for (const char *name = names; *name && at < cap;) {
+    size_t n = strcspn(name, "|");
+    at += (size_t)snprintf(out + at, cap - at, "%s%.*s", name == names ? "" : " or ", (int)n, name);
+    name += n + (name[n] == '|');
+  }
+}
+
+bool args_check_effects(const Command *c, const bool given[ARGS_MAX], Error *err) {
+  for (int i = 0; i < c->n_arg; i++) {
+    const Arg *a = &c->arg[i];
+    char names[200];
+    if (!given[i]) continue;
+    const Arg *other = a->without ? find_given(c, given, a->without) : NULL;
+    if (other) return error_set(err, ERROR_USAGE, "%s has no effect beside %s", a->name, other->name);
+    if (!a->with || find_given(c, given, a->with)) continue;
+    print_names(a->with, names, sizeof names);
+    return error_set(err, ERROR_USAGE, "%s has no effect without %s", a->name, names);
+  }
+  return true;
+}
+
+/* ---- all ---- */
+
+ArgResult args_parse(const Command *c, int argc, char **argv, Arena *arena, ArgList *words, bool given[ARGS_MAX],
+                     Error *err) {
+  BUG_IF(c->n_arg > ARGS_MAX, "nuwa %s has %d options", c->name, c->n_arg);
   for (int i = 1; i < argc; i++) {
     if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
       args_print_help(c, stdout);
       return ARGS_HELP;
     }
     if (argv[i][0] == '-' && argv[i][1]) {
-      if (!read_option(c, argc, argv, &i, arena, err)) return ARGS_WRONG;
+      if (!read_option(c, argc, argv, &i, given, arena, err)) return ARGS_WRONG;
     } else {
       list_push(arena, words, argv[i]);
     }
   }
   return ARGS_OK;
+}
+
+static bool is_file(RecipeField f) { return f == RECIPE_VQ || f == RECIPE_BPE || f == RECIPE_START; }
+
+bool args_recipe(const Arg *arg, int n, Recipe *r, Error *err) {
+  for (const Arg *a = arg; a < arg + n; a++) {
+    const char *text = a->kind == ARG_TEXT || a->kind == ARG_CHOICE ? *(const char *const *)a->to : NULL;
+    if (a->shapes == RECIPE_NONE) continue;
+    if (a->kind == ARG_FLAG) recipe_set_bool(r, a->shapes, *(const bool *)a->to);
+    else if (a->kind == ARG_INT) recipe_set_int(r, a->shapes, *(const int64_t *)a->to);
+    else if (a->kind == ARG_INT32) recipe_set_int(r, a->shapes, *(const int32_t *)a->to);
+    else if (a->kind == ARG_REAL) recipe_set_real(r, a->shapes, *(const double *)a->to);
+    else if (!text) continue;
+    else if (!is_file(a->shapes)) recipe_set_text(r, a->shapes, text);
+    else if (!recipe_set_file(r, a->shapes, text, err)) return false;
+  }
+  return true;
 }
 
 void args_print_help(const Command *c, FILE *to) {

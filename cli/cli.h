@@ -53,6 +53,7 @@ typedef struct DefineList {
 /* A model and what executes it, as the command line says. */
 typedef struct ModelArgs {
   const char *path;       /* MODEL.lua, or a bundle where the command takes one */
+  const SourceMap *source;/* no option: files that path only names */
   DefineList defines;
   const char *arch;       /* --arch */
   /* Options that commands share: */
@@ -76,14 +77,19 @@ typedef struct Arg {
   void *to;
   double lo, hi;
   const char *lacking;  /* for a choice: a word that is known but refused, and why: "cuda: needs ..."; or NULL */
+  RecipeField shapes;   /* what it is in the recipe of a result: then a run is resumed with the same value only */
+  const char *with;     /* "-o|--tokens-out": without one of these it has no effect, which is refused; NULL: it has */
+  const char *without;  /* beside any of these it has none */
 } Arg;
+
+enum { ARGS_MAX = 64 };
 
 typedef struct Command {
   const char *name;     /* "run" */
   const char *usage;    /* what follows "nuwa run" */
   const char *about;    /* lines for --help, without the options */
   const Arg *arg;
-  int n_arg;
+  int n_arg;            /* at most ARGS_MAX with the shared ones */
   const char **model;   /* the word that is no option; NULL: none is allowed */
   bool is_model_optional;
   ModelArgs *target;        /* adds the options that commands share (target.c) to its own; NULL: it takes none */
@@ -97,9 +103,15 @@ typedef struct Command {
 typedef enum ArgResult { ARGS_OK, ARGS_HELP, ARGS_WRONG } ArgResult;
 
 /* Fills what the table points to, and words with what is no option; values are kept as pointers into argv. ARGS_HELP:
- * help was printed.  ARGS_WRONG: err was set.  Lists are allocated from `a` (call inside arena_protect). */
-ArgResult args_parse(const Command *c, int argc, char **argv, Arena *a, ArgList *words, Error *err);
+ * help was printed.  ARGS_WRONG: err was set.  given (zeroes at first) tells which options were there.  Lists are
+ * allocated from `a` (call inside arena_protect). */
+ArgResult args_parse(const Command *c, int argc, char **argv, Arena *a, ArgList *words, bool given[ARGS_MAX],
+                     Error *err);
+/* Refuses options that have no effect beside the others that were given. */
+bool args_check_effects(const Command *c, const bool given[ARGS_MAX], Error *err);
 void args_print_help(const Command *c, FILE *to);
+/* Fills what the options shape into a recipe; of files their digests. */
+bool args_recipe(const Arg *arg, int n, Recipe *r, Error *err);
 
 /* ---- the frame (frame.c) ---- */
 
@@ -109,6 +121,9 @@ int cli_command(const Command *c, int argc, char **argv);
 bool cli_asked(bool ok, Error *err);
 /* Fails when the file cannot be written, as far as trying to create one beside it tells; leaves nothing. */
 bool cli_check_output(const char *option, const char *path, Error *err);
+/* From now on Ctrl-C asks the command to end well, and ends the program the second time. */
+void cli_catch_interrupts(void);
+bool cli_is_interrupted(void *ctx);   /* ctx is not used */
 /* Prints text of unknown origin to a terminal: control characters but tabs and ends of lines as \x1b, like IR text
  * has them. */
 void cli_show(FILE *to, const char *text);
@@ -145,14 +160,17 @@ typedef struct CliTarget {
   char models_dir[CLI_PATH_BYTES];
   struct Store *store;
 } CliTarget;
-/* *t must stay where it is, and m live, until cli_target_close, which tells of the store when something was wrong with
- * it.  May be closed when zeroed or when opening failed. */
+/* *t must stay where it is, and m live, until cli_target_close, which tells of the store when something was wrong
+ * with it.  May be closed when zeroed or when opening failed. */
 bool cli_target_open(const ModelArgs *m, CliTarget *t, Error *err);
 void cli_target_close(CliTarget *t);
 
 /* ---- models (model.c) ---- */
 
 ModelSpec cli_spec(const ModelArgs *m);
+/* Fills what m leaves open (the model, options) from the metadata of weights at `path`.  In a. */
+bool cli_complete_model(Arena *a, const CliTarget *t, ModelArgs *m, const Safetensors *w, const char *path,
+                        Error *err);
 /* The path of a file of the shipped models, in a. */
 const char *cli_find_model(Arena *a, const ModelArgs *m, const char *file);
 Model *cli_load_model(const CliTarget *t, const ModelArgs *m, Error *err);
@@ -168,16 +186,24 @@ typedef struct KitArgs {
 } KitArgs;
 KitSpec cli_kit(const KitArgs *a);
 
-/* Entries of a command's table for its kit, and for drawing as the fields of these names in its arguments say: */
-#define ARG_WEIGHTS(kit)                                                                                             \
-  { "--weights", ARG_TEXT, "FILE", "of the generating model (default: the shipped ones)", &(kit)->weights, 0, 0 }
+/* Entries of a command's table for its kit, and for drawing as the fields of these names in its arguments say;
+ * `is_with` and `is_without` as in Arg. */
+#define ARG_WEIGHTS(kit, is_without)                                                                                 \
+  {"--weights", ARG_TEXT, "FILE", "of the generating model (default: the shipped ones)", &(kit)->weights, 0, 0,      \
+   .without = is_without}
 #define ARG_VQ_WEIGHTS(kit)                                                                                          \
-  { "--vq-weights", ARG_TEXT, "FILE", "of the autoencoder (default: the shipped ones)", &(kit)->vq_weights, 0, 0 }
-#define ARG_SAMPLING(a) \
-  {"--seed", ARG_INT, "N", "of the drawings (0)", &(a)->seed, 0, 9.0e15}, \
-  {"--temperature", ARG_REAL, "X", "0: the likeliest token (1)", &(a)->temperature, 0, 100}, \
-  {"--top-k", ARG_INT, "N", "only the N likeliest; 0: all (0)", &(a)->top_k, 0, 1 << 30}, \
-  {"--top-p", ARG_REAL, "X", "only the likeliest that hold this share (1)", &(a)->top_p, 0, 1}, \
-  {"--guidance", ARG_REAL, "X", "classifier-free guidance; 1: none (1)", &(a)->guidance, -1000, 1000}
+  {"--vq-weights", ARG_TEXT, "FILE", "of the autoencoder (default: those that --weights were trained with)",         \
+   &(kit)->vq_weights, 0, 0}
+#define ARG_SAMPLING(a, is_with, is_without)                                                                         \
+  {"--seed", ARG_INT, "N", "of the drawings (0)", &(a)->seed, 0, 9.0e15, .shapes = RECIPE_SEED, .with = is_with,     \
+   .without = is_without},                                                                                           \
+  {"--temperature", ARG_REAL, "X", "0: the likeliest token (1)", &(a)->temperature, 0, 100,                          \
+   .shapes = RECIPE_TEMPERATURE, .with = is_with, .without = is_without},                                            \
+  {"--top-k", ARG_INT, "N", "only the N likeliest; 0: all (0)", &(a)->top_k, 0, 1 << 30, .shapes = RECIPE_TOP_K,     \
+   .with = is_with, .without = is_without},                                                                          \
+  {"--top-p", ARG_REAL, "X", "only the likeliest that hold this share (1)", &(a)->top_p, 0, 1,                       \
+   .shapes = RECIPE_TOP_P, .with = is_with, .without = is_without},                                                  \
+  {"--guidance", ARG_REAL, "X", "classifier-free guidance; 1: none (1)", &(a)->guidance, -1000, 1000,                \
+   .shapes = RECIPE_GUIDANCE, .with = is_with, .without = is_without}
 
 #endif

@@ -25,7 +25,7 @@ static void write_pins(void *ctx) {
   Plan *p = x->plan;
   PlanText *text = ARENA_ARRAY(p->arena, PlanText, p->n_text + 1);
   if (p->n_text) memcpy(text, p->text, sizeof *text * (size_t)p->n_text);
-  text[p->n_text++] = (PlanText){"pinned", arena_strdup(p->arena, nuwa_device_name(x->session))};
+  text[p->n_text++] = (PlanText){PLAN_TEXT_PINNED, arena_strdup(p->arena, nuwa_device_name(x->session))};
   p->text = text;
   for (int i = 0; i < p->n_product; i++)
     p->product[i].algorithm = arena_strdup(p->arena, nuwa_product_algorithm(x->session, i));
@@ -105,15 +105,6 @@ static bool compile(CompileArgs *a, const CliTarget *t, const Safetensors *w, Er
   return ok;
 }
 
-/* What the command line leaves open, from the weights: the model's file and its options. */
-static bool complete_model(Arena *a, const CliTarget *t, ModelArgs *m, const Safetensors *w, Error *err) {
-  ModelSpec spec = cli_spec(m);
-  if (!weights_file_complete(a, &t->synth, &spec, w, err)) return false;
-  m->path = spec.path;
-  m->defines = (DefineList){spec.define, spec.n_define};
-  return true;
-}
-
 static bool run(void *ctx, Arena *arena, Error *err) {
   CompileArgs *a = ctx;
   const char *path = a->kit.weights;
@@ -121,7 +112,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   Safetensors *w = NULL;
   bool ok = cli_target_open(&a->kit.model, &t, err) &&
             (!path || ((w = safetensors_open(path, err)) &&
-                       complete_model(arena, &t, &a->kit.model, w, err))) &&
+                       cli_complete_model(arena, &t, &a->kit.model, w, path, err))) &&
             compile(a, &t, w, err);
   safetensors_close(w);
   cli_target_close(&t);

@@ -35,7 +35,7 @@ typedef struct DataReport {
 static bool parse_kinds(const char *text, unsigned *out, Error *err) {
   static const char *const names[] = {"single", "two", "clips", "recolour", "sized"};
   *out = 0;
-  for (const char *p = text; *p;) {
+  for (const char *p = text; p;) {
     size_t n = strcspn(p, ",");
     int k = 0;
     while (k < COUNT_OF(names) && (strlen(names[k]) != n || memcmp(names[k], p, n))) k++;
@@ -43,7 +43,7 @@ static bool parse_kinds(const char *text, unsigned *out, Error *err) {
       return error_set(err, ERROR_ARGUMENT, "--kinds %s: \"%.*s\" is none of single, two, clips, recolour, sized",
                        text, (int)n, p);
     *out |= 1u << k;
-    p += n + (p[n] == ',');
+    p = p[n] ? p + n + 1 : NULL;
   }
   return true;
 }
@@ -54,6 +54,8 @@ static bool check(void *ctx, Error *err) {
   if (a->kinds && !parse_kinds(a->kinds, &a->world.kinds, err)) return false;
   if (a->sheet && a->count > 10000)
     return error_set(err, ERROR_ARGUMENT, "--sheet: holds at most 10000 scenes, not %d", a->count);
+  if (a->json && a->captions && strcmp(a->captions, "-") == 0)
+    return error_set(err, ERROR_ARGUMENT, "--json has no effect beside --captions -, which takes standard output");
   if (a->judge && a->world.kinds != WORLD_SINGLE)
     return error_set(err, ERROR_ARGUMENT, "--judge: judges --kinds single only");
   return true;
@@ -174,15 +176,39 @@ static int count_held_out(const World *w) {
   return n;
 }
 
+/* What captions can say. */
+typedef struct NameList {
+  const char *what;
+  int n;
+  const char *(*name)(const World *w, int i);
+} NameList;
+
+static const char *thing_name(const World *w, int i) { return world_thing_name(w, i); }
+static const char *colour_name(const World *w, int i) { return world_colour_name(i); }
+static const char *place_name(const World *w, int i) { return world_place_name(i); }
+static const char *motion_name(const World *w, int i) { return world_motion_name((Motion)(i + 1)); }
+
+enum { NAME_LISTS = 5 };
+static void list_names(const World *w, NameList out[NAME_LISTS]) {
+  unsigned kinds = world_options(w)->kinds;
+  const NameList lists[NAME_LISTS] = {{"things", world_thing_count(w), thing_name},
+                                      {"backgrounds", WORLD_COLOURS, colour_name},
+                                      {"places", WORLD_PLACES, place_name},
+                                      {"colours", kinds & WORLD_RECOLOUR ? WORLD_RECOLOURS : 0, colour_name},
+                                      {"motions", kinds & WORLD_CLIPS ? MOTION_COUNT - 1 : 0, motion_name}};
+  memcpy(out, lists, sizeof lists);
+}
+
 static void print_json(const World *w, const DataReport *r) {
   const WorldOptions *o = world_options(w);
-  printf("{\"things\": [");
-  for (int i = 0; i < world_thing_count(w); i++) printf("%s\"%s\"", i ? ", " : "", world_thing_name(w, i));
-  printf("], \"backgrounds\": [");
-  for (int i = 0; i < WORLD_COLOURS; i++) printf("%s\"%s\"", i ? ", " : "", world_colour_name(i));
-  printf("], \"places\": [");
-  for (int i = 0; i < WORLD_PLACES; i++) printf("%s\"%s\"", i ? ", " : "", world_place_name(i));
-  printf("], \"size\": %d, \"thing_min\": %d, \"thing_max\": %d, \"jitter\": %d, \"seed\": %" PRIu64, o->size,
+  NameList list[NAME_LISTS];
+  list_names(w, list);
+  for (int k = 0; k < NAME_LISTS; k++) {
+    printf("%s\"%s\": [", k ? ", " : "{", list[k].what);
+    for (int i = 0; i < list[k].n; i++) printf("%s\"%s\"", i ? ", " : "", list[k].name(w, i));
+    printf("]");
+  }
+  printf(", \"size\": %d, \"thing_min\": %d, \"thing_max\": %d, \"jitter\": %d, \"seed\": %" PRIu64, o->size,
          o->thing_min, o->thing_max, o->jitter, o->seed);
   printf(", \"pairs\": %d, \"held_out_pairs\": %d", world_thing_count(w) * WORLD_COLOURS, count_held_out(w));
   if (r->vocab) printf(", \"vocab\": %d, \"merges\": %d, \"longest_text\": %d", r->vocab, r->merges, r->longest_text);
@@ -192,12 +218,26 @@ static void print_json(const World *w, const DataReport *r) {
   printf("}\n");
 }
 
+/* Lines of at most some 100 columns. */
+static void print_names(const World *w, const NameList *list) {
+  int column = printf("%s:", list->what);
+  for (int i = 0; i < list->n; i++) {
+    const char *name = list->name(w, i);
+    if (column + (int)strlen(name) > 98) column = printf("\n   ") - 1;
+    column += printf(" %s%s", name, i + 1 < list->n ? "," : "\n");
+  }
+}
+
 static void print_text(const World *w, const DataReport *r) {
   const WorldOptions *o = world_options(w);
+  NameList list[NAME_LISTS];
   printf("%d things of %d to %d pixels at %d places on %d backgrounds, pictures of %d x %d, seed %" PRIu64 "\n",
          world_thing_count(w), o->thing_min, o->thing_max, WORLD_PLACES, WORLD_COLOURS, o->size, o->size, o->seed);
   printf("%d pairs (thing, background), %d of them held out\n", world_thing_count(w) * WORLD_COLOURS,
          count_held_out(w));
+  list_names(w, list);
+  for (int k = 0; k < NAME_LISTS; k++)
+    if (list[k].n) print_names(w, &list[k]);
   if (r->vocab)
     printf("vocabulary of %d (%d merges), the longest caption has %d tokens\n", r->vocab, r->merges, r->longest_text);
   if (r->score.n)
@@ -246,15 +286,15 @@ int cli_data(int argc, char **argv) {
       {"--first", ARG_INT, "N", "scenes N, N+1, ... (0)", &a.first, 0, 4e18},
       {"--count", ARG_INT32, "N", "that many (64)", &a.count, 1, 1000000},
       {"--sheet", ARG_PNG, "FILE.png", "a contact sheet of the scenes (clips: a row of frames each)", &a.sheet, 0, 0},
-      {"--columns", ARG_INT32, "N", "of the sheet (8)", &a.columns, 1, 1000},
-      {"--zoom", ARG_INT32, "N", "of the sheet (3)", &a.zoom, 1, 64},
+      {"--columns", ARG_INT32, "N", "of the sheet (8)", &a.columns, 1, 1000, .with = "--sheet"},
+      {"--zoom", ARG_INT32, "N", "of the sheet (3)", &a.zoom, 1, 64, .with = "--sheet"},
       {"--out", ARG_FOLDER, "DIR", "each scene as DIR/NNNNNN.png with its caption inside, and DIR/captions.txt",
        &a.out, 0, 0},
       {"--captions", ARG_OUT, "FILE", "the captions, one a line (-: standard output, and no numbers)", &a.captions,
        0, 0},
       {"--bpe", ARG_OUT, "FILE", "merges of a byte-pair encoder trained on captions of 20000 scenes", &a.bpe, 0, 0},
       {"--vocab", ARG_INT32, "N", "its largest vocabulary (1024)", &a.vocab, BPE_BYTES + 2,
-       BPE_BYTES + 2 + BPE_MAX_MERGES},
+       BPE_BYTES + 2 + BPE_MAX_MERGES, .with = "--bpe"},
       {"--judge", ARG_FLAG, NULL, "score the true renderings of the scenes (single things only)", &a.judge, 0, 0},
       {"--json", ARG_FLAG, NULL, "numbers as JSON", &a.json, 0, 0},
   };

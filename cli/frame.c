@@ -55,7 +55,8 @@ static bool check_outputs(const Command *c, Arena *arena, Error *err) {
                                               : cli_check_output(a->name, path, err));
     if (!ok) return false;
     if (!path || strcmp(path, "-") != 0) continue;
-    if (on_stdout) return error_set(err, ERROR_USAGE, "%s - and %s -: standard output has room for one", on_stdout, a->name);
+    if (on_stdout)
+      return error_set(err, ERROR_USAGE, "%s - and %s -: standard output has room for one", on_stdout, a->name);
     on_stdout = a->name;
   }
   return true;
@@ -79,11 +80,13 @@ static void call_body(void *ctx) {
   const Command all = with_target(call->command, call->arena), *c = &all;
   Error *err = &call->err;
   ArgList words = {0};
-  ArgResult parsed = args_parse(c, call->argc, call->argv, call->arena, &words, err);
+  bool given[ARGS_MAX] = {0};
+  ArgResult parsed = args_parse(c, call->argc, call->argv, call->arena, &words, given, err);
   call->ok = parsed == ARGS_HELP;
   if (parsed != ARGS_OK) return;
   call->ok = take_model(c, &words, err) && (!c->check || cli_asked(c->check(c->ctx, err), err)) &&
-             (!c->target || target_check(c->target, err)) && check_outputs(c, call->arena, err) &&
+             args_check_effects(c, given, err) && (!c->target || target_check(c->target, err)) &&
+             check_outputs(c, call->arena, err) &&
              c->run(c->ctx, call->arena, err);
 }
 

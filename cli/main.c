@@ -48,6 +48,13 @@ static int start_command(const Entry *entry, int argc, char **argv) {
   return c.status;
 }
 
+/* The status of a program that has printed what it was asked for: a full disk is a failure. */
+static int finish(void) {
+  if (fflush(stdout) == 0 && !ferror(stdout)) return EXIT_OK;
+  fprintf(stderr, "nuwa: cannot write to standard output\n");
+  return EXIT_FAILED;
+}
+
 int main(int argc, char **argv) {
   if (argc < 2) {
     print_help(stderr);
@@ -55,11 +62,11 @@ int main(int argc, char **argv) {
   }
   if (strcmp(argv[1], "--version") == 0) {
     printf("nuwa %s\n", NUWA_VERSION);
-    return EXIT_OK;
+    return finish();
   }
   if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
     print_help(stdout);
-    return EXIT_OK;
+    return finish();
   }
   for (int i = 0; i < COUNT_OF(commands); i++)
     if (strcmp(argv[1], commands[i].name) == 0) return start_command(&commands[i], argc - 1, argv + 1);

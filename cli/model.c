@@ -7,6 +7,7 @@
 
 #include "autotune/store.h"
 #include "cli/cli.h"
+#include "synth/weights_file.h"
 
 /* Where the shipped models are when they do not stand beside the program; the build may say. */
 #ifndef NUWA_MODELS_DIR
@@ -62,7 +63,7 @@ const char *cli_find_model(Arena *a, const ModelArgs *m, const char *file) {
 }
 
 ModelSpec cli_spec(const ModelArgs *m) {
-  return (ModelSpec){.path = m->path, .define = m->defines.item, .n_define = m->defines.n};
+  return (ModelSpec){.path = m->path, .source = m->source, .define = m->defines.item, .n_define = m->defines.n};
 }
 
 KitSpec cli_kit(const KitArgs *a) {
@@ -105,7 +106,7 @@ static bool fill_compile(const ModelArgs *m, CliTarget *t, Error *err) {
 }
 
 bool cli_target_open(const ModelArgs *m, CliTarget *t, Error *err) {
-  *t = (CliTarget){.synth = {.say = say, .progress = show_progress}};
+  *t = (CliTarget){.synth = {.say = say, .progress = show_progress, .is_cancelled = cli_is_interrupted}};
   if (m->models_dir && !is_folder(m->models_dir))
     return error_set(err, ERROR_IO, "--models %s: no such folder", m->models_dir);
   t->synth.models_dir = models_dir(m, t->models_dir, sizeof t->models_dir);
@@ -128,6 +129,16 @@ void cli_target_close(CliTarget *t) {
 }
 
 /* ---- models ---- */
+
+bool cli_complete_model(Arena *a, const CliTarget *t, ModelArgs *m, const Safetensors *w, const char *path,
+                        Error *err) {
+  ModelSpec spec = cli_spec(m);
+  if (!weights_file_complete(a, &t->synth, &spec, w, path, err)) return false;
+  m->path = spec.path;
+  m->source = spec.source;
+  m->defines = (DefineList){spec.define, spec.n_define};
+  return true;
+}
 
 Model *cli_load_model(const CliTarget *t, const ModelArgs *m, Error *err) {
   ModelSpec spec = cli_spec(m);

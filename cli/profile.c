@@ -1,57 +1,38 @@
-/* Reads the groups of --explain back: group k of a function is its launch k. */
+/* Measured launches beside their estimates: launch k of a function has its k-th estimate. */
 #include "cli/profile.h"
 
 #include <inttypes.h>
 #include <string.h>
 
-enum { LABEL_BYTES = 160, FAMILY_BYTES = 16, MAX_FAMILIES = 8, SHOWN = 40 };
+#include "passes/family.h"
+
+enum { LABEL_BYTES = 160, MAX_FAMILIES = 8, SHOWN = 40 };
 
 /* One kernel, or one family, with all its launches. */
 typedef struct Row {
-  char family[FAMILY_BYTES], label[LABEL_BYTES];
+  const char *family;
+  char label[LABEL_BYTES];
   int64_t ns, launches;
   double bytes, operations; /* of one run */
 } Row;
 
-/* "12B+34" -> 12 B + 34 */
-static double read_dim(const char *text, int64_t B) {
-  double sum = 0.0;
-  for (char *end; *text == '-' || *text == '+' || (*text >= '0' && *text <= '9'); text = end) {
-    double n = strtod(text, &end);
-    if (end == text) break;
-    if (*end == 'B') n *= (double)B;
-    if (*end == 'B' || *end == 'R') end++;
-    sum += n;
-  }
-  return sum;
-}
+static double size_of(Dim d, int64_t B) { return (double)dim_value(d, B, 1); }
 
-/* What follows `key` in the lines of a group, up to the end of its line. */
-static const char *after(const char *group, const char *end, const char *key) {
-  const char *at = strstr(group, key);
-  return at && at < end ? at + strlen(key) : NULL;
-}
-
-static void copy_line(char *out, size_t cap, const char *from) {
-  size_t n = from ? strcspn(from, "\n") : 0;
-  snprintf(out, cap, "%.*s", (int)n, from ? from : "");
-}
-
-static Row read_group(const char *group, const char *end, int64_t B) {
-  Row r = {0};
-  const char *family = strchr(group, ':'), *cost = after(group, end, "    cost: "),
-             *operations = after(group, end, "), ");
-  if (family) snprintf(r.family, sizeof r.family, "%.*s", (int)strcspn(family + 2, " \n"), family + 2);
-  copy_line(r.label, sizeof r.label, after(group, end, "    writes: "));
-  if (cost) r.bytes = read_dim(cost, B);
-  if (operations) r.operations = read_dim(operations, B);
+static Row row_of(const LaunchEstimate *e, int64_t B) {
+  const Node *out = e->group->n_out ? e->group->out[0] : e->group->anchor;
+  char type[100];
+  Row r = {.family = program_family_name(e->group->family),
+           .bytes = size_of(dim_add(e->cost.bytes_read, e->cost.bytes_written), B),
+           .operations = size_of(e->cost.flops, B)};
+  snprintf(r.label, sizeof r.label, "%s %s", op_info[out->op].text, type_print(&out->type, type, sizeof type));
   return r;
 }
 
-static const char *function_part(const char *explain, const char *function) {
-  char head[200];
-  snprintf(head, sizeof head, "function %s: ", function);
-  return explain ? strstr(explain, head) : NULL;
+/* The next estimate of the function from *at on. */
+static const LaunchEstimate *next_estimate(const Estimate *e, const char *function, int *at) {
+  while (*at < e->n_launch && strcmp(e->launch[*at].function, function) != 0) ++*at;
+  BUG_IF(*at == e->n_launch, "function %s has more launches than estimates", function);
+  return &e->launch[(*at)++];
 }
 
 static void add_row(Row *to, const Row *r, int64_t ns) {
@@ -82,17 +63,14 @@ static void print_row(const Row *r, int64_t total, int64_t runs, bool with_label
           r->bytes * 1e-9 / seconds, with_label ? r->label : "");
 }
 
-void profile_print(const NuwaSession *s, const Plan *p, const char *function, const char *explain, int64_t runs,
+void profile_print(const NuwaSession *s, const Plan *p, const char *function, const Estimate *e, int64_t runs,
                    int64_t B) {
   int f = plan_find_function(p, function);
-  const char *group = function_part(explain, function);
   Row *kernel = mem_alloc((size_t)(p->n_kernel + 1) * sizeof *kernel), family[MAX_FAMILIES] = {0};
-  int n_family = 0;
+  int n_family = 0, at = 0;
   int64_t total = 0;
   for (int i = 0; kernel && f >= 0 && i < p->function[f].n_launch; i++) {
-    group = group ? strstr(group + 1, "\n  group ") : NULL;
-    const char *end = group ? strstr(group + 1, "\n  group ") : NULL;
-    Row r = group ? read_group(group, end ? end : group + strlen(group), B) : (Row){0};
+    Row r = row_of(next_estimate(e, function, &at), B);
     int64_t ns = nuwa_profile_ns(s, f, i);
     const PlanLaunch *launch = &p->function[f].launch[i];
     add_row(&kernel[launch->kind == LAUNCH_KERNEL ? launch->kernel : p->n_kernel], &r, ns);   /* the last row: products by a library */

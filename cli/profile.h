@@ -3,13 +3,12 @@
 #ifndef NUWA_CLI_PROFILE_H
 #define NUWA_CLI_PROFILE_H
 
-#include "runtime/base/safetensors.h"
+#include "frontend/compile/compile.h"
 #include "runtime/include/nuwa.h"
-#include "runtime/plan.h"
 
 /* Prints to stderr, for `runs` runs with B samples since nuwa_profile_start: the share of each kernel family, then
- * the slowest kernels with their speed.  explain: what compiling wrote into CompileOptions.explain. */
-void profile_print(const NuwaSession *s, const Plan *p, const char *function, const char *explain, int64_t runs,
+ * the slowest kernels with their speed.  e: what the compiler estimates of the same functions. */
+void profile_print(const NuwaSession *s, const Plan *p, const char *function, const Estimate *e, int64_t runs,
                    int64_t B);
 
 #endif

@@ -57,7 +57,7 @@ static bool open_plan(Run *r) {
 /* A file may hold the weights of all functions of a model, of which this plan needs some. */
 static bool set_weights(Run *r) {
   if (!r->weights) return nuwa_init_weights(r->session, (uint64_t)r->args->seed) || nuwa_check(r->session, r->err);
-  bool is_partial = r->model || plan_text(r->plan, "partial");
+  bool is_partial = r->model || plan_text(r->plan, PLAN_TEXT_PARTIAL);
   if (r->model && !models_check_weights(r->model, r->weights, r->err)) return false;
   return nuwa_load_weights(r->session, r->weights, is_partial, r->err);
 }
@@ -188,16 +188,21 @@ static bool run_interp(Run *r) {
 
 static bool is_interp(const RunArgs *a) { return a->model.device && strcmp(a->model.device, "interp") == 0; }
 
+static bool is_bundle(const RunArgs *a) { return a->model.path && models_is_bundle(a->model.path); }
+
 static bool run(void *ctx, Arena *arena, Error *err) {
   Run *r = ctx;
   const RunArgs *a = r->args;
   r->arena = arena;
   r->err = err;
   if (!cli_target_open(&a->model, &r->target, err)) return false;
-  if (!models_is_bundle(a->model.path) && !(r->model = cli_load_model(&r->target, &a->model, err))) return false;
-  if (r->model && !cli_find_function(r->model, a->fn, err)) return false;
-  if (a->in && !(r->in = safetensors_open(a->in, err))) return false;
   if (a->weights && !(r->weights = safetensors_open(a->weights, err))) return false;
+  if (!is_bundle(a)) {
+    ModelArgs m = a->model;
+    if (r->weights && !cli_complete_model(arena, &r->target, &m, r->weights, a->weights, err)) return false;
+    if (!(r->model = cli_load_model(&r->target, &m, err)) || !cli_find_function(r->model, a->fn, err)) return false;
+  }
+  if (a->in && !(r->in = safetensors_open(a->in, err))) return false;
   return is_interp(a) ? run_interp(r) : run_code(r);
 }
 
@@ -216,8 +221,13 @@ static bool check(void *ctx, Error *err) {
   if (!a->fn) return error_set(err, ERROR_ARGUMENT, "needs --fn NAME");
   if (!a->out) return error_set(err, ERROR_ARGUMENT, "needs --out OUT.safetensors");
   if (a->weights && a->seed >= 0) return error_set(err, ERROR_ARGUMENT, "--weights and --seed exclude each other");
+  if (is_interp(a) && (a->model.isa || a->model.threads || a->model.no_cache))
+    return error_set(err, ERROR_ARGUMENT, "--isa, --threads and --no-cache have no effect on the interpreter");
   if (a->seed < 0) a->seed = 0;
-  if (!models_is_bundle(a->model.path)) return true;
+  if (!is_bundle(a))
+    return a->model.path || a->weights ||
+           error_set(err, ERROR_ARGUMENT,
+                     "needs a model: MODEL.lua, a bundle, or --weights FILE, which carry theirs");
   if (a->model.defines.n || a->model.isa || a->model.precision || a->model.products)
     return error_set(err, ERROR_ARGUMENT, "-D, --isa, --precision and --products are for model files; a bundle is "
                                           "compiled already");
@@ -233,14 +243,15 @@ int cli_run(int argc, char **argv) {
       {"--fn", ARG_TEXT, "NAME", "the function", &a.fn, 0, 0},
       {"--in", ARG_TEXT, "FILE", "safetensors with its inputs", &a.in, 0, 0},
       {"--out", ARG_OUT, "FILE", "safetensors for its outputs", &a.out, 0, 0},
-      {"--weights", ARG_TEXT, "FILE", "safetensors with the params", &a.weights, 0, 0},
+      {"--weights", ARG_TEXT, "FILE", "safetensors with the params; they say model and options", &a.weights, 0, 0},
       {"--seed", ARG_INT, "N", "of initial params instead (default 0)", &a.seed, 0, 9e15},
   };
   static const char about[] =
       "Executes one function on named tensors.  The number of samples B is that of the inputs.\n";
   const Command c = {.name = "run",
-                     .usage = "MODEL.lua|BUNDLE.nuwa --fn NAME --in IN.safetensors --out OUT.safetensors [options]",
+                     .usage = "[MODEL.lua|BUNDLE.nuwa] --fn NAME --in IN.safetensors --out OUT.safetensors [options]",
                      .about = about, .arg = table, .n_arg = COUNT_OF(table), .model = &a.model.path,
+                     .is_model_optional = true,
                      .target = &a.model, .devices = "cpu|cuda|interp", .ctx = &r, .check = check, .run = run,
                      .done = run_done};
   return cli_command(&c, argc, argv);

@@ -100,7 +100,9 @@ static bool score_drawings(Scored *s, Arena *arena, Error *err) {
   KitRequest r = {.text = text, .count = a->count, .seed = (uint64_t)a->seed, .guidance = (float)a->guidance,
                   .sample = {(float)a->temperature, (int)a->top_k, (float)a->top_p}};
   int32_t *tokens = ARENA_ARRAY(arena, int32_t, a->count * s->kit.positions);
-  if (!kit_generate(&s->kit, &r, tokens, &s->s.stats, err) || !kit_decode(&s->kit, tokens, a->count, s->drawn, err))
+  int64_t done;
+  if (!kit_generate(&s->kit, &r, tokens, &s->s.stats, &done, err) ||
+      !kit_decode(&s->kit, tokens, a->count, s->drawn, err))
     return false;
   judge_row(s, ROW_DRAWN, s->drawn, 0);
   judge_row(s, ROW_SHUFFLED, s->drawn, a->count / 2 + 1);
@@ -167,6 +169,9 @@ static bool score_all(Scored *s, Arena *arena, Error *err) {
 
 static bool check(void *ctx, Error *err) {
   const ScoreArgs *a = ((Scored *)ctx)->a;
+  if (a->temperature == 0.0 && (a->top_k || a->top_p != 1.0))
+    return error_set(err, ERROR_ARGUMENT, "--top-k and --top-p have no effect at --temperature 0, which takes the "
+                                          "likeliest token");
   return !a->sheet || a->count >= COLUMNS ||
          error_set(err, ERROR_ARGUMENT, "--sheet needs --count %d at least", COLUMNS);
 }
@@ -191,12 +196,12 @@ int cli_score(int argc, char **argv) {
   Scored s = {.a = &a};
   const Arg arg[] = {
       {"--count", ARG_INT, "N", "captions (256)", &a.count, 2, 4096},
-      ARG_SAMPLING(&a),
+      ARG_SAMPLING(&a, NULL, "--no-drawings"),
       {"--things", ARG_INT, "N", "of the world (64)", &a.things, 0, 4096},
       {"--sheet", ARG_PNG, "FILE.png", "rows of truths, reconstructions and drawings", &a.sheet, 0, 0},
       {"--seen", ARG_FLAG, NULL, "captions of pairs that training shows, instead of held-out ones", &a.seen, 0, 0},
       {"--no-drawings", ARG_FLAG, NULL, "score the autoencoder only", &a.no_drawings, 0, 0},
-      ARG_WEIGHTS(&a.kit),
+      ARG_WEIGHTS(&a.kit, NULL),
       ARG_VQ_WEIGHTS(&a.kit),
       {"--json", ARG_FLAG, NULL, "print numbers as JSON", &a.json, 0, 0},
   };

@@ -31,9 +31,14 @@ int target_args(ModelArgs *m, const char *devices, Arg out[TARGET_ARGS]) {
 }
 
 bool target_check(const ModelArgs *m, Error *err) {
+  if (cli_is_cuda(m) && m->cublaslt && !cli_uses_cublaslt(m))
+    return error_set(err, ERROR_USAGE, "--cublaslt has no effect beside --products own");
   if (cli_is_cuda(m)) return !m->isa || error_set(err, ERROR_USAGE, "--isa is for --device cpu");
   if (m->arch) return error_set(err, ERROR_USAGE, "--arch is for --device cuda");
-  return !m->products || error_set(err, ERROR_USAGE, "--products is for --device cuda");
+  if (m->products) return error_set(err, ERROR_USAGE, "--products is for --device cuda");
+  bool may_be_cuda = !m->device && m->path && models_is_bundle(m->path);
+  if (m->driver && !may_be_cuda) return error_set(err, ERROR_USAGE, "--cuda-driver is for --device cuda");
+  return !m->cublaslt || may_be_cuda || error_set(err, ERROR_USAGE, "--cublaslt is for --device cuda");
 }
 
 bool cli_isa(const ModelArgs *m, Isa *out, Error *err) {
@@ -60,14 +65,14 @@ NuwaCuda cli_cuda(const ModelArgs *m) { return (NuwaCuda){.driver = m->driver, .
 
 /* "sm_80,sm_90" */
 bool cli_archs(const char *text, int arch[CUDA_MAX_ARCHS], int *out_n, Error *err) {
-  for (const char *at = text; at && *at;) {
+  for (const char *at = text; at;) {
     int used = 0;
     if (*out_n == CUDA_MAX_ARCHS || sscanf(at, "sm_%3d%n", &arch[*out_n], &used) != 1 ||
-        (at[used] && at[used] != ','))
+        strspn(at + 3, "0123456789") + 3 != (size_t)used || (at[used] && at[used] != ','))
       return error_set(err, ERROR_USAGE, "--arch %s: must be at most %d of sm_80, sm_90, ... with commas between",
                        text, CUDA_MAX_ARCHS);
     ++*out_n;
-    at += used + (at[used] == ',');
+    at = at[used] ? at + used + 1 : NULL;
   }
   return true;
 }

@@ -30,7 +30,8 @@ typedef struct Training {
   World *world;
   Bpe *bpe;
   Source *source;
-  Buffer recipe, explain;
+  const char *recipe;
+  Estimate estimate; /* for --profile */
   TrainResult result; /* so far */
   bool is_terminal;
   double last_shown; /* seconds of training at the last line of progress */
@@ -61,6 +62,67 @@ void train_args_init(TrainArgs *a) {
   a->things = WORLD_DEFAULT_THINGS;
   a->size = 32;
   a->data_seed = 1;
+}
+
+/* The options, to be read into a; their number. */
+static int list_args(TrainArgs *a, Arg out[ARGS_MAX]) {
+  const Arg args[] = {
+      ARG_DEFINES(&a->model),
+      {"--fn", ARG_TEXT, "NAME", "the loss function (loss)", &a->fn, 0, 0, .shapes = RECIPE_FUNCTION},
+      {"--steps", ARG_INT, "N", "of the whole run (1000)", &a->steps, 1, 1e12, .shapes = RECIPE_STEPS},
+      {"--stop", ARG_INT, "N", "stop after this step, with a checkpoint; --resume goes on", &a->stop, 1, 1e12},
+      {"--batch", ARG_INT, "N", "examples a step (32)", &a->batch, 1, 65536, .shapes = RECIPE_BATCH},
+      {"--lr", ARG_REAL, "X", "learning rate at its highest (1e-3)", &a->lr, 0, 1e3, .shapes = RECIPE_LR},
+      {"--schedule", ARG_CHOICE, "cosine|constant", "after warm-up; cosine falls to a tenth", &a->schedule, 0, 0,
+       .shapes = RECIPE_SCHEDULE},
+      {"--warmup", ARG_REAL, "F", "share of the steps in which the rate rises (0.05)", &a->warmup, 0, 1,
+       .shapes = RECIPE_WARMUP},
+      {"--clip", ARG_REAL, "X", "largest norm of the gradient, 0: no limit (1)", &a->clip, 0, 1e30,
+       .shapes = RECIPE_CLIP},
+      {"--beta1", ARG_REAL, "X", "of Adam (0.9)", &a->beta1, 0, 0.999999, .shapes = RECIPE_BETA1},
+      {"--beta2", ARG_REAL, "X", "of Adam (0.999)", &a->beta2, 0, 0.999999, .shapes = RECIPE_BETA2},
+      {"--decay", ARG_REAL, "X", "decoupled weight decay (0)", &a->decay, 0, 1e3, .shapes = RECIPE_DECAY},
+      {"--seed", ARG_INT, "N", "of weights, revival, dropped captions (0)", &a->seed, 0, 9e15,
+       .shapes = RECIPE_SEED},
+      {"--weights", ARG_TEXT, "FILE", "begin with these weights", &a->weights, 0, 0, .shapes = RECIPE_START},
+      {"--things", ARG_INT, "N", "of the world (64)", &a->things, 0, 65535, .shapes = RECIPE_THINGS},
+      {"--size", ARG_INT, "N", "of pictures (32)", &a->size, 16, 1024, .shapes = RECIPE_SIZE},
+      {"--data-seed", ARG_INT, "N", "of the scenes (1)", &a->data_seed, 0, 9e15, .shapes = RECIPE_DATA_SEED},
+      {"--clips", ARG_FLAG, NULL, "clips instead of pictures", &a->clips, 0, 0, .shapes = RECIPE_CLIPS},
+      {"--names", ARG_TEXT, "FILE", "emoji-test.txt, if not in Debian's place", &a->names, 0, 0},
+      {"--font", ARG_TEXT, "FILE", "NotoColorEmoji.ttf, if not in Debian's place", &a->font, 0, 0},
+      {"--bpe", ARG_TEXT, "FILE", "merges of the text encoder (nuwa data --bpe makes one)", &a->merges, 0, 0,
+       .shapes = RECIPE_BPE},
+      {"--null-text", ARG_REAL, "P", "share of examples without their caption, for guidance (0)", &a->null_text, 0, 1,
+       .shapes = RECIPE_NULL_TEXT, .with = "--bpe"},
+      {"--noise", ARG_REAL, "P", "a share 0 to P of each picture's codes are read as random ones (0)", &a->noise,
+       0, 1, .shapes = RECIPE_NOISE},
+      {"--vq", ARG_TEXT, "MODEL.lua", "the autoencoder that makes tokens of pictures (the weights name it)",
+       &a->vq.path, 0, 0, .with = "--vq-weights"},
+      {"--vq-define", ARG_DEFINE, "NAME=VALUE", "an option of it", &a->vq.defines, 0, 0, .with = "--vq-weights"},
+      {"--vq-weights", ARG_TEXT, "FILE", "its weights", &a->vq_weights, 0, 0, .shapes = RECIPE_VQ},
+      {"--window", ARG_INT, "N", "steps after which codes without use are revived (50)", &a->window, 1, 1e9,
+       .shapes = RECIPE_WINDOW, .without = "--no-revive"},
+      {"--no-revive", ARG_FLAG, NULL, "leave codes without use alone", &a->no_revive, 0, 0,
+       .shapes = RECIPE_NO_REVIVE},
+      {"--out", ARG_OUT, "FILE", "the weights at the end", &a->out, 0, 0},
+      {"--store", ARG_CHOICE, "f32|bf16", "how --out stores them (f32)", &a->store, 0, 0, .with = "--out"},
+      {"--checkpoint", ARG_OUT, "FILE", "to resume from", &a->checkpoint, 0, 0},
+      {"--every", ARG_INT, "N", "steps between checkpoints (500)", &a->every, 1, 1e12, .with = "--checkpoint"},
+      {"--resume", ARG_FLAG, NULL, "go on from the checkpoint, if there is one", &a->resume, 0, 0,
+       .with = "--checkpoint"},
+      {"--log", ARG_FOLDER, "DIR", "metrics.jsonl and a TensorBoard file", &a->log, 0, 0},
+      {"--log-every", ARG_INT, "N", "steps between their lines (1)", &a->log_every, 1, 1e12, .with = "--log"},
+      {"--eval", ARG_INT, "N", "steps between validations: val.loss on seen pairs, held.loss on held-out ones (none)",
+       &a->evaluate, 1, 1e12},
+      {"--eval-batches", ARG_INT, "N", "batches of each of the two (4)", &a->evaluate_batches, 1, 1e6,
+       .with = "--eval"},
+      {"--profile", ARG_FLAG, NULL, "time of each kernel at the end", &a->profile, 0, 0},
+      {"--json", ARG_FLAG, NULL, "the last loss as JSON on stdout", &a->json, 0, 0},
+  };
+  _Static_assert(COUNT_OF(args) <= ARGS_MAX, "too many options");
+  memcpy(out, args, sizeof args);
+  return COUNT_OF(args);
 }
 
 /* ---- opening ---- */
@@ -100,10 +162,12 @@ static bool open_encoder(Training *t, Error *err) {
   CompileOptions o = {.function = encode, .n_function = 1};
   ModelSpec m = cli_spec(&t->a.vq);
   Safetensors *w = safetensors_open(t->a.vq_weights, err);
-  bool ok = w && weights_file_complete(t->arena, &target, &m, w, err) && (t->vq_model = models_load(&target, &m, err)) &&
+  bool ok = w && weights_file_check_finite(w, t->a.vq_weights, err) &&
+            weights_file_complete(t->arena, &target, &m, w, t->a.vq_weights, err) &&
+            (t->vq_model = models_load(&target, &m, err)) &&
             (t->vq_plan = models_compile_plan(&target, t->vq_model, &o, err)) &&
             (t->vq_session = open_session(t, t->vq_plan, err)) &&
-            ((models_check_weights(t->vq_model, w, err) && /* it has the decoder's params too, which "encode" has not */
+            ((models_check_weights(t->vq_model, w, err) && /* it has params that "encode" lacks: the decoder's */
               nuwa_load_weights(t->vq_session, w, true, err)) ||
              error_prefix(err, "%s", t->a.vq_weights));
   safetensors_close(w);
@@ -112,8 +176,8 @@ static bool open_encoder(Training *t, Error *err) {
 
 /* Ids must fit the tables of the model: out of range they would read beside them. */
 static bool check_sizes(const Training *t, Error *err) {
-  const Value *vocab = model_field(t->model, "vocab"), *codebook = model_field(t->model, "codebook");
-  const Value *codes = t->vq_model ? model_field(t->vq_model, "codebook") : NULL;
+  const Value *vocab = model_field(t->model, MODEL_VOCAB), *codebook = model_field(t->model, MODEL_CODEBOOK);
+  const Value *codes = t->vq_model ? model_field(t->vq_model, MODEL_CODEBOOK) : NULL;
   if (t->bpe && vocab && vocab->kind == VALUE_INT && vocab->integer < bpe_vocab(t->bpe))
     return error_set(err, ERROR_ARGUMENT, "%s has %d tokens, the model's vocab is %lld", t->a.merges,
                      bpe_vocab(t->bpe), (long long)vocab->integer);
@@ -129,21 +193,21 @@ static bool open_model(Training *t, Error *err) {
   CompileOptions o = {.function = function,
                       .n_function = 1,
                       .train = t->a.fn,
-                      .adam = {t->a.beta1, t->a.beta2, 1e-8, t->a.decay, t->a.clip},
-                      .explain = t->a.profile ? &t->explain : NULL};
+                      .adam = {t->a.beta1, t->a.beta2, 1e-8, t->a.decay, t->a.clip}};
   t->model = cli_load_model(&t->target, &t->a.model, err);
   if (!t->model || !cli_find_function(t->model, t->a.fn, err)) return false;
   fprintf(stderr, "compiling %s and its training step\n", t->a.fn);
   t->plan = models_compile_plan(&t->target.synth, t->model, &o, err);
   t->session = t->plan ? open_session(t, t->plan, err) : NULL;
   if (!t->session) return false;
+  if (t->a.profile && !models_estimate(&t->target.synth, t->model, &o, &t->estimate, err)) return false;
   if (t->a.weights) return load_weights(t->session, t->a.weights, err);
   return nuwa_init_weights(t->session, (uint64_t)t->a.seed) || nuwa_check(t->session, err);
 }
 
 static bool open_source(Training *t, Error *err) {
   int function[] = {plan_find_function(t->plan, t->a.fn), plan_find_function(t->plan, "train")};
-  const Value *codes = t->vq_model ? model_field(t->vq_model, "codebook") : NULL;
+  const Value *codes = t->vq_model ? model_field(t->vq_model, MODEL_CODEBOOK) : NULL;
   SourceOptions o = {.world = t->world,
                      .bpe = t->bpe,
                      .null_text = t->a.null_text,
@@ -156,67 +220,49 @@ static bool open_source(Training *t, Error *err) {
   return cli_asked(t->source != NULL, err); /* an input that these options do not give */
 }
 
-/* ---- the recipe ---- */
-
-static void add_digest(Buffer *out, const char *key, const void *bytes, size_t n) {
-  uint8_t digest[32];
-  char hex[65];
-  sha256(bytes, n, digest);
-  sha256_hex(digest, hex);
-  buffer_printf(out, "%s=%.16s; ", key, hex);
+static bool has_input(const Training *t, const char *name) {
+  int f = plan_find_function(t->plan, t->a.fn), train = plan_find_function(t->plan, "train");
+  return (f >= 0 && plan_find_input(&t->plan->function[f], name)) || plan_find_input(&t->plan->function[train], name);
 }
 
-static bool add_file_digest(Buffer *out, const char *key, const char *path, Error *err) {
-  if (!path) return true;
-  FileMap map;
-  if (!file_map(path, &map, err)) return false;
-  add_digest(out, key, map.data, map.len);
-  file_unmap(&map);
+/* Options that the model makes meaningless. */
+static bool check_effects(const Training *t, Error *err) {
+  const TrainArgs *a = &t->a;
+  static const char lacks[] = "%s has no effect: %s and its training step have no input \"%s\"";
+  bool has_codes = has_input(t, "tokens") || has_input(t, "seen");
+  if (a->merges && !has_input(t, "text")) return error_set(err, ERROR_USAGE, lacks, "--bpe", a->fn, "text");
+  if (a->noise > 0.0 && !has_input(t, "seen")) return error_set(err, ERROR_USAGE, lacks, "--noise", a->fn, "seen");
+  if (a->vq_weights && !has_codes) return error_set(err, ERROR_USAGE, lacks, "--vq-weights", a->fn, "tokens");
+  if (a->no_revive && !model_field(t->model, MODEL_REVIVE_CODEBOOK))
+    return error_set(err, ERROR_USAGE, "--no-revive has no effect: the model names no codebook to revive");
   return true;
 }
 
-static void add_options(Buffer *out, const char *prefix, const Model *m) {
-  for (int i = 0; m && i < m->options.n; i++) {
-    buffer_printf(out, "%s%s=", prefix, m->options.option[i].name);
-    value_print(&m->options.option[i].value, out);
-    buffer_printf(out, "; ");
+/* ---- the recipe ---- */
+
+static bool set_recipe(Training *t, Error *err) {
+  Arg arg[ARGS_MAX];
+  Recipe r = {.arena = t->arena};
+  char digest[65];
+  if (!source_check(&t->model->source, err)) return error_prefix(err, "%s", t->model->path);
+  if (!args_recipe(arg, list_args(&t->a, arg), &r, err)) return false;
+  source_digest(&t->model->source, digest);
+  recipe_set_text(&r, RECIPE_SOURCE, digest);
+  recipe_set_options(&r, RECIPE_OPTIONS, &t->model->options);
+  recipe_set_text(&r, RECIPE_PRECISION, dtype_name(t->target.synth.compile.precision));
+  recipe_set_text(&r, RECIPE_DEVICE, plan_device_name(t->plan->device));
+  if (t->plan->device == PLAN_CUDA)
+    recipe_set_text(&r, RECIPE_PRODUCTS, t->target.synth.compile.cublaslt ? "cublaslt" : "own");
+  world_digest(t->world, digest);
+  recipe_set_text(&r, RECIPE_DATA, digest);
+  if (t->a.merges_text) recipe_set_digest(&r, RECIPE_BPE, t->a.merges_text, strlen(t->a.merges_text));
+  if (t->vq_model) {
+    source_digest(&t->vq_model->source, digest);
+    recipe_set_text(&r, RECIPE_VQ_SOURCE, digest);
+    recipe_set_options(&r, RECIPE_VQ_OPTIONS, &t->vq_model->options);
   }
-}
-
-typedef struct GraphText {
-  Func *f;
-  Buffer text;
-} GraphText;
-
-static void print_graph(void *ctx) {
-  GraphText *g = ctx;
-  func_print(g->f, &g->text);
-}
-
-/* All that shapes the result: the model's options and its loss as IR, the data, and how it is trained. */
-static bool write_recipe(Training *t, Error *err) {
-  const TrainArgs *a = &t->a;
-  Buffer *r = &t->recipe;
-  GraphText g = {.f = model_find(t->model, a->fn, err)};
-  add_options(r, "option.", t->model);
-  bool ok = g.f && arena_protect(t->model->graph->arena, print_graph, &g, err);
-  if (ok) add_digest(r, "graph", g.text.data, g.text.len);
-  buffer_done(&g.text);
-  buffer_printf(r,
-                "fn=%s; steps=%lld; batch=%lld; lr=%.9g; warmup=%.9g; schedule=%s; clip=%.9g; beta1=%.9g; "
-                "beta2=%.9g; decay=%.9g; ",
-                a->fn, (long long)a->steps, (long long)a->batch, a->lr, a->warmup, a->schedule, a->clip, a->beta1,
-                a->beta2, a->decay);
-  buffer_printf(
-      r, "seed=%lld; null-text=%.9g; noise=%.9g; window=%lld; things=%lld; size=%lld; data-seed=%lld; clips=%d; ",
-      (long long)a->seed, a->null_text, a->noise, a->no_revive ? 0LL : (long long)a->window, (long long)a->things,
-      (long long)a->size, (long long)a->data_seed, a->clips);
-  if (a->merges_text) add_digest(r, "bpe", a->merges_text, strlen(a->merges_text));
-  ok = ok && add_file_digest(r, "bpe", a->merges, err) && add_file_digest(r, "weights", a->weights, err) &&
-       add_file_digest(r, "vq-weights", a->vq_weights, err);
-  add_options(r, "vq.", t->vq_model);
-  if (ok && r->failed) return error_set(err, ERROR_MEMORY, "the recipe: out of memory");
-  return ok;
+  t->recipe = recipe_print(&r, RECIPE_RUN);
+  return true;
 }
 
 /* ---- progress ---- */
@@ -304,34 +350,51 @@ static TrainOptions train_options(Training *t) {
                     .checkpoint = a->checkpoint,
                     .checkpoint_every = a->every,
                     .resume = a->resume,
-                    .recipe = t->recipe.data,
+                    .recipe = t->recipe,
                     .log = a->log,
                     .log_every = a->log_every,
+                    .is_cancelled = cli_is_interrupted,
                     .report = on_report,
                     .report_ctx = t};
   if (!a->no_revive)
-    o.revive = (ReviveOptions){text_field(t->model, "revive.codebook"), text_field(t->model, "revive.codes"),
-                               text_field(t->model, "revive.vectors"), a->window};
+    o.revive = (ReviveOptions){text_field(t->model, MODEL_REVIVE_CODEBOOK), text_field(t->model, MODEL_REVIVE_CODES),
+                               text_field(t->model, MODEL_REVIVE_VECTORS), a->window};
   o.revive.keep_start = a->weights != NULL;
   return o;
 }
 
 static bool write_weights(Training *t, Error *err) {
-  Buffer merges = {0};
-  MetadataEntry meta[WEIGHTS_META];
-  bool ok = !t->bpe || bpe_serialise(t->bpe, &merges, err);
-  const char *text = ok && t->bpe ? arena_take_buffer(t->arena, &merges) : NULL;
-  int n = ok ? weights_file_describe(t->arena, t->model, text, t->recipe.data, meta) : 0;
-  return ok && weights_write(t->session, t->plan, t->a.out, strcmp(t->a.store, "bf16") == 0, meta, n, err);
+  Buffer merges = {0}, words = {0};
+  MetadataEntry entry[WEIGHTS_META];
+  WeightsMeta meta = {.model = t->model, .recipe = t->recipe};
+  if (t->bpe) {
+    if (!bpe_serialise(t->bpe, &merges, err)) return false;
+    world_words(t->world, &words);
+    meta.merges = arena_take_buffer(t->arena, &merges);
+    meta.words = arena_take_buffer(t->arena, &words);
+  }
+  int n = weights_file_describe(t->arena, &meta, entry);
+  return weights_write(t->session, t->plan, t->a.out, strcmp(t->a.store, "bf16") == 0, entry, n, err);
 }
 
 static void print_profile(const Training *t) {
-  profile_print(t->session, t->plan, "train", t->explain.data, t->a.stop ? t->a.stop : t->a.steps, t->a.batch);
+  profile_print(t->session, t->plan, "train", &t->estimate, t->a.stop ? t->a.stop : t->a.steps, t->a.batch);
+}
+
+static int64_t last_step(const TrainArgs *a) { return a->stop ? a->stop : a->steps; }
+
+static bool say_interrupted(const Training *t, Error *err) {
+  long long step = (long long)t->result.steps;
+  if (!t->a.checkpoint)
+    return error_set(err, ERROR_CANCELLED, "interrupted after step %lld; without --checkpoint nothing is kept", step);
+  return error_set(err, ERROR_CANCELLED, "interrupted after step %lld, which %s holds: --resume goes on from it",
+                   step, t->a.checkpoint);
 }
 
 static bool train(Training *t, Error *err) {
-  if (!cli_target_open(&t->a.model, &t->target, err) || !open_world(t, err) || !open_encoder(t, err) || !open_model(t, err) || !check_sizes(t, err) ||
-      !open_source(t, err) || !write_recipe(t, err))
+  if (!cli_target_open(&t->a.model, &t->target, err) || !open_world(t, err) || !open_encoder(t, err) ||
+      !open_model(t, err) || !check_sizes(t, err) ||
+      !open_source(t, err) || !check_effects(t, err) || !set_recipe(t, err))
     return false;
   if (t->a.profile && !nuwa_profile_start(t->session, err)) return false;
   TrainOptions o = train_options(t);
@@ -340,6 +403,7 @@ static bool train(Training *t, Error *err) {
           nuwa_threads(t->session));
   bool ok = train_run(t->session, t->plan, &o, &source, err);
   if (t->is_terminal) fputc('\n', stderr);
+  if (ok && t->result.steps < last_step(&t->a)) return say_interrupted(t, err);
   if (ok && t->a.profile) print_profile(t);
   return ok && (!t->a.out || write_weights(t, err));
 }
@@ -354,8 +418,6 @@ static void training_done(Training *t) {
   model_free(t->vq_model);
   bpe_free(t->bpe);
   world_close(t->world);
-  buffer_done(&t->recipe);
-  buffer_done(&t->explain);
   cli_target_close(&t->target);
   arena_free(t->arena);
 }
@@ -375,17 +437,17 @@ bool train_model(const TrainArgs *a, TrainResult *out, Error *err) {
 
 static bool check(void *ctx, Error *err) {
   const TrainArgs *a = ctx;
-  if (a->resume && !a->checkpoint)
-    return error_set(err, ERROR_ARGUMENT, "--resume: needs --checkpoint FILE, which it goes on from");
   if (a->checkpoint && file_is_stream(a->checkpoint))
     return error_set(err, ERROR_ARGUMENT, "--checkpoint %s: must be a file, which is replaced again and again",
                      a->checkpoint);
-  return !a->vq.path || a->vq_weights || error_set(err, ERROR_ARGUMENT, "--vq %s: needs --vq-weights", a->vq.path);
+  return a->stop <= a->steps || error_set(err, ERROR_ARGUMENT, "--stop %lld has no effect: --steps %lld come first",
+                                          (long long)a->stop, (long long)a->steps);
 }
 
 static bool run(void *ctx, Arena *arena, Error *err) {
   const TrainArgs *a = ctx;
   TrainResult r;
+  cli_catch_interrupts();
   if (!a->out && !a->checkpoint)
     fprintf(stderr,
             "nuwa train: nothing will be left of what is trained: neither --out nor --checkpoint names a file\n");
@@ -396,53 +458,10 @@ static bool run(void *ctx, Arena *arena, Error *err) {
 
 int cli_train(int argc, char **argv) {
   TrainArgs a;
+  Arg arg[ARGS_MAX];
   train_args_init(&a);
-  const Arg args[] = {
-      ARG_DEFINES(&a.model),
-      {"--fn", ARG_TEXT, "NAME", "the loss function (loss)", &a.fn, 0, 0},
-      {"--steps", ARG_INT, "N", "of the whole run (1000)", &a.steps, 1, 1e12},
-      {"--stop", ARG_INT, "N", "stop after this step, with a checkpoint; --resume goes on", &a.stop, 1, 1e12},
-      {"--batch", ARG_INT, "N", "examples a step (32)", &a.batch, 1, 65536},
-      {"--lr", ARG_REAL, "X", "learning rate at its highest (1e-3)", &a.lr, 0, 1e3},
-      {"--schedule", ARG_CHOICE, "cosine|constant", "after warm-up; cosine falls to a tenth", &a.schedule, 0, 0},
-      {"--warmup", ARG_REAL, "F", "share of the steps in which the rate rises (0.05)", &a.warmup, 0, 1},
-      {"--clip", ARG_REAL, "X", "largest norm of the gradient, 0: no limit (1)", &a.clip, 0, 1e30},
-      {"--beta1", ARG_REAL, "X", "of Adam (0.9)", &a.beta1, 0, 0.999999},
-      {"--beta2", ARG_REAL, "X", "of Adam (0.999)", &a.beta2, 0, 0.999999},
-      {"--decay", ARG_REAL, "X", "decoupled weight decay (0)", &a.decay, 0, 1e3},
-      {"--seed", ARG_INT, "N", "of weights, revival, dropped captions (0)", &a.seed, 0, 9e15},
-      {"--weights", ARG_TEXT, "FILE", "begin with these weights", &a.weights, 0, 0},
-      {"--things", ARG_INT, "N", "of the world (64)", &a.things, 0, 65535},
-      {"--size", ARG_INT, "N", "of pictures (32)", &a.size, 16, 1024},
-      {"--data-seed", ARG_INT, "N", "of the scenes (1)", &a.data_seed, 0, 9e15},
-      {"--clips", ARG_FLAG, NULL, "clips instead of pictures", &a.clips, 0, 0},
-      {"--names", ARG_TEXT, "FILE", "emoji-test.txt, if not in Debian's place", &a.names, 0, 0},
-      {"--font", ARG_TEXT, "FILE", "NotoColorEmoji.ttf, if not in Debian's place", &a.font, 0, 0},
-      {"--bpe", ARG_TEXT, "FILE", "merges of the text encoder (nuwa data --bpe makes one)", &a.merges, 0, 0},
-      {"--null-text", ARG_REAL, "P", "share of examples without their caption, for guidance (0)", &a.null_text, 0, 1},
-      {"--noise", ARG_REAL, "P", "a share 0 to P of each picture's codes are read as random ones (0)", &a.noise,
-       0, 1},
-      {"--vq", ARG_TEXT, "MODEL.lua", "the autoencoder that makes tokens of pictures (the weights name it)",
-       &a.vq.path, 0, 0},
-      {"--vq-define", ARG_DEFINE, "NAME=VALUE", "an option of it", &a.vq.defines, 0, 0},
-      {"--vq-weights", ARG_TEXT, "FILE", "its weights", &a.vq_weights, 0, 0},
-      {"--window", ARG_INT, "N", "steps after which codes without use are revived (50)", &a.window, 1, 1e9},
-      {"--no-revive", ARG_FLAG, NULL, "leave codes without use alone", &a.no_revive, 0, 0},
-      {"--out", ARG_OUT, "FILE", "the weights at the end", &a.out, 0, 0},
-      {"--store", ARG_CHOICE, "f32|bf16", "how --out stores them (f32)", &a.store, 0, 0},
-      {"--checkpoint", ARG_OUT, "FILE", "to resume from", &a.checkpoint, 0, 0},
-      {"--every", ARG_INT, "N", "steps between checkpoints (500)", &a.every, 1, 1e12},
-      {"--resume", ARG_FLAG, NULL, "go on from the checkpoint, if there is one", &a.resume, 0, 0},
-      {"--log", ARG_FOLDER, "DIR", "metrics.jsonl and a TensorBoard file", &a.log, 0, 0},
-      {"--log-every", ARG_INT, "N", "steps between their lines (1)", &a.log_every, 1, 1e12},
-      {"--eval", ARG_INT, "N", "steps between validations: val.loss on seen pairs, held.loss on held-out ones (none)",
-       &a.evaluate, 1, 1e12},
-      {"--eval-batches", ARG_INT, "N", "batches of each of the two (4)", &a.evaluate_batches, 1, 1e6},
-      {"--profile", ARG_FLAG, NULL, "time of each kernel at the end", &a.profile, 0, 0},
-      {"--json", ARG_FLAG, NULL, "the last loss as JSON on stdout", &a.json, 0, 0},
-  };
-  const Command c = {.name = "train", .usage = "MODEL.lua [-D NAME=VALUE]... [options]", .about = about, .arg = args,
-                     .n_arg = COUNT_OF(args), .model = &a.model.path, .target = &a.model, .ctx = &a, .check = check,
-                     .run = run};
+  const Command c = {.name = "train", .usage = "MODEL.lua [-D NAME=VALUE]... [options]", .about = about, .arg = arg,
+                     .n_arg = list_args(&a, arg), .model = &a.model.path, .target = &a.model, .ctx = &a,
+                     .check = check, .run = run};
   return cli_command(&c, argc, argv);
 }

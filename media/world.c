@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "media/world_internal.h"
+#include "runtime/base/sha256.h"
 
 static const char *const colour_names[] = {
 #define X(id, name, r, g, b) name,
@@ -104,7 +105,8 @@ static bool allocate_sprites(World *w, int capacity, Error *err) {
   w->hashes = mem_alloc(n * sizeof *w->hashes);
   w->still = mem_alloc(n * sizes * sizeof(Sprite));
   w->turned = clips ? mem_alloc(n * (size_t)world_size_count(w) * TURN_STEPS * sizeof(Sprite)) : NULL;
-  w->pixels = mem_alloc(n * per_thing * 4);
+  w->pixel_bytes = n * per_thing * 4;
+  w->pixels = mem_alloc(w->pixel_bytes);
   return (w->names && w->hashes && w->still && (w->turned || !clips) && w->pixels) ||
          error_set(err, ERROR_MEMORY, "a world of %d things: out of memory", capacity);
 }
@@ -188,4 +190,19 @@ void world_close(World *w) {
   mem_free(w->turned);
   mem_free(w->pixels);
   mem_free(w);
+}
+
+void world_digest(const World *w, char out[65]) {
+  const WorldOptions *o = &w->options;
+  Sha256 h;
+  uint8_t digest[32];
+  char numbers[200];
+  int n = snprintf(numbers, sizeof numbers, "world %d %d %d %d %d %d %u %llu", w->things, o->size, o->thing_min,
+                   o->thing_max, o->jitter, o->held_out, o->kinds, (unsigned long long)o->seed);
+  sha256_init(&h);
+  sha256_update(&h, numbers, (size_t)n);
+  for (int i = 0; i < w->things; i++) sha256_update(&h, w->names[i], strlen(w->names[i]) + 1);
+  sha256_update(&h, w->pixels, w->pixel_bytes);
+  sha256_done(&h, digest);
+  sha256_hex(digest, out);
 }

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "runtime/base/error.h"
+#include "runtime/base/memory.h"
 
 /* Colours of backgrounds; the first RECOLOURS of them are also what a thing can be recoloured to.  Mid-grey is not
  * among them: it is what the unknown part of a picture is painted with. */
@@ -127,6 +128,9 @@ typedef enum WorldPair { PAIR_BACKGROUND, PAIR_MOTION, PAIR_COLOUR } WorldPair;
 bool world_pair_held_out(const World *w, WorldPair kind, int thing, int value);
 bool world_scene_held_out(const World *w, const Scene *s); /* any of its pairs */
 
+/* SHA-256, in hexadecimal, of all that scenes are made from: things, their pictures, and the options. */
+void world_digest(const World *w, char out[65]);
+
 int world_scene_frames(const Scene *s);
 /* Frame 0..frames-1: rgb [size, size, 3]; labels [size, size] (may be NULL): 0 background, 1 + thing where that
  * covers at least half of the pixel. */
@@ -136,6 +140,9 @@ void world_box(const World *w, const Scene *s, int part, int frame, int *x, int 
 
 /* Writes the caption and returns its length; `out` has room for WORLD_CAPTION_BYTES. */
 int world_caption(const World *w, const Scene *s, char *out);
+
+/* All words that captions of these options have, sorted, with spaces between; appended. */
+void world_words(const World *w, Buffer *out);
 
 /* Reads a caption of the grammar (world_caption.c states it) back into slots; case, commas and a final full stop do
  * not matter.  What a caption does not say is filled in with thing_min, dx = dy = jitter / 2. */

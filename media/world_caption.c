@@ -94,6 +94,77 @@ int world_caption(const World *w, const Scene *s, char *out) {
   return o.len;
 }
 
+/* ---- words ---- */
+
+enum { WORD_BYTES = 64 };
+
+typedef struct WordSet {
+  char (*word)[WORD_BYTES];   /* sorted */
+  int n, cap;
+  bool failed;
+} WordSet;
+
+static void add_word(WordSet *s, const char *text, size_t len) {
+  char word[WORD_BYTES];
+  int lo = 0, hi = s->n;
+  if (len >= WORD_BYTES || s->failed) return;
+  snprintf(word, sizeof word, "%.*s", (int)len, text);
+  while (lo < hi) {
+    int mid = (lo + hi) / 2, order = strcmp(s->word[mid], word);
+    if (order == 0) return;
+    if (order < 0) lo = mid + 1;
+    else hi = mid;
+  }
+  if (s->n == s->cap) {
+    int cap = s->cap ? 2 * s->cap : 256;
+    void *grown = mem_realloc(s->word, (size_t)cap * WORD_BYTES);
+    if (!grown) {
+      s->failed = true;
+      return;
+    }
+    s->word = grown;
+    s->cap = cap;
+  }
+  memmove(s->word[lo + 1], s->word[lo], (size_t)(s->n - lo) * WORD_BYTES);
+  memcpy(s->word[lo], word, WORD_BYTES);
+  s->n++;
+}
+
+/* Scene i of a list that shows every thing on every background in every phrasing, and goes through the rest. */
+static Scene word_scene(const World *w, int i) {
+  unsigned kinds = w->options.kinds;
+  Scene s = {.n_things = kinds & WORLD_TWO && (i % 2 || kinds == WORLD_TWO) ? 2 : 1,
+             .phrasing = i % WORLD_PHRASINGS,
+             .background = i / WORLD_PHRASINGS % WORLD_COLOURS};
+  int thing = i / (WORLD_PHRASINGS * WORLD_COLOURS);
+  for (int k = 0; k < s.n_things; k++)
+    s.part[k] = (SceneThing){.thing = thing,
+                             .colour = kinds & WORLD_RECOLOUR ? i % (WORLD_RECOLOURS + 1) - 1 : -1,
+                             .size_word = kinds & WORLD_SIZED ? i / 2 % 3 - 1 : 0,
+                             .place = i % WORLD_PLACES};
+  if (kinds & WORLD_CLIPS && s.n_things == 1) s.motion = (Motion)(i / 3 % MOTION_COUNT);
+  return s;
+}
+
+void world_words(const World *w, Buffer *out) {
+  WordSet set = {0};
+  for (int i = 0; i < w->things * WORLD_COLOURS * WORLD_PHRASINGS; i++) {
+    char caption[WORLD_CAPTION_BYTES];
+    Scene s = word_scene(w, i);
+    world_caption(w, &s, caption);
+    for (const char *p = caption; *p;) {
+      size_t n = strcspn(p, " ");
+      add_word(&set, p, n && p[n - 1] == ',' ? n - 1 : n);
+      p += n + (p[n] == ' ');
+    }
+  }
+  for (int i = 0; i < set.n; i++) buffer_printf(out, "%s%s", i ? " " : "", set.word[i]);
+  out->failed |= set.failed;
+  mem_free(set.word);
+}
+
+/* ---- reading ---- */
+
 /* A caption being read: lower case, one space between words and one at each end of what is left. */
 typedef struct In {
   const World *w;

@@ -47,6 +47,7 @@ struct World {
   Sprite *still;                   /* [things, size_hi - size_lo + 1] */
   Sprite *turned;                  /* [things, drawn sizes, TURN_STEPS]; NULL without clips */
   uint8_t *pixels;                 /* of all sprites */
+  size_t pixel_bytes;
 };
 
 int world_size_count(const World *w); /* sizes things are drawn in */

@@ -36,6 +36,20 @@ local function constant(size, what)
   return size
 end
 
+-- The numbers of a list that is an option: "1,2,4" -> { 1, 2, 4 }; "" is none.
+function nn.whole_numbers(name, text)
+  local list = {}
+  if text == "" then return list end
+  for part in string.gmatch(text .. ",", "([^,]*),") do
+    local n = string.find(part, "^%d+$") and math.tointeger(tonumber(part))
+    if not n then
+      error(name .. ' = "' .. text .. '": "' .. part .. '" is no whole number; needs numbers with commas between, as 1,2,4', 2)
+    end
+    list[#list + 1] = n
+  end
+  return list
+end
+
 local function last(x) return x.shape[x.rank] end
 
 -- ---- products and norms ----

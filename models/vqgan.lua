@@ -22,14 +22,8 @@ local o = options {
   commitment = 0.25,
 }
 
-local function numbers(text)
-  local list = {}
-  for n in string.gmatch(text, "%d+") do list[#list + 1] = math.tointeger(tonumber(n)) end
-  return list
-end
-
-local multipliers, attention_sizes = numbers(o.multipliers), {}
-for _, size in ipairs(numbers(o.attention)) do attention_sizes[size] = true end
+local multipliers, attention_sizes = nn.whole_numbers("multipliers", o.multipliers), {}
+for _, size in ipairs(nn.whole_numbers("attention", o.attention)) do attention_sizes[size] = true end
 local levels = #multipliers
 local factor = 1 << (levels - 1)
 if levels == 0 or o.size % factor ~= 0 then

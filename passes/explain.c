@@ -1,4 +1,5 @@
 /* What fuse and memplan decided, and what every attention sees, as text for people. */
+#include "passes/family.h"
 #include "passes/passes.h"
 
 #include <string.h>
@@ -96,7 +97,7 @@ static void print_dim(Buffer *out, Dim d) {
   if (d.c || !*plus) buffer_printf(out, "%s%lld", d.c < 0 ? "" : plus, (long long)d.c);
 }
 
-static const char *family_name(Family f) {
+const char *program_family_name(Family f) {
   static const char *const name[] = {"map", "reduce", "scatter", "contract", "attend"};
   return name[f];
 }
@@ -144,7 +145,7 @@ static Dim unfused_bytes(const Group *g) {
 
 static void explain_group(Arena *a, const Group *g, int k, Buffer *out) {
   GroupCost cost = program_cost(a, g);
-  buffer_printf(out, "  group %d: %s", k, family_name(g->family));
+  buffer_printf(out, "  group %d: %s", k, program_family_name(g->family));
   print_loc(out, g->anchor);
   buffer_printf(out, "\n");
   print_members(out, g);

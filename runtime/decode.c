@@ -4,6 +4,8 @@
  * `count + i` under the null condition; both are given the token drawn from the guided logits.  The order of
  * positions (order.c) and the number of rows a call takes change no bit of the result: kernels compute every row
  * alike, and the random number of a token depends on (seed, raster position, sample) only. */
+#include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 
@@ -22,6 +24,7 @@ typedef struct Drawing {
   int32_t *slots;         /* [positions] or NULL */
   const float *logits;    /* [rows][vocab] */
   const int32_t *chunk;   /* positions of the call in progress */
+  _Atomic int64_t nan_at; /* the least raster position * count + sample whose logits hold NaN; INT64_MAX: none */
 } Drawing;
 
 static double now_ms(void) {
@@ -113,9 +116,27 @@ static void write_given(Drawing *r) {
           r->g->given && r->g->given[p] ? r->g->given_tokens[stream % r->g->count * N + p] : 0;
 }
 
+static bool holds_nan(const float *x, int n) {
+  for (int i = 0; i < n; i++)
+    if (isnan(x[i])) return true;
+  return false;
+}
+
+static void note_nan(Drawing *r, int64_t at) {
+  int64_t least = atomic_load(&r->nan_at);
+  while (at < least && !atomic_compare_exchange_weak(&r->nan_at, &least, at)) {}
+}
+
+static bool refuse_nan(const Drawing *r, Error *err) {
+  int64_t at = atomic_load(&((Drawing *)r)->nan_at);
+  return error_set(err, ERROR_ARGUMENT,
+                   "decode \"%s\": the logits of sample %lld at position %lld hold NaN: nothing can be drawn",
+                   r->d->name, (long long)(r->g->first + at % r->g->count), (long long)(at / r->g->count));
+}
+
 /* Draws the tokens of positions [begin, end) of the chunk, all samples. */
 static void draw_items(void *ctx, int64_t begin, int64_t end, int thread) {
-  const Drawing *r = ctx;
+  Drawing *r = ctx;
   const NuwaSession *s = r->s;
   int vocab = (int)r->d->vocab;
   float *guided = s->draw_scratch + (size_t)thread * s->draw_stride, *scratch = guided + vocab;
@@ -128,6 +149,7 @@ static void draw_items(void *ctx, int64_t begin, int64_t end, int thread) {
       sampler_guide(guided, logits, logits + r->g->count * vocab, r->g->guidance, vocab);
       logits = guided;
     }
+    if (holds_nan(logits, vocab)) note_nan(r, p * r->g->count + sample);
     Philox random = philox(r->g->seed, (uint32_t)p, (uint32_t)(r->g->first + sample), STREAM_SAMPLE);
     int32_t token = sampler_draw(logits, vocab, &r->g->sample, philox_uniform(random.word[0]), scratch);
     r->tokens[sample * N + p] = token;
@@ -159,13 +181,14 @@ static bool draw_chunk(Drawing *r, int64_t begin, int64_t end) {
   if (r->slots) memcpy(r->slots, o->slot, sizeof *r->slots * (size_t)o->positions);
   if (!step_run(r->s, r->g->decode, r->state, r->streams, repeat_last_row(r, R))) return false;
   pool_run(r->s->pool, draw_items, r, (end - begin) * r->g->count, 1);
-  return true;
+  return atomic_load(&r->nan_at) == INT64_MAX;
 }
 
 bool nuwa_generate(NuwaSession *s, const NuwaGenerate *g, int32_t *tokens, NuwaGenerateStats *stats,
                    NuwaProgress *progress, void *ctx, Error *err) {
   Drawing r;
   if (!drawing_init(&r, s, g, err)) return false;
+  atomic_store(&r.nan_at, INT64_MAX);
   DecodeOrder *o = &s->order;
   write_given(&r);
   double t0 = now_ms();
@@ -178,7 +201,7 @@ bool nuwa_generate(NuwaSession *s, const NuwaGenerate *g, int32_t *tokens, NuwaG
     /* Cutting a wave in raster order is safe: causal keys never come later in raster order than their query. */
     for (int64_t at = begin, to; at < end; at = to, calls++) {
       to = at + most < end ? at + most : end;
-      if (!draw_chunk(&r, at, to)) return nuwa_check(s, err);
+      if (!draw_chunk(&r, at, to)) return nuwa_check(s, err) && refuse_nan(&r, err);
       if (progress && !progress(ctx, to, o->positions))
         return error_set(err, ERROR_CANCELLED, "drawing was stopped after %lld of %lld positions", (long long)to,
                          (long long)o->positions);

@@ -147,6 +147,15 @@ typedef struct PlanDecode {
   int64_t live;                    /* slots of the rings as planned */
 } PlanDecode;
 
+/* Keys of texts. */
+#define PLAN_TEXT_MODEL "model"           /* the file it was compiled from */
+#define PLAN_TEXT_SOURCE "source_sha256"  /* of all Lua files that made it */
+#define PLAN_TEXT_OPTION "option."        /* and the option's name */
+#define PLAN_TEXT_FIELD "field."          /* and the name of a plain value of the module: "field.codebook" */
+#define PLAN_TEXT_PARTIAL "partial"       /* there: not all functions of the model were compiled */
+#define PLAN_TEXT_PRECISION "precision"
+#define PLAN_TEXT_PINNED "pinned"         /* the device whose algorithms of products it holds */
+#define PLAN_TEXT_BPE "bpe"               /* merges of the text encoder */
 typedef struct PlanText {
   const char *key, *value;
 } PlanText;

@@ -1,6 +1,7 @@
 /* Opening a kit and drawing with it. */
 #include "synth/kit.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/base/sha256.h"
@@ -24,6 +25,14 @@ static bool find_generator(Kit *k, Error *err) {
   if (!text || text->rank != 2)
     return error_set(err, ERROR_ARGUMENT, "the generating model has no input \"text\" i32[batch,words]");
   k->text_tokens = text->dim[1].c;
+  for (int i = 0; i < prologue->n_in; i++)
+    if (strcmp(prologue->in[i].name, "text") != 0)
+      return error_set(err, ERROR_ARGUMENT,
+                       "the generating model has an input \"%s\", which nothing here gives: it draws from text",
+                       prologue->in[i].name);
+  if (k->codes && k->codes != d->vocab)
+    return error_set(err, ERROR_ARGUMENT, "the autoencoder has %lld codes, the generating model draws from %lld",
+                     (long long)k->codes, (long long)d->vocab);
   return true;
 }
 
@@ -38,6 +47,8 @@ static bool find_autoencoder(Kit *k, Error *err) {
   if (!image || image->rank != 4 || !codes || codes->rank != 4 || image->dim[3].c != 3)
     return error_set(err, ERROR_ARGUMENT,
                      "the autoencoder must map image f32[batch,h,w,3] to codes i32[batch,1,h,w]");
+  const char *codebook = plan_text(k->vq_plan, PLAN_TEXT_FIELD MODEL_CODEBOOK);
+  k->codes = codebook ? strtoll(codebook, NULL, 10) : 0;
   k->size = image->dim[1].c;
   k->colours = image->dim[3].c;
   k->grid[0] = 1;
@@ -49,7 +60,7 @@ static bool find_autoencoder(Kit *k, Error *err) {
 
 static bool open_bpe(Kit *k, Error *err) {
   const char *merges = safetensors_metadata(k->weights, WEIGHTS_BPE);
-  if (!merges) merges = plan_text(k->plan, "bpe");
+  if (!merges) merges = plan_text(k->plan, PLAN_TEXT_BPE);
   if (!merges) return error_set(err, ERROR_ARGUMENT, "the weights hold no text encoder (metadata \"bpe\")");
   k->bpe = bpe_parse(merges, strlen(merges), "merges in the weights", err);
   return k->bpe != NULL;
@@ -77,14 +88,21 @@ static bool open_application(OpenCall *c) {
   return true;
 }
 
+/* w, or NULL when it holds what is no number. */
+static Safetensors *check_finite(const OpenCall *c, Safetensors *w, const char *path) {
+  if (!w || weights_file_check_finite(w, path, c->err)) return w;
+  safetensors_close(w);
+  return NULL;
+}
+
 /* Weights from the application where it has some and no file is named, else from the file. */
 static Safetensors *open_weights_of(OpenCall *c, const char *part, const char *path, char digest[65]) {
   const BundlePart *p = c->k->bundle ? bundle_find(c->k->bundle, NUWA_PART_WEIGHTS, part) : NULL;
   if (!path && p) {
     sha256_hex(bundle_digest(c->k->bundle, p), digest);
-    return nuwa_bundle_weights(c->k->bundle, part, c->err);
+    return check_finite(c, nuwa_bundle_weights(c->k->bundle, part, c->err), c->spec.model.path);
   }
-  return weights_file_digest(path, digest, c->err) ? safetensors_open(path, c->err) : NULL;
+  return weights_file_digest(path, digest, c->err) ? check_finite(c, safetensors_open(path, c->err), path) : NULL;
 }
 
 static bool has_weights(const OpenCall *c, const char *part) {
@@ -98,7 +116,7 @@ static const Plan *open_plan_of(OpenCall *c, const char *part, ModelSpec *m, con
   const Plan *p = k->bundle ? nuwa_bundle_plan(k->bundle, part) : NULL;
   Plan **owned = &k->owned[strcmp(part, BUNDLE_DRAWER) == 0];
   if (p && (m == &c->spec.model || !m->path)) return p;
-  if (!weights_file_complete(k->arena, k->target, m, w, c->err)) return NULL;
+  if (!weights_file_complete(k->arena, k->target, m, w, path, c->err)) return NULL;
   return *owned = models_open_plan(k->target, m, functions, n, c->err);
 }
 
@@ -108,8 +126,20 @@ static NuwaSession *open_session(const Kit *k, const Plan *p, int64_t samples, E
   return models_open_session(k->target, p, samples, 1, 0, err);
 }
 
-static const char *vq_path(const OpenCall *c) {
-  return c->spec.vq_weights ? c->spec.vq_weights : weights_file_shipped(c->k->arena, c->k->target, "demo_vq");
+/* The autoencoder that was named; else the one that the generating model was trained with, by its digest; else the
+ * shipped one. */
+static const char *find_vq(OpenCall *c) {
+  Kit *k = c->k;
+  const char *digest = k->weights ? weights_file_vq(k->arena, k->weights) : NULL;
+  if (c->spec.vq_weights) return c->spec.vq_weights;
+  if (!digest) return weights_file_shipped(k->arena, k->target, "demo_vq");
+  const char *found = weights_file_find(k->arena, k->target, digest,
+                                        c->spec.weights ? c->spec.weights : c->spec.model.path);
+  if (!found)
+    error_set(c->err, ERROR_ARGUMENT,
+              "%s was trained with an autoencoder whose weights have the SHA-256 %s; neither beside it nor among the "
+              "shipped weights is such a file: give --vq-weights", c->spec.weights ? c->spec.weights : c->spec.model.path, digest);
+  return found;
 }
 
 static bool open_vq(OpenCall *c) {
@@ -117,7 +147,7 @@ static bool open_vq(OpenCall *c) {
   Kit *k = c->k;
   ModelSpec *m = &c->spec.vq;
   bool is_embedded = !c->spec.vq_weights && has_weights(c, BUNDLE_IMAGE);
-  const char *path = is_embedded ? NULL : vq_path(c), *where = is_embedded ? c->spec.model.path : path;
+  const char *path = is_embedded ? NULL : find_vq(c), *where = is_embedded ? c->spec.model.path : path;
   k->vq_weights_path = path;
   return where && (k->vq_weights = open_weights_of(c, BUNDLE_IMAGE, path, k->vq_digest)) &&
          (k->vq_plan = open_plan_of(c, BUNDLE_IMAGE, m, k->vq_weights, where, functions, 2)) &&
@@ -135,17 +165,28 @@ static bool open_weights(OpenCall *c) {
   return (k->weights = open_weights_of(c, BUNDLE_DRAWER, k->weights_path, k->digest)) != NULL;
 }
 
+/* Whether the weights go with the autoencoder: nothing else tells a picture from noise. */
+static bool check_pair(const OpenCall *c) {
+  Recipe have = {.arena = c->k->arena};
+  recipe_set_text(&have, RECIPE_VQ, c->k->vq_digest);
+  return recipe_check_pair(safetensors_metadata(c->k->weights, WEIGHTS_RECIPE), &have, c->err) ||
+         error_prefix(c->err, "%s", c->spec.weights ? c->spec.weights : c->spec.model.path);
+}
+
 static bool open_generator(OpenCall *c) {
   static const char *const functions[] = {"decode"};
   Kit *k = c->k;
   ModelSpec *m = &c->spec.model;
-  return (k->plan = open_plan_of(c, BUNDLE_DRAWER, m, k->weights, c->spec.weights, functions, 1)) &&
+  return check_pair(c) &&
+         (k->plan = open_plan_of(c, BUNDLE_DRAWER, m, k->weights, c->spec.weights, functions, 1)) &&
          find_generator(k, c->err) && open_bpe(k, c->err);
 }
 
 static void open_body(void *ctx) {
   OpenCall *c = ctx;
-  c->ok = open_application(c) && (!c->draws || open_weights(c)) && open_vq(c) && (!c->draws || open_generator(c));
+  bool wants_weights = c->draws || c->spec.weights;   /* these also say which autoencoder */
+  c->ok = open_application(c) && (!wants_weights || open_weights(c)) && open_vq(c) &&
+          (!c->draws || open_generator(c));
 }
 
 bool kit_open(Kit *k, const SynthTarget *t, const KitSpec *spec, bool draws, int64_t samples, Error *err) {
@@ -209,6 +250,32 @@ bool kit_embed(const SynthTarget *t, const KitSpec *spec, bool (*change)(void *c
   return ok;
 }
 
+/* ---- the recipe ---- */
+
+/* The name of the model's main file: where folders lie is no part of a drawing. */
+static const char *model_name(const Plan *p) {
+  const char *path = plan_text(p, PLAN_TEXT_MODEL), *slash = path ? strrchr(path, '/') : NULL;
+  return slash ? slash + 1 : path ? path : "";
+}
+
+static void recipe_of_plan(Recipe *r, const Plan *p, RecipeField source, RecipeField options) {
+  const char *digest = plan_text(p, PLAN_TEXT_SOURCE);
+  if (digest) recipe_set_text(r, source, digest);
+  recipe_set_plan_options(r, options, p);
+}
+
+void kit_recipe(const Kit *k, Recipe *r) {
+  const char *precision = plan_text(k->plan, PLAN_TEXT_PRECISION);
+  recipe_set_text(r, RECIPE_MODEL, model_name(k->plan));
+  recipe_of_plan(r, k->plan, RECIPE_SOURCE, RECIPE_OPTIONS);
+  recipe_of_plan(r, k->vq_plan, RECIPE_VQ_SOURCE, RECIPE_VQ_OPTIONS);
+  if (precision) recipe_set_text(r, RECIPE_PRECISION, precision);
+  recipe_set_text(r, RECIPE_DEVICE, plan_device_name(k->plan->device));
+  if (k->plan->device == PLAN_CUDA) recipe_set_text(r, RECIPE_PRODUCTS, k->plan->n_product ? "cublaslt" : "own");
+  recipe_set_text(r, RECIPE_WEIGHTS, k->digest);
+  recipe_set_text(r, RECIPE_VQ, k->vq_digest);
+}
+
 /* ---- drawing ---- */
 
 /* A request is drawn in parts that share a session, whose memory is that of one part. */
@@ -218,11 +285,13 @@ typedef struct Part {
   int64_t first, count;          /* of the request's samples */
 } Part;
 
+static bool is_cancelled(const SynthTarget *t) { return t->is_cancelled && t->is_cancelled(t->ctx); }
+
 static bool pass_progress(void *ctx, int64_t done, int64_t total) {
   const Part *p = ctx;
   if (p->target->progress)
     p->target->progress(p->target->ctx, p->first * total + p->count * done, p->r->count * total);
-  return true;
+  return !is_cancelled(p->target);
 }
 
 /* Texts of the samples, then as many empty ones for the null condition. */
@@ -259,25 +328,37 @@ static int32_t *repeat_given(const Kit *k, const KitRequest *r, int64_t n, Error
   return given;
 }
 
-bool kit_generate(Kit *k, const KitRequest *r, int32_t *tokens, NuwaGenerateStats *stats, Error *err) {
-  Part p = {k->target, r, 0, r->count < KIT_PART ? r->count : KIT_PART};
+static bool draw_part(Kit *k, NuwaSession *s, NuwaGenerate *g, Part *p, int32_t *tokens, NuwaGenerateStats *stats,
+                      Error *err) {
+  NuwaGenerateStats part;
+  if (p->count > p->r->count - p->first) p->count = p->r->count - p->first;
+  g->count = p->count;
+  g->first = p->r->first + p->first;
+  if (!fill_text(k, s, p, err) ||
+      !nuwa_generate(s, g, tokens + p->first * k->positions, &part, pass_progress, p, err))
+    return false;
+  add_stats(stats, &part);
+  return !p->r->finished || p->r->finished(p->r->ctx, p->first, p->count, err);
+}
+
+bool kit_generate(Kit *k, const KitRequest *r, int32_t *tokens, NuwaGenerateStats *stats, int64_t *out_done,
+                  Error *err) {
+  int64_t most = r->at_once ? r->at_once : KIT_PART;
+  Part p = {k->target, r, 0, r->count < most ? r->count : most};
   NuwaGenerate g = {.decode = k->decode, .raster = r->raster, .count = p.count, .first = r->first, .seed = r->seed,
                     .sample = r->sample, .guidance = r->guidance, .given = r->given};
   int32_t *given = NULL;
+  *out_done = 0;
   if (r->given && !(given = repeat_given(k, r, p.count, err))) return false;
   g.given_tokens = given;
   NuwaSession *s = open_generating(k, &g, err);
   bool ok = s && nuwa_load_weights(s, k->weights, false, err);
   *stats = (NuwaGenerateStats){0};
-  for (; ok && p.first < r->count; p.first += p.count) {
-    NuwaGenerateStats part;
-    if (p.count > r->count - p.first) p.count = r->count - p.first;
-    g.count = p.count;
-    g.first = r->first + p.first;
-    ok = fill_text(k, s, &p, err) &&
-         nuwa_generate(s, &g, tokens + p.first * k->positions, &part, pass_progress, &p, err);
-    if (ok) add_stats(stats, &part);
+  for (; ok && p.first < r->count && !is_cancelled(k->target); p.first += p.count) {
+    ok = draw_part(k, s, &g, &p, tokens, stats, err);
+    if (ok) *out_done += p.count;
   }
+  if (!ok && s && err->code == ERROR_CANCELLED) ok = true;   /* in the middle of a part, which is lost */
   nuwa_session_close(s);
   mem_free(given);
   return ok;

@@ -6,6 +6,7 @@
 #include "media/image.h"
 #include "runtime/text/bpe.h"
 #include "synth/models.h"
+#include "synth/recipe.h"
 
 typedef struct KitSpec {
   ModelSpec model, vq;          /* paths may be NULL: taken from the weights */
@@ -27,6 +28,7 @@ typedef struct Kit {
   int decode;                   /* of plan */
   int encode_codes, decode_codes;   /* functions of vq_plan */
   int64_t size, colours;        /* of pictures */
+  int64_t codes;                /* that the autoencoder has; 0: it does not say */
   int64_t text_tokens;
   int64_t grid[3], positions;
   const SynthTarget *target;    /* of all sessions */
@@ -42,22 +44,33 @@ bool kit_open(Kit *k, const SynthTarget *t, const KitSpec *spec, bool draws, int
 bool kit_embed(const SynthTarget *t, const KitSpec *spec, bool (*change)(void *ctx, Plan *p, Error *err), void *ctx,
                const char *out, Error *err);
 void kit_close(Kit *k);
+/* What of a drawing's recipe follows from the kit. */
+void kit_recipe(const Kit *k, Recipe *r);
 
-enum { KIT_PART = 64 };          /* samples that are drawn at once, and pictures that the autoencoder takes */
+enum { KIT_PART = 64 };          /* most samples that are drawn at once, and pictures that the autoencoder takes */
+
+/* Says which words of a caption the weights' captions never had, and where it is cut because it is too long. */
+bool kit_check_caption(const Kit *k, const char *text, Error *err);
 
 typedef struct KitRequest {
   const char *const *text;      /* [count] */
   int64_t count, first;         /* samples first, first + 1, ... of the seed */
+  int64_t at_once;              /* samples drawn together, 0: KIT_PART.  The same tokens whatever it is */
   uint64_t seed;
   NuwaSampling sample;
   float guidance;
   bool raster;
   const uint8_t *given;         /* [positions] or NULL */
   const int32_t *given_tokens;  /* [positions], of every sample */
+  /* Called when samples [first, first + n) of the request are drawn; may be NULL. */
+  bool (*finished)(void *ctx, int64_t first, int64_t n, Error *err);
+  void *ctx;
 } KitRequest;
 
-/* tokens [count][positions]; stats: steps and live of one part, the rest of all.  The target hears of progress. */
-bool kit_generate(Kit *k, const KitRequest *r, int32_t *tokens, NuwaGenerateStats *stats, Error *err);
+/* tokens [count][positions]; stats: steps and live of one part, the rest of all.  The target hears of progress and
+ * may cancel: *out_done samples are finished then, and nothing has failed. */
+bool kit_generate(Kit *k, const KitRequest *r, int32_t *tokens, NuwaGenerateStats *stats, int64_t *out_done,
+                  Error *err);
 
 /* Pictures <-> codes, any number n; rgb [n, size, size, 3], codes [n][positions of one picture]. */
 bool kit_encode(Kit *k, const uint8_t *rgb, int64_t n, int32_t *codes, Error *err);

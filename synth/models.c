@@ -31,12 +31,48 @@ const char *models_find(Arena *a, const SynthTarget *t, const char *file) {
   return t->models_dir ? arena_printf(a, "%s/%s", t->models_dir, file) : arena_strdup(a, file);
 }
 
-Model *models_load(const SynthTarget *t, const ModelSpec *m, Error *err) {
-  ModelOptions o = {.define = m->define, .n_define = m->n_define, .models_dir = t->models_dir};
-  return model_load(m->path, &o, err);
+void models_define(Arena *a, ModelSpec *m, const char *name, const char *value) {
+  Define *grown = ARENA_ARRAY(a, Define, m->n_define + 1);
+  int n = 0;
+  for (int i = 0; i < m->n_define; i++)
+    if (strcmp(m->define[i].name, name) != 0) grown[n++] = m->define[i];
+  grown[n++] = (Define){arena_strdup(a, name), arena_strdup(a, value)};
+  m->define = grown;
+  m->n_define = n;
 }
 
-bool models_compile(const SynthTarget *t, Model *model, const CompileOptions *what, Buffer *out, Error *err) {
+/* A value that nothing reads is a mistake: the writer believes that it does something. */
+static bool check_fields(const Model *m, Error *err) {
+  static const char *const read[] = {MODEL_CODEBOOK, MODEL_VOCAB, MODEL_REVIVE_CODEBOOK, MODEL_REVIVE_CODES,
+                                     MODEL_REVIVE_VECTORS, "size", "text_tokens", "grid",
+                                     "grid.1", "grid.2", "grid.3"};
+  for (int i = 0; i < m->n_field; i++) {
+    int k = 0;
+    while (k < COUNT_OF(read) && strcmp(read[k], m->field[i].name) != 0) k++;
+    if (k < COUNT_OF(read)) continue;
+    error_set(err, ERROR_MODEL, "%s: module: \"%s\" has no effect; beside functions a module says", m->path,
+              m->field[i].name);
+    for (k = 0; k < COUNT_OF(read) - 3; k++) {
+      size_t at = strlen(err->text);
+      snprintf(err->text + at, sizeof err->text - at, "%s %s", k ? "," : "", read[k]);
+    }
+    size_t at = strlen(err->text);
+    snprintf(err->text + at, sizeof err->text - at, "; how to train are options of nuwa train (--lr and others)");
+    return false;
+  }
+  return true;
+}
+
+Model *models_load(const SynthTarget *t, const ModelSpec *m, Error *err) {
+  ModelOptions o = {
+      .define = m->define, .n_define = m->n_define, .models_dir = t->models_dir, .source = m->source};
+  Model *model = model_load(m->path, &o, err);
+  if (!model || check_fields(model, err)) return model;
+  model_free(model);
+  return NULL;
+}
+
+static CompileOptions with_target(const SynthTarget *t, const CompileOptions *what) {
   CompileOptions o = t->compile;
   o.function = what->function;
   o.n_function = what->n_function;
@@ -44,7 +80,17 @@ bool models_compile(const SynthTarget *t, Model *model, const CompileOptions *wh
   o.train = what->train;
   o.adam = what->adam;
   o.explain = what->explain;
+  return o;
+}
+
+bool models_compile(const SynthTarget *t, Model *model, const CompileOptions *what, Buffer *out, Error *err) {
+  CompileOptions o = with_target(t, what);
   return compile_model(model, &o, out, err);
+}
+
+bool models_estimate(const SynthTarget *t, Model *model, const CompileOptions *what, Estimate *out, Error *err) {
+  CompileOptions o = with_target(t, what);
+  return compile_estimate(model, &o, out, err);
 }
 
 Plan *models_compile_plan(const SynthTarget *t, Model *model, const CompileOptions *o, Error *err) {
@@ -56,7 +102,7 @@ Plan *models_compile_plan(const SynthTarget *t, Model *model, const CompileOptio
 }
 
 Plan *models_open_plan(const SynthTarget *t, const ModelSpec *m, const char *const *functions, int n, Error *err) {
-  if (models_is_bundle(m->path)) return bundle_open_plan(m->path, n ? functions[0] : NULL, err);
+  if (!m->source && models_is_bundle(m->path)) return bundle_open_plan(m->path, n ? functions[0] : NULL, err);
   Model *model = models_load(t, m, err);
   if (!model) return NULL;
   CompileOptions o = {.function = functions, .n_function = n};

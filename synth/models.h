@@ -10,9 +10,17 @@
 /* Which model, with values for its options. */
 typedef struct ModelSpec {
   const char *path;            /* a Lua file, or a bundle where that is said; NULL: not known yet */
+  const SourceMap *source;     /* its files as text, which path only names; NULL: files are files */
   const Define *define;
   int n_define;
 } ModelSpec;
+
+/* Plain values of a module that something reads; no others may be there. */
+#define MODEL_CODEBOOK "codebook"              /* codes there are, of an autoencoder and of what draws them */
+#define MODEL_VOCAB "vocab"                    /* tokens of texts */
+#define MODEL_REVIVE_CODEBOOK "revive.codebook"   /* param whose unused rows training revives, */
+#define MODEL_REVIVE_CODES "revive.codes"         /* outputs of the loss: which rows were used, */
+#define MODEL_REVIVE_VECTORS "revive.vectors"     /* and for which vectors */
 
 /* What all compilations and sessions share, and who listens.  synth itself prints nothing. */
 typedef struct SynthTarget {
@@ -22,6 +30,7 @@ typedef struct SynthTarget {
   const char *models_dir;      /* the shipped models; NULL: only files beside a model are found */
   void (*say)(void *ctx, const char *text);                          /* a message of one line; NULL: nobody listens */
   void (*progress)(void *ctx, int64_t done, int64_t total);          /* tokens drawn; may be NULL */
+  bool (*is_cancelled)(void *ctx);                                   /* asked during long work; may be NULL */
   void *ctx;
 } SynthTarget;
 
@@ -31,10 +40,14 @@ void synth_say(const SynthTarget *t, const char *fmt, ...) PRINTF_LIKE(2, 3);
 bool models_is_bundle(const char *path);
 /* The path of a file of the shipped models ("nuwa.lua", "weights/demo.safetensors").  In a. */
 const char *models_find(Arena *a, const SynthTarget *t, const char *file);
+/* Sets or replaces an option's value.  In a. */
+void models_define(Arena *a, ModelSpec *m, const char *name, const char *value);
 Model *models_load(const SynthTarget *t, const ModelSpec *m, Error *err);
 /* Compiles what o names (functions, training, explanation) for the target; appends the bundle, or gives its plan. */
 bool models_compile(const SynthTarget *t, Model *model, const CompileOptions *o, Buffer *out, Error *err);
 Plan *models_compile_plan(const SynthTarget *t, Model *model, const CompileOptions *o, Error *err);
+/* What the launches of such a plan are estimated to do. */
+bool models_estimate(const SynthTarget *t, Model *model, const CompileOptions *o, Estimate *out, Error *err);
 /* A bundle's plan, or some functions of a model as one. */
 Plan *models_open_plan(const SynthTarget *t, const ModelSpec *m, const char *const *functions, int n, Error *err);
 /* A session of the plan for these sizes (NuwaOptions has them; ring_slots 0: as planned).  Says when a GPU runs PTX

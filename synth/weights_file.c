@@ -1,8 +1,11 @@
 /* See weights_file.h. */
 #include "synth/weights_file.h"
 
+#include <dirent.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/json.h"
 #include "runtime/base/sha256.h"
 
 const char *weights_file_shipped(Arena *a, const SynthTarget *t, const char *name) {
@@ -19,6 +22,46 @@ bool weights_file_digest(const char *path, char out[65], Error *err) {
   return true;
 }
 
+/* ---- looking for a digest ---- */
+
+static const char *find_in_folder(Arena *a, const char *folder, const char *digest) {
+  static const char suffix[] = ".safetensors";
+  const char *found = NULL;
+  DIR *dir = opendir(folder);
+  for (struct dirent *e; dir && !found && (e = readdir(dir));) {
+    char path[4096], have[65];
+    Error ignored;
+    size_t n = strlen(e->d_name), tail = sizeof suffix - 1;
+    if (n <= tail || strcmp(e->d_name + n - tail, suffix) != 0) continue;
+    if (snprintf(path, sizeof path, "%s/%s", folder, e->d_name) >= (int)sizeof path) continue;
+    if (!weights_file_digest(path, have, &ignored) || strcmp(have, digest) != 0) continue;
+    closedir(dir);
+    return arena_strdup(a, path);
+  }
+  if (dir) closedir(dir);
+  return found;
+}
+
+const char *weights_file_find(Arena *a, const SynthTarget *t, const char *digest, const char *beside) {
+  const char *found = NULL;
+  if (beside) {
+    const char *slash = strrchr(beside, '/');
+    const char *folder = slash ? arena_printf(a, "%.*s", (int)(slash - beside + (slash == beside)), beside) : ".";
+    found = find_in_folder(a, folder, digest);
+  }
+  return found ? found : find_in_folder(a, models_find(a, t, "weights"), digest);
+}
+
+const char *weights_file_vq(Arena *a, const Safetensors *w) {
+  const char *recipe = safetensors_metadata(w, WEIGHTS_RECIPE);
+  JsonField *list;
+  int n;
+  Error ignored;
+  if (!recipe || !json_read_object(a, recipe, &list, &n, &ignored)) return NULL;
+  const JsonField *f = json_find(list, n, "vq_sha256");
+  return f && f->is_text ? f->value : NULL;
+}
+
 /* ---- reading ---- */
 
 static bool is_defined(const ModelSpec *m, const char *name) {
@@ -27,23 +70,42 @@ static bool is_defined(const ModelSpec *m, const char *name) {
   return false;
 }
 
-void models_define(Arena *a, ModelSpec *m, const char *name, const char *value) {
-  Define *grown = ARENA_ARRAY(a, Define, m->n_define + 1);
-  int n = 0;
-  for (int i = 0; i < m->n_define; i++)
-    if (strcmp(m->define[i].name, name) != 0) grown[n++] = m->define[i];
-  grown[n++] = (Define){arena_strdup(a, name), arena_strdup(a, value)};
-  m->define = grown;
-  m->n_define = n;
+/* A name inside of a folder: neither from the root nor upwards. */
+static bool stays_inside(const char *name) {
+  if (*name == '/' || !*name) return false;
+  for (const char *p = name; *p;) {
+    size_t n = strcspn(p, "/");
+    if (n == 2 && memcmp(p, "..", 2) == 0) return false;
+    p += n + (p[n] == '/');
+  }
+  return true;
 }
 
-bool weights_file_complete(Arena *a, const SynthTarget *t, ModelSpec *m, const Safetensors *w, Error *err) {
-  const char *model = safetensors_metadata(w, WEIGHTS_MODEL), *options = safetensors_metadata(w, WEIGHTS_OPTIONS);
-  if (!m->path) {
-    if (!model)
-      return error_set(err, ERROR_ARGUMENT, "the weights do not say which model they are for; name its file");
+static bool find_model(Arena *a, const SynthTarget *t, ModelSpec *m, const Safetensors *w, const char *path,
+                       Error *err) {
+  const char *model = safetensors_metadata(w, WEIGHTS_MODEL), *source = safetensors_metadata(w, WEIGHTS_SOURCE);
+  if (!model)
+    return error_set(err, ERROR_ARGUMENT, "%s does not say which model it is for; name its file", path);
+  if (!stays_inside(model))
+    return error_set(err, ERROR_FORMAT,
+                     "%s: its model \"%s\" lies outside of the models' folder; name the file to use", path, model);
+  if (!source) {
     m->path = models_find(a, t, model);
+    return true;
   }
+  SourceMap *map = ARENA_NEW(a, SourceMap);
+  if (!source_read(a, source, map, err)) return error_prefix(err, "%s", path);
+  if (!source_find(map, model) || strchr(model, '/'))
+    return error_set(err, ERROR_FORMAT, "%s: its source has no file \"%s\", which its model is", path, model);
+  m->source = map;
+  m->path = arena_printf(a, "%s/%s", path, model);
+  return true;
+}
+
+bool weights_file_complete(Arena *a, const SynthTarget *t, ModelSpec *m, const Safetensors *w, const char *path,
+                           Error *err) {
+  const char *options = safetensors_metadata(w, WEIGHTS_OPTIONS);
+  if (!m->path && !find_model(a, t, m, w, path, err)) return false;
   for (const char *line = options ? options : ""; *line;) {
     size_t n = strcspn(line, "\n"), eq = strcspn(line, "=");
     const char *name = arena_printf(a, "%.*s", (int)eq, line);
@@ -54,22 +116,50 @@ bool weights_file_complete(Arena *a, const SynthTarget *t, ModelSpec *m, const S
   return true;
 }
 
+/* The exponent's bits are all ones: 16 upper bits of an f32 are a bf16. */
+static bool is_finite(DType t, const char *at) {
+  uint16_t upper;
+  memcpy(&upper, t == DTYPE_F32 ? at + 2 : at, sizeof upper);
+  return (upper & 0x7f80) != 0x7f80;
+}
+
+bool weights_file_check_finite(const Safetensors *w, const char *path, Error *err) {
+  for (int i = 0; i < safetensors_count(w); i++) {
+    const TensorView *v = safetensors_get(w, i);
+    size_t step = dtype_bytes(v->dtype);
+    if (v->dtype != DTYPE_F32 && v->dtype != DTYPE_BF16) continue;
+    for (size_t at = 0; at < v->bytes; at += step)
+      if (!is_finite(v->dtype, (const char *)v->data + at))
+        return error_set(err, ERROR_FORMAT,
+                         "%s: \"%s\" holds NaN or an infinity (element %zu): nothing can be made with it", path,
+                         v->name, at / step);
+  }
+  return true;
+}
+
 /* ---- writing ---- */
 
-int weights_file_describe(Arena *a, const Model *m, const char *merges, const char *recipe,
-                          MetadataEntry out[WEIGHTS_META]) {
-  Buffer options = {0};
-  for (int i = 0; i < m->options.n; i++) {
-    buffer_printf(&options, "%s=", m->options.option[i].name);
-    value_print(&m->options.option[i].value, &options);
-    buffer_printf(&options, "\n");
+static const char *print_options(Arena *a, const Options *o) {
+  Buffer b = {0};
+  for (int i = 0; i < o->n; i++) {
+    buffer_printf(&b, "%s=", o->option[i].name);
+    value_print(&o->option[i].value, &b);
+    buffer_printf(&b, "\n");
   }
-  const char *slash = strrchr(m->path, '/');
+  return arena_take_buffer(a, &b);
+}
+
+int weights_file_describe(Arena *a, const WeightsMeta *m, MetadataEntry out[WEIGHTS_META]) {
+  const char *slash = strrchr(m->model->path, '/');
+  Buffer source = {0};
+  source_print(&m->model->source, &source);
   int n = 0;
   out[n++] = (MetadataEntry){WEIGHTS_FORMAT, "nuwa-weights"};
-  if (recipe) out[n++] = (MetadataEntry){WEIGHTS_RECIPE, recipe};
-  out[n++] = (MetadataEntry){WEIGHTS_MODEL, arena_strdup(a, slash ? slash + 1 : m->path)};
-  out[n++] = (MetadataEntry){WEIGHTS_OPTIONS, arena_take_buffer(a, &options)};
-  if (merges) out[n++] = (MetadataEntry){WEIGHTS_BPE, merges};
+  out[n++] = (MetadataEntry){WEIGHTS_MODEL, arena_strdup(a, slash ? slash + 1 : m->model->path)};
+  out[n++] = (MetadataEntry){WEIGHTS_SOURCE, arena_take_buffer(a, &source)};
+  out[n++] = (MetadataEntry){WEIGHTS_OPTIONS, print_options(a, &m->model->options)};
+  if (m->merges) out[n++] = (MetadataEntry){WEIGHTS_BPE, m->merges};
+  if (m->words) out[n++] = (MetadataEntry){WEIGHTS_WORDS, m->words};
+  if (m->recipe) out[n++] = (MetadataEntry){WEIGHTS_RECIPE, m->recipe};
   return n;
 }

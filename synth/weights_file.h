@@ -1,5 +1,6 @@
-/* Weights files: params as safetensors whose metadata say what they are for, so that a weights file is all that has to
- * be named. */
+/* Weights files: params as safetensors whose metadata say what they are for, so that a weights file is all that has
+ * to be named: the model's Lua files, its options, the text encoder's merges, the words that captions had, and the
+ * recipe, which has the digest of the autoencoder whose codes it draws. */
 #ifndef NUWA_SYNTH_WEIGHTS_FILE_H
 #define NUWA_SYNTH_WEIGHTS_FILE_H
 
@@ -7,23 +8,36 @@
 
 /* Keys of the metadata. */
 #define WEIGHTS_FORMAT "format"
-#define WEIGHTS_MODEL "model"       /* the model's file among the shipped models */
+#define WEIGHTS_MODEL "model"       /* the main file's name in the source; in old files among the shipped models */
+#define WEIGHTS_SOURCE "source"     /* {"nuwa.lua": text, ...}: all Lua files */
 #define WEIGHTS_OPTIONS "options"   /* "name=value" a line */
 #define WEIGHTS_BPE "bpe"           /* merges of the text encoder; only where the model reads text */
+#define WEIGHTS_WORDS "words"       /* of the captions it was trained on, with spaces between */
 #define WEIGHTS_RECIPE "recipe"
 
 /* The weights that are used when none are named: models/weights/NAME.safetensors of the shipped models.  In a. */
 const char *weights_file_shipped(Arena *a, const SynthTarget *t, const char *name);
 /* SHA-256 of a file, in hexadecimal. */
 bool weights_file_digest(const char *path, char out[65], Error *err);
-/* Fills what m leaves open: its path, and values of options, from the metadata.  In a. */
-bool weights_file_complete(Arena *a, const SynthTarget *t, ModelSpec *m, const Safetensors *w, Error *err);
-/* Sets or replaces an option's value.  In a. */
-void models_define(Arena *a, ModelSpec *m, const char *name, const char *value);
+/* The file of that digest beside the file `beside` (may be NULL), else among the shipped weights.  In a; NULL when
+ * there is none. */
+const char *weights_file_find(Arena *a, const SynthTarget *t, const char *digest, const char *beside);
+/* The digest of the autoencoder that weights were trained with; NULL when they do not say.  In a. */
+const char *weights_file_vq(Arena *a, const Safetensors *w);
 
-enum { WEIGHTS_META = 5 };
-/* The metadata of weights of a model; merges and recipe may be NULL.  Texts in a; the number of entries. */
-int weights_file_describe(Arena *a, const Model *m, const char *merges, const char *recipe,
-                          MetadataEntry out[WEIGHTS_META]);
+/* Fills what m leaves open: its path and source, and values of options, from the metadata; path names the weights.
+ * In a. */
+bool weights_file_complete(Arena *a, const SynthTarget *t, ModelSpec *m, const Safetensors *w, const char *path,
+                           Error *err);
+/* Fails with the name of a tensor that holds NaN or an infinity. */
+bool weights_file_check_finite(const Safetensors *w, const char *path, Error *err);
+
+typedef struct WeightsMeta {
+  const Model *model;
+  const char *merges, *words, *recipe;   /* may be NULL */
+} WeightsMeta;
+enum { WEIGHTS_META = 7 };
+/* The metadata of weights.  Texts in a (call inside arena_protect); the number of entries. */
+int weights_file_describe(Arena *a, const WeightsMeta *m, MetadataEntry out[WEIGHTS_META]);
 
 #endif

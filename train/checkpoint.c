@@ -5,9 +5,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "runtime/base/json.h"
 #include "runtime/base/sha256.h"
 
-static const char format_name[] = "nuwa-checkpoint-1";
+static const char format_name[] = "nuwa-checkpoint-2";
 
 /* Where a tensor of a run lives: two kinds in the session, one in the trainer. */
 typedef enum Home { HOME_PARAM, HOME_STATE, HOME_HOST } Home;
@@ -169,21 +170,35 @@ typedef struct Reading {
   bool ok;
 } Reading;
 
-/* Where two recipes differ, from the start of the entry ("key=value; ") that does. */
-static const char *entry_at(const char *recipe, size_t at) {
-  while (at > 0 && !(at >= 2 && recipe[at - 2] == ';' && recipe[at - 1] == ' ')) at--;
-  return recipe + at;
+/* A field of both recipes under a name, NULL: it is not set.  `within`: the field that is an object and holds it. */
+static bool refuse(const Reading *r, const char *within, const char *name, const char *theirs, const char *ours) {
+  static const char unset[] = "not set";
+  return error_set(r->err, ERROR_ARGUMENT, "%s is the checkpoint of another run: its %s%s%s is %s, this run's is %s",
+                   r->path, within, *within ? "." : "", name, theirs ? theirs : unset, ours ? ours : unset);
 }
 
+static bool check_fields(const Reading *r, const char *within, const char *have, const char *want) {
+  JsonField *theirs, *ours;
+  int n_theirs, n_ours;
+  if (!json_read_object(r->list.arena, have, &theirs, &n_theirs, r->err) ||
+      !json_read_object(r->list.arena, want, &ours, &n_ours, r->err))
+    return error_prefix(r->err, "%s: the recipe", r->path);
+  for (int i = 0; i < n_ours; i++) {
+    const JsonField *f = json_find(theirs, n_theirs, ours[i].name);
+    if (!f) return refuse(r, within, ours[i].name, NULL, ours[i].value);
+    if (strcmp(f->value, ours[i].value) == 0) continue;
+    bool is_object = *f->value == '{' && *ours[i].value == '{' && !*within;
+    if (!is_object) return refuse(r, within, ours[i].name, f->value, ours[i].value);
+    if (!check_fields(r, ours[i].name, f->value, ours[i].value)) return false;
+  }
+  for (int i = 0; i < n_theirs; i++)
+    if (!json_find(ours, n_ours, theirs[i].name)) return refuse(r, within, theirs[i].name, theirs[i].value, NULL);
+  return true;
+}
+
+/* Everything that shapes a run must be the same, and is in its recipe. */
 static bool check_recipe(const Reading *r, const char *have) {
-  const char *want = r->c->recipe;
-  if (strcmp(have, want) == 0) return true;
-  size_t at = 0;
-  while (have[at] && have[at] == want[at]) at++;
-  const char *theirs = entry_at(have, at), *ours = entry_at(want, at);
-  return error_set(r->err, ERROR_ARGUMENT,
-                   "%s is the checkpoint of another run: it has \"%.*s\" where this one has \"%.*s\"", r->path,
-                   (int)strcspn(theirs, ";"), theirs, (int)strcspn(ours, ";"), ours);
+  return strcmp(have, r->c->recipe) == 0 || check_fields(r, "", have, r->c->recipe);
 }
 
 static bool check_metadata(Reading *r) {

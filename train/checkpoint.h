@@ -15,7 +15,7 @@ typedef struct Checkpoint {
   int train;     /* the function whose states belong to the run */
   int32_t *uses; /* [n_uses], or NULL */
   int64_t n_uses;
-  const char *recipe;
+  const char *recipe; /* a JSON object of all that shapes the run: a checkpoint with another is refused by the field */
   int64_t step;
 } Checkpoint;
 

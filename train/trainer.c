@@ -216,9 +216,11 @@ static bool loop(Trainer *t, Error *err) {
     report(t, false, n);
     if (is_due(step, o->log_every, o->steps) && !write_log(t, n, err)) return false;
     if (o->evaluate >= 0 && is_due(step, o->evaluate_every, o->steps) && !evaluate(t, err)) return false;
-    if (o->checkpoint && is_due(step, o->checkpoint_every, last) &&
+    bool is_cancelled = o->is_cancelled && o->is_cancelled(o->report_ctx);
+    if (o->checkpoint && (is_cancelled || is_due(step, o->checkpoint_every, last)) &&
         !checkpoint_write(&t->checkpoint, o->checkpoint, err))
       return false;
+    if (is_cancelled) return true;
   }
   return true;
 }
@@ -252,7 +254,7 @@ bool train_run(NuwaSession *s, const Plan *p, const TrainOptions *o, const Train
   Trainer *t = mem_alloc(sizeof *t);
   if (!t) return error_set(err, ERROR_MEMORY, "training: out of memory");
   *t = (Trainer){.session = s, .plan = p, .o = o, .source = source, .train = plan_find_function(p, "train")};
-  t->checkpoint = (Checkpoint){.session = s, .plan = p, .train = t->train, .recipe = o->recipe ? o->recipe : ""};
+  t->checkpoint = (Checkpoint){.session = s, .plan = p, .train = t->train, .recipe = o->recipe ? o->recipe : "{}"};
   bool ok = run(t, err);
   Error ignored;
   if (!metrics_close(t->log, ok ? err : &ignored)) ok = false;

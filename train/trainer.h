@@ -47,9 +47,10 @@ typedef struct TrainOptions {
   const char *checkpoint; /* path, NULL: none */
   int64_t checkpoint_every;
   bool resume;        /* go on from the checkpoint if it exists; else one that exists is refused */
-  const char *recipe; /* all that shapes the result, as text: a checkpoint of another recipe is refused */
+  const char *recipe; /* all that shapes the result, a JSON object: a checkpoint of another is refused; NULL: {} */
   const char *log;    /* folder of metrics.jsonl and the event file, NULL: none */
   int64_t log_every;
+  bool (*is_cancelled)(void *ctx);   /* asked after every step: ends the run, with a checkpoint; may be NULL */
   void (*report)(void *ctx, const TrainReport *r); /* after every step and evaluation; may be NULL */
   void *report_ctx;
 } TrainOptions;

@@ -100,17 +100,24 @@ const ModelDecode *compile_decode_of(const Model *m, const Func *f) {
   return NULL;
 }
 
+static void add_value(Compile *c, const char *prefix, const char *name, const Value *v) {
+  Arena *a = c->work->arena;
+  Buffer value = {0};
+  value_print(v, &value);
+  const char *text = arena_take_buffer(a, &value);
+  plan_build_text(c->b, arena_printf(a, "%s%s", prefix, name), text);
+}
+
 static void add_texts(Compile *c) {
-  plan_build_text(c->b, "model", c->m->path);
-  if (c->o->function) plan_build_text(c->b, "partial", "true");
-  plan_build_text(c->b, "precision", dtype_name(c->o->precision));
-  for (int i = 0; i < c->m->options.n; i++) {
-    const Option *o = &c->m->options.option[i];
-    Buffer value = {0};
-    value_print(&o->value, &value);
-    const char *text = arena_take_buffer(c->work->arena, &value);
-    plan_build_text(c->b, arena_printf(c->work->arena, "option.%s", o->name), text);
-  }
+  char digest[65];
+  source_digest(&c->m->source, digest);
+  plan_build_text(c->b, PLAN_TEXT_MODEL, c->m->path);
+  plan_build_text(c->b, PLAN_TEXT_SOURCE, digest);
+  if (c->o->function) plan_build_text(c->b, PLAN_TEXT_PARTIAL, "true");
+  plan_build_text(c->b, PLAN_TEXT_PRECISION, dtype_name(c->o->precision));
+  for (int i = 0; i < c->m->options.n; i++)
+    add_value(c, PLAN_TEXT_OPTION, c->m->options.option[i].name, &c->m->options.option[i].value);
+  for (int i = 0; i < c->m->n_field; i++) add_value(c, PLAN_TEXT_FIELD, c->m->field[i].name, &c->m->field[i].value);
 }
 
 /* A loss that is trained is there for validation too, which must not move what training moves. */

@@ -36,12 +36,6 @@ static bool read_checked(const char *path, char **out_text, size_t *out_len, Err
   return *out_text != NULL;
 }
 
-const SourceFile *source_find(const SourceMap *m, const char *name) {
-  for (int i = 0; i < m->n; i++)
-    if (strcmp(m->file[i].name, name) == 0) return &m->file[i];
-  return NULL;
-}
-
 /* A copy on the heap, with a NUL behind it; NULL: no memory. */
 static char *copy_text(const char *text, size_t len) {
   char *copy = mem_alloc(len + 1);

@@ -2,7 +2,7 @@
 #ifndef NUWA_SOURCE_MAP_H
 #define NUWA_SOURCE_MAP_H
 
-#include <stddef.h>
+#include "runtime/base/memory.h"
 
 enum { SOURCE_MAX_BYTES = 1 << 20 }; /* of all texts together, where they travel with weights */
 
@@ -19,5 +19,13 @@ typedef struct SourceMap {
 
 /* NULL when it has none of that name. */
 const SourceFile *source_find(const SourceMap *m, const char *name);
+/* Can weights carry it: UTF-8, and not too much? */
+bool source_check(const SourceMap *m, Error *err);
+/* {"nuwa.lua": "text", ...}, appended. */
+void source_print(const SourceMap *m, Buffer *out);
+/* The same back; names and texts in a (call inside arena_protect). */
+bool source_read(Arena *a, const char *text, SourceMap *out, Error *err);
+/* SHA-256 over names and texts. */
+void source_digest(const SourceMap *m, char out[65]);
 
 #endif

@@ -15,8 +15,8 @@ typedef struct JsonField {
   bool is_text;        /* it was a string */
 } JsonField;
 
-/* The fields of an object in their order, in a (call inside arena_protect).  Values that are objects or lists stay text,
- * balanced but otherwise unread.  False with what is wrong and at which byte. */
+/* The fields of an object in their order, in a (call inside arena_protect).  Values that are objects or lists stay
+ * text, balanced but otherwise unread.  False with what is wrong and at which byte. */
 bool json_read_object(Arena *a, const char *text, JsonField **out, int *out_n, Error *err);
 /* NULL when there is none of that name. */
 const JsonField *json_find(const JsonField *list, int n, const char *name);

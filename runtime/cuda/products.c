@@ -115,7 +115,7 @@ static bool settle(CudaProducts *s, int index, const Shapes *usual, const Shapes
 
 /* Which product failed; and of a pin where it was made, which is what somebody can change. */
 static bool name_product(const CudaProducts *s, int index, Error *err) {
-  const char *where = plan_text(s->plan, "pinned");
+  const char *where = plan_text(s->plan, PLAN_TEXT_PINNED);
   if (!s->plan->product[index].algorithm[0]) return error_prefix(err, "product %d of this plan", index);
   return error_prefix(err, "product %d of this plan, whose algorithm was pinned on %s and does not fit %s (compile there, "
                            "or without --pin)", index, where ? where : "another machine", cuda_device_name(s->device));

@@ -29,7 +29,7 @@ static bool case_init(Case *k, Error *err) {
       !(k->session = nuwa_session_open(k->plan, &o, err)))
     return false;
   nuwa_init_weights(k->session, 3);
-  k->c = (Checkpoint){k->session, k->plan, plan_find_function(k->plan, "train"), k->uses, 5, "lr=1; batch=2", 7};
+  k->c = (Checkpoint){k->session, k->plan, plan_find_function(k->plan, "train"), k->uses, 5, "{\"lr\": 1, \"options\": {\"a\": \"x\"}}", 7};
   const char *path = load_path("whole.ckpt");
   return k->c.train >= 0 && checkpoint_write(&k->c, path, err) && (k->file = file_read(path, &k->n, err)) != NULL;
 }
@@ -50,9 +50,16 @@ TEST("an intact checkpoint is read, one of another run is refused") {
   REQUIRE(checkpoint_read(&k.c, load_path("whole.ckpt"), &err), "%s", err.text);
   digest_of(&k, after);
   EXPECT(k.c.step == 7 && memcmp(before, after, sizeof after) == 0, "");
-  k.c.recipe = "lr=2; batch=2";
-  EXPECT(!checkpoint_read(&k.c, load_path("whole.ckpt"), &err), "");
-  EXPECT_HAS(err.text, "it has \"lr=1\" where this one has \"lr=2\"");
+  static const char *const other[][2] = {
+      {"{\"lr\": 2, \"options\": {\"a\": \"x\"}}", "its lr is 1, this run's is 2"},
+      {"{\"lr\": 1, \"options\": {\"a\": \"y\"}}", "its options.a is x, this run's is y"},
+      {"{\"lr\": 1, \"options\": {\"a\": \"x\", \"b\": \"1\"}}", "its options.b is not set, this run's is 1"},
+      {"{\"lr\": 1}", "its options is {\"a\": \"x\"}, this run's is not set"}};
+  for (int i = 0; i < COUNT_OF(other); i++) {
+    k.c.recipe = other[i][0];
+    EXPECT(!checkpoint_read(&k.c, load_path("whole.ckpt"), &err), "%s", other[i][0]);
+    EXPECT_HAS(err.text, other[i][1]);
+  }
   case_done(&k);
 }
 

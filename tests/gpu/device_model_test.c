@@ -151,8 +151,8 @@ static void checkpoint_travels(Pair *p, int train) {
   int file = mkstemp(path);
   REQUIRE(file >= 0, "no temporary file");
   close(file);
-  Checkpoint from = {.session = p->session[ON_CUDA], .plan = p->plan[ON_CUDA], .train = train, .step = 2, .recipe = "r"};
-  Checkpoint to = {.session = p->session[ON_CPU], .plan = p->plan[ON_CPU], .train = train, .recipe = "r"};
+  Checkpoint from = {.session = p->session[ON_CUDA], .plan = p->plan[ON_CUDA], .train = train, .step = 2, .recipe = "{}"};
+  Checkpoint to = {.session = p->session[ON_CPU], .plan = p->plan[ON_CPU], .train = train, .recipe = "{}"};
   for (int i = 0; i < p->plan[0]->n_param; i++) {
     const PlanTensor *t = &p->plan[0]->param[i].type;
     int64_t bytes = 0;

@@ -476,7 +476,7 @@ static bool train(Error *err) {
                           .checkpoint = fixture.checkpoint,
                           .checkpoint_every = 1,
                           .resume = true,
-                          .recipe = "stress",
+                          .recipe = "{\"stress\": 1}",
                           .log = fixture.log,
                           .log_every = 1};
   NuwaOptions open = {.threads = 2, .samples = BATCH, .rows = 1};

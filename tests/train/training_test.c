@@ -59,7 +59,7 @@ static TrainOptions options(void) {
                         .evaluate_batches = 2,
                         .revive = {"book", "codes", "latent", 10, false},
                         .checkpoint_every = 7,
-                        .recipe = "lr=1; steps=2; ",
+                        .recipe = "{\"lr\": 1, \"steps\": 2}",
                         .log_every = 1,
                         .report = note};
 }
@@ -290,10 +290,10 @@ TEST("checkpoints that are truncated, damaged, foreign or another run's are refu
   write_file(tiny_path("foreign.ckpt"), "\x02\0\0\0\0\0\0\0{}", 10);
   EXPECT_HAS(resume_error(tiny_path("foreign.ckpt")), "is no checkpoint");
   mem_free(bytes);
-  o.recipe = "lr=1; steps=3; ";
+  o.recipe = "{\"lr\": 1, \"steps\": 3}";
   o.resume = true;
   EXPECT(!train(o, 1, &r, &err), "another run's was taken");
-  EXPECT_HAS(err.text, "it has \"steps=2\" where this one has \"steps=3\"");
+  EXPECT_HAS(err.text, "its steps is 2, this run's is 3");
 }
 
 TEST("a code that nothing uses is put on a vector of the batch, without momentum") {

@@ -264,6 +264,47 @@ TEST("captions parse back into the slots they were made from") {
   world_close(all), world_close(clips);
 }
 
+/* Is the word (n bytes) between spaces of the list? */
+static bool has_word(const char *list, const char *word, size_t n) {
+  for (const char *p = list; (p = strstr(p, word)) != NULL; p++) {
+    if ((p == list || p[-1] == ' ') && (p[n] == ' ' || !p[n])) return true;
+  }
+  return false;
+}
+
+TEST("the words of a world are all that its captions have, and no more than that") {
+  World *all = open_world(96, EVERYTHING), *single = open_world(64, WORLD_SINGLE);
+  REQUIRE(all && single, "");
+  Buffer words = {0}, few = {0};
+  world_words(all, &words);
+  world_words(single, &few);
+  REQUIRE(words.data && few.data, "");
+  for (uint64_t i = 0; i < 3000; i++) {
+    char caption[WORLD_CAPTION_BYTES];
+    Scene s = world_scene(all, i % 2 ? WORLD_TRAIN : WORLD_HELD_OUT, i);
+    world_caption(all, &s, caption);
+    for (char *word = strtok(caption, " ,"); word; word = strtok(NULL, " ,"))
+      EXPECT(has_word(words.data, word, strlen(word)), "no \"%s\"", word);
+  }
+  EXPECT(has_word(words.data, "moving", 6) && has_word(words.data, "little", 6) && has_word(few.data, "panda", 5), "%s",
+         few.data);
+  EXPECT(!has_word(few.data, "moving", 6) && !has_word(few.data, "little", 6) && !has_word(few.data, "and", 3), "%s",
+         few.data);
+  buffer_done(&words), buffer_done(&few);
+  world_close(all), world_close(single);
+}
+
+TEST("a world's digest tells things, pictures and options apart") {
+  World *a = open_world(8, WORLD_SINGLE), *b = open_world(9, WORLD_SINGLE), *c = open_world(8, WORLD_TWO),
+        *d = open_world(8, WORLD_SINGLE);
+  REQUIRE(a && b && c && d, "");
+  char x[65], y[65], z[65], same[65];
+  world_digest(a, x), world_digest(b, y), world_digest(c, z), world_digest(d, same);
+  EXPECT(strcmp(x, y) && strcmp(x, z) && strcmp(y, z), "%s %s %s", x, y, z);
+  EXPECT_TEXT(x, same);
+  world_close(a), world_close(b), world_close(c), world_close(d);
+}
+
 TEST("captions read well and are read leniently") {
   World *w = open_world(128, EVERYTHING);
   REQUIRE(w, "");

@@ -1,0 +1,23 @@
+/* Ctrl-C: a command that can end well after what it is doing asks for it; the second time it ends at once. */
+#include <signal.h>
+
+#include "cli/cli.h"
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int signal_number) {
+  if (interrupted) {
+    signal(signal_number, SIG_DFL);
+    raise(signal_number);   /* delivered when this returns */
+  }
+  interrupted = 1;
+}
+
+void cli_catch_interrupts(void) {
+  struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGINT, &action, NULL);
+  sigaction(SIGTERM, &action, NULL);
+}
+
+bool cli_is_interrupted(void *ctx) { return interrupted != 0; }

@@ -1,0 +1,94 @@
+/* Recipes: all that shapes a result, each thing declared once, in the table below.  From it follow what is written
+ * beside weights and into pictures, what must be the same when a run is resumed, and what must be the same of weights
+ * that are used together.  A recipe is a JSON object of the fields that are set, in the order of the table; numbers
+ * read back exactly. */
+#ifndef NUWA_SYNTH_RECIPE_H
+#define NUWA_SYNTH_RECIPE_H
+
+#include "frontend/lua/options.h"
+#include "frontend/lua/source.h"
+#include "runtime/base/json.h"
+#include "runtime/plan.h"
+
+/* What a field shapes: a training run (all of these must match to resume it), a drawing, and what weights used
+ * together must agree on. */
+enum { RECIPE_RUN = 1, RECIPE_DRAWING = 2, RECIPE_PAIR = 4, RECIPE_BOTH = RECIPE_RUN | RECIPE_DRAWING };
+
+/*  id           name                 shapes        */
+#define RECIPE_TABLE(X)                                                                                              \
+  X(TEXT,        "text",              RECIPE_DRAWING)                                                                \
+  X(MODEL,       "model",             RECIPE_DRAWING)                                                                \
+  X(SOURCE,      "source_sha256",     RECIPE_BOTH)                                                                   \
+  X(OPTIONS,     "options",           RECIPE_BOTH)                                                                   \
+  X(PRECISION,   "precision",         RECIPE_BOTH)                                                                   \
+  X(DEVICE,      "device",            RECIPE_BOTH)                                                                   \
+  X(PRODUCTS,    "products",          RECIPE_BOTH)                                                                   \
+  X(WEIGHTS,     "weights_sha256",    RECIPE_DRAWING)                                                                \
+  X(VQ,          "vq_sha256",         RECIPE_BOTH | RECIPE_PAIR)                                                     \
+  X(VQ_SOURCE,   "vq_source_sha256",  RECIPE_BOTH)                                                                   \
+  X(VQ_OPTIONS,  "vq_options",        RECIPE_BOTH)                                                                   \
+  X(BPE,         "bpe_sha256",        RECIPE_RUN)                                                                    \
+  X(START,       "start_sha256",      RECIPE_RUN)                                                                    \
+  X(DATA,        "data_sha256",       RECIPE_RUN)                                                                    \
+  X(THINGS,      "things",            RECIPE_RUN)                                                                    \
+  X(SIZE,        "size",              RECIPE_RUN)                                                                    \
+  X(DATA_SEED,   "data_seed",         RECIPE_RUN)                                                                    \
+  X(CLIPS,       "clips",             RECIPE_RUN)                                                                    \
+  X(NULL_TEXT,   "null_text",         RECIPE_RUN)                                                                    \
+  X(NOISE,       "noise",             RECIPE_RUN)                                                                    \
+  X(FUNCTION,    "fn",                RECIPE_RUN)                                                                    \
+  X(STEPS,       "steps",             RECIPE_RUN)                                                                    \
+  X(BATCH,       "batch",             RECIPE_RUN)                                                                    \
+  X(LR,          "lr",                RECIPE_RUN)                                                                    \
+  X(SCHEDULE,    "schedule",          RECIPE_RUN)                                                                    \
+  X(WARMUP,      "warmup",            RECIPE_RUN)                                                                    \
+  X(CLIP,        "clip",              RECIPE_RUN)                                                                    \
+  X(BETA1,       "beta1",             RECIPE_RUN)                                                                    \
+  X(BETA2,       "beta2",             RECIPE_RUN)                                                                    \
+  X(DECAY,       "decay",             RECIPE_RUN)                                                                    \
+  X(WINDOW,      "window",            RECIPE_RUN)                                                                    \
+  X(NO_REVIVE,   "no_revive",         RECIPE_RUN)                                                                    \
+  X(SEED,        "seed",              RECIPE_BOTH)                                                                   \
+  X(SAMPLE,      "sample",            RECIPE_DRAWING)                                                                \
+  X(TEMPERATURE, "temperature",       RECIPE_DRAWING)                                                                \
+  X(TOP_K,       "top_k",             RECIPE_DRAWING)                                                                \
+  X(TOP_P,       "top_p",             RECIPE_DRAWING)                                                                \
+  X(GUIDANCE,    "guidance",          RECIPE_DRAWING)                                                                \
+  X(ORDER,       "order",             RECIPE_DRAWING)                                                                \
+  X(IMAGE,       "image",             RECIPE_DRAWING)                                                                \
+  X(IMAGE_BYTES, "image_sha256",      RECIPE_DRAWING)                                                                \
+  X(MASK,        "mask",              RECIPE_DRAWING)                                                                \
+  X(MASK_BYTES,  "mask_sha256",       RECIPE_DRAWING)
+
+typedef enum RecipeField {
+  RECIPE_NONE,   /* an option that shapes nothing */
+#define X(id, name, shapes) RECIPE_##id,
+  RECIPE_TABLE(X)
+#undef X
+      RECIPE_COUNT
+} RecipeField;
+
+typedef struct Recipe {
+  Arena *arena;                     /* of the values; call what sets them inside arena_protect */
+  const char *value[RECIPE_COUNT];  /* as JSON; NULL: not set */
+} Recipe;
+
+void recipe_set_text(Recipe *r, RecipeField f, const char *text);
+void recipe_set_int(Recipe *r, RecipeField f, int64_t n);
+void recipe_set_real(Recipe *r, RecipeField f, double x);
+void recipe_set_bool(Recipe *r, RecipeField f, bool is);
+/* SHA-256 of bytes, of a file's. */
+void recipe_set_digest(Recipe *r, RecipeField f, const void *bytes, size_t n);
+bool recipe_set_file(Recipe *r, RecipeField f, const char *path, Error *err);
+/* {"dim": "64", ...}: of a model that was loaded, or as its plan tells. */
+void recipe_set_options(Recipe *r, RecipeField f, const Options *o);
+void recipe_set_plan_options(Recipe *r, RecipeField f, const Plan *p);
+
+/* The recipe of a run, or of a drawing, as JSON.  In the recipe's arena. */
+const char *recipe_print(const Recipe *r, unsigned shapes);
+
+/* Do weights go with what is at hand?  trained: their recipe (NULL or without a field: it says nothing, which
+ * passes); every field of `have` that pairs must share is compared.  err names the field and both values. */
+bool recipe_check_pair(const char *trained, const Recipe *have, Error *err);
+
+#endif
