@@ -29,7 +29,7 @@ static Row row_of(const LaunchEstimate *e, int64_t B) {
 }
 
 /* The next estimate of the function from *at on. */
-static const LaunchEstimate *next_estimate(const Estimate *e, const char *function, int *at) {
+static const LaunchEstimate *next_estimate(const Lowered *e, const char *function, int *at) {
   while (*at < e->n_launch && strcmp(e->launch[*at].function, function) != 0) ++*at;
   BUG_IF(*at == e->n_launch, "function %s has more launches than estimates", function);
   return &e->launch[(*at)++];
@@ -63,7 +63,7 @@ static void print_row(const Row *r, int64_t total, int64_t runs, bool with_label
           r->bytes * 1e-9 / seconds, with_label ? r->label : "");
 }
 
-void profile_print(const NuwaSession *s, const Plan *p, const char *function, const Estimate *e, int64_t runs,
+void profile_print(const NuwaSession *s, const Plan *p, const char *function, const Lowered *e, int64_t runs,
                    int64_t B) {
   int f = plan_find_function(p, function);
   Row *kernel = mem_alloc((size_t)(p->n_kernel + 1) * sizeof *kernel), family[MAX_FAMILIES] = {0};

@@ -8,7 +8,7 @@
 
 /* Prints to stderr, for `runs` runs with B samples since nuwa_profile_start: the share of each kernel family, then
  * the slowest kernels with their speed.  e: what the compiler estimates of the same functions. */
-void profile_print(const NuwaSession *s, const Plan *p, const char *function, const Estimate *e, int64_t runs,
+void profile_print(const NuwaSession *s, const Plan *p, const char *function, const Lowered *e, int64_t runs,
                    int64_t B);
 
 #endif

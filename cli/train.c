@@ -31,7 +31,7 @@ typedef struct Training {
   Bpe *bpe;
   Source *source;
   const char *recipe;
-  Estimate estimate; /* for --profile */
+  Lowered lowered; /* for --profile */
   TrainResult result; /* so far */
   bool is_terminal;
   double last_shown; /* seconds of training at the last line of progress */
@@ -200,7 +200,7 @@ static bool open_model(Training *t, Error *err) {
   t->plan = models_compile_plan(&t->target.synth, t->model, &o, err);
   t->session = t->plan ? open_session(t, t->plan, err) : NULL;
   if (!t->session) return false;
-  if (t->a.profile && !models_estimate(&t->target.synth, t->model, &o, &t->estimate, err)) return false;
+  if (t->a.profile && !models_lower(&t->target.synth, t->model, &o, &t->lowered, err)) return false;
   if (t->a.weights) return load_weights(t->session, t->a.weights, err);
   return nuwa_init_weights(t->session, (uint64_t)t->a.seed) || nuwa_check(t->session, err);
 }
@@ -378,7 +378,7 @@ static bool write_weights(Training *t, Error *err) {
 }
 
 static void print_profile(const Training *t) {
-  profile_print(t->session, t->plan, "train", &t->estimate, t->a.stop ? t->a.stop : t->a.steps, t->a.batch);
+  profile_print(t->session, t->plan, "train", &t->lowered, t->a.stop ? t->a.stop : t->a.steps, t->a.batch);
 }
 
 static int64_t last_step(const TrainArgs *a) { return a->stop ? a->stop : a->steps; }
@@ -414,6 +414,7 @@ static void training_done(Training *t) {
   nuwa_session_close(t->vq_session);
   plan_free(t->plan);
   plan_free(t->vq_plan);
+  lowered_done(&t->lowered);
   model_free(t->model);
   model_free(t->vq_model);
   bpe_free(t->bpe);

@@ -88,9 +88,9 @@ bool models_compile(const SynthTarget *t, Model *model, const CompileOptions *wh
   return compile_model(model, &o, out, err);
 }
 
-bool models_estimate(const SynthTarget *t, Model *model, const CompileOptions *what, Estimate *out, Error *err) {
+bool models_lower(const SynthTarget *t, const Model *model, const CompileOptions *what, Lowered *out, Error *err) {
   CompileOptions o = with_target(t, what);
-  return compile_estimate(model, &o, out, err);
+  return compile_lower(model, &o, out, err);
 }
 
 Plan *models_compile_plan(const SynthTarget *t, Model *model, const CompileOptions *o, Error *err) {

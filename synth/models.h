@@ -46,8 +46,8 @@ Model *models_load(const SynthTarget *t, const ModelSpec *m, Error *err);
 /* Compiles what o names (functions, training, explanation) for the target; appends the bundle, or gives its plan. */
 bool models_compile(const SynthTarget *t, Model *model, const CompileOptions *o, Buffer *out, Error *err);
 Plan *models_compile_plan(const SynthTarget *t, Model *model, const CompileOptions *o, Error *err);
-/* What the launches of such a plan are estimated to do. */
-bool models_estimate(const SynthTarget *t, Model *model, const CompileOptions *o, Estimate *out, Error *err);
+/* Kernels and launches with what these are estimated to do; lowered_done frees them, also after a failure. */
+bool models_lower(const SynthTarget *t, const Model *model, const CompileOptions *o, Lowered *out, Error *err);
 /* A bundle's plan, or some functions of a model as one. */
 Plan *models_open_plan(const SynthTarget *t, const ModelSpec *m, const char *const *functions, int n, Error *err);
 /* A session of the plan for these sizes (NuwaOptions has them; ring_slots 0: as planned).  Says when a GPU runs PTX
