@@ -29,14 +29,10 @@ nvrtc=$(find /usr/lib /usr/local -name 'libnvrtc.so*' 2>/dev/null | head -1)
 if [ "${3:-}" != long ] || [ -z "$nvrtc" ]; then   # NVRTC takes a minute for them, the emulated GPU several
   sed -i -E '/--device cuda/d; /\$emulated$/d; /\$n inspect codec.nuwa/d; /compile models\/vqgan.lua/,/-o codec.nuwa/d' commands.sh
 fi
-<<<<<<< ours
-=======
 if grep -q '^NUWA_SANITIZE:[A-Z]*=.' "$build/CMakeCache.txt"; then
   echo "a library with a sanitizer inside is not linked by others"
   sed -i -E '/PKG_CONFIG_PATH|examples|^\.\/draw/d' commands.sh
 fi
-[ "${3:-}" = long ] || sed -i '/\$emulated$/d' commands.sh
->>>>>>> theirs
 {
   echo 'set -eE; trap '\''echo "README.md: this failed: $BASH_COMMAND" >&2'\'' ERR'
   cat commands.sh
