@@ -145,7 +145,7 @@ static void count_flops(TextRun *t, const Program *p) {
 
 static Program *plan_function(const TextRun *t, PlanBuild *build, Func *f, bool is_prepare, int *out) {
   Program *p = pass_fuse(f);
-  if (p && t->b->o->cublaslt) p = products_split(t->g->arena, p);
+  if (p && t->b->o->cublaslt && t->b->o->device == PLAN_CUDA) p = pass_products(t->g->arena, p);
   MemPlan *m = p ? pass_memplan(p) : NULL;
   *out = m ? plan_build_function(build, p, m, is_prepare) : -1;
   return p;
@@ -175,7 +175,6 @@ static void compile_text(void *ctx) {
   if (bo->device == PLAN_CUDA) o.target = target_cuda(bo->capability);
   else if (!target_host(bo->isa, &o.target, t->err)) return;
   PlanBuild *build = plan_build_new(t->g->arena, &o, t->err);
-  if (bo->cublaslt) plan_build_use_cublaslt(build);
   t->ok = add_function(t, build, func[0]) && plan_build_finish(build, &t->bundle);
 }
 

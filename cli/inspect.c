@@ -171,7 +171,7 @@ static bool inspect(Inspect *s) {
   if (a->after && !cli_asked(compile_print_after(s->model, f, a->after, precision, s->out, s->err), s->err))
     return false;
   if (a->explain || a->kernels || a->assembly || cli_is_cuda(&a->model)) return print_lowered(s);
-  return a->after || compile_print_after(s->model, f, "lua", DTYPE_F32, s->out, s->err);
+  return a->after || compile_print_after(s->model, f, NULL, DTYPE_F32, s->out, s->err);
 }
 
 static bool check(void *ctx, Error *err) {

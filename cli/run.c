@@ -153,20 +153,8 @@ static const Tensor *read_leaf(void *ctx, const Node *leaf, Error *err) {
   return t;
 }
 
-typedef struct Choose {
-  Func *f;
-  DType precision;
-} Choose;
-
-static void choose_precision(void *ctx) {
-  Choose *c = ctx;
-  c->f = compile_precision(c->f, c->precision);
-}
-
 static bool run_interp(Run *r) {
-  Choose c = {model_find(r->model, r->args->fn, r->err), cli_precision(&r->args->model)};
-  if (!c.f || !arena_protect(r->model->graph->arena, choose_precision, &c, r->err)) return false;
-  Func *f = c.f;
+  Func *f = compile_meaning(r->model, r->args->fn, cli_precision(&r->args->model), r->err);
   if (!f || (r->weights && !models_check_weights(r->model, r->weights, r->err))) return false;
   PlanTensor *in = ARENA_ARRAY(r->arena, PlanTensor, f->n_in), *out = ARENA_ARRAY(r->arena, PlanTensor, f->n_out);
   for (int i = 0; i < f->n_in; i++) in[i] = tensor_of(f->in[i].name, f->in[i].node);

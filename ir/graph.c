@@ -143,7 +143,10 @@ static bool check_arity(Infer *c) {
 static bool check_result(Infer *c) {
   Dim elems;
   char type[TYPE_TEXT];
-  bool sound = type_elems(c->out, &elems);
+  Type full = *c->out;   /* an empty axis hides nothing: what is made of the others must have a size too */
+  for (int i = 0; i < full.rank; i++)
+    if (dim_equal(full.dim[i], dim_const(0))) full.dim[i] = dim_const(1);
+  bool sound = type_elems(&full, &elems);
   for (int i = 0; i < c->out->rank; i++) sound = sound && dim_is_sound(c->out->dim[i]);
   if (sound) return true;
   return graph_error(c->g, NULL, "%s: the size of the result %s is not affine in B and R, or too large",

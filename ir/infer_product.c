@@ -102,6 +102,12 @@ bool infer_group_norm(Infer *c) {
   return true;
 }
 
+bool infer_grad(Infer *c) {
+  if (!infer_rank(c, 0, 0, 0) || !infer_is_float(c, 0) || !infer_is_float(c, 1)) return false;
+  *c->out = c->in[1]->type;
+  return true;
+}
+
 bool infer_last_axis(Infer *c) { return infer_rank(c, 0, 1, MAX_RANK) && infer_float(c); }
 
 bool infer_cross_entropy(Infer *c) {

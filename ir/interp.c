@@ -70,6 +70,10 @@ bool eval_leaf(Eval *e) {
   return true;
 }
 
+bool eval_grad(Eval *e) {
+  return error_set(e->err, ERROR_ARGUMENT, "grad: is a mark, which the pass grad replaces before a function can run");
+}
+
 typedef struct Run {
   const Func *f;
   Node **nodes;
@@ -80,12 +84,13 @@ typedef struct Run {
   Arena *arena;
   Tensor *out, *update;
   Error *err;
-  bool ok;
+  bool holds, ok;
 } Run;
 
 static void list_nodes(void *ctx) {
   Run *r = ctx;
   r->nodes = func_nodes(r->f, &r->n_nodes);
+  r->holds = func_holds_at(r->f, r->B, r->R, r->err);
 }
 
 static bool run_node(Run *r, const Node *n, Tensor *value) {
@@ -123,5 +128,5 @@ bool interp_run(const Func *f, int64_t B, int64_t R, LeafFn leaf, void *ctx, Are
                 Error *err) {
   Run r = {.f = f, .B = B, .R = R, .leaf = leaf, .ctx = ctx, .arena = a, .out = out, .update = update, .err = err};
   /* One after the other, not nested: leaving the outer of two protected arenas would strand the inner one. */
-  return arena_protect(f->graph->arena, list_nodes, &r, err) && arena_protect(a, run_nodes, &r, err) && r.ok;
+  return arena_protect(f->graph->arena, list_nodes, &r, err) && r.holds && arena_protect(a, run_nodes, &r, err) && r.ok;
 }

@@ -35,6 +35,7 @@ typedef enum OpClass {
   CLASS_CONTRACT,   /* matrix products and convolutions */
   CLASS_ATTEND,     /* attention, forward, backward, cached */
   CLASS_COMPOSITE,  /* has an expansion into the above */
+  CLASS_GRADIENT,   /* stands for the gradient that the pass grad makes of it */
 } OpClass;
 
 /* How an op behaves over the positions of a generated grid (passes/incremental.c). */
@@ -259,10 +260,15 @@ bool ir_parse(Graph *g, const char *name, const char *text, Func ***out_funcs, i
 
 typedef enum Form {
   FORM_ANY,
-  FORM_PRIMITIVE,    /* no composites */
+  FORM_GIVEN,        /* gradients are taken: no marks */
+  FORM_PRIMITIVE,    /* no composites either */
 } Form;
 /* Re-infers every type, checks order, arity, attributes, names, updates, and the form.  A broken function is a bug
  * of a pass: the text names `after` and the node. */
 bool func_verify(const Func *f, Form form, const char *after, Error *err);
+/* Whether every shape rule also holds with B samples and R rows: sizes are checked when a function is built for all B,
+ * R >= 1, so 0 may leave an axis empty that is sliced, indexed or chosen from.  If not, err names the op, its line and
+ * the sizes.  Inside arena_protect. */
+bool func_holds_at(const Func *f, int64_t B, int64_t R, Error *err);
 
 #endif

@@ -105,6 +105,7 @@ typedef Num (*ScalarForm)(Scalar *s);
 #define FORM_CONTRACT(name) NULL
 #define FORM_ATTEND(name) NULL
 #define FORM_COMPOSITE(name) NULL
+#define FORM_GRADIENT(name) NULL
 
 static const ScalarForm scalar_form[OP_COUNT] = {
 #define OP(id, text, arity, attrs, class, rows, work, reads, infer, eval, grad, fold, scalar) FORM_##class(scalar),

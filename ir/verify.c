@@ -56,6 +56,7 @@ static bool check_inferred(Verify *v, const Node *n) {
 static bool check_node(Verify *v, const Node *n, Form form) {
   if ((unsigned)n->op >= OP_COUNT) return broken(v, n, "there is no such op", "");
   if (!n->loc) return broken(v, n, "it has no location", "");
+  if (form >= FORM_GIVEN && n->op == OP_GRAD) return broken(v, n, "a gradient that was not taken", "");
   if (form == FORM_PRIMITIVE && op_info[n->op].class == CLASS_COMPOSITE)
     return broken(v, n, "a composite in primitive form", "");
   if (n->op != OP_INPUT) return check_operands(v, n) && check_inferred(v, n);
@@ -119,5 +120,63 @@ bool func_verify(const Func *f, Form form, const char *after, Error *err) {
   if (!check_roots(&v)) return false;
   for (int i = 0; i < n; i++)
     if (!check_node(&v, nodes[i], form)) return false;
+  return true;
+}
+
+/* ---- sizes ---- */
+
+static Dim dim_at(Dim d, int64_t B, int64_t R) {
+  int64_t b, r, n;
+  bool fits = !__builtin_mul_overflow(d.b, B, &b) && !__builtin_mul_overflow(d.r, R, &r) &&
+              !__builtin_add_overflow(d.c, b, &n) && !__builtin_add_overflow(n, r, &n);
+  return dim_const(fits ? n : INT64_MAX);   /* which no rule takes */
+}
+
+static Type type_at(const Type *t, int64_t B, int64_t R) {
+  Type at = *t;
+  for (int i = 0; i < t->rank; i++) at.dim[i] = dim_at(t->dim[i], B, R);
+  return at;
+}
+
+static void attrs_at(AttrKind kind, Attrs *a, int64_t B, int64_t R) {
+  int n;
+  const AttrField *field = attr_fields(kind, &n);
+  for (int i = 0; i < n; i++) {
+    Dim *dim = (Dim *)((char *)a + field[i].offset);
+    for (int k = 0; field[i].type == FIELD_dim8 && k < MAX_RANK; k++) dim[k] = dim_at(dim[k], B, R);
+  }
+}
+
+static bool node_holds_at(const Node *n, const Graph *g, int64_t B, int64_t R, Error *err) {
+  Node *operand = ARENA_ARRAY(g->arena, Node, n->n_in), **in = ARENA_ARRAY(g->arena, Node *, n->n_in);
+  for (int i = 0; i < n->n_in; i++) {
+    operand[i] = *n->in[i];
+    operand[i].type = type_at(&n->in[i]->type, B, R);
+    in[i] = &operand[i];
+  }
+  Graph probe = *g;
+  Attrs attrs;
+  Type type = {0}, at = type_at(&n->type, B, R);
+  char want[TYPE_TEXT], has[TYPE_TEXT];
+  probe.err = err;
+  probe.here = n->loc;
+  attrs_copy(op_info[n->op].attrs, &attrs, &n->attrs);
+  attrs_at(op_info[n->op].attrs, &attrs, B, R);
+  Infer c = {&probe, n->op, in, n->n_in, &attrs, &at, &type};
+  if (!infer_all(&c)) return false;
+  if (type_same_shape(&type, &at)) return true;
+  graph_error(&probe, NULL, "%s: its result would be %s and not %s", op_info[n->op].text,
+              type_print(&type, has, sizeof has), type_print(&at, want, sizeof want));
+  return false;
+}
+
+bool func_holds_at(const Func *f, int64_t B, int64_t R, Error *err) {
+  int n;
+  Node **node = func_nodes(f, &n);
+  for (int i = 0; i < n; i++) {
+    Error why = {0};
+    if (node_holds_at(node[i], f->graph, B, R, &why)) continue;
+    return error_set(err, ERROR_ARGUMENT, "with a batch of %lld: %s", (long long)B, why.text);
+  }
   return true;
 }

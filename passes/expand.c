@@ -195,6 +195,7 @@ typedef Node *(*ExpandFn)(Graph *g, Node *n);
 #define EXPAND_SCATTER(id, rule)
 #define EXPAND_CONTRACT(id, rule)
 #define EXPAND_ATTEND(id, rule)
+#define EXPAND_GRADIENT(id, rule)
 #define EXPAND_COMPOSITE(id, rule) [OP_##id] = expand_##rule,
 
 static const ExpandFn expand_rule[OP_COUNT] = {

@@ -48,6 +48,7 @@ typedef struct Fuse {
   int *mark;          /* [n_unit] stamps of the last search */
   int stamp;
   int *node_mark;     /* [n_ids] */
+  int *in_mark;       /* [n_ids] of operands: a constant may be one, for a product, and a member for what follows it */
 } Fuse;
 
 typedef struct Cluster {
@@ -59,6 +60,8 @@ typedef struct Cluster {
   bool has_inner;     /* MAP: some units are read through a move and have another shape */
   int rank;           /* place in a topological order of clusters */
 } Cluster;
+
+enum { MAX_READS = 32 };   /* tensors that one unit reads; with its results they fit a kernel */
 
 /* Whether operand i of n is read from memory, as a whole tensor, whatever the kernel. */
 bool fuse_needs_memory(const Node *n, int i);

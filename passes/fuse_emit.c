@@ -18,7 +18,7 @@ static bool is_home_outside(const Emit *e, const Node *home) {
 }
 
 static void add_in(Emit *e, Node *home) {
-  int *mark = e->f->node_mark;
+  int *mark = e->f->in_mark;
   if (mark[home->id] == e->stamp) return;
   mark[home->id] = e->stamp;
   ARENA_PUSH(e->f->arena, e->in, e->n_in, e->cap_in, home);

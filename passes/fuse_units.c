@@ -44,6 +44,60 @@ static bool is_unit(const Fuse *f, const Node *n) {
   return class != CLASS_MOVE;
 }
 
+/* ---- how much one unit reads ---- */
+
+/* Homes and leafs that a node reads through free nodes. */
+typedef struct Reads {
+  int n, id[MAX_READS];
+} Reads;
+
+static void add_read(Reads *r, int id, bool *out_full) {
+  for (int i = 0; i < r->n; i++)
+    if (r->id[i] == id) return;
+  if (r->n == MAX_READS) *out_full = true;
+  else r->id[r->n++] = id;
+}
+
+/* What reading operand i of n takes: one home when it stands in memory, else what the free node reads itself. */
+static const Reads *reads_through(const Fuse *f, Reads *const *reads, const Node *n, int i) {
+  const Node *x = n->in[i];
+  bool is_memory = fuse_needs_memory(n, i) || op_info[x->op].class == CLASS_LEAF || is_unit(f, x);
+  return is_memory ? NULL : reads[x->id];
+}
+
+static void collect_reads(const Fuse *f, Reads *const *reads, Node *n, Reads *out, bool *out_full) {
+  *out = (Reads){0};
+  *out_full = false;
+  for (int i = 0; i < n->n_in; i++) {
+    const Reads *x = reads_through(f, reads, n, i);
+    if (!x && !node_is_constant(n->in[i])) add_read(out, program_home(n->in[i])->id, out_full);
+    for (int k = 0; x && k < x->n; k++) add_read(out, x->id[k], out_full);
+  }
+}
+
+/* A kernel has room for so many operands; where a node would read more, moves before it are stored, those that read
+ * most first.  (No op has more operands than there is room for: pass_copy cuts concats.) */
+static void limit_reads(Fuse *f) {
+  Reads **reads = ARENA_ARRAY(f->arena, Reads *, f->func->graph->n_nodes), all;
+  for (int k = 0; k < f->n_node; k++) {
+    Node *n = f->node[k];
+    bool is_full;
+    for (collect_reads(f, reads, n, &all, &is_full); is_full; collect_reads(f, reads, n, &all, &is_full)) {
+      int most = -1, most_n = 1;
+      for (int i = 0; i < n->n_in; i++) {
+        const Reads *x = reads_through(f, reads, n, i);
+        if (x && x->n > most_n) most = i, most_n = x->n;
+      }
+      BUG_IF(most < 0, "%s reads more than %d tensors", op_info[n->op].text, MAX_READS);
+      store_home(f, n->in[most]);
+    }
+    if (!is_unit(f, n) && op_info[n->op].class != CLASS_LEAF) {
+      reads[n->id] = ARENA_NEW(f->arena, Reads);
+      *reads[n->id] = all;
+    }
+  }
+}
+
 /* The path to operand i of a move, when the move itself is read along `path`. */
 static Path through(const Node *n, int i, Path path, const Node **cast) {
   bool near = path == PATH_SAME || path == PATH_ONCE;
@@ -144,9 +198,11 @@ bool fuse_units(Fuse *f) {
   f->unit_of = ARENA_ARRAY(f->arena, int, n_ids);
   f->users = ARENA_ARRAY(f->arena, int, n_ids);
   f->node_mark = ARENA_ARRAY(f->arena, int, n_ids);
+  f->in_mark = ARENA_ARRAY(f->arena, int, n_ids);
   f->stored = ARENA_ARRAY(f->arena, bool, n_ids);
   f->unit = ARENA_ARRAY(f->arena, Unit, f->n_node);
   count_uses(f);
+  limit_reads(f);
   for (int k = 0; k < f->n_node; k++) {
     Node *n = f->node[k];
     f->unit_of[n->id] = -1;

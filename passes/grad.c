@@ -1,5 +1,6 @@
-/* Reverse mode, IR to IR: the sweep.
- * needs: any form; composites are expanded on the way.  gives: new nodes in the same graph.
+/* Reverse mode, IR to IR: the sweep, and the pass that takes the gradients a model asked for.
+ * needs: any form, after precision; composites are expanded on the way.  gives: FORM_GIVEN, new nodes in the same graph.
+ * breaks: nothing.
  * The rules are one function an op (grad_map.c, grad_move.c, grad_contract.c), found through the op table.  Gradients
  * that meet at a node are added in the order in which its users appear, latest first. */
 #include "passes/grad.h"
@@ -74,13 +75,18 @@ static bool sweep_node(Sweep *s, Graph *g, Node *x) {
   return true;
 }
 
-bool grad_sweep(Graph *g, Node *y, Node *dy, Node *const *wrt, int n, bool stop, Node **out) {
+static Sweep sweep_new(Graph *g, Node *y, Node *const *wrt, int n, bool stop) {
   Sweep s = {.n_ids = g->n_nodes};
   s.node = ARENA_ARRAY(g->arena, Node *, s.n_ids);
   s.needs = ARENA_ARRAY(g->arena, bool, s.n_ids);
   s.grad = ARENA_ARRAY(g->arena, Node *, s.n_ids);
   reach(&s, g, y, wrt, n, stop);
   mark_needs(&s, wrt, n, stop);
+  return s;
+}
+
+bool grad_sweep(Graph *g, Node *y, Node *dy, Node *const *wrt, int n, bool stop, Node **out) {
+  Sweep s = sweep_new(g, y, wrt, n, stop);
   s.grad[y->id] = dy;
   const Loc *here = g->here;
   bool ok = true;
@@ -94,9 +100,9 @@ bool grad_sweep(Graph *g, Node *y, Node *dy, Node *const *wrt, int n, bool stop,
   return ok;
 }
 
-bool grad_build(Graph *g, Node *y, Node *const *wrt, int n, Node **out) {
+static bool check_types(Graph *g, const Node *y, Node *const *wrt, int n) {
+  char text[160];
   if (y->type.rank != 0 || !dtype_is_float(y->type.dtype)) {
-    char text[160];
     graph_error(g, g->here, "grad: the differentiated value must be a float scalar, it is %s",
                 type_print(&y->type, text, sizeof text));
     return false;
@@ -107,9 +113,71 @@ bool grad_build(Graph *g, Node *y, Node *const *wrt, int n, Node **out) {
                   dtype_name(wrt[i]->type.dtype));
       return false;
     }
+  return true;
+}
+
+bool grad_check(Graph *g, Node *y, Node *const *wrt, int n) {
+  if (!check_types(g, y, wrt, n)) return false;
+  Sweep s = sweep_new(g, y, wrt, n, false);
+  s.grad[y->id] = y;   /* here: gradients flow to it */
+  for (int id = y->id; id >= 0; id--) {
+    Node *x = s.node[id], *dx[1];
+    if (!x || !s.needs[id] || !s.grad[id] || x->n_in == 0 || grad_rule[x->op] == grad_zero) continue;
+    if (grad_rule[x->op] == grad_none && x->op != OP_GRAD) return grad_none(g, x, y, dx);
+    for (int i = 0; i < x->n_in; i++)
+      if (dtype_is_float(x->in[i]->type.dtype)) s.grad[x->in[i]->id] = y;
+  }
+  return true;
+}
+
+bool grad_build(Graph *g, Node *y, Node *const *wrt, int n, Node **out) {
+  if (!check_types(g, y, wrt, n)) return false;
   Node *one = graph_fill_like(g, 1.0, y);
   if (!one || !grad_sweep(g, y, one, wrt, n, false, out)) return false;
   for (int i = 0; i < n; i++)
     if (!out[i] && !(out[i] = graph_fill_like(g, 0.0, wrt[i]))) return false;
   return true;
+}
+
+/* ---- the pass ---- */
+
+typedef struct Marks {
+  Node **node;    /* of the old function, in order */
+  int n;
+  Node **made;    /* by id of an old node: the new one */
+  Node **taken;   /* by id of a mark: its gradient */
+} Marks;
+
+/* All marks of one value whose operands there are by now, in one sweep. */
+static bool take_gradients(Marks *m, Graph *g, const Node *first, Node *y) {
+  Node **mark = ARENA_ARRAY(g->arena, Node *, m->n), **wrt = ARENA_ARRAY(g->arena, Node *, m->n);
+  Node **dx = ARENA_ARRAY(g->arena, Node *, m->n);
+  int n = 0;
+  for (int i = 0; i < m->n; i++) {
+    Node *x = m->node[i];
+    if (x->op != OP_GRAD || x->in[0] != first->in[0] || m->taken[x->id] || !m->made[x->in[1]->id]) continue;
+    wrt[n] = m->made[x->in[1]->id];
+    mark[n++] = x;
+  }
+  if (!grad_build(g, y, wrt, n, dx)) return false;
+  for (int i = 0; i < n; i++) m->taken[mark[i]->id] = dx[i];
+  return true;
+}
+
+static Node *take_visit(void *ctx, Graph *g, Node *n, Node *const *in) {
+  Marks *m = ctx;
+  Node *made = n->op != OP_GRAD ? node_rebuild(g, n, in)
+               : m->taken[n->id] || take_gradients(m, g, n, in[0]) ? m->taken[n->id] : NULL;
+  return m->made[n->id] = made;
+}
+
+Func *pass_grad(Func *f) {
+  Marks m = {0};
+  bool has_marks = false;
+  m.node = func_nodes(f, &m.n);
+  for (int i = 0; i < m.n; i++) has_marks |= m.node[i]->op == OP_GRAD;
+  if (!has_marks) return f;
+  m.made = ARENA_ARRAY(f->graph->arena, Node *, f->graph->n_nodes);
+  m.taken = ARENA_ARRAY(f->graph->arena, Node *, f->graph->n_nodes);
+  return func_rewrite(f, take_visit, &m);
 }

@@ -1,8 +1,6 @@
 /* The passes: graph -> graph, and the analyses that decide fusion, memory, schedule.
  *
- * The pipeline of a plain function:  expand, fold, dce, layout, fuse, memplan.  Of a decode:  incremental makes
- * prologue and step from the teacher-forced function, wavefront the order; then each part as a plain function.
- * `grad` runs when the model asks for it.  Each file states what form it needs, gives and breaks.
+ * Their order is a table, frontend/compile/pipeline.c.  Each file states what form it needs, gives and breaks.
  *
  * All functions return NULL / false after a diagnostic in graph->err and must run inside arena_protect. */
 #ifndef NUWA_PASSES_H
@@ -24,15 +22,22 @@ Node *expand_node(Graph *g, Node *n);
 
 /* f32 -> bf16 storage with the same signature (precision.c says what stays f32).  Before gradients and decoding. */
 Func *pass_precision(Func *f);
+/* The gradients that grad nodes stand for.  gives: FORM_GIVEN */
+Func *pass_grad(Func *f);
 
 /* Reverse mode. y: a scalar (rank 0).  out[i] has the type of wrt[i] (zeros when y does not depend on it).
  * Expands composites on the way. */
 bool grad_build(Graph *g, Node *y, Node *const *wrt, int n, Node **out);
+/* Whether that would work, but for gradients of gradients.  False after a diagnostic. */
+bool grad_check(Graph *g, Node *y, Node *const *wrt, int n);
 
 /* Splits what depends only on params (weight packing, transposed filters) into a function of its own that runs once
  * when weights are loaded.  f's use of such a value becomes a STATE "prepare.<k>", which *out_prepare updates.
  * *out_prepare is NULL when there is nothing to prepare.  Not for functions that update params. */
 Func *pass_layout(Func *f, Func **out_prepare);
+
+/* Copies where a ring or a leaf would be overwritten too early.  After fold. */
+Func *pass_copy(Func *f);
 
 /* ---- decoding ---- */
 

@@ -10,7 +10,7 @@
 #include "runtime/plan.h"
 
 static const char PLAN_MAGIC[8] = "NUWAPLAN";
-enum { PLAN_VERSION = 4, PLAN_HEADER = 56 };
+enum { PLAN_VERSION = 5, PLAN_HEADER = 56 };
 
 /* Reads when out is NULL, else writes.  After a failure everything is a no-op and reads give zeros. */
 typedef struct Codec {
@@ -174,6 +174,9 @@ static void code_function(Codec *c, PlanFunction *f) {
   }
   for (int i = 0; i < 3; i++) code_i64(c, &f->part_bytes[i]);
   code_bool(c, &f->is_prepare);
+  code_i64(c, &f->least_samples);
+  if (!f->least_why) f->least_why = "";
+  code_text(c, &f->least_why);
 }
 
 /* Both grids are the decode's. */

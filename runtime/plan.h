@@ -87,6 +87,8 @@ typedef struct PlanFunction {
   PlanCopy *copy;        /* after the launches; all sources are read as they were before the first copy */
   int64_t part_bytes[3];
   bool is_prepare;       /* runs once, when weights are there and whenever they change */
+  int64_t least_samples; /* 0 or 1: the smallest B that it takes */
+  const char *least_why; /* of 1: the op, its line and what an empty batch would leave it; else "" */
 } PlanFunction;
 
 /* What runs a plan. */

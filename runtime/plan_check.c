@@ -1,5 +1,6 @@
 /* What a plan says must be possible: indices in range, sizes that fit, references inside what they refer to.  Sizes are
- * compared coefficient by coefficient, which is sufficient because all coefficients are non-negative and B, R >= 0. */
+ * compared by their coefficients of B and R, and at the smallest B that the function takes (least_samples) with R = 0:
+ * what holds there holds for all, because these coefficients are not negative. */
 #include <string.h>
 
 #include "runtime/device.h"
@@ -7,9 +8,10 @@
 
 enum { MAX_COEFFICIENT_BITS = 46, MAX_THREADS = 1024, MAX_ITEMS = 1 << 20, MAX_SHARED = 1 << 18, MAX_ARCH = 999, MAX_INTERVALS = 1 << 23 };
 
-static bool dim_is_sane(Dim d) {
+/* From `least` samples on. */
+static bool dim_is_sane(Dim d, int64_t least) {
   int64_t most = (int64_t)1 << MAX_COEFFICIENT_BITS;
-  return d.c >= 0 && d.b >= 0 && d.r >= 0 && d.c <= most && d.b <= most && d.r <= most;
+  return d.c >= -most && d.b >= 0 && d.r >= 0 && d.c <= most && d.b <= most && d.r <= most && d.c + least * d.b >= 0;
 }
 
 static bool dim_value_checked(Dim d, int64_t B, int64_t R, int64_t *out) {
@@ -37,11 +39,11 @@ bool plan_tensor_bytes(const PlanTensor *t, int64_t B, int64_t R, int64_t *out) 
   return true;
 }
 
-static bool check_tensor(const PlanTensor *t, const char *what, Error *err) {
+static bool check_tensor(const PlanTensor *t, int64_t least, const char *what, Error *err) {
   if (!t->name[0]) return error_set(err, ERROR_FORMAT, "a %s has no name", what);
   if ((unsigned)t->dtype >= DTYPE_COUNT) return error_set(err, ERROR_FORMAT, "%s \"%s\": unknown element type", what, t->name);
   for (int i = 0; i < t->rank; i++)
-    if (!dim_is_sane(t->dim[i])) return error_set(err, ERROR_FORMAT, "%s \"%s\": axis %d is out of range", what, t->name, i);
+    if (!dim_is_sane(t->dim[i], least)) return error_set(err, ERROR_FORMAT, "%s \"%s\": axis %d is out of range", what, t->name, i);
   int64_t bytes;
   if (!plan_tensor_bytes(t, 1, 1, &bytes)) return error_set(err, ERROR_FORMAT, "%s \"%s\" is too large", what, t->name);
   return true;
@@ -63,16 +65,22 @@ static bool tensor_bytes_dim(const PlanTensor *t, Dim *out) {
   return true;
 }
 
-static bool dim_within(Dim x, Dim y) { return x.c <= y.c && x.b <= y.b && x.r <= y.r; }
+static bool dim_within(Dim x, Dim y, int64_t least) {
+  return x.b <= y.b && x.r <= y.r && x.c + least * x.b <= y.c + least * y.b;
+}
+
+/* Bytes a unit of a part of the arena, which is B or R times as large. */
+static int64_t unit_bytes(const PlanRef *r) {
+  return r->part == 0 ? r->bytes.c : (r->part == 1 ? r->bytes.b : r->bytes.r) + (r->bytes.c > 0 ? r->bytes.c : 0);
+}
 
 static bool check_ref(const Plan *p, const PlanFunction *f, const PlanRef *r, Error *err) {
   const PlanTensor *t = NULL;
-  if (!dim_is_sane(r->bytes)) return error_set(err, ERROR_FORMAT, "function \"%s\": an operand has a size out of range", f->name);
+  if (!dim_is_sane(r->bytes, f->least_samples)) return error_set(err, ERROR_FORMAT, "function \"%s\": an operand has a size out of range", f->name);
   if (r->kind == REF_ARENA) {
-    int64_t unit = r->part == 0 ? r->bytes.c : r->part == 1 ? r->bytes.c + r->bytes.b : r->bytes.c + r->bytes.r;
     bool right_part = (r->part == 0 && r->bytes.b == 0 && r->bytes.r == 0) || (r->part == 1 && r->bytes.r == 0) ||
                       (r->part == 2 && r->bytes.b == 0);
-    if (!right_part || r->unit_offset < 0 || r->unit_offset % 64 != 0 || r->unit_offset > f->part_bytes[r->part] - unit)
+    if (!right_part || r->unit_offset < 0 || r->unit_offset % 64 != 0 || r->unit_offset > f->part_bytes[r->part] - unit_bytes(r))
       return error_set(err, ERROR_FORMAT, "function \"%s\": an operand lies outside the arena", f->name);
     return true;
   }
@@ -84,7 +92,7 @@ static bool check_ref(const Plan *p, const PlanFunction *f, const PlanRef *r, Er
   if (r->kind == REF_STATE && i < p->n_state) t = &p->state[i].type;
   if (!t) return error_set(err, ERROR_FORMAT, "function \"%s\": an operand refers to tensor %d, which does not exist", f->name, i);
   Dim have;
-  if (!tensor_bytes_dim(t, &have) || !dim_within(r->bytes, have))
+  if (!tensor_bytes_dim(t, &have) || !dim_within(r->bytes, have, f->least_samples))
     return error_set(err, ERROR_FORMAT, "function \"%s\": an operand is larger than \"%s\"", f->name, t->name);
   return true;
 }
@@ -103,13 +111,11 @@ static bool dim_product(Dim x, Dim y, int64_t bytes, Dim *out) {
 }
 
 /* Whether the operand has room for batch matrices of rows x cols. */
-static bool has_room(const PlanRef *r, Dim batch, Dim rows, Dim cols, DType t) {
+static bool has_room(const PlanRef *r, int64_t least, Dim batch, Dim rows, Dim cols, DType t) {
   Dim one, all;
   return dim_product(rows, cols, (int64_t)dtype_bytes(t), &one) && dim_product(batch, one, 1, &all) &&
-         dim_is_sane(all) && dim_within(all, r->bytes);
+         dim_is_sane(all, least) && dim_within(all, r->bytes, least);
 }
-
-static int64_t unit_bytes(const PlanRef *r) { return r->bytes.c + (r->part == 1 ? r->bytes.b : r->part == 2 ? r->bytes.r : 0); }
 
 /* Both are checked references. */
 static bool refs_overlap(const PlanRef *x, const PlanRef *y) {
@@ -120,10 +126,10 @@ static bool refs_overlap(const PlanRef *x, const PlanRef *y) {
 
 /* The stored rows of A, B and C have constant lengths, so that what an algorithm asks of them holds for all B and R;
  * the others fit in 31 bits for every B and R that a session takes, or the library refuses them. */
-static bool is_shape(const PlanProduct *p, const PlanShape *s) {
+static bool is_shape(const PlanProduct *p, const PlanShape *s, int64_t least) {
   const Dim *dim[] = {&s->batch, &s->m, &s->n, &s->k};
   for (int i = 0; i < COUNT_OF(dim); i++)
-    if (!dim_is_sane(*dim[i]) || dim[i]->c + dim[i]->b + dim[i]->r < 1 || (dim[i]->b && dim[i]->r)) return false;
+    if (!dim_is_sane(*dim[i], least) || dim[i]->c + dim[i]->b + dim[i]->r < 1 || (dim[i]->b && dim[i]->r)) return false;
   bool constant_k = dim_is_const(s->k);
   if (!dim_is_const(s->n) || !dim_is_const(p->transpose_a ? s->m : s->k) || (p->transpose_b && !constant_k)) return false;
   return (constant_k || !p->bias) && (dim_is_one(s->batch) || (dim_is_const(s->m) && constant_k));
@@ -138,13 +144,15 @@ static bool check_product_launch(const Plan *p, const PlanFunction *f, const Pla
   if (l->n_ref != 3 + x->bias || l->n_factor)
     return error_set(err, ERROR_FORMAT, "function \"%s\": a product has %d operands and %d factors, must have %d and none",
                      f->name, l->n_ref, l->n_factor, 3 + x->bias);
-  if (!is_shape(x, s)) return error_set(err, ERROR_FORMAT, "function \"%s\": a product has an impossible shape", f->name);
+  if (!is_shape(x, s, f->least_samples)) return error_set(err, ERROR_FORMAT, "function \"%s\": a product has an impossible shape", f->name);
   for (int i = 0; i < l->n_ref; i++)
     if (!check_ref(p, f, &l->ref[i], err)) return false;
   const PlanRef *a = &l->ref[0], *b = &l->ref[1], *c = &l->ref[l->n_ref - 1];
   Dim one = dim_const(1);
-  if (!has_room(a, s->batch, s->m, s->k, x->in) || !has_room(b, x->share_b ? one : s->batch, s->k, s->n, x->in) ||
-      !has_room(c, s->batch, s->m, s->n, x->out) || (x->bias && !has_room(&l->ref[2], one, one, s->n, x->out)))
+  int64_t least = f->least_samples;
+  if (!has_room(a, least, s->batch, s->m, s->k, x->in) ||
+      !has_room(b, least, x->share_b ? one : s->batch, s->k, s->n, x->in) ||
+      !has_room(c, least, s->batch, s->m, s->n, x->out) || (x->bias && !has_room(&l->ref[2], least, one, one, s->n, x->out)))
     return error_set(err, ERROR_FORMAT, "function \"%s\": a product is larger than one of its operands", f->name);
   for (int i = 0; i < l->n_ref - 1; i++)
     if (refs_overlap(c, &l->ref[i]))
@@ -173,7 +181,7 @@ static bool check_launch(const Plan *p, const PlanFunction *f, const PlanLaunch 
     return error_set(err, ERROR_FORMAT, "function \"%s\": a launch has %d operands, the most is %d", f->name, l->n_ref,
                      PLAN_MAX_REFS);
   for (int i = 0; i < l->n_factor; i++)
-    if (!dim_is_sane(l->factor[i].size) || l->factor[i].tile < 1)
+    if (!dim_is_sane(l->factor[i].size, f->least_samples) || l->factor[i].tile < 1)
       return error_set(err, ERROR_FORMAT, "function \"%s\": a launch has an impossible number of items", f->name);
   for (int i = 0; i < l->n_ref; i++)
     if (!check_ref(p, f, &l->ref[i], err)) return false;
@@ -182,13 +190,15 @@ static bool check_launch(const Plan *p, const PlanFunction *f, const PlanLaunch 
 
 static bool check_function(const Plan *p, const PlanFunction *f, Error *err) {
   if (!f->name[0]) return error_set(err, ERROR_FORMAT, "a function has no name");
+  if (f->least_samples < 0 || f->least_samples > 1)
+    return error_set(err, ERROR_FORMAT, "function \"%s\": its smallest batch is out of range", f->name);
   for (int i = 0; i < 3; i++)
     if (f->part_bytes[i] < 0 || f->part_bytes[i] > (int64_t)1 << MAX_COEFFICIENT_BITS || f->part_bytes[i] % 64 != 0)
       return error_set(err, ERROR_FORMAT, "function \"%s\": the size of its arena is out of range", f->name);
   for (int i = 0; i < f->n_in; i++)
-    if (!check_tensor(&f->in[i], "input", err)) return false;
+    if (!check_tensor(&f->in[i], f->least_samples, "input", err)) return false;
   for (int i = 0; i < f->n_out; i++)
-    if (!check_tensor(&f->out[i], "output", err)) return false;
+    if (!check_tensor(&f->out[i], f->least_samples, "output", err)) return false;
   for (int i = 0; i < f->n_launch; i++)
     if (!check_launch(p, f, &f->launch[i], err)) return false;
   for (int i = 0; i < f->n_copy; i++) {
@@ -293,7 +303,7 @@ static bool check_kernel(const Plan *p, const PlanKernel *k, Error *err) {
 
 bool plan_check(const Plan *p, Error *err) {
   for (int i = 0; i < p->n_param; i++) {
-    if (!check_tensor(&p->param[i].type, "param", err)) return false;
+    if (!check_tensor(&p->param[i].type, 0, "param", err)) return false;
     for (int k = 0; k < p->param[i].type.rank; k++)
       if (!dim_is_const(p->param[i].type.dim[k]))
         return error_set(err, ERROR_FORMAT, "param \"%s\" has a symbolic size", p->param[i].type.name);
@@ -301,7 +311,7 @@ bool plan_check(const Plan *p, Error *err) {
       return error_set(err, ERROR_FORMAT, "param \"%s\" has an unknown initialiser", p->param[i].type.name);
   }
   for (int i = 0; i < p->n_state; i++) {
-    if (!check_tensor(&p->state[i].type, "state", err)) return false;
+    if (!check_tensor(&p->state[i].type, 0, "state", err)) return false;
     if (p->state[i].is_ring && (p->state[i].type.rank < 2 || !dim_is_const(p->state[i].type.dim[0])))
       return error_set(err, ERROR_FORMAT, "state \"%s\" cannot be a ring", p->state[i].type.name);
   }

@@ -312,11 +312,20 @@ bool session_enqueue(NuwaSession *s, int function, int64_t B, int64_t R) {
   return run_copies(s, function, B, R) && (!copies_ports || fetch_outputs(s, function, B, R));
 }
 
+/* What was wrong with the last call is no failure of the session. */
+static void forget_refusal(NuwaSession *s) {
+  if (s->failure.code == ERROR_ARGUMENT) s->failure = (Error){0};
+}
+
 bool nuwa_run(NuwaSession *s, int function, int64_t B, int64_t R) {
   BUG_IF(function < 0 || function >= s->plan->n_function, "no function %d", function);
   BUG_IF(B < 0 || B > s->options.samples || R < 0 || R > s->options.rows, "a session for %lld samples, %lld rows was asked for %lld, %lld",
          (long long)s->options.samples, (long long)s->options.rows, (long long)B, (long long)R);
+  const PlanFunction *f = &s->plan->function[function];
+  forget_refusal(s);
   if (s->failure.code != ERROR_NONE) return false;
+  if (B < f->least_samples)
+    return error_set(&s->failure, ERROR_ARGUMENT, "function \"%s\" takes no batch of %lld: %s", f->name, (long long)B, f->least_why);
   const DeviceKind *does = s->device->does;
   bool ok = does->enter(s->device, &s->failure) && session_enqueue(s, function, B, R) &&
             does->wait(s->device, &s->failure);
@@ -324,6 +333,7 @@ bool nuwa_run(NuwaSession *s, int function, int64_t B, int64_t R) {
 }
 
 bool nuwa_prepare(NuwaSession *s) {
+  forget_refusal(s);
   for (int f = 0; f < s->plan->n_function; f++)
     if (s->plan->function[f].is_prepare && !nuwa_run(s, f, 1, 1)) return false;
   return s->failure.code == ERROR_NONE;

@@ -81,8 +81,9 @@ static void slots_fill(Lower *l) {
   while (n < 2 * (uint32_t)(g->n_node + g->n_in)) n *= 2;
   l->memo->n_slot = n;
   l->memo->slot = ARENA_ARRAY(l->arena, Slot, n);
-  for (int i = 0; i < g->n_node; i++) *slot_of(l, g->node[i]) = (Slot){g->node[i], SLOT_MEMBER};
+  /* A constant may be both: the product reads it from memory, everything else as the number it is. */
   for (int i = 0; i < g->n_in; i++) *slot_of(l, g->in[i]) = (Slot){g->in[i], i + 1};
+  for (int i = 0; i < g->n_node; i++) *slot_of(l, g->node[i]) = (Slot){g->node[i], SLOT_MEMBER};
 }
 
 bool lower_is_member(const Lower *l, const Node *n) { return slot_of(l, n)->what == SLOT_MEMBER; }

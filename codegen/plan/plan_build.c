@@ -13,7 +13,6 @@
 struct PlanBuild {
   Arena *arena;
   ImageOptions options;
-  bool cublaslt;
   const ParamsChooser *chooser;
   Error *err;
   Plan plan;
@@ -43,8 +42,6 @@ PlanBuild *plan_build_new(Arena *a, const ImageOptions *o, Error *err) {
   b->plan.features = cuda ? cuda_features(a, o) : o->target.features;
   return b;
 }
-
-void plan_build_use_cublaslt(PlanBuild *b) { b->cublaslt = b->plan.device == PLAN_CUDA; }
 
 void plan_build_choose(PlanBuild *b, const ParamsChooser *chooser) { b->chooser = chooser; }
 
@@ -228,7 +225,8 @@ static void build_product(PlanBuild *b, const LibraryProduct *x, const MemPlan *
 static bool build_step(PlanBuild *b, const char *function, const Group *g, const MemPlan *m, PlanLaunch *l) {
   LibraryProduct x;
   const char *why;
-  if (!b->cublaslt || !product_of_group(g, &x, &why)) return build_launch(b, function, g, m, l);
+  if (!g->is_library) return build_launch(b, function, g, m, l);
+  BUG_IF(!product_of_group(g, &x, &why), "a group that a library computes is no product of it: %s", why);
   build_product(b, &x, m, l);
   ARENA_PUSH(b->arena, b->launch, b->n_launch, b->cap_launch, ((LaunchGroup){function, LAUNCH_PRODUCT, 0, l->product, g}));
   return true;
@@ -265,9 +263,32 @@ static bool is_empty(const Group *g) {
   return true;
 }
 
+void plan_build_needs_samples(PlanBuild *b, int function, const char *why) {
+  PlanFunction *f = &b->plan.function[function];
+  f->least_samples = 1;
+  f->least_why = arena_strdup(b->arena, why);
+}
+
+/* Kernels take sizes for at least 1.  So with an empty batch nothing may be read that is not there: of a tensor without
+ * elements by a result that has some, except by reductions, which are over no elements then. */
+static bool reads_nothing(const Func *f, Error *err) {
+  int n;
+  Node **node = func_nodes(f, &n);
+  for (int i = 0; i < n; i++) {
+    Dim result, operand;
+    OpClass class = op_info[node[i]->op].class;
+    if ((class != CLASS_MOVE && class != CLASS_CONTRACT) || !type_elems(&node[i]->type, &result) || !result.c) continue;
+    for (int k = 0; k < node[i]->n_in; k++)
+      if (type_elems(&node[i]->in[k]->type, &operand) && operand.b && !operand.c)
+        return error_set(err, ERROR_ARGUMENT, "with a batch of 0: %s:%d: %s: an operand would be empty and the result not",
+                         node[i]->loc->file ? node[i]->loc->file : "?", node[i]->loc->line, op_info[node[i]->op].text);
+  }
+  return true;
+}
+
 int plan_build_function(PlanBuild *b, const Program *p, const MemPlan *m, bool is_prepare) {
   Func *f = p->func;
-  PlanFunction pf = {.name = f->name, .is_prepare = is_prepare};
+  PlanFunction pf = {.name = f->name, .is_prepare = is_prepare, .least_why = ""};
   build_ports(b, f, &pf);
   pf.launch = ARENA_ARRAY(b->arena, PlanLaunch, p->n_group);
   for (int i = 0; i < p->n_group; i++)
@@ -277,6 +298,8 @@ int plan_build_function(PlanBuild *b, const Program *p, const MemPlan *m, bool i
   memcpy(pf.part_bytes, m->part_bytes, sizeof pf.part_bytes);
   for (int i = 0; i < m->n_leaf; i++) leaf_ref(b, m->leaf[i]);
   ARENA_PUSH(b->arena, b->plan.function, b->plan.n_function, b->cap_function, pf);
+  Error why = {0};
+  if (!func_holds_at(f, 0, 1, &why) || !reads_nothing(f, &why)) plan_build_needs_samples(b, b->plan.n_function - 1, why.text);
   return b->plan.n_function - 1;
 }
 

@@ -11,12 +11,12 @@ typedef struct PlanBuild PlanBuild;
 /* Everything lives in a; inside arena_protect. */
 PlanBuild *plan_build_new(Arena *a, const ImageOptions *o, Error *err);
 
-/* Before the functions: large matrix products are cuBLASLt's (products.h).  CUDA. */
-void plan_build_use_cublaslt(PlanBuild *b);
 /* Before the functions: who chooses the parameters of kernels; NULL, as without a call: they are the defaults. */
 void plan_build_choose(PlanBuild *b, const ParamsChooser *chooser);
-/* Adds one function, cut into groups (by products_split where cuBLASLt is used); its index, or -1 after a diagnostic. */
+/* Adds one function, cut into groups (those that are a library's marked); its index, or -1 after a diagnostic. */
 int plan_build_function(PlanBuild *b, const Program *p, const MemPlan *m, bool is_prepare);
+/* The function takes no empty batch, and why. */
+void plan_build_needs_samples(PlanBuild *b, int function, const char *why);
 /* Adds what decoding needs beside the functions of prologue and step (their indices; prologue -1: none). */
 bool plan_build_decode(PlanBuild *b, const Decode *d, int prologue, int step);
 /* What the runtime must know of a decode, but for the functions; `live` is that of the wavefront.  Points into d. */

@@ -161,16 +161,20 @@ static Group rest_of(Arena *a, const Group *g) {
   return r;
 }
 
-Program *products_split(Arena *a, Program *p) {
-  int n = 0;
-  for (int i = 0; i < p->n_group; i++) n += is_worth_splitting(&p->group[i]);
-  if (!n) return p;
+static void add_group(Program *p, Group g) {
+  LibraryProduct x;
+  const char *why;
+  g.is_library = product_of_group(&g, &x, &why);
+  p->group[p->n_group++] = g;
+}
+
+Program *pass_products(Arena *a, Program *p) {
   Program *q = ARENA_NEW(a, Program);
-  *q = (Program){.func = p->func, .group = ARENA_ARRAY(a, Group, p->n_group + n)};
+  *q = (Program){.func = p->func, .group = ARENA_ARRAY(a, Group, 2 * (size_t)p->n_group)};
   for (int i = 0; i < p->n_group; i++) {
     bool split = is_worth_splitting(&p->group[i]);
-    q->group[q->n_group++] = split ? product_alone(a, &p->group[i]) : p->group[i];
-    if (split) q->group[q->n_group++] = rest_of(a, &p->group[i]);
+    add_group(q, split ? product_alone(a, &p->group[i]) : p->group[i]);
+    if (split) add_group(q, rest_of(a, &p->group[i]));
   }
   return q;
 }
@@ -181,7 +185,7 @@ void products_explain(const Program *p, Buffer *out) {
   for (int i = 0; i < p->n_group; i++) {
     LibraryProduct x;
     const char *why;
-    bool library = product_of_group(&p->group[i], &x, &why);
+    bool library = product_of_group(&p->group[i], &x, &why) && p->group[i].is_library;
     if (!library && !why) continue;
     buffer_printf(out, "  product of group %d: ", i);
     if (!library) {

@@ -17,8 +17,9 @@ typedef struct LibraryProduct {
  * matrix product *out says what it is; of convolutions, result is NULL. */
 bool product_of_group(const Group *g, LibraryProduct *out, const char **out_why);
 
-/* The program with large products apart from epilogues that the library does not have; p itself when none is. */
-Program *products_split(Arena *a, Program *p);
+/* The pass: marks the groups that the library computes, large products first parted from epilogues that it does not
+ * have.  needs: groups.  gives: Group.is_library.  breaks: a memory plan. */
+Program *pass_products(Arena *a, Program *p);
 
 /* For --explain: every product, by whom and why. */
 void products_explain(const Program *p, Buffer *out);

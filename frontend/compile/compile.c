@@ -1,8 +1,5 @@
-/* The pipeline, in one place.
- *
- * A function:  precision when bf16 is asked for, expand, fold, dce, layout (-> a prepare function of its own), then
- * fuse and memplan; plan_build.c lowers.  A decode: incremental first, then its prologue and its step as functions.
- * The verifier runs between all passes: a pass that breaks a function is a bug and is named. */
+/* From a model to a bundle: every function goes through the pipeline (pipeline.c), what comes out of it is lowered and
+ * put into the plan. */
 #include "frontend/compile/compile.h"
 
 #include <string.h>
@@ -25,61 +22,33 @@ typedef struct Compile {
   PlanBuild *b;
   ImageOptions images;
   Nvrtc *nvrtc;        /* when machine code for CUDA is wanted */
+  int prologue;        /* of the decode on its way: its index in the plan */
   Buffer *out;
   Error *err;
   bool ok;
 } Compile;
 
-static bool checked(Func *f, Form form, const char *after, Error *err) { return f && func_verify(f, form, after, err); }
-
-/* Up to what layout gives; *out_prepare may become NULL.  out_prepare NULL: no layout, for functions that layout made. */
-static Func *run_passes(Func *f, Func **out_prepare, Error *err) {
-  f = pass_expand(f);
-  if (!checked(f, FORM_PRIMITIVE, "expand", err)) return NULL;
-  f = pass_fold(f);
-  if (!checked(f, FORM_PRIMITIVE, "fold", err)) return NULL;
-  f = pass_dce(f);
-  if (!checked(f, FORM_PRIMITIVE, "dce", err)) return NULL;
-  if (!out_prepare) return f;
-  f = pass_layout(f, out_prepare);
-  return checked(f, FORM_PRIMITIVE, "layout", err) ? f : NULL;
+static void explain(Compile *c, const PassWork *w) {
+  if (!c->o->explain) return;
+  buffer_printf(c->o->explain, "function %s\n", w->func->name);
+  extents_explain(w->func, c->o->explain);
+  program_explain(w->program, w->memplan, c->o->explain);
+  if (c->o->cublaslt) products_explain(w->program, c->o->explain);
 }
 
-/* A function in primitive form; its index in the plan, or -1. */
-static int plan_function(Compile *c, Func *f, bool is_prepare) {
-  Program *p = pass_fuse(f);
-  if (p && c->o->cublaslt) p = products_split(f->graph->arena, p);
-  MemPlan *m = p ? pass_memplan(p) : NULL;
-  if (!m) return -1;
-  if (c->o->explain) {
-    buffer_printf(c->o->explain, "function %s\n", f->name);
-    extents_explain(f, c->o->explain);
-    program_explain(p, m, c->o->explain);
-    if (c->o->cublaslt) products_explain(p, c->o->explain);
+/* Puts a work that has come through into the plan. */
+static bool add_work(void *ctx, PassWork *w, const Pass *last) {
+  Compile *c = ctx;
+  explain(c, w);
+  int index = plan_build_function(c->b, w->program, w->memplan, w->is_prepare);
+  if (index < 0) return false;
+  if (w->no_samples) plan_build_needs_samples(c->b, index, w->no_samples);
+  if (!w->split) return true;
+  if (w->is_prologue) {
+    c->prologue = index;
+    return true;
   }
-  return plan_build_function(c->b, p, m, is_prepare);
-}
-
-/* The index of the function in the plan, or -1. */
-static int add_function(Compile *c, Func *f) {
-  Func *prepare = NULL;
-  f = run_passes(f, &prepare, c->err);
-  if (!f) return -1;
-  if (prepare) {
-    prepare = run_passes(prepare, NULL, c->err);
-    if (!prepare || plan_function(c, prepare, true) < 0) return -1;
-  }
-  return plan_function(c, f, false);
-}
-
-Func *compile_precision(Func *f, DType precision) { return f && precision == DTYPE_BF16 ? pass_precision(f) : f; }
-
-static bool add_decode(Compile *c, const ModelDecode *md, Func *f) {
-  Decode *d = pass_incremental(f, md->tokens, md->logits);
-  if (!d || !checked(d->prologue, FORM_ANY, "incremental", c->err) || !checked(d->step, FORM_ANY, "incremental", c->err)) return false;
-  int prologue = d->prologue->n_update > 0 ? add_function(c, d->prologue) : -1;
-  int step = add_function(c, d->step);
-  return step >= 0 && (prologue >= 0 || d->prologue->n_update == 0) && plan_build_decode(c->b, d, prologue, step);
+  return plan_build_decode(c->b, w->split, w->split->prologue->n_update > 0 ? c->prologue : -1, index);
 }
 
 static bool is_wanted(const CompileOptions *o, const char *name) {
@@ -120,15 +89,6 @@ static void add_texts(Compile *c) {
   for (int i = 0; i < c->m->n_field; i++) add_value(c, PLAN_TEXT_FIELD, c->m->field[i].name, &c->m->field[i].value);
 }
 
-/* A loss that is trained is there for validation too, which must not move what training moves. */
-static Func *without_updates(const Func *f) {
-  Func *copy = ARENA_NEW(f->graph->arena, Func);
-  *copy = *f;
-  copy->update = NULL;
-  copy->n_update = 0;
-  return copy;
-}
-
 /* A function of the model on its way into the plan. */
 typedef struct Adding {
   Compile *c;
@@ -140,14 +100,12 @@ typedef struct Adding {
 static void add_body(void *ctx) {
   Adding *a = ctx;
   Compile *c = a->c;
-  const ModelDecode *d = c->o->whole || a->train ? NULL : compile_decode_of(c->m, a->f);
-  Func *f = func_copy(c->work->graph[c->work->n_graph - 1], a->f, c->work->copied);
-  f = compile_precision(f, c->o->precision);
-  if (!checked(f, FORM_ANY, "precision", c->err)) return;
-  if (a->train && !checked(f = train_build(f, &c->o->adam), FORM_ANY, "train", c->err)) return;
-  bool validates = !a->train && c->o->train && strcmp(f->name, c->o->train) == 0 && f->n_out > 0;
-  if (validates) f = without_updates(f);
-  a->ok = d ? add_decode(c, d, f) : add_function(c, f) >= 0;
+  Pipeline p = {.precision = c->o->precision, .adam = &c->o->adam, .done = add_work, .ctx = c, .err = c->err};
+  p.cublaslt = c->o->cublaslt && c->o->device == PLAN_CUDA;
+  PassWork w = {.func = func_copy(c->work->graph[c->work->n_graph - 1], a->f, c->work->copied), .is_train = a->train};
+  w.decode = c->o->whole || a->train ? NULL : compile_decode_of(c->m, a->f);
+  w.is_validation = !a->train && c->o->train && strcmp(a->f->name, c->o->train) == 0 && a->f->n_out > 0;
+  a->ok = w.func && pipeline_run(&p, &w);
 }
 
 static bool add_one(Compile *c, const Func *f, bool train) {
@@ -194,7 +152,6 @@ static bool lower_all(Compile *c) {
   w->graph = ARENA_ARRAY(w->arena, Graph *, c->m->n_func + 1);
   w->copied = ARENA_ARRAY(w->arena, Node *, c->m->graph->n_nodes);
   c->b = plan_build_new(w->arena, o, c->err);
-  if (c->o->cublaslt) plan_build_use_cublaslt(c->b);
   plan_build_choose(c->b, c->o->chooser);
   add_texts(c);
   return add_all(c);
@@ -259,4 +216,24 @@ bool compile_lower(const Model *m, const CompileOptions *o, Lowered *out, Error 
 void lowered_done(Lowered *l) {
   workspace_free(l->work);
   *l = (Lowered){0};
+}
+
+typedef struct Meaning {
+  Func *func;
+  DType precision;
+  Error *err;
+} Meaning;
+
+static void meaning_body(void *ctx) {
+  Meaning *w = ctx;
+  w->func = pipeline_meaning(w->func, w->precision, w->err);
+}
+
+Func *compile_meaning(Model *m, const char *name, DType precision, Error *err) {
+  Meaning w = {model_find(m, name, err), precision, err};
+  if (!w.func) return NULL;
+  m->graph->err = err;
+  bool within = arena_protect(m->graph->arena, meaning_body, &w, err);
+  m->graph->err = &m->diag;
+  return within ? w.func : NULL;
 }

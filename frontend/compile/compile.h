@@ -1,16 +1,9 @@
-/* The pipeline: from a model's functions to the bytes of a bundle. */
+/* From a model's functions to the bytes of a bundle. */
 #ifndef NUWA_COMPILE_H
 #define NUWA_COMPILE_H
 
 #include "codegen/plan/plan_build.h"
-#include "frontend/lua/model.h"
-#include "passes/passes.h"
-
-/* How parameters move in training (Kingma, Ba: Adam, ICLR 2015; decoupled weight decay: Loshchilov, Hutter, 2019). */
-typedef struct AdamOptions {
-  double beta1, beta2, eps, weight_decay;
-  double clip;                    /* largest norm of the whole gradient; 0: no limit */
-} AdamOptions;
+#include "frontend/compile/pipeline.h"
 
 typedef struct CompileOptions {
   const char *const *function;    /* names to compile; NULL: all functions and decodes */
@@ -56,27 +49,17 @@ typedef struct Lowered {
 bool compile_lower(const Model *m, const CompileOptions *o, Lowered *out, Error *err);
 void lowered_done(Lowered *l);
 
-/* The training step of a loss function as a function "train": inputs of f and the scalars lr, correction1 =
- * 1 / (1 - beta1^t), correction2 = 1 / (1 - beta2^t); outputs of f, grad_norm (before clipping) and for each param
- * grad_square.<param>, the sum of its squares; updates every param that the loss depends on and does not update
- * itself, STATEs "adam.m.<param>", "adam.v.<param>", and what f updates: nothing where loss or norm are not finite.
- * NULL after a diagnostic. */
-Func *train_build(Func *f, const AdamOptions *o);
-
-/* f as it is computed in a precision.  Inside arena_protect; NULL after a diagnostic. */
-Func *compile_precision(Func *f, DType precision);
+/* The function of that name as it is meant, which is what the interpreter runs: in a precision, with its gradients taken
+ * (pipeline_meaning; protects its own arena).  NULL after a diagnostic. */
+Func *compile_meaning(Model *m, const char *name, DType precision, Error *err);
 
 /* The decode of the model that f belongs to, or NULL. */
 const ModelDecode *compile_decode_of(const Model *m, const Func *f);
 
 /* ---- looking inside (print.c) ---- */
 
-/* Names that `inspect --after` takes, ended by NULL.  Passes over a function: lua (as traced; grad has run then, and
- * prints the same), precision, expand, fold, dce, layout, fuse (as groups), memplan (where values live).  Analyses:
- * extents, and of a decode wavefront.  Made from a function: incremental (prologue and step as they come), prologue and step (after dce),
- * train. */
-extern const char *const compile_passes[];
-/* Prints f, computed in a precision, after the pass of that name. */
+/* Prints f, computed in a precision, after the pass of that name (pipeline_passes): of a decode prologue and step, once
+ * it is split.  pass NULL: lua. */
 bool compile_print_after(Model *m, Func *f, const char *pass, DType precision, Buffer *out, Error *err);
 /* What the runtime will know of a decode (belongs to the model), and what follows from it. */
 typedef struct DecodeFacts {

@@ -3,58 +3,18 @@
 
 #include "frontend/compile/compile.h"
 
-const char *const compile_passes[] = {"lua",     "grad", "precision", "extents", "expand", "fold", "dce", "layout", "fuse",
-                                      "memplan", "incremental", "wavefront", "prologue", "step", "train", NULL};
-
 typedef struct PrintAfter {
   Model *m;
-  Func *traced, *f;    /* f: in the precision */
-  DType precision;
-  const char *pass;
+  Func *f;
+  Pipeline pipeline;
   Buffer *out;
-  Error *err;
   bool ok;
 } PrintAfter;
 
-static bool is_pass(const PrintAfter *p, const char *name) { return strcmp(p->pass, name) == 0; }
-
-/* Up to the pass of that name, or to the last.  grad has run already: it is called while Lua traces a function. */
-static Func *apply(const char *until, Func *f) {
-  static Func *(*const pass[])(Func *) = {pass_expand, pass_fold, pass_dce};
-  static const char *const name[] = {"expand", "fold", "dce"};
-  if (strcmp(until, "lua") == 0 || strcmp(until, "grad") == 0 || strcmp(until, "precision") == 0) return f;
-  for (int i = 0; i < COUNT_OF(pass); i++) {
-    f = pass[i](f);
-    if (!f || strcmp(until, name[i]) == 0) return f;
-  }
-  return f;
-}
-
-static Decode *derive_decode(PrintAfter *p) {
-  const ModelDecode *md = compile_decode_of(p->m, p->traced);
-  if (md) return pass_incremental(p->f, md->tokens, md->logits);
-  error_set(p->err, ERROR_ARGUMENT, "\"%s\" is no decode, it has no %s", p->f->name, p->pass);
-  return NULL;
-}
-
-static Func *derive(PrintAfter *p) {
-  if (is_pass(p, "train")) return train_build(p->f, &(AdamOptions){0.9, 0.999, 1e-8, 0.0, 1.0});
-  Decode *d = derive_decode(p);
-  return !d ? NULL : is_pass(p, "step") ? d->step : d->prologue;
-}
-
-static void print_decode(PrintAfter *p) {
-  Decode *d = derive_decode(p);
-  if (!d) return;
-  if (is_pass(p, "incremental")) {
-    func_print(d->prologue, p->out);
-    func_print(d->step, p->out);
-  } else {
-    buffer_printf(p->out, "decode %s: t = %lld s + %lld h + %lld w, %lld steps; raster order: %lld steps\n", d->name,
-                  (long long)d->wavefront.a[0], (long long)d->wavefront.a[1], (long long)d->wavefront.a[2],
-                  (long long)d->wavefront.steps, (long long)d->raster.steps);
-  }
-  p->ok = true;
+static void print_schedule(const Decode *d, Buffer *out) {
+  buffer_printf(out, "decode %s: t = %lld s + %lld h + %lld w, %lld steps; raster order: %lld steps\n", d->name,
+                (long long)d->wavefront.a[0], (long long)d->wavefront.a[1], (long long)d->wavefront.a[2],
+                (long long)d->wavefront.steps, (long long)d->raster.steps);
 }
 
 static void print_storage(const Storage *s, const Func *f, const MemPlan *m, Buffer *out) {
@@ -97,58 +57,43 @@ static void print_memory(const Program *program, const MemPlan *m, Buffer *out) 
                   m->copy[i].to ? m->copy[i].to->attrs.leaf.name : program->func->out[m->copy[i].output].name);
 }
 
-static void print_groups(PrintAfter *p, Func *f) {
-  Program *program = pass_fuse(f);
-  MemPlan *m = program ? pass_memplan(program) : NULL;
-  if (!m) return;
-  if (is_pass(p, "memplan")) print_memory(program, m, p->out);
-  else program_explain(program, m, p->out);
-  p->ok = true;
+static bool print_groups(const PassWork *w, Buffer *out) {
+  MemPlan *m = w->memplan ? w->memplan : pass_memplan(w->program);
+  if (m) program_explain(w->program, m, out);
+  return m != NULL;
 }
 
-static void print_function(PrintAfter *p) {
-  bool is_derived = is_pass(p, "train") || is_pass(p, "step") || is_pass(p, "prologue");
-  bool is_grouped = is_pass(p, "fuse") || is_pass(p, "memplan");
-  Func *f = is_derived ? derive(p) : p->f, *prepare = NULL;
-  f = f ? apply(is_derived ? "dce" : p->pass, f) : NULL;
-  if (f && (is_pass(p, "layout") || is_grouped)) f = pass_layout(f, &prepare);
-  if (!f) return;
-  if (is_grouped) {
-    print_groups(p, f);
-    return;
+static bool print_work(void *ctx, PassWork *w, const Pass *last) {
+  Buffer *out = ((PrintAfter *)ctx)->out;
+  switch (last->show) {
+  case SHOW_FUNCTION: func_print(w->func, out); break;
+  case SHOW_SIZES: buffer_printf(out, "%s: %s\n", w->func->name, w->no_samples ? w->no_samples : "any batch"); break;
+  case SHOW_EXTENTS: extents_explain(w->func, out); break;
+  case SHOW_SCHEDULE: if (!w->is_prologue) print_schedule(w->split, out); break;
+  case SHOW_GROUPS: return print_groups(w, out);
+  case SHOW_MEMORY: print_memory(w->program, w->memplan, out); break;
   }
-  if (prepare) func_print(prepare, p->out);
-  func_print(f, p->out);
-  p->ok = true;
+  return true;
 }
 
 static void print_body(void *ctx) {
+  static const AdamOptions usual = {0.9, 0.999, 1e-8, 0.0, 1.0};
   PrintAfter *p = ctx;
-  p->m->graph->err = p->err;
-  bool is_traced = is_pass(p, "lua") || is_pass(p, "grad");
-  if (!(p->f = is_traced ? p->traced : compile_precision(p->traced, p->precision))) return;
-  if (is_pass(p, "extents")) {
-    extents_explain(p->f, p->out);
-    p->ok = true;
-  } else if (is_pass(p, "incremental") || is_pass(p, "wavefront")) {
-    print_decode(p);
-  } else {
-    print_function(p);
-  }
+  const char *until = p->pipeline.until;
+  PassWork w = {.func = p->f, .decode = compile_decode_of(p->m, p->f), .is_train = strcmp(until, "train") == 0};
+  p->pipeline.adam = &usual;
+  p->m->graph->err = p->pipeline.err;
+  if (!w.decode && (strcmp(until, "incremental") == 0 || strcmp(until, "wavefront") == 0))
+    error_set(p->pipeline.err, ERROR_ARGUMENT, "\"%s\" is no decode, it has no %s", p->f->name, until);
+  else
+    p->ok = pipeline_run(&p->pipeline, &w);
 }
 
 bool compile_print_after(Model *m, Func *f, const char *pass, DType precision, Buffer *out, Error *err) {
-  bool known = false;
-  for (int i = 0; compile_passes[i]; i++) known |= strcmp(compile_passes[i], pass) == 0;
-  if (!known) {
-    error_set(err, ERROR_ARGUMENT, "no pass \"%s\"; there are:", pass);
-    for (int i = 0; compile_passes[i]; i++) {
-      size_t at = strlen(err->text);
-      snprintf(err->text + at, sizeof err->text - at, " %s", compile_passes[i]);
-    }
-    return false;
-  }
-  PrintAfter p = {.m = m, .traced = f, .precision = precision, .pass = pass, .out = out, .err = err};
+  if (!pass) pass = pipeline_passes[0].name;
+  if (!pipeline_find(pass, err)) return false;
+  PrintAfter p = {.m = m, .f = f, .out = out,
+                  .pipeline = {.precision = precision, .until = pass, .done = print_work, .ctx = &p, .err = err}};
   bool within = arena_protect(m->graph->arena, print_body, &p, err);
   m->graph->err = &m->diag;
   return within && p.ok;
@@ -197,15 +142,19 @@ static bool count_kv(const Decode *d, int64_t live, int64_t *out, Error *err) {
   return true;
 }
 
+static bool describe(void *ctx, PassWork *w, const Pass *last) {
+  Describe *d = ctx;
+  if (w->is_prologue) return true;
+  d->out->steps = w->split->wavefront.steps;
+  return plan_decode_describe(d->m->graph->arena, w->split, &d->out->plan, d->err) &&
+         count_kv(w->split, d->out->plan.live, &d->out->kv_bytes, d->err);
+}
+
 static void describe_body(void *ctx) {
   Describe *d = ctx;
+  Pipeline p = {.precision = d->precision, .until = "wavefront", .done = describe, .ctx = d, .err = d->err};
   d->m->graph->err = d->err;
-  Func *f = compile_precision(d->md->func, d->precision);
-  Decode *decode = f ? pass_incremental(f, d->md->tokens, d->md->logits) : NULL;
-  if (!decode) return;
-  d->out->steps = decode->wavefront.steps;
-  d->ok = plan_decode_describe(d->m->graph->arena, decode, &d->out->plan, d->err) &&
-          count_kv(decode, d->out->plan.live, &d->out->kv_bytes, d->err);
+  d->ok = pipeline_run(&p, &(PassWork){.func = d->md->func, .decode = d->md});
 }
 
 bool compile_decode_describe(Model *m, const ModelDecode *md, DType precision, DecodeFacts *out, Error *err) {

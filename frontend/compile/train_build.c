@@ -9,7 +9,8 @@
 #include <float.h>
 #include <string.h>
 
-#include "frontend/compile/compile.h"
+#include "frontend/compile/pipeline.h"
+#include "runtime/plan.h"
 
 typedef struct TrainBuild {
   Graph *g;

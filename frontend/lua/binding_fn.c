@@ -273,7 +273,12 @@ static void *make_grad(Graph *g, void *ctx) {
   char text[300];
   if (d->y->type.rank != 0)
     return graph_error(g, NULL, "grad: needs a scalar, has %s", type_print(&d->y->type, text, sizeof text));
-  return grad_build(g, d->y, d->wrt, d->n, d->out) ? d : NULL;
+  if (!grad_check(g, d->y, d->wrt, d->n)) return NULL;
+  for (int i = 0; i < d->n; i++) {
+    Node *in[] = {d->y, d->wrt[i]};
+    if (!(d->out[i] = graph_op(g, OP_GRAD, in, 2, NULL, NULL))) return NULL;
+  }
+  return d;
 }
 
 static int call_grad(lua_State *L) {

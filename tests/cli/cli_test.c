@@ -29,7 +29,7 @@ TEST("asking a model for what it does not have is wrong usage") {
   EXPECT_STATUS(2, "inspect models/nuwa.lua -D encoder=odd", "needs one of: nearby");
   EXPECT_STATUS(2, "inspect models/vq.lua --fn draw", "there is no function \"draw\"");
   EXPECT_STATUS(2, "inspect models/vq.lua --fn loss --after lunch", "no pass \"lunch\"");
-  EXPECT_STATUS(2, "inspect models/vq.lua --fn loss --after step", "is no decode");
+  EXPECT_STATUS(2, "inspect models/vq.lua --fn loss --after step", "no pass \"step\"; there are: lua precision grad");
   EXPECT_STATUS(2, "inspect models/vq.lua --fn loss --schedule", "no generated function \"loss\"");
   EXPECT_STATUS(2, "compile models/vq.lua --fn draw -o b.nuwa", "there is no function \"draw\"");
   EXPECT_STATUS(2, "run models/vq.lua --fn draw --out o.safetensors", "there is no function \"draw\"");
@@ -38,11 +38,11 @@ TEST("asking a model for what it does not have is wrong usage") {
 }
 
 TEST("inspect shows what every pass gives") {
-  static const char *const pass[] = {"lua", "grad", "extents", "expand", "fold", "dce", "layout", "fuse", "memplan",
-                                     "incremental", "wavefront", "prologue", "step"};
+  static const char *const pass[] = {"lua", "precision", "grad", "sizes", "extents", "incremental", "wavefront", "expand",
+                                     "fold", "dce", "layout", "copy", "fuse", "products", "memplan"};
   static const char *const shown[] = {
-      "attend(", "attend(", "key box:", "attend(", "attend(", "attend(", "prepare.decode", "ends:", "arena at",
-      "attend_rows(", "t = 0 s + 1 h + 1 w, 7 steps", "state(", "attend_rows("};
+      "attend(", "attend(", "attend(", "decode: any batch", "key box:", "attend_rows(", "t = 0 s + 1 h + 1 w, 7 steps",
+      "attend_rows(", "attend_rows(", "attend_rows(", "prepare.decode", "attend_rows(", "ends:", "ends:", "arena at"};
   for (int i = 0; i < COUNT_OF(pass); i++) {
     char args[300];
     snprintf(args, sizeof args,

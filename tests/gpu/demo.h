@@ -128,7 +128,7 @@ static inline Node *cut_decision(void *ctx, Graph *g, Node *n, Node *const *in) 
 static inline void reference_build(void *ctx) {
   Reference *r = ctx;
   bool is_train = strcmp(r->name, "train") == 0;
-  Func *f = compile_precision(model_find(r->d->model, is_train ? "loss" : r->name, &r->d->err), r->d->precision);
+  Func *f = pipeline_meaning(model_find(r->d->model, is_train ? "loss" : r->name, &r->d->err), r->d->precision, &r->d->err);
   if (f && is_train) f = train_build(f, &demo_adam);
   if (f && r->decided) f = func_rewrite(f, cut_decision, r);
   if (!f) return;

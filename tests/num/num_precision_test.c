@@ -145,7 +145,7 @@ typedef struct Precise {
 
 static void make_precise(void *ctx) {
   Precise *p = ctx;
-  p->to = compile_precision(p->from, DTYPE_BF16);
+  p->to = pass_precision(p->from);
 }
 
 static int count_products(const Func *f, DType t) {

@@ -240,7 +240,7 @@ TEST("every op computes what its definition says, and its text reads back exactl
 TEST("no op is left out of the table above, or is tested elsewhere") {
   static const char *const elsewhere[] = {"input", "param", "state",                       /* text_test.c */
                                           "attend_grad_q", "attend_grad_k", "attend_grad_v", /* attend_test.c */
-                                          "attend_rows"};
+                                          "attend_rows", "grad" /* grad_test.c */};
   for (int op = 0; op < OP_COUNT; op++) {
     bool found = false;
     for (int i = 0; i < COUNT_OF(cases); i++) found = found || strcmp(cases[i].op, op_info[op].text) == 0;

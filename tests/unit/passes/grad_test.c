@@ -338,4 +338,27 @@ TEST("a table whose number of rows is not constant has no gradient, and the line
   grad_case_done(&c);
 }
 
+/* ---- marks ---- */
+
+TEST("the pass takes all gradients of a value in one sweep, gradients of gradients too, and leaves no mark") {
+  GradCase c;
+  Func *f = parse(&c, "func @f(%x: f32[3], %w: f32[3]) {\n"
+                      "  %1 = mul(%x, %w) : f32[3]\n  %2 = tanh(%1) : f32[3]\n  %3 = sum(%2) {axes=[0]} : f32[]\n"
+                      "  %4 = grad(%3, %w) : f32[3]\n  %5 = grad(%3, %x) : f32[3]\n  %6 = grad(%3, %1) : f32[3]\n"
+                      "  %7 = mul(%5, %5) : f32[3]\n  %8 = sum(%7) {axes=[0]} : f32[]\n  %9 = grad(%8, %w) : f32[3]\n"
+                      "  return a = %4, b = %5, c = %6, d = %9\n}\n");
+  REQUIRE(f && func_verify(f, FORM_ANY, "parsing", &c.err), "%s", c.err.text);
+  EXPECT(!func_verify(f, FORM_GIVEN, "parsing", &c.err));
+  c.err = (Error){0};
+  Func *to = pass_grad(f);
+  REQUIRE(to && func_verify(to, FORM_GIVEN, "grad", &c.err), "%s", c.err.text);
+  Node *loss = f->out[0].node->in[0], *wrt[] = {f->in[1].node, f->in[0].node, loss->in[0]->in[0]}, *dx[3], *again;
+  REQUIRE(grad_build(c.g, loss, wrt, 3, dx), "%s", c.err.text);
+  for (int i = 0; i < 3; i++) EXPECT(to->out[i].node == dx[i], "output %d is another gradient", i);
+  REQUIRE(grad_build(c.g, graph_sum(c.g, graph_binary(c.g, OP_MUL, dx[1], dx[1]), 1), wrt, 1, &again), "%s", c.err.text);
+  EXPECT(to->out[3].node == again, "the gradient of the gradient is another one");
+  EXPECT(pass_grad(to) == to);
+  grad_case_done(&c);
+}
+
 TEST_MAIN()
