@@ -56,6 +56,7 @@ typedef struct Group {
   Node *anchor;              /* the product, attention or scatter; for REDUCE the first reduction; for MAP out[0] */
   const char *why;           /* for --explain: why it ends where it ends */
   uint8_t *seen;             /* [n_node] working memory of group_overwrites */
+  bool is_library;           /* a product that a library computes: the pass products says so */
 } Group;
 
 typedef struct Program {

@@ -75,7 +75,7 @@ static Dim node_flops(Arena *a, const Node *n) {
     case CLASS_SCATTER: return n->op == OP_SCATTER_ADD ? elems_of(&n->in[1]->type) : dim_const(0);
     case CLASS_CONTRACT: return product_flops(n);
     case CLASS_ATTEND: return attend_flops(a, n);
-    case CLASS_LEAF: case CLASS_MOVE: case CLASS_COMPOSITE: break;
+    case CLASS_LEAF: case CLASS_MOVE: case CLASS_GRADIENT: case CLASS_COMPOSITE: break;
   }
   return dim_const(0);
 }

@@ -411,7 +411,7 @@ static Family family_of(const Node *n) {
     case CLASS_CONTRACT: return FAMILY_CONTRACT;
     case CLASS_ATTEND: return FAMILY_ATTEND;
     case CLASS_MAP: case CLASS_MOVE: return FAMILY_MAP;
-    case CLASS_LEAF: case CLASS_COMPOSITE: break;
+    case CLASS_LEAF: case CLASS_GRADIENT: case CLASS_COMPOSITE: break;
   }
   BUG("%s is in no family", op_info[n->op].text);
 }

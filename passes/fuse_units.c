@@ -8,7 +8,7 @@ bool fuse_needs_memory(const Node *n, int i) {
   switch (op_info[n->op].class) {
     case CLASS_CONTRACT: case CLASS_ATTEND: return true;
     case CLASS_SCATTER: return i < n->n_in - 1;   /* the values come last */
-    case CLASS_LEAF: case CLASS_MAP: case CLASS_MOVE: case CLASS_REDUCE: case CLASS_COMPOSITE: break;
+    case CLASS_LEAF: case CLASS_MAP: case CLASS_MOVE: case CLASS_REDUCE: case CLASS_GRADIENT: case CLASS_COMPOSITE: break;
   }
   return false;
 }

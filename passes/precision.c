@@ -68,7 +68,7 @@ static Kind kind_of(const Precision *p, const Node *n) {
   switch (op_info[n->op].class) {
   case CLASS_CONTRACT: return KIND_HALF;
   case CLASS_ATTEND: return n->op == OP_ATTEND_LSE ? KIND_WIDE : KIND_HALF;
-  case CLASS_COMPOSITE: return n->op == OP_MEAN || n->op == OP_CROSS_ENTROPY ? KIND_WIDE : KIND_HALF;
+  case CLASS_GRADIENT: case CLASS_COMPOSITE: return n->op == OP_MEAN || n->op == OP_CROSS_ENTROPY ? KIND_WIDE : KIND_HALF;
   case CLASS_REDUCE: return strongest(p, n) == KIND_WEAK ? KIND_WEAK : KIND_WIDE;
   case CLASS_SCATTER: return KIND_WIDE;
   case CLASS_LEAF: case CLASS_MAP: case CLASS_MOVE: break;
