@@ -17,20 +17,38 @@
 
 /* F(field, value...), values ascending. */
 #define MAP_PARAMS(F)                                                                                                \
-  F(unroll, 1, 2, 4, 8)                  /* vectors that a step of a loop over vectors takes */
+  F(split, 0, PARAM_UP_TO_8)             /* lanes run over the axes from this one on, merged */                      \
+  F(quads, PARAM_FLAG)                   /* a block of groups has four neighbours a lane: GPU */                     \
+  F(tile, 0, PARAM_UP_TO_8)              /* 1 + the axis before split of which an item takes several steps; 0: none */ \
+  F(steps, 1, 4, 8, 16, 32)              /* how many of it */                                                        \
+  F(vectors, 1, 2, 4, 8, 16, 32, 64, 128)   /* of 16 lanes that an item has at most */                              \
+  F(groups, 1, 2, 4, 8, 16, 32)          /* of a block, at most */                                                   \
+  F(unroll, 1, 2, 4, 8)                  /* vectors that a step of the loop over them takes */                       \
+  F(steps_unroll, 1, 2, 4, 8)
 
 #define REDUCE_PARAMS(F)                                                                                             \
-  F(unroll, PARAM_UP_TO_16)              /* vectors (columns on a GPU: elements) that a step of the loop takes */
+  F(columns, PARAM_FLAG)                 /* lanes run along the kept axes behind the last reduced one */             \
+  F(vectors, 1, 2, 4, 8, 16)             /* of columns that an item has at most: CPU */                             \
+  F(kept, 0, 1, 2, 3)                    /* costly values of a row, needed by several loops, that are kept at most */ \
+  F(unroll, PARAM_UP_TO_16)              /* vectors that a step of a loop takes; of columns on a GPU: elements */    \
+  F(start_unroll, 1, 2, 4, 8)            /* the same where columns start, and where they end: CPU */                 \
+  F(end_unroll, 1, 2, 4, 8)
 
 #define SCATTER_PARAMS(F)                                                                                            \
-  F(block, PARAM_FLAG)                   /* groups of a block share the scanning of the indices: GPU */
+  F(block, PARAM_FLAG)                   /* groups of a block share the scanning of the indices: GPU */              \
+  F(vectors, 1, 2, 4, 8, 16, 32, 64)     /* of a row that an item has at most */                                     \
+  F(groups, 1, 2, 4, 8, 16, 32)          /* of a block at least; those without columns only scan */                  \
+  F(scan, 1, 2, 4, 8)                    /* vectors of indices that a group scans at once */                         \
+  F(unroll, 1, 2, 4, 8)                  /* vectors of a row that a step of a loop takes */
 
 #define CONTRACT_PARAMS(F)                                                                                           \
   F(tile_m, PARAM_UP_TO_16)              /* rows of the register tile */                                             \
   F(tile_n, PARAM_UP_TO_8)               /* its columns, in vectors of 16 lanes */                                   \
   F(tile_k, 0, 32, 64, 128, 256, 512, 1024, 2048)   /* elements of k between stores of the accumulators; 0: all */   \
   F(block_m, PARAM_UP_TO_32, 48, 64, 128, 256)      /* register tiles that an item has along m */                    \
-  F(pack_b, PARAM_FLAG)                  /* the item's columns of b are copied into scratch first */
+  F(pack_b, PARAM_FLAG)                  /* the item's columns of b are copied into scratch first */                 \
+  F(unroll, 1, 2, 4, 8)                  /* elements of k (bf16: of a chain) that a step of the loop takes */        \
+  F(widen_unroll, 1, 2, 4, 8)            /* of bf16: the same where rows of a are widened */
 
 /* Of bf16 a register is a matrix tile of 16 x 16, and pairs of groups multiply. */
 #define CONTRACT_GPU_PARAMS(F)                                                                                       \
@@ -40,7 +58,8 @@
   F(block_m, PARAM_UP_TO_16, 32)         /* how many multiply along m */                                             \
   F(block_n, PARAM_UP_TO_8, 16)          /* and along n */                                                           \
   F(tile_k, 16, 32, 48, 64, 96, 128)     /* elements of k of a tile in shared memory */                              \
-  F(stages, PARAM_UP_TO_8)               /* such tiles, filled by asynchronous copies; 1: one, filled by loads */
+  F(stages, PARAM_UP_TO_8)               /* such tiles, filled by asynchronous copies; 1: one, filled by loads */    \
+  F(unroll, 1, 2, 4, 8)                  /* steps of 4 elements of k (bf16: 16) that the loop takes at once */
 
 #define PARAM_POSITIONS 0, PARAM_UP_TO_32, 48, 64, 128, 256, 512, 1024
 

@@ -107,7 +107,7 @@ static void print_field(Buffer *out, const AttrField *f, const Attrs *a, int ran
   }
 }
 
-static void print_attrs(Buffer *out, const Node *n) {
+void text_attrs(Buffer *out, const Node *n) {
   int count;
   const AttrField *f = attr_fields(op_info[n->op].attrs, &count);
   if (count == 0) return;
@@ -148,7 +148,7 @@ static void print_node(Printer *p, const Node *n) {
     print_value(p, n->in[i]);
   }
   buffer_printf(p->out, ")");
-  print_attrs(p->out, n);
+  text_attrs(p->out, n);
   buffer_printf(p->out, " : %s\n", type_print(&n->type, type, sizeof type));
 }
 

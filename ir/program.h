@@ -64,6 +64,11 @@ typedef struct Program {
   Group *group; int n_group;   /* in order of execution */
 } Program;
 
+/* The group's canonical text, by which parameters that were found for it are kept: the same for the same group in any
+ * model (no names, no numbers of nodes), another for one that differs in an op, an attribute, a type or how its values
+ * depend on each other.  Works in a; inside arena_protect. */
+void group_print(Arena *a, const Group *g, Buffer *out);
+
 /* The node whose memory holds n: n itself, or the operand behind reshape and detach, which cost nothing. */
 Node *program_home(Node *n);
 

@@ -1,27 +1,24 @@
 /* MAP groups: elementwise chains with index maps.
  *
- * Decides which trailing axes the lanes run over.  Merged axes give long vectors and few items; an index map that
- * does not survive the merge turns loads into gathers with quotients.  So every split is built and the cheapest kept.
- * A gather that is contiguous along an outer axis (a transpose) walks over 16 steps of that axis for each vector, so
- * that cache lines are used whole.
+ * The lanes run over some trailing axes, merged.  Merged axes give long vectors and few items; an index map that does
+ * not survive the merge turns loads into gathers with quotients.  So the default is found by building every split and
+ * taking the cheapest.  A gather that is contiguous along an outer axis (a transpose) walks over some steps of that axis
+ * for each vector, so that cache lines are used whole.
  *
  * On a GPU items are small, so that there are many, and where it is cheaper a block of groups has four neighbours a
  * lane: 128-bit loads and stores. */
 #include "codegen/kir/build.h"
 #include "codegen/lower/lower.h"
 
-enum {
-  PIECE_VECTORS = 64, TILE = 16, TILE_VECTORS = 4, GRAIN_ELEMS = 16384,
-  GPU_VECTORS = 4, GPU_TILE_VECTORS = 1,
-  GROUP_ELEMS = QUAD * LANES, BLOCK_GROUPS = 8,
-};
+enum { GRAIN_ELEMS = 16384, GROUP_ELEMS = QUAD * LANES };
 
 typedef struct MapBody {
   const Type *domain;
   int split; /* axes before it are outer: uniform within an item */
   Type inner;
   Ix *outer[MAX_RANK];
-  int tile;  /* outer axis of which an item takes TILE steps, or -1 */
+  int tile;  /* outer axis of which an item takes several steps, or -1 */
+  int steps, steps_unroll;
   Ix *block; /* which of its blocks */
 } MapBody;
 
@@ -56,11 +53,11 @@ static void map_tile(void *ctx, Lower *l, Ix *i) {
   MapBody *m = ctx;
   Kernel *k = l->k;
   Dim n = m->domain->dim[m->tile];
-  KInst *base, *none, *steps = kir_i64(k, TILE);
-  ix_emit(l, ix_scale(l, m->block, TILE), &base, &none);
-  if (n.c % TILE != 0) steps = kir_bin(k, KOP_MIN, steps, kir_bin(k, KOP_SUB, kir_dim(k, n), base));
-  Ix *step = ix_value(l, kir_for(k, kir_i64(k, 0), steps, 1, 4), dim_const(TILE));
-  m->outer[m->tile] = ix_assume(l, ix_add(l, ix_scale(l, m->block, TILE), step), n);
+  KInst *base, *none, *steps = kir_i64(k, m->steps);
+  ix_emit(l, ix_scale(l, m->block, m->steps), &base, &none);
+  if (n.c % m->steps != 0) steps = kir_bin(k, KOP_MIN, steps, kir_bin(k, KOP_SUB, kir_dim(k, n), base));
+  Ix *step = ix_value(l, kir_for(k, kir_i64(k, 0), steps, 1, m->steps_unroll), dim_const(m->steps));
+  m->outer[m->tile] = ix_assume(l, ix_add(l, ix_scale(l, m->block, m->steps), step), n);
   map_vector(m, l, i);
   kir_end(k);
 }
@@ -107,14 +104,6 @@ static void decode_item(Lower *l, const LanePlan *p, Dim outer, bool has_outer, 
   }
 }
 
-typedef struct Built {
-  Kernel *kernel;
-  double cost; /* rough, per element */
-  int along;   /* outer axis along which its gathers are contiguous, or -1 */
-} Built;
-
-static bool kernel_cost(const Kernel *k, double elems, double *out, Error *err);
-
 /* Finds the item's place: m->outer, and the piece of the inner axes. */
 static void place_item(Lower *l, MapBody *m, const LanePlan *p, const Type *outer_type, Dim outer, Ix **out_piece) {
   Ix *flat;
@@ -126,32 +115,32 @@ static void place_item(Lower *l, MapBody *m, const LanePlan *p, const Type *oute
   }
 }
 
-static int vectors_of_piece(const Lower *l, bool is_tile) {
-  if (target_is_gpu(l->target)) return is_tile ? GPU_TILE_VECTORS : GPU_VECTORS;
-  return is_tile ? TILE_VECTORS : PIECE_VECTORS;
+static MapBody body_of(const Type *domain, const MapParams *p) {
+  int rank = domain->rank - p->split;
+  return (MapBody){.domain = domain, .split = p->split, .inner = type_make(domain->dtype, rank, domain->dim + p->split),
+                   .tile = p->tile - 1, .steps = p->steps, .steps_unroll = p->steps_unroll};
 }
 
-/* Builds the kernel with lanes over axes [split, rank).  False after a diagnostic. */
-static bool build(Lower *l, const MapParams *params, const Type *domain, int split, int tile, Built *out) {
-  MapBody m = {domain, split, type_make(domain->dtype, domain->rank - split, domain->dim + split), {0}, tile, NULL};
-  Type outer_type = type_make(domain->dtype, split, domain->dim);
-  Dim outer, inner;
+/* Elements of an item. */
+static double elems_of(const LanePlan *p, const MapParams *params) {
+  return (p->single ? (double)p->n.c : (double)(LANES * p->vectors)) * params->steps;
+}
+
+/* A vector a lane group, one after the other; m is where the item's place goes. */
+static void build_vectors(Lower *l, const MapParams *params, MapBody *m) {
+  Type outer_type = type_make(m->domain->dtype, m->split, m->domain->dim);
+  Dim outer = {0}, inner = {0};
   Ix *piece;
-  if (tile >= 0) outer_type.dim[tile] = dim_const((domain->dim[tile].c + TILE - 1) / TILE);
-  if (!type_elems(&outer_type, &outer) || !type_elems(&m.inner, &inner))
-    return lower_fail(l, l->group->anchor, "the number of elements is not affine in B and R");
-  LanePlan p = lane_plan(inner, vectors_of_piece(l, tile >= 0));
-  place_item(l, &m, &p, &outer_type, outer, &piece);
-  m.block = tile >= 0 ? m.outer[tile] : NULL;
-  lane_each(l, &p, piece, params->unroll, tile >= 0 ? map_tile : map_vector, &m);
-  double elems = (p.single ? (double)inner.c : (double)(LANES * p.vectors)) * (tile >= 0 ? TILE : 1);
+  if (m->tile >= 0) outer_type.dim[m->tile] = dim_const((m->domain->dim[m->tile].c + m->steps - 1) / m->steps);
+  type_elems(&outer_type, &outer);
+  type_elems(&m->inner, &inner);
+  LanePlan p = lane_plan(inner, params->vectors);
+  place_item(l, m, &p, &outer_type, outer, &piece);
+  m->block = m->tile >= 0 ? m->outer[m->tile] : NULL;
+  lane_each(l, &p, piece, params->unroll, m->tile >= 0 ? map_tile : map_vector, m);
+  double elems = elems_of(&p, params);
   int64_t grain = (int64_t)((double)GRAIN_ELEMS / (elems > 1 ? elems : 1));
   l->k->grain = grain > 1 ? grain : 1;
-  *out = (Built){l->k, 0, -1};
-  if (!kernel_cost(l->k, elems, &out->cost, l->err)) return false;
-  for (int a = 0; a < split && l->gather_along; a++)
-    if (ix_equal(l->gather_along, m.outer[a])) out->along = a;
-  return !l->failed;
 }
 
 static bool is_multiple(Dim d, int64_t of) { return d.c % of == 0 && d.b % of == 0 && d.r % of == 0; }
@@ -164,11 +153,11 @@ typedef struct Quads {
   bool is_whole;
 } Quads;
 
-static Quads quads_plan(Dim outer, Dim inner) {
-  Quads q = {BLOCK_GROUPS, BLOCK_GROUPS, 1, dim_is_const(inner) && inner.c <= BLOCK_GROUPS * GROUP_ELEMS};
+static Quads quads_plan(Dim outer, Dim inner, int groups) {
+  Quads q = {groups, groups, 1, dim_is_const(inner) && inner.c <= groups * GROUP_ELEMS};
   if (!q.is_whole) return q;
   q.per_row = (int)((inner.c + GROUP_ELEMS - 1) / GROUP_ELEMS);
-  if (!dim_equal(outer, dim_const(1))) q.rows = BLOCK_GROUPS / q.per_row;
+  if (!dim_equal(outer, dim_const(1))) q.rows = groups / q.per_row;
   q.groups = q.rows * q.per_row;
   if (q.groups < 2) q.per_row = q.groups = 2;
   return q;
@@ -189,24 +178,20 @@ static bool place_rows(Lower *l, MapBody *m, const Quads *q, const Type *outer_t
   return cut;
 }
 
-/* Four elements a lane over axes [split, rank), or out->kernel NULL when these do not come in fours.  False after a
- * diagnostic. */
-static bool build_quads(Lower *l, const Type *domain, int split, Built *out) {
-  MapBody m = {domain, split, type_make(domain->dtype, domain->rank - split, domain->dim + split), {0}, -1, NULL};
-  Type outer_type = type_make(domain->dtype, split, domain->dim);
+static void build_quads(Lower *l, const MapParams *params, MapBody *m) {
+  Type outer_type = type_make(m->domain->dtype, m->split, m->domain->dim);
   Kernel *k = l->k;
-  Dim outer, inner;
-  out->kernel = NULL;
-  if (!type_elems(&outer_type, &outer) || !type_elems(&m.inner, &inner)) return true;
-  if (!is_multiple(inner, QUAD) || (dim_is_const(inner) && inner.c < GROUP_ELEMS)) return true;
-  Quads q = quads_plan(outer, inner);
+  Dim outer = {0}, inner = {0};
+  type_elems(&outer_type, &outer);
+  type_elems(&m->inner, &inner);
+  Quads q = quads_plan(outer, inner, params->groups);
   int64_t span = (int64_t)q.per_row * GROUP_ELEMS;
   Ix *piece = ix_const(l, 0);
   LanePlan p = {inner, span / LANES, q.is_whole, !is_multiple(inner, span)};
   bool cut = false;
   kir_block(k, q.groups, 0);
-  if (q.rows > 1) cut = place_rows(l, &m, &q, &outer_type, outer);
-  else place_item(l, &m, &p, &outer_type, outer, &piece);
+  if (q.rows > 1) cut = place_rows(l, m, &q, &outer_type, outer);
+  else place_item(l, m, &p, &outer_type, outer, &piece);
   KInst *own = kir_un(k, KOP_TO_I64, kir_bin(k, KOP_MOD, kir_group(k), kir_i32(k, q.per_row))), *base, *none;
   Ix *lane = ix_scale(l, ix_value(l, kir_lane(k), dim_const(LANES)), QUAD), *start = ix_scale(l, piece, span);
   Ix *local = ix_add(l, ix_scale(l, ix_value(l, own, dim_const(q.per_row)), GROUP_ELEMS), lane);
@@ -216,12 +201,21 @@ static bool build_quads(Lower *l, const Type *domain, int split, Built *out) {
     l->mask = kir_bin(k, KOP_LT, ix_emit_i32(l, local), kir_un(k, KOP_TO_I32, left));
   }
   l->quads = true;
-  map_quad(&m, l, ix_assume(l, ix_add(l, start, ix_add(l, local, ix_part(l))), inner));
+  map_quad(m, l, ix_assume(l, ix_add(l, start, ix_add(l, local, ix_part(l))), inner));
   l->mask = NULL;
   if (cut) kir_end(k);
-  *out = (Built){k, 0, -1};
-  return kernel_cost(k, GROUP_ELEMS, &out->cost, l->err) && !l->failed;
 }
+
+bool lower_map(Lower *l, const Params *p) {
+  MapBody m = body_of(&l->group->out[0]->type, &p->map);
+  if (p->map.quads) build_quads(l, &p->map, &m);
+  else build_vectors(l, &p->map, &m);
+  return !l->failed;
+}
+
+/* ---- rough costs ---- */
+
+enum { UNKNOWN_STEPS = 64 };   /* of a loop */
 
 static double inst_cost(const KInst *i) {
   bool fixed = i->n_in > 1 && i->in[1] && i->in[1]->op == KOP_CONST;
@@ -248,7 +242,7 @@ static double block_cost(const KBlock *b, const int *uses, double branch) {
     if (uses[i->id] < 0) continue;
     if (i->op == KOP_FOR) {
       bool known = i->in[0]->op == KOP_CONST && i->in[1]->op == KOP_CONST;
-      sum += (known ? (double)(i->in[1]->imm - i->in[0]->imm) : PIECE_VECTORS) * block_cost(i->body, uses, branch);
+      sum += (known ? (double)(i->in[1]->imm - i->in[0]->imm) : UNKNOWN_STEPS) * block_cost(i->body, uses, branch);
     } else if (i->op == KOP_IF) {
       sum += branch * block_cost(i->body, uses, branch);
     } else {
@@ -267,42 +261,152 @@ static bool kernel_cost(const Kernel *k, double elems, double *out, Error *err) 
   return true;
 }
 
-static bool is_one(Dim d) { return dim_equal(d, dim_const(1)); }
-
-bool lower_map(Lower *l, const Params *p) {
-  const MapParams *params = &p->map;
-  const Type *domain = &l->group->out[0]->type;
-  Built best = {0}, built;
-  int best_split = 0;
-  for (int split = 0; split == 0 || split < domain->rank; split++) {
-    if (split > 0 && is_one(domain->dim[split - 1])) continue; /* the same vectors as the split before */
-    if (best.kernel) lower_restart(l);
-    if (!build(l, params, domain, split, -1, &built)) return false;
-    if (best.kernel && built.cost >= 0.95 * best.cost) continue;
-    best = built;
-    best_split = split;
-  }
-  bool tiles = best.along >= 0 && dim_is_const(domain->dim[best.along]) && domain->dim[best.along].c >= TILE / 2;
-  if (tiles) {
-    lower_restart(l);
-    if (!build(l, params, domain, best_split, best.along, &best)) return false;
-  }
-  for (int split = 0; target_is_gpu(l->target) && !tiles && (split == 0 || split < domain->rank); split++) {
-    if (split > 0 && is_one(domain->dim[split - 1])) continue;
-    lower_restart(l);
-    if (!build_quads(l, domain, split, &built)) return false;
-    if (built.kernel && built.cost < best.cost) best = built;
-  }
-  l->k = best.kernel;
-  return true;
-}
-
 /* ---- parameters ---- */
 
-bool map_params(Arena *a, const Group *g, const Target *t, Params *out, Error *err) {
-  int costly = lower_costly(g);
-  out->map.unroll = costly > 1 || g->n_node > 24 ? 1 : costly || g->n_node > 8 ? 2 : 4;
+static bool is_one(Dim d) { return dim_equal(d, dim_const(1)); }
+
+/* The values that say that a field is not used. */
+static MapParams plain_params(const Target *t, int split, int unroll) {
+  return (MapParams){.split = split, .steps = 1, .vectors = target_is_gpu(t) ? 4 : 64, .groups = 1, .unroll = unroll,
+                     .steps_unroll = 1};
+}
+
+static MapParams tiled_params(const Target *t, int split, int unroll, int axis) {
+  MapParams p = plain_params(t, split, unroll);
+  p.tile = axis + 1;
+  p.steps = 16;
+  p.steps_unroll = 4;
+  p.vectors = target_is_gpu(t) ? 1 : 4;
+  return p;
+}
+
+static MapParams quad_params(const Target *t, int split) {
+  MapParams p = plain_params(t, split, 1);
+  p.quads = p.vectors = 1;
+  p.groups = 8;
+  return p;
+}
+
+/* Are there elements before and from the axis on whose number is affine? */
+static bool counts_are_affine(const Type *domain, int split, Dim *out_inner) {
+  Dim outer;
+  return type_elems_range(domain, 0, split, &outer) && type_elems_range(domain, split, domain->rank, out_inner);
+}
+
+#define FIELD(name) PARAM_AT(MapParams, name)
+
+static int refuse_split(const Type *domain, const MapParams *p, Dim *out_inner, Error *err) {
+  if (p->split > 0 && p->split >= domain->rank)
+    return params_refuse(FIELD(split), err, "there are %d axes, the lanes need one", domain->rank);
+  if (p->split > 0 && is_one(domain->dim[p->split - 1]))
+    return params_refuse(FIELD(split), err, "axis %d has one element: the same as split=%d", p->split - 1, p->split - 1);
+  if (!counts_are_affine(domain, p->split, out_inner))
+    return params_refuse(FIELD(split), err, "the number of elements before or behind it is not affine in B and R");
+  return -1;
+}
+
+static int refuse_tile(const Type *domain, const MapParams *p, Error *err) {
+  int axis = p->tile - 1;
+  if (p->tile && p->quads) return params_refuse(FIELD(tile), err, "it must be 0 where lanes have four elements (quads=1)");
+  if (axis >= p->split) return params_refuse(FIELD(tile), err, "its axis stands before split, which is %d", p->split);
+  if (p->tile && (!dim_is_const(domain->dim[axis]) || domain->dim[axis].c < 2))
+    return params_refuse(FIELD(tile), err, "axis %d has no constant number of elements, or fewer than 2", axis);
+  if (p->tile && p->steps == 1) return params_refuse(FIELD(steps), err, "it must be more than 1 with tile=%d", p->tile);
+  if (!p->tile && p->steps > 1) return params_refuse(FIELD(steps), err, "it must be 1 with tile=0");
+  return -1;
+}
+
+int map_params_refuse(const Group *g, const Target *t, const Params *params, Error *err) {
+  const MapParams *p = &params->map;
+  const Type *domain = &g->out[0]->type;
+  Dim inner;
+  int field = refuse_split(domain, p, &inner, err);
+  if (field >= 0) return field;
+  if (p->quads && !target_is_gpu(t)) return params_refuse(FIELD(quads), err, "it must be 0: only GPUs have blocks");
+  if (p->quads && (!is_multiple(inner, QUAD) || (dim_is_const(inner) && inner.c < GROUP_ELEMS)))
+    return params_refuse(FIELD(quads), err, "it must be 0: elements behind split=%d do not come in fours, or are fewer "
+                         "than %d", p->split, (int)GROUP_ELEMS);
+  if ((field = refuse_tile(domain, p, err)) >= 0) return field;
+  if (p->quads && p->vectors > 1) return params_refuse(FIELD(vectors), err, "it must be 1 with quads=1");
+  if (p->quads && p->groups == 1) return params_refuse(FIELD(groups), err, "it must be more than 1 with quads=1");
+  if (!p->quads && p->groups > 1) return params_refuse(FIELD(groups), err, "it must be 1 with quads=0");
+  if (p->quads && p->unroll > 1) return params_refuse(FIELD(unroll), err, "it must be 1 with quads=1");
+  if (!p->tile && p->steps_unroll > 1) return params_refuse(FIELD(steps_unroll), err, "it must be 1 with tile=0");
+  return -1;
+}
+
+#undef FIELD
+
+/* ---- the default ---- */
+
+typedef struct Choice {
+  const Group *group;
+  const Target *target;
+  MapParams *out;
+  Arena *arena;
+  Error *err;
+  bool ok;
+} Choice;
+
+typedef struct Candidate {
+  MapParams params;
+  double cost;          /* rough, per element; -1: there is none yet */
+  int along;            /* outer axis along which its gathers are contiguous, or -1 */
+} Candidate;
+
+static bool build_candidate(Choice *c, Lower *l, const MapParams *p, Candidate *out) {
+  MapBody m = body_of(&c->group->out[0]->type, p);
+  Dim inner = {0};
+  lower_restart(l);
+  if (p->quads) build_quads(l, p, &m);
+  else build_vectors(l, p, &m);
+  type_elems(&m.inner, &inner);
+  LanePlan plan = lane_plan(inner, p->vectors);
+  *out = (Candidate){*p, 0, -1};
+  if (l->failed || !kernel_cost(l->k, p->quads ? GROUP_ELEMS : elems_of(&plan, p), &out->cost, c->err)) return false;
+  for (int a = 0; a < p->split && l->gather_along; a++)
+    if (ix_equal(l->gather_along, m.outer[a])) out->along = a;
   return true;
 }
 
-int map_params_refuse(const Group *g, const Target *t, const Params *p, Error *err) { return -1; }
+/* The candidate of every split that is legal, where its cost is below `margin` times the best so far. */
+static bool consider_splits(Choice *c, Lower *l, int unroll, bool quads, double margin, Candidate *best) {
+  int rank = c->group->out[0]->type.rank;
+  for (int split = 0; split == 0 || split < rank; split++) {
+    Params p = {.kind = PARAMS_MAP, .map = plain_params(c->target, split, unroll)};
+    Candidate x;
+    Error ignored;
+    if (quads) p.map = quad_params(c->target, split);
+    if (map_params_refuse(c->group, c->target, &p, &ignored) >= 0) continue;
+    if (!build_candidate(c, l, &p.map, &x)) return false;
+    if (best->cost < 0 || x.cost < margin * best->cost) *best = x;
+  }
+  return true;
+}
+
+static void choose_body(void *ctx) {
+  Choice *c = ctx;
+  const Type *domain = &c->group->out[0]->type;
+  int costly = lower_costly(c->group), n = c->group->n_node;
+  int unroll = costly > 1 || n > 24 ? 1 : costly || n > 8 ? 2 : 4;
+  Candidate best = {.cost = -1};
+  Lower *l = lower_begin(c->arena, c->group, c->target, "map", c->err);
+  if (!l || !consider_splits(c, l, unroll, false, 0.95, &best)) return;
+  if (best.cost < 0) {
+    lower_fail(l, c->group->anchor, "the number of elements is not affine in B and R");
+    return;
+  }
+  bool tiles = best.along >= 0 && dim_is_const(domain->dim[best.along]) && domain->dim[best.along].c >= LANES / 2;
+  if (tiles) best.params = tiled_params(c->target, best.params.split, unroll, best.along);
+  else if (target_is_gpu(c->target) && !consider_splits(c, l, unroll, true, 1, &best)) return;
+  *c->out = best.params;
+  c->ok = true;
+}
+
+bool map_params(Arena *a, const Group *g, const Target *t, Params *out, Error *err) {
+  Choice c = {.group = g, .target = t, .out = &out->map, .arena = arena_new(), .err = err};
+  if (!c.arena) return error_set(err, ERROR_MEMORY, "out of memory for the candidates of a kernel");
+  bool within = arena_protect(c.arena, choose_body, &c, err);
+  arena_free(c.arena);
+  return within && c.ok;
+}

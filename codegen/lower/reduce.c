@@ -1,7 +1,7 @@
 /* REDUCE groups: which loops there are, and what each computes.
  *
- * Decides the layout: lanes along the reduced elements (rows), or along the kept ones when those are innermost
- * (columns); both give the same bits.  Element-level values are computed again by every loop that needs them, unless
+ * There are two layouts: lanes along the reduced elements (rows), or along the kept ones when those are innermost
+ * (columns); both give the same bits, and which it is is a parameter.  Element-level values are computed again by every loop that needs them, unless
  * they are costly: then the row layout keeps them in scratch. */
 #include "codegen/lower/reduce.h"
 
@@ -30,6 +30,12 @@ static uint32_t axes_of(const Node *n) {
   return n->op == OP_ARGMAX ? 1u << n->attrs.axis.axis : (uint32_t)n->attrs.axes.axes;
 }
 
+static Node *first_reduction(const Group *g) {
+  for (int i = 0; i < g->n_node; i++)
+    if (is_reduction(g->node[i])) return g->node[i];
+  return NULL;
+}
+
 static bool has_elems(const Node *n, Dim want) {
   Dim elems;
   return type_elems(&n->type, &elems) && dim_equal(elems, want);
@@ -38,9 +44,7 @@ static bool has_elems(const Node *n, Dim want) {
 /* Fills in shapes and sizes from the first reduction. */
 static bool shapes(Reduce *r) {
   Lower *l = r->l;
-  Node *first = NULL;
-  for (int i = 0; i < l->group->n_node && !first; i++)
-    if (is_reduction(l->group->node[i])) first = l->group->node[i];
+  Node *first = first_reduction(l->group);
   if (!first) return lower_fail(l, l->group->anchor, "a reduction group without a reduction");
   r->domain = &first->in[0]->type;
   r->axes = axes_of(first);
@@ -117,8 +121,7 @@ static bool is_costly(Op op) { return op_info[op].work == WORK_POLYNOMIAL; }
 
 static void choose_cached(Reduce *r) {
   int n = 0;
-  if (!dim_is_const(r->n_reduced) || r->n_reduced.c > ROW_CACHE_ELEMS || r->n_reduced.c == 0) return;
-  for (int i = 0; i < r->n_member && n < MAX_CACHED; i++) {
+  for (int i = 0; i < r->n_member && n < r->params->kept; i++) {
     Member *m = &r->member[i];
     if (!m->element || m->n_loops < 2 || !is_costly(m->node->op) || !type_same_shape(&m->node->type, r->domain))
       continue;
@@ -166,20 +169,11 @@ void reduce_store_element(Reduce *r, const Member *m, Ix *const *idx) {
 
 /* ---- the template ---- */
 
-/* Kept axes innermost, and enough of them to fill vectors. */
-static bool wants_columns(const Reduce *r) {
-  int rank = r->domain->rank, from = rank;
-  while (from > 0 && !(r->axes >> (from - 1) & 1)) from--;
-  Dim inner;
-  if (from == rank || !type_elems_range(r->domain, from, rank, &inner)) return false;
-  return !dim_is_const(inner) || inner.c >= LANES / 2;
-}
-
 bool lower_reduce(Lower *l, const Params *p) {
   Reduce r = {.l = l, .params = &p->reduce};
   if (!shapes(&r) || !members(&r)) return false;
   for (int loop = 0; loop < r.n_loops; loop++) reach(&r, loop);
-  if (wants_columns(&r)) return reduce_columns(&r);
+  if (p->reduce.columns) return reduce_columns(&r);
   choose_cached(&r);
   return reduce_rows(&r);
 }
@@ -192,11 +186,63 @@ static int gpu_unroll(const Group *g, int costly) {
   return n < 2 ? 2 : n > 16 ? 16 : n;
 }
 
+enum { KEPT_ELEMS = 16384 };   /* of a row whose costly values are kept, at most */
+
+/* How many kept elements lie behind the last reduced axis; false: none, or their number is not affine. */
+static bool columns_of(const Group *g, Dim *out) {
+  const Node *first = first_reduction(g);
+  const Type *domain = &first->in[0]->type;
+  int from = domain->rank;
+  while (from > 0 && !(axes_of(first) >> (from - 1) & 1)) from--;
+  return from < domain->rank && type_elems_range(domain, from, domain->rank, out);
+}
+
+static bool keeps_rows(const Group *g) {
+  const Node *first = first_reduction(g);
+  int64_t n = 1;
+  for (int i = 0; i < first->in[0]->type.rank; i++) {
+    Dim d = first->in[0]->type.dim[i];
+    if (!(axes_of(first) >> i & 1)) continue;
+    if (!dim_is_const(d) || d.c > KEPT_ELEMS) return false;
+    n *= d.c;
+    if (n > KEPT_ELEMS) return false;
+  }
+  return n > 0;
+}
+
 bool reduce_params(Arena *a, const Group *g, const Target *t, Params *out, Error *err) {
   int costly = lower_costly(g);
-  if (target_is_gpu(t)) out->reduce.unroll = gpu_unroll(g, costly);
-  else out->reduce.unroll = costly > 1 || g->n_node > 24 ? 1 : costly || g->n_node > 8 ? 2 : 4;
+  ReduceParams *p = &out->reduce;
+  Dim inner;
+  *p = (ReduceParams){.vectors = 1, .start_unroll = 1, .end_unroll = 1};
+  if (!first_reduction(g)) return error_set(err, ERROR_MODEL, "a reduction group without a reduction");
+  p->columns = columns_of(g, &inner) && (!dim_is_const(inner) || inner.c >= LANES / 2);
+  p->kept = p->columns || !keeps_rows(g) ? 0 : 3;
+  if (target_is_gpu(t)) p->unroll = gpu_unroll(g, costly);
+  else p->unroll = costly > 1 || g->n_node > 24 ? 1 : costly || g->n_node > 8 ? 2 : 4;
+  if (p->columns && target_is_gpu(t)) {
+    if (p->unroll > 8) p->unroll = 8;   /* loads that a thread has under way */
+  } else if (p->columns) {
+    p->vectors = 8;
+    p->start_unroll = 4;
+  }
   return true;
 }
 
-int reduce_params_refuse(const Group *g, const Target *t, const Params *p, Error *err) { return -1; }
+int reduce_params_refuse(const Group *g, const Target *t, const Params *params, Error *err) {
+  const ReduceParams *p = &params->reduce;
+  Dim inner;
+  bool has_vectors = p->columns && !target_is_gpu(t);
+  if (p->columns && !columns_of(g, &inner))
+    return params_refuse(PARAM_AT(ReduceParams, columns), err, "it must be 0: no kept axis stands behind the reduced ones");
+  if (p->vectors > 1 && !has_vectors)
+    return params_refuse(PARAM_AT(ReduceParams, vectors), err, "it must be 1 but for columns on a CPU");
+  if (p->kept && (p->columns || !keeps_rows(g)))
+    return params_refuse(PARAM_AT(ReduceParams, kept), err, "it must be 0: values are kept of rows of 1 to %d elements, "
+                         "not of columns", (int)KEPT_ELEMS);
+  if (p->start_unroll > 1 && !has_vectors)
+    return params_refuse(PARAM_AT(ReduceParams, start_unroll), err, "it must be 1 but for columns on a CPU");
+  if (p->end_unroll > 1 && !has_vectors)
+    return params_refuse(PARAM_AT(ReduceParams, end_unroll), err, "it must be 1 but for columns on a CPU");
+  return -1;
+}

@@ -7,8 +7,6 @@
 
 #include "codegen/lower/lower.h"
 
-enum { ROW_CACHE_ELEMS = 16384, MAX_CACHED = 3, COLUMN_VECTORS = 8 };
-
 typedef struct Member {
   Node *node;
   int stage;    /* loops that must have run before its value is known */

@@ -4,12 +4,12 @@
  * rows are combined by the same tree, so the bits are those of the row layout.  Memory is read row by row. Row-level
  * values that element-level ones need are kept in scratch, one for each column.
  *
- * On the CPU an item has COLUMN_VECTORS vectors of columns and accumulators in scratch.  On a GPU it has one vector and
+ * On the CPU an item has several vectors of columns and accumulators in scratch.  On a GPU it has one vector and
  * is executed by 16 groups, each of which has one row of accumulators in its registers; they meet in shared memory for
  * the tree, which group 0 computes. */
 #include "codegen/lower/reduce.h"
 
-enum { GRAIN_ELEMS = 16384, BLOCK_UNROLL = 8 /* loads that a thread has under way */ };
+enum { GRAIN_ELEMS = 16384 };
 
 typedef struct Columns {
   Reduce *r;
@@ -253,9 +253,8 @@ static void block_loop(Columns *c) {
   Reduce *r = c->r;
   Lower *l = r->l;
   Kernel *k = l->k;
-  int unroll = r->params->unroll < BLOCK_UNROLL ? r->params->unroll : BLOCK_UNROLL;
   block_start(c);
-  KInst *n = kir_for(k, kir_un(k, KOP_TO_I64, kir_group(k)), kir_dim(k, r->n_reduced), LANES, unroll);
+  KInst *n = kir_for(k, kir_un(k, KOP_TO_I64, kir_group(k)), kir_dim(k, r->n_reduced), LANES, r->params->unroll);
   block_element(c, dim_equal(r->n_reduced, dim_const(1)) ? ix_const(l, 0) : ix_value(l, n, r->n_reduced));
   kir_end(k);
   if (loop_has_reduction(r)) block_finish(c);
@@ -268,7 +267,7 @@ static void column_loop(Columns *c) {
   bool reduces = loop_has_reduction(r);
   if (reduces) {
     c->slot = ix_value(l, kir_for(k, kir_i64(k, 0), kir_i64(k, LANES), 1, 1), dim_const(LANES));
-    lane_each(l, &c->plan, c->piece, 4, start_vector, c);
+    lane_each(l, &c->plan, c->piece, r->params->start_unroll, start_vector, c);
     kir_end(k);
   }
   KInst *n = kir_for(k, kir_i64(k, 0), kir_dim(k, r->n_reduced), 1, 1);
@@ -281,7 +280,7 @@ static void column_loop(Columns *c) {
   c->at = ix_emit_i32(l, at);
   lane_each(l, &c->plan, c->piece, r->params->unroll, element_vector, c);
   kir_end(k);
-  if (reduces) lane_each(l, &c->plan, c->piece, 1, finish_vector, c);
+  if (reduces) lane_each(l, &c->plan, c->piece, r->params->end_unroll, finish_vector, c);
 }
 
 /* The block's columns: lanes beyond the last one are masked. */
@@ -323,7 +322,7 @@ static bool decode_item(Columns *c) {
   c->inner = type_make(DTYPE_F32, r->kept.rank - last, r->kept.dim + last);
   if (!type_elems(&c->outer, &n_outer) || !type_elems(&c->inner, &n_inner))
     return lower_fail(l, l->group->anchor, "the number of elements is not affine in B and R");
-  c->plan = lane_plan(n_inner, c->is_block ? 1 : COLUMN_VECTORS);
+  c->plan = lane_plan(n_inner, r->params->vectors);
   int64_t step = width(c);
   Ix *outer = ix_const(l, 0);
   KInst *item = kir_item(k);
@@ -347,7 +346,7 @@ static bool decode_item(Columns *c) {
 
 static void columns_cpu(Columns *c) {
   Reduce *r = c->r;
-  lane_each(r->l, &c->plan, c->piece, 1, before_vector, c);
+  lane_each(r->l, &c->plan, c->piece, r->params->end_unroll, before_vector, c);
   for (r->loop = 0; r->loop < r->n_loops; r->loop++) column_loop(c);
   int64_t column = dim_is_const(r->n_reduced) && r->n_reduced.c > 0 ? r->n_reduced.c : GRAIN_ELEMS;
   int64_t elems = column < GRAIN_ELEMS ? column * width(c) : GRAIN_ELEMS;

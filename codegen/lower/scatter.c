@@ -7,13 +7,10 @@
  * ring, or the planner must have copied the ring there first. */
 #include "codegen/lower/lower.h"
 
-enum {
-  ROW_VECTORS = 32, GRAIN_ELEMS = 16384,
-  MIN_GROUPS = 8, MAX_GROUPS = 16, /* of a block; those without columns only scan */
-  SCAN_VECTORS = 4                 /* that a group scans at once */
-};
+enum { GRAIN_ELEMS = 16384, MAX_SCAN = 8 };
 
 typedef struct Scatter {
+  const ScatterParams *params;
   Node *node, *index, *x;
   Type row; /* axes of a row of the result */
   LanePlan plan;
@@ -30,12 +27,12 @@ typedef struct Scatter {
 static bool is_float(const Node *n) { return dtype_is_float(n->type.dtype); }
 
 /* Rows of `rows` and pieces of a row as items; the row in *out_row. */
-static bool decode_item(Lower *l, Scatter *s, Dim rows, int max_vectors, Ix **out_row) {
+static bool decode_item(Lower *l, Scatter *s, Dim rows, Ix **out_row) {
   Kernel *k = l->k;
   Dim n;
   s->row = type_make(DTYPE_F32, s->node->type.rank - 1, s->node->type.dim + 1);
   if (!type_elems(&s->row, &n)) return lower_fail(l, s->node, "the number of elements is not affine in B and R");
-  s->plan = lane_plan(n, max_vectors);
+  s->plan = lane_plan(n, s->params->vectors);
   int64_t step = LANES * s->plan.vectors;
   kir_factor(k, rows, 1);
   kir_factor(k, n, step);
@@ -65,7 +62,7 @@ static void each(Lower *l, Scatter *s, LaneFn body) {
   if (dim_equal(s->plan.n, dim_const(1)))
     body(s, l, ix_const(l, 0));
   else
-    lane_each(l, &s->plan, s->piece, 4, body, s);
+    lane_each(l, &s->plan, s->piece, s->params->unroll, body, s);
 }
 
 /* ---- scatter_add ---- */
@@ -133,7 +130,7 @@ static bool scatter_add(Lower *l, Scatter *s) {
   Kernel *k = l->k;
   if (!type_elems(&s->index->type, &n))
     return lower_fail(l, s->node, "the number of indices is not affine in B and R");
-  if (!decode_item(l, s, dim_const(s->node->attrs.scatter.rows), ROW_VECTORS, &s->target)) return false;
+  if (!decode_item(l, s, dim_const(s->node->attrs.scatter.rows), &s->target)) return false;
   s->acc = kir_scratch(k, "sum", is_float(s->node) ? DTYPE_F32 : DTYPE_I32, LANES * s->plan.vectors);
   each(l, s, start_vector);
   LanePlan all = lane_plan(n, INT64_MAX / (4 * LANES));
@@ -156,19 +153,19 @@ static KInst *is_set(Kernel *k, KInst *x) { return kir_bin(k, KOP_LT, kir_i32(k,
 static void block_scan(Lower *l, Scatter *s, KInst *t, KInst *slot, Dim n) {
   Kernel *k = l->k;
   KInst *group = kir_un(k, KOP_TO_I64, kir_group(k)), *lane = kir_lane(k), *any = NULL;
-  KInst *row = ix_emit_i32(l, s->target), *own = times(k, group, SCAN_VECTORS * LANES);
-  KInst *left = kir_bin(k, KOP_SUB, kir_dim(k, n), plus(k, t, own)), *match[SCAN_VECTORS];
-  left = kir_bin(k, KOP_MAX, kir_bin(k, KOP_MIN, left, kir_i64(k, SCAN_VECTORS * LANES)), kir_i64(k, 0));
+  KInst *row = ix_emit_i32(l, s->target), *own = times(k, group, s->params->scan * LANES);
+  KInst *left = kir_bin(k, KOP_SUB, kir_dim(k, n), plus(k, t, own)), *match[MAX_SCAN];
+  left = kir_bin(k, KOP_MAX, kir_bin(k, KOP_MIN, left, kir_i64(k, s->params->scan * LANES)), kir_i64(k, 0));
   left = kir_un(k, KOP_TO_I32, left);
-  for (int v = 0; v < SCAN_VECTORS; v++) {
+  for (int v = 0; v < s->params->scan; v++) {
     Ix *at[MAX_RANK], *i = ix_add(l, ix_value(l, plus(k, t, own), n), ix_const(l, v * LANES));
     ix_unflatten(l, &s->index->type, ix_assume(l, ix_add(l, i, ix_value(l, lane, dim_const(LANES))), n), at);
     l->mask = kir_bin(k, KOP_LT, plus(k, lane, kir_i32(k, v * LANES)), left);
     match[v] = kir_bin(k, KOP_AND, kir_bin(k, KOP_EQ, lower_value(l, s->index, at), row), l->mask);
     match[v] = kir_un(k, KOP_TO_I32, match[v]);
   }
-  for (int v = 0; v < SCAN_VECTORS; v++) {
-    KInst *here = plus(k, times(k, plus(k, slot, group), SCAN_VECTORS * LANES), kir_i64(k, v * LANES));
+  for (int v = 0; v < s->params->scan; v++) {
+    KInst *here = plus(k, times(k, plus(k, slot, group), s->params->scan * LANES), kir_i64(k, v * LANES));
     kir_store(k, s->match, here, lane, match[v], NULL);
     any = any ? kir_bin(k, KOP_MAX, any, match[v]) : match[v];
   }
@@ -197,7 +194,7 @@ static void block_add(Lower *l, Scatter *s, KInst *first, KInst *here, Dim n) {
 /* One barrier a tile: while some groups still read one half of the matches, others fill the other. */
 static void block_tiles(Lower *l, Scatter *s, Dim n) {
   Kernel *k = l->k;
-  int64_t per_group = SCAN_VECTORS * LANES, tile = k->groups * per_group;
+  int64_t per_group = s->params->scan * LANES, tile = k->groups * per_group;
   KInst *t = kir_for(k, kir_i64(k, 0), kir_dim(k, n), tile, 1);
   KInst *half = kir_bin(k, KOP_MOD, kir_bin(k, KOP_DIV, t, kir_i64(k, tile)), kir_i64(k, 2));
   KInst *slot = times(k, half, k->groups);
@@ -205,7 +202,7 @@ static void block_tiles(Lower *l, Scatter *s, Dim n) {
   kir_barrier(k);
   KInst *g = kir_for(k, kir_i64(k, 0), kir_i64(k, k->groups), 1, 1);
   kir_if(k, is_set(k, kir_load(k, s->any, plus(k, slot, g), NULL, NULL)));
-  KInst *v = kir_for(k, kir_i64(k, 0), kir_i64(k, SCAN_VECTORS), 1, 1);
+  KInst *v = kir_for(k, kir_i64(k, 0), kir_i64(k, s->params->scan), 1, 1);
   KInst *first = plus(k, t, plus(k, times(k, g, per_group), times(k, v, LANES)));
   block_add(l, s, first, plus(k, times(k, plus(k, slot, g), per_group), times(k, v, LANES)), n);
   kir_end(k);
@@ -219,11 +216,11 @@ static bool scatter_add_block(Lower *l, Scatter *s) {
   Kernel *k = l->k;
   if (!type_elems(&s->index->type, &n))
     return lower_fail(l, s->node, "the number of indices is not affine in B and R");
-  if (!decode_item(l, s, dim_const(s->node->attrs.scatter.rows), MAX_GROUPS, &s->target)) return false;
-  int groups = s->plan.vectors < MIN_GROUPS ? MIN_GROUPS : (int)s->plan.vectors;
+  if (!decode_item(l, s, dim_const(s->node->attrs.scatter.rows), &s->target)) return false;
+  int groups = s->plan.vectors < s->params->groups ? s->params->groups : (int)s->plan.vectors;
   int64_t span = LANES * s->plan.vectors;
   kir_block(k, groups, 0);
-  s->match = kir_scratch(k, "match", DTYPE_I32, 2 * (int64_t)groups * SCAN_VECTORS * LANES);
+  s->match = kir_scratch(k, "match", DTYPE_I32, 2 * (int64_t)groups * s->params->scan * LANES);
   s->any = kir_scratch(k, "any", DTYPE_I32, 2 * groups);
   Ix *group = ix_value(l, kir_un(k, KOP_TO_I64, kir_group(k)), dim_const(groups));
   Ix *start = ix_scale(l, s->piece, span);
@@ -255,7 +252,7 @@ static void write_vector(void *ctx, Lower *l, Ix *i) {
 static bool ring_write(Lower *l, Scatter *s) {
   Kernel *k = l->k;
   Dim slots = s->node->type.dim[0];
-  if (!decode_item(l, s, s->index->type.dim[0], ROW_VECTORS, &s->from[0])) return false;
+  if (!decode_item(l, s, s->index->type.dim[0], &s->from[0])) return false;
   KInst *at = lower_value(l, s->index, s->from);
   KInst *n = kir_un(k, KOP_TO_I32, kir_dim(k, slots));
   s->target = ix_value(l, kir_un(k, KOP_TO_I64, at), slots);
@@ -272,7 +269,7 @@ bool lower_scatter(Lower *l, const Params *p) {
   if (!add && n->op != OP_RING_WRITE) return lower_fail(l, n, "is not a scatter");
   if (l->group->n_out != 1 || l->group->out[0] != n)
     return lower_fail(l, n, "a scatter group has one result, its anchor");
-  Scatter s = {.node = n, .index = add ? n->in[0] : n->in[1], .x = add ? n->in[1] : n->in[2]};
+  Scatter s = {.params = &p->scatter, .node = n, .index = add ? n->in[0] : n->in[1], .x = add ? n->in[1] : n->in[2]};
   if (!add) return ring_write(l, &s);
   return p->scatter.block ? scatter_add_block(l, &s) : scatter_add(l, &s);
 }
@@ -287,12 +284,21 @@ static bool has_blocks(const Group *g, const Target *t) {
 }
 
 bool scatter_params(Arena *a, const Group *g, const Target *t, Params *out, Error *err) {
-  out->scatter.block = has_blocks(g, t);
+  if (has_blocks(g, t)) out->scatter = (ScatterParams){.block = 1, .vectors = 16, .groups = 8, .scan = 4, .unroll = 1};
+  else out->scatter = (ScatterParams){.block = 0, .vectors = 32, .groups = 1, .scan = 1, .unroll = 4};
   return true;
 }
 
-int scatter_params_refuse(const Group *g, const Target *t, const Params *p, Error *err) {
-  if (p->scatter.block && !has_blocks(g, t))
-    return params_refuse(PARAM_AT(ScatterParams, block), err, "only scatter_add of rows on a GPU has blocks");
+int scatter_params_refuse(const Group *g, const Target *t, const Params *params, Error *err) {
+  const ScatterParams *p = &params->scatter;
+  if (p->block && !has_blocks(g, t))
+    return params_refuse(PARAM_AT(ScatterParams, block), err, "it must be 0: scatter_add of rows on a GPU has blocks");
+  if (p->block && p->vectors > KIR_MAX_GROUPS / 2)
+    return params_refuse(PARAM_AT(ScatterParams, vectors), err, "a block has a group for each, at most %d",
+                         KIR_MAX_GROUPS / 2);
+  if (p->block && p->groups == 1) return params_refuse(PARAM_AT(ScatterParams, groups), err, "it must be more than 1 with block=1");
+  if (!p->block && p->groups > 1) return params_refuse(PARAM_AT(ScatterParams, groups), err, "it must be 1 with block=0");
+  if (!p->block && p->scan > 1) return params_refuse(PARAM_AT(ScatterParams, scan), err, "it must be 1 with block=0");
+  if (p->block && p->unroll > 1) return params_refuse(PARAM_AT(ScatterParams, unroll), err, "it must be 1 with block=1");
   return -1;
 }

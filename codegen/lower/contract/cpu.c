@@ -164,7 +164,7 @@ static void emit_tile_f32(CpuNest *e, KInst *m, int rows) {
     for (int j = 0; j < cols; j++)
       acc[i][j] = kir_var(k, e->splits_k ? load_partial(e, tile_row(e, m, ix_const(l, i)), j) : kir_f32(k, 0.0f), true);
   KInst *first = plus(e, e->base_a, times(e, m, e->p.row_step));
-  open_k(e, 4, &off_a, &off_b, &at);
+  open_k(e, e->params.unroll, &off_a, &off_b, &at);
   KInst *row = plus(e, first, off_a);
   load_row(e, off_b, at, b);
   for (int i = 0; i < rows; i++) {
@@ -203,7 +203,7 @@ static void stage_rows(CpuNest *e, const Block *x, int rows) {
   KInst *lane = kir_lane(k);
   kir_sync(k);
   if (e->stage_by_k) {
-    KInst *i = kir_for(k, kir_i64(k, 0), x->n ? x->n : kir_i64(k, AMX_K), 1, 4);
+    KInst *i = kir_for(k, kir_i64(k, 0), x->n ? x->n : kir_i64(k, AMX_K), 1, e->params.widen_unroll);
     KInst *mask = rows < LANES ? kir_bin(k, KOP_LT, lane, kir_i32(k, rows)) : NULL;
     KInst *a = kir_load(k, e->p.buf_a, plus(e, x->a, times(e, i, step)), lane, mask);
     kir_store(k, e->stage, kir_bin(k, KOP_MUL, i, kir_i64(k, LANES)), lane, a, NULL);
@@ -211,7 +211,8 @@ static void stage_rows(CpuNest *e, const Block *x, int rows) {
   } else {
     KInst *along = lane;
     if (!dim_equal(step, dim_const(1))) along = kir_bin(k, KOP_MUL, lane, kir_un(k, KOP_TO_I32, kir_dim(k, step)));
-    KInst *i = kir_for(k, kir_i64(k, 0), kir_i64(k, rows), 1, 2), *from = plus(e, x->a, times(e, i, e->p.row_step));
+    KInst *i = kir_for(k, kir_i64(k, 0), kir_i64(k, rows), 1, e->params.widen_unroll);
+    KInst *from = plus(e, x->a, times(e, i, e->p.row_step));
     for (int v = 0; v < AMX_K; v += LANES) {
       KInst *mask = in_block(e, x, kir_bin(k, KOP_ADD, lane, kir_i32(k, v)));
       KInst *a = kir_load(k, e->p.buf_a, plus(e, from, times(e, kir_i64(k, v), step)), along, mask);
@@ -261,7 +262,7 @@ static void add_block(CpuNest *e, const Block *x, int rows) {
   stage_rows(e, x, rows);
   chain_begin(e, rows, even);
   if (together) chain_begin(e, rows, odd);
-  KInst *t = kir_for(k, kir_i64(k, 0), chain_length(e, x, together), 1, 4);
+  KInst *t = kir_for(k, kir_i64(k, 0), chain_length(e, x, together), 1, e->params.unroll);
   chain_step(e, x, rows, t, 0, even);
   if (together) chain_step(e, x, rows, t, 1, odd);
   kir_end(k);
@@ -276,7 +277,7 @@ static void add_block(CpuNest *e, const Block *x, int rows) {
       kir_store(k, e->even, tile_at(e, kir_i64(k, i), j), kir_lane(k), kir_get(k, even[i][j]), NULL);
   if (!together) {
     chain_begin(e, rows, odd);
-    t = kir_for(k, kir_i64(k, 0), chain_length(e, x, 1), 1, 4);
+    t = kir_for(k, kir_i64(k, 0), chain_length(e, x, 1), 1, e->params.unroll);
     chain_step(e, x, rows, t, 1, odd);
     kir_end(k);
   }
@@ -397,6 +398,11 @@ static void add_factors(CpuNest *e) {
   kir_factor(e->k, e->p.cols, lanes_of_tile(e));
 }
 
+/* Are rows neighbours in a, and elements of k not? */
+static bool stages_by_k(const Product *p) {
+  return dim_equal(p->row_step, dim_const(1)) && !dim_equal(p->k[p->n_k - 1].step_a, dim_const(1));
+}
+
 bool contract_cpu(Lower *l, const Product *p, const ContractParams *params) {
   CpuNest e = {.l = l, .k = l->k, .p = *p, .params = *params, .panel = -1, .tile = -1,
                .is_bf16 = p->node->in[0]->type.dtype == DTYPE_BF16};
@@ -406,7 +412,7 @@ bool contract_cpu(Lower *l, const Product *p, const ContractParams *params) {
   int64_t tile = (int64_t)params->tile_m * lanes_of_tile(&e);
   if (e.has_epilogue || e.is_bf16) e.tile = kir_scratch(l->k, "tile", DTYPE_F32, tile);
   if (e.is_bf16) {
-    e.stage_by_k = dim_equal(p->row_step, dim_const(1)) && !dim_equal(p->k[p->n_k - 1].step_a, dim_const(1));
+    e.stage_by_k = stages_by_k(p);
     e.stage = kir_scratch(l->k, "rows", DTYPE_F32, AMX_K * (e.stage_by_k ? LANES : params->tile_m));
     e.even = kir_scratch(l->k, "even", DTYPE_F32, tile);
   }
@@ -490,6 +496,8 @@ bool contract_params(Arena *a, const Group *g, const Target *t, Params *out, Err
   contract_describe(&p, g->anchor);
   int64_t k = contract_k_elems(&p);
   choose(&p, t, c);
+  c->unroll = 4;
+  c->widen_unroll = p.node->in[0]->type.dtype == DTYPE_F32 ? 1 : stages_by_k(&p) ? 4 : 2;
   if (!may_split_k(g, &p) || (k >= 0 && k <= 2 * c->tile_k)) c->tile_k = 0;
   c->pack_b = c->pack_b && !c->tile_k && panel_fits(&p, c->tile_n);
   return true;
@@ -511,5 +519,7 @@ int contract_params_refuse(const Group *g, const Target *t, const Params *params
     return params_refuse(PARAM_AT(ContractParams, pack_b), err,
                          "it must be 0: k (%lld, -1 is symbolic) times %d columns is to be known, more than 0 and at "
                          "most %d", (long long)k, LANES * c->tile_n, (int)MAX_PANEL);
+  if (c->widen_unroll > 1 && p.node->in[0]->type.dtype == DTYPE_F32)
+    return params_refuse(PARAM_AT(ContractParams, widen_unroll), err, "it must be 1: rows of f32 are not widened");
   return -1;
 }

@@ -19,9 +19,8 @@ static void multiply_tile(GpuNest *e, KInst *t, KInst *slot) {
   KInst *tile_k = kir_i64(k, e->params.tile_k), *zero = kir_i64(k, 0);
   KInst *left = kir_bin(k, KOP_SUB, e->k_count, times(e, t, e->params.tile_k));
   int step = e->is_mma ? MMA_STEP : FMA_STEP, rest = e->is_mma ? MMA_STEP : 1;
-  int unroll = e->is_mma || e->side[0].regs * e->side[1].regs <= 32 ? 4 : 1;
   if (!e->k_whole) kir_if(k, kir_bin(k, KOP_LE, tile_k, left));
-  multiply(e, slot, kir_for(k, zero, tile_k, step, unroll), step);
+  multiply(e, slot, kir_for(k, zero, tile_k, step, e->params.unroll), step);
   kir_end(k);
   if (e->k_whole) return;
   kir_else(k);
@@ -333,6 +332,8 @@ bool contract_gpu_params(Arena *a, const Group *g, const Target *t, Params *out,
   contract_describe(&p, g->anchor);
   if (g->anchor->type.dtype == DTYPE_BF16) choose_mma(&p, &out->contract_gpu);
   else choose_fma(&p, t, &out->contract_gpu);
+  ContractGpuParams *c = &out->contract_gpu;
+  c->unroll = p.node->in[0]->type.dtype == DTYPE_BF16 || c->tile_m * c->tile_n <= 32 ? 4 : 1;
   return true;
 }
 

@@ -33,9 +33,10 @@ TEST("parameters of every kind and with every value print and read back") {
 
 TEST("parameters name their kind and their fields") {
   Buffer text = {0};
-  Params p = {.kind = PARAMS_CONTRACT, .contract = {.tile_m = 6, .tile_n = 2, .tile_k = 512, .block_m = 4, .pack_b = 1}};
+  Params p = {.kind = PARAMS_CONTRACT, .contract = {.tile_m = 6, .tile_n = 2, .tile_k = 512, .block_m = 4, .pack_b = 1,
+                                                   .unroll = 4, .widen_unroll = 1}};
   params_print(&p, &text);
-  EXPECT_TEXT(text.data, "contract tile_m=6 tile_n=2 tile_k=512 block_m=4 pack_b=1");
+  EXPECT_TEXT(text.data, "contract tile_m=6 tile_n=2 tile_k=512 block_m=4 pack_b=1 unroll=4 widen_unroll=1");
   buffer_done(&text);
 }
 
@@ -52,7 +53,7 @@ TEST("damaged parameters are refused by name") {
       {"contract tile_m=99999999999999999999", "tile_m is one of 1 to 16"},
       {"contract tile_k=100", "tile_k is one of 0 32 64 128 256 512 1024 2048"},
       {"contract tile_m=6 tile_m=6", "tile_m is given twice"},
-      {"contract tile_q=6", "there is no \"tile_q=6\"; there are: tile_m tile_n tile_k block_m pack_b"},
+      {"contract tile_q=6", "there is no \"tile_q=6\"; there are: tile_m tile_n tile_k block_m pack_b unroll widen_unroll"},
       {"contract pack_b=2", "pack_b is one of 0 1"},
   };
   for (int i = 0; i < COUNT_OF(bad); i++) {
