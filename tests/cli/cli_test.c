@@ -94,7 +94,7 @@ TEST("a bundle says what it is for and what it holds, as text and as JSON, and a
   EXPECT(strstr(output, "prepare.") && strstr(output, "ELF"), "%s", output);
   EXPECT_STATUS(0, "inspect vq.nuwa --fn decode", "launch 0: ");
   EXPECT(strstr(output, "items "), "%s", output);
-  EXPECT_STATUS(0, "inspect vq.nuwa --json", "{\"device\": \"cpu\", \"isa\": \"plain\", \"functions\": {");
+  EXPECT_STATUS(0, "inspect vq.nuwa --json", "\"device\": \"cpu\", \"isa\": \"plain\", \"functions\": {");
   EXPECT_STATUS(2, "inspect vq.nuwa --fn none", "it has: ");
   EXPECT_STATUS(2, "inspect vq.nuwa --kernels --fn decode", "need the model file");
   EXPECT_STATUS(2, "inspect vq.nuwa -D dim=3", "need the model file");
