@@ -72,17 +72,17 @@ static void choose_footprints(Bench *b) {
 
 /* ---- all ---- */
 
-typedef struct Call {
+typedef struct BenchCall {
   Bench bench;
   GpuRoofOptions roofs;
   const char *command;
   BenchReport *out;
   Error *err;
   bool ok;
-} Call;
+} BenchCall;
 
 /* Roofs before and after the rows, as on the CPU: the higher ones count. */
-static bool measure_all(Call *c) {
+static bool measure_all(BenchCall *c) {
   Bench *b = &c->bench;
   choose_footprints(b);
   if (!measure_roofs(b, &c->roofs, c->err) || !rows_of_gpu(b, c->err) || !measure_roofs(b, &c->roofs, c->err))
@@ -93,7 +93,7 @@ static bool measure_all(Call *c) {
 }
 
 static void call_body(void *ctx) {
-  Call *c = ctx;
+  BenchCall *c = ctx;
   c->ok = measure_all(c);
   if (c->ok) bench_report(&c->bench, c->command, c->out);
 }
@@ -103,7 +103,7 @@ static bool run_on(BenchOptions *o, const GpuDevice *d, const char *command, Ben
   snprintf(device, sizeof device, "%s (sm_%d, %d multiprocessors)", d->name, d->capability, d->multiprocessors);
   o->capability = d->capability;
   o->isa = ISA_PLAIN;      /* of which the roof is the device's */
-  Call c = {.bench = {.o = o, .arena = arena_new(), .device = device}, .command = command, .out = out, .err = err};
+  BenchCall c = {.bench = {.o = o, .arena = arena_new(), .device = device}, .command = command, .out = out, .err = err};
   c.roofs = (GpuRoofOptions){.driver = o->cuda, .device = *d, .nvrtc = o->nvrtc, .bytes = c.bench.roofs.bytes,
                              .n_sizes = ROOF_SIZES, .repeat = o->tiny ? 1 : 7, .tiny = o->tiny};
   if (!c.bench.arena) return error_set(err, ERROR_MEMORY, "out of memory");

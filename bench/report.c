@@ -28,13 +28,13 @@ static void read_cpu_name(char *out, size_t n) {
 #define COMPILER "gcc " __VERSION__
 #endif
 
-typedef struct Machine {
+typedef struct BenchMachine {
   char cpu[160], date[32];
   double load;               /* runnable processes over the last minute, ours included */
-} Machine;
+} BenchMachine;
 
-static Machine describe_machine(void) {
-  Machine m;
+static BenchMachine describe_machine(void) {
+  BenchMachine m;
   time_t now = time(NULL);
   struct tm utc;
   read_cpu_name(m.cpu, sizeof m.cpu);
@@ -99,7 +99,7 @@ static void print_row(const BenchRow *r, Buffer *out) {
   else buffer_printf(out, " | %s |\n", r->note);
 }
 
-static void print_markdown(const Bench *b, const Machine *m, const char *command, Buffer *out) {
+static void print_markdown(const Bench *b, const BenchMachine *m, const char *command, Buffer *out) {
   Target t = target_of(b->o->isa);
   const char *precision = dtype_name(b->o->precision);
   if (b->device)
@@ -174,7 +174,7 @@ static void json_row(const BenchRow *r, Buffer *out) {
       r->median_s, r->best_s, r->rate, r->flops, r->bytes, r->share);
 }
 
-static void print_json(const Bench *b, const Machine *m, const char *command, Buffer *out) {
+static void print_json(const Bench *b, const BenchMachine *m, const char *command, Buffer *out) {
   buffer_printf(out, "{\n  ");
   json_field(out, "command", command);
   json_field(out, "date", m->date);
@@ -197,7 +197,7 @@ static void print_json(const Bench *b, const Machine *m, const char *command, Bu
 }
 
 void bench_report(const Bench *b, const char *command, BenchReport *out) {
-  Machine m = describe_machine();
+  BenchMachine m = describe_machine();
   print_markdown(b, &m, command, &out->markdown);
   print_json(b, &m, command, &out->json);
 }

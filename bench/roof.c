@@ -109,17 +109,17 @@ DEFINE_LOOPS(avx512, ON("avx512f"), __m512, _mm512_set1_ps, _mm512_fmadd_ps, _mm
 DEFINE_LOOPS(neon, , float32x4_t, vdupq_n_f32, NEON_FMA, vaddq_f32, vmaxq_f32, vld1q_f32, vst1q_f32, vst1q_f32)
 #endif
 
-typedef struct Loops {
+typedef struct RoofLoops {
   Isa isa;
   int lanes;
   void (*fma[2])(float *sink, const float *operands);
   void (*read[2])(const float *p, int64_t n, float *sink);
   void (*copy)(float *to, const float *p, int64_t n);
   void (*stream)(float *to, const float *p, int64_t n);
-} Loops;
+} RoofLoops;
 
 #define LOOPS(isa, id, lanes) {id, lanes, {fma_##isa, tile_##isa}, {read_##isa, peak_##isa}, copy_##isa, stream_##isa}
-static const Loops all_loops[] = {
+static const RoofLoops all_loops[] = {
 #if defined(__x86_64__)
     LOOPS(avx512, ISA_AVX512, 16), LOOPS(avx2, ISA_AVX2, 8), LOOPS(plain, ISA_PLAIN, 4),
 #elif defined(__aarch64__)
@@ -132,7 +132,7 @@ static const Loops all_loops[] = {
 enum { CHUNK_FLOATS = 8192 };  /* 32 KiB: many chunks a thread, so that a late thread does not decide */
 
 typedef struct Work {
-  const Loops *loops;
+  const RoofLoops *loops;
   Pool *pool;
   float *from, *to;            /* [n] */
   int64_t n;
@@ -254,7 +254,7 @@ static bool measure_all(Work *w, const BenchOptions *o, Roofs *out, Error *err) 
   return true;
 }
 
-static const Loops *best_loops(void) {
+static const RoofLoops *best_loops(void) {
   for (int i = 0; i < COUNT_OF(all_loops); i++)
     if (isa_available(all_loops[i].isa)) return &all_loops[i];
   return NULL;

@@ -30,11 +30,11 @@ typedef struct AblateArgs {
   bool json;
 } AblateArgs;
 
-typedef struct Row {
+typedef struct VariantRow {
   int64_t steps, tokens, kv_bytes, params;
   double ms, loss;
   bool has_loss;
-} Row;
+} VariantRow;
 
 typedef struct Ablation {
   AblateArgs *a;
@@ -43,7 +43,7 @@ typedef struct Ablation {
   Safetensors *weights;          /* names model, options, text encoder */
   Safetensors *results;          /* "loss" f32 [VARIANTS]; NULL: none of this model */
   char vq_digest[65];            /* of the autoencoder's weights */
-  Row row[VARIANTS];
+  VariantRow row[VARIANTS];
   Error *err;
 } Ablation;
 
@@ -81,7 +81,7 @@ static int64_t param_count(const Plan *p) {
   return total;
 }
 
-static bool measure(Ablation *b, const Variant *v, Row *row) {
+static bool measure(Ablation *b, const Variant *v, VariantRow *row) {
   static const char *const functions[] = {"decode"};
   ModelSpec m;
   if (!variant_spec(b, v, &m)) return false;
@@ -250,7 +250,7 @@ static void print_table(const Ablation *b) {
   printf("| encoder, decoder | steps | tokens | ms / picture | key/value bytes | parameters | held-out loss |\n"
          "|---|---|---|---|---|---|---|\n");
   for (int i = 0; i < VARIANTS; i++) {
-    const Row *r = &b->row[i];
+    const VariantRow *r = &b->row[i];
     printf("| %s (%s, %s) | %" PRId64 " | %" PRId64 " | %.2f | %" PRId64 " | %" PRId64 " | ", variants[i].name,
            variants[i].encoder, variants[i].decoder, r->steps, r->tokens, r->ms, r->kv_bytes, r->params);
     if (r->has_loss) printf("%.4f |\n", r->loss);
@@ -263,7 +263,7 @@ static void print_table(const Ablation *b) {
 static void print_json(const Ablation *b) {
   printf("[");
   for (int i = 0; i < VARIANTS; i++) {
-    const Row *r = &b->row[i];
+    const VariantRow *r = &b->row[i];
     printf("%s{\"name\": \"%s\", \"steps\": %" PRId64 ", \"tokens\": %" PRId64
            ", \"ms\": %.4f, \"kv_bytes\": %" PRId64 ", \"params\": %" PRId64,
            i ? ", " : "", variants[i].name, r->steps, r->tokens, r->ms, r->kv_bytes, r->params);

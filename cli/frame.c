@@ -8,14 +8,14 @@
 #include "ir/text.h"
 #include "runtime/base/file.h"
 
-typedef struct Call {
+typedef struct CommandCall {
   const Command *command;
   int argc;
   char **argv;
   Arena *arena;
   Error err;
   bool ok;
-} Call;
+} CommandCall;
 
 static bool take_model(const Command *c, const ArgList *words, Error *err) {
   int most = c->model != NULL;
@@ -76,7 +76,7 @@ static Command with_target(const Command *c, Arena *a) {
 }
 
 static void call_body(void *ctx) {
-  Call *call = ctx;
+  CommandCall *call = ctx;
   const Command all = with_target(call->command, call->arena), *c = &all;
   Error *err = &call->err;
   ArgList words = {0};
@@ -101,7 +101,7 @@ static void show_failure(const Command *c, const Error *err) {
 }
 
 int cli_command(const Command *c, int argc, char **argv) {
-  Call call = {.command = c, .argc = argc, .argv = argv, .arena = arena_new()};
+  CommandCall call = {.command = c, .argc = argc, .argv = argv, .arena = arena_new()};
   Error *err = &call.err;
   bool within = call.arena ? arena_protect(call.arena, call_body, &call, err)
                            : error_set(err, ERROR_MEMORY, "out of memory");

@@ -27,7 +27,7 @@ static const char about[] =
     "PNG files carry the recipe (model, weights, seed, options) as text \"nuwa\".";
 
 /* What is drawn, and where it goes. */
-typedef struct Drawing {
+typedef struct GenerateCommand {
   const GenerateArgs *a;
   Kit *kit;
   Arena *arena;
@@ -35,7 +35,7 @@ typedef struct Drawing {
   Given given;
   int32_t *tokens;   /* [count][positions] */
   uint8_t *rgb;      /* room for the pictures of one part */
-} Drawing;
+} GenerateCommand;
 
 /* The whole picture through the autoencoder and back. */
 static bool write_rebuilt(Kit *k, const GenerateArgs *a, Arena *arena, Error *err) {
@@ -57,7 +57,7 @@ static const char *picture_path(Arena *arena, const char *out, int64_t i, int64_
 
 /* The pictures of n samples, of which the first has the number `first` among those drawn. */
 static bool write_pictures(void *ctx, int64_t first, int64_t n, Error *err) {
-  Drawing *d = ctx;
+  GenerateCommand *d = ctx;
   const GenerateArgs *a = d->a;
   int64_t frames = d->kit->grid[0], bytes = d->kit->size * d->kit->size * 3;
   if (!a->out) return true;
@@ -101,7 +101,7 @@ static void print_stats(const GenerateArgs *a, const Kit *k, const NuwaGenerateS
 
 static bool wants_drawings(const GenerateArgs *a) { return a->out || a->tokens_out; }
 
-static bool set_recipe(Drawing *d, Error *err) {
+static bool set_recipe(GenerateCommand *d, Error *err) {
   const GenerateArgs *a = d->a;
   d->recipe.arena = d->arena;
   kit_recipe(d->kit, &d->recipe);
@@ -110,7 +110,7 @@ static bool set_recipe(Drawing *d, Error *err) {
          (!a->mask || given_is_word(a->mask) || recipe_set_file(&d->recipe, RECIPE_MASK_BYTES, a->mask, err));
 }
 
-static bool finish(Drawing *d, const NuwaGenerateStats *stats, int64_t done, Error *err) {
+static bool finish(GenerateCommand *d, const NuwaGenerateStats *stats, int64_t done, Error *err) {
   const GenerateArgs *a = d->a;
   if (a->tokens_out && done && !write_tokens(d->kit, a, d->tokens, done, err)) return false;
   if (done < a->count)
@@ -125,7 +125,7 @@ enum { AT_ONCE = 16 };   /* drawings, so that the first ones are soon there */
 static bool draw(Kit *k, const GenerateArgs *a, Arena *arena, Error *err) {
   if (a->rebuilt && !write_rebuilt(k, a, arena, err)) return false;
   if (!wants_drawings(a)) return true;
-  Drawing d = {.a = a, .kit = k, .arena = arena};
+  GenerateCommand d = {.a = a, .kit = k, .arena = arena};
   int64_t most = a->count < AT_ONCE ? a->count : AT_ONCE, done;
   KitRequest r = {.count = a->count,
                   .first = a->first,

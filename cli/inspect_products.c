@@ -17,22 +17,22 @@ typedef struct Listing {
 } Listing;
 
 /* A launch of a product. */
-typedef struct Item {
+typedef struct ProductItem {
   const LaunchEstimate *launch;
   int launches;           /* of the same kernel or product in the same function */
   bool is_library;
   LibraryProduct x;       /* result NULL: a convolution */
   const char *why;
-} Item;
+} ProductItem;
 
 static bool is_same(const LaunchEstimate *x, const LaunchEstimate *y) {
   return x->kind == y->kind && x->kernel == y->kernel && x->product == y->product && strcmp(x->function, y->function) == 0;
 }
 
 /* False when launch i is no product, or like one before. */
-static bool find_item(const Listing *l, int i, Item *out) {
+static bool find_item(const Listing *l, int i, ProductItem *out) {
   const LaunchEstimate *launch = &l->e.launch[i];
-  *out = (Item){.launch = launch};
+  *out = (ProductItem){.launch = launch};
   bool possible = product_of_group(launch->group, &out->x, &out->why);
   out->is_library = launch->kind == LAUNCH_PRODUCT;
   if (!possible && !out->why) return false;
@@ -47,13 +47,13 @@ static bool find_item(const Listing *l, int i, Item *out) {
 
 /* ---- what follows the product in its kernel ---- */
 
-static bool is_shown(const Item *item, const Node *n) {
+static bool is_shown(const ProductItem *item, const Node *n) {
   bool computes = n->op != OP_RESHAPE && n->op != OP_DETACH && n->op != OP_BROADCAST && n->op != OP_FILL;
   return n != item->launch->group->anchor && computes;
 }
 
 /* Names of ops, with `between` before each. */
-static void print_epilogue(const Item *item, const char *between, const char *quote, Buffer *out) {
+static void print_epilogue(const ProductItem *item, const char *between, const char *quote, Buffer *out) {
   const Group *g = item->launch->group;
   const char *comma = "";
   for (int i = 0; i < g->n_node; i++) {
@@ -70,7 +70,7 @@ static void print_matrix(const char *name, Dim rows, Dim cols, Buffer *out) {
   buffer_printf(out, "%s[%s,%s]", name, dim_print(rows, text[0]), dim_print(cols, text[1]));
 }
 
-static void print_product(const Item *item, Buffer *out) {
+static void print_product(const ProductItem *item, Buffer *out) {
   const PlanProduct *f = &item->x.form;
   const PlanShape *s = &item->x.shape;
   char batch[DIM_TEXT];
@@ -90,7 +90,7 @@ static void print_node(const Node *n, Buffer *out) {
   buffer_printf(out, " -> %s", type_print(&n->type, text, sizeof text));
 }
 
-static void print_item(const Listing *l, const Item *item) {
+static void print_item(const Listing *l, const ProductItem *item) {
   const Node *anchor = item->launch->group->anchor;
   Buffer epilogue = {0}, *out = l->out;
   if (item->is_library) buffer_printf(out, "  cuBLASLt, product %d: ", item->launch->product);
@@ -112,7 +112,7 @@ static void print_item(const Listing *l, const Item *item) {
 
 /* ---- JSON ---- */
 
-static void json_matrix(const Item *item, Buffer *out) {
+static void json_matrix(const ProductItem *item, Buffer *out) {
   const PlanProduct *f = &item->x.form;
   const PlanShape *s = &item->x.shape;
   inspect_json_dim("batch", s->batch, out);
@@ -124,7 +124,7 @@ static void json_matrix(const Item *item, Buffer *out) {
                 f->transpose_b ? "true" : "false", f->bias ? "true" : "false");
 }
 
-static void json_item(const Listing *l, const Item *item) {
+static void json_item(const Listing *l, const ProductItem *item) {
   const LaunchEstimate *launch = item->launch;
   const Node *anchor = launch->group->anchor;
   Buffer *out = l->out;
@@ -184,7 +184,7 @@ static bool choose(Listing *l, CompileOptions *o) {
 
 static void print_all(const Listing *l) {
   const char *function = "", *comma = "[";
-  Item item;
+  ProductItem item;
   for (int i = 0; i < l->e.n_launch; i++) {
     if (!find_item(l, i, &item)) continue;
     if (l->q->json) {

@@ -4,13 +4,13 @@
 #include "cli/cli.h"
 #include "runtime/base/stack.h"
 
-typedef struct Entry {
+typedef struct CommandEntry {
   const char *name;
   int (*run)(int argc, char **argv);
   const char *about;
-} Entry;
+} CommandEntry;
 
-static const Entry commands[] = {
+static const CommandEntry commands[] = {
     {"run", cli_run, "execute one function of a model on named tensors"},
     {"generate", cli_generate, "draw pictures for a caption, complete pictures"},
     {"ablate", cli_ablate, "compare full, axis and nearby attention"},
@@ -29,7 +29,7 @@ static void print_help(FILE *to) {
 }
 
 typedef struct CommandCall {
-  const Entry *entry;
+  const CommandEntry *entry;
   int argc;
   char **argv;
   int status;
@@ -41,7 +41,7 @@ static void run_command(void *ctx) {
 }
 
 /* On a stack of its own: compiling needs more than a process may be given. */
-static int start_command(const Entry *entry, int argc, char **argv) {
+static int start_command(const CommandEntry *entry, int argc, char **argv) {
   CommandCall c = {entry, argc, argv, EXIT_FAILED};
   Error err = {0};
   if (!stack_run(STACK_BYTES, run_command, &c, &err)) fprintf(stderr, "nuwa: %s\n", err.text);

@@ -9,19 +9,19 @@
 enum { LABEL_BYTES = 160, MAX_FAMILIES = 8, SHOWN = 40 };
 
 /* One kernel, or one family, with all its launches. */
-typedef struct Row {
+typedef struct KernelRow {
   const char *family;
   char label[LABEL_BYTES];
   int64_t ns, launches;
   double bytes, operations; /* of one run */
-} Row;
+} KernelRow;
 
 static double size_of(Dim d, int64_t B) { return (double)dim_value(d, B, 1); }
 
-static Row row_of(const LaunchEstimate *e, int64_t B) {
+static KernelRow row_of(const LaunchEstimate *e, int64_t B) {
   const Node *out = e->group->n_out ? e->group->out[0] : e->group->anchor;
   char type[100];
-  Row r = {.family = program_family_name(e->group->family),
+  KernelRow r = {.family = program_family_name(e->group->family),
            .bytes = size_of(dim_add(e->cost.bytes_read, e->cost.bytes_written), B),
            .operations = size_of(e->cost.flops, B)};
   snprintf(r.label, sizeof r.label, "%s %s", op_info[out->op].text, type_print(&out->type, type, sizeof type));
@@ -35,7 +35,7 @@ static const LaunchEstimate *next_estimate(const Lowered *e, const char *functio
   return &e->launch[(*at)++];
 }
 
-static void add_row(Row *to, const Row *r, int64_t ns) {
+static void add_row(KernelRow *to, const KernelRow *r, int64_t ns) {
   if (!to->launches)
     *to = *r;
   else
@@ -44,18 +44,18 @@ static void add_row(Row *to, const Row *r, int64_t ns) {
   to->launches++;
 }
 
-static Row *find_family(Row *list, int *n, const char *family) {
+static KernelRow *find_family(KernelRow *list, int *n, const char *family) {
   for (int i = 0; i < *n; i++)
     if (strcmp(list[i].family, family) == 0) return &list[i];
   return *n < MAX_FAMILIES ? &list[(*n)++] : &list[MAX_FAMILIES - 1];
 }
 
 static int by_time(const void *x, const void *y) {
-  int64_t a = ((const Row *)x)->ns, b = ((const Row *)y)->ns;
+  int64_t a = ((const KernelRow *)x)->ns, b = ((const KernelRow *)y)->ns;
   return a < b ? 1 : a > b ? -1 : 0;
 }
 
-static void print_row(const Row *r, int64_t total, int64_t runs, bool with_label) {
+static void print_row(const KernelRow *r, int64_t total, int64_t runs, bool with_label) {
   double seconds = (double)r->ns * 1e-9 / (double)runs;
   if (seconds <= 0.0) return;
   fprintf(stderr, "%9.3f ms %5.1f %%  %4" PRId64 " x %-8s %7.1f GFLOP/s %6.1f GB/s  %s\n", 1e3 * seconds,
@@ -66,15 +66,15 @@ static void print_row(const Row *r, int64_t total, int64_t runs, bool with_label
 void profile_print(const NuwaSession *s, const Plan *p, const char *function, const Lowered *e, int64_t runs,
                    int64_t B) {
   int f = plan_find_function(p, function);
-  Row *kernel = mem_alloc((size_t)(p->n_kernel + 1) * sizeof *kernel), family[MAX_FAMILIES] = {0};
+  KernelRow *kernel = mem_alloc((size_t)(p->n_kernel + 1) * sizeof *kernel), family[MAX_FAMILIES] = {0};
   int n_family = 0, at = 0;
   int64_t total = 0;
   for (int i = 0; kernel && f >= 0 && i < p->function[f].n_launch; i++) {
-    Row r = row_of(next_estimate(e, function, &at), B);
+    KernelRow r = row_of(next_estimate(e, function, &at), B);
     int64_t ns = nuwa_profile_ns(s, f, i);
     const PlanLaunch *launch = &p->function[f].launch[i];
     add_row(&kernel[launch->kind == LAUNCH_KERNEL ? launch->kernel : p->n_kernel], &r, ns);   /* the last row: products by a library */
-    Row *of_family = find_family(family, &n_family, r.family);
+    KernelRow *of_family = find_family(family, &n_family, r.family);
     add_row(of_family, &r, ns);
     total += ns;
   }

@@ -15,7 +15,7 @@ typedef struct RunArgs {
 } RunArgs;
 
 /* A run in progress; what is set is freed at the end. */
-typedef struct Run {
+typedef struct RunCommand {
   RunArgs *args;
   CliTarget target;
   Safetensors *in, *weights;
@@ -24,9 +24,9 @@ typedef struct Run {
   NuwaSession *session;
   Arena *arena;
   Error *err;
-} Run;
+} RunCommand;
 
-static bool write_outputs(Run *r, const PlanTensor *out, int n, void *const *data, int64_t B, int64_t R) {
+static bool write_outputs(RunCommand *r, const PlanTensor *out, int n, void *const *data, int64_t B, int64_t R) {
   TensorView *view = ARENA_ARRAY(r->arena, TensorView, n);
   for (int i = 0; i < n; i++)
     if (!tensors_view(&out[i], data[i], B, R, &view[i], r->err)) return false;
@@ -48,21 +48,21 @@ static int find_function(const Plan *p, const char *name, Error *err) {
   return -1;
 }
 
-static bool open_plan(Run *r) {
+static bool open_plan(RunCommand *r) {
   if (!r->model) return (r->plan = bundle_open_plan(r->args->model.path, r->args->fn, r->err)) != NULL;
   CompileOptions o = {.function = &r->args->fn, .n_function = 1, .whole = true};
   return (r->plan = models_compile_plan(&r->target.synth, r->model, &o, r->err)) != NULL;
 }
 
 /* A file may hold the weights of all functions of a model, of which this plan needs some. */
-static bool set_weights(Run *r) {
+static bool set_weights(RunCommand *r) {
   if (!r->weights) return nuwa_init_weights(r->session, (uint64_t)r->args->seed) || nuwa_check(r->session, r->err);
   bool is_partial = r->model || plan_text(r->plan, PLAN_TEXT_PARTIAL);
   if (r->model && !models_check_weights(r->model, r->weights, r->err)) return false;
   return nuwa_load_weights(r->session, r->weights, is_partial, r->err);
 }
 
-static bool run_code(Run *r) {
+static bool run_code(RunCommand *r) {
   if (!open_plan(r)) return false;
   int f = find_function(r->plan, r->args->fn, r->err);
   if (f < 0) return cli_asked(false, r->err);
@@ -112,11 +112,11 @@ static PlanTensor tensor_of(const char *name, const Node *n) {
 }
 
 typedef struct Leafs {
-  Run *r;
+  RunCommand *r;
   int64_t B, R;
 } Leafs;
 
-static bool fill_param(Run *r, const Node *leaf, Tensor *t, Error *err) {
+static bool fill_param(RunCommand *r, const Node *leaf, Tensor *t, Error *err) {
   int64_t n = tensor_elems(t);
   PlanParam p = {.type = tensor_of(leaf->attrs.leaf.name, leaf), .init = (int32_t)leaf->attrs.leaf.init.kind,
                  .scale = leaf->attrs.leaf.init.scale};
@@ -153,7 +153,7 @@ static const Tensor *read_leaf(void *ctx, const Node *leaf, Error *err) {
   return t;
 }
 
-static bool run_interp(Run *r) {
+static bool run_interp(RunCommand *r) {
   Func *f = compile_meaning(r->model, r->args->fn, cli_precision(&r->args->model), r->err);
   if (!f || (r->weights && !models_check_weights(r->model, r->weights, r->err))) return false;
   PlanTensor *in = ARENA_ARRAY(r->arena, PlanTensor, f->n_in), *out = ARENA_ARRAY(r->arena, PlanTensor, f->n_out);
@@ -179,7 +179,7 @@ static bool is_interp(const RunArgs *a) { return a->model.device && strcmp(a->mo
 static bool is_bundle(const RunArgs *a) { return a->model.path && models_is_bundle(a->model.path); }
 
 static bool run(void *ctx, Arena *arena, Error *err) {
-  Run *r = ctx;
+  RunCommand *r = ctx;
   const RunArgs *a = r->args;
   r->arena = arena;
   r->err = err;
@@ -195,7 +195,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
 }
 
 static void run_done(void *ctx) {
-  Run *r = ctx;
+  RunCommand *r = ctx;
   nuwa_session_close(r->session);
   plan_free(r->plan);
   model_free(r->model);
@@ -205,7 +205,7 @@ static void run_done(void *ctx) {
 }
 
 static bool check(void *ctx, Error *err) {
-  RunArgs *a = ((Run *)ctx)->args;
+  RunArgs *a = ((RunCommand *)ctx)->args;
   if (!a->fn) return error_set(err, ERROR_ARGUMENT, "needs --fn NAME");
   if (!a->out) return error_set(err, ERROR_ARGUMENT, "needs --out OUT.safetensors");
   if (a->weights && a->seed >= 0) return error_set(err, ERROR_ARGUMENT, "--weights and --seed exclude each other");
@@ -225,7 +225,7 @@ static bool check(void *ctx, Error *err) {
 
 int cli_run(int argc, char **argv) {
   RunArgs a = {.seed = -1};
-  Run r = {.args = &a};
+  RunCommand r = {.args = &a};
   const Arg table[] = {
       ARG_DEFINES(&a.model),
       {"--fn", ARG_TEXT, "NAME", "the function", &a.fn, 0, 0},

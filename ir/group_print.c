@@ -9,17 +9,17 @@
 
 enum { DIGEST_BYTES = 32 };
 
-typedef struct Value {
+typedef struct GroupValue {
   const Node *node;
   bool is_read;                     /* from memory */
   uint8_t digest[DIGEST_BYTES];     /* of what it computes; equal where only the sources of what is read differ */
   int number;                       /* -1: not printed yet */
-} Value;
+} GroupValue;
 
 typedef struct GroupPrinter {
   const Group *g;
   Arena *arena;
-  Value *value;                     /* operands before users */
+  GroupValue *value;                     /* operands before users */
   int n_value, cap_value, n_number;
   Buffer *out;
 } GroupPrinter;
@@ -30,14 +30,14 @@ static bool is_among(Node *const *list, int n, const Node *x) {
   return false;
 }
 
-static Value *find_value(GroupPrinter *p, const Node *n) {
+static GroupValue *find_value(GroupPrinter *p, const Node *n) {
   for (int i = 0; i < p->n_value; i++)
     if (p->value[i].node == n) return &p->value[i];
   return NULL;
 }
 
 /* " = op {attributes} : type", which is all of a node but its operands. */
-static void print_form(Buffer *out, const Value *v) {
+static void print_form(Buffer *out, const GroupValue *v) {
   char type[TYPE_TEXT];
   buffer_printf(out, "%s", v->is_read ? "read" : op_info[v->node->op].text);
   if (!v->is_read) text_attrs(out, v->node);
@@ -47,7 +47,7 @@ static void print_form(Buffer *out, const Value *v) {
 /* Adds n behind its operands; not those of what is read. */
 static void add_value(GroupPrinter *p, const Node *n) {
   if (find_value(p, n)) return;
-  Value v = {.node = n, .number = -1, .is_read = is_among(p->g->in, p->g->n_in, n)};
+  GroupValue v = {.node = n, .number = -1, .is_read = is_among(p->g->in, p->g->n_in, n)};
   for (int i = 0; i < n->n_in && !v.is_read; i++) add_value(p, n->in[i]);
   Buffer text = {0};
   print_form(&text, &v);
@@ -59,7 +59,7 @@ static void add_value(GroupPrinter *p, const Node *n) {
 }
 
 static void print_value(GroupPrinter *p, const Node *n) {
-  Value *v = find_value(p, n);
+  GroupValue *v = find_value(p, n);
   if (v->number >= 0) return;
   for (int i = 0; i < n->n_in && !v->is_read; i++) print_value(p, n->in[i]);
   v->number = p->n_number++;
@@ -75,7 +75,7 @@ static const Node **sorted_results(GroupPrinter *p) {
   const Node **out = ARENA_ARRAY(p->arena, const Node *, p->g->n_out);
   for (int i = 0; i < p->g->n_out; i++) {
     int at = i;
-    const Value *v = find_value(p, p->g->out[i]);
+    const GroupValue *v = find_value(p, p->g->out[i]);
     for (; at > 0 && memcmp(find_value(p, out[at - 1])->digest, v->digest, DIGEST_BYTES) > 0; at--) out[at] = out[at - 1];
     out[at] = p->g->out[i];
   }

@@ -74,7 +74,7 @@ bool eval_grad(Eval *e) {
   return error_set(e->err, ERROR_ARGUMENT, "grad: is a mark, which the pass grad replaces before a function can run");
 }
 
-typedef struct Run {
+typedef struct InterpRun {
   const Func *f;
   Node **nodes;
   int n_nodes;
@@ -85,15 +85,15 @@ typedef struct Run {
   Tensor *out, *update;
   Error *err;
   bool holds, ok;
-} Run;
+} InterpRun;
 
 static void list_nodes(void *ctx) {
-  Run *r = ctx;
+  InterpRun *r = ctx;
   r->nodes = func_nodes(r->f, &r->n_nodes);
   r->holds = func_holds_at(r->f, r->B, r->R, r->err);
 }
 
-static bool run_node(Run *r, const Node *n, Tensor *value) {
+static bool run_node(InterpRun *r, const Node *n, Tensor *value) {
   int64_t dim[MAX_RANK];
   for (int i = 0; i < n->type.rank; i++) {
     dim[i] = dim_value(n->type.dim[i], r->B, r->R);
@@ -114,7 +114,7 @@ static bool run_node(Run *r, const Node *n, Tensor *value) {
 }
 
 static void run_nodes(void *ctx) {
-  Run *r = ctx;
+  InterpRun *r = ctx;
   int last = r->n_nodes ? r->nodes[r->n_nodes - 1]->id : -1;
   Tensor *value = ARENA_ARRAY(r->arena, Tensor, last + 1);
   for (int i = 0; i < r->n_nodes; i++)
@@ -126,7 +126,7 @@ static void run_nodes(void *ctx) {
 
 bool interp_run(const Func *f, int64_t B, int64_t R, LeafFn leaf, void *ctx, Arena *a, Tensor *out, Tensor *update,
                 Error *err) {
-  Run r = {.f = f, .B = B, .R = R, .leaf = leaf, .ctx = ctx, .arena = a, .out = out, .update = update, .err = err};
+  InterpRun r = {.f = f, .B = B, .R = R, .leaf = leaf, .ctx = ctx, .arena = a, .out = out, .update = update, .err = err};
   /* One after the other, not nested: leaving the outer of two protected arenas would strand the inner one. */
   return arena_protect(f->graph->arena, list_nodes, &r, err) && r.holds && arena_protect(a, run_nodes, &r, err) && r.ok;
 }

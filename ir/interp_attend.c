@@ -7,18 +7,18 @@
 #include "ir/eval.h"
 #include "runtime/base/extent.h"
 
-typedef struct Attention {
+typedef struct AttendEval {
   const AttendAttrs *a;
   Extent *extent;
   int64_t queries, keys, batch, heads;
   int64_t *seen;      /* [keys]: raster indices of the keys that the current query sees, in raster order */
   int64_t n_seen;
   const double **k, **v;   /* [keys]: the pieces of those keys, for one sample and head */
-} Attention;
+} AttendEval;
 
-static Attention attention_new(Eval *e, int64_t batch) {
+static AttendEval attention_new(Eval *e, int64_t batch) {
   const AttendAttrs *a = &e->node->attrs.attend;
-  Attention t = {.a = a, .batch = batch, .heads = a->heads, .extent = extent_new(e->arena, a)};
+  AttendEval t = {.a = a, .batch = batch, .heads = a->heads, .extent = extent_new(e->arena, a)};
   t.queries = a->query_grid[0] * a->query_grid[1] * a->query_grid[2];
   t.keys = a->key_grid[0] * a->key_grid[1] * a->key_grid[2];
   t.seen = ARENA_ARRAY(e->arena, int64_t, t.keys);
@@ -27,7 +27,7 @@ static Attention attention_new(Eval *e, int64_t batch) {
   return t;
 }
 
-static void look(Attention *t, int64_t query) {
+static void look(AttendEval *t, int64_t query) {
   int64_t q[3], k[3];
   grid_point(t->a->query_grid, query, q);
   t->n_seen = 0;
@@ -56,7 +56,7 @@ static double score(const double *q, const double *k, int64_t width) {
 }
 
 /* Softmax-weighted sum of the n_seen values into y [v_width]; returns log sum exp.  Nothing seen: y stays 0, -inf. */
-static double attend_one(const Attention *t, const double *q, int64_t width, int64_t v_width, double *y) {
+static double attend_one(const AttendEval *t, const double *q, int64_t width, int64_t v_width, double *y) {
   double m = -INFINITY, l = 0;
   for (int64_t i = 0; i < t->n_seen; i++) m = fmax(m, score(q, t->k[i], width));
   for (int64_t i = 0; i < t->n_seen; i++) {
@@ -71,10 +71,10 @@ static double attend_one(const Attention *t, const double *q, int64_t width, int
 static int64_t batch_of(const Tensor *x) { return x->rank == 5 ? x->dim[0] : 1; }
 
 /* Calls body for every query, sample and head, after looking from the query. */
-typedef void (*PerHead)(Eval *e, Attention *t, int64_t query, int64_t b, int64_t head);
+typedef void (*PerHead)(Eval *e, AttendEval *t, int64_t query, int64_t b, int64_t head);
 
 static bool for_each_head(Eval *e, PerHead body) {
-  Attention t = attention_new(e, batch_of(e->in[0]));
+  AttendEval t = attention_new(e, batch_of(e->in[0]));
   for (int64_t query = 0; query < t.queries; query++) {
     look(&t, query);
     for (int64_t b = 0; b < t.batch; b++)
@@ -85,7 +85,7 @@ static bool for_each_head(Eval *e, PerHead body) {
 
 /* ---- forward ---- */
 
-static void forward(Eval *e, Attention *t, int64_t query, int64_t b, int64_t head) {
+static void forward(Eval *e, AttendEval *t, int64_t query, int64_t b, int64_t head) {
   for (int64_t i = 0; i < t->n_seen; i++) {
     t->k[i] = piece(e->in[1], t->keys, t->heads, b, t->seen[i], head);
     t->v[i] = piece(e->in[2], t->keys, t->heads, b, t->seen[i], head);
@@ -94,7 +94,7 @@ static void forward(Eval *e, Attention *t, int64_t query, int64_t b, int64_t hea
              head_width(e->in[2], t->heads), piece(e->out, t->queries, t->heads, b, query, head));
 }
 
-static void forward_lse(Eval *e, Attention *t, int64_t query, int64_t b, int64_t head) {
+static void forward_lse(Eval *e, AttendEval *t, int64_t query, int64_t b, int64_t head) {
   for (int64_t i = 0; i < t->n_seen; i++) t->k[i] = piece(e->in[1], t->keys, t->heads, b, t->seen[i], head);
   *piece(e->out, t->queries, t->heads, b, query, head) = attend_one(
       t, piece(e->in[0], t->queries, t->heads, b, query, head), head_width(e->in[0], t->heads), 0, NULL);
@@ -106,12 +106,12 @@ bool eval_attend_lse(Eval *e) { return for_each_head(e, forward_lse); }
 /* ---- rows: (q [R, d], rows [R, 2], k, v [B, s, h, w, d]), or rings k, v [slots, B, d] and slot [S*H*W] ---- */
 
 /* Where the key at a position is found in operand 2 or 3, as a token of [b, positions] or [slots, b]. */
-static int64_t row_token(Eval *e, const Attention *t, int64_t sample, int64_t position) {
+static int64_t row_token(Eval *e, const AttendEval *t, int64_t sample, int64_t position) {
   if (e->node->n_in == 4) return sample * t->keys + position;
   return (int64_t)e->in[4]->data[position] * e->in[2]->dim[1] + sample;
 }
 
-static bool check_slots(Eval *e, const Attention *t, int64_t row) {
+static bool check_slots(Eval *e, const AttendEval *t, int64_t row) {
   for (int64_t i = 0; e->node->n_in == 5 && i < t->n_seen; i++) {
     double slot = e->in[4]->data[t->seen[i]];
     if (slot < 0 || slot >= (double)e->in[2]->dim[0])
@@ -123,7 +123,7 @@ static bool check_slots(Eval *e, const Attention *t, int64_t row) {
 }
 
 bool eval_attend_rows(Eval *e) {
-  Attention t = attention_new(e, e->in[2]->dim[e->node->n_in == 4 ? 0 : 1]);
+  AttendEval t = attention_new(e, e->in[2]->dim[e->node->n_in == 4 ? 0 : 1]);
   for (int64_t row = 0; row < e->out->dim[0]; row++) {
     double sample = e->in[1]->data[2 * row], position = e->in[1]->data[2 * row + 1];
     if (sample < 0 || sample >= (double)t.batch || position < 0 || position >= (double)t.queries)
@@ -147,16 +147,16 @@ bool eval_attend_rows(Eval *e) {
 
 /* ---- gradients; operands (q, k, v, dy, lse, delta) ---- */
 
-typedef struct Pair {
+typedef struct QueryKey {
   const double *q, *k;
   double p, ds;
   int64_t width;
-} Pair;
+} QueryKey;
 
 /* What query and key have to do with each other.  Keys are visited in the order of queries, so sums over queries have
  * the order in which a gathering kernel makes them. */
-static Pair pair_of(Eval *e, const Attention *t, int64_t query, int64_t key, int64_t b, int64_t head) {
-  Pair x = {.width = head_width(e->in[0], t->heads)};
+static QueryKey pair_of(Eval *e, const AttendEval *t, int64_t query, int64_t key, int64_t b, int64_t head) {
+  QueryKey x = {.width = head_width(e->in[0], t->heads)};
   x.q = piece(e->in[0], t->queries, t->heads, b, query, head);
   x.k = piece(e->in[1], t->keys, t->heads, b, key, head);
   bool has_v = e->node->op != OP_ATTEND_GRAD_V;
@@ -170,27 +170,27 @@ static Pair pair_of(Eval *e, const Attention *t, int64_t query, int64_t key, int
   return x;
 }
 
-static void grad_q(Eval *e, Attention *t, int64_t query, int64_t b, int64_t head) {
+static void grad_q(Eval *e, AttendEval *t, int64_t query, int64_t b, int64_t head) {
   double *dq = piece(e->out, t->queries, t->heads, b, query, head);
   for (int64_t i = 0; i < t->n_seen; i++) {
-    Pair x = pair_of(e, t, query, t->seen[i], b, head);
+    QueryKey x = pair_of(e, t, query, t->seen[i], b, head);
     for (int64_t j = 0; j < x.width; j++) dq[j] += x.ds * x.k[j];
   }
 }
 
-static void grad_k(Eval *e, Attention *t, int64_t query, int64_t b, int64_t head) {
+static void grad_k(Eval *e, AttendEval *t, int64_t query, int64_t b, int64_t head) {
   for (int64_t i = 0; i < t->n_seen; i++) {
-    Pair x = pair_of(e, t, query, t->seen[i], b, head);
+    QueryKey x = pair_of(e, t, query, t->seen[i], b, head);
     double *dk = piece(e->out, t->keys, t->heads, b, t->seen[i], head);
     for (int64_t j = 0; j < x.width; j++) dk[j] += x.ds * x.q[j];
   }
 }
 
-static void grad_v(Eval *e, Attention *t, int64_t query, int64_t b, int64_t head) {
+static void grad_v(Eval *e, AttendEval *t, int64_t query, int64_t b, int64_t head) {
   const double *dy = piece(e->in[2], t->queries, t->heads, b, query, head);
   int64_t v_width = head_width(e->in[2], t->heads);
   for (int64_t i = 0; i < t->n_seen; i++) {
-    Pair x = pair_of(e, t, query, t->seen[i], b, head);
+    QueryKey x = pair_of(e, t, query, t->seen[i], b, head);
     double *dv = piece(e->out, t->keys, t->heads, b, t->seen[i], head);
     for (int64_t j = 0; j < v_width; j++) dv[j] += x.p * dy[j];
   }

@@ -6,30 +6,30 @@
 
 enum { VALUE_BUCKETS = 1024 };
 
-typedef struct Value {
+typedef struct NamedValue {
   const char *name;
   Node *node;
-  struct Value *next;
-} Value;
+  struct NamedValue *next;
+} NamedValue;
 
 typedef struct Parser {
   Scan s;
-  Value *values[VALUE_BUCKETS];   /* of the function being read */
+  NamedValue *values[VALUE_BUCKETS];   /* of the function being read */
   Port *in, *out;
   Update *update;
   int n_in, cap_in, n_out, cap_out, n_update, cap_update;
 } Parser;
 
-static Value **bucket_of(Parser *p, const char *name) {
+static NamedValue **bucket_of(Parser *p, const char *name) {
   return &p->values[hash_bytes(2166136261u, name, strlen(name)) % VALUE_BUCKETS];
 }
 
 static bool define(Parser *p, const char *name, Node *node) {
-  Value **bucket = bucket_of(p, name);
-  for (Value *v = *bucket; v; v = v->next)
+  NamedValue **bucket = bucket_of(p, name);
+  for (NamedValue *v = *bucket; v; v = v->next)
     if (strcmp(v->name, name) == 0) return scan_fail(&p->s, "%%%s is defined twice", name);
-  Value *v = ARENA_NEW(p->s.g->arena, Value);
-  *v = (Value){name, node, *bucket};
+  NamedValue *v = ARENA_NEW(p->s.g->arena, NamedValue);
+  *v = (NamedValue){name, node, *bucket};
   *bucket = v;
   return true;
 }
@@ -37,7 +37,7 @@ static bool define(Parser *p, const char *name, Node *node) {
 static bool parse_value(Parser *p, Node **out) {
   const char *name;
   if (!scan_expect(&p->s, "%") || !scan_name(&p->s, &name)) return false;
-  for (Value *v = *bucket_of(p, name); v; v = v->next)
+  for (NamedValue *v = *bucket_of(p, name); v; v = v->next)
     if (strcmp(v->name, name) == 0) return *out = v->node, true;
   return scan_fail(&p->s, "%%%s is not defined before", name);
 }

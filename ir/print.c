@@ -120,16 +120,16 @@ void text_attrs(Buffer *out, const Node *n) {
 
 /* ---- functions ---- */
 
-typedef struct Printer {
+typedef struct FuncPrinter {
   const Func *f;
   Buffer *out;
   int *number;        /* by node id: 0 not seen, -k input k-1, else the number of the value */
   int n_values;
   Node **stack;
   int n, cap;
-} Printer;
+} FuncPrinter;
 
-static void print_value(Printer *p, const Node *n) {
+static void print_value(FuncPrinter *p, const Node *n) {
   int k = p->number[n->id];
   buffer_printf(p->out, "%%");
   if (k < 0)
@@ -138,7 +138,7 @@ static void print_value(Printer *p, const Node *n) {
     buffer_printf(p->out, "%d", k);
 }
 
-static void print_node(Printer *p, const Node *n) {
+static void print_node(FuncPrinter *p, const Node *n) {
   char type[TYPE_TEXT];
   buffer_printf(p->out, "  ");
   print_value(p, n);
@@ -153,7 +153,7 @@ static void print_node(Printer *p, const Node *n) {
 }
 
 /* Prints n and what it needs, operands first; an explicit stack, because graphs are deep. */
-static void print_needed(Printer *p, Node *root) {
+static void print_needed(FuncPrinter *p, Node *root) {
   Arena *a = p->f->graph->arena;
   ARENA_PUSH(a, p->stack, p->n, p->cap, root);
   while (p->n > 0) {
@@ -169,7 +169,7 @@ static void print_needed(Printer *p, Node *root) {
   }
 }
 
-static void print_head(Printer *p) {
+static void print_head(FuncPrinter *p) {
   char type[TYPE_TEXT];
   buffer_printf(p->out, "func @");
   text_name(p->out, p->f->name);
@@ -184,7 +184,7 @@ static void print_head(Printer *p) {
 }
 
 void func_print(const Func *f, Buffer *out) {
-  Printer p = {.f = f, .out = out, .number = ARENA_ARRAY(f->graph->arena, int, f->graph->n_nodes)};
+  FuncPrinter p = {.f = f, .out = out, .number = ARENA_ARRAY(f->graph->arena, int, f->graph->n_nodes)};
   print_head(&p);
   for (int i = 0; i < f->n_update; i++) {
     print_needed(&p, f->update[i].target);

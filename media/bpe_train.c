@@ -17,7 +17,7 @@ typedef struct PairCount {
   int64_t count; /* 0: free */
 } PairCount;
 
-typedef struct Trainer {
+typedef struct MergeTrainer {
   Buffer pool; /* all words */
   Word *words;
   uint32_t n, cap;
@@ -26,9 +26,9 @@ typedef struct Trainer {
   int32_t *ids;     /* [pool.len] */
   PairCount *pairs; /* [pair_slots] open hash */
   uint32_t pair_slots;
-} Trainer;
+} MergeTrainer;
 
-static void trainer_done(Trainer *t) {
+static void trainer_done(MergeTrainer *t) {
   buffer_done(&t->pool);
   mem_free(t->words);
   mem_free(t->slots);
@@ -36,7 +36,7 @@ static void trainer_done(Trainer *t) {
   mem_free(t->pairs);
 }
 
-static uint32_t find_slot(const Trainer *t, const char *word, size_t len) {
+static uint32_t find_slot(const MergeTrainer *t, const char *word, size_t len) {
   uint32_t h = 2166136261u;
   for (size_t i = 0; i < len; i++) h = (h ^ (uint8_t)word[i]) * 16777619u;
   for (h ^= h >> 15; t->slots[h &= t->slot_count - 1]; h++) {
@@ -46,7 +46,7 @@ static uint32_t find_slot(const Trainer *t, const char *word, size_t len) {
   return h;
 }
 
-static bool grow(Trainer *t) {
+static bool grow(MergeTrainer *t) {
   uint32_t cap = t->cap ? 2 * t->cap : 1024;
   Word *words = mem_realloc(t->words, cap * sizeof *words);
   if (!words) return false;
@@ -60,7 +60,7 @@ static bool grow(Trainer *t) {
   return true;
 }
 
-static bool count_word(Trainer *t, const char *word, size_t len) {
+static bool count_word(MergeTrainer *t, const char *word, size_t len) {
   if (t->n == t->cap && !grow(t)) return false;
   uint32_t slot = find_slot(t, word, len);
   if (!t->slots[slot]) {
@@ -73,7 +73,7 @@ static bool count_word(Trainer *t, const char *word, size_t len) {
   return true;
 }
 
-static bool count_texts(Trainer *t, const char *const *texts, int n, Error *err) {
+static bool count_texts(MergeTrainer *t, const char *const *texts, int n, Error *err) {
   for (int i = 0; i < n; i++) {
     BpeWords words;
     const char *word;
@@ -88,7 +88,7 @@ static bool count_texts(Trainer *t, const char *const *texts, int n, Error *err)
   return true;
 }
 
-static bool words_to_ids(const Bpe *b, Trainer *t, Error *err) {
+static bool words_to_ids(const Bpe *b, MergeTrainer *t, Error *err) {
   t->pair_slots = 1024;
   while (t->pair_slots < 2 * t->pool.len) t->pair_slots *= 2;
   t->ids = mem_alloc(t->pool.len * sizeof *t->ids);
@@ -104,7 +104,7 @@ static bool words_to_ids(const Bpe *b, Trainer *t, Error *err) {
   return true;
 }
 
-static PairCount *pair_at(Trainer *t, int32_t left, int32_t right) {
+static PairCount *pair_at(MergeTrainer *t, int32_t left, int32_t right) {
   uint32_t h = (uint32_t)left * 0x9e3779b1u ^ (uint32_t)right * 0x85ebca77u;
   for (h ^= h >> 15; t->pairs[h &= t->pair_slots - 1].count; h++)
     if (t->pairs[h].left == left && t->pairs[h].right == right) break;
@@ -116,7 +116,7 @@ static bool comes_first(const PairCount *a, const PairCount *b) {
   return a->left != b->left ? a->left < b->left : a->right < b->right;
 }
 
-static PairCount most_frequent(Trainer *t) {
+static PairCount most_frequent(MergeTrainer *t) {
   memset(t->pairs, 0, t->pair_slots * sizeof *t->pairs);
   for (uint32_t i = 0; i < t->n; i++)
     for (int k = 0; k + 1 < t->words[i].n; k++) {
@@ -129,7 +129,7 @@ static PairCount most_frequent(Trainer *t) {
   return best;
 }
 
-static void merge_everywhere(Trainer *t, const PairCount *p, int32_t made) {
+static void merge_everywhere(MergeTrainer *t, const PairCount *p, int32_t made) {
   for (uint32_t i = 0; i < t->n; i++) {
     Word *w = &t->words[i];
     int kept = 0;
@@ -147,7 +147,7 @@ Bpe *bpe_train(const char *const *texts, int n, int max_merges, Error *err) {
     error_set(err, ERROR_ARGUMENT, "%d merges; 0 to %d are possible", max_merges, BPE_MAX_MERGES);
     return NULL;
   }
-  Trainer t = {0};
+  MergeTrainer t = {0};
   Bpe *b = bpe_new(max_merges, err);
   bool ok = b && count_texts(&t, texts, n, err) && words_to_ids(b, &t, err);
   while (ok && b->merges < max_merges) {

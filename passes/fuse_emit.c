@@ -2,22 +2,22 @@
  * border. */
 #include "passes/fuse.h"
 
-typedef struct Emit {
+typedef struct GroupMaker {
   Fuse *f;
   int cluster;
   int stamp;
   Node **node; int n_node, cap_node;
   Node **in; int n_in, cap_in;
   Node **out; int n_out, cap_out;
-} Emit;
+} GroupMaker;
 
-static bool is_home_outside(const Emit *e, const Node *home) {
+static bool is_home_outside(const GroupMaker *e, const Node *home) {
   if (op_info[home->op].class == CLASS_LEAF) return true;
   int u = e->f->unit_of[home->id];
   return u >= 0 && e->f->unit[u].cluster != e->cluster && !node_is_constant(home);
 }
 
-static void add_in(Emit *e, Node *home) {
+static void add_in(GroupMaker *e, Node *home) {
   int *mark = e->f->in_mark;
   if (mark[home->id] == e->stamp) return;
   mark[home->id] = e->stamp;
@@ -25,7 +25,7 @@ static void add_in(Emit *e, Node *home) {
 }
 
 /* n: a node that a member reads by index.  Views of memory are operands; other free nodes become members. */
-static void visit(Emit *e, Node *n) {
+static void visit(GroupMaker *e, Node *n) {
   Fuse *f = e->f;
   Node *home = program_home(n);
   if (is_home_outside(e, home)) {
@@ -60,7 +60,7 @@ static bool is_out(const Fuse *f, int unit, int *out_reader) {
 }
 
 /* The first result that another kernel reads, and why that one is apart. */
-static const char *border(Emit *e) {
+static const char *border(GroupMaker *e) {
   Fuse *f = e->f;
   for (int u = f->cluster[e->cluster].first; u >= 0; u = f->unit[u].next) {
     int reader;
@@ -72,7 +72,7 @@ static const char *border(Emit *e) {
   return "its results are outputs or updates";
 }
 
-static Node *anchor_of(const Emit *e, const Cluster *c) {
+static Node *anchor_of(const GroupMaker *e, const Cluster *c) {
   if (c->family == FAMILY_MAP) return e->out[0];
   for (int i = 0; i < e->n_node && c->family == FAMILY_REDUCE; i++) {
     if (op_info[e->node[i]->op].class == CLASS_REDUCE) return e->node[i];
@@ -81,7 +81,7 @@ static Node *anchor_of(const Emit *e, const Cluster *c) {
 }
 
 static Group emit_group(Fuse *f, int c) {
-  Emit e = {.f = f, .cluster = c, .stamp = ++f->stamp};
+  GroupMaker e = {.f = f, .cluster = c, .stamp = ++f->stamp};
   for (int u = f->cluster[c].first, reader; u >= 0; u = f->unit[u].next) {
     Node *n = f->unit[u].node;
     ARENA_PUSH(f->arena, e.node, e.n_node, e.cap_node, n);

@@ -20,14 +20,14 @@
 #include "passes/passes.h"
 
 /* The positions that an evaluation reads: those of the rows, displaced by the shifts on the way down. */
-typedef struct Place {
+typedef struct DisplacedRows {
   Node *coord[3];         /* i32 [R], may be off the grid */
   Node *index;            /* i32 [R], raster index of coord */
   int64_t delta[3];       /* the displacement, for the stencil */
   bool raster;            /* displaced by one in raster order */
-  struct Place *next;     /* list of all places */
+  struct DisplacedRows *next;     /* list of all places */
   Node **row_of;          /* by id: the value at this place, or NULL */
-} Place;
+} DisplacedRows;
 
 typedef struct Incremental {
   Func *f;
@@ -41,7 +41,7 @@ typedef struct Incremental {
   bool *varies;           /* by id: depends on some input or state */
   Node **kept;            /* by id: what stands in the step for a value that does not */
   Node *rows, *row_slot, *slots, *token_state, *sample;
-  Place *places;          /* the first is the rows' own */
+  DisplacedRows *places;          /* the first is the rows' own */
   Update *keep; int n_keep, cap_keep;       /* updates of the prologue */
   Update *ring; int n_ring, cap_ring;       /* updates of the step */
   SelfAttend *attend; int n_attend, cap_attend;
@@ -49,7 +49,7 @@ typedef struct Incremental {
   bool uses_rings;
 } Incremental;
 
-static Node *row_value(Incremental *c, Place *at, Node *n);
+static Node *row_value(Incremental *c, DisplacedRows *at, Node *n);
 
 static Node *refuse(Incremental *c, const Node *n, const char *why) {
   return graph_error(c->g, n->loc, "%s mixes positions of the generated grid of \"%s\": %s", op_info[n->op].text,
@@ -99,14 +99,14 @@ static Node *rows_column(Incremental *c, int64_t column) {
   return graph_reshape(c->g, graph_op(c->g, OP_SLICE, &c->rows, 1, &a, NULL), &t);
 }
 
-static Place *place_new(Incremental *c) {
-  Place *p = ARENA_NEW(c->g->arena, Place), **end = &c->places;
+static DisplacedRows *place_new(Incremental *c) {
+  DisplacedRows *p = ARENA_NEW(c->g->arena, DisplacedRows), **end = &c->places;
   p->row_of = ARENA_ARRAY(c->g->arena, Node *, c->n_ids);
   while (*end) end = &(*end)->next;
   return *end = p;
 }
 
-static bool place_from_index(Incremental *c, Place *p, Node *index) {
+static bool place_from_index(Incremental *c, DisplacedRows *p, Node *index) {
   p->index = index;
   p->coord[2] = modulo(c, index, c->grid[2]);
   p->coord[1] = modulo(c, quotient(c, index, c->grid[2]), c->grid[1]);
@@ -115,16 +115,16 @@ static bool place_from_index(Incremental *c, Place *p, Node *index) {
 }
 
 /* The place of a shift's operand, shared by all shifts with the same displacement. */
-static Place *place_shifted(Incremental *c, Place *from, const Node *shift) {
+static DisplacedRows *place_shifted(Incremental *c, DisplacedRows *from, const Node *shift) {
   const int64_t *delta = shift->attrs.shift.delta;
   bool raster = shift->attrs.shift.raster;
   if (from->raster || (raster && from != c->places))
     return refuse(c, shift, "shifts in raster order cannot be combined with others"), NULL;
   int64_t sum[3];
   for (int x = 0; x < 3; x++) sum[x] = from->delta[x] + delta[x];
-  for (Place *p = c->places; p; p = p->next)
+  for (DisplacedRows *p = c->places; p; p = p->next)
     if (p->raster == raster && memcmp(p->delta, sum, sizeof sum) == 0) return p;
-  Place *p = place_new(c);
+  DisplacedRows *p = place_new(c);
   memcpy(p->delta, sum, sizeof sum);
   p->raster = raster;
   if (raster) return place_from_index(c, p, add(c, from->index, number(c, -1, from->index))) ? p : NULL;
@@ -135,7 +135,7 @@ static Place *place_shifted(Incremental *c, Place *from, const Node *shift) {
 }
 
 /* x where the place is on the grid, y elsewhere; both [R, rest]. */
-static Node *where_on_grid(Incremental *c, const Place *p, Node *x, Node *y) {
+static Node *where_on_grid(Incremental *c, const DisplacedRows *p, Node *x, Node *y) {
   Type column = {.dtype = DTYPE_U8, .rank = x->type.rank, .dim = {{0, 0, 1}}};
   for (int i = 1; i < column.rank; i++) column.dim[i] = dim_const(1);
   for (int axis = 0; axis < 3 && x; axis++) {
@@ -183,7 +183,7 @@ static Node *gather(Incremental *c, Node *table, Node *index) {
 }
 
 /* Rows of a value [B,S,H,W,rest] that does not depend on the tokens. */
-static Node *gather_rows(Incremental *c, const Place *at, Node *n, int lead) {
+static Node *gather_rows(Incremental *c, const DisplacedRows *at, Node *n, int lead) {
   Node *all = whole(c, n);
   Type flat = {.dtype = n->type.dtype, .rank = 1, .dim = {{0, c->positions, 0}}};
   for (int i = lead; i < n->type.rank; i++) flat.dim[flat.rank++] = n->type.dim[i];
@@ -199,7 +199,7 @@ static Node *table_rows(Incremental *c, Node *x, int lead, Dim grid, Node *index
 
 /* Where rows find themselves in the `lead` leading axes of x, which a broadcast copies into the grid's axes: by
  * position, by sample, or by one coordinate.  NULL: none of these. */
-static Node *row_index(Incremental *c, const Place *at, const Type *x, int lead, Dim grid) {
+static Node *row_index(Incremental *c, const DisplacedRows *at, const Type *x, int lead, Dim grid) {
   if (dim_equal(grid, dim_const(c->positions))) return at->index;
   if (dim_equal(grid, (Dim){0, 1, 0})) return c->sample;
   for (int i = 0; i < 3 && lead >= 3; i++)
@@ -209,7 +209,7 @@ static Node *row_index(Incremental *c, const Place *at, const Type *x, int lead,
 
 /* A broadcast into the grid; lead: axes of the result that are the grid's.  *out_done is false when it must be made
  * whole. */
-static Node *broadcast_rows(Incremental *c, const Place *at, Node *n, int lead, bool *out_done) {
+static Node *broadcast_rows(Incremental *c, const DisplacedRows *at, Node *n, int lead, bool *out_done) {
   Node *x = n->in[0];
   Type rows = row_type(&n->type, lead);
   int lead_in = lead - (n->type.rank - x->type.rank);
@@ -228,7 +228,7 @@ static Node *broadcast_rows(Incremental *c, const Place *at, Node *n, int lead, 
   return NULL;
 }
 
-static Node **operand_rows(Incremental *c, Place *at, Node *n) {
+static Node **operand_rows(Incremental *c, DisplacedRows *at, Node *n) {
   Node **in = ARENA_ARRAY(c->g->arena, Node *, n->n_in);
   for (int i = 0; i < n->n_in; i++)
     if (!(in[i] = row_value(c, at, n->in[i]))) return NULL;
@@ -245,7 +245,7 @@ static bool is_spread(const Node *n, int depth) {
   return true;
 }
 
-static Node *fixed_rows(Incremental *c, Place *at, Node *n) {
+static Node *fixed_rows(Incremental *c, DisplacedRows *at, Node *n) {
   enum { MOST_SPREAD = 6 };
   int lead = grid_axes(c, &n->type);
   if (lead < 0) return refuse(c, n, "its value has no grid axes in front");
@@ -331,7 +331,7 @@ static Attrs row_attrs(const Node *n, int lead) {
 }
 
 /* Operands first, so that the op that breaks the rows up is refused and not the one that tries to read them. */
-static Node *move_rows(Incremental *c, Place *at, Node *n) {
+static Node *move_rows(Incremental *c, DisplacedRows *at, Node *n) {
   Node **in = operand_rows(c, at, n);
   if (!in) return NULL;
   int lead_in = grid_axes(c, &n->in[0]->type),
@@ -345,7 +345,7 @@ static Node *move_rows(Incremental *c, Place *at, Node *n) {
   return graph_op(c->g, n->op, in, n->n_in, &a, NULL);
 }
 
-static Node *token_rows(Incremental *c, Place *at) {
+static Node *token_rows(Incremental *c, DisplacedRows *at) {
   if (at == c->places)
     return graph_error(c->g, c->tokens->loc,
                        "decode \"%s\": the logits of a position depend on its own token; shift the input", c->name);
@@ -355,22 +355,22 @@ static Node *token_rows(Incremental *c, Place *at) {
   return graph_reshape(c->g, gather(c, all, add(c, mul(c, c->sample, c->positions), at->index)), &rows);
 }
 
-static Node *gather_rows_of_table(Incremental *c, Place *at, Node *n) {
+static Node *gather_rows_of_table(Incremental *c, DisplacedRows *at, Node *n) {
   if (c->live[n->in[0]->id]) return refuse(c, n, "its table depends on the generated tokens");
   return gather(c, whole(c, n->in[0]), row_value(c, at, n->in[1]));
 }
 
-static void note_stencil(Incremental *c, const Place *p) {
+static void note_stencil(Incremental *c, const DisplacedRows *p) {
   for (int i = 0; i < c->n_stencil; i++)
     if (c->stencil[i].raster == p->raster && memcmp(c->stencil[i].delta, p->delta, sizeof p->delta) == 0) return;
   StencilEntry e = {{p->delta[0], p->delta[1], p->delta[2]}, p->raster};
   ARENA_PUSH(c->g->arena, c->stencil, c->n_stencil, c->cap_stencil, e);
 }
 
-static Node *shift_rows(Incremental *c, Place *at, Node *n) {
+static Node *shift_rows(Incremental *c, DisplacedRows *at, Node *n) {
   Node *start = n->in[1];
   if (c->live[start->id]) return refuse(c, n, "its start vector depends on the generated tokens");
-  Place *from = place_shifted(c, at, n);
+  DisplacedRows *from = place_shifted(c, at, n);
   if (!from) return NULL;
   Node *x = row_value(c, from, n->in[0]);
   if (!x) return NULL;
@@ -378,7 +378,7 @@ static Node *shift_rows(Incremental *c, Place *at, Node *n) {
   return where_on_grid(c, from, x, graph_broadcast(c->g, whole(c, start), &x->type));
 }
 
-static Node *matmul_rows(Incremental *c, Place *at, Node *n) {
+static Node *matmul_rows(Incremental *c, DisplacedRows *at, Node *n) {
   Node *a = n->in[0], *b = n->in[1];
   int lead = grid_axes(c, &a->type);
   Node *x = row_value(c, at, a);
@@ -422,7 +422,7 @@ static void note_attend(Incremental *c, const AttendAttrs *attrs) {
   ARENA_PUSH(c->g->arena, c->attend, c->n_attend, c->cap_attend, s);
 }
 
-static Node *self_attend(Incremental *c, Place *at, Node *n) {
+static Node *self_attend(Incremental *c, DisplacedRows *at, Node *n) {
   if (n->attrs.attend.causal == CAUSAL_NONE)
     return refuse(c, n, "without causal = \"raster\" or \"past\" it sees tokens that are not there yet");
   Node *in[5] = {flat_rows(c, row_value(c, at, n->in[0]))};
@@ -438,7 +438,7 @@ static Node *self_attend(Incremental *c, Place *at, Node *n) {
   return graph_op(c->g, OP_ATTEND_ROWS, in, 5, &n->attrs, NULL);
 }
 
-static Node *attend_rows(Incremental *c, Place *at, Node *n) {
+static Node *attend_rows(Incremental *c, DisplacedRows *at, Node *n) {
   if (at != c->places) return refuse(c, n, "a shift of what attention made would need another ring");
   for (int x = 0; x < 3; x++)
     if (n->attrs.attend.query_grid[x] != c->grid[x]) return refuse(c, n, "its queries are on another grid");
@@ -457,7 +457,7 @@ static Node *attend_rows(Incremental *c, Place *at, Node *n) {
   return y ? graph_reshape(c->g, y, &rows) : NULL;
 }
 
-static Node *live_rows(Incremental *c, Place *at, Node *n) {
+static Node *live_rows(Incremental *c, DisplacedRows *at, Node *n) {
   if (n == c->tokens) return token_rows(c, at);
   switch (op_info[n->op].rows) {
   case ROWS_EACH: {
@@ -476,7 +476,7 @@ static Node *live_rows(Incremental *c, Place *at, Node *n) {
   BUG("%s depends on tokens", op_info[n->op].text);
 }
 
-static Node *row_value(Incremental *c, Place *at, Node *n) {
+static Node *row_value(Incremental *c, DisplacedRows *at, Node *n) {
   if (at->row_of[n->id]) return at->row_of[n->id];
   const Loc *here = c->g->here;
   c->g->here = n->loc;

@@ -19,7 +19,7 @@ typedef struct Constraint {
   int64_t strict;
 } Constraint;
 
-typedef struct Search {
+typedef struct ScheduleSearch {
   int64_t grid[3];
   Constraint *list;
   int n, cap;
@@ -27,7 +27,7 @@ typedef struct Search {
   int64_t most_times;
   Schedule best;
   bool found;
-} Search;
+} ScheduleSearch;
 
 static int64_t max64(int64_t x, int64_t y) { return x > y ? x : y; }
 
@@ -38,7 +38,7 @@ static bool fits(const int64_t grid[3], const int64_t d[3]) {
 }
 
 /* Of offsets with the same ds and dh only the one with the largest dw matters, as C >= 0. */
-static void add_constraint(Search *s, Arena *a, const int64_t d[3], int64_t strict) {
+static void add_constraint(ScheduleSearch *s, Arena *a, const int64_t d[3], int64_t strict) {
   if (!fits(s->grid, d) || (!strict && d[0] == 0 && d[1] == 0 && d[2] == 0)) return;
   for (int i = 0; i < s->n; i++) {
     Constraint *c = &s->list[i];
@@ -50,14 +50,14 @@ static void add_constraint(Search *s, Arena *a, const int64_t d[3], int64_t stri
 }
 
 /* `raster` is the token before: one to the left, and from the start of a row (frame) to the end of the one before. */
-static void add_raster(Search *s, Arena *a) {
+static void add_raster(ScheduleSearch *s, Arena *a) {
   const int64_t *g = s->grid;
   add_constraint(s, a, (int64_t[]){0, 0, -1}, 1);
   add_constraint(s, a, (int64_t[]){0, -1, g[2] - 1}, 1);
   add_constraint(s, a, (int64_t[]){-1, g[1] - 1, g[2] - 1}, 1);
 }
 
-static bool satisfies(const Search *s, const int64_t a[3]) {
+static bool satisfies(const ScheduleSearch *s, const int64_t a[3]) {
   for (int i = 0; i < s->n; i++) {
     const Constraint *c = &s->list[i];
     if (a[0] * c->d[0] + a[1] * c->d[1] + a[2] * c->d[2] > -c->strict) return false;
@@ -67,7 +67,7 @@ static bool satisfies(const Search *s, const int64_t a[3]) {
 
 /* The smallest coefficient of `axis` that the constraints allow, given those of later axes; those in which an earlier
  * axis moves do not limit it.  -1: none does. */
-static int64_t smallest(const Search *s, const int64_t a[3], int axis) {
+static int64_t smallest(const ScheduleSearch *s, const int64_t a[3], int axis) {
   int64_t least = 0;
   for (int i = 0; i < s->n; i++) {
     const Constraint *c = &s->list[i];
@@ -102,7 +102,7 @@ static int64_t plane_steps(int64_t x, int64_t y, int64_t m, int64_t n) {
   return m * n - shared;
 }
 
-static int64_t count_steps(Search *s, const int64_t a[3]) {
+static int64_t count_steps(ScheduleSearch *s, const int64_t a[3]) {
   const int64_t *g = s->grid;
   int64_t last = a[0] * (g[0] - 1) + a[1] * (g[1] - 1) + a[2] * (g[2] - 1), n = 0;
   BUG_IF(last >= s->most_times, "wavefront: time %lld is out of bounds", (long long)last);
@@ -124,7 +124,7 @@ static bool is_smaller(const int64_t a[3], const int64_t b[3]) {
   return false;
 }
 
-static void consider(Search *s, const int64_t a[3], int64_t steps) {
+static void consider(ScheduleSearch *s, const int64_t a[3], int64_t steps) {
   if (!satisfies(s, a)) return;
   if (s->found && (steps > s->best.steps || (steps == s->best.steps && !is_smaller(a, s->best.a)))) return;
   s->best = (Schedule){{a[0], a[1], a[2]}, steps};
@@ -143,7 +143,7 @@ static void bounds(const int64_t g[3], int64_t most[3]) {
 }
 
 /* All a[0] for given a[1] and a[2].  From the first one that separates the frames on, more changes nothing. */
-static void search_first(Search *s, int64_t a[3], int64_t most, int64_t plane) {
+static void search_first(ScheduleSearch *s, int64_t a[3], int64_t most, int64_t plane) {
   const int64_t *g = s->grid;
   int64_t span = a[1] * (g[1] - 1) + a[2] * (g[2] - 1);
   a[0] = smallest(s, a, 0);
@@ -159,7 +159,7 @@ static void search_first(Search *s, int64_t a[3], int64_t most, int64_t plane) {
   }
 }
 
-static void search(Search *s, const int64_t most[3]) {
+static void search(ScheduleSearch *s, const int64_t most[3]) {
   const int64_t *g = s->grid;
   int64_t a[3] = {0};
   for (a[2] = smallest(s, a, 2); a[2] >= 0 && a[2] <= most[2]; a[2]++) {
@@ -180,7 +180,7 @@ Schedule wavefront_raster(const int64_t grid[3]) {
 
 bool wavefront_find(Graph *g, const int64_t grid[3], const SelfAttend *attend, int n_attend,
                     const StencilEntry *stencil, int n_stencil, Schedule *out) {
-  Search s = {.grid = {grid[0], grid[1], grid[2]}};
+  ScheduleSearch s = {.grid = {grid[0], grid[1], grid[2]}};
   Arena *a = g->arena;
   for (int i = 0; i < n_attend; i++) {
     int64_t(*offset)[3];

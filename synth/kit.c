@@ -279,23 +279,23 @@ void kit_recipe(const Kit *k, Recipe *r) {
 /* ---- drawing ---- */
 
 /* A request is drawn in parts that share a session, whose memory is that of one part. */
-typedef struct Part {
+typedef struct SampleRange {
   const SynthTarget *target;
   const KitRequest *r;
   int64_t first, count;          /* of the request's samples */
-} Part;
+} SampleRange;
 
 static bool is_cancelled(const SynthTarget *t) { return t->is_cancelled && t->is_cancelled(t->ctx); }
 
 static bool pass_progress(void *ctx, int64_t done, int64_t total) {
-  const Part *p = ctx;
+  const SampleRange *p = ctx;
   if (p->target->progress)
     p->target->progress(p->target->ctx, p->first * total + p->count * done, p->r->count * total);
   return !is_cancelled(p->target);
 }
 
 /* Texts of the samples, then as many empty ones for the null condition. */
-static bool fill_text(const Kit *k, NuwaSession *s, const Part *p, Error *err) {
+static bool fill_text(const Kit *k, NuwaSession *s, const SampleRange *p, Error *err) {
   int32_t *to = nuwa_input(s, k->plan->decode[k->decode].prologue, "text");
   int64_t streams = p->r->guidance != 1.0f ? 2 * p->count : p->count;
   for (int64_t i = 0; i < streams; i++, to += k->text_tokens)
@@ -328,7 +328,7 @@ static int32_t *repeat_given(const Kit *k, const KitRequest *r, int64_t n, Error
   return given;
 }
 
-static bool draw_part(Kit *k, NuwaSession *s, NuwaGenerate *g, Part *p, int32_t *tokens, NuwaGenerateStats *stats,
+static bool draw_part(Kit *k, NuwaSession *s, NuwaGenerate *g, SampleRange *p, int32_t *tokens, NuwaGenerateStats *stats,
                       Error *err) {
   NuwaGenerateStats part;
   if (p->count > p->r->count - p->first) p->count = p->r->count - p->first;
@@ -344,7 +344,7 @@ static bool draw_part(Kit *k, NuwaSession *s, NuwaGenerate *g, Part *p, int32_t 
 bool kit_generate(Kit *k, const KitRequest *r, int32_t *tokens, NuwaGenerateStats *stats, int64_t *out_done,
                   Error *err) {
   int64_t most = r->at_once ? r->at_once : KIT_PART;
-  Part p = {k->target, r, 0, r->count < most ? r->count : most};
+  SampleRange p = {k->target, r, 0, r->count < most ? r->count : most};
   NuwaGenerate g = {.decode = k->decode, .raster = r->raster, .count = p.count, .first = r->first, .seed = r->seed,
                     .sample = r->sample, .guidance = r->guidance, .given = r->given};
   int32_t *given = NULL;

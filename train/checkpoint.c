@@ -13,23 +13,23 @@ static const char format_name[] = "nuwa-checkpoint-2";
 /* Where a tensor of a run lives: two kinds in the session, one in the trainer. */
 typedef enum Home { HOME_PARAM, HOME_STATE, HOME_HOST } Home;
 
-typedef struct Place {
+typedef struct StatePlace {
   Home home;
   const char *name; /* in the session */
   void *memory;     /* that the host reaches; NULL: it does not */
-} Place;
+} StatePlace;
 
 typedef struct TensorList {
   Arena *arena;
   TensorView *view;
-  Place *place; /* of view[i] */
+  StatePlace *place; /* of view[i] */
   int n, cap, n_place, cap_place;
 } TensorList;
 
 static void list_push(TensorList *l, const char *prefix, const PlanTensor *t, Home home, void *memory) {
   TensorView v = {
       .name = arena_printf(l->arena, "%s%s", prefix, t->name), .dtype = t->dtype, .rank = t->rank, .data = memory};
-  Place place = {home, t->name, memory};
+  StatePlace place = {home, t->name, memory};
   int64_t bytes = 0;
   for (int i = 0; i < t->rank; i++) v.dim[i] = t->dim[i].c;
   BUG_IF(!plan_tensor_bytes(t, 0, 0, &bytes), "\"%s\" has no size", t->name);
@@ -41,7 +41,7 @@ static void list_push(TensorList *l, const char *prefix, const PlanTensor *t, Ho
 /* Copies of what the host does not reach. */
 static bool list_fetch(TensorList *l, NuwaSession *s, Error *err) {
   for (int i = 0; i < l->n; i++) {
-    const Place *p = &l->place[i];
+    const StatePlace *p = &l->place[i];
     if (p->memory) continue;
     void *copy = arena_alloc(l->arena, l->view[i].bytes);
     l->view[i].data = copy;
@@ -51,7 +51,7 @@ static bool list_fetch(TensorList *l, NuwaSession *s, Error *err) {
   return true;
 }
 
-static bool put(NuwaSession *s, const Place *p, const TensorView *from, Error *err) {
+static bool put(NuwaSession *s, const StatePlace *p, const TensorView *from, Error *err) {
   switch (p->home) {
   case HOME_PARAM: return nuwa_write_param(s, p->name, from->data, err);
   case HOME_STATE: return nuwa_write_state(s, p->name, from->data, err);
@@ -126,16 +126,16 @@ static void digest_views(const TensorView *const *view, int n, char out[65]) {
 
 /* ---- writing ---- */
 
-typedef struct Writing {
+typedef struct CheckpointWriting {
   const Checkpoint *c;
   const char *path;
   TensorList list;
   Error *err;
   bool ok;
-} Writing;
+} CheckpointWriting;
 
 static void write_body(void *ctx) {
-  Writing *w = ctx;
+  CheckpointWriting *w = ctx;
   char step[24], digest[65];
   list_tensors(&w->list, w->c);
   if (!list_fetch(&w->list, w->c->session, w->err)) return;
@@ -152,7 +152,7 @@ static void write_body(void *ctx) {
 }
 
 bool checkpoint_write(const Checkpoint *c, const char *path, Error *err) {
-  Writing w = {.c = c, .path = path, .list.arena = arena_new(), .err = err};
+  CheckpointWriting w = {.c = c, .path = path, .list.arena = arena_new(), .err = err};
   if (!w.list.arena) return error_set(err, ERROR_MEMORY, "%s: out of memory", path);
   bool within = arena_protect(w.list.arena, write_body, &w, err);
   arena_free(w.list.arena);

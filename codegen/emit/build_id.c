@@ -6,10 +6,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-typedef struct Search {
+typedef struct NoteSearch {
   ElfW(Addr) address;
   Buffer *out;
-} Search;
+} NoteSearch;
 
 static bool holds(const struct dl_phdr_info *library, ElfW(Addr) address) {
   for (int i = 0; i < library->dlpi_phnum; i++) {
@@ -37,7 +37,7 @@ static bool print_note(const char *at, size_t bytes, Buffer *out) {
 }
 
 static int print_library(struct dl_phdr_info *library, size_t bytes, void *ctx) {
-  const Search *s = ctx;
+  const NoteSearch *s = ctx;
   if (!holds(library, s->address)) return 0;
   for (int i = 0; i < library->dlpi_phnum; i++) {
     const ElfW(Phdr) *p = &library->dlpi_phdr[i];
@@ -52,6 +52,6 @@ static int print_library(struct dl_phdr_info *library, size_t bytes, void *ctx) 
 }
 
 void build_id_print(const void *function, Buffer *out) {
-  Search s = {(ElfW(Addr))(uintptr_t)function, out};
+  NoteSearch s = {(ElfW(Addr))(uintptr_t)function, out};
   if (!dl_iterate_phdr(print_library, &s)) buffer_printf(out, "unknown");
 }

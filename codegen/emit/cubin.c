@@ -68,13 +68,13 @@ static bool is_named(const File *f, const Elf64_Shdr *names, const Elf64_Shdr *s
   return memcmp(name, prefix, a) == 0 && memcmp(name + a, rest, b + 1) == 0;
 }
 
-typedef struct Found {
+typedef struct KernelSections {
   int text;                 /* number of the section; 0: none, which is never a section with code */
   Elf64_Shdr code, info, symbols;
   int64_t shared_bytes;
-} Found;
+} KernelSections;
 
-static bool find_sections(const File *f, const char *name, Found *out) {
+static bool find_sections(const File *f, const char *name, KernelSections *out) {
   Elf64_Shdr names, s;
   if (f->head.e_shnum == 0) return damaged(f, "it has no sections");
   if (!section_at(f, f->head.e_shstrndx, &names)) return false;
@@ -103,7 +103,7 @@ static bool symbol_is_in(const File *f, const Elf64_Shdr *symbols, uint32_t i, i
 
 /* Each attribute: format, name, 16 bits; in the format with a size those are the size of what follows: here the
  * symbol of a kernel, and a value. */
-static bool read_attributes(const File *f, const Found *s, CubinKernel *out) {
+static bool read_attributes(const File *f, const KernelSections *s, CubinKernel *out) {
   const uint8_t *p = f->data + s->info.sh_offset;
   uint64_t left = s->info.sh_size;
   while (left >= 4) {
@@ -147,13 +147,13 @@ static int64_t branch_target(const File *f, const uint8_t *code, int64_t at) {
   return at + 1 + words / 4;
 }
 
-typedef struct Loops {
+typedef struct LoopList {
   int n;
   int64_t first[MAX_LOOPS], last[MAX_LOOPS];
-} Loops;
+} LoopList;
 
 /* A branch to itself is no loop but the end of the code. */
-static void find_loops(const File *f, const uint8_t *code, int64_t n, Loops *out) {
+static void find_loops(const File *f, const uint8_t *code, int64_t n, LoopList *out) {
   for (int64_t i = 0; i < n && out->n < MAX_LOOPS; i++) {
     int64_t to = operation(code, i) == SASS_BRA ? branch_target(f, code, i) : i;
     if (to < 0 || to >= i) continue;
@@ -162,7 +162,7 @@ static void find_loops(const File *f, const uint8_t *code, int64_t n, Loops *out
   }
 }
 
-static bool is_innermost(const Loops *l, int i) {
+static bool is_innermost(const LoopList *l, int i) {
   for (int k = 0; k < l->n; k++) {
     bool same = l->first[k] == l->first[i] && l->last[k] == l->last[i];
     if (!same && l->first[k] >= l->first[i] && l->last[k] <= l->last[i]) return false;
@@ -170,14 +170,14 @@ static bool is_innermost(const Loops *l, int i) {
   return true;
 }
 
-static bool is_in_loop(const Loops *l, int64_t at, bool innermost) {
+static bool is_in_loop(const LoopList *l, int64_t at, bool innermost) {
   for (int k = 0; k < l->n; k++)
     if (l->first[k] <= at && at <= l->last[k] && (!innermost || is_innermost(l, k))) return true;
   return false;
 }
 
 /* Loops may overlap; an instruction counts once. */
-static void count_loops(const Loops *l, const uint8_t *code, int64_t n, CubinKernel *out) {
+static void count_loops(const LoopList *l, const uint8_t *code, int64_t n, CubinKernel *out) {
   out->loops = l->n;
   for (int64_t i = 0; i < n; i++) {
     int op = operation(code, i);
@@ -191,7 +191,7 @@ static void count_loops(const Loops *l, const uint8_t *code, int64_t n, CubinKer
   }
 }
 
-static bool read_code(const File *f, const Found *s, CubinKernel *out) {
+static bool read_code(const File *f, const KernelSections *s, CubinKernel *out) {
   const uint8_t *code = f->data + s->code.sh_offset;
   if (s->code.sh_size % SASS_BYTES || s->code.sh_size / SASS_BYTES > INT32_MAX)
     return damaged(f, "its code is no whole number of instructions");
@@ -210,7 +210,7 @@ static bool read_code(const File *f, const Found *s, CubinKernel *out) {
     out->wide_copies += op == SASS_LDGSTS && wide;
     out->spills += is_spill(op);
   }
-  Loops loops = {0};
+  LoopList loops = {0};
   find_loops(f, code, n, &loops);
   count_loops(&loops, code, n, out);
   return true;
@@ -218,7 +218,7 @@ static bool read_code(const File *f, const Found *s, CubinKernel *out) {
 
 bool cubin_read(const void *image, size_t bytes, int arch, const char *name, CubinKernel *out, Error *err) {
   File f = {.data = image, .bytes = bytes, .arch = arch, .err = err};
-  Found found = {0};
+  KernelSections found = {0};
   *out = (CubinKernel){0};
   if (!open_file(&f) || !find_sections(&f, name, &found)) return false;
   /* From sm_90 on the section begins with the kibibyte that the system takes of every block. */

@@ -47,22 +47,22 @@ static void targets_register(void) {
   LLVMInitializeAArch64AsmPrinter();
 }
 
-typedef struct Unit {
+typedef struct LlvmUnit {
   LLVMContextRef ctx;
   LLVMModuleRef mod;
   LLVMTargetMachineRef machine;
   Error *err;
   bool failed;       /* err is set */
-} Unit;
+} LlvmUnit;
 
-static bool unit_fail(Unit *u, const char *what, const char *text) {
+static bool unit_fail(LlvmUnit *u, const char *what, const char *text) {
   if (!u->failed) error_set(u->err, ERROR_DEVICE, "LLVM: %s: %s", what, text);
   u->failed = true;
   return false;
 }
 
 /* Takes LLVM's message. */
-static bool unit_fail_message(Unit *u, const char *what, char *message) {
+static bool unit_fail_message(LlvmUnit *u, const char *what, char *message) {
   unit_fail(u, what, message ? message : "no reason given");
   LLVMDisposeMessage(message);
   return false;
@@ -73,8 +73,8 @@ static void on_diagnostic(LLVMDiagnosticInfoRef info, void *ctx) {
   unit_fail_message(ctx, "code generation", LLVMGetDiagInfoDescription(info));
 }
 
-static bool unit_open(Unit *u, const Target *t, Error *err) {
-  *u = (Unit){.err = err};
+static bool unit_open(LlvmUnit *u, const Target *t, Error *err) {
+  *u = (LlvmUnit){.err = err};
   pthread_once(&targets_once, targets_register);
   LLVMTargetRef target;
   char *message = NULL;
@@ -91,13 +91,13 @@ static bool unit_open(Unit *u, const Target *t, Error *err) {
   return true;
 }
 
-static void unit_close(Unit *u) {
+static void unit_close(LlvmUnit *u) {
   if (u->mod) LLVMDisposeModule(u->mod);
   if (u->ctx) LLVMContextDispose(u->ctx);
   if (u->machine) LLVMDisposeTargetMachine(u->machine);
 }
 
-static bool unit_add(Unit *u, const Kernel *k, const Target *t) {
+static bool unit_add(LlvmUnit *u, const Kernel *k, const Target *t) {
   if (!kir_verify(k, u->err)) return false;
   if (k->groups > 1)
     return error_set(u->err, ERROR_ARGUMENT, "kernel %s: an item of %d groups is a GPU's block; a CPU executes items of "
@@ -107,7 +107,7 @@ static bool unit_add(Unit *u, const Kernel *k, const Target *t) {
   return emit_kernel(u->ctx, u->mod, k, t) || error_set(u->err, ERROR_MEMORY, "out of memory");
 }
 
-static bool unit_optimise(Unit *u) {
+static bool unit_optimise(LlvmUnit *u) {
   char *message = NULL;
   if (LLVMVerifyModule(u->mod, LLVMReturnStatusAction, &message)) return unit_fail_message(u, "broken module", message);
   LLVMDisposeMessage(message);
@@ -122,7 +122,7 @@ static bool unit_optimise(Unit *u) {
   return !u->failed;
 }
 
-static bool unit_emit(Unit *u, LLVMCodeGenFileType kind, LLVMMemoryBufferRef *out) {
+static bool unit_emit(LlvmUnit *u, LLVMCodeGenFileType kind, LLVMMemoryBufferRef *out) {
   char *message = NULL;
   if (LLVMTargetMachineEmitToMemoryBuffer(u->machine, u->mod, kind, &message, out))
     return unit_fail_message(u, "code generation", message);
@@ -132,7 +132,7 @@ static bool unit_emit(Unit *u, LLVMCodeGenFileType kind, LLVMMemoryBufferRef *ou
 }
 
 /* The loader resolves nothing outside of the object: a call that LLVM invented (memset, fmaf) is an error here. */
-static bool check_symbols(Unit *u, const char *bytes, size_t n) {
+static bool check_symbols(LlvmUnit *u, const char *bytes, size_t n) {
   const Elf64_Ehdr *head = (const void *)bytes;
   if (n < sizeof *head || memcmp(bytes, ELFMAG, SELFMAG)) return unit_fail(u, "object", "it is not ELF");
   const Elf64_Shdr *section = (const void *)(bytes + head->e_shoff);
@@ -146,7 +146,7 @@ static bool check_symbols(Unit *u, const char *bytes, size_t n) {
   return true;
 }
 
-static bool unit_compile(Unit *u, Kernel *const *kernels, int n, const Target *t, Buffer *out) {
+static bool unit_compile(LlvmUnit *u, Kernel *const *kernels, int n, const Target *t, Buffer *out) {
   for (int i = 0; i < n; i++)
     if (!unit_add(u, kernels[i], t)) return false;
   LLVMMemoryBufferRef object;
@@ -161,13 +161,13 @@ static bool unit_compile(Unit *u, Kernel *const *kernels, int n, const Target *t
 }
 
 bool llvm_compile(Kernel *const *kernels, int n, const Target *t, Buffer *out, Error *err) {
-  Unit u;
+  LlvmUnit u;
   bool ok = unit_open(&u, t, err) && unit_compile(&u, kernels, n, t, out);
   unit_close(&u);
   return ok;
 }
 
-static bool unit_print(Unit *u, const Kernel *k, const Target *t, bool assembly, Buffer *out) {
+static bool unit_print(LlvmUnit *u, const Kernel *k, const Target *t, bool assembly, Buffer *out) {
   if (!unit_add(u, k, t) || !unit_optimise(u)) return false;
   if (!assembly) {
     char *text = LLVMPrintModuleToString(u->mod);
@@ -183,7 +183,7 @@ static bool unit_print(Unit *u, const Kernel *k, const Target *t, bool assembly,
 }
 
 bool llvm_print(const Kernel *k, const Target *t, bool assembly, Buffer *out, Error *err) {
-  Unit u;
+  LlvmUnit u;
   bool ok = unit_open(&u, t, err) && unit_print(&u, k, t, assembly, out);
   unit_close(&u);
   return ok;

@@ -37,20 +37,20 @@ static LLVMValueRef narrow(Emit *e, DType t, const KInst *value, LLVMValueRef x)
   return LLVMBuildTrunc(e->b, LLVMBuildLShr(e->b, word, int_like(e, x, 16), ""), like(x, e->i16), "");
 }
 
-typedef struct Place {
+typedef struct Address {
   DType dtype;
   LLVMTypeRef elem;
   unsigned bytes;
   LLVMValueRef base;       /* pointer to element `base` */
   bool contiguous;
-} Place;
+} Address;
 
 static LLVMValueRef element_pointer(Emit *e, LLVMTypeRef elem, LLVMValueRef base, LLVMValueRef index) {
   return LLVMBuildGEP2(e->b, elem, base, &index, 1, "");
 }
 
-static Place place_of(Emit *e, const KInst *i) {
-  Place p = {.dtype = e->k->buf[i->imm].dtype};
+static Address place_of(Emit *e, const KInst *i) {
+  Address p = {.dtype = e->k->buf[i->imm].dtype};
   p.elem = memory_type(e, p.dtype);
   p.bytes = (unsigned)dtype_bytes(p.dtype);
   p.base = element_pointer(e, p.elem, e->buf[i->imm], emit_operand(e, i->in[0], 0));
@@ -59,7 +59,7 @@ static Place place_of(Emit *e, const KInst *i) {
 }
 
 /* Pointer to the vector of piece p, or the vector of pointers of its lanes. */
-static LLVMValueRef piece_pointer(Emit *e, const Place *at, const KInst *lane, int p) {
+static LLVMValueRef piece_pointer(Emit *e, const Address *at, const KInst *lane, int p) {
   if (at->contiguous)
     return element_pointer(e, at->elem, at->base, LLVMConstInt(e->i64, (unsigned long long)(p * e->width), 0));
   LLVMValueRef index = lane ? emit_piece(e, lane, p) : LLVMConstNull(emit_vector(e, e->i32));
@@ -68,7 +68,7 @@ static LLVMValueRef piece_pointer(Emit *e, const Place *at, const KInst *lane, i
 
 static LLVMValueRef all_lanes(Emit *e) { return LLVMConstAllOnes(emit_vector(e, e->i1)); }
 
-static LLVMValueRef load_piece(Emit *e, const Place *at, const KInst *i, int p) {
+static LLVMValueRef load_piece(Emit *e, const Address *at, const KInst *i, int p) {
   LLVMTypeRef vector = emit_vector(e, at->elem);
   LLVMValueRef ptr = piece_pointer(e, at, i->in[1], p);
   if (at->contiguous && !i->in[2]) {
@@ -91,13 +91,13 @@ static LLVMBasicBlockRef branch_if(Emit *e, LLVMValueRef cond) {
   return join;
 }
 
-static LLVMValueRef load_scalar(Emit *e, const Place *at) {
+static LLVMValueRef load_scalar(Emit *e, const Address *at) {
   LLVMValueRef x = LLVMBuildLoad2(e->b, at->elem, at->base, "");
   LLVMSetAlignment(x, at->bytes);
   return widen(e, at->dtype, x);
 }
 
-static LLVMValueRef load_uniform(Emit *e, const Place *at, const KInst *i) {
+static LLVMValueRef load_uniform(Emit *e, const Address *at, const KInst *i) {
   if (!i->in[2]) return load_scalar(e, at);
   LLVMBasicBlockRef from = LLVMGetInsertBlock(e->b), join = branch_if(e, emit_operand(e, i->in[2], 0));
   LLVMValueRef x = load_scalar(e, at);
@@ -110,7 +110,7 @@ static LLVMValueRef load_uniform(Emit *e, const Place *at, const KInst *i) {
 }
 
 void emit_load(Emit *e, const KInst *i) {
-  Place at = place_of(e, i);
+  Address at = place_of(e, i);
   Piece *r = &e->value[i->id];
   if (!i->varying) {
     r->v[0] = load_uniform(e, &at, i);
@@ -119,7 +119,7 @@ void emit_load(Emit *e, const KInst *i) {
   for (int p = 0; p < e->pieces; p++) r->v[p] = widen(e, at.dtype, load_piece(e, &at, i, p));
 }
 
-static void store_uniform(Emit *e, const Place *at, const KInst *i) {
+static void store_uniform(Emit *e, const Address *at, const KInst *i) {
   LLVMBasicBlockRef join = i->in[2] ? branch_if(e, emit_operand(e, i->in[2], 0)) : NULL;
   LLVMSetAlignment(LLVMBuildStore(e->b, narrow(e, at->dtype, i->in[3], emit_operand(e, i->in[3], 0)), at->base), at->bytes);
   if (!join) return;
@@ -127,7 +127,7 @@ static void store_uniform(Emit *e, const Place *at, const KInst *i) {
   LLVMPositionBuilderAtEnd(e->b, join);
 }
 
-static void store_piece(Emit *e, const Place *at, const KInst *i, int p) {
+static void store_piece(Emit *e, const Address *at, const KInst *i, int p) {
   LLVMValueRef x = narrow(e, at->dtype, i->in[3], emit_piece(e, i->in[3], p));
   LLVMValueRef ptr = piece_pointer(e, at, i->in[1], p);
   if (at->contiguous && !i->in[2]) {
@@ -141,7 +141,7 @@ static void store_piece(Emit *e, const Place *at, const KInst *i, int p) {
 }
 
 void emit_store(Emit *e, const KInst *i) {
-  Place at = place_of(e, i);
+  Address at = place_of(e, i);
   if (!i->in[1]) {
     store_uniform(e, &at, i);
     return;

@@ -8,12 +8,12 @@
 
 #include "codegen/kir/build.h"
 
-typedef struct Printer {
+typedef struct KernelPrinter {
   const Kernel *k;
   Buffer *out;
   int *uses, *label;
   int n_label;
-} Printer;
+} KernelPrinter;
 
 static void print_dim(Buffer *out, Dim d) {
   const char *plus = "";
@@ -29,7 +29,7 @@ static void print_float(Buffer *out, float x) {
   else buffer_printf(out, "%.9g", (double)x);
 }
 
-static void print_value(Printer *p, const KInst *i) {
+static void print_value(KernelPrinter *p, const KInst *i) {
   if (!i) buffer_printf(p->out, "_");
   else if (i->op != KOP_CONST) buffer_printf(p->out, "%%%d", p->label[i->id]);
   else if (i->type == K_F32) print_float(p->out, i->fimm);
@@ -37,16 +37,16 @@ static void print_value(Printer *p, const KInst *i) {
   else buffer_printf(p->out, "%lld", (long long)i->imm);
 }
 
-static void print_block(Printer *p, const KBlock *b, int depth);
+static void print_block(KernelPrinter *p, const KBlock *b, int depth);
 
-static void print_indent(Printer *p, int depth) { buffer_printf(p->out, "%*s", 2 * depth, ""); }
+static void print_indent(KernelPrinter *p, int depth) { buffer_printf(p->out, "%*s", 2 * depth, ""); }
 
-static void print_result(Printer *p, const KInst *i) {
+static void print_result(KernelPrinter *p, const KInst *i) {
   p->label[i->id] = p->n_label++;
   buffer_printf(p->out, "%%%d:%s%s = ", p->label[i->id], ktype_name(i->type), i->varying ? "x16" : "");
 }
 
-static void print_for(Printer *p, const KInst *i, int depth) {
+static void print_for(KernelPrinter *p, const KInst *i, int depth) {
   p->label[i->id] = p->n_label++;
   buffer_printf(p->out, "for %%%d = ", p->label[i->id]);
   print_value(p, i->in[0]);
@@ -60,7 +60,7 @@ static void print_for(Printer *p, const KInst *i, int depth) {
   buffer_printf(p->out, "}\n");
 }
 
-static void print_if(Printer *p, const KInst *i, int depth) {
+static void print_if(KernelPrinter *p, const KInst *i, int depth) {
   buffer_printf(p->out, "if ");
   print_value(p, i->in[0]);
   buffer_printf(p->out, " {\n");
@@ -81,7 +81,7 @@ static void print_buf(const Kernel *k, int64_t buf, Buffer *out) {
   buffer_printf(out, n > 1 ? "%s#%lld" : "%s", k->buf[buf].name, (long long)buf);
 }
 
-static void print_element(Printer *p, int64_t buf, const KInst *base, const KInst *lane_offset) {
+static void print_element(KernelPrinter *p, int64_t buf, const KInst *base, const KInst *lane_offset) {
   buffer_printf(p->out, " ");
   print_buf(p->k, buf, p->out);
   buffer_printf(p->out, "[");
@@ -94,7 +94,7 @@ static void print_element(Printer *p, int64_t buf, const KInst *base, const KIns
 }
 
 /* name[base + lane offset], ? mask */
-static void print_place(Printer *p, const KInst *i) {
+static void print_place(KernelPrinter *p, const KInst *i) {
   print_element(p, i->imm, i->in[0], i->in[1]);
   if (i->in[2]) {
     buffer_printf(p->out, " if ");
@@ -102,7 +102,7 @@ static void print_place(Printer *p, const KInst *i) {
   }
 }
 
-static void print_inst(Printer *p, const KInst *i, int depth) {
+static void print_inst(KernelPrinter *p, const KInst *i, int depth) {
   print_indent(p, depth);
   if (i->op == KOP_FOR) {
     print_for(p, i, depth);
@@ -140,7 +140,7 @@ static void print_inst(Printer *p, const KInst *i, int depth) {
   buffer_printf(p->out, "\n");
 }
 
-static void print_block(Printer *p, const KBlock *b, int depth) {
+static void print_block(KernelPrinter *p, const KBlock *b, int depth) {
   for (const KInst *i = b->first; i; i = i->next)
     if (i->op != KOP_CONST && p->uses[i->id] >= 0) print_inst(p, i, depth);
 }
@@ -183,7 +183,7 @@ static void print_head(const Kernel *k, Buffer *out) {
 }
 
 void kir_print(const Kernel *k, Buffer *out) {
-  Printer p = {.k = k, .out = out, .uses = kir_count_uses(k)};
+  KernelPrinter p = {.k = k, .out = out, .uses = kir_count_uses(k)};
   p.label = mem_alloc((size_t)k->n_inst * sizeof *p.label);
   if (p.uses && p.label) {
     print_head(k, out);

@@ -171,10 +171,10 @@ const char *kir_infer(const KInst *i, KType *out_type, bool *out_varying) {
 
 /* ---- ranges ---- */
 
-typedef struct Range {
+typedef struct ValueRange {
   int64_t lo, hi;
-} Range;
-static const Range UNKNOWN = {INT64_MIN, INT64_MAX};
+} ValueRange;
+static const ValueRange UNKNOWN = {INT64_MIN, INT64_MAX};
 
 static int64_t add_lo(int64_t x, int64_t y) {
   int64_t r;
@@ -186,15 +186,15 @@ static int64_t add_hi(int64_t x, int64_t y) {
   return x == INT64_MAX || y == INT64_MAX || __builtin_add_overflow(x, y, &r) ? INT64_MAX : r;
 }
 
-static Range range_neg(Range x) {
-  return (Range){x.hi == INT64_MAX ? INT64_MIN : -x.hi, x.lo == INT64_MIN ? INT64_MAX : -x.lo};
+static ValueRange range_neg(ValueRange x) {
+  return (ValueRange){x.hi == INT64_MAX ? INT64_MIN : -x.hi, x.lo == INT64_MIN ? INT64_MAX : -x.lo};
 }
 
-static bool range_finite(Range x) { return x.lo != INT64_MIN && x.hi != INT64_MAX; }
+static bool range_finite(ValueRange x) { return x.lo != INT64_MIN && x.hi != INT64_MAX; }
 
-static Range range_mul(Range x, Range y) {
+static ValueRange range_mul(ValueRange x, ValueRange y) {
   if (x.lo >= 0 && y.lo >= 0) {
-    Range r = {0, INT64_MAX};
+    ValueRange r = {0, INT64_MAX};
     if (__builtin_mul_overflow(x.lo, y.lo, &r.lo)) r.lo = 0;
     if (x.hi == 0 || y.hi == 0) r.hi = 0;
     else if (x.hi == INT64_MAX || y.hi == INT64_MAX || __builtin_mul_overflow(x.hi, y.hi, &r.hi)) r.hi = INT64_MAX;
@@ -205,7 +205,7 @@ static Range range_mul(Range x, Range y) {
   if (__builtin_mul_overflow(x.lo, y.lo, &p[0]) || __builtin_mul_overflow(x.lo, y.hi, &p[1]) ||
       __builtin_mul_overflow(x.hi, y.lo, &p[2]) || __builtin_mul_overflow(x.hi, y.hi, &p[3]))
     return UNKNOWN;
-  Range r = {p[0], p[0]};
+  ValueRange r = {p[0], p[0]};
   for (int i = 1; i < 4; i++) {
     if (p[i] < r.lo) r.lo = p[i];
     if (p[i] > r.hi) r.hi = p[i];
@@ -215,64 +215,64 @@ static Range range_mul(Range x, Range y) {
 
 static int64_t floor_div(int64_t x, int64_t y) { return x / y - (x % y < 0); }
 
-static Range range_div(Range x, Range y) {
+static ValueRange range_div(ValueRange x, ValueRange y) {
   if (y.lo < 1) return UNKNOWN;
-  Range r = UNKNOWN;
+  ValueRange r = UNKNOWN;
   if (x.lo >= 0) r.lo = y.hi == INT64_MAX ? 0 : x.lo / y.hi;
   else if (x.lo != INT64_MIN) r.lo = floor_div(x.lo, y.lo);
   if (x.hi != INT64_MAX) r.hi = x.hi >= 0 ? x.hi / y.lo : y.hi == INT64_MAX ? -1 : floor_div(x.hi, y.hi);
   return r;
 }
 
-static Range range_mod(Range x, Range y) {
-  Range r = {0, y.hi == INT64_MAX ? INT64_MAX : y.hi - 1};
+static ValueRange range_mod(ValueRange x, ValueRange y) {
+  ValueRange r = {0, y.hi == INT64_MAX ? INT64_MAX : y.hi - 1};
   if (x.lo >= 0 && x.hi < r.hi) r.hi = x.hi;
   return r;
 }
 
-static Range range_abs(Range x) {
+static ValueRange range_abs(ValueRange x) {
   if (x.lo >= 0) return x;
-  Range n = range_neg(x);
+  ValueRange n = range_neg(x);
   if (x.hi <= 0) return n;
-  return (Range){0, n.hi > x.hi ? n.hi : x.hi};
+  return (ValueRange){0, n.hi > x.hi ? n.hi : x.hi};
 }
 
-static Range range_bits(KOp op, Range x, Range y) {
+static ValueRange range_bits(KOp op, ValueRange x, ValueRange y) {
   if (op == KOP_AND && (x.lo >= 0 || y.lo >= 0)) {
     int64_t hi = INT32_MAX;
     if (x.lo >= 0 && x.hi < hi) hi = x.hi;
     if (y.lo >= 0 && y.hi < hi) hi = y.hi;
-    return (Range){0, hi};
+    return (ValueRange){0, hi};
   }
   if (y.lo != y.hi || y.lo < 0 || y.lo > 31) return UNKNOWN;
-  if (op == KOP_SHR) return (Range){x.lo >> y.lo, x.hi >> y.lo};
-  if (op == KOP_SHL) return range_mul(x, (Range){(int64_t)1 << y.lo, (int64_t)1 << y.lo});
+  if (op == KOP_SHR) return (ValueRange){x.lo >> y.lo, x.hi >> y.lo};
+  if (op == KOP_SHL) return range_mul(x, (ValueRange){(int64_t)1 << y.lo, (int64_t)1 << y.lo});
   return UNKNOWN;
 }
 
 static int64_t min64(int64_t x, int64_t y) { return x < y ? x : y; }
 static int64_t max64(int64_t x, int64_t y) { return x > y ? x : y; }
 
-static Range operand_range(const KInst *i) {
+static ValueRange operand_range(const KInst *i) {
   if (!i) return UNKNOWN;
-  if (i->type != K_I32) return i->type == K_BOOL ? (Range){0, 1} : (Range){i->lo, i->hi};
-  return (Range){max64(i->lo, INT32_MIN), min64(i->hi, INT32_MAX)};
+  if (i->type != K_I32) return i->type == K_BOOL ? (ValueRange){0, 1} : (ValueRange){i->lo, i->hi};
+  return (ValueRange){max64(i->lo, INT32_MIN), min64(i->hi, INT32_MAX)};
 }
 
-static Range range_of(const KInst *i) {
-  Range x = operand_range(i->in[0]), y = operand_range(i->in[1]), z = operand_range(i->in[2]);
+static ValueRange range_of(const KInst *i) {
+  ValueRange x = operand_range(i->in[0]), y = operand_range(i->in[1]), z = operand_range(i->in[2]);
   switch (i->op) {
-  case KOP_ADD: return (Range){add_lo(x.lo, y.lo), add_hi(x.hi, y.hi)};
-  case KOP_SUB: y = range_neg(y); return (Range){add_lo(x.lo, y.lo), add_hi(x.hi, y.hi)};
+  case KOP_ADD: return (ValueRange){add_lo(x.lo, y.lo), add_hi(x.hi, y.hi)};
+  case KOP_SUB: y = range_neg(y); return (ValueRange){add_lo(x.lo, y.lo), add_hi(x.hi, y.hi)};
   case KOP_MUL: return range_mul(x, y);
   case KOP_DIV: return range_div(x, y);
   case KOP_MOD: return range_mod(x, y);
-  case KOP_MIN: return (Range){min64(x.lo, y.lo), min64(x.hi, y.hi)};
-  case KOP_MAX: return (Range){max64(x.lo, y.lo), max64(x.hi, y.hi)};
+  case KOP_MIN: return (ValueRange){min64(x.lo, y.lo), min64(x.hi, y.hi)};
+  case KOP_MAX: return (ValueRange){max64(x.lo, y.lo), max64(x.hi, y.hi)};
   case KOP_NEG: return range_neg(x);
   case KOP_ABS: return range_abs(x);
   case KOP_AND: case KOP_SHL: case KOP_SHR: return range_bits(i->op, x, y);
-  case KOP_SELECT: return (Range){min64(y.lo, z.lo), max64(y.hi, z.hi)};
+  case KOP_SELECT: return (ValueRange){min64(y.lo, z.lo), max64(y.hi, z.hi)};
   case KOP_TO_I32: return i->in[0]->type == K_F32 ? UNKNOWN : x;
   case KOP_TO_I64: case KOP_TREE_MAX: case KOP_TREE_MIN: case KOP_LANE_GET: return x;
   default: return UNKNOWN;
@@ -310,7 +310,7 @@ static int align_of(const KInst *i) {
 
 void kir_set_range(KInst *i) {
   if (kir_is_int(i->type)) i->align = align_of(i);
-  Range r = kir_is_int(i->type) ? range_of(i) : UNKNOWN;
+  ValueRange r = kir_is_int(i->type) ? range_of(i) : UNKNOWN;
   if (i->type == K_I32 && (r.lo < INT32_MIN || r.hi > INT32_MAX)) r = UNKNOWN;
   if (r.lo > r.hi) r = UNKNOWN;
   i->lo = r.lo;

@@ -18,10 +18,10 @@ typedef enum AtomKind {
   ATOM_PART,    /* which of a lane's four elements */
 } AtomKind;
 
-typedef struct Range {
+typedef struct IndexRange {
   bool has_lo, has_hi;
   Dim lo, hi; /* inclusive */
-} Range;
+} IndexRange;
 
 typedef struct IxAtom {
   AtomKind kind;
@@ -30,7 +30,7 @@ typedef struct IxAtom {
   KInst *value;
   const Ix *inner;
   Dim by;
-  Range range;
+  IndexRange range;
   struct IxAtom *next;
 } IxAtom;
 
@@ -136,7 +136,7 @@ bool ix_is_varying(const Ix *x) {
 }
 
 /* Adds coef * [from, to] of one atom to a range. */
-static void range_add(Range *r, Dim coef, const Range *a) {
+static void range_add(IndexRange *r, Dim coef, const IndexRange *a) {
   bool up = dim_never_negative(coef), down = dim_never_negative(dim_scale(coef, -1));
   Dim d;
   bool lo = (up && a->has_lo && dim_times(coef, a->lo, &d)) || (down && a->has_hi && dim_times(coef, a->hi, &d));
@@ -147,19 +147,19 @@ static void range_add(Range *r, Dim coef, const Range *a) {
   r->has_hi &= hi;
 }
 
-static Range range_of(const Ix *x) {
-  Range r = {true, true, x->c, x->c};
+static IndexRange range_of(const Ix *x) {
+  IndexRange r = {true, true, x->c, x->c};
   for (int i = 0; i < x->n; i++) range_add(&r, x->term[i].coef, &x->term[i].atom->range);
   return r;
 }
 
-static bool range_within(const Range *r, Dim extent) {
+static bool range_within(const IndexRange *r, Dim extent) {
   return r->has_lo && r->has_hi && dim_never_negative(r->lo) &&
          dim_never_negative(dim_sub(dim_sub(extent, dim_const(1)), r->hi));
 }
 
 bool ix_is_within(const Ix *x, Dim extent) {
-  Range r = range_of(x);
+  IndexRange r = range_of(x);
   return range_within(&r, extent);
 }
 
@@ -177,7 +177,7 @@ static Ix *intern(Lower *l, IxAtom want) {
   return of_atom(l, a);
 }
 
-static Range range_below(Dim extent) { return (Range){true, true, dim_const(0), dim_sub(extent, dim_const(1))}; }
+static IndexRange range_below(Dim extent) { return (IndexRange){true, true, dim_const(0), dim_sub(extent, dim_const(1))}; }
 
 Ix *ix_value(Lower *l, KInst *v, Dim extent) {
   BUG_IF(v->type != (v->varying ? K_I32 : K_I64), "index value of the wrong type");
@@ -209,7 +209,7 @@ static Ix *scale_to(Lower *l, Ix *x, Dim k) {
 Ix *ix_scale_dim(Lower *l, Ix *x, Dim k) {
   if (dim_is_one(k)) return x;
   Ix *y = scale_to(l, x, k);
-  return y ? y : intern(l, (IxAtom){ATOM_PRODUCT, 0, ix_is_varying(x), NULL, x, k, (Range){0}, NULL});
+  return y ? y : intern(l, (IxAtom){ATOM_PRODUCT, 0, ix_is_varying(x), NULL, x, k, (IndexRange){0}, NULL});
 }
 
 Ix *ix_scale(Lower *l, Ix *x, int64_t k) { return ix_scale_dim(l, x, dim_const(k)); }
@@ -315,7 +315,7 @@ static void split(Lower *l, Ix *x, Dim by, Ix **out_quot, Ix **out_rest) {
     else
       r->term[r->n++] = x->term[i];
   }
-  Range range = range_of(r);
+  IndexRange range = range_of(r);
   Dim move = dim_const(0);
   if (dim_is_const(by)) {
     Dim whole = {x->c.c, x->c.b - x->c.b % by.c, x->c.r - x->c.r % by.c};
@@ -358,8 +358,8 @@ static Ix *divide_by_factor(Lower *l, Ix *x, Dim by, bool want_mod) {
   return want_mod ? ix_add(l, ix_scale(l, y, best), low) : y;
 }
 
-static Range range_of_quotient(const Ix *x, Dim by) {
-  Range r = range_of(x), q = {0};
+static IndexRange range_of_quotient(const Ix *x, Dim by) {
+  IndexRange r = range_of(x), q = {0};
   if (r.has_lo && dim_never_negative(r.lo)) {
     q.has_lo = true;
   } else if (r.has_lo && dim_is_const(r.lo) && dim_is_const(by)) {
@@ -393,7 +393,7 @@ static Ix *divide_expanded(Lower *l, Ix *x, Dim by, bool want_mod) {
   if (open == x || ix_equal(open, x)) return NULL;
   Ix *y = divide(l, open, by, want_mod);
   if (has_varying_quotient(y)) return NULL;
-  Range r = want_mod ? range_below(by) : range_of_quotient(x, by);
+  IndexRange r = want_mod ? range_below(by) : range_of_quotient(x, by);
   bool bounded = r.has_lo && r.has_hi && dim_never_negative(r.lo);
   return bounded ? ix_assume(l, y, dim_add(r.hi, dim_const(1))) : y;
 }
@@ -520,7 +520,7 @@ KInst *ix_emit_i32(Lower *l, Ix *x) {
 
 KInst *ix_inside(Lower *l, Ix *x, Dim extent) {
   Kernel *k = l->k;
-  Range r = range_of(x);
+  IndexRange r = range_of(x);
   bool low = r.has_lo && dim_never_negative(r.lo);
   bool high = r.has_hi && dim_never_negative(dim_sub(dim_sub(extent, dim_const(1)), r.hi));
   if (low && high) return NULL;

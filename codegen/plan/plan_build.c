@@ -364,13 +364,13 @@ int plan_build_launches(const PlanBuild *b, const LaunchGroup **out) {
   return b->n_launch;
 }
 
-typedef struct Writing {
+typedef struct PlanWriting {
   PlanBuild *b;
   Buffer *out;
-} Writing;
+} PlanWriting;
 
 static bool write_plan(void *ctx, PlanObject *objects) {
-  Writing *w = ctx;
+  PlanWriting *w = ctx;
   Plan *p = &w->b->plan;
   p->object = objects;
   p->n_object = p->n_kernel;
@@ -378,6 +378,6 @@ static bool write_plan(void *ctx, PlanObject *objects) {
 }
 
 bool plan_build_finish(PlanBuild *b, Buffer *out) {
-  Writing w = {b, out};
+  PlanWriting w = {b, out};
   return images_compile(b->arena, b->kernel, b->plan.n_kernel, &b->options, write_plan, &w, b->err);
 }

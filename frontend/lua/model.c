@@ -9,26 +9,26 @@
 enum { MAX_DEPTH = 8 };
 
 /* What the Lua part of a load works with. */
-typedef struct Load {
+typedef struct ModelLoad {
   Model *m;
   Binding b;
   const ModelOptions *options;
   int func_cap, decode_cap, field_cap;
-} Load;
+} ModelLoad;
 
 /* ---- collecting ---- */
 
 /* One entry of the module's table, for the graph's side. */
-typedef struct Entry {
-  Load *load;
+typedef struct ModelEntry {
+  ModelLoad *load;
   const char *name;
   const FnBody *fn;
   const DecodeSpec *decode;
   Value value;
-} Entry;
+} ModelEntry;
 
 static void *add_func(Graph *g, void *ctx) {
-  Entry *e = ctx;
+  ModelEntry *e = ctx;
   Model *m = e->load->m;
   const FnBody *body = e->decode ? e->decode->fn : e->fn;
   g->here = body->loc;
@@ -45,7 +45,7 @@ static void *add_func(Graph *g, void *ctx) {
 }
 
 static void *add_field(Graph *g, void *ctx) {
-  Entry *e = ctx;
+  ModelEntry *e = ctx;
   Model *m = e->load->m;
   ModelField f = {arena_strdup(g->arena, e->name), e->value};
   if (f.value.kind == VALUE_TEXT) f.value.text = arena_strdup(g->arena, f.value.text);
@@ -72,11 +72,11 @@ static bool read_plain(lua_State *L, Value *v) {
   }
 }
 
-static void collect_table(lua_State *L, Load *load, const char *prefix, int depth);
+static void collect_table(lua_State *L, ModelLoad *load, const char *prefix, int depth);
 
 /* The value on top of the stack, called name. */
-static void collect_value(lua_State *L, Load *load, const char *name, int depth) {
-  Entry e = {.load = load, .name = name};
+static void collect_value(lua_State *L, ModelLoad *load, const char *name, int depth) {
+  ModelEntry e = {.load = load, .name = name};
   const FnBody **fn = luaL_testudata(L, -1, BIND_FN);
   const DecodeSpec **decode = luaL_testudata(L, -1, BIND_DECODE);
   if (fn || decode) {
@@ -97,7 +97,7 @@ static void collect_value(lua_State *L, Load *load, const char *name, int depth)
 }
 
 /* The table on top of the stack. */
-static void collect_table(lua_State *L, Load *load, const char *prefix, int depth) {
+static void collect_table(lua_State *L, ModelLoad *load, const char *prefix, int depth) {
   luaL_checkstack(L, 10, NULL);
   int table = lua_gettop(L);
   lua_Integer n = sandbox_sorted_keys(L, table);
@@ -118,7 +118,7 @@ static void collect_table(lua_State *L, Load *load, const char *prefix, int dept
 }
 
 static int load_body(lua_State *L) {
-  Load *load = lua_touserdata(L, 1);
+  ModelLoad *load = lua_touserdata(L, 1);
   lua_settop(L, 0);
   sandbox_of(L)->user = &load->b;
   binding_open(L);
@@ -183,7 +183,7 @@ static bool load_into(Model *m, const ModelOptions *options, Error *err) {
   Sandbox *sb = sandbox_new(&options->limits, options->models_dir, options->print_to, err);
   if (!sb) return false;
   sb->source = options->source;
-  Load load = {.m = m, .b = {.g = m->graph, .options = &m->options}, .options = options};
+  ModelLoad load = {.m = m, .b = {.g = m->graph, .options = &m->options}, .options = options};
   m->graph->err = &load.b.diag;
   sb->model_dir = folder_of(m->path);
   bool ok = sb->model_dir ? sandbox_run(sb, load_body, &load, err) : error_set(err, ERROR_MEMORY, "out of memory");

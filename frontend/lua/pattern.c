@@ -15,26 +15,26 @@ typedef enum ItemKind {
   ITEM_END,      /* $ at the end of the pattern */
 } ItemKind;
 
-typedef struct Item {
+typedef struct PatternItem {
   ItemKind kind;
   char quantifier; /* of a set: 0, '*', '+', '-' or '?' */
   uint8_t a, b;
   uint32_t set[8]; /* bit c: character c belongs to it */
-} Item;
+} PatternItem;
 
 struct Pattern {
   bool anchored;
   int n_items, n_captures;
-  Item item[];
+  PatternItem item[];
 };
 
-size_t pattern_bytes(size_t len) { return sizeof(Pattern) + (len + 1) * sizeof(Item); }
+size_t pattern_bytes(size_t len) { return sizeof(Pattern) + (len + 1) * sizeof(PatternItem); }
 bool pattern_is_anchored(const Pattern *p) { return p->anchored; }
 
 /* ---- compiling ---- */
 
-static void set_add(Item *it, int c) { it->set[c >> 5] |= 1u << (c & 31); }
-static bool set_has(const Item *it, unsigned char c) { return it->set[c >> 5] >> (c & 31) & 1; }
+static void set_add(PatternItem *it, int c) { it->set[c >> 5] |= 1u << (c & 31); }
+static bool set_has(const PatternItem *it, unsigned char c) { return it->set[c >> 5] >> (c & 31) & 1; }
 
 static bool class_has(int class, int c) {
   switch (tolower(class)) {
@@ -66,14 +66,14 @@ static bool class_has(int class, int c) {
 static bool is_class(int c) { return c && strchr("acdglpsuwx", tolower(c)) != NULL; }
 
 /* %c inside or outside of a set. */
-static void set_add_class(Item *it, unsigned char class) {
+static void set_add_class(PatternItem *it, unsigned char class) {
   bool inverted = is_class(class) && isupper(class);
   for (int c = 0; c < 256; c++)
     if (class_has(class, c) != inverted) set_add(it, c);
 }
 
 /* Text at *pp, just behind "[" -> the set; *pp ends behind the closing bracket. */
-static const char *compile_set(Item *it, const char **pp, const char *end) {
+static const char *compile_set(PatternItem *it, const char **pp, const char *end) {
   const char *p = *pp;
   bool inverted = p < end && *p == '^';
   if (inverted) p++;
@@ -105,7 +105,7 @@ typedef struct Compiler {
   bool closed[PATTERN_MAX_CAPTURES];
 } Compiler;
 
-static const char *compile_open(Compiler *c, Item *it) {
+static const char *compile_open(Compiler *c, PatternItem *it) {
   if (c->p->n_captures == PATTERN_MAX_CAPTURES) return "too many captures";
   int index = c->p->n_captures++;
   it->a = (uint8_t)index;
@@ -119,7 +119,7 @@ static const char *compile_open(Compiler *c, Item *it) {
   return NULL;
 }
 
-static const char *compile_close(Compiler *c, Item *it) {
+static const char *compile_close(Compiler *c, PatternItem *it) {
   if (!c->n_open) return "invalid pattern capture";
   it->kind = ITEM_CLOSE;
   it->a = c->open[--c->n_open];
@@ -128,12 +128,12 @@ static const char *compile_close(Compiler *c, Item *it) {
 }
 
 /* Behind "%".  *out_single: the item takes one character and may have a quantifier. */
-static const char *compile_escape(Compiler *c, Item *it, bool *out_single) {
+static const char *compile_escape(Compiler *c, PatternItem *it, bool *out_single) {
   if (c->at >= c->end) return "malformed pattern (ends with '%')";
   unsigned char x = (unsigned char)*c->at++;
   if (x == 'b') {
     if (c->end - c->at < 2) return "malformed pattern (missing arguments to '%b')";
-    *it = (Item){.kind = ITEM_BALANCE, .a = (uint8_t)c->at[0], .b = (uint8_t)c->at[1]};
+    *it = (PatternItem){.kind = ITEM_BALANCE, .a = (uint8_t)c->at[0], .b = (uint8_t)c->at[1]};
     c->at += 2;
   } else if (x == 'f') {
     if (c->at >= c->end || *c->at++ != '[') return "missing '[' after '%f' in pattern";
@@ -142,7 +142,7 @@ static const char *compile_escape(Compiler *c, Item *it, bool *out_single) {
   } else if (isdigit(x)) {
     int index = x - '1';
     if (index < 0 || index >= c->p->n_captures || !c->closed[index]) return "invalid capture index in pattern";
-    *it = (Item){.kind = ITEM_BACK, .a = (uint8_t)index};
+    *it = (PatternItem){.kind = ITEM_BACK, .a = (uint8_t)index};
   } else {
     set_add_class(it, x);
     *out_single = true;
@@ -150,7 +150,7 @@ static const char *compile_escape(Compiler *c, Item *it, bool *out_single) {
   return NULL;
 }
 
-static const char *compile_item(Compiler *c, Item *it) {
+static const char *compile_item(Compiler *c, PatternItem *it) {
   char x = *c->at++;
   bool single = false;
   const char *wrong = NULL;
@@ -185,8 +185,8 @@ const char *pattern_compile(Pattern *p, const char *text, size_t len) {
     c.at++;
   }
   while (c.at < c.end) {
-    Item *it = &p->item[p->n_items++];
-    *it = (Item){0};
+    PatternItem *it = &p->item[p->n_items++];
+    *it = (PatternItem){0};
     const char *wrong = compile_item(&c, it);
     if (wrong) return wrong;
   }
@@ -217,7 +217,7 @@ static bool match_from(Matcher *m, int i, size_t at);
 
 /* As many as possible first (greedy) or as few as possible, at least `least`. */
 static bool match_repeated(Matcher *m, int i, size_t at, size_t least, bool greedy) {
-  const Item *it = &m->p->item[i];
+  const PatternItem *it = &m->p->item[i];
   size_t n = 0;
   while (n < (greedy ? m->len - at : least)) {
     if (at + n >= m->len || !set_has(it, m->s[at + n])) break;
@@ -239,7 +239,7 @@ static bool match_repeated(Matcher *m, int i, size_t at, size_t least, bool gree
 }
 
 static bool match_set(Matcher *m, int i, size_t at) {
-  const Item *it = &m->p->item[i];
+  const PatternItem *it = &m->p->item[i];
   switch (it->quantifier) {
   case '*':
     return match_repeated(m, i, at, 0, true);
@@ -256,7 +256,7 @@ static bool match_set(Matcher *m, int i, size_t at) {
 }
 
 static bool match_balance(Matcher *m, int i, size_t at) {
-  const Item *it = &m->p->item[i];
+  const PatternItem *it = &m->p->item[i];
   if (at >= m->len || m->s[at] != it->a) return false;
   size_t depth = 1;
   for (size_t p = at + 1; p < m->len; p++) {
@@ -279,7 +279,7 @@ static bool match_back(Matcher *m, int i, size_t at) {
 }
 
 static bool match_capture(Matcher *m, int i, size_t at) {
-  const Item *it = &m->p->item[i];
+  const PatternItem *it = &m->p->item[i];
   Capture *c = &m->m->capture[it->a], old = *c;
   if (it->kind == ITEM_CLOSE)
     c->len = at - c->start;
@@ -297,7 +297,7 @@ static bool match_from(Matcher *m, int i, size_t at) {
     m->m->end = at;
     return true;
   }
-  const Item *it = &m->p->item[i];
+  const PatternItem *it = &m->p->item[i];
   switch (it->kind) {
   case ITEM_SET:
     return match_set(m, i, at);

@@ -114,10 +114,10 @@ static bool is_sound_name(const char *name, size_t len) {
   return in_part;
 }
 
-typedef enum Found { FOUND_NOT, FOUND, FOUND_OUTSIDE } Found;
+typedef enum FoundSource { FOUND_NOT, FOUND, FOUND_OUTSIDE } FoundSource;
 
 /* Pushes the path of the file when it is there and inside of the folder. */
-static Found find_in(lua_State *L, const char *folder, const char *file) {
+static FoundSource find_in(lua_State *L, const char *folder, const char *file) {
   char root[PATH_MAX], real[PATH_MAX];
   lua_pushfstring(L, *folder ? "%s/%s.lua" : "%s%s.lua", folder, file);
   if (!realpath(*folder ? folder : ".", root) || !realpath(lua_tostring(L, -1), real)) {
@@ -146,7 +146,7 @@ static int find_file(lua_State *L, const char *name) {
   const char *const folders[] = {sb->model_dir ? sb->model_dir : "", sb->models_dir};
   for (int i = 0; i < COUNT_OF(folders); i++) {
     if (!folders[i]) continue;
-    Found found = find_in(L, folders[i], file);
+    FoundSource found = find_in(L, folders[i], file);
     if (found == FOUND) return 1;
     if (found == FOUND_OUTSIDE)
       return luaL_error(L, "require: %s is a link that leads out of its folder", lua_tostring(L, -1));

@@ -38,26 +38,26 @@ void json_print_real(Buffer *out, double x) {
 
 /* ---- reading ---- */
 
-typedef struct Reader {
+typedef struct JsonReader {
   Arena *arena;
   const char *begin, *p;   /* ends with a NUL */
   Error *err;
-} Reader;
+} JsonReader;
 
-static bool fail(Reader *r, const char *what) {
+static bool fail(JsonReader *r, const char *what) {
   return error_set(r->err, ERROR_FORMAT, "JSON, byte %zu: %s", (size_t)(r->p - r->begin), what);
 }
 
-static void skip_space(Reader *r) { r->p += strspn(r->p, " \t\r\n"); }
+static void skip_space(JsonReader *r) { r->p += strspn(r->p, " \t\r\n"); }
 
-static bool expect(Reader *r, char c, const char *what) {
+static bool expect(JsonReader *r, char c, const char *what) {
   skip_space(r);
   if (*r->p != c) return fail(r, what);
   r->p++;
   return true;
 }
 
-static bool read_hex4(Reader *r, uint32_t *out) {
+static bool read_hex4(JsonReader *r, uint32_t *out) {
   *out = 0;
   for (int i = 0; i < 4; i++, r->p++) {
     char c = *r->p, low = (char)(c | 32);
@@ -69,7 +69,7 @@ static bool read_hex4(Reader *r, uint32_t *out) {
 }
 
 /* After the backslash. */
-static bool read_escape(Reader *r, uint32_t *out) {
+static bool read_escape(JsonReader *r, uint32_t *out) {
   static const char names[] = "\"\\/bfnrt", values[] = "\"\\/\b\f\n\r\t";
   const char *at = *r->p ? strchr(names, *r->p) : NULL;
   if (!at && *r->p != 'u') return fail(r, "an unknown escape");
@@ -91,7 +91,7 @@ static bool read_escape(Reader *r, uint32_t *out) {
 }
 
 /* A string's characters: never more bytes than its text has. */
-static bool read_text(Reader *r, const char **out) {
+static bool read_text(JsonReader *r, const char **out) {
   if (!expect(r, '"', "a string is expected")) return false;
   const char *close = r->p;
   while (*close && *close != '"') close += *close == '\\' && close[1] ? 2 : 1;
@@ -112,7 +112,7 @@ static bool read_text(Reader *r, const char **out) {
 }
 
 /* Over a number, a word, or something in brackets that match. */
-static bool skip_value(Reader *r) {
+static bool skip_value(JsonReader *r) {
   char open[64];
   int depth = 0;
   do {
@@ -137,7 +137,7 @@ static bool skip_value(Reader *r) {
   return true;
 }
 
-static bool read_field(Reader *r, JsonField *f) {
+static bool read_field(JsonReader *r, JsonField *f) {
   if (!read_text(r, &f->name) || !expect(r, ':', "':' is expected")) return false;
   skip_space(r);
   f->is_text = *r->p == '"';
@@ -151,7 +151,7 @@ static bool read_field(Reader *r, JsonField *f) {
 }
 
 bool json_read_object(Arena *a, const char *text, JsonField **out, int *out_n, Error *err) {
-  Reader r = {a, text, text, err};
+  JsonReader r = {a, text, text, err};
   JsonField *list = NULL;
   int n = 0, cap = 0;
   if (!expect(&r, '{', "'{' is expected")) return false;

@@ -64,15 +64,15 @@ enum { BLOCK_FIRST = 8 << 10, BLOCK_MAX = 1 << 20 };
 #endif
 enum { BLOCK_ALIGN = 64 };
 
-typedef struct Block {
-  struct Block *next;
+typedef struct ArenaBlock {
+  struct ArenaBlock *next;
   size_t used, cap; /* of the bytes that follow this header */
   char pad[BLOCK_ALIGN - sizeof(void *) - 2 * sizeof(size_t)];
-} Block;
-_Static_assert(sizeof(Block) == BLOCK_ALIGN, "the bytes after a block's header are aligned like the block");
+} ArenaBlock;
+_Static_assert(sizeof(ArenaBlock) == BLOCK_ALIGN, "the bytes after a block's header are aligned like the block");
 
 struct Arena {
-  Block *blocks;
+  ArenaBlock *blocks;
   jmp_buf *leave; /* of the innermost arena_protect; NULL outside */
   size_t bytes, next_cap;
 };
@@ -85,7 +85,7 @@ Arena *arena_new(void) {
 
 void arena_free(Arena *a) {
   if (!a) return;
-  for (Block *b = a->blocks, *next; b; b = next) {
+  for (ArenaBlock *b = a->blocks, *next; b; b = next) {
     next = b->next;
     mem_free(b);
   }
@@ -99,9 +99,9 @@ NO_RETURN static void arena_fail(Arena *a) {
 }
 
 /* NULL when memory is short. */
-static Block *arena_open_block(Arena *a, size_t bytes) {
+static ArenaBlock *arena_open_block(Arena *a, size_t bytes) {
   size_t cap = bytes > a->next_cap ? bytes : a->next_cap, total;
-  Block *b = size_add(cap, sizeof(Block), &total) ? mem_alloc_aligned(total, BLOCK_ALIGN) : NULL;
+  ArenaBlock *b = size_add(cap, sizeof(ArenaBlock), &total) ? mem_alloc_aligned(total, BLOCK_ALIGN) : NULL;
   if (!b) return NULL;
   b->cap = cap;
   /* A block for one large value goes behind the open one, whose rest would be lost otherwise. */
@@ -121,7 +121,7 @@ static size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 static void *arena_try_alloc(Arena *a, size_t bytes) {
   if (bytes > alloc_max) return NULL;
   size_t align = bytes >= 64 ? 64 : 16;
-  Block *b = a->blocks;
+  ArenaBlock *b = a->blocks;
   size_t at = b ? round_up(b->used, align) : 0;
   if (!b || at > b->cap || bytes > b->cap - at) {
     b = arena_open_block(a, bytes);

@@ -21,22 +21,22 @@ struct NuwaWeights {
   int n_meta, cap_meta;
 };
 
-typedef struct Reader {
+typedef struct TensorReader {
   Safetensors *s;
   const char *where, *begin, *p, *end; /* the header's text */
   const char *data;
   size_t data_bytes;
   bool has_metadata, ok;
   Error *err;
-} Reader;
+} TensorReader;
 
 /* What an entry says about its tensor, as read. */
-typedef struct Entry {
+typedef struct TensorEntry {
   bool has_dtype, has_shape, has_offsets;
   uint64_t offset[2];
-} Entry;
+} TensorEntry;
 
-PRINTF_LIKE(2, 3) static bool reader_fail(Reader *r, const char *fmt, ...) {
+PRINTF_LIKE(2, 3) static bool reader_fail(TensorReader *r, const char *fmt, ...) {
   char text[600];
   va_list ap;
   va_start(ap, fmt);
@@ -45,24 +45,24 @@ PRINTF_LIKE(2, 3) static bool reader_fail(Reader *r, const char *fmt, ...) {
   return error_set(r->err, ERROR_FORMAT, "%s: header, byte %zu: %s", r->where, (size_t)(r->p - r->begin), text);
 }
 
-static void reader_skip_space(Reader *r) {
+static void reader_skip_space(TensorReader *r) {
   while (r->p < r->end && (*r->p == ' ' || *r->p == '\t' || *r->p == '\n' || *r->p == '\r')) r->p++;
 }
 
-static bool reader_take(Reader *r, char c) {
+static bool reader_take(TensorReader *r, char c) {
   reader_skip_space(r);
   if (r->p == r->end || *r->p != c) return false;
   r->p++;
   return true;
 }
 
-static bool reader_expect(Reader *r, char c) {
+static bool reader_expect(TensorReader *r, char c) {
   if (reader_take(r, c)) return true;
   if (r->p == r->end) return reader_fail(r, "it ends where '%c' is expected", c);
   return reader_fail(r, "'%c' is expected", c);
 }
 
-static bool read_hex4(Reader *r, uint32_t *out) {
+static bool read_hex4(TensorReader *r, uint32_t *out) {
   uint32_t v = 0;
   for (int i = 0; i < 4; i++, r->p++) {
     char c = r->p < r->end ? *r->p : 0;
@@ -75,7 +75,7 @@ static bool read_hex4(Reader *r, uint32_t *out) {
 }
 
 /* After "\u": one code unit, or a pair of surrogates. */
-static bool read_unicode_escape(Reader *r, uint32_t *out) {
+static bool read_unicode_escape(TensorReader *r, uint32_t *out) {
   uint32_t low = 0;
   if (!read_hex4(r, out)) return false;
   if (*out < 0xD800 || *out >= 0xE000) return true;
@@ -89,7 +89,7 @@ static bool read_unicode_escape(Reader *r, uint32_t *out) {
 }
 
 /* After the backslash. */
-static bool read_escape(Reader *r, uint32_t *out) {
+static bool read_escape(TensorReader *r, uint32_t *out) {
   static const char names[] = "\"\\/bfnrt", values[] = "\"\\/\b\f\n\r\t";
   char c = r->p < r->end ? *r->p : 0;
   const char *at = c ? strchr(names, c) : NULL;
@@ -100,7 +100,7 @@ static bool read_escape(Reader *r, uint32_t *out) {
   return true;
 }
 
-static bool read_character(Reader *r, uint32_t *out) {
+static bool read_character(TensorReader *r, uint32_t *out) {
   int len = utf8_read(r->p, (size_t)(r->end - r->p), out);
   if (len == 0) return reader_fail(r, "a string is not UTF-8");
   if (*out < 0x20 || *out == 0x7F) return reader_fail(r, "a string holds the control character %u", (unsigned)*out);
@@ -109,7 +109,7 @@ static bool read_character(Reader *r, uint32_t *out) {
 }
 
 /* A string into the arena.  A name may not hold control characters; other text may, escaped, except NUL. */
-static bool read_string(Reader *r, bool is_name, const char **out) {
+static bool read_string(TensorReader *r, bool is_name, const char **out) {
   if (!reader_expect(r, '"')) return false;
   const char *close = r->p;
   while (close < r->end && *close != '"') close += *close == '\\' && close + 1 < r->end ? 2 : 1;
@@ -128,7 +128,7 @@ static bool read_string(Reader *r, bool is_name, const char **out) {
   return true;
 }
 
-static bool read_number(Reader *r, uint64_t *out) {
+static bool read_number(TensorReader *r, uint64_t *out) {
   reader_skip_space(r);
   const char *first = r->p;
   uint64_t v = 0;
@@ -141,7 +141,7 @@ static bool read_number(Reader *r, uint64_t *out) {
   return true;
 }
 
-static bool read_dtype(Reader *r, TensorView *t) {
+static bool read_dtype(TensorReader *r, TensorView *t) {
   const char *name;
   if (!read_string(r, true, &name)) return false;
   for (int i = 0; i < DTYPE_COUNT; i++)
@@ -157,7 +157,7 @@ static bool read_dtype(Reader *r, TensorView *t) {
   return false;
 }
 
-static bool read_shape(Reader *r, TensorView *t) {
+static bool read_shape(TensorReader *r, TensorView *t) {
   if (!reader_expect(r, '[')) return false;
   if (reader_take(r, ']')) return true;
   do {
@@ -170,12 +170,12 @@ static bool read_shape(Reader *r, TensorView *t) {
   return reader_expect(r, ']');
 }
 
-static bool read_offsets(Reader *r, Entry *e) {
+static bool read_offsets(TensorReader *r, TensorEntry *e) {
   return reader_expect(r, '[') && read_number(r, &e->offset[0]) && reader_expect(r, ',') &&
          read_number(r, &e->offset[1]) && reader_expect(r, ']');
 }
 
-static bool read_field(Reader *r, TensorView *t, Entry *e) {
+static bool read_field(TensorReader *r, TensorView *t, TensorEntry *e) {
   const char *key;
   bool *seen;
   if (!read_string(r, true, &key) || !reader_expect(r, ':')) return false;
@@ -197,9 +197,9 @@ static bool tensor_bytes(const TensorView *t, size_t *out) {
   return true;
 }
 
-static bool read_tensor(Reader *r, const char *name) {
+static bool read_tensor(TensorReader *r, const char *name) {
   TensorView t = {.name = name};
-  Entry e = {0};
+  TensorEntry e = {0};
   if (!reader_expect(r, '{')) return false;
   if (!reader_take(r, '}')) {
     do {
@@ -222,7 +222,7 @@ static bool read_tensor(Reader *r, const char *name) {
   return true;
 }
 
-static bool read_metadata(Reader *r) {
+static bool read_metadata(TensorReader *r) {
   if (r->has_metadata) return reader_fail(r, "%s appears twice", metadata_name);
   r->has_metadata = true;
   if (!reader_expect(r, '{')) return false;
@@ -235,7 +235,7 @@ static bool read_metadata(Reader *r) {
   return reader_expect(r, '}');
 }
 
-static bool read_header(Reader *r) {
+static bool read_header(TensorReader *r) {
   if (!reader_expect(r, '{')) return false;
   if (!reader_take(r, '}')) {
     do {
@@ -265,7 +265,7 @@ static int compare_key(const void *a, const void *b) {
   return strcmp(((const MetadataEntry *)a)->key, ((const MetadataEntry *)b)->key);
 }
 
-static bool reader_check_metadata(Reader *r) {
+static bool reader_check_metadata(TensorReader *r) {
   Safetensors *s = r->s;
   if (s->n_meta) qsort(s->meta, (size_t)s->n_meta, sizeof *s->meta, compare_key);
   for (int i = 1; i < s->n_meta; i++)
@@ -283,7 +283,7 @@ static bool is_in_place(const Safetensors *s) {
 }
 
 /* Puts tensors into the order of their data and refuses overlaps and holes. */
-static bool reader_check_places(Reader *r) {
+static bool reader_check_places(TensorReader *r) {
   Safetensors *s = r->s;
   const char *at = r->data, *before = "the header";
   if (!is_in_place(s)) qsort(s->tensors, (size_t)s->n_tensors, sizeof *s->tensors, compare_place);
@@ -303,7 +303,7 @@ static bool reader_check_places(Reader *r) {
   return true;
 }
 
-static bool reader_check_names(Reader *r) {
+static bool reader_check_names(TensorReader *r) {
   Safetensors *s = r->s;
   s->by_name = ARENA_ARRAY(s->arena, const TensorView *, s->n_tensors);
   for (int i = 0; i < s->n_tensors; i++) s->by_name[i] = &s->tensors[i];
@@ -315,11 +315,11 @@ static bool reader_check_names(Reader *r) {
 }
 
 static void read_all(void *ctx) {
-  Reader *r = ctx;
+  TensorReader *r = ctx;
   r->ok = read_header(r) && reader_check_metadata(r) && reader_check_places(r) && reader_check_names(r);
 }
 
-static bool reader_start(Reader *r, const char *bytes, size_t n) {
+static bool reader_start(TensorReader *r, const char *bytes, size_t n) {
   uint64_t header = 0;
   if (n < HEADER_LENGTH_BYTES)
     return error_set(r->err, ERROR_FORMAT, "%s: not a safetensors file: %zu bytes are too few", r->where, n);
@@ -348,7 +348,7 @@ static Safetensors *safetensors_new(Error *err) {
 }
 
 static bool safetensors_read(Safetensors *s, const void *bytes, size_t n, const char *where, Error *err) {
-  Reader r = {.s = s, .where = where, .err = err};
+  TensorReader r = {.s = s, .where = where, .err = err};
   if (!reader_start(&r, bytes, n)) return false;
   if (!arena_protect(s->arena, read_all, &r, err)) return error_prefix(err, "%s", where);
   return r.ok;

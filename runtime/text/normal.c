@@ -4,9 +4,9 @@
 
 #include "runtime/text/codes.h"
 
-typedef struct Pair {
+typedef struct CodePair {
   uint16_t c, first, second;
-} Pair;
+} CodePair;
 typedef struct WidePair {
   uint32_t c, first, second;
 } WidePair;
@@ -26,14 +26,14 @@ typedef struct ClassRun {
 #define WIDE_APART NONE
 #define COMPATIBLE NONE
 #define CLASS NONE
-static const Pair pairs[] = {
+static const CodePair pairs[] = {
 #include "runtime/text/normal.def"
 };
 #undef PAIR
 #undef APART
 #define PAIR NONE
 #define APART ENTRY
-static const Pair apart[] = {
+static const CodePair apart[] = {
 #include "runtime/text/normal.def"
 };
 #undef APART
@@ -81,7 +81,7 @@ static int combining_class(uint32_t c) {
   return 0;
 }
 
-static const Pair *find_pair(const Pair *list, int n, uint32_t c) {
+static const CodePair *find_pair(const CodePair *list, int n, uint32_t c) {
   int low = 0, high = n;
   while (low < high) {
     int mid = (low + high) / 2;
@@ -96,7 +96,7 @@ static const Pair *find_pair(const Pair *list, int n, uint32_t c) {
 static bool split(uint32_t c, uint32_t *first, uint32_t *second) {
   if (c >= COMPATIBLE_FIRST && c < COMPATIBLE_FIRST + (uint32_t)COUNT_OF(compatible))
     return *first = compatible[c - COMPATIBLE_FIRST], *second = 0, true;
-  const Pair *p = c > 0xffff ? NULL : find_pair(pairs, COUNT_OF(pairs), c);
+  const CodePair *p = c > 0xffff ? NULL : find_pair(pairs, COUNT_OF(pairs), c);
   if (!p && c <= 0xffff) p = find_pair(apart, COUNT_OF(apart), c);
   if (p) return *first = p->first, *second = p->second, true;
   for (int i = 0; i < COUNT_OF(wide_pairs) + COUNT_OF(wide_apart); i++) {

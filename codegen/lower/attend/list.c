@@ -210,14 +210,14 @@ static void list_store(List *e, int buf, KInst *i, KInst *x) {
 
 /* ---- products with 16 rows ---- */
 
-typedef struct Dot {
+typedef struct ListDot {
   KInst *const *own;          /* vectors of the own position */
   bool is_y;                  /* operand of the rows; its products are rounded */
   KInst *row[LANES];
-} Dot;
+} ListDot;
 
 /* Sums of rows first, first + step...: the tree's levels down to a distance of `step` are done. */
-static KInst *dot_tree(List *e, const Dot *d, int first, int step) {
+static KInst *dot_tree(List *e, const ListDot *d, int first, int step) {
   Kernel *k = e->k;
   if (step < LANES) {
     KInst *x = dot_tree(e, d, first, 2 * step), *y = dot_tree(e, d, first + step, 2 * step), *far = num32(k, step);
@@ -231,10 +231,10 @@ static KInst *dot_tree(List *e, const Dot *d, int first, int step) {
 }
 
 /* Products with the 16 rows from entry i of the list on. */
-static KInst *dots(List *e, const Dot *d) { return dot_tree(e, d, 0, 1); }
+static KInst *dots(List *e, const ListDot *d) { return dot_tree(e, d, 0, 1); }
 
-static Dot dot_start(List *e, KInst *i, KInst *const *own) {
-  Dot d = {.own = own};
+static ListDot dot_start(List *e, KInst *i, KInst *const *own) {
+  ListDot d = {.own = own};
   for (int j = 0; j < LANES; j++) d.row[j] = entry(e, plus(e->k, i, j));
   return d;
 }
@@ -254,7 +254,7 @@ static void score_list(List *e, KInst *row) {
   KInst *largest = kir_var(k, kir_f32(k, -INFINITY), true), *q[MAX_HEAD_VECTORS];
   attend_load(a, &a->own->x, row, q);
   KInst *i = kir_for(k, num(k, 0), e->count, LANES, 0);
-  Dot d = dot_start(e, i, q);
+  ListDot d = dot_start(e, i, q);
   KInst *score = attend_scaled(a, dots(e, &d)), *m = kir_get(k, largest);
   KInst *exists = lanes_below(k, sub(k, e->count, i));
   list_store(e, e->p, i, score);
@@ -299,7 +299,7 @@ static void weigh_list(List *e, KInst *row) {
   attend_load(a, &a->own->x, row, x);
   if (a->has_x) attend_load(a, &a->own->y, row, y);
   KInst *i = kir_for(k, num(k, 0), e->count, LANES, 0);
-  Dot d = dot_start(e, i, x);
+  ListDot d = dot_start(e, i, x);
   KInst *score = attend_scaled(a, dots(e, &d)), *p = kir_exp(k, sub(k, score, number_of(e, i, row, false)));
   if (e->p >= 0) list_store(e, e->p, i, p);
   if (a->has_x) {

@@ -86,13 +86,13 @@ static KInst *own_number(Tile *e, int buf, int v) {
 
 /* ---- scores ---- */
 
-typedef struct Dot {
+typedef struct TileDot {
   const Panel *panel;         /* products with y are rounded */
   KInst *at[MAX_ROWS];        /* of the rows in their panel */
-} Dot;
+} TileDot;
 
 /* Partial sum i of every score. */
-static void dot_chain(Tile *e, const Dot *d, int i, Scores sum) {
+static void dot_chain(Tile *e, const TileDot *d, int i, Scores sum) {
   Kernel *k = e->k;
   const Panel *p = d->panel;
   KInst *y[MAX_VECTORS], *zero = zero32(k);
@@ -110,7 +110,7 @@ static void dot_chain(Tile *e, const Dot *d, int i, Scores sum) {
 }
 
 /* The sum of partial sums i, i + step, i + 2 step... by the tree, depth first: few are alive at a time. */
-static void dot_tree(Tile *e, const Dot *d, int i, int step, Scores sum) {
+static void dot_tree(Tile *e, const TileDot *d, int i, int step, Scores sum) {
   if (step == LANES) {
     dot_chain(e, d, i, sum);
     return;
@@ -124,7 +124,7 @@ static void dot_tree(Tile *e, const Dot *d, int i, int step, Scores sum) {
 
 /* Products of rows with the tile's own positions. */
 static void dot_rows(Tile *e, const Panel *p, KInst *const row[], Scores sum) {
-  Dot d = {.panel = p};
+  TileDot d = {.panel = p};
   for (int r = 0; r < e->rows; r++) d.at[r] = times(e->k, sub(e->k, row[r], e->row_lo), pitch_of(p->h));
   dot_tree(e, &d, 0, 1, sum);
 }

@@ -186,18 +186,18 @@ static void emit_tile_f32(CpuNest *e, KInst *m, int rows) {
 /* ---- bf16 ---- */
 
 /* A block of at most 32 elements of the innermost k axis. */
-typedef struct Block {
+typedef struct RegisterBlock {
   KInst *n;             /* how many; NULL: all 32 */
   KInst *a, *b, *at;    /* offsets of the first into a and b (with bases), its row of the panel */
-} Block;
+} RegisterBlock;
 
 /* bool: element `at` of the block exists; NULL: surely. */
-static KInst *in_block(CpuNest *e, const Block *x, KInst *at) {
+static KInst *in_block(CpuNest *e, const RegisterBlock *x, KInst *at) {
   return x->n ? kir_bin(e->k, KOP_LT, at, kir_un(e->k, KOP_TO_I32, x->n)) : NULL;
 }
 
 /* Widens the block's part of the tile's rows of a. */
-static void stage_rows(CpuNest *e, const Block *x, int rows) {
+static void stage_rows(CpuNest *e, const RegisterBlock *x, int rows) {
   Kernel *k = e->k;
   Dim step = e->p.k[e->p.n_k - 1].step_a;
   KInst *lane = kir_lane(k);
@@ -226,7 +226,7 @@ static void stage_rows(CpuNest *e, const Block *x, int rows) {
 typedef KInst *Chain[MAX_TILE_M][MAX_TILE_N];
 
 /* One product of every chain: element 2 t + odd of the block. */
-static void chain_step(CpuNest *e, const Block *x, int rows, KInst *t, int odd, Chain sum) {
+static void chain_step(CpuNest *e, const RegisterBlock *x, int rows, KInst *t, int odd, Chain sum) {
   Kernel *k = e->k;
   KInst *at = offset(e, kir_bin(k, KOP_MUL, t, kir_i64(k, 2)), odd), *b[MAX_TILE_N];
   load_row(e, plus(e, x->b, times(e, at, e->p.k[e->p.n_k - 1].step_b)), plus(e, x->at, at), b);
@@ -244,7 +244,7 @@ static void chain_begin(CpuNest *e, int rows, Chain sum) {
 }
 
 /* How many even or odd elements the block has. */
-static KInst *chain_length(CpuNest *e, const Block *x, int odd) {
+static KInst *chain_length(CpuNest *e, const RegisterBlock *x, int odd) {
   return x->n ? kir_bin(e->k, KOP_DIV, offset(e, x->n, 1 - odd), kir_i64(e->k, 2)) : kir_i64(e->k, AMX_K / 2);
 }
 
@@ -254,7 +254,7 @@ static KInst *even_sum(CpuNest *e, Chain even, bool in_scratch, int i, int j) {
 }
 
 /* tile += (even products) + (odd products). */
-static void add_block(CpuNest *e, const Block *x, int rows) {
+static void add_block(CpuNest *e, const RegisterBlock *x, int rows) {
   Kernel *k = e->k;
   int cols = e->params.tile_n;
   bool together = 2 * rows <= e->params.tile_m;   /* both chains then fit into the registers */
@@ -304,7 +304,7 @@ static void emit_tile_bf16(CpuNest *e, KInst *m, int rows) {
   }
   const Axis *last = &e->p.k[e->p.n_k - 1];
   KInst *size = kir_dim(k, last->size), *v = kir_for(k, kir_i64(k, 0), size, AMX_K, 0);
-  Block x = {.a = plus(e, off_a, times(e, v, last->step_a)), .b = plus(e, off_b, times(e, v, last->step_b)),
+  RegisterBlock x = {.a = plus(e, off_a, times(e, v, last->step_a)), .b = plus(e, off_b, times(e, v, last->step_b)),
              .at = plus(e, times(e, at, last->size), v)};
   bool is_whole = dim_is_const(last->size) && last->size.c % AMX_K == 0;
   if (!is_whole) x.n = kir_bin(k, KOP_MIN, kir_i64(k, AMX_K), kir_bin(k, KOP_SUB, size, v));
