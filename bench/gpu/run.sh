@@ -55,12 +55,26 @@ measure() {   # PART OPTIONS
   grep -q '"device"' "$out/$part.json" || exit 0   # no GPU: it was said
 }
 
+# Own kernels need no library, and only products differ: unless --filter names others.
+measure_own() {   # PART OPTIONS
+  part=$1 filter=gpu.matmul; shift
+  n=$#
+  while [ "$n" -gt 0 ]; do
+    case $1 in
+      --cublaslt) shift 2; n=$((n - 2)) ;;
+      --filter) filter=$2; shift 2; n=$((n - 2)) ;;
+      *) set -- "$@" "$1"; shift; n=$((n - 1)) ;;
+    esac
+  done
+  measure "$part" --products own --filter "$filter" "$@"
+}
+
 for part in $parts; do
   case $part in
     f32) measure f32 "$@" ;;
     bf16) measure bf16 --precision bf16 "$@" ;;
-    own-f32) measure own-f32 --products own --filter gpu.matmul "$@" ;;
-    own-bf16) measure own-bf16 --products own --filter gpu.matmul --precision bf16 "$@" ;;
+    own-f32) measure_own own-f32 "$@" ;;
+    own-bf16) measure_own own-bf16 --precision bf16 "$@" ;;
     peers)
       if ! have_python || ! "$python" -c 'import torch' 2>/dev/null; then
         echo "PyTorch is not installed for $python: no peers"
