@@ -299,7 +299,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   if (!a->vq_weights) a->vq_weights = weights_file_shipped(arena, t, "demo_vq");
   if (!a->results) a->results = weights_file_shipped(arena, t, "ablation");
   bool ok = (!a->train || cli_check_output("--results", a->results, err)) &&
-            (b->weights = safetensors_open(a->weights, err)) &&
+            (b->weights = weights_file_open(t, a->weights, err)) &&
             weights_file_digest(a->vq_weights, b->vq_digest, err) &&
             (!a->train || train_all(b)) && read_results(b, is_shipped);
   for (int i = 0; i < VARIANTS && ok; i++) ok = measure(b, &variants[i], &b->row[i]);

@@ -67,6 +67,7 @@ typedef struct ModelArgs {
   const char *precision;  /* --precision; NULL: f32 */
   int64_t threads;        /* --threads; 0: all */
   bool no_cache;          /* --no-cache */
+  ArgList ignore;         /* --ignore */
 } ModelArgs;
 
 typedef struct Arg {
@@ -135,7 +136,7 @@ void cli_add_name(Error *err, const char *separator, const char *name);
 /* An entry of a command's own table (a constant expression cannot take m's address). */
 #define ARG_DEFINES(m) {"-D", ARG_DEFINE, "NAME=VALUE", "an option of the model", &(m)->defines, 0, 0}
 
-enum { TARGET_ARGS = 10 };
+enum { TARGET_ARGS = 11 };
 /* The options that commands share, to be read into m; their number.  devices: as in Command. */
 int target_args(ModelArgs *m, const char *devices, Arg out[TARGET_ARGS]);
 /* Whether they go together. */

@@ -111,7 +111,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   CliTarget t;
   Safetensors *w = NULL;
   bool ok = cli_target_open(&a->kit.model, &t, err) &&
-            (!path || ((w = safetensors_open(path, err)) &&
+            (!path || ((w = weights_file_open(&t.synth, path, err)) &&
                        cli_complete_model(arena, &t, &a->kit.model, w, path, err))) &&
             compile(a, &t, w, err);
   safetensors_close(w);

@@ -113,6 +113,8 @@ bool cli_target_open(const ModelArgs *m, CliTarget *t, Error *err) {
   t->synth.session =
       (NuwaOptions){.device = cli_is_cuda(m) ? PLAN_CUDA : PLAN_CPU, .threads = (int)m->threads, .cuda = cli_cuda(m)};
   t->synth.is_device_given = m->device != NULL;
+  t->synth.ignore = m->ignore.item;
+  t->synth.n_ignore = m->ignore.n;
   if (!fill_compile(m, t, err)) return false;
   Error store_err = {0};
   if (!m->no_cache) t->store = open_store(&store_err);

@@ -5,8 +5,10 @@
 #include "cli/cli.h"
 #include "cli/tensors.h"
 #include "ir/interp.h"
+#include "runtime/base/convert.h"
 #include "runtime/bundle.h"
 #include "runtime/weights.h"
+#include "synth/weights_file.h"
 
 typedef struct RunArgs {
   ModelArgs model;
@@ -124,13 +126,14 @@ static bool fill_param(RunCommand *r, const Node *leaf, Tensor *t, Error *err) {
     const TensorView *v = safetensors_find(r->weights, p.type.name);
     char want[200], have[200] = "nothing";
     if (v) tensors_print_shape(v, have, sizeof have);
-    bool fits =
-        v && v->rank == t->rank && (v->dtype == t->dtype || (dtype_is_float(v->dtype) && dtype_is_float(t->dtype)));
+    bool fits = v && v->rank == t->rank && convert_is_possible(v, t->dtype);
     for (int i = 0; fits && i < t->rank; i++) fits = v->dim[i] == t->dim[i];
     if (!fits)
       return error_set(err, ERROR_ARGUMENT, "weight \"%s\": the model wants %s, the file has %s", p.type.name,
                        type_print(&leaf->type, want, sizeof want), have);
-    for (int64_t i = 0; i < n; i++) t->data[i] = element_at(v->dtype, v->data, i);
+    void *values = arena_alloc(r->arena, (size_t)n * dtype_bytes(t->dtype) + 1);
+    if (!convert_tensor(v, t->dtype, values, err)) return error_prefix(err, "weight");
+    for (int64_t i = 0; i < n; i++) t->data[i] = element_at(t->dtype, values, i);
     return true;
   }
   void *values = arena_alloc(r->arena, (size_t)n * dtype_bytes(t->dtype) + 1);
@@ -184,7 +187,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   r->arena = arena;
   r->err = err;
   if (!cli_target_open(&a->model, &r->target, err)) return false;
-  if (a->weights && !(r->weights = safetensors_open(a->weights, err))) return false;
+  if (a->weights && !(r->weights = weights_file_open(&r->target.synth, a->weights, err))) return false;
   if (!is_bundle(a)) {
     ModelArgs m = a->model;
     if (r->weights && !cli_complete_model(arena, &r->target, &m, r->weights, a->weights, err)) return false;

@@ -23,6 +23,7 @@ int target_args(ModelArgs *m, const char *devices, Arg out[TARGET_ARGS]) {
       {"--precision", ARG_CHOICE, "f32|bf16", "of weights and activations (f32)", &m->precision, 0, 0},
       {"--threads", ARG_INT, "N", "threads (all)", &m->threads, 0, POOL_MAX_THREADS},
       {"--models", ARG_TEXT, "DIR", "where the shipped models are", &m->models_dir, 0, 0},
+      {"--ignore", ARG_LIST, "PATTERN", "read weights without the tensors of such names (\"loss.*\")", &m->ignore, 0, 0},
       {"--no-cache", ARG_FLAG, NULL, "compile every kernel anew", &m->no_cache, 0, 0},
   };
   _Static_assert(COUNT_OF(args) == TARGET_ARGS, "TARGET_ARGS counts them");

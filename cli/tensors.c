@@ -5,7 +5,7 @@
 #include "cli/tensors.h"
 
 void tensors_print_shape(const TensorView *v, char *out, size_t cap) {
-  size_t at = (size_t)snprintf(out, cap, "%s[", dtype_name(v->dtype));
+  size_t at = (size_t)snprintf(out, cap, "%s[", v->dtype < DTYPE_COUNT ? dtype_name(v->dtype) : stored_name(v->stored));
   for (int i = 0; i < v->rank && at < cap; i++)
     at += (size_t)snprintf(out + at, cap - at, "%s%lld", i ? "," : "", (long long)v->dim[i]);
   if (at < cap) snprintf(out + at, cap - at, "]");

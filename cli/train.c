@@ -142,8 +142,8 @@ static bool open_world(Training *t, Error *err) {
   return !text || (t->bpe = bpe_parse(text, strlen(text), "merges in the weights", err)) != NULL;
 }
 
-static bool load_weights(NuwaSession *s, const char *path, Error *err) {
-  Safetensors *w = safetensors_open(path, err);
+static bool load_weights(const SynthTarget *t, NuwaSession *s, const char *path, Error *err) {
+  Safetensors *w = weights_file_open(t, path, err);
   bool ok = w && (nuwa_load_weights(s, w, false, err) || error_prefix(err, "%s", path));
   safetensors_close(w);
   return ok;
@@ -161,7 +161,7 @@ static bool open_encoder(Training *t, Error *err) {
   target.compile.precision = DTYPE_F32;   /* tokens are what they are, whatever the model computes in */
   CompileOptions o = {.function = encode, .n_function = 1};
   ModelSpec m = cli_spec(&t->a.vq);
-  Safetensors *w = safetensors_open(t->a.vq_weights, err);
+  Safetensors *w = weights_file_open(&target, t->a.vq_weights, err);
   bool ok = w && weights_file_check_finite(w, t->a.vq_weights, err) &&
             weights_file_complete(t->arena, &target, &m, w, t->a.vq_weights, err) &&
             (t->vq_model = models_load(&target, &m, err)) &&
@@ -201,7 +201,7 @@ static bool open_model(Training *t, Error *err) {
   t->session = t->plan ? open_session(t, t->plan, err) : NULL;
   if (!t->session) return false;
   if (t->a.profile && !models_lower(&t->target.synth, t->model, &o, &t->lowered, err)) return false;
-  if (t->a.weights) return load_weights(t->session, t->a.weights, err);
+  if (t->a.weights) return load_weights(&t->target.synth, t->session, t->a.weights, err);
   return nuwa_init_weights(t->session, (uint64_t)t->a.seed) || nuwa_check(t->session, err);
 }
 

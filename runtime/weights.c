@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "runtime/base/convert.h"
 #include "runtime/base/philox.h"
 #include "runtime/base/sha256.h"
 #include "runtime/session.h"
@@ -29,36 +30,17 @@ static bool check_param(const PlanTensor *t, const TensorView *v, Error *err) {
   print_shape(have, sizeof have, v->rank, v->dim);
   if (!same_shape(t, v))
     return error_set(err, ERROR_ARGUMENT, "weight \"%s\": the model wants %s, the file has %s", t->name, want, have);
-  if (v->dtype != t->dtype && !(dtype_is_float(v->dtype) && dtype_is_float(t->dtype)))
-    return error_set(err, ERROR_ARGUMENT, "weight \"%s\": the model wants %s, the file has %s", t->name, dtype_name(t->dtype),
-                     dtype_name(v->dtype));
-  return true;
-}
-
-static void convert(void *to, DType to_type, const void *from, DType from_type, int64_t n) {
-  if (to_type == from_type) {
-    memcpy(to, from, (size_t)n * dtype_bytes(to_type));
-    return;
-  }
-  for (int64_t i = 0; i < n; i++) {
-    uint16_t half;
-    float full;
-    if (from_type == DTYPE_BF16) {
-      memcpy(&half, (const char *)from + 2 * i, sizeof half);
-      full = f32_from_bf16(half);
-      memcpy((char *)to + 4 * i, &full, sizeof full);
-    } else {
-      memcpy(&full, (const char *)from + 4 * i, sizeof full);
-      half = bf16_from_f32(full);
-      memcpy((char *)to + 2 * i, &half, sizeof half);
-    }
-  }
+  if (convert_is_possible(v, t->dtype)) return true;
+  return error_set(err, ERROR_ARGUMENT,
+                   "weight \"%s\": the model wants %s, the file has %s; F32, F64, F16 and BF16 are read as floats, I32, I64, U8 "
+                   "and BOOL as either", t->name, dtype_name(t->dtype), stored_name(v->stored));
 }
 
 /* Gives every param what fill writes, then runs the prepare functions.  Where params are not in host memory
- * they are filled there first.  False: the failure is kept. */
-static bool write_params(NuwaSession *s, void (*fill)(const void *ctx, const PlanParam *p, int64_t n, void *to),
-                         const void *ctx) {
+ * they are filled there first.  False: the failure is kept, or err says why. */
+static bool write_params(NuwaSession *s,
+                         bool (*fill)(const void *ctx, const PlanParam *p, int64_t n, void *to, Error *err),
+                         const void *ctx, Error *err) {
   const Plan *p = s->plan;
   int64_t most = 0, n = 0, bytes = 0;
   for (int i = 0; i < p->n_param; i++)
@@ -71,32 +53,43 @@ static bool write_params(NuwaSession *s, void (*fill)(const void *ctx, const Pla
   for (int i = 0; ok && i < p->n_param; i++) {
     const PlanParam *param = &p->param[i];
     BUG_IF(!plan_tensor_elems(&param->type, 0, 0, &n), "param \"%s\" has no size", param->type.name);
-    fill(ctx, param, n, staging ? staging : s->param[i]);
+    ok = fill(ctx, param, n, staging ? staging : s->param[i], err);
     size_t size = (size_t)n * dtype_bytes(param->type.dtype);
-    if (staging) ok = session_write(s, s->param[i], staging, size);
+    if (ok && staging) ok = session_write(s, s->param[i], staging, size);
   }
   mem_free(staging);
   return ok && nuwa_prepare(s);
 }
 
-static void convert_weight(const void *ctx, const PlanParam *p, int64_t n, void *to) {
-  const TensorView *v = safetensors_find(ctx, p->type.name);
-  convert(to, p->type.dtype, v->data, v->dtype, n);
+static bool convert_weight(const void *ctx, const PlanParam *p, int64_t n, void *to, Error *err) {
+  return convert_tensor(safetensors_find(ctx, p->type.name), p->type.dtype, to, err) || error_prefix(err, "weight");
+}
+
+static bool check_others(const Plan *p, const Safetensors *w, Error *err) {
+  int n = 0;
+  const char **name = mem_alloc((size_t)safetensors_count(w) * sizeof *name);
+  if (!name) return error_set(err, ERROR_MEMORY, "out of memory");
+  for (int i = 0; i < safetensors_count(w); i++)
+    if (plan_find_param(p, safetensors_get(w, i)->name) < 0) name[n++] = safetensors_get(w, i)->name;
+  bool ok = n == 0 || safetensors_refuse(name, n, err);
+  mem_free(name);
+  return ok;
 }
 
 bool nuwa_check_weights(const Plan *p, const Safetensors *w, bool allow_others, Error *err) {
-  for (int i = 0; !allow_others && i < safetensors_count(w); i++)
-    if (plan_find_param(p, safetensors_get(w, i)->name) < 0)
-      return error_set(err, ERROR_ARGUMENT, "weight \"%s\" is in the file, but the model has no such param",
-                       safetensors_get(w, i)->name);
+  if (!allow_others && !check_others(p, w, err)) return false;
   for (int i = 0; i < p->n_param; i++)
     if (!check_param(&p->param[i].type, safetensors_find(w, p->param[i].type.name), err)) return false;
   return true;
 }
 
 bool nuwa_load_weights(NuwaSession *s, const Safetensors *w, bool allow_others, Error *err) {
+  Error why = {0};
   if (!nuwa_check_weights(s->plan, w, allow_others, err)) return false;
-  return write_params(s, convert_weight, w) || nuwa_check(s, err);
+  if (write_params(s, convert_weight, w, &why)) return true;
+  if (why.code == ERROR_NONE) return nuwa_check(s, err);
+  *err = why;
+  return false;
 }
 
 /* The name is part of the counter, so a param's values depend on nothing but the seed, its name and its shape. */
@@ -138,8 +131,9 @@ void weights_init(const PlanParam *p, uint64_t seed, int64_t n, void *to) {
   for (int64_t i = 0; i < n; i++) put(to, p->type.dtype, i, initial_value(p, seed, (uint32_t)i, name));
 }
 
-static void draw_weight(const void *ctx, const PlanParam *p, int64_t n, void *to) {
+static bool draw_weight(const void *ctx, const PlanParam *p, int64_t n, void *to, Error *err) {
   weights_init(p, *(const uint64_t *)ctx, n, to);
+  return true;
 }
 
-bool nuwa_init_weights(NuwaSession *s, uint64_t seed) { return write_params(s, draw_weight, &seed); }
+bool nuwa_init_weights(NuwaSession *s, uint64_t seed) { return write_params(s, draw_weight, &seed, &(Error){0}); }

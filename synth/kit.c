@@ -102,7 +102,7 @@ static Safetensors *open_weights_of(OpenCall *c, const char *part, const char *p
     sha256_hex(bundle_digest(c->k->bundle, p), digest);
     return check_finite(c, nuwa_bundle_weights(c->k->bundle, part, c->err), c->spec.model.path);
   }
-  return weights_file_digest(path, digest, c->err) ? check_finite(c, safetensors_open(path, c->err), path) : NULL;
+  return weights_file_digest(path, digest, c->err) ? check_finite(c, weights_file_open(c->k->target, path, c->err), path) : NULL;
 }
 
 static bool has_weights(const OpenCall *c, const char *part) {

@@ -170,14 +170,15 @@ static void check_weights(void *ctx) {
   WeightsCheck *c = ctx;
   int n;
   Node **param = models_params(c->model, &n);
+  const char **other = ARENA_ARRAY(c->model->graph->arena, const char *, safetensors_count(c->weights));
+  int n_other = 0;
   for (int i = 0; i < safetensors_count(c->weights); i++) {
     const char *name = safetensors_get(c->weights, i)->name;
     int k = 0;
     while (k < n && strcmp(param[k]->attrs.leaf.name, name) != 0) k++;
-    if (k < n) continue;
-    error_set(c->err, ERROR_ARGUMENT, "weight \"%s\" is in the file, but the model has no such param", name);
-    return;
+    if (k == n) other[n_other++] = name;
   }
+  if (n_other && !safetensors_refuse(other, n_other, c->err)) return;
   c->ok = true;
 }
 

@@ -27,6 +27,8 @@ typedef struct SynthTarget {
   CompileOptions compile;      /* of which precision, device, isa, archs, products, threads and store count */
   NuwaOptions session;         /* of which device, cuda and threads count */
   bool is_device_given;        /* else a bundle runs on what it is for */
+  const char *const *ignore;   /* [n_ignore] patterns of names that weights files are read without */
+  int n_ignore;
   const char *models_dir;      /* the shipped models; NULL: only files beside a model are found */
   void (*say)(void *ctx, const char *text);                          /* a message of one line; NULL: nobody listens */
   void (*progress)(void *ctx, int64_t done, int64_t total);          /* tokens drawn; may be NULL */

@@ -12,6 +12,15 @@ const char *weights_file_shipped(Arena *a, const SynthTarget *t, const char *nam
   return models_find(a, t, arena_printf(a, "weights/%s.safetensors", name));
 }
 
+Safetensors *weights_file_open(const SynthTarget *t, const char *path, Error *err) {
+  Safetensors *w = safetensors_open(path, err);
+  for (int i = 0; w && i < t->n_ignore; i++) {
+    int n = safetensors_ignore(w, t->ignore[i]);
+    synth_say(t, "%s: %d tensors ignored by \"%s\"", path, n, t->ignore[i]);
+  }
+  return w;
+}
+
 bool weights_file_digest(const char *path, char out[65], Error *err) {
   FileMap map;
   uint8_t digest[32];
@@ -126,8 +135,8 @@ static bool is_finite(DType t, const char *at) {
 bool weights_file_check_finite(const Safetensors *w, const char *path, Error *err) {
   for (int i = 0; i < safetensors_count(w); i++) {
     const TensorView *v = safetensors_get(w, i);
-    size_t step = dtype_bytes(v->dtype);
     if (v->dtype != DTYPE_F32 && v->dtype != DTYPE_BF16) continue;
+    size_t step = dtype_bytes(v->dtype);
     for (size_t at = 0; at < v->bytes; at += step)
       if (!is_finite(v->dtype, (const char *)v->data + at))
         return error_set(err, ERROR_FORMAT,

@@ -17,6 +17,8 @@
 
 /* The weights that are used when none are named: models/weights/NAME.safetensors of the shipped models.  In a. */
 const char *weights_file_shipped(Arena *a, const SynthTarget *t, const char *name);
+/* Opens a file without the tensors that the target ignores, and says how many those are. */
+Safetensors *weights_file_open(const SynthTarget *t, const char *path, Error *err);
 /* SHA-256 of a file, in hexadecimal. */
 bool weights_file_digest(const char *path, char out[65], Error *err);
 /* The file of that digest beside the file `beside` (may be NULL), else among the shipped weights.  In a; NULL when

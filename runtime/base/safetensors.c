@@ -2,6 +2,7 @@
  * below knows that shape only: it never recurses, and refuses everything the format does not define. */
 #include "runtime/base/safetensors.h"
 
+#include <fnmatch.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -35,6 +36,21 @@ typedef struct TensorEntry {
   bool has_dtype, has_shape, has_offsets;
   uint64_t offset[2];
 } TensorEntry;
+
+static const struct {
+  const char *name;
+  size_t bytes;
+} stored_types[STORED_COUNT] = {
+#define X(id, size) {#id, size},
+    STORED_TYPES(X)
+#undef X
+};
+_Static_assert((int)STORED_F32 == DTYPE_F32 && (int)STORED_BF16 == DTYPE_BF16 && (int)STORED_I32 == DTYPE_I32 &&
+                   (int)STORED_U8 == DTYPE_U8 && DTYPE_COUNT == 4,
+               "element types of our own come first");
+
+const char *stored_name(StoredType t) { return stored_types[t].name; }
+size_t stored_bytes(StoredType t) { return stored_types[t].bytes; }
 
 PRINTF_LIKE(2, 3) static bool reader_fail(TensorReader *r, const char *fmt, ...) {
   char text[600];
@@ -144,14 +160,14 @@ static bool read_number(TensorReader *r, uint64_t *out) {
 static bool read_dtype(TensorReader *r, TensorView *t) {
   const char *name;
   if (!read_string(r, true, &name)) return false;
-  for (int i = 0; i < DTYPE_COUNT; i++)
-    if (!strcmp(name, dtype_safetensors_name((DType)i))) {
-      t->dtype = (DType)i;
+  for (int i = 0; i < STORED_COUNT; i++)
+    if (!strcmp(name, stored_name((StoredType)i))) {
+      t->stored = (StoredType)i;
+      t->dtype = i < DTYPE_COUNT ? (DType)i : DTYPE_COUNT;
       return true;
     }
   Buffer known = {0};
-  for (int i = 0; i < DTYPE_COUNT; i++)
-    buffer_printf(&known, "%s%s", i ? ", " : "", dtype_safetensors_name((DType)i));
+  for (int i = 0; i < STORED_COUNT; i++) buffer_printf(&known, "%s%s", i ? ", " : "", stored_name((StoredType)i));
   reader_fail(r, "tensor '%.100s': dtype '%.40s' is none of %s", t->name, name, known.data ? known.data : "ours");
   buffer_done(&known);
   return false;
@@ -189,9 +205,9 @@ static bool read_field(TensorReader *r, TensorView *t, TensorEntry *e) {
   return seen == &e->has_shape ? read_shape(r, t) : read_offsets(r, e);
 }
 
-/* Bytes of a tensor by its dtype and shape; false when they do not fit a size_t. */
-static bool tensor_bytes(const TensorView *t, size_t *out) {
-  *out = dtype_bytes(t->dtype);
+/* Bytes of a tensor by its elements' bytes and its shape; false when they do not fit a size_t. */
+static bool tensor_bytes(const TensorView *t, size_t elem_bytes, size_t *out) {
+  *out = elem_bytes;
   for (int i = 0; i < t->rank; i++)
     if (t->dim[i] < 0 || !size_mul(*out, (size_t)t->dim[i], out)) return false;
   return true;
@@ -213,7 +229,7 @@ static bool read_tensor(TensorReader *r, const char *name) {
   if (e.offset[0] > e.offset[1] || e.offset[1] > r->data_bytes)
     return reader_fail(r, "tensor '%.100s': offsets %llu to %llu do not lie in the %zu bytes of data", name,
                        (unsigned long long)e.offset[0], (unsigned long long)e.offset[1], r->data_bytes);
-  if (!tensor_bytes(&t, &t.bytes)) return reader_fail(r, "tensor '%.100s': its shape is too large", name);
+  if (!tensor_bytes(&t, stored_bytes(t.stored), &t.bytes)) return reader_fail(r, "tensor '%.100s': its shape is too large", name);
   if (t.bytes != e.offset[1] - e.offset[0])
     return reader_fail(r, "tensor '%.100s': its shape needs %zu bytes, its offsets give %llu", name, t.bytes,
                        (unsigned long long)(e.offset[1] - e.offset[0]));
@@ -377,6 +393,30 @@ void safetensors_close(Safetensors *s) {
   mem_free(s);
 }
 
+/* Those that stay move up; pointers to them, by name, are made anew. */
+int safetensors_ignore(Safetensors *s, const char *pattern) {
+  int kept = 0, n = s->n_tensors;
+  for (int i = 0; i < n; i++)
+    if (fnmatch(pattern, s->tensors[i].name, 0) != 0) s->tensors[kept++] = s->tensors[i];
+  s->n_tensors = kept;
+  for (int i = 0; i < kept; i++) s->by_name[i] = &s->tensors[i];
+  if (kept) qsort(s->by_name, (size_t)kept, sizeof *s->by_name, compare_name);
+  return n - kept;
+}
+
+bool safetensors_refuse(const char *const *name, int n, Error *err) {
+  enum { SHOWN = 8 };
+  error_set(err, ERROR_ARGUMENT, "weight \"%.200s\" is in the file, but the model has no such param", name[0]);
+  for (int i = 1; i < n && i < SHOWN; i++) {
+    size_t at = strlen(err->text);
+    snprintf(err->text + at, sizeof err->text - at, "%s \"%.100s\"", i == 1 ? "; nor has it" : ",", name[i]);
+  }
+  size_t at = strlen(err->text);
+  if (n > SHOWN) at += (size_t)snprintf(err->text + at, sizeof err->text - at, " and %d more", n - SHOWN);
+  snprintf(err->text + at, sizeof err->text - at, "; --ignore PATTERN leaves out what fits");
+  return false;
+}
+
 int safetensors_count(const Safetensors *s) { return s->n_tensors; }
 
 const TensorView *safetensors_get(const Safetensors *s, int i) {
@@ -422,7 +462,8 @@ static bool check_tensor(const char *path, const TensorView *t, Error *err) {
   size_t bytes;
   if (!utf8_is_text(t->name, strlen(t->name)) || !strcmp(t->name, metadata_name))
     return error_set(err, ERROR_ARGUMENT, "cannot write %s: '%.100s' cannot be the name of a tensor", path, t->name);
-  if (t->rank < 0 || t->rank > TENSOR_MAX_RANK || !tensor_bytes(t, &bytes) || bytes != t->bytes)
+  if (t->rank < 0 || t->rank > TENSOR_MAX_RANK || (unsigned)t->dtype >= DTYPE_COUNT ||
+      !tensor_bytes(t, dtype_bytes(t->dtype), &bytes) || bytes != t->bytes)
     return error_set(err, ERROR_ARGUMENT, "cannot write %s: tensor '%.100s' of %zu bytes does not fit its shape",
                      path, t->name, t->bytes);
   return true;

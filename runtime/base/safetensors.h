@@ -11,13 +11,27 @@
 
 enum { TENSOR_MAX_RANK = 8 };
 
+/* The element types of files, bytes of each; those that are ours come first, numbered alike. */
+#define STORED_TYPES(X)                                                                                               \
+  X(F32, 4) X(BF16, 2) X(I32, 4) X(U8, 1) X(F16, 2) X(F64, 8) X(I64, 8) X(BOOL, 1) X(I8, 1) X(I16, 2) X(U16, 2)        \
+  X(U32, 4) X(U64, 8) X(F8_E4M3, 1) X(F8_E5M2, 1)
+typedef enum StoredType {
+#define X(id, bytes) STORED_##id,
+  STORED_TYPES(X)
+#undef X
+  STORED_COUNT
+} StoredType;
+const char *stored_name(StoredType t);
+size_t stored_bytes(StoredType t);
+
 typedef struct TensorView {
   const char *name;
-  DType dtype;
+  DType dtype;         /* DTYPE_COUNT: none of ours, see stored (convert.h) */
   int rank;
   int64_t dim[TENSOR_MAX_RANK];
   const void *data;    /* not owned; aligned to 8 when the file is ours, so copy before vector use */
   size_t bytes;
+  StoredType stored;   /* of a tensor that was read */
 } TensorView;
 
 typedef NuwaWeights Safetensors;
@@ -27,6 +41,10 @@ Safetensors *safetensors_open(const char *path, Error *err);
 /* The same for bytes in memory, which must outlive the result; `where` names them in errors. */
 Safetensors *safetensors_parse(const void *bytes, size_t n, const char *where, Error *err);
 void safetensors_close(Safetensors *s);
+/* Forgets the tensors whose name fits the pattern (fnmatch: * and ?).  How many those were. */
+int safetensors_ignore(Safetensors *s, const char *pattern);
+/* Fails: a file of weights has these tensors, of which the model knows none. */
+bool safetensors_refuse(const char *const *name, int n, Error *err);
 int safetensors_count(const Safetensors *s);
 const TensorView *safetensors_get(const Safetensors *s, int i);                    /* in file order */
 const TensorView *safetensors_find(const Safetensors *s, const char *name);        /* NULL when absent */

@@ -168,7 +168,7 @@ NUWA_API void nuwa_weights_close(NuwaWeights *w);
 NUWA_API const char *nuwa_weights_metadata(const NuwaWeights *w, const char *key);
 
 /* Strict: every param must be there with its shape; a tensor that is no param is an error too, unless allow_others.
- * bf16 and f32 convert into each other.  Runs the prepare functions.  w may be closed afterwards. */
+ * Tensors of F32, F64, F16, BF16, I32, I64, U8 and BOOL are converted to what the param is, where it can hold the numbers.  Runs the prepare functions.  w may be closed afterwards. */
 NUWA_API bool nuwa_load_weights(NuwaSession *s, const NuwaWeights *w, bool allow_others, NuwaError *err);
 /* Would they load?  Needs no session. */
 NUWA_API bool nuwa_check_weights(const NuwaPlan *p, const NuwaWeights *w, bool allow_others, NuwaError *err);

@@ -56,6 +56,40 @@ TEST("a link stays a link, and a file keeps its mode") {
                "test -L dangling && cmp kept/later out && ls kept | wc -l | grep -qx 2");
 }
 
+/* pub: w as F16, a counter as I64, and something of a loss as F8; own: the same w as F32. */
+static void write_checkpoints(void) {
+  static const char header[] = "{\"w\":{\"dtype\":\"F16\",\"shape\":[3],\"data_offsets\":[0,6]},"
+                               "\"n\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[6,14]},"
+                               "\"loss.a\":{\"dtype\":\"F8_E4M3\",\"shape\":[2],\"data_offsets\":[14,16]}}";
+  static const uint16_t half[8] = {0x3c00, 0x4000, 0xb800, 7};
+  static const float w[] = {1, 2, -0.5f};
+  char bytes[400] = {(char)(sizeof header - 1)}, path[100];
+  memcpy(bytes + 8, header, sizeof header - 1);
+  memcpy(bytes + 8 + sizeof header - 1, half, sizeof half);
+  Error err = {0};
+  TensorView v = {.name = "w", .dtype = DTYPE_F32, .rank = 1, .dim = {3}, .data = w, .bytes = sizeof w};
+  _Static_assert(sizeof header - 1 < 256, "its length is one byte");
+  snprintf(path, sizeof path, "%s/pub", folder);
+  if (!file_write_all(path, bytes, 8 + sizeof header - 1 + sizeof half, &err)) abort();
+  snprintf(path, sizeof path, "%s/own", folder);
+  if (!safetensors_write(path, &v, 1, NULL, 0, &err)) abort();
+}
+
+TEST("weights of other programs are converted, what the model does not know is listed and ignored by name") {
+  REQUIRE(have_output(), "");
+  write_checkpoints();
+  write_text("plus.lua", "return module { f = fn({ x = f32(batch, 3) }, function(a) return { y = a.x + param('w', f32(3)) } end) }\n");
+  EXPECT_STATUS(1, "run plus.lua --fn f --in in.safetensors --weights pub --out /dev/null",
+                "weight \"n\" is in the file, but the model has no such param; nor has it \"loss.a\"; --ignore PATTERN");
+  EXPECT_STATUS(1, "run plus.lua --fn f --in in.safetensors --weights pub --ignore 'loss.*' --out /dev/null", "weight \"n\"");
+  EXPECT_STATUS(1, "run plus.lua --fn f --in in.safetensors --weights pub --ignore '*' --out /dev/null", "lack \"w\"");
+  expect_shell("nuwa run plus.lua --fn f --in in.safetensors --weights own --out want");
+  expect_shell("nuwa run plus.lua --fn f --in in.safetensors --weights pub --ignore 'loss.*' --ignore n --out - 2>said | cmp - want "
+               "&& grep -q 'pub: 1 tensors ignored by \"n\"' said");
+  expect_shell("nuwa run plus.lua --fn f --in in.safetensors --weights pub --ignore 'loss.*' --ignore n --device interp --out - | "
+               "cmp - want");
+}
+
 static void kill_runs(int n) {
   REQUIRE(have_output(), "");
   for (int i = 0; i < n; i++) {

@@ -155,7 +155,7 @@ TEST("a tensor's entry has its three fields, once each, and no others") {
   expect_refused("{\"a\":{\"dtype\":\"U8\",\"shape\":[]}}", 0, "tensor 'a' has no data_offsets");
   expect_refused("{\"a\":{\"dtype\":\"U8\",\"shape\":[],\"shape\":[]}}", 0, "tensor 'a' has its shape twice");
   expect_refused("{\"a\":{\"stride\":[]}}", 0, "tensor 'a' has an unknown field 'stride'");
-  expect_refused("{\"a\":{\"dtype\":\"F16\"}}", 0, "tensor 'a': dtype 'F16' is none of F32, BF16, I32, U8");
+  expect_refused("{\"a\":{\"dtype\":\"F4\"}}", 0, "tensor 'a': dtype 'F4' is none of F32, BF16, I32, U8, F16, F64, I64, BOOL");
   expect_refused("{\"a\":{\"dtype\":\"f32\"}}", 0, "dtype 'f32' is none of");
   expect_refused("{" TENSOR("a", "U8", "1,1,1,1,1,1,1,1,1", 0, 1) "}", 1, "tensor 'a' has more than 8 axes");
 }
