@@ -106,6 +106,7 @@ static bool may_write_leaf(const Plan *w, Node *value, Node *target) {
   int k = w->def[value->id];
   const Group *g = &w->p->group[k];
   if (w->kept[target->id] || w->last[target->id] > k) return false;
+  if (value->op == OP_RING_WRITE && program_home(value->in[0]) != target) return false;   /* it writes some rows only */
   return !reads(g, target) || writes_ring(g, value, target) || group_overwrites(g, target, value);
 }
 

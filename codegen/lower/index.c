@@ -557,6 +557,10 @@ void ix_unflatten(Lower *l, const Type *t, Ix *flat, Ix **out_idx) {
   int first = 0; /* the outermost axis that is not 1 takes what is left */
   while (first < t->rank && dim_is_one(t->dim[first])) out_idx[first++] = ix_const(l, 0);
   for (int i = t->rank - 1; i >= first; i--) {
+    if (dim_is_zero(t->dim[i])) {   /* there is no element: the loop that asks does nothing */
+      out_idx[i] = ix_const(l, 0);
+      continue;
+    }
     out_idx[i] = i == first ? flat : ix_mod(l, flat, t->dim[i]);
     flat = i == first ? flat : ix_div(l, flat, t->dim[i]);
   }
