@@ -112,8 +112,8 @@ static bool find_kind(const char *text, int n, ParamsKind *out, Error *err) {
   for (int i = 0; i < PARAMS_COUNT; i++) {
     *out = (ParamsKind)i;
     if ((int)strlen(info[i].name) == n && !strncmp(info[i].name, text, (size_t)n)) return true;
-    buffer_printf(&names, " %s", info[i].name);
   }
+  for (int i = 0; i < PARAMS_COUNT; i++) buffer_printf(&names, " %s", info[i].name);
   error_set(err, ERROR_ARGUMENT, "\"%.*s\" is no kind of parameters; there are:%s", n, text,
             names.data ? names.data : "");
   buffer_done(&names);
