@@ -5,7 +5,7 @@
  * of the result has the same bits whatever the number of rows beside it: no split of k, no reduction scheme, no TF32.
  * The choice prints as text, which a plan carries, and is refused, never replaced, where it does not fit.
  *
- * GELU is not offered: cuBLASLt's is the tanh approximation, ours is 0.5 x (1 + erf(x / sqrt 2)) (ir/ops.def), and
+ * GELU is not offered: cuBLASLt's is the tanh approximation, ours is x times the normal distribution (ir/ops.def), and
  * they differ by up to 5e-4.  A map kernel follows the product instead.
  *
  * The primary context of the device must be current in the calling thread.  Device memory is the caller's, the

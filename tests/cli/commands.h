@@ -30,6 +30,12 @@ static inline int shell(const char *command) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+/* A shell command that must succeed. */
+static inline void expect_shell(const char *command) {
+  int status = shell(command);
+  EXPECT(status == 0, "%d from %s\n%s", status, command, output);
+}
+
 /* Makes the folder at the first call. */
 static inline void open_folder(void) {
   if (folder[0]) return;

@@ -17,11 +17,6 @@ static bool have_output(void) {
   return ok;
 }
 
-static void expect_shell(const char *command) {
-  int status = shell(command);
-  EXPECT(status == 0, "%d from %s\n%s", status, command, output);
-}
-
 TEST("outputs go through pipes, devices and standard output, inputs come through them") {
   REQUIRE(have_output(), "");
   expect_shell("nuwa run double.lua --fn f --in in.safetensors --out - | cmp - out");

@@ -31,11 +31,6 @@ static void make_model(void) {
   write_text("counts.lua", model);
 }
 
-static void expect_shell(const char *command) {
-  int status = shell(command);
-  EXPECT(status == 0, "%d from %s\n%s", status, command, output);
-}
-
 static const float *weight(Safetensors *s, const char *name) {
   const TensorView *v = s ? safetensors_find(s, name) : NULL;
   return v ? v->data : NULL;
