@@ -161,9 +161,7 @@ typedef struct BenchReport {
 /* Measures all that the filter takes.  command: how it was called, for the report. */
 bool bench_run(const BenchOptions *o, const char *command, BenchReport *out, Error *err);
 void bench_report(const Bench *b, const char *command, BenchReport *out);
-/* Puts the markdown between the lines "<!-- PART:begin -->" and "<!-- PART:end -->" of a file; PART of the first is
- * "bench". */
-bool bench_rewrite(const char *path, const char *markdown, Error *err);
-bool bench_rewrite_part(const char *path, const char *part, const char *markdown, Error *err);
+/* Puts the markdown between the lines "<!-- PART:begin -->" and "<!-- PART:end -->" of a file. */
+bool bench_rewrite(const char *path, const char *part, const char *markdown, Error *err);
 
 #endif

@@ -204,11 +204,7 @@ void bench_report(const Bench *b, const char *command, BenchReport *out) {
 
 /* ---- the table in a document ---- */
 
-bool bench_rewrite(const char *path, const char *markdown, Error *err) {
-  return bench_rewrite_part(path, "bench", markdown, err);
-}
-
-bool bench_rewrite_part(const char *path, const char *part, const char *markdown, Error *err) {
+bool bench_rewrite(const char *path, const char *part, const char *markdown, Error *err) {
   char begin[64], end[64];
   snprintf(begin, sizeof begin, "<!-- %s:begin -->", part);
   snprintf(end, sizeof end, "<!-- %s:end -->", part);

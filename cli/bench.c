@@ -46,7 +46,7 @@ static bool run_gpu_table(const BenchArgs *a, const char *command, Error *err) {
   const char *part = o.precision == DTYPE_BF16 ? "gpu-table-bf16" : "gpu-table";
   Buffer table = {0};
   bool ok = gpu_table(&o, command, &table, err);
-  if (ok && a->readme) ok = bench_rewrite_part(a->readme, part, table.data, err);
+  if (ok && a->readme) ok = bench_rewrite(a->readme, part, table.data, err);
   else if (ok) fputs(table.data, stdout);
   buffer_done(&table);
   return ok;
@@ -83,7 +83,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   if (ok) fputs(report.markdown.data, stdout);
   if (ok && a->json) ok = file_write_all(a->json, report.json.data, report.json.len, err);
   const char *part = o.device == PLAN_CUDA ? "gpu" : "bench";
-  if (ok && a->readme) ok = bench_rewrite_part(a->readme, part, report.markdown.data, err);
+  if (ok && a->readme) ok = bench_rewrite(a->readme, part, report.markdown.data, err);
   buffer_done(&report.markdown);
   buffer_done(&report.json);
   return ok;

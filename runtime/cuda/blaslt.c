@@ -104,8 +104,6 @@ void blaslt_close(BlasLt *lt) {
   mem_free(lt);
 }
 
-uint64_t blaslt_version(const BlasLt *lt) { return lt->version; }
-
 /* ---- forms and shapes ---- */
 
 static int lt_type(DType t) { return t == DTYPE_BF16 ? LT_R_16BF : LT_R_32F; }

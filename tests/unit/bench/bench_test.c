@@ -147,12 +147,12 @@ TEST("a document keeps all but what stands between the markers") {
   const char before[] = "a\n<!-- bench:begin -->\nold\n<!-- bench:end -->\nz\n",
              after[] = "a\n<!-- bench:begin -->\nnew\n<!-- bench:end -->\nz\n";
   size_t len = 0;
-  EXPECT(file_write_all(path, before, strlen(before), &err) && bench_rewrite(path, "new\n", &err), "%s", err.text);
+  EXPECT(file_write_all(path, before, strlen(before), &err) && bench_rewrite(path, "bench", "new\n", &err), "%s", err.text);
   char *text = file_read(path, &len, &err);
   EXPECT(text && strcmp(text, after) == 0, "%s", text ? text : "nothing");
   mem_free(text);
   Error e = {0};
-  EXPECT(file_write_all(path, "none", 4, &err) && !bench_rewrite(path, "new\n", &e), "it was accepted");
+  EXPECT(file_write_all(path, "none", 4, &err) && !bench_rewrite(path, "bench", "new\n", &e), "it was accepted");
   EXPECT_HAS(e.text, "needs a line");
   unlink(path);
 }
