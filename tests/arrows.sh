@@ -56,6 +56,10 @@ done <<<"$includes"
 named=$(grep -liE 'cuda|cubin|cublas|ptx' runtime/{session,decode,step,weights,order}.[ch] 2>/dev/null || true)
 [ -z "$named" ] || fail "these are for any device, and name one: $named"
 
+# Hooks for tests: only where they are compiled into nothing that is installed.
+hooked=$(grep -lE '"runtime/base/hooks\.h"' -r "${present[@]}" --include='*.c' --include='*.h' | grep -v '^runtime/base/memory\.c$' || true)
+[ -z "$hooked" ] || fail "hooks are for tests: $hooked"
+
 # An edge a header; tsort names the headers of a circle.
 circle=$(sed -E 's/^([^:]+):.*"([^"]+)".*/\1 \2/' <<<"$includes" | tsort 2>&1 >/dev/null || true)
 [ -z "$circle" ] || fail "files include each other in a circle: $circle"

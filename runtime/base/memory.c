@@ -1,27 +1,20 @@
-/* Checked allocation, arenas and buffers.
- *
- * The counters below are the only global state of the program: failing the n-th allocation has to reach
- * allocations in every thread and library, and costs one relaxed atomic addition each. */
+/* Checked allocation, arenas and buffers.  Compiled a second time with NUWA_TEST_HOOKS, for tests (hooks.h). */
 #include "runtime/base/memory.h"
 
 #include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <string.h>
 
+#ifdef NUWA_TEST_HOOKS
+#include <stdatomic.h>
+
+#include "runtime/base/hooks.h"
+
+/* Global, because failing the n-th allocation has to reach allocations in every thread and library. */
 static atomic_uint_fast64_t alloc_count;
 static atomic_uint_fast64_t alloc_fails_at;   /* the count to fail at; 0: never */
 static atomic_uint_fast64_t alloc_fails_last; /* and the last one to fail */
-
-/* Far above any machine of ours, and below the sizes at which a sanitizer ends the program by itself. */
-static const size_t alloc_max = (size_t)1 << 38;
-
-static bool alloc_refused(size_t bytes) {
-  uint64_t now = atomic_fetch_add_explicit(&alloc_count, 1, memory_order_relaxed) + 1;
-  uint64_t at = atomic_load_explicit(&alloc_fails_at, memory_order_relaxed);
-  return (at && now >= at && now <= atomic_load_explicit(&alloc_fails_last, memory_order_relaxed)) || bytes > alloc_max;
-}
 
 uint64_t mem_alloc_count(void) { return atomic_load_explicit(&alloc_count, memory_order_relaxed); }
 
@@ -37,6 +30,20 @@ void mem_fail_at(uint64_t n) {
 }
 
 void mem_fail_from(uint64_t n) { fail_between(mem_alloc_count() + n, UINT64_MAX); }
+
+static bool is_made_to_fail(void) {
+  uint64_t now = atomic_fetch_add_explicit(&alloc_count, 1, memory_order_relaxed) + 1;
+  uint64_t at = atomic_load_explicit(&alloc_fails_at, memory_order_relaxed);
+  return at && now >= at && now <= atomic_load_explicit(&alloc_fails_last, memory_order_relaxed);
+}
+#else
+static bool is_made_to_fail(void) { return false; }
+#endif
+
+/* Far above any machine of ours, and below the sizes at which a sanitizer ends the program by itself. */
+static const size_t alloc_max = (size_t)1 << 38;
+
+static bool alloc_refused(size_t bytes) { return is_made_to_fail() || bytes > alloc_max; }
 
 void *mem_alloc(size_t bytes) { return alloc_refused(bytes) ? NULL : calloc(1, bytes ? bytes : 1); }
 

@@ -2,7 +2,7 @@
  *
  * Everything of a compilation dies with its arena.  arena_alloc never returns NULL: when memory is short it leaves
  * the arena_protect call in progress, which then reports ERROR_MEMORY.  The stress build (NUWA_STRESS) makes arena
- * blocks tiny and lets a test fail any single allocation. */
+ * blocks tiny; tests can make any allocation fail (hooks.h). */
 #ifndef NUWA_MEMORY_H
 #define NUWA_MEMORY_H
 
@@ -12,19 +12,12 @@
 
 #include "runtime/base/error.h"
 
-/* malloc, realloc and free, except that tests can make them fail.  mem_alloc and mem_alloc_aligned give zeroed
- * memory (NULL on failure, and for 0 bytes a valid pointer), mem_realloc does not zero what it adds.  alignment is a
- * power of two.  Free all with mem_free. */
+/* malloc, realloc and free.  mem_alloc and mem_alloc_aligned give zeroed memory (NULL on failure, and for 0 bytes a
+ * valid pointer), mem_realloc does not zero what it adds.  alignment is a power of two.  Free all with mem_free. */
 void *mem_alloc(size_t bytes);
 void *mem_alloc_aligned(size_t bytes, size_t alignment);
 void *mem_realloc(void *old, size_t bytes);
 void mem_free(void *p);
-
-/* Counts allocations since the program began.  mem_fail_at(n) lets the n-th from now fail (0: none will);
- * mem_fail_from(n) that one and all after it, until mem_fail_at(0). */
-uint64_t mem_alloc_count(void);
-void mem_fail_at(uint64_t n);
-void mem_fail_from(uint64_t n);
 
 /* a * b, a + b; false on overflow (out is then unspecified). */
 bool size_mul(size_t a, size_t b, size_t *out);

@@ -1,4 +1,5 @@
 /* runtime/cuda/blaslt.c on the stand-in, loaded as the runtime loads the library.  EMUBLASLT, EMUCUDA: paths. */
+#include "runtime/base/hooks.h"
 #include "runtime/base/memory.h"
 #include "runtime/cuda/blaslt.h"
 #include "tests/gpu/emu_test.h"

@@ -1,5 +1,6 @@
 /* Decoding on the emulated device: the tokens of the CPU's session, whatever the batch, the order and the number of rows;
  * a replayed graph gives what direct launches give. */
+#include "runtime/base/hooks.h"
 #include "tests/gpu/pair.h"
 #include "tests/test.h"
 

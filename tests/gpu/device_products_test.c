@@ -1,5 +1,6 @@
 /* Products by the cuBLASLt stand-in inside of plans, against own kernels: results, tokens, the same bits for any number
  * of rows; algorithms that vary are caught; what goes wrong. */
+#include "runtime/base/hooks.h"
 #include "runtime/cuda/blaslt.h"
 #include "tests/gpu/pair.h"
 #include "tests/test.h"

@@ -1,4 +1,5 @@
 /* Whole functions on the emulated device through the session, against the CPU's session; and what goes wrong. */
+#include "runtime/base/hooks.h"
 #include "tests/gpu/pair.h"
 #include "tests/test.h"
 

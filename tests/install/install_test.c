@@ -99,6 +99,15 @@ TEST("the static library defines no global name but nuwa_*, the same as the shar
   EXPECT_TEXT(output, "0\n");
 }
 
+TEST("neither the program nor the libraries have the hooks that tests have") {
+  REQUIRE(installed(), "not installed");
+  EXPECT_RUNS("grep -oE '\\bmem_[a-z_]+\\(' " SOURCE_DIR "/runtime/base/hooks.h | tr -d '(' | sort -u > hooks.txt; "
+              "for f in " BUILD_DIR "/nuwa $P/bin/nuwa $L/libnuwa.a $L/libnuwa.so; do "
+              "nm -a $f | grep -w mem_alloc || exit 1; nm -a $f | grep -wf hooks.txt; done | sed 's/.* //' | sort -u; "
+              "wc -l < hooks.txt");
+  EXPECT_TEXT(output, "mem_alloc\n3\n");
+}
+
 TEST("the header declares exactly what the library exports, for C99 and for C++11") {
   REQUIRE(installed(), "not installed");
   EXPECT_RUNS("grep -oE '\\bnuwa_[a-z_]+\\(' $P/include/nuwa.h | tr -d '(' | sort -u > declared.txt; "

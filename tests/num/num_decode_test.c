@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "runtime/base/hooks.h"
 #include "runtime/base/stack.h"
 #include "runtime/bundle.h"
 #include "tests/num/rig.h"

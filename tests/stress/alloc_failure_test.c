@@ -9,6 +9,7 @@
 
 #include "autotune/store.h"
 #include "frontend/compile/compile.h"
+#include "runtime/base/hooks.h"
 #include "runtime/base/sha256.h"
 #include "runtime/bundle.h"
 #include "tests/num/rig.h"

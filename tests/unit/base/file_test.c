@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "runtime/base/hooks.h"
 #include "tests/test.h"
 
 static char folder[40];

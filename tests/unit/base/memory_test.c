@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include "runtime/base/hooks.h"
 #include "tests/test.h"
 
 static bool is_aligned(const void *p, size_t to) { return ((uintptr_t)p & (to - 1)) == 0; }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "runtime/base/hooks.h"
 #include "tests/test.h"
 
 /* A file of this header and `data_bytes` bytes 0, 1, 2, ...; heap-allocated to its exact size for the sanitizers. */

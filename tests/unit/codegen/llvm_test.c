@@ -1,4 +1,5 @@
 /* Compiled kernels against the kernel interpreter, to the bit, on every instruction set this machine has. */
+#include "runtime/base/hooks.h"
 #include "tests/test.h"
 #include "tests/unit/codegen/random_kernel.h"
 #include "tests/unit/codegen/run_kernel.h"

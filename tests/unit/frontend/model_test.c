@@ -1,4 +1,5 @@
 /* Models as Lua describes them: functions, options, fields, and errors that say where and why. */
+#include "runtime/base/hooks.h"
 #include "tests/test.h"
 
 #include "tests/unit/frontend/load.h"

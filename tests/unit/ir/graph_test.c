@@ -1,5 +1,6 @@
 /* Nodes: hash-consing, locations in diagnostics, short forms, functions and rewriting. */
 #include "ir/ir.h"
+#include "runtime/base/hooks.h"
 #include "tests/test.h"
 
 #include <math.h>

@@ -1,5 +1,6 @@
 /* IR text: exact round trips, refusals with the line, damaged text, and the verifier. */
 #include "ir/interp.h"
+#include "runtime/base/hooks.h"
 #include "runtime/base/philox.h"
 #include "tests/test.h"
 

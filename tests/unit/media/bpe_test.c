@@ -3,6 +3,7 @@
 #include "media/merges.h"
 #include "media/world.h"
 #include "runtime/base/file.h"
+#include "runtime/base/hooks.h"
 #include "tests/test.h"
 
 /* Words of a text as "a|b|c". */

@@ -7,6 +7,7 @@
 
 #include "media/merges.h"
 #include "runtime/base/file.h"
+#include "runtime/base/hooks.h"
 #include "runtime/text/clean.h"
 #include "tests/test.h"
 #include "tests/unit/media/clip_cases.h"

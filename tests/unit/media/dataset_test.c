@@ -1,6 +1,7 @@
 #include <pthread.h>
 
 #include "media/dataset.h"
+#include "runtime/base/hooks.h"
 #include "tests/test.h"
 
 enum { N = 24, T = 32, VALUES = 32 * 32 * 3 };

@@ -6,6 +6,7 @@
 
 #include "media/image.h"
 #include "runtime/base/file.h"
+#include "runtime/base/hooks.h"
 #include "tests/test.h"
 
 static void fill(Image *im) {

@@ -1,5 +1,6 @@
 
 #include "media/judge.h"
+#include "runtime/base/hooks.h"
 #include "runtime/base/memory.h"
 #include "runtime/base/philox.h"
 #include "tests/test.h"

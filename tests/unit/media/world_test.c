@@ -2,6 +2,7 @@
 
 #include "media/world_internal.h"
 #include "runtime/base/file.h"
+#include "runtime/base/hooks.h"
 #include "tests/test.h"
 
 /* Things of two sizes that stand up to a pixel off: more than the default world has. */

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "runtime/base/file.h"
+#include "runtime/base/hooks.h"
 #include "tests/test.h"
 
 /* Objects come from gcc at test time; it is not needed to build with clang, so it may be absent. */

@@ -1,5 +1,6 @@
 /* The order of decoding: what runs when, and which slots its keys and values occupy.  What a query sees is written here
  * once more, from the words of the design. */
+#include "runtime/base/hooks.h"
 #include "runtime/base/philox.h"
 #include "runtime/order.h"
 #include "tests/test.h"

@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/base/hooks.h"
 #include "runtime/base/memory.h"
 #include "tests/test.h"
 
