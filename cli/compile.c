@@ -50,17 +50,18 @@ static bool pin_plan(void *ctx, Plan *p, Error *err) {
 
 /* The plan, with --embed its weights and their text encoder. */
 static bool write_bundle(const CompileArgs *a, const Plan *p, const Safetensors *w, Error *err) {
-  Buffer plan = {0};
-  FileMap weights = {0};
+  Buffer plan = {0}, weights = {0};
+  char digest[65];
   BundlePart part[3];
   const char *merges = a->embed ? safetensors_metadata(w, WEIGHTS_BPE) : NULL;
-  bool ok = plan_write(p, &plan, err) && (!a->embed || file_map(a->kit.weights, &weights, err));
+  bool ok = plan_write(p, &plan, err) && (!a->embed || (weights_file_digest(a->kit.weights, digest, err) &&
+                                                     weights_file_embed(w, p, digest, &weights, err)));
   int n = 0;
   part[n++] = (BundlePart){NUWA_PART_PLAN, BUNDLE_MODEL, (const uint8_t *)plan.data, plan.len};
   if (merges) part[n++] = (BundlePart){NUWA_PART_TEXT, BUNDLE_MERGES, (const uint8_t *)merges, strlen(merges) + 1};
-  if (a->embed) part[n++] = (BundlePart){NUWA_PART_WEIGHTS, BUNDLE_MODEL, weights.data, weights.len};
+  if (a->embed) part[n++] = (BundlePart){NUWA_PART_WEIGHTS, BUNDLE_MODEL, (const uint8_t *)weights.data, weights.len};
   ok = ok && bundle_write(a->out, part, n, err);
-  file_unmap(&weights);
+  buffer_done(&weights);
   buffer_done(&plan);
   return ok;
 }

@@ -188,8 +188,10 @@ static bool read_parts(NuwaBundle *b, size_t n, Error *err) {
     if (b->part[i].kind != NUWA_PART_WEIGHTS && !check_digest(b, &b->part[i], err)) return false;
   if (!check_parts(b->part, b->n_part, err)) return error_prefix(err, "%s", b->where);
   for (int i = 0; i < b->n_part; i++)
-    if (b->part[i].kind == NUWA_PART_PLAN && !(b->plan[i] = plan_read(b->part[i].bytes, b->part[i].len, b->where, err)))
-      return false;
+    if (b->part[i].kind == NUWA_PART_PLAN) {
+      if (!(b->plan[i] = plan_read(b->part[i].bytes, b->part[i].len, b->where, err))) return false;
+      b->plan[i]->bundle = b;
+    }
   return true;
 }
 
@@ -261,6 +263,7 @@ Plan *bundle_take_plan(NuwaBundle *b, const char *function) {
   }
   Plan *p = found ? *found : NULL;
   if (found) *found = NULL;
+  if (p) p->bundle = NULL;
   return p;
 }
 
@@ -294,5 +297,7 @@ Safetensors *nuwa_bundle_weights(const NuwaBundle *b, const char *name, Error *e
     error_set(err, ERROR_ARGUMENT, "%s: the bundle has no weights \"%s\"; compile it with --embed", b->where, name);
     return NULL;
   }
-  return check_digest(b, p, err) ? safetensors_parse(p->bytes, p->len, b->where, err) : NULL;
+  Safetensors *w = check_digest(b, p, err) ? safetensors_parse(p->bytes, p->len, b->where, err) : NULL;
+  if (w) safetensors_set_bundle(w, b);
+  return w;
 }

@@ -25,7 +25,8 @@ typedef struct DeviceKind {
   bool (*enter)(Device *d, Error *err);
   bool (*wait)(Device *d, Error *err);
 
-  /* NULL on failure; `what` says in the error for what.  Aligned to PLAN_ALIGNMENT, not cleared. */
+  /* NULL on failure; `what` says in the error for what.  Aligned to PLAN_ALIGNMENT; cleared where is_host, in pages
+   * that take no memory before they are written. */
   void *(*alloc)(Device *d, size_t bytes, const char *what, Error *err);
   /* Host memory from and to which copies are fast, cleared. */
   void *(*alloc_host)(Device *d, size_t bytes, Error *err);

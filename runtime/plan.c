@@ -10,7 +10,7 @@
 #include "runtime/plan.h"
 
 static const char PLAN_MAGIC[8] = "NUWAPLAN";
-enum { PLAN_VERSION = 5, PLAN_HEADER = 56 };
+enum { PLAN_VERSION = 6, PLAN_HEADER = 56 };
 
 /* Reads when out is NULL, else writes.  After a failure everything is a no-op and reads give zeros. */
 typedef struct Codec {
@@ -254,6 +254,7 @@ static void code_plan(Codec *c, Plan *p) {
     code_tensor(c, &p->param[i].type);
     code_i32(c, &p->param[i].init);
     code_f64(c, &p->param[i].scale);
+    code_bool(c, &p->param[i].is_updated);
   }
   CODE_ARRAY(c, p->n_state, p->state);
   for (int i = 0; i < p->n_state; i++) {

@@ -24,6 +24,7 @@ typedef struct PlanParam {
   PlanTensor type;
   int32_t init;          /* 0 zeros, 1 ones, 2 normal, 3 uniform */
   double scale;
+  bool is_updated;       /* a function writes it */
 } PlanParam;
 
 typedef struct PlanState {
@@ -176,6 +177,7 @@ struct NuwaPlan {
   PlanObject *object;
   PlanDecode *decode;
   PlanText *text;                  /* model, options ("option.dim"), vocabulary ("bpe"), ... */
+  const NuwaBundle *bundle;        /* that it is a part of: sessions use weights of the same one where they lie; or NULL */
 };
 typedef NuwaPlan Plan;
 

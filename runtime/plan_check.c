@@ -206,6 +206,8 @@ static bool check_function(const Plan *p, const PlanFunction *f, Error *err) {
     if (!check_ref(p, f, &c->from, err) || !check_ref(p, f, &c->to, err)) return false;
     if (!dim_equal(c->from.bytes, c->to.bytes) || c->to.kind == REF_INPUT)
       return error_set(err, ERROR_FORMAT, "function \"%s\": an impossible copy", f->name);
+    if (c->to.kind == REF_PARAM && !p->param[c->to.index].is_updated)
+      return error_set(err, ERROR_FORMAT, "function \"%s\": a copy to a param that nothing updates", f->name);
   }
   return true;
 }

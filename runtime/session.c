@@ -93,10 +93,11 @@ static void lay_out_kept(NuwaSession *s, Memories *at) {
   const Plan *p = s->plan;
   const NuwaOptions *o = &s->options;
   s->param = take_pointers(at, p->n_param);
+  s->room = take_pointers(at, p->n_param);
   s->state = take_pointers(at, p->n_state);
   for (int i = 0; i < p->n_param; i++) {
     void *place = layout_take(at->device, tensor_bytes(at->device, &p->param[i].type, o));
-    if (is_placing(at)) s->param[i] = place;
+    if (is_placing(at)) s->param[i] = s->room[i] = place;
   }
   for (int i = 0; i < p->n_state; i++) {
     PlanTensor t = state_type(&p->state[i], o);
@@ -162,12 +163,14 @@ static void *resolve(const NuwaSession *s, int function, const PlanRef *r) {
   return s->arena + at;
 }
 
-static void resolve_args(NuwaSession *s) {
+void session_resolve(NuwaSession *s) {
   for (int f = 0; f < s->plan->n_function; f++)
     for (int i = 0; i < s->plan->function[f].n_launch; i++)
       for (int r = 0; r < s->plan->function[f].launch[i].n_ref; r++)
         s->args[f][i][r] = resolve(s, f, &s->plan->function[f].launch[i].ref[r]);
 }
+
+void session_place_param(NuwaSession *s, int param, const void *at) { s->param[param] = (void *)(uintptr_t)at; }
 
 static bool check_options(const NuwaOptions *o, Error *err) {
   int64_t most = (int64_t)1 << 24;
@@ -189,7 +192,7 @@ static bool allocate_device(NuwaSession *s, Room *port, Room *device, const Room
   device->base = does->alloc(s->device, at_least(all->used), "params, states, arena and ports", err);
   if (!device->base) return false;
   if (port != device && !(port->base = does->alloc_host(s->device, at_least(ports->used), err))) return false;
-  return does->clear(s->device, device->base, port == device ? all->used : kept, err) && does->wait(s->device, err);
+  return s->device->is_host || (does->clear(s->device, device->base, kept, err) && does->wait(s->device, err));
 }
 
 static bool allocate(NuwaSession *s, Error *err) {
@@ -206,7 +209,7 @@ static bool allocate(NuwaSession *s, Error *err) {
   place[0].base = s->memory;
   if (!allocate_device(s, &place[1], &place[device], &count[1], &count[device], kept, err)) return false;
   lay_out(s, &(Memories){&place[0], &place[1], &place[device]}, &kept);
-  resolve_args(s);
+  session_resolve(s);
   return order_init(&s->order, s->plan->decode, s->plan->n_decode, err);
 }
 
@@ -395,9 +398,22 @@ void *nuwa_output(NuwaSession *s, int function, const char *name) {
   return t ? s->output[function][t - f->out] : NULL;
 }
 
+static size_t param_bytes(const NuwaSession *s, int i) { return port_bytes(&s->plan->param[i].type, 0, 0); }
+
+static void take_room(NuwaSession *s, int i) {
+  if (s->param[i] == s->room[i]) return;
+  session_place_param(s, i, s->room[i]);
+  session_resolve(s);
+}
+
 void *nuwa_param(NuwaSession *s, const char *name) {
   int i = plan_find_param(s->plan, name);
-  return i < 0 || !s->device->is_host ? NULL : s->param[i];
+  if (i < 0 || !s->device->is_host) return NULL;
+  if (s->param[i] != s->room[i]) { /* whoever asks may write */
+    memcpy(s->room[i], s->param[i], param_bytes(s, i));
+    take_room(s, i);
+  }
+  return s->param[i];
 }
 
 void *nuwa_state(NuwaSession *s, const char *name) {
@@ -417,28 +433,27 @@ bool session_write(NuwaSession *s, void *address, const void *from, size_t bytes
          does->copy_in(s->device, address, from, bytes, &s->failure) && does->wait(s->device, &s->failure);
 }
 
-/* The address and the size of a param or a state. */
-static bool find_kept(const NuwaSession *s, bool is_param, const char *name, void **out_at, size_t *out_bytes, Error *err) {
+/* The address and the size of a param or a state, of a param that will be written its room. */
+static bool find_kept(NuwaSession *s, bool is_param, const char *name, bool writes, void **out_at, size_t *out_bytes,
+                      Error *err) {
   int i = is_param ? plan_find_param(s->plan, name) : plan_find_state(s->plan, name);
-  int64_t bytes = 0;
   if (i < 0) return error_set(err, ERROR_ARGUMENT, "there is no %s \"%s\"", is_param ? "param" : "state", name);
-  if (is_param) BUG_IF(!plan_tensor_bytes(&s->plan->param[i].type, 0, 0, &bytes), "param \"%s\" has no size", name);
-  else bytes = session_state_bytes(s, i);
+  if (is_param && writes) take_room(s, i);
   *out_at = is_param ? s->param[i] : s->state[i];
-  *out_bytes = (size_t)bytes;
+  *out_bytes = is_param ? param_bytes(s, i) : (size_t)session_state_bytes(s, i);
   return true;
 }
 
 static bool read_kept(NuwaSession *s, bool is_param, const char *name, void *to, Error *err) {
   void *at = NULL;
   size_t bytes = 0;
-  return find_kept(s, is_param, name, &at, &bytes, err) && (session_read(s, to, at, bytes) || nuwa_check(s, err));
+  return find_kept(s, is_param, name, false, &at, &bytes, err) && (session_read(s, to, at, bytes) || nuwa_check(s, err));
 }
 
 static bool write_kept(NuwaSession *s, bool is_param, const char *name, const void *from, Error *err) {
   void *at = NULL;
   size_t bytes = 0;
-  return find_kept(s, is_param, name, &at, &bytes, err) && (session_write(s, at, from, bytes) || nuwa_check(s, err));
+  return find_kept(s, is_param, name, true, &at, &bytes, err) && (session_write(s, at, from, bytes) || nuwa_check(s, err));
 }
 
 bool nuwa_read_param(NuwaSession *s, const char *name, void *to, Error *err) { return read_kept(s, true, name, to, err); }
@@ -457,4 +472,9 @@ int nuwa_threads(const NuwaSession *s) { return pool_threads(s->pool); }
 
 int64_t nuwa_samples(const NuwaSession *s) { return s->options.samples; }
 
-size_t nuwa_session_bytes(const NuwaSession *s) { return s->bytes; }
+size_t nuwa_session_bytes(const NuwaSession *s) {
+  size_t bytes = s->bytes;
+  for (int i = 0; i < s->plan->n_param; i++)
+    if (s->param[i] != s->room[i]) bytes -= param_bytes(s, i);
+  return bytes;
+}

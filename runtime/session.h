@@ -29,6 +29,7 @@ struct NuwaSession {
   uint8_t *memory;        /* the tables below in one allocation */
   size_t bytes;           /* of everything */
   void **param, **state;  /* [n_param], [n_state] addresses */
+  void **room;            /* [n_param] the session's own memory for each: where param is, or weights lie elsewhere */
   void ***input, ***output; /* [n_function][n_in], [n_function][n_out] host memory */
   void ***input_at, ***output_at; /* the same: addresses */
   int32_t *tokens;        /* [samples][positions] host memory that decoding sends to its state; NULL on a device in host memory */
@@ -43,6 +44,10 @@ struct NuwaSession {
 
 /* Bytes of a state in this session. */
 int64_t session_state_bytes(const NuwaSession *s, int state);
+/* Where a param is from now on: its room, or memory that outlives the session and nothing writes.  Then tell all
+ * launches. */
+void session_place_param(NuwaSession *s, int param, const void *at);
+void session_resolve(NuwaSession *s);
 /* Between host memory and an address of the session; waits.  False: the failure is kept. */
 bool session_read(NuwaSession *s, void *to, const void *address, size_t bytes);
 bool session_write(NuwaSession *s, void *address, const void *from, size_t bytes);

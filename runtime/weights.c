@@ -36,11 +36,16 @@ static bool check_param(const PlanTensor *t, const TensorView *v, Error *err) {
                    "and BOOL as either", t->name, dtype_name(t->dtype), stored_name(v->stored));
 }
 
-/* Gives every param what fill writes, then runs the prepare functions.  Where params are not in host memory
+/* Where params come from. */
+typedef struct ParamSource {
+  bool (*fill)(const void *ctx, const PlanParam *p, int64_t n, void *to, Error *err);
+  const void *(*in_place)(const void *ctx, const NuwaSession *s, const PlanParam *p);   /* or NULL: to be filled */
+  const void *ctx;
+} ParamSource;
+
+/* Gives every param what the source has, then runs the prepare functions.  Where params are not in host memory
  * they are filled there first.  False: the failure is kept, or err says why. */
-static bool write_params(NuwaSession *s,
-                         bool (*fill)(const void *ctx, const PlanParam *p, int64_t n, void *to, Error *err),
-                         const void *ctx, Error *err) {
+static bool write_params(NuwaSession *s, const ParamSource *from, Error *err) {
   const Plan *p = s->plan;
   int64_t most = 0, n = 0, bytes = 0;
   for (int i = 0; i < p->n_param; i++)
@@ -53,16 +58,29 @@ static bool write_params(NuwaSession *s,
   for (int i = 0; ok && i < p->n_param; i++) {
     const PlanParam *param = &p->param[i];
     BUG_IF(!plan_tensor_elems(&param->type, 0, 0, &n), "param \"%s\" has no size", param->type.name);
-    ok = fill(ctx, param, n, staging ? staging : s->param[i], err);
+    const void *there = from->in_place(from->ctx, s, param);
+    session_place_param(s, i, there ? there : s->room[i]);
+    if (there) continue;
+    ok = from->fill(from->ctx, param, n, staging ? staging : s->param[i], err);
     size_t size = (size_t)n * dtype_bytes(param->type.dtype);
     if (ok && staging) ok = session_write(s, s->param[i], staging, size);
   }
   mem_free(staging);
+  session_resolve(s);
   return ok && nuwa_prepare(s);
 }
 
 static bool convert_weight(const void *ctx, const PlanParam *p, int64_t n, void *to, Error *err) {
   return convert_tensor(safetensors_find(ctx, p->type.name), p->type.dtype, to, err) || error_prefix(err, "weight");
+}
+
+/* The mapped weights of the bundle that the plan is a part of, which the session's owner keeps open, where kernels can
+ * read them as they are and none writes them. */
+static const void *weight_in_place(const void *ctx, const NuwaSession *s, const PlanParam *p) {
+  const TensorView *v = safetensors_find(ctx, p->type.name);
+  bool is_kept = s->plan->bundle && s->plan->bundle == safetensors_bundle(ctx);
+  bool fits = v->dtype == p->type.dtype && (uintptr_t)v->data % PLAN_ALIGNMENT == 0;
+  return s->device->is_host && is_kept && fits && !p->is_updated ? v->data : NULL;
 }
 
 static bool check_others(const Plan *p, const Safetensors *w, Error *err) {
@@ -86,7 +104,7 @@ bool nuwa_check_weights(const Plan *p, const Safetensors *w, bool allow_others, 
 bool nuwa_load_weights(NuwaSession *s, const Safetensors *w, bool allow_others, Error *err) {
   Error why = {0};
   if (!nuwa_check_weights(s->plan, w, allow_others, err)) return false;
-  if (write_params(s, convert_weight, w, &why)) return true;
+  if (write_params(s, &(ParamSource){convert_weight, weight_in_place, w}, &why)) return true;
   if (why.code == ERROR_NONE) return nuwa_check(s, err);
   *err = why;
   return false;
@@ -136,4 +154,8 @@ static bool draw_weight(const void *ctx, const PlanParam *p, int64_t n, void *to
   return true;
 }
 
-bool nuwa_init_weights(NuwaSession *s, uint64_t seed) { return write_params(s, draw_weight, &seed, &(Error){0}); }
+static const void *nowhere(const void *ctx, const NuwaSession *s, const PlanParam *p) { return NULL; }
+
+bool nuwa_init_weights(NuwaSession *s, uint64_t seed) {
+  return write_params(s, &(ParamSource){draw_weight, nowhere, &seed}, &(Error){0});
+}

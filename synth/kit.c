@@ -99,8 +99,11 @@ static Safetensors *check_finite(const OpenCall *c, Safetensors *w, const char *
 static Safetensors *open_weights_of(OpenCall *c, const char *part, const char *path, char digest[65]) {
   const BundlePart *p = c->k->bundle ? bundle_find(c->k->bundle, NUWA_PART_WEIGHTS, part) : NULL;
   if (!path && p) {
-    sha256_hex(bundle_digest(c->k->bundle, p), digest);
-    return check_finite(c, nuwa_bundle_weights(c->k->bundle, part, c->err), c->spec.model.path);
+    Safetensors *w = check_finite(c, nuwa_bundle_weights(c->k->bundle, part, c->err), c->spec.model.path);
+    const char *of_file = w ? safetensors_metadata(w, WEIGHTS_DIGEST) : NULL;
+    if (of_file) snprintf(digest, 65, "%s", of_file);
+    else sha256_hex(bundle_digest(c->k->bundle, p), digest);
+    return w;
   }
   return weights_file_digest(path, digest, c->err) ? check_finite(c, weights_file_open(c->k->target, path, c->err), path) : NULL;
 }
@@ -213,8 +216,7 @@ void kit_close(Kit *k) {
 /* ---- writing an application ---- */
 
 typedef struct Embed {
-  Buffer plan[2];
-  FileMap weights[2];
+  Buffer plan[2], weights[2];
 } Embed;
 
 static bool write_application(const Kit *k, Embed *e, const char *out, Error *err) {
@@ -225,8 +227,8 @@ static bool write_application(const Kit *k, Embed *e, const char *out, Error *er
       {NUWA_PART_PLAN, BUNDLE_IMAGE, (const uint8_t *)e->plan[1].data, e->plan[1].len},
       {NUWA_PART_TEXT, BUNDLE_MERGES, (const uint8_t *)merges, strlen(merges) + 1},
       {NUWA_PART_TEXT, BUNDLE_NULL_TEXT, (const uint8_t *)"", 1},
-      {NUWA_PART_WEIGHTS, BUNDLE_DRAWER, e->weights[0].data, e->weights[0].len},
-      {NUWA_PART_WEIGHTS, BUNDLE_IMAGE, e->weights[1].data, e->weights[1].len}};
+      {NUWA_PART_WEIGHTS, BUNDLE_DRAWER, (const uint8_t *)e->weights[0].data, e->weights[0].len},
+      {NUWA_PART_WEIGHTS, BUNDLE_IMAGE, (const uint8_t *)e->weights[1].data, e->weights[1].len}};
   return bundle_write(out, part, COUNT_OF(part), err);
 }
 
@@ -240,11 +242,12 @@ bool kit_embed(const SynthTarget *t, const KitSpec *spec, bool (*change)(void *c
   ok = ok && nuwa_check_weights(k.plan, k.weights, false, err) &&
        (!change || (change(ctx, k.owned[1], err) && change(ctx, k.owned[0], err))) &&
        plan_write(k.plan, &e.plan[0], err) && plan_write(k.vq_plan, &e.plan[1], err) &&
-       file_map(k.weights_path, &e.weights[0], err) && file_map(k.vq_weights_path, &e.weights[1], err) &&
+       weights_file_embed(k.weights, k.plan, k.digest, &e.weights[0], err) &&
+       weights_file_embed(k.vq_weights, k.vq_plan, k.vq_digest, &e.weights[1], err) &&
        write_application(&k, &e, out, err);
   for (int i = 0; i < 2; i++) {
     buffer_done(&e.plan[i]);
-    file_unmap(&e.weights[i]);
+    buffer_done(&e.weights[i]);
   }
   kit_close(&k);
   return ok;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/convert.h"
 #include "runtime/base/json.h"
 #include "runtime/base/sha256.h"
 
@@ -144,6 +145,61 @@ bool weights_file_check_finite(const Safetensors *w, const char *path, Error *er
                          v->name, at / step);
   }
   return true;
+}
+
+/* ---- embedding ---- */
+
+static TensorView view_of(const PlanTensor *t) {
+  TensorView v = {.name = t->name, .dtype = t->dtype, .rank = t->rank};
+  int64_t bytes;
+  BUG_IF(!plan_tensor_bytes(t, 0, 0, &bytes), "param \"%s\" has no size", t->name);
+  for (int i = 0; i < t->rank; i++) v.dim[i] = t->dim[i].c;
+  v.bytes = (size_t)bytes;
+  return v;
+}
+
+/* The params in the order in which they are written. */
+static void order_params(const Plan *p, TensorView *out) {
+  int n = 0;
+  for (int odd = 0; odd < 2; odd++)
+    for (int i = 0; i < p->n_param; i++) {
+      TensorView v = view_of(&p->param[i].type);
+      if ((v.bytes % PLAN_ALIGNMENT != 0) == odd) out[n++] = v;
+    }
+}
+
+/* The metadata of w with its digest; the number of entries. */
+static int describe_embedded(const Safetensors *w, const char *digest, MetadataEntry *out) {
+  int n_old, n = 0;
+  const MetadataEntry *old = safetensors_all_metadata(w, &n_old);
+  for (int i = 0; i < n_old; i++)
+    if (strcmp(old[i].key, WEIGHTS_DIGEST) != 0) out[n++] = old[i];
+  out[n++] = (MetadataEntry){WEIGHTS_DIGEST, digest};
+  return n;
+}
+
+static bool append_param(const Safetensors *w, const TensorView *v, Buffer *out, Error *err) {
+  void *converted = mem_alloc(v->bytes);
+  if (!converted) return error_set(err, ERROR_MEMORY, "out of memory for \"%s\"", v->name);
+  bool ok = convert_tensor(safetensors_find(w, v->name), v->dtype, converted, err);
+  if (ok) buffer_append(out, converted, v->bytes);
+  mem_free(converted);
+  return ok && (!out->failed || error_set(err, ERROR_MEMORY, "out of memory for the weights of a bundle"));
+}
+
+bool weights_file_embed(const Safetensors *w, const Plan *p, const char *digest, Buffer *out, Error *err) {
+  int n_meta;
+  safetensors_all_metadata(w, &n_meta);
+  TensorView *v = mem_alloc((size_t)p->n_param * sizeof *v);
+  MetadataEntry *meta = mem_alloc(((size_t)n_meta + 1) * sizeof *meta);
+  bool ok = v && meta;
+  if (!ok) error_set(err, ERROR_MEMORY, "out of memory for the weights of a bundle");
+  if (ok) order_params(p, v);
+  ok = ok && safetensors_write_head("the weights of a bundle", v, p->n_param, meta, describe_embedded(w, digest, meta), out, err);
+  for (int i = 0; ok && i < p->n_param; i++) ok = append_param(w, &v[i], out, err);
+  mem_free(v);
+  mem_free(meta);
+  return ok;
 }
 
 /* ---- writing ---- */

@@ -14,6 +14,7 @@
 #define WEIGHTS_BPE "bpe"           /* merges of the text encoder; only where the model reads text */
 #define WEIGHTS_WORDS "words"       /* of the captions it was trained on, with spaces between */
 #define WEIGHTS_RECIPE "recipe"
+#define WEIGHTS_DIGEST "file_sha256"   /* in a bundle: of the file that they were taken from */
 
 /* The weights that are used when none are named: models/weights/NAME.safetensors of the shipped models.  In a. */
 const char *weights_file_shipped(Arena *a, const SynthTarget *t, const char *name);
@@ -33,6 +34,11 @@ bool weights_file_complete(Arena *a, const SynthTarget *t, ModelSpec *m, const S
                            Error *err);
 /* Fails with the name of a tensor that holds NaN or an infinity. */
 bool weights_file_check_finite(const Safetensors *w, const char *path, Error *err);
+
+/* Weights as a bundle carries them beside the plan, appended to out: each param as the plan wants it, those of whole
+ * multiples of 64 bytes first, so that sessions can use them where they are mapped; the metadata of w, and digest, that of
+ * its file.  They fit the plan (nuwa_check_weights). */
+bool weights_file_embed(const Safetensors *w, const Plan *p, const char *digest, Buffer *out, Error *err);
 
 typedef struct WeightsMeta {
   const Model *model;

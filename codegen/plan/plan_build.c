@@ -254,6 +254,11 @@ static void build_copies(PlanBuild *b, const MemPlan *m, PlanFunction *pf) {
   }
 }
 
+static void note_updates(PlanBuild *b, const Func *f) {
+  for (int i = 0; i < f->n_update; i++)
+    if (f->update[i].target->op == OP_PARAM) b->plan.param[find_param(b, f->update[i].target)].is_updated = true;
+}
+
 /* Nothing is launched for results without elements. */
 static bool is_empty(const Group *g) {
   for (int i = 0; i < g->n_out; i++) {
@@ -295,6 +300,7 @@ int plan_build_function(PlanBuild *b, const Program *p, const MemPlan *m, bool i
     if (!is_empty(&p->group[i]) && !build_step(b, f->name, &p->group[i], m, &pf.launch[pf.n_launch++]))
       return -1;
   build_copies(b, m, &pf);
+  note_updates(b, f);
   memcpy(pf.part_bytes, m->part_bytes, sizeof pf.part_bytes);
   for (int i = 0; i < m->n_leaf; i++) leaf_ref(b, m->leaf[i]);
   ARENA_PUSH(b->arena, b->plan.function, b->plan.n_function, b->cap_function, pf);

@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #ifdef NUWA_TEST_HOOKS
 #include <stdatomic.h>
@@ -54,6 +55,14 @@ void *mem_alloc_aligned(size_t bytes, size_t alignment) {
   if (alloc_refused(bytes) || posix_memalign(&p, alignment, bytes ? bytes : 1)) return NULL;
   return memset(p, 0, bytes);
 }
+
+void *mem_alloc_pages(size_t bytes) {
+  if (alloc_refused(bytes)) return NULL;
+  void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return p == MAP_FAILED ? NULL : p;
+}
+
+void mem_free_pages(void *p, size_t bytes) { munmap(p, bytes); }
 
 void *mem_realloc(void *old, size_t bytes) { return alloc_refused(bytes) ? NULL : realloc(old, bytes ? bytes : 1); }
 

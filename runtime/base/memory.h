@@ -19,6 +19,11 @@ void *mem_alloc_aligned(size_t bytes, size_t alignment);
 void *mem_realloc(void *old, size_t bytes);
 void mem_free(void *p);
 
+/* Whole pages of zeros, each of which takes memory only when it is written; NULL on failure, bytes > 0.  Give them back
+ * with mem_free_pages and the same size. */
+void *mem_alloc_pages(size_t bytes);
+void mem_free_pages(void *p, size_t bytes);
+
 /* a * b, a + b; false on overflow (out is then unspecified). */
 bool size_mul(size_t a, size_t b, size_t *out);
 bool size_add(size_t a, size_t b, size_t *out);

@@ -15,6 +15,7 @@ static const char metadata_name[] = "__metadata__";
 struct NuwaWeights {
   Arena *arena;
   FileMap map; /* empty when the bytes are the caller's */
+  const NuwaBundle *bundle;
   TensorView *tensors;
   int n_tensors, cap_tensors;
   const TensorView **by_name;
@@ -393,6 +394,10 @@ void safetensors_close(Safetensors *s) {
   mem_free(s);
 }
 
+void safetensors_set_bundle(Safetensors *s, const NuwaBundle *b) { s->bundle = b; }
+
+const NuwaBundle *safetensors_bundle(const Safetensors *s) { return s->bundle; }
+
 /* Those that stay move up; pointers to them, by name, are made anew. */
 int safetensors_ignore(Safetensors *s, const char *pattern) {
   int kept = 0, n = s->n_tensors;
@@ -438,6 +443,11 @@ const char *safetensors_metadata(const Safetensors *s, const char *key) {
   MetadataEntry wanted = {.key = key}, *m = NULL;
   if (s->n_meta) m = bsearch(&wanted, s->meta, (size_t)s->n_meta, sizeof *s->meta, compare_key);
   return m ? m->value : NULL;
+}
+
+const MetadataEntry *safetensors_all_metadata(const Safetensors *s, int *out_n) {
+  *out_n = s->n_meta;
+  return s->meta;
 }
 
 static void write_string(Buffer *b, const char *s) {
@@ -541,16 +551,22 @@ static bool write_header(Buffer *b, const TensorView *tensors, int n, const Meta
   return true;
 }
 
+bool safetensors_write_head(const char *where, const TensorView *tensors, int n, const MetadataEntry *meta, int n_meta,
+                            Buffer *out, Error *err) {
+  size_t begin = out->len;
+  if (!check_written(where, tensors, n, meta, n_meta, err)) return false;
+  if (!write_header(out, tensors, n, meta, n_meta))
+    return error_set(err, ERROR_MEMORY, "out of memory while writing %s", where);
+  return out->len - begin - HEADER_LENGTH_BYTES <= header_max ||
+         error_set(err, ERROR_LIMIT, "cannot write %s: its header is longer than %zu bytes", where, header_max);
+}
+
 bool safetensors_write(const char *path, const TensorView *tensors, int n, const MetadataEntry *meta, int n_meta,
                        Error *err) {
-  if (!check_written(path, tensors, n, meta, n_meta, err)) return false;
   Buffer header = {0};
   FileWriter *w = NULL;
-  bool ok = write_header(&header, tensors, n, meta, n_meta);
-  if (!ok) error_set(err, ERROR_MEMORY, "out of memory while writing %s", path);
-  else if (header.len - HEADER_LENGTH_BYTES > header_max)
-    ok = error_set(err, ERROR_LIMIT, "cannot write %s: its header is longer than %zu bytes", path, header_max);
-  ok = ok && (w = file_create(path, err)) && file_write(w, header.data, header.len, err);
+  bool ok = safetensors_write_head(path, tensors, n, meta, n_meta, &header, err) && (w = file_create(path, err)) &&
+            file_write(w, header.data, header.len, err);
   for (int i = 0; ok && i < n; i++) ok = file_write(w, tensors[i].data, tensors[i].bytes, err);
   buffer_done(&header);
   if (ok) return file_commit(w, err);

@@ -41,6 +41,9 @@ Safetensors *safetensors_open(const char *path, Error *err);
 /* The same for bytes in memory, which must outlive the result; `where` names them in errors. */
 Safetensors *safetensors_parse(const void *bytes, size_t n, const char *where, Error *err);
 void safetensors_close(Safetensors *s);
+/* The bundle that the bytes are of; NULL, as it begins: of none. */
+void safetensors_set_bundle(Safetensors *s, const NuwaBundle *b);
+const NuwaBundle *safetensors_bundle(const Safetensors *s);
 /* Forgets the tensors whose name fits the pattern (fnmatch: * and ?).  How many those were. */
 int safetensors_ignore(Safetensors *s, const char *pattern);
 /* Fails: a file of weights has these tensors, of which the model knows none. */
@@ -53,10 +56,16 @@ const char *safetensors_metadata(const Safetensors *s, const char *key);        
 typedef struct MetadataEntry {
   const char *key, *value;
 } MetadataEntry;
+/* All of it, sorted by key, valid as long as s. */
+const MetadataEntry *safetensors_all_metadata(const Safetensors *s, int *out_n);
 
 /* Writes atomically, tensors in the given order, header padded so that data start aligned to 64 bytes.  Names are
  * UTF-8 without control characters, each once; metadata values are UTF-8. */
 bool safetensors_write(const char *path, const TensorView *tensors, int n, const MetadataEntry *meta, int n_meta,
                        Error *err);
+/* What such a file begins with, appended to out: the tensors' bytes follow, without gaps.  `where` names it in errors; the
+ * tensors' data are not looked at. */
+bool safetensors_write_head(const char *where, const TensorView *tensors, int n, const MetadataEntry *meta, int n_meta,
+                            Buffer *out, Error *err);
 
 #endif

@@ -20,6 +20,7 @@ typedef struct CpuDevice {
   uint8_t *scratch;         /* [threads][scratch_stride] */
   size_t scratch_stride;
   void *memory[MAX_ALLOCATIONS];
+  size_t memory_bytes[MAX_ALLOCATIONS];
   int n_memory;
   int64_t clock_ns;         /* when it was started */
 } CpuDevice;
@@ -59,7 +60,7 @@ static bool allocate_scratch(CpuDevice *c, Error *err) {
 static void cpu_close(Device *d) {
   CpuDevice *c = (CpuDevice *)d;
   for (int i = 0; c->object && i < c->plan->n_object; i++) object_free(c->object[i]);
-  for (int i = 0; i < c->n_memory; i++) mem_free(c->memory[i]);
+  for (int i = 0; i < c->n_memory; i++) mem_free_pages(c->memory[i], c->memory_bytes[i]);
   mem_free(c->object);
   mem_free(c->kernel);
   mem_free(c->scratch);
@@ -94,7 +95,8 @@ static bool cpu_wait(Device *d, Error *err) { return true; }
 static void *cpu_alloc(Device *d, size_t bytes, const char *what, Error *err) {
   CpuDevice *c = (CpuDevice *)d;
   BUG_IF(c->n_memory == MAX_ALLOCATIONS, "more than %d allocations on a device", MAX_ALLOCATIONS);
-  void *p = mem_alloc_aligned(bytes, PLAN_ALIGNMENT);
+  void *p = mem_alloc_pages(bytes);
+  c->memory_bytes[c->n_memory] = bytes;
   if (p) return c->memory[c->n_memory++] = p;
   error_set(err, ERROR_MEMORY, "out of memory: %s need %zu bytes", what, bytes);
   return NULL;

@@ -144,7 +144,8 @@ typedef struct NuwaOptions {
   int64_t ring_slots;     /* slots of the rings; 0: as planned */
 } NuwaOptions;
 
-/* Allocates everything, loads the objects, zeroes states and params.  The plan must outlive the session. */
+/* Allocates everything, loads the objects, zeroes states and params.  The plan, and the bundle that it is of, must
+ * outlive the session. */
 NUWA_API NuwaSession *nuwa_session_open(const NuwaPlan *p, const NuwaOptions *o, NuwaError *err);
 NUWA_API void nuwa_session_close(NuwaSession *s);
 
@@ -168,7 +169,10 @@ NUWA_API void nuwa_weights_close(NuwaWeights *w);
 NUWA_API const char *nuwa_weights_metadata(const NuwaWeights *w, const char *key);
 
 /* Strict: every param must be there with its shape; a tensor that is no param is an error too, unless allow_others.
- * Tensors of F32, F64, F16, BF16, I32, I64, U8 and BOOL are converted to what the param is, where it can hold the numbers.  Runs the prepare functions.  w may be closed afterwards. */
+ * Tensors of F32, F64, F16, BF16, I32, I64, U8 and BOOL are converted to what the param is, where it can hold the
+ * numbers.  On the CPU weights of the bundle that the plan is of are not copied but used where they are mapped; only
+ * those are that a function updates, or that are stored otherwise.  Runs the prepare functions.  w may be closed
+ * afterwards. */
 NUWA_API bool nuwa_load_weights(NuwaSession *s, const NuwaWeights *w, bool allow_others, NuwaError *err);
 /* Would they load?  Needs no session. */
 NUWA_API bool nuwa_check_weights(const NuwaPlan *p, const NuwaWeights *w, bool allow_others, NuwaError *err);
@@ -180,7 +184,8 @@ NUWA_API bool nuwa_read_param(NuwaSession *s, const char *name, void *to, NuwaEr
 NUWA_API bool nuwa_write_param(NuwaSession *s, const char *name, const void *from, NuwaError *err);
 NUWA_API bool nuwa_read_state(NuwaSession *s, const char *name, void *to, NuwaError *err);
 NUWA_API bool nuwa_write_state(NuwaSession *s, const char *name, const void *from, NuwaError *err);
-/* Their memory where the host can reach it, valid as long as the session.  NULL when absent, and always on CUDA. */
+/* Their memory where the host can reach it, valid as long as the session.  NULL when absent, and always on CUDA.  A param
+ * that is used where it lies in a bundle is copied first. */
 NUWA_API void *nuwa_param(NuwaSession *s, const char *name);
 NUWA_API void *nuwa_state(NuwaSession *s, const char *name);
 /* After params were written. */
@@ -200,7 +205,8 @@ NUWA_API bool nuwa_profile_start(NuwaSession *s, NuwaError *err);
 /* Nanoseconds in launch i of a function so far; 0 when nothing is measured. */
 NUWA_API int64_t nuwa_profile_ns(const NuwaSession *s, int function, int launch);
 NUWA_API int64_t nuwa_samples(const NuwaSession *s);
-/* Bytes held, on the host and on the device: arena, states, params, inputs, outputs. */
+/* Bytes held, on the host and on the device: arena, states, params, inputs, outputs.  Weights that are used where they
+ * lie in a bundle are none of them. */
 NUWA_API size_t nuwa_session_bytes(const NuwaSession *s);
 
 /* ---- decoding ---- */

@@ -225,6 +225,50 @@ TEST("the public header says what an application has: parts, functions, ports un
   nuwa_bundle_close(b);
 }
 
+/* Memory of this process that is no file's. */
+static long anonymous_kb(void) {
+  char line[200];
+  long kb = -1;
+  FILE *f = fopen("/proc/self/status", "r");
+  while (f && kb < 0 && fgets(line, sizeof line, f)) sscanf(line, "RssAnon: %ld", &kb);
+  if (f) fclose(f);
+  return kb;
+}
+
+/* How much a session of the plan grows when it loads the weights, in KB of memory that is no file's and in *out_held as
+ * the session counts. */
+static long load_growth_kb(const NuwaPlan *p, const NuwaWeights *w, long *out_held) {
+  NuwaError err = {0};
+  NuwaOptions o = {.threads = 1, .samples = 1, .rows = 1};
+  NuwaSession *s = nuwa_session_open(p, &o, &err);
+  long held = s ? (long)nuwa_session_bytes(s) : 0, before = anonymous_kb();
+  EXPECT(s && w && nuwa_load_weights(s, w, false, &err), "%s", err.text);
+  long grown = anonymous_kb() - before;
+  *out_held = s ? (long)nuwa_session_bytes(s) - held : 0;
+  nuwa_session_close(s);
+  return grown;
+}
+
+TEST("an application's weights are used where the file is mapped: a session needs no memory for them") {
+  NuwaBundle *b = open_application();
+  if (!b) return;
+  char path[200];
+  NuwaError err = {0};
+  NuwaPart part = {0};
+  for (int i = 0; nuwa_bundle_part(b, i, &part) && (part.kind != NUWA_PART_WEIGHTS || strcmp(part.name, "drawer") != 0);) i++;
+  snprintf(path, sizeof path, "%s/moved/share/nuwa/models/weights/demo.safetensors", folder);
+  NuwaWeights *file = nuwa_weights_open(path, &err), *mapped = nuwa_bundle_weights(b, "drawer", &err);
+  const NuwaPlan *p = nuwa_bundle_plan(b, "drawer");
+  long held_file, held_mapped, weights_kb = (long)(part.bytes >> 10);
+  long copied = load_growth_kb(p, file, &held_file), kept = load_growth_kb(p, mapped, &held_mapped);
+  printf("weights of %ld KB: a session grows by %ld KB with the file's, by %ld KB with the bundle's own\n", weights_kb, copied, kept);
+  EXPECT(weights_kb > 10000 && copied - kept > weights_kb / 10 * 9, "%ld KB and %ld KB for %ld KB", copied, kept, weights_kb);
+  EXPECT(held_file == 0 && -held_mapped > (weights_kb << 10) / 10 * 9, "%ld and %ld bytes", held_file, held_mapped);
+  nuwa_weights_close(file);
+  nuwa_weights_close(mapped);
+  nuwa_bundle_close(b);
+}
+
 TEST("text becomes tokens and text again through the public header, as much of it as there is room for") {
   NuwaBundle *b = open_application();
   if (!b) return;

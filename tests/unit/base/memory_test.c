@@ -20,6 +20,11 @@ TEST("allocated memory is zeroed, aligned, and there even for no bytes") {
     EXPECT(none[i], "%d", i);
     mem_free(none[i]);
   }
+  uint8_t *pages = mem_alloc_pages(10000);
+  bool is_zero = pages != NULL;
+  for (int i = 0; is_zero && i < 10000; i++) is_zero = pages[i] == 0;
+  EXPECT(is_zero && is_aligned(pages, 4096) && !mem_alloc_pages(SIZE_MAX), "pages");
+  if (pages) mem_free_pages(pages, 10000);
   EXPECT(!mem_alloc(SIZE_MAX) && !mem_alloc_aligned(SIZE_MAX, 64) && !mem_realloc(NULL, SIZE_MAX), "too much");
 }
 

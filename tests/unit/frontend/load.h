@@ -3,6 +3,7 @@
 #define NUWA_TEST_LOAD_H
 
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
