@@ -118,8 +118,6 @@ bool args_recipe(const Arg *arg, int n, Recipe *r, Error *err);
 
 /* Parses, checks, runs, reports and cleans up: all that a command does beside its work.  Returns the exit status. */
 int cli_command(const Command *c, int argc, char **argv);
-/* Passes ok on.  When something that the command line asked for was refused (ERROR_ARGUMENT), that is wrong usage. */
-bool cli_asked(bool ok, Error *err);
 /* Fails when the file cannot be written, as far as trying to create one beside it tells; leaves nothing. */
 bool cli_check_output(const char *option, const char *path, Error *err);
 /* From now on Ctrl-C asks the command to end well, and ends the program the second time. */

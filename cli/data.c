@@ -263,7 +263,7 @@ static bool write_all(const World *w, const DataArgs *a, Error *err) {
 static bool run(void *ctx, Arena *arena, Error *err) {
   const DataArgs *a = ctx;
   World *w = world_open(&a->world, err);
-  bool ok = cli_asked(w != NULL, err) && write_all(w, a, err);
+  bool ok = error_asked(w != NULL, err) && write_all(w, a, err);
   world_close(w);
   return ok;
 }

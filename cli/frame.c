@@ -84,7 +84,7 @@ static void call_body(void *ctx) {
   ArgResult parsed = args_parse(c, call->argc, call->argv, call->arena, &words, given, err);
   call->ok = parsed == ARGS_HELP;
   if (parsed != ARGS_OK) return;
-  call->ok = take_model(c, &words, err) && (!c->check || cli_asked(c->check(c->ctx, err), err)) &&
+  call->ok = take_model(c, &words, err) && (!c->check || error_asked(c->check(c->ctx, err), err)) &&
              args_check_effects(c, given, err) && (!c->target || target_check(c->target, err)) &&
              check_outputs(c, call->arena, err) &&
              c->run(c->ctx, call->arena, err);
@@ -111,11 +111,6 @@ int cli_command(const Command *c, int argc, char **argv) {
   if (c->done) c->done(c->ctx);
   arena_free(call.arena);
   return ok ? EXIT_OK : err->code == ERROR_USAGE ? EXIT_USAGE : EXIT_FAILED;
-}
-
-bool cli_asked(bool ok, Error *err) {
-  if (!ok && err->code == ERROR_ARGUMENT) err->code = ERROR_USAGE;
-  return ok;
 }
 
 /* ---- text ---- */

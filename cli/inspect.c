@@ -112,7 +112,7 @@ static void list_body(void *ctx) {
 static bool print_schedule(const Inspect *s) {
   const ModelDecode *md = model_find_decode(s->model, s->args.fn, s->err);
   DecodeFacts facts;
-  if (!cli_asked(md != NULL, s->err) ||
+  if (!error_asked(md != NULL, s->err) ||
       !compile_decode_describe(s->model, md, cli_precision(&s->args.model), &facts, s->err))
     return false;
   const PlanDecode *d = &facts.plan;
@@ -168,7 +168,7 @@ static bool inspect(Inspect *s) {
   if (!f) return false;
   if (a->schedule) return print_schedule(s);
   DType precision = cli_precision(&a->model);
-  if (a->after && !cli_asked(compile_print_after(s->model, f, a->after, precision, s->out, s->err), s->err))
+  if (a->after && !error_asked(compile_print_after(s->model, f, a->after, precision, s->out, s->err), s->err))
     return false;
   if (a->explain || a->kernels || a->assembly || cli_is_cuda(&a->model)) return print_lowered(s);
   return a->after || compile_print_after(s->model, f, NULL, DTYPE_F32, s->out, s->err);

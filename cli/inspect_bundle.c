@@ -41,7 +41,7 @@ static bool print_function(const NuwaBundle *b, const char *name, Buffer *out, E
     error_set(err, ERROR_ARGUMENT, "the bundle has no function \"%s\"; it has:", name);
     for (at = 0; (p = next_plan(b, &at)); at++)
       for (int i = 0; i < p->n_function; i++) cli_add_name(err, " ", p->function[i].name);
-    return cli_asked(false, err);
+    return error_asked(false, err);
   }
   for (int i = 0; i < p->function[f].n_launch; i++) {
     const PlanLaunch *l = &p->function[f].launch[i];

@@ -145,12 +145,12 @@ bool cli_complete_model(Arena *a, const CliTarget *t, ModelArgs *m, const Safete
 Model *cli_load_model(const CliTarget *t, const ModelArgs *m, Error *err) {
   ModelSpec spec = cli_spec(m);
   Model *model = models_load(&t->synth, &spec, err);
-  cli_asked(model != NULL, err); /* the only arguments it refuses are defines */
+  error_asked(model != NULL, err); /* the only arguments it refuses are defines */
   return model;
 }
 
 Func *cli_find_function(const Model *m, const char *name, Error *err) {
   Func *f = model_find(m, name, err);
-  cli_asked(f != NULL, err);
+  error_asked(f != NULL, err);
   return f;
 }

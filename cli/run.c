@@ -67,7 +67,7 @@ static bool set_weights(RunCommand *r) {
 static bool run_code(RunCommand *r) {
   if (!open_plan(r)) return false;
   int f = find_function(r->plan, r->args->fn, r->err);
-  if (f < 0) return cli_asked(false, r->err);
+  if (f < 0) return error_asked(false, r->err);
   const PlanFunction *pf = &r->plan->function[f];
   int64_t B, R;
   if (!tensors_bind(pf->in, pf->n_in, r->in, &B, &R, r->err)) return false;

@@ -136,7 +136,7 @@ static bool open_world(Training *t, Error *err) {
   if (t->a.clips) o.kinds = WORLD_CLIPS;
   if (t->a.names) o.names_path = t->a.names;
   if (t->a.font) o.font_path = t->a.font;
-  if (!cli_asked((t->world = world_open(&o, err)) != NULL, err)) return false;
+  if (!error_asked((t->world = world_open(&o, err)) != NULL, err)) return false;
   if (t->a.merges) return (t->bpe = merges_read(t->a.merges, err)) != NULL;
   const char *text = t->a.merges_text;
   return !text || (t->bpe = bpe_parse(text, strlen(text), "merges in the weights", err)) != NULL;
@@ -217,7 +217,7 @@ static bool open_source(Training *t, Error *err) {
                      .batch = t->a.batch};
   if (t->vq_plan) o.encoder = (Encoder){t->vq_session, t->vq_plan, plan_find_function(t->vq_plan, "encode")};
   t->source = source_new(t->plan, function, COUNT_OF(function), &o, err);
-  return cli_asked(t->source != NULL, err); /* an input that these options do not give */
+  return error_asked(t->source != NULL, err); /* an input that these options do not give */
 }
 
 static bool has_input(const Training *t, const char *name) {

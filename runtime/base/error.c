@@ -34,6 +34,11 @@ bool error_prefix(Error *err, const char *fmt, ...) {
   return false;
 }
 
+bool error_asked(bool ok, Error *err) {
+  if (!ok && err->code == ERROR_ARGUMENT) err->code = ERROR_USAGE;
+  return ok;
+}
+
 void bug_report(const char *file, int line, const char *fmt, ...) {
   fflush(stdout);
   fprintf(stderr, "%s:%d: a bug of nuwa: ", file, line);

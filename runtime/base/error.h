@@ -42,6 +42,9 @@ bool error_set(Error *err, ErrorCode code, const char *fmt, ...) PRINTF_LIKE(3, 
 /* Puts "fmt: " in front of the text that is already there.  Returns false. */
 bool error_prefix(Error *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
+/* Passes ok on.  When something that a user asked for was refused (ERROR_ARGUMENT), that is wrong usage. */
+bool error_asked(bool ok, Error *err);
+
 NO_RETURN void bug_report(const char *file, int line, const char *fmt, ...) PRINTF_LIKE(3, 4);
 #define BUG(...) bug_report(__FILE__, __LINE__, __VA_ARGS__)
 #define BUG_IF(condition, ...) ((condition) ? bug_report(__FILE__, __LINE__, __VA_ARGS__) : (void)0)

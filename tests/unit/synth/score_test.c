@@ -1,0 +1,42 @@
+/* The sheet of a scoring. */
+#include "synth/score.h"
+#include "tests/test.h"
+
+enum { COUNT = 5, COLUMNS = 2 };
+
+typedef struct Case {
+  Arena *arena;
+  Scores s;
+  Image sheet;
+  Error err;
+  bool ok;
+} Case;
+
+/* Pictures of one pixel, whose value is 50 times the row's number and the scene's. */
+static void make_sheet(void *ctx) {
+  Case *c = ctx;
+  c->s = (Scores){.count = COUNT, .size = 1};
+  for (int row = 0; row < SCORE_SHUFFLED; row++) {
+    c->s.rgb[row] = arena_alloc(c->arena, 3 * COUNT);
+    for (int i = 0; i < 3 * COUNT; i++) c->s.rgb[row][i] = (uint8_t)(50 * row + i / 3);
+  }
+  c->ok = score_sheet(&c->s, COLUMNS, c->arena, &c->sheet, &c->err);
+}
+
+TEST("a sheet has rows of truths, reconstructions and drawings, of the scenes that fill their rows") {
+  Case c = {.arena = arena_new()};
+  REQUIRE(c.arena && arena_protect(c.arena, make_sheet, &c, &c.err) && c.ok, "%s", c.err.text);
+  static const int want[][COLUMNS] = {{0, 1}, {50, 51}, {100, 101}, {2, 3}, {52, 53}, {102, 103}};
+  int side = 2, gap = 2;   /* of a picture, and between */
+  EXPECT(c.sheet.width == gap + COLUMNS * (side + gap) && c.sheet.height == gap + COUNT_OF(want) * (side + gap),
+         "%d x %d", c.sheet.width, c.sheet.height);
+  for (int y = 0; y < COUNT_OF(want); y++)
+    for (int x = 0; x < COLUMNS; x++) {
+      int at = (gap + y * (side + gap)) * c.sheet.width + gap + x * (side + gap);
+      EXPECT(c.sheet.rgb[3 * at] == want[y][x], "row %d, scene %d: %d", y, x, c.sheet.rgb[3 * at]);
+    }
+  image_done(&c.sheet);
+  arena_free(c.arena);
+}
+
+TEST_MAIN()
