@@ -21,7 +21,7 @@ declare -A may=(
   [lua]="ir passes codegen compile base"
   [compile]="lua ir passes codegen kir lower emit plan autotune runtime base"
   [media]="base text" [train]="runtime media base text"
-  [synth]="runtime media text lua compile base"
+  [synth]="runtime media text lua compile train base"
   [bench]="$all cuda" [cli]="$all synth bench"
 )
 # What others may see of the runtime beside its public header: what plans and bundles are, and what their writers ask.

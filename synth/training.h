@@ -1,0 +1,53 @@
+/* A training run, opened: a loss with its training step, compiled; its batches; the autoencoder whose codes it learns;
+ * and the recipe of it all.  The loop is train/'s. */
+#ifndef NUWA_SYNTH_TRAINING_H
+#define NUWA_SYNTH_TRAINING_H
+
+#include "synth/models.h"
+#include "synth/recipe.h"
+#include "train/source.h"
+#include "train/trainer.h"
+
+typedef struct TrainingSpec {
+  ModelSpec model, vq;          /* vq's path may be NULL: its weights name the model */
+  const char *fn;               /* the loss: a function with a scalar output "loss" */
+  const char *weights;          /* a file to begin with; NULL: initial weights */
+  const char *vq_weights;       /* of the autoencoder that makes tokens of pictures; NULL: no function wants them */
+  const World *world;           /* as the next, outlives the training */
+  const Bpe *bpe;               /* NULL: no function wants text */
+  AdamOptions adam;
+  int64_t batch;                /* examples a step */
+  uint64_t seed;                /* of initial weights, revival, dropped captions, noise */
+  double null_text, noise;      /* as of SourceOptions */
+} TrainingSpec;
+/* Sets the optimiser and its loop as they are when nobody says otherwise: 1000 steps of 32. */
+void training_init(TrainingSpec *spec, TrainOptions *loop);
+
+typedef struct Training {
+  Arena *arena;
+  const SynthTarget *target;
+  TrainingSpec spec;
+  Model *model, *vq_model;
+  Plan *plan, *vq_plan;
+  NuwaSession *session, *vq_session;
+  Source *source;
+  const char *recipe;           /* JSON, of a run; NULL before training_recipe */
+} Training;
+
+/* The target must outlive t.  False with err set; ERROR_USAGE where the model lacks what is asked for.  Close t
+ * either way. */
+bool training_open(Training *t, const SynthTarget *target, const TrainingSpec *spec, Error *err);
+void training_close(Training *t);
+/* Whether the loss or its training step has such an input. */
+bool training_has_input(const Training *t, const char *name);
+/* Kernels and launches with what these are estimated to do, as of models_lower. */
+bool training_lower(const Training *t, Lowered *out, Error *err);
+/* Sets t's recipe: what stands in r, which is what its caller chose, and what follows from model, data and target. */
+bool training_recipe(Training *t, const Recipe *r, Error *err);
+/* train_run with the loop's options; batch, seed, optimiser, recipe and which codes are revived (where revive.window
+ * is not 0) are t's. */
+bool training_run(Training *t, const TrainOptions *loop, Error *err);
+/* The params with all that a weights file says (weights_file.h); as_bf16 as of weights_write. */
+bool training_write(Training *t, const char *path, bool as_bf16, Error *err);
+
+#endif
