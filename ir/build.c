@@ -95,3 +95,7 @@ Node *graph_insert_axes(Graph *g, Node *x, uint32_t axes) {
   }
   return graph_reshape(g, x, &t);
 }
+
+Node *graph_spread(Graph *g, Node *reduced, uint32_t axes, const Type *shape) {
+  return graph_broadcast(g, graph_insert_axes(g, reduced, axes), shape);
+}

@@ -109,17 +109,21 @@ static bool mean(Eval *e) {
   return true;
 }
 
-/* x [n]: the largest element, and the sum of exp(x - largest). */
+/* The largest element of x [n], or NaN. */
 static double row_max(const double *x, int64_t n) {
   double m = -INFINITY;
   for (int64_t i = 0; i < n; i++) m = m < x[i] || isnan(x[i]) ? x[i] : m;
   return m;
 }
 
-static double row_sum(const double *x, int64_t n, double m) {
-  double sum = 0;
-  for (int64_t i = 0; i < n; i++) sum += exp(x[i] - m);
-  return sum;
+/* The sum of exp(x - m) without one of the elements that are m: log sum exp(x) = m + log1p of it, which is right for a
+ * class that is far ahead, where a sum over all of them rounds to 1. */
+static double row_rest(const double *x, int64_t n, double m) {
+  double others = 0, n_top = 0;
+  for (int64_t i = 0; i < n; i++)
+    if (x[i] - m == 0) n_top++;
+    else others += exp(x[i] - m);
+  return n_top - 1 + others;
 }
 
 static int64_t row_length(const Tensor *t) { return t->rank ? t->dim[t->rank - 1] : 1; }
@@ -128,8 +132,9 @@ static bool softmax(Eval *e, bool is_log) {
   int64_t n = row_length(e->out), all = tensor_elems(e->out);
   for (int64_t r = 0; r < all; r += n) {
     const double *x = e->in[0]->data + r;
-    double m = row_max(x, n), sum = row_sum(x, n, m);
-    for (int64_t i = 0; i < n; i++) e->out->data[r + i] = is_log ? x[i] - m - log(sum) : exp(x[i] - m) / sum;
+    double m = row_max(x, n), rest = row_rest(x, n, m);
+    for (int64_t i = 0; i < n; i++)
+      e->out->data[r + i] = is_log ? x[i] - m - log1p(rest) : exp(x[i] - m) / (1 + rest);
   }
   return true;
 }
@@ -142,7 +147,7 @@ static bool cross_entropy(Eval *e) {
     k = k < 0 ? 0 : k >= n ? n - 1 : k;
     const double *x = e->in[0]->data + r * n;
     double m = row_max(x, n);
-    e->out->data[r] = m + log(row_sum(x, n, m)) - x[k];
+    e->out->data[r] = log1p(row_rest(x, n, m)) - (x[k] - m);
   }
   return true;
 }

@@ -183,6 +183,8 @@ Node *graph_matmul(Graph *g, Node *a, Node *b, bool trans_a, bool trans_b);
 Node *graph_sum_to(Graph *g, Node *x, const Type *shape);
 /* x with size-1 axes put in at the positions of the bit set `axes` (of the result). */
 Node *graph_insert_axes(Graph *g, Node *x, uint32_t axes);
+/* What was reduced over `axes` of a tensor of this shape, back at the shape: repeated along those axes. */
+Node *graph_spread(Graph *g, Node *reduced, uint32_t axes, const Type *shape);
 
 /* ---- functions ---- */
 

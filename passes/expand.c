@@ -9,8 +9,8 @@
  *
  * A long sum is several, so that there is independent work: see sum_in_steps.
  *
- * One rule for each composite of ops.def: expand_<scalar>.  A missing one fails to compile, an unused one warns. */
-#include "passes/passes.h"
+ * One rule for each composite of ops.def: expand_<scalar>, here or in softmax.c.  A missing one fails to compile. */
+#include "passes/softmax.h"
 
 static Node *plus(Graph *g, Node *x, double add) {
   return x ? graph_binary(g, OP_ADD, x, graph_fill_like(g, add, x)) : NULL;
@@ -18,11 +18,6 @@ static Node *plus(Graph *g, Node *x, double add) {
 
 static Node *reciprocal(Graph *g, Node *x) {
   return x ? graph_binary(g, OP_DIV, graph_fill_like(g, 1, x), x) : NULL;
-}
-
-/* What was reduced over `axes` of `like`, back at the shape of `like`. */
-static Node *spread(Graph *g, Node *reduced, uint32_t axes, const Node *like) {
-  return graph_broadcast(g, graph_insert_axes(g, reduced, axes), &like->type);
 }
 
 static uint32_t last_axis(const Node *x) { return 1u << (x->type.rank - 1); }
@@ -85,48 +80,6 @@ static Node *expand_relu(Graph *g, Node *n) {
   return graph_select(g, graph_binary(g, OP_LE, x, zero), zero, x);
 }
 
-/* x minus the largest of its row.  The largest is a constant to the gradient: softmax does not depend on it. */
-static Node *centred_at_max(Graph *g, Node *x) {
-  Node *top = graph_unary(g, OP_DETACH, graph_max(g, x, last_axis(x)));
-  return graph_binary(g, OP_SUB, x, spread(g, top, last_axis(x), x));
-}
-
-static Node *expand_softmax(Graph *g, Node *n) {
-  Node *x = n->in[0];
-  Node *e = graph_unary(g, OP_EXP, centred_at_max(g, x));
-  if (!e) return NULL;
-  Node *r = reciprocal(g, graph_sum(g, e, last_axis(x)));
-  return graph_binary(g, OP_MUL, e, spread(g, r, last_axis(x), x));
-}
-
-static Node *expand_log_softmax(Graph *g, Node *n) {
-  Node *x = n->in[0];
-  Node *z = centred_at_max(g, x);
-  Node *log_sum = graph_unary(g, OP_LOG, graph_sum(g, graph_unary(g, OP_EXP, z), last_axis(x)));
-  return graph_binary(g, OP_SUB, z, spread(g, log_sum, last_axis(x), x));
-}
-
-/* log(sum(exp(z))) - z[target], z[target] as a masked sum over the row: no gather, and its gradient is a select. */
-/* i32 clamped to [0, classes). */
-static Node *clamp_class(Graph *g, Node *target, int64_t classes) {
-  Node *low = graph_binary(g, OP_MAXIMUM, target, graph_fill_like(g, 0, target));
-  return graph_binary(g, OP_MINIMUM, low, graph_fill_like(g, (double)(classes - 1), target));
-}
-
-static Node *expand_cross_entropy(Graph *g, Node *n) {
-  Node *x = n->in[0], *target = n->in[1];
-  uint32_t last = last_axis(x);
-  Node *z = centred_at_max(g, x);
-  if (!z) return NULL;
-  Node *log_sum = graph_unary(g, OP_LOG, graph_sum(g, graph_unary(g, OP_EXP, z), last));
-  Type index = x->type;
-  index.dtype = DTYPE_I32;
-  Node *at = graph_iota(g, x->type.rank - 1, &index);
-  Node *is_target = graph_binary(g, OP_EQ, at, spread(g, clamp_class(g, target, x->type.dim[x->type.rank - 1].c), last, x));
-  Node *picked = graph_sum(g, graph_select(g, is_target, z, graph_fill_like(g, 0, z)), last);
-  return graph_binary(g, OP_SUB, log_sum, picked);
-}
-
 /* 1 / sqrt(variance + eps) */
 static Node *inverse_deviation(Graph *g, Node *variance, double eps) {
   return reciprocal(g, graph_unary(g, OP_SQRT, plus(g, variance, eps)));
@@ -145,11 +98,11 @@ static Node *expand_layer_norm(Graph *g, Node *n) {
   uint32_t last = last_axis(x);
   Type row = axes_type(x, last);
   Node *mean = divide_by_count(g, graph_sum(g, x, last), &row);
-  Node *c = graph_binary(g, OP_SUB, x, spread(g, mean, last, x));
+  Node *c = graph_binary(g, OP_SUB, x, graph_spread(g, mean, last, &x->type));
   if (!c) return NULL;
   Node *variance = divide_by_count(g, graph_sum(g, graph_binary(g, OP_MUL, c, c), last), &row);
   Node *r = inverse_deviation(g, variance, n->attrs.norm.eps);
-  return gain_and_bias(g, graph_binary(g, OP_MUL, c, spread(g, r, last, x)), n->in[1], n->in[2]);
+  return gain_and_bias(g, graph_binary(g, OP_MUL, c, graph_spread(g, r, last, &x->type)), n->in[1], n->in[2]);
 }
 
 /* Mean of x [b,h,w,c] over h, w and the channels of a group -> [b,groups].  Over h and w first, which keeps channels
@@ -172,7 +125,7 @@ static Node *group_spread(Graph *g, Node *y, Node *x, int64_t groups) {
   DType t = x->type.dtype;
   Type split = type_make(t, 3, (Dim[]){dim[0], dim_const(groups), dim_const(width)});
   Type row = type_make(t, 4, (Dim[]){dim[0], dim_const(1), dim_const(1), dim[3]});
-  Node *wide = graph_broadcast(g, graph_insert_axes(g, y, 1u << 2), &split);
+  Node *wide = graph_spread(g, y, 1u << 2, &split);
   return graph_broadcast(g, graph_reshape(g, wide, &row), &x->type);
 }
 

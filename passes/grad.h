@@ -12,7 +12,11 @@ typedef bool (*GradRule)(Graph *g, Node *n, Node *dy, Node **dx);
  * count too.  out[i] is NULL where y does not depend on wrt[i]. */
 bool grad_sweep(Graph *g, Node *y, Node *dy, Node *const *wrt, int n, bool stop, Node **out);
 
-/* Rules in grad_move.c, grad_contract.c; the elementwise ones are local to grad_map.c. */
+/* x in f32, so that of what follows only the result is rounded; and that result in the type of x again. */
+Node *grad_wide(Graph *g, Node *x);
+Node *grad_narrow(Graph *g, Node *dx, const Node *x);
+
+/* Rules in grad_map.c, grad_move.c, grad_contract.c, softmax.c. */
 bool grad_reshape(Graph *g, Node *n, Node *dy, Node **dx);
 bool grad_transpose(Graph *g, Node *n, Node *dy, Node **dx);
 bool grad_broadcast(Graph *g, Node *n, Node *dy, Node **dx);
@@ -40,6 +44,9 @@ bool grad_erf(Graph *g, Node *n, Node *dy, Node **dx);
 bool grad_normal_cdf(Graph *g, Node *n, Node *dy, Node **dx);
 bool grad_sigmoid(Graph *g, Node *n, Node *dy, Node **dx);
 bool grad_silu(Graph *g, Node *n, Node *dy, Node **dx);
+bool grad_softmax(Graph *g, Node *n, Node *dy, Node **dx);
+bool grad_log_softmax(Graph *g, Node *n, Node *dy, Node **dx);
+bool grad_cross_entropy(Graph *g, Node *n, Node *dy, Node **dx);
 bool grad_sin(Graph *g, Node *n, Node *dy, Node **dx);
 bool grad_cos(Graph *g, Node *n, Node *dy, Node **dx);
 bool grad_cast(Graph *g, Node *n, Node *dy, Node **dx);

@@ -58,23 +58,22 @@ static Node *sigmoid_slope(Graph *g, Node *x) {
   return divide(g, e, mul(g, sum, sum));
 }
 
-/* x and dy as f32, so that only the result is rounded. */
-static Node *wide(Graph *g, Node *x) { return x->type.dtype == DTYPE_BF16 ? graph_cast(g, x, DTYPE_F32) : x; }
+Node *grad_wide(Graph *g, Node *x) { return x->type.dtype == DTYPE_BF16 ? graph_cast(g, x, DTYPE_F32) : x; }
 
-static Node *narrow(Graph *g, Node *dx, const Node *n) {
-  return dx && n->type.dtype == DTYPE_BF16 ? graph_cast(g, dx, DTYPE_BF16) : dx;
+Node *grad_narrow(Graph *g, Node *dx, const Node *x) {
+  return dx && x->type.dtype == DTYPE_BF16 ? graph_cast(g, dx, DTYPE_BF16) : dx;
 }
 
 bool grad_sigmoid(Graph *g, Node *n, Node *dy, Node **dx) {
-  Node *x = wide(g, n->in[0]), *dy_wide = wide(g, dy);
-  return (dx[0] = narrow(g, mul(g, dy_wide, sigmoid_slope(g, x)), n));
+  Node *x = grad_wide(g, n->in[0]), *dy_wide = grad_wide(g, dy);
+  return (dx[0] = grad_narrow(g, mul(g, dy_wide, sigmoid_slope(g, x)), n));
 }
 
 /* sigmoid(x) + x sigmoid'(x) */
 bool grad_silu(Graph *g, Node *n, Node *dy, Node **dx) {
-  Node *x = wide(g, n->in[0]), *dy_wide = wide(g, dy);
+  Node *x = grad_wide(g, n->in[0]), *dy_wide = grad_wide(g, dy);
   Node *value = graph_unary(g, OP_SIGMOID, x), *rest = mul(g, x, sigmoid_slope(g, x));
-  return (dx[0] = narrow(g, mul(g, dy_wide, graph_binary(g, OP_ADD, value, rest)), n));
+  return (dx[0] = grad_narrow(g, mul(g, dy_wide, graph_binary(g, OP_ADD, value, rest)), n));
 }
 
 /* 2 / sqrt(pi) exp(-x^2) */

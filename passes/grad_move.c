@@ -180,16 +180,15 @@ bool grad_shift(Graph *g, Node *n, Node *dy, Node **dx) {
   dx[0] = shift_back(g, n, dy);
   Node *mask = off_grid(g, n);
   if (!dx[0] || !mask) return false;
-  mask = graph_broadcast(g, graph_insert_axes(g, mask, 1 << 3), &dy->type);
+  mask = graph_spread(g, mask, 1 << 3, &dy->type);
   uint32_t all_but_last = (1u << (n->type.rank - 1)) - 1;
   return (dx[1] = graph_sum(g, graph_binary(g, OP_MUL, dy, mask), all_but_last));
 }
 
 /* ---- reductions ---- */
 
-/* A value of the reduced shape, copied back along the reduced axes. */
 static Node *spread(Graph *g, Node *reduced, Node *n) {
-  return graph_broadcast(g, graph_insert_axes(g, reduced, (uint32_t)n->attrs.axes.axes), &n->in[0]->type);
+  return graph_spread(g, reduced, (uint32_t)n->attrs.axes.axes, &n->in[0]->type);
 }
 
 bool grad_sum(Graph *g, Node *n, Node *dy, Node **dx) { return (dx[0] = spread(g, dy, n)); }

@@ -255,4 +255,119 @@ TEST("activations and their derivatives are relatively right in the tails") {
   rig_close(&rig);
 }
 
+/* ---- one class far ahead ---- */
+
+enum { CLASSES = 37, N_GAP = 11, N_ROW = 4 * N_GAP };
+
+/* Row r: class `ahead` stands above the others by a gap or more (for gap 0 a few share the first place); the target is that
+ * class in even rows; every second pair of rows looks at the winner's result alone.  All differences are exact. */
+typedef struct SureRow {
+  int ahead, target;
+  long double x[CLASSES], dy[CLASSES];
+} SureRow;
+
+static SureRow sure_row(int r) {
+  static const float gaps[N_GAP] = {0, 0.125f, 1, 5, 9.5f, 12, 16, 17.5f, 20, 40, 80};
+  SureRow row = {.ahead = r * 5 % CLASSES};
+  row.target = r % 2 ? (row.ahead + 3) % CLASSES : row.ahead;
+  for (int i = 0; i < CLASSES; i++) {
+    row.x[i] = i == row.ahead ? 2.25L : 2.25L - (long double)gaps[r / 4] - (i * 3 + r) % 5 * 0.25L;
+    row.dy[i] = r % 4 < 2 ? (i * 7 + r) % 5 - 1.5L : i == row.ahead;
+  }
+  return row;
+}
+
+/* p of a row, and 1 - p, neither by subtraction from 1. */
+static void probabilities(const SureRow *row, long double *p, long double *lacks) {
+  long double e[CLASSES], sum = 0;
+  for (int i = 0; i < CLASSES; i++) sum += e[i] = expl(row->x[i] - row->x[row->ahead]);
+  for (int i = 0; i < CLASSES; i++) {
+    lacks[i] = 0;
+    for (int j = 0; j < CLASSES; j++) lacks[i] += j == i ? 0 : e[j] / sum;
+    p[i] = e[i] / sum;
+  }
+}
+
+/* A result and what its relative error counts from: the sum of sizes of what is added. */
+typedef struct Expected {
+  long double value, size;
+} Expected;
+
+enum { SURE_LOG, SURE_LOSS, SURE_GRAD, SURE_LOG_GRAD, SURE_LOSS_GRAD, N_SURE };
+
+static Expected expected_at(int function, const SureRow *row, int i) {
+  long double p[CLASSES], lacks[CLASSES], top = row->x[row->ahead], z = row->x[i] - top, z_target = row->x[row->target] - top;
+  probabilities(row, p, lacks);
+  long double log_sum = -logl(p[row->ahead]);
+  if (lacks[row->ahead] < 0.5L) log_sum = -log1pl(-lacks[row->ahead]);
+  if (function == SURE_LOG) return (Expected){z - log_sum, log_sum - z};
+  if (function == SURE_LOSS) return (Expected){log_sum - z_target, log_sum - z_target};
+  if (function == SURE_LOSS_GRAD) return i == row->target ? (Expected){-lacks[i], lacks[i]} : (Expected){p[i], p[i]};
+  Expected d = {0, 0};
+  if (function == SURE_LOG_GRAD) d = (Expected){row->dy[i] * lacks[i], fabsl(row->dy[i]) * lacks[i]};
+  for (int j = 0; j < CLASSES; j++) {
+    long double weight = function == SURE_GRAD ? p[i] * p[j] : p[i], own = function == SURE_GRAD ? row->dy[i] : 0;
+    if (j == i) continue;
+    d.value += weight * (own - row->dy[j]);
+    d.size += weight * (fabsl(own) + fabsl(row->dy[j]));
+  }
+  return d;
+}
+
+static void build_sure(Rig *r) {
+  Graph *g = r->model.graph;
+  Dim dim[] = {dim_const(N_ROW), dim_const(CLASSES)};
+  Node *x = rig_input(r, "x", DTYPE_F32, 2, dim), *dy = rig_input(r, "dy", DTYPE_F32, 2, dim);
+  Node *target = rig_input(r, "t", DTYPE_I32, 1, dim), *dx[3];
+  Node *y[] = {graph_unary(g, OP_SOFTMAX, x), graph_unary(g, OP_LOG_SOFTMAX, x),
+               graph_binary(g, OP_CROSS_ENTROPY, x, target)};
+  for (int i = 0; i < 3; i++) {
+    Node *loss = graph_sum(g, i < 2 ? graph_binary(g, OP_MUL, y[i], dy) : y[i], i < 2 ? 3 : 1);
+    if (!loss || !grad_build(g, loss, &x, 1, &dx[i])) return;
+  }
+  Node *result[N_SURE] = {y[1], y[2], dx[0], dx[1], dx[2]};
+  static const char *const name[N_SURE] = {"log_softmax", "loss", "grad_softmax", "grad_log_softmax", "grad_loss"};
+  for (int f = 0; f < N_SURE; f++) rig_add(r, rig_function(r, name[f], &(Port){"y", result[f]}, 1));
+}
+
+static void check_sure(NuwaSession *s, const Plan *p, int f) {
+  for (int k = 0; k < p->function[f].n_in; k++) {
+    const char *name = p->function[f].in[k].name;
+    void *to = nuwa_input(s, f, name);
+    for (int r = 0; r < N_ROW; r++) {
+      SureRow row = sure_row(r);
+      if (name[0] == 't') rig_store(DTYPE_I32, to, r, row.target);
+      else for (int i = 0; i < CLASSES; i++)
+        rig_store(DTYPE_F32, to, r * CLASSES + i, (double)(name[0] == 'x' ? row.x[i] : row.dy[i]));
+    }
+  }
+  nuwa_run(s, f, 1, 0);
+  for (int r = 0; r < N_ROW; r++) {
+    SureRow row = sure_row(r);
+    int n = p->function[f].out[0].rank == 2 ? CLASSES : 1;
+    for (int i = 0; i < n; i++) {
+      Expected want = expected_at(f, &row, i);
+      double got = rig_load(DTYPE_F32, nuwa_output(s, f, "y"), r * n + i);
+      EXPECT(fabsl(got - want.value) <= 2e-6L * want.size, "%s of row %d, class %d (%d is ahead): %.9g, not %.9Lg",
+             p->function[f].name, r, i, row.ahead, got, want.value);
+    }
+  }
+}
+
+TEST("losses, logarithms and gradients of a class that is far ahead are relatively right") {
+  REQUIRE(rig_open(&rig), "memory");
+  REQUIRE(rig_build(&rig, build_sure) && rig.model.n_func == N_SURE, "%s", rig.err.text);
+  Isa isa[ISA_COUNT];
+  for (int k = 0, n = rig_isas(isa); k < n; k++) {
+    Plan *p = rig_compile(&rig, isa[k], true);
+    REQUIRE(p, "%s", rig.err.text);
+    NuwaSession *s = nuwa_session_open(p, &one_sample, &rig.err);
+    REQUIRE(s, "%s", rig.err.text);
+    for (int f = 0; f < N_SURE; f++) check_sure(s, p, f);
+    nuwa_session_close(s);
+    plan_free(p);
+  }
+  rig_close(&rig);
+}
+
 TEST_MAIN()
