@@ -8,7 +8,7 @@ set(objects $<TARGET_OBJECTS:nuwa_base> $<TARGET_OBJECTS:nuwa_text> $<TARGET_OBJ
 
 add_library(nuwa_shared SHARED ${objects})
 target_link_libraries(nuwa_shared PRIVATE m Threads::Threads ${CMAKE_DL_LIBS})
-target_link_options(nuwa_shared PRIVATE LINKER:--version-script=${CMAKE_SOURCE_DIR}/cmake/libnuwa.map)
+target_link_options(nuwa_shared PRIVATE LINKER:--version-script=${CMAKE_SOURCE_DIR}/cmake/libnuwa.map LINKER:--gc-sections)
 if(NOT NUWA_SANITIZE)
   target_link_options(nuwa_shared PRIVATE LINKER:-z,defs)
 endif()
