@@ -146,6 +146,85 @@ TEST("a file whose directory says anything, and is signed, is refused or consist
   buffer_done(&file);
 }
 
+/* ---- weights inside ---- */
+
+/* A bundle of the plan and weights that fit it, and where the weights lie. */
+static bool open_application(const Buffer *plan, Buffer *out, size_t *out_at, size_t *out_n) {
+  static const float values[40] = {1, 2, 3};
+  static const TensorView view[] = {{.name = "w", .rank = 2, .dim = {5, 8}, .data = values, .bytes = 160},
+                                    {.name = "v", .rank = 2, .dim = {8, 5}, .data = values, .bytes = 160},
+                                    {.name = "start", .rank = 1, .dim = {8}, .data = values, .bytes = 32}};
+  static const MetadataEntry meta = {"format", "nuwa-weights"};
+  char path[] = "/tmp/nuwa_bundle_XXXXXX";
+  Buffer weights = {0};
+  Error err = {0};
+  FileMap map = {0};
+  int fd = mkstemp(path);
+  bool ok = fd >= 0 && safetensors_write_head("weights", view, COUNT_OF(view), &meta, 1, &weights, &err);
+  for (int i = 0; ok && i < COUNT_OF(view); i++) buffer_append(&weights, view[i].data, view[i].bytes);
+  BundlePart part[] = {{NUWA_PART_PLAN, "drawer", (const uint8_t *)plan->data, plan->len},
+                       {NUWA_PART_WEIGHTS, "drawer", (const uint8_t *)weights.data, weights.len}};
+  ok = ok && bundle_write(path, part, COUNT_OF(part), &err) && file_map(path, &map, &err);
+  if (ok) buffer_append(out, map.data, map.len);
+  *out_n = weights.len;
+  *out_at = out->len - weights.len;
+  file_unmap(&map);
+  buffer_done(&weights);
+  if (fd >= 0) close(fd);
+  unlink(path);
+  EXPECT(ok, "%s", err.text);
+  return ok;
+}
+
+/* With the right digests again. */
+static void sign_weights(uint8_t *bytes, size_t at, size_t n) {
+  enum { SECOND = FILE_HEADER + ENTRY, DIGEST_IN_ENTRY = 24 };
+  sha256(bytes + at, n, bytes + SECOND + DIGEST_IN_ENTRY);
+  sha256(bytes + FILE_HEADER, 2 * ENTRY, bytes + DIRECTORY_DIGEST_AT);
+}
+
+/* Loads the weights of a bundle into a session of its plan and runs it; false with the reason. */
+static bool use_weights(const uint8_t *bytes, size_t n, Error *err) {
+  NuwaBundle *b = bundle_parse(bytes, n, "damaged", err);
+  NuwaWeights *w = b ? nuwa_bundle_weights(b, "drawer", err) : NULL;
+  NuwaSession *s = w ? nuwa_session_open(nuwa_bundle_plan(b, NULL), &options, err) : NULL;
+  bool ok = s && nuwa_load_weights(s, w, false, err);
+  if (ok && !nuwa_run(s, nuwa_find_function(nuwa_bundle_plan(b, NULL), "loss"), 2, 0)) ok = nuwa_check(s, err);
+  nuwa_session_close(s);
+  nuwa_weights_close(w);
+  nuwa_bundle_close(b);
+  return ok;
+}
+
+TEST("weights inside of a bundle may say anything: they are refused with a reason, or a session runs with them") {
+  Buffer plan = {0}, file = {0};
+  size_t at, n;
+  Error err = {0};
+  if (!open_bundle(&plan) || !open_application(&plan, &file, &at, &n)) return;
+  REQUIRE(use_weights((const uint8_t *)file.data, file.len, &err), "%s", err.text);
+  uint8_t *bytes = mem_alloc_aligned(file.len, 64);   /* as a map lies: what fits is used in place */
+  int accepted = 0, refused = 0;
+  for (int i = 0; i < 600; i += FUZZ_STRIDE) {
+    Fuzz f = {(uint64_t)i * 17};
+    memcpy(bytes, file.data, file.len);
+    for (size_t edits = fuzz_below(&f, 3) + 1; edits > 0; edits--)
+      fuzz_damage(&f, bytes + at, fuzz_below(&f, 4) ? n - 352 : n);   /* mostly the header */
+    if (fuzz_below(&f, 4) == 0) {
+      uint64_t header = fuzz_below(&f, 2) ? fuzz_below(&f, 2 * n) : (uint64_t)fuzz_number(&f);
+      memcpy(bytes + at, &header, sizeof header);
+    }
+    sign_weights(bytes, at, n);
+    Error e = {0};
+    if (use_weights(bytes, file.len, &e)) accepted++;
+    else refused++;
+    EXPECT(e.code == 0 || e.text[0], "case %d gives no reason", i);
+  }
+  EXPECT(accepted > 5 && refused > 50, "%d accepted, %d refused", accepted, refused);
+  mem_free(bytes);
+  buffer_done(&plan);
+  buffer_done(&file);
+}
+
 TEST("what cannot be a bundle is not written") {
   static const struct { BundlePart part[2]; int n; const char *why; } bad[] = {
       {{{NUWA_PART_TEXT, "a", (const uint8_t *)"", 1}}, 1, "no plan"},

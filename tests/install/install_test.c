@@ -9,7 +9,7 @@
 #include "media/image.h"
 #include "runtime/include/nuwa.h"
 #include "runtime/base/file.h"
-#include "tests/test.h"
+#include "tests/nvrtc.h"
 
 enum { MOST_LIBRARY_BYTES = 256 << 10, MOST_EXAMPLE_LINES = 100, MOST_START_US = 20000 };
 #define CAPTION "a red apple at the top left on white"
@@ -103,7 +103,8 @@ TEST("neither the program nor the libraries have the hooks that tests have") {
   REQUIRE(installed(), "not installed");
   EXPECT_RUNS("grep -oE '\\bmem_[a-z_]+\\(' " SOURCE_DIR "/runtime/base/hooks.h | tr -d '(' | sort -u > hooks.txt; "
               "for f in " BUILD_DIR "/nuwa $P/bin/nuwa $L/libnuwa.a $L/libnuwa.so; do "
-              "nm -a $f | grep -w mem_alloc || exit 1; nm -a $f | grep -wf hooks.txt; done | sed 's/.* //' | sort -u; "
+              "nm -a $f | sed 's/.* //' > names.txt; grep -x mem_alloc names.txt || exit 1; grep -xf hooks.txt names.txt; done | "
+              "sort -u; "
               "wc -l < hooks.txt");
   EXPECT_TEXT(output, "mem_alloc\n3\n");
 }
@@ -148,11 +149,11 @@ static bool have_reference(void) {
   return state > 0;
 }
 
-static void expect_same_pixels(const char *name) {
+static void expect_same_pixels(const char *wanted, const char *name) {
   char path[200];
   Image want = {0}, got = {0};
   Error err = {0};
-  snprintf(path, sizeof path, "%s/want.png", folder);
+  snprintf(path, sizeof path, "%s/%s", folder, wanted);
   REQUIRE(image_read(path, &want, &err), "%s", err.text);
   snprintf(path, sizeof path, "%s/%s", folder, name);
   REQUIRE(image_read(path, &got, &err), "%s", err.text);
@@ -166,7 +167,7 @@ TEST("an application draws the tokens and pixels that its Lua models and weights
   REQUIRE(have_reference(), "no drawing");
   EXPECT_RUNS("$P/bin/nuwa generate app.nuwa --text '" CAPTION "' --seed 7 -o app.png "
               "--tokens-out app.safetensors && cmp want.safetensors app.safetensors");
-  expect_same_pixels("app.png");
+  expect_same_pixels("want.png", "app.png");
 }
 
 TEST("inspect shows the parts of an application, and finds damage in its weights") {
@@ -308,7 +309,7 @@ static void expect_example(const char *compile, const char *name) {
   snprintf(command, sizeof command, "./%s app.nuwa '" CAPTION "' %s.png 7", name, name);
   EXPECT_RUNS(command);
   snprintf(command, sizeof command, "%s.png", name);
-  expect_same_pixels(command);
+  expect_same_pixels("want.png", command);
   snprintf(command, sizeof command, "readelf -d %s | sed -nE 's/.*NEEDED.*\\[(.*)\\]/\\1/p' | "
            "grep -vE '^(libc|libm|libdl|libpthread|libpng16|libnuwa|ld-linux.*)\\.so' || true", name);
   EXPECT_RUNS(command);
@@ -334,8 +335,33 @@ TEST("the examples' CMake project finds the installed package, and its programs 
   EXPECT_RUNS(CMAKE " -S " SOURCE_DIR "/examples -B examples -G Ninja -DCMAKE_PREFIX_PATH=$P -DCMAKE_C_COMPILER=" CC
               " -DCMAKE_C_FLAGS=-ffp-contract=off >/dev/null && " CMAKE " --build examples >/dev/null && "
               "for e in draw draw_static; do examples/$e app.nuwa '" CAPTION "' $e.png 7 || exit 1; done");
-  expect_same_pixels("draw.png");
-  expect_same_pixels("draw_static.png");
+  expect_same_pixels("want.png", "draw.png");
+  expect_same_pixels("want.png", "draw_static.png");
+}
+
+/* A drawer and an autoencoder after a step of training, as one application for GPUs, its products pinned. */
+#define SMALL                                                                                                        \
+  "-D grid_s=1 -D grid_h=16 -D grid_w=16 -D dim=64 -D heads=2 -D encoder_layers=1 -D decoder_layers=1 "              \
+  "-D text_tokens=24 -D vocab=514 -D codebook=16 --bpe merges --vq-weights vq.safetensors --steps 1 --batch 1 "
+#define ON_GPU " --cuda-driver " EMUCUDA " --cublaslt " EMUBLASLT " "
+
+TEST("an application for GPUs, its products pinned, draws through libnuwa what nuwa generate draws") {
+  NEED_NVRTC();
+  REQUIRE(installed(), "not installed");
+  EXPECT_RUNS("mkdir -p gpu && cd gpu && cp " SOURCE_DIR "/tests/cli/models/vq.lua . && $P/bin/nuwa data --bpe merges --vocab 514 && "
+              "$P/bin/nuwa train vq.lua --steps 1 --batch 2 --out vq.safetensors && "
+              "$P/bin/nuwa train $P/share/nuwa/models/nuwa.lua " SMALL "--out drawer.safetensors");
+  EXPECT_RUNS("cd gpu && $P/bin/nuwa compile --weights drawer.safetensors --embed --device cuda --pin" ON_GPU "-o app.nuwa && "
+              "$P/bin/nuwa inspect app.nuwa");
+  EXPECT_HAS(output, "2 products pinned on nuwa emulated GPU");
+  EXPECT_HAS(output, "algorithm cublaslt 130100 algo ");
+  EXPECT_HAS(output, "pinned = nuwa emulated GPU");
+  EXPECT_RUNS("cd gpu && $P/bin/nuwa generate app.nuwa" ON_GPU "--text 'a panda' --seed 7 -o want.png");
+  /* The example names no library: it finds those of the machine. */
+  EXPECT_RUNS("cd gpu && ln -s " EMUCUDA " libcuda.so.1 && ln -s " EMUBLASLT " libcublasLt.so.13 && " CC " -std=c99 -O2 "
+              SOURCE_DIR "/examples/draw.c $(pkg-config --cflags --libs nuwa libpng) -o draw && "
+              "LD_LIBRARY_PATH=$PWD:$LD_LIBRARY_PATH ./draw app.nuwa 'a panda' got.png 7");
+  expect_same_pixels("gpu/want.png", "gpu/got.png");
 }
 
 /* The least of some runs: what else the machine does is not the library's. */
