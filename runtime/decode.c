@@ -38,7 +38,8 @@ static bool is_guided(const NuwaGenerate *g) { return g->guidance != 1.0f; }
 static bool check_request(const Plan *p, const NuwaGenerate *g, Error *err) {
   if (g->decode < 0 || g->decode >= p->n_decode)
     return error_set(err, ERROR_ARGUMENT, "this model has no decode %d", g->decode);
-  if (g->count < 1) return error_set(err, ERROR_ARGUMENT, "count is %lld, must be at least 1", (long long)g->count);
+  if (g->count < 1 || g->count >= UINT32_MAX)
+    return error_set(err, ERROR_ARGUMENT, "count is %lld, must be 1 to %lld", (long long)g->count, (long long)UINT32_MAX - 1);
   if (g->first < 0 || g->first > UINT32_MAX - g->count)
     return error_set(err, ERROR_ARGUMENT, "the first of %lld samples is %lld, must be from 0 to %lld", (long long)g->count,
                      (long long)g->first, (long long)UINT32_MAX - (long long)g->count);
@@ -187,6 +188,7 @@ static bool draw_chunk(Drawing *r, int64_t begin, int64_t end) {
 bool nuwa_generate(NuwaSession *s, const NuwaGenerate *g, int32_t *tokens, NuwaGenerateStats *stats,
                    NuwaProgress *progress, void *ctx, Error *err) {
   Drawing r;
+  s->refusal.code = ERROR_NONE;
   if (!drawing_init(&r, s, g, err)) return false;
   atomic_store(&r.nan_at, INT64_MAX);
   DecodeOrder *o = &s->order;

@@ -176,9 +176,12 @@ static bool check_options(const NuwaOptions *o, Error *err) {
   int64_t most = (int64_t)1 << 24;
   if (o->threads < 0 || o->threads > POOL_MAX_THREADS)
     return error_set(err, ERROR_ARGUMENT, "threads: %d, must be 1 to %d, or 0 for all", o->threads, POOL_MAX_THREADS);
-  if (o->samples < 1 || o->samples > most || o->rows < 0 || o->rows > most || o->ring_slots < 0 || o->ring_slots > most)
-    return error_set(err, ERROR_ARGUMENT, "samples %lld, rows %lld, ring slots %lld: out of range", (long long)o->samples,
-                     (long long)o->rows, (long long)o->ring_slots);
+  const struct { const char *what; int64_t n, least; } size[] = {
+      {"samples", o->samples, 1}, {"rows", o->rows, 0}, {"ring slots", o->ring_slots, 0}};
+  for (int i = 0; i < COUNT_OF(size); i++)
+    if (size[i].n < size[i].least || size[i].n > most)
+      return error_set(err, ERROR_ARGUMENT, "%s: %lld, must be %lld to %lld", size[i].what, (long long)size[i].n,
+                       (long long)size[i].least, (long long)most);
   return true;
 }
 
@@ -215,6 +218,8 @@ static bool allocate(NuwaSession *s, Error *err) {
 
 static bool check_device(const Plan *p, const NuwaOptions *o, Error *err) {
   if ((int)p->device == o->device) return true;
+  if (o->device < 0 || o->device >= PLAN_DEVICE_COUNT)
+    return error_set(err, ERROR_ARGUMENT, "there is no device %d", o->device);
   return error_set(err, ERROR_DEVICE, "this bundle is for %s, it was opened for %s; compile the model for that",
                    plan_device_name(p->device), plan_device_name((PlanDevice)o->device));
 }
@@ -315,54 +320,53 @@ bool session_enqueue(NuwaSession *s, int function, int64_t B, int64_t R) {
   return run_copies(s, function, B, R) && (!copies_ports || fetch_outputs(s, function, B, R));
 }
 
-/* What was wrong with the last call is no failure of the session. */
-static void forget_refusal(NuwaSession *s) {
-  if (s->failure.code == ERROR_ARGUMENT) s->failure = (Error){0};
+static const PlanFunction *function_of(const NuwaSession *s, int function) {
+  return function >= 0 && function < s->plan->n_function ? &s->plan->function[function] : NULL;
 }
 
 bool nuwa_run(NuwaSession *s, int function, int64_t B, int64_t R) {
-  BUG_IF(function < 0 || function >= s->plan->n_function, "no function %d", function);
-  BUG_IF(B < 0 || B > s->options.samples || R < 0 || R > s->options.rows, "a session for %lld samples, %lld rows was asked for %lld, %lld",
-         (long long)s->options.samples, (long long)s->options.rows, (long long)B, (long long)R);
-  const PlanFunction *f = &s->plan->function[function];
-  forget_refusal(s);
+  const PlanFunction *f = function_of(s, function);
+  s->refusal.code = ERROR_NONE;
   if (s->failure.code != ERROR_NONE) return false;
+  if (!f) return error_set(&s->refusal, ERROR_ARGUMENT, "there is no function %d", function);
+  if (B < 0 || B > s->options.samples || R < 0 || R > s->options.rows)
+    return error_set(&s->refusal, ERROR_ARGUMENT,
+                     "function \"%s\": a session for %lld samples, %lld rows was asked for %lld, %lld", f->name,
+                     (long long)s->options.samples, (long long)s->options.rows, (long long)B, (long long)R);
   if (B < f->least_samples)
-    return error_set(&s->failure, ERROR_ARGUMENT, "function \"%s\" takes no batch of %lld: %s", f->name, (long long)B, f->least_why);
+    return error_set(&s->refusal, ERROR_ARGUMENT, "function \"%s\" takes no batch of %lld: %s", f->name, (long long)B, f->least_why);
   const DeviceKind *does = s->device->does;
   bool ok = does->enter(s->device, &s->failure) && session_enqueue(s, function, B, R) &&
             does->wait(s->device, &s->failure);
-  return ok || error_prefix(&s->failure, "function \"%s\"", s->plan->function[function].name);
+  return ok || error_prefix(&s->failure, "function \"%s\"", f->name);
 }
 
 bool nuwa_prepare(NuwaSession *s) {
-  forget_refusal(s);
   for (int f = 0; f < s->plan->n_function; f++)
     if (s->plan->function[f].is_prepare && !nuwa_run(s, f, 1, 1)) return false;
   return s->failure.code == ERROR_NONE;
 }
 
 bool nuwa_check(const NuwaSession *s, Error *err) {
-  if (s->failure.code == ERROR_NONE) return true;
-  *err = s->failure;
+  if (s->failure.code == ERROR_NONE && s->refusal.code == ERROR_NONE) return true;
+  *err = s->failure.code ? s->failure : s->refusal;
   return false;
 }
 
 const char *nuwa_device_name(const NuwaSession *s) { return s->device->does->name(s->device); }
 
 bool nuwa_kernel_is_compiled(const NuwaSession *s, int kernel) {
-  BUG_IF(kernel < 0 || kernel >= s->plan->n_kernel, "no kernel %d", kernel);
-  return s->device->does->is_kernel_compiled(s->device, kernel);
+  return kernel >= 0 && kernel < s->plan->n_kernel && s->device->does->is_kernel_compiled(s->device, kernel);
 }
 
+static bool has_product(const NuwaSession *s, int product) { return product >= 0 && product < s->plan->n_product; }
+
 const char *nuwa_product_algorithm(const NuwaSession *s, int product) {
-  BUG_IF(product < 0 || product >= s->plan->n_product, "no product %d", product);
-  return s->device->does->product_algorithm(s->device, product);
+  return has_product(s, product) ? s->device->does->product_algorithm(s->device, product) : "";
 }
 
 size_t nuwa_product_workspace(const NuwaSession *s, int product) {
-  BUG_IF(product < 0 || product >= s->plan->n_product, "no product %d", product);
-  return s->device->does->product_workspace(s->device, product);
+  return has_product(s, product) ? s->device->does->product_workspace(s->device, product) : 0;
 }
 
 bool nuwa_profile_start(NuwaSession *s, Error *err) {
@@ -381,20 +385,21 @@ bool nuwa_profile_start(NuwaSession *s, Error *err) {
 }
 
 int64_t nuwa_profile_ns(const NuwaSession *s, int function, int launch) {
-  return s->launch_ns ? s->launch_ns[function][launch] : 0;
+  const PlanFunction *f = function_of(s, function);
+  return s->launch_ns && f && launch >= 0 && launch < f->n_launch ? s->launch_ns[function][launch] : 0;
 }
 
 /* ---- access ---- */
 
 void *nuwa_input(NuwaSession *s, int function, const char *name) {
-  const PlanFunction *f = &s->plan->function[function];
-  const PlanTensor *t = plan_find_input(f, name);
+  const PlanFunction *f = function_of(s, function);
+  const PlanTensor *t = f ? plan_find_input(f, name) : NULL;
   return t ? s->input[function][t - f->in] : NULL;
 }
 
 void *nuwa_output(NuwaSession *s, int function, const char *name) {
-  const PlanFunction *f = &s->plan->function[function];
-  const PlanTensor *t = plan_find_output(f, name);
+  const PlanFunction *f = function_of(s, function);
+  const PlanTensor *t = f ? plan_find_output(f, name) : NULL;
   return t ? s->output[function][t - f->out] : NULL;
 }
 

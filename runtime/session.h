@@ -26,6 +26,7 @@ struct NuwaSession {
   Pool *pool;
   Device *device;
   Error failure;          /* of the device, the first */
+  Error refusal;          /* of the last call, whose arguments did not fit */
   uint8_t *memory;        /* the tables below in one allocation */
   size_t bytes;           /* of everything */
   void **param, **state;  /* [n_param], [n_state] addresses */

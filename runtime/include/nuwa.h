@@ -153,10 +153,11 @@ NUWA_API void nuwa_session_close(NuwaSession *s);
 NUWA_API bool nuwa_check(const NuwaSession *s, NuwaError *err);
 /* Questions that every device answers.  Its name: "cpu", or a GPU's as its driver has it. */
 NUWA_API const char *nuwa_device_name(const NuwaSession *s);
-/* Whether the device had to compile the kernel when the session was opened, as it took no machine code of the bundle. */
+/* Whether the device had to compile the kernel when the session was opened, as it took no machine code of the bundle;
+ * false when there is no such kernel. */
 NUWA_API bool nuwa_kernel_is_compiled(const NuwaSession *s, int kernel);
 /* The algorithm by which the device's library computes a product of the plan, as the text that a bundle may carry (""
- * where nothing launches it), and the bytes that it needs beside the operands. */
+ * where nothing launches it, or there is none), and the bytes that it needs beside the operands. */
 NUWA_API const char *nuwa_product_algorithm(const NuwaSession *s, int product);
 NUWA_API size_t nuwa_product_workspace(const NuwaSession *s, int product);
 
@@ -196,7 +197,8 @@ NUWA_API bool nuwa_prepare(NuwaSession *s);
 /* Input and output memory of a function, in C order, for the largest B and R; NULL when absent. */
 NUWA_API void *nuwa_input(NuwaSession *s, int function, const char *name);
 NUWA_API void *nuwa_output(NuwaSession *s, int function, const char *name);
-/* Executes one function on B <= samples and R <= rows, from its inputs to its outputs.  False: see nuwa_check. */
+/* Executes one function on B <= samples and R <= rows, from its inputs to its outputs.  False: see nuwa_check, which says
+ * of an argument that does not fit until the next call, and of a failure of the device for good. */
 NUWA_API bool nuwa_run(NuwaSession *s, int function, int64_t B, int64_t R);
 NUWA_API int nuwa_threads(const NuwaSession *s);
 /* From now on the time of every launch is added up; false when memory is short.  (Two readings of the clock a

@@ -295,6 +295,7 @@ TEST("text becomes tokens and text again through the public header, as much of i
   ids[0] = vocab;
   EXPECT(!nuwa_text_decode(t, ids, n, text, sizeof text, &bytes, &err) && err.code == NUWA_ERROR_ARGUMENT, "no such id");
   nuwa_text_close(t);
+  nuwa_text_close(NULL);
   nuwa_bundle_close(b);
 }
 
