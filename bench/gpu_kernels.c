@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "runtime/base/names.h"
 #include "runtime/base/safetensors.h"
 
 bool gpu_kernels_open(GpuKernels *g, Error *err) {
@@ -39,7 +40,7 @@ static void read_options(Arena *a, const char *text, DefineLines *out) {
 static bool load_options(Arena *a, const char *weights, DefineLines *out, Error *err) {
   if (!weights) return true;
   Safetensors *w = safetensors_open(weights, err);
-  if (w) read_options(a, safetensors_metadata(w, "options"), out);
+  if (w) read_options(a, safetensors_metadata(w, META_OPTIONS), out);
   safetensors_close(w);
   return w != NULL;
 }
@@ -88,7 +89,7 @@ static bool add_functions(Add *a, bool whole) {
   CompileOptions o = {.device = PLAN_CUDA,
                       .threads = 1,
                       .precision = a->m->precision,
-                      .train = a->m->train && !whole ? "loss" : NULL,
+                      .train = a->m->train && !whole ? FUNC_LOSS : NULL,
                       .whole = whole,
                       .adam = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .clip = 1.0}};
   if (whole) {
@@ -127,7 +128,7 @@ bool gpu_kernels_add(GpuKernels *g, const GpuModel *m, Error *err) {
 }
 
 bool gpu_kernels_add_demo(GpuKernels *g, const char *models_dir, DType precision, Error *err) {
-  static const char *const name[] = {"nuwa", "vqgan"}, *const weights[] = {"demo", "demo_vq"};
+  static const char *const name[] = {"nuwa", "vqgan"}, *const weights[] = {SHIPPED_DRAWER, SHIPPED_IMAGE};
   for (int i = 0; i < COUNT_OF(name); i++) {
     char path[1024], options[1024];
     const GpuModel m = {name[i], path, options, models_dir, precision == DTYPE_F32, precision};

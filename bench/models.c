@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "runtime/base/names.h"
+
 #define LIST(array) array, COUNT_OF(array)
 
 /* The pictures of the demo: 32 x 32 pixels, 8 x 8 codes. */
@@ -60,12 +62,12 @@ typedef struct TrainCase {
 } TrainCase;
 
 static bool time_step(ModelRun *r, const TrainCase *c, Error *err) {
-  const char *name = c->function ? c->function : "train";
+  const char *name = c->function ? c->function : FUNC_TRAIN;
   r->function = plan_find_function(r->plan, name);
   if (r->function < 0) return error_set(err, ERROR_ARGUMENT, "there is no function \"%s\"", name);
   /* The rate of Adam is tiny, so that hundreds of steps on one batch change nothing that matters. */
   if (!bench_fill(r->session, r->plan, r->function, c->batch, 1, 1.0, err)) return false;
-  float *lr = nuwa_input(r->session, r->function, "lr");
+  float *lr = nuwa_input(r->session, r->function, TRAIN_LR);
   if (lr) *lr = 1e-8f;
   Sample s;
   if (!bench_time_function(r->b->o, r->session, r->plan, r->function, c->batch, &s, err)) return false;
@@ -84,8 +86,8 @@ static bool time_step(ModelRun *r, const TrainCase *c, Error *err) {
 
 static bool train_case(Bench *b, const TrainCase *c, Error *err) {
   if (!b->o->compile || !bench_wants(b, c->id)) return true;
-  const char *const name[] = {c->function ? c->function : "loss"};
-  CompileOptions o = {.function = name, .n_function = 1, .train = c->function ? NULL : "loss",
+  const char *const name[] = {c->function ? c->function : FUNC_LOSS};
+  CompileOptions o = {.function = name, .n_function = 1, .train = c->function ? NULL : FUNC_LOSS,
                       .adam = {0.9, 0.999, 1e-8, 0.0, 1.0}};
   ModelRun r = {.b = b, .samples = c->batch};
   bool ok = open_run(&r, c->file, c->define, c->n_define, &o, (NuwaOptions){.samples = c->batch, .rows = 1}, err) &&
@@ -114,7 +116,7 @@ static bool run_generate(void *ctx, Error *err) {
 
 /* The rings and rows that this order needs. */
 static bool open_order(ModelRun *r, const Define *define, int n, Error *err) {
-  static const char *const decode[] = {"decode"};
+  static const char *const decode[] = {FUNC_DECODE};
   CompileOptions o = {.function = decode, .n_function = 1};
   NuwaOptions session = {.samples = r->request.count, .rows = 1};
   r->plan = r->b->o->compile(r->b->o->compile_ctx, "nuwa.lua", define, n, &o, err);
@@ -186,8 +188,8 @@ static const Define tiny_transformer[] = {
 
 static bool tiny_models(Bench *b, Error *err) {
   const TrainCase cases[] = {
-      {"gpu.vq.encode", "autoencoder, encode", "vqgan.lua", "encode", LIST(tiny_autoencoder), 1},
-      {"gpu.vq.decode", "autoencoder, decode", "vqgan.lua", "decode", LIST(tiny_autoencoder), 1}};
+      {"gpu.vq.encode", "autoencoder, encode", "vqgan.lua", FUNC_ENCODE, LIST(tiny_autoencoder), 1},
+      {"gpu.vq.decode", "autoencoder, decode", "vqgan.lua", FUNC_DECODE, LIST(tiny_autoencoder), 1}};
   for (int i = 0; i < COUNT_OF(cases); i++)
     if (!train_case(b, &cases[i], err)) return false;
   return decode_both(b, "gpu.decode", "4x4 codes", LIST(tiny_transformer), 1, err);
@@ -196,8 +198,8 @@ static bool tiny_models(Bench *b, Error *err) {
 bool bench_gpu_models(Bench *b, Error *err) {
   if (b->o->tiny) return tiny_models(b, err);
   const TrainCase cases[] = {
-      {"gpu.vq.encode", "autoencoder, encode", "vqgan.lua", "encode", LIST(autoencoder), 64},
-      {"gpu.vq.decode", "autoencoder, decode", "vqgan.lua", "decode", LIST(autoencoder), 64},
+      {"gpu.vq.encode", "autoencoder, encode", "vqgan.lua", FUNC_ENCODE, LIST(autoencoder), 64},
+      {"gpu.vq.decode", "autoencoder, decode", "vqgan.lua", FUNC_DECODE, LIST(autoencoder), 64},
       {"gpu.train.vq", "training step, autoencoder", "vqgan.lua", NULL, LIST(autoencoder), 64},
       {"gpu.train.transformer", "training step, transformer", "nuwa.lua", NULL, LIST(transformer), 64}};
   for (int i = 0; i < COUNT_OF(cases); i++)

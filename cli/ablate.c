@@ -42,8 +42,7 @@ static void print_table(const AblateCommand *c) {
     if (b->results) printf("%.4f |\n", (double)b->loss[i]);
     else printf("- |\n");
   }
-  if (b->results) printf("\nlosses after %s steps of %s pictures (%s)\n", safetensors_metadata(b->results, "steps"),
-                         safetensors_metadata(b->results, "batch"), c->a->results);
+  if (b->steps && b->batch) printf("\nlosses after %s steps of %s pictures (%s)\n", b->steps, b->batch, c->a->results);
 }
 
 static void print_json(const AblateCommand *c) {
@@ -65,7 +64,7 @@ static bool check(void *ctx, Error *err) {
   const DefineList *list = &((AblateCommand *)ctx)->a->model.defines;
   for (int i = 0; i < list->n; i++) {
     const char *name = list->item[i].name;
-    if (strcmp(name, "encoder") == 0 || strcmp(name, "decoder") == 0)
+    if (ablation_varies(name))
       return error_set(err, ERROR_ARGUMENT,
                        "-D %s=%s has no effect: FF, NF, FN, AA and NN are compared whatever it is; give others",
                        name, list->item[i].value);
@@ -123,8 +122,8 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   ModelSpec model = cli_spec(&a->model);
   if (a->train && a->results && !cli_check_output("--results", a->results, err)) return false;
   if (!cli_target_open(&a->model, &c->target, err)) return false;
-  if (!a->weights) a->weights = weights_file_shipped(arena, t, "demo");
-  if (!a->vq_weights) a->vq_weights = weights_file_shipped(arena, t, "demo_vq");
+  if (!a->weights) a->weights = weights_file_shipped(arena, t, SHIPPED_DRAWER);
+  if (!a->vq_weights) a->vq_weights = weights_file_shipped(arena, t, SHIPPED_IMAGE);
   if (!a->results) a->results = weights_file_shipped(arena, t, "ablation");
   bool ok = (!a->train || cli_check_output("--results", a->results, err)) &&
             ablation_open(&c->ablation, arena, t, &model, a->weights, a->vq_weights, err) &&

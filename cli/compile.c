@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "runtime/base/names.h"
 #include "runtime/bundle.h"
 #include "synth/weights_file.h"
 
@@ -92,7 +93,7 @@ static bool find_functions(const Model *m, const ArgList *fn, Error *err) {
 /* A model that draws takes its autoencoder with it. */
 static bool is_application(const CompileArgs *a, const Model *m) {
   Error none;
-  return a->embed && !a->fn.n && model_find_decode(m, "decode", &none);
+  return a->embed && !a->fn.n && model_find_decode(m, FUNC_DECODE, &none);
 }
 
 static bool compile(CompileArgs *a, const CliTarget *t, const Safetensors *w, Error *err) {

@@ -6,6 +6,7 @@
 
 #include "cli/cli.h"
 #include "runtime/base/file.h"
+#include "runtime/base/names.h"
 #include "synth/given.h"
 
 typedef struct GenerateArgs {
@@ -75,7 +76,7 @@ static bool write_pictures(void *ctx, int64_t first, int64_t n, Error *err) {
 }
 
 static bool write_tokens(const Kit *k, const GenerateArgs *a, const int32_t *tokens, int64_t count, Error *err) {
-  TensorView t = {.name = "tokens",
+  TensorView t = {.name = PORT_TOKENS,
                   .dtype = DTYPE_I32,
                   .rank = 4,
                   .dim = {count, k->grid[0], k->grid[1], k->grid[2]},

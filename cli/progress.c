@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "runtime/base/names.h"
 
 static double metric_of(const TrainReport *r, const char *name) {
   for (int i = 0; i < r->n_metric; i++)
@@ -32,14 +33,14 @@ static void print_bar(const TrainReport *r) {
 static void show_step(const TrainProgress *p, const TrainReport *r) {
   if (p->is_terminal) print_bar(r);
   fprintf(stderr, "step %lld/%lld  loss %.5f  gradient %.3f  %.1f samples/s  ", (long long)r->step,
-          (long long)r->steps, metric_of(r, "loss"), metric_of(r, "grad_norm"), r->samples_per_s);
+          (long long)r->steps, metric_of(r, PORT_LOSS), metric_of(r, TRAIN_GRAD_NORM), r->samples_per_s);
   print_left(r->seconds_left);
   if (r->revived) fprintf(stderr, "  %lld revived", (long long)r->revived);
   fprintf(stderr, p->is_terminal ? "   " : "\n");
 }
 
 static void show_evaluation(TrainProgress *p, const TrainReport *r) {
-  p->held_loss = metric_of(r, "held.loss");
+  p->held_loss = metric_of(r, METRIC_HELD_OUT PORT_LOSS);
   fprintf(stderr, "%sstep %lld ", p->is_terminal ? "\n" : "", (long long)r->step);
   for (int i = 0; i < r->n_metric; i++) {
     fputc(' ', stderr);
@@ -59,7 +60,7 @@ void progress_show(void *ctx, const TrainReport *r) {
     return;
   }
   p->steps = r->step;
-  p->loss = metric_of(r, "loss");
+  p->loss = metric_of(r, PORT_LOSS);
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   double at = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;

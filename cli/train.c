@@ -7,6 +7,7 @@
 #include "cli/progress.h"
 #include "media/merges.h"
 #include "runtime/base/file.h"
+#include "runtime/base/names.h"
 #include "synth/training.h"
 
 typedef struct TrainArgs {
@@ -140,12 +141,14 @@ static bool check_effects(const TrainCommand *t, Error *err) {
   const TrainArgs *a = &t->a;
   const Training *open = &t->training;
   static const char lacks[] = "%s has no effect: %s and its training step have no input \"%s\"";
-  bool has_seen = training_has_input(open, "seen"), has_codes = has_seen || training_has_input(open, "tokens");
-  if (a->merges && !training_has_input(open, "text"))
-    return error_set(err, ERROR_USAGE, lacks, "--bpe", a->spec.fn, "text");
-  if (a->spec.noise > 0.0 && !has_seen) return error_set(err, ERROR_USAGE, lacks, "--noise", a->spec.fn, "seen");
+  bool has_seen = training_has_input(open, PORT_SEEN);
+  bool has_codes = has_seen || training_has_input(open, PORT_TOKENS);
+  if (a->merges && !training_has_input(open, PORT_TEXT))
+    return error_set(err, ERROR_USAGE, lacks, "--bpe", a->spec.fn, PORT_TEXT);
+  if (a->spec.noise > 0.0 && !has_seen)
+    return error_set(err, ERROR_USAGE, lacks, "--noise", a->spec.fn, PORT_SEEN);
   if (a->spec.vq_weights && !has_codes)
-    return error_set(err, ERROR_USAGE, lacks, "--vq-weights", a->spec.fn, "tokens");
+    return error_set(err, ERROR_USAGE, lacks, "--vq-weights", a->spec.fn, PORT_TOKENS);
   if (a->no_revive && !model_field(open->model, MODEL_REVIVE_CODEBOOK))
     return error_set(err, ERROR_USAGE, "--no-revive has no effect: the model names no codebook to revive");
   return true;
@@ -183,7 +186,7 @@ static bool train(TrainCommand *t, Error *err) {
   progress_end(&t->progress);
   if (ok && t->progress.steps < last_step(a)) return say_interrupted(t, err);
   if (ok && a->profile)
-    profile_print(s, t->training.plan, "train", &t->lowered, last_step(a), a->spec.batch);
+    profile_print(s, t->training.plan, FUNC_TRAIN, &t->lowered, last_step(a), a->spec.batch);
   return ok && (!a->out || training_write(&t->training, a->out, strcmp(a->store, "bf16") == 0, err));
 }
 

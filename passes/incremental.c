@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "passes/passes.h"
+#include "runtime/base/names.h"
 
 /* The positions that an evaluation reads: those of the rows, displaced by the shifts on the way down. */
 typedef struct DisplacedRows {
@@ -529,9 +530,9 @@ static bool begin(Incremental *c) {
   Type rows = {.dtype = DTYPE_I32, .rank = 2, .dim = {{0, 0, 1}, dim_const(2)}}, vector = rows_vector(DTYPE_I32);
   Type slots = {.dtype = DTYPE_I32, .rank = 1, .dim = {dim_const(c->positions)}};
   Type tokens = {.dtype = DTYPE_I32, .rank = 2, .dim = {{0, 1, 0}, dim_const(c->positions)}};
-  c->rows = graph_op(g, OP_INPUT, NULL, 0, &(Attrs){.leaf.name = "rows"}, &rows);
-  c->row_slot = graph_op(g, OP_INPUT, NULL, 0, &(Attrs){.leaf.name = "row_slot"}, &vector);
-  c->slots = graph_op(g, OP_INPUT, NULL, 0, &(Attrs){.leaf.name = "slots"}, &slots);
+  c->rows = graph_op(g, OP_INPUT, NULL, 0, &(Attrs){.leaf.name = STEP_ROWS}, &rows);
+  c->row_slot = graph_op(g, OP_INPUT, NULL, 0, &(Attrs){.leaf.name = STEP_ROW_SLOT}, &vector);
+  c->slots = graph_op(g, OP_INPUT, NULL, 0, &(Attrs){.leaf.name = STEP_SLOTS}, &slots);
   c->token_state =
       graph_op(g, OP_STATE, NULL, 0, &(Attrs){.leaf.name = arena_printf(g->arena, "%s.tokens", c->name)}, &tokens);
   if (!c->rows || !c->row_slot || !c->slots || !c->token_state) return false;
@@ -543,8 +544,8 @@ static Func *make_step(Incremental *c, Node *logits) {
   Node *rows = row_value(c, c->places, logits);
   if (!rows) return NULL;
   Type t = {.dtype = DTYPE_F32, .rank = 2, .dim = {{0, 0, 1}, logits->type.dim[4]}};
-  Port out = {"logits", graph_reshape(c->g, rows, &t)};
-  Port in[3] = {{"rows", c->rows}, {"row_slot", c->row_slot}, {"slots", c->slots}};
+  Port out = {STEP_LOGITS, graph_reshape(c->g, rows, &t)};
+  Port in[3] = {{STEP_ROWS, c->rows}, {STEP_ROW_SLOT, c->row_slot}, {STEP_SLOTS, c->slots}};
   Func *step = out.node
                    ? func_new(c->g, arena_printf(c->g->arena, "%s.step", c->name), in, c->uses_rings ? 3 : 1, &out, 1)
                    : NULL;

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "runtime/base/names.h"
 #include "runtime/base/philox.h"
 #include "runtime/session.h"
 
@@ -98,10 +99,10 @@ static bool drawing_init(Drawing *r, NuwaSession *s, const NuwaGenerate *g, Erro
                      "this request holds %lld positions at once, the session's rings have %lld slots",
                      (long long)s->order.slots, (long long)ring_slots(s, d));
   r->state = find_tokens(s, d);
-  r->rows = nuwa_input(s, d->step, "rows");
-  r->row_slot = nuwa_input(s, d->step, "row_slot");
-  r->slots = nuwa_input(s, d->step, "slots");
-  r->logits = nuwa_output(s, d->step, "logits");
+  r->rows = nuwa_input(s, d->step, STEP_ROWS);
+  r->row_slot = nuwa_input(s, d->step, STEP_ROW_SLOT);
+  r->slots = nuwa_input(s, d->step, STEP_SLOTS);
+  r->logits = nuwa_output(s, d->step, STEP_LOGITS);
   if (r->state < 0)
     return error_set(err, ERROR_FORMAT, "decode \"%s\": its plan has no state for the tokens, i32[B,%lld]", d->name,
                      (long long)s->order.positions);

@@ -107,10 +107,6 @@ typedef struct PlanKernel {
 
 /* Matrix products by cuBLASLt with one algorithm: a row of the result has the same bits in all of them, whatever the
  * number of rows beside it. */
-/* Outputs of a training step beside those of its loss; the second is a prefix of names of params. */
-#define TRAIN_GRAD_NORM "grad_norm"
-#define TRAIN_GRAD_SQUARE "grad_square."
-
 enum { PLAN_ALIGNMENT = 64 };   /* of every tensor's address */
 typedef struct PlanProduct {
   DType in, out;         /* of A and B; of C and the bias */

@@ -3,6 +3,7 @@
  * what holds there holds for all, because these coefficients are not negative. */
 #include <string.h>
 
+#include "runtime/base/names.h"
 #include "runtime/device.h"
 #include "runtime/plan.h"
 
@@ -237,9 +238,9 @@ static bool check_step(const Plan *p, const PlanDecode *d, Error *err) {
   const PlanFunction *f = &p->function[d->step];
   int64_t positions = plan_positions(d);
   Dim rows = {0, 0, 1};
-  const PlanTensor *slots = plan_find_input(f, "slots"), *ring_rows = plan_find_input(f, "row_slot");
-  bool ok = port_is(plan_find_input(f, "rows"), DTYPE_I32, 2, (Dim[]){rows, dim_const(2)}) &&
-            port_is(plan_find_output(f, "logits"), DTYPE_F32, 2, (Dim[]){rows, dim_const(d->vocab)}) &&
+  const PlanTensor *slots = plan_find_input(f, STEP_SLOTS), *ring_rows = plan_find_input(f, STEP_ROW_SLOT);
+  bool ok = port_is(plan_find_input(f, STEP_ROWS), DTYPE_I32, 2, (Dim[]){rows, dim_const(2)}) &&
+            port_is(plan_find_output(f, STEP_LOGITS), DTYPE_F32, 2, (Dim[]){rows, dim_const(d->vocab)}) &&
             (!slots || port_is(slots, DTYPE_I32, 1, (Dim[]){dim_const(positions)})) &&
             (!ring_rows || port_is(ring_rows, DTYPE_I32, 1, (Dim[]){rows}));
   if (!ok) return error_set(err, ERROR_FORMAT, "decode \"%s\": its step lacks a port or has one of another type", d->name);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "runtime/base/names.h"
 #include "synth/weights_file.h"
 
 const AblationVariant ablation_variant[ABLATION_VARIANTS] = {{"FF", "full", "full"},
@@ -14,7 +15,15 @@ const AblationVariant ablation_variant[ABLATION_VARIANTS] = {{"FF", "full", "ful
                                                              {"AA", "axis", "axis"},
                                                              {"NN", "nearby", "nearby"}};
 
+static const char option_encoder[] = "encoder", option_decoder[] = "decoder";
+
+static const char meta_steps[] = "steps", meta_batch[] = "batch";
+
 enum { HELD_OUT_BATCHES = 8, TIMED_RUNS = 5 };
+
+bool ablation_varies(const char *option) {
+  return strcmp(option, option_encoder) == 0 || strcmp(option, option_decoder) == 0;
+}
 
 bool ablation_open(Ablation *b, Arena *arena, const SynthTarget *t, const ModelSpec *model, const char *weights,
                    const char *vq_weights, Error *err) {
@@ -31,8 +40,8 @@ void ablation_close(Ablation *b) {
 static bool variant_spec(Ablation *b, int variant, ModelSpec *out, Error *err) {
   *out = b->model;
   if (!weights_file_complete(b->arena, b->target, out, b->weights, b->weights_path, err)) return false;
-  models_define(b->arena, out, "encoder", ablation_variant[variant].encoder);
-  models_define(b->arena, out, "decoder", ablation_variant[variant].decoder);
+  models_define(b->arena, out, option_encoder, ablation_variant[variant].encoder);
+  models_define(b->arena, out, option_decoder, ablation_variant[variant].decoder);
   return true;
 }
 
@@ -73,7 +82,7 @@ static bool time_drawing(NuwaSession *s, const Plan *p, const NuwaGenerate *g, D
 }
 
 static Plan *compile_variant(Ablation *b, const ModelSpec *m, DrawingCost *out, Error *err) {
-  static const char *const functions[] = {"decode"};
+  static const char *const functions[] = {FUNC_DECODE};
   CompileOptions o = {.function = functions, .n_function = 1};
   DecodeFacts facts = {0};
   Model *model = models_load(b->target, m, err);
@@ -111,7 +120,7 @@ static const char *shared_options(Arena *a, const Options *options) {
   Buffer text = {0};
   for (int i = 0; i < options->n; i++) {
     const Option *o = &options->option[i];
-    if (strcmp(o->name, "encoder") == 0 || strcmp(o->name, "decoder") == 0) continue;
+    if (ablation_varies(o->name)) continue;
     buffer_printf(&text, "%s=", o->name);
     value_print(&o->value, &text);
     buffer_printf(&text, "\n");
@@ -128,7 +137,7 @@ static bool identify(Ablation *b, MetadataEntry *out, Error *err) {
   const char *slash = strrchr(m.path, '/');
   out[0] = (MetadataEntry){"variants", "FF NF FN AA NN"};
   out[1] = (MetadataEntry){"model", arena_strdup(b->arena, slash ? slash + 1 : m.path)};
-  out[2] = (MetadataEntry){"options", shared_options(b->arena, &model->options)};
+  out[2] = (MetadataEntry){META_OPTIONS, shared_options(b->arena, &model->options)};
   out[3] = (MetadataEntry){"autoencoder", b->vq_digest};
   out[4] = (MetadataEntry){"precision", dtype_name(b->target->compile.precision)};
   model_free(model);
@@ -150,7 +159,7 @@ typedef struct HeldLoss {
 static void on_report(void *ctx, const TrainReport *r) {
   HeldLoss *h = ctx;
   for (int i = 0; r->is_evaluation && i < r->n_metric; i++)
-    if (strcmp(r->metric[i].name, "held.loss") == 0) h->value = r->metric[i].value;
+    if (strcmp(r->metric[i].name, METRIC_HELD_OUT PORT_LOSS) == 0) h->value = r->metric[i].value;
   if (h->o->report) h->o->report(h->o->ctx, r);
 }
 
@@ -183,10 +192,10 @@ static bool train_variant(Ablation *b, int variant, const AblationTraining *o, c
 }
 
 static bool write_losses(Ablation *b, const AblationTraining *o, const char *path, Error *err) {
-  TensorView t = {.name = "loss", .dtype = DTYPE_F32, .rank = 1, .dim = {ABLATION_VARIANTS}, .data = b->loss,
+  TensorView t = {.name = PORT_LOSS, .dtype = DTYPE_F32, .rank = 1, .dim = {ABLATION_VARIANTS}, .data = b->loss,
                   .bytes = sizeof b->loss};
-  MetadataEntry meta[N_IDENTITY + 5] = {[N_IDENTITY] = {"steps", arena_printf(b->arena, "%" PRId64, o->steps)},
-                                        {"batch", arena_printf(b->arena, "%" PRId64, o->batch)},
+  MetadataEntry meta[N_IDENTITY + 5] = {[N_IDENTITY] = {meta_steps, arena_printf(b->arena, "%" PRId64, o->steps)},
+                                        {meta_batch, arena_printf(b->arena, "%" PRId64, o->batch)},
                                         {"lr", arena_printf(b->arena, "%.9g", o->lr)},
                                         {"noise", arena_printf(b->arena, "%.9g", o->noise)},
                                         {"seed", arena_printf(b->arena, "%" PRIu64, o->seed)}};
@@ -226,12 +235,14 @@ static bool are_ours(Ablation *b, const char *path, Error *err) {
 bool ablation_read(Ablation *b, const char *path, Error *err) {
   safetensors_close(b->results);
   if (!(b->results = safetensors_open(path, err))) return false;
-  const TensorView *t = safetensors_find(b->results, "loss");
+  const TensorView *t = safetensors_find(b->results, PORT_LOSS);
   bool ok = t && t->dtype == DTYPE_F32 && t->rank == 1 && t->dim[0] == ABLATION_VARIANTS;
   if (!ok) error_set(err, ERROR_FORMAT, "%s: no tensor loss f32[%d]", path, ABLATION_VARIANTS);
   ok = ok && are_ours(b, path, err);
   if (ok) {
     memcpy(b->loss, t->data, sizeof b->loss);
+    b->steps = safetensors_metadata(b->results, meta_steps);
+    b->batch = safetensors_metadata(b->results, meta_batch);
     return true;
   }
   safetensors_close(b->results);

@@ -14,6 +14,8 @@ typedef struct AblationVariant {
   const char *name, *encoder, *decoder;   /* "NF", and values of the options "encoder", "decoder" */
 } AblationVariant;
 extern const AblationVariant ablation_variant[ABLATION_VARIANTS];
+/* Is it one of the options that the variants set? */
+bool ablation_varies(const char *option);
 
 /* What drawing one picture takes. */
 typedef struct DrawingCost {
@@ -30,6 +32,7 @@ typedef struct Ablation {
   char vq_digest[65];           /* of the autoencoder's weights */
   Safetensors *results;         /* whose losses these are; NULL: there are none */
   float loss[ABLATION_VARIANTS];
+  const char *steps, *batch;    /* that the losses are after, as the results say */
 } Ablation;
 
 /* Fails where a weights file is missing.  Close it either way.  All functions allocate in the arena (call inside

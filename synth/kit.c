@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/names.h"
 #include "runtime/base/sha256.h"
 #include "runtime/bundle.h"
 #include "synth/weights_file.h"
@@ -12,7 +13,7 @@
 
 /* Functions of the generating model, whose grid must be one of the autoencoder's pictures. */
 static bool find_generator(Kit *k, Error *err) {
-  k->decode = plan_find_decode(k->plan, "decode");
+  k->decode = plan_find_decode(k->plan, FUNC_DECODE);
   if (k->decode < 0) return error_set(err, ERROR_ARGUMENT, "the generating model has no decode \"decode\"");
   const PlanDecode *d = &k->plan->decode[k->decode];
   if (k->grid[1] != d->grid[1] || k->grid[2] != d->grid[2])
@@ -21,12 +22,12 @@ static bool find_generator(Kit *k, Error *err) {
   k->grid[0] = d->grid[0];
   k->positions = d->grid[0] * d->grid[1] * d->grid[2];
   const PlanFunction *prologue = d->prologue >= 0 ? &k->plan->function[d->prologue] : NULL;
-  const PlanTensor *text = prologue ? plan_find_input(prologue, "text") : NULL;
+  const PlanTensor *text = prologue ? plan_find_input(prologue, PORT_TEXT) : NULL;
   if (!text || text->rank != 2)
     return error_set(err, ERROR_ARGUMENT, "the generating model has no input \"text\" i32[batch,words]");
   k->text_tokens = text->dim[1].c;
   for (int i = 0; i < prologue->n_in; i++)
-    if (strcmp(prologue->in[i].name, "text") != 0)
+    if (strcmp(prologue->in[i].name, PORT_TEXT) != 0)
       return error_set(err, ERROR_ARGUMENT,
                        "the generating model has an input \"%s\", which nothing here gives: it draws from text",
                        prologue->in[i].name);
@@ -37,13 +38,13 @@ static bool find_generator(Kit *k, Error *err) {
 }
 
 static bool find_autoencoder(Kit *k, Error *err) {
-  k->encode_codes = plan_find_function(k->vq_plan, "encode");
-  k->decode_codes = plan_find_function(k->vq_plan, "decode");
+  k->encode_codes = plan_find_function(k->vq_plan, FUNC_ENCODE);
+  k->decode_codes = plan_find_function(k->vq_plan, FUNC_DECODE);
   if (k->encode_codes < 0 || k->decode_codes < 0)
     return error_set(err, ERROR_ARGUMENT, "the autoencoder has no functions \"encode\" and \"decode\"");
   const PlanFunction *f = &k->vq_plan->function[k->encode_codes];
-  const PlanTensor *image = plan_find_input(f, "image"),
-                   *codes = plan_find_output(f, "codes");
+  const PlanTensor *image = plan_find_input(f, PORT_IMAGE),
+                   *codes = plan_find_output(f, PORT_CODES);
   if (!image || image->rank != 4 || !codes || codes->rank != 4 || image->dim[3].c != 3)
     return error_set(err, ERROR_ARGUMENT,
                      "the autoencoder must map image f32[batch,h,w,3] to codes i32[batch,1,h,w]");
@@ -135,7 +136,7 @@ static const char *find_vq(OpenCall *c) {
   Kit *k = c->k;
   const char *digest = k->weights ? weights_file_vq(k->arena, k->weights) : NULL;
   if (c->spec.vq_weights) return c->spec.vq_weights;
-  if (!digest) return weights_file_shipped(k->arena, k->target, "demo_vq");
+  if (!digest) return weights_file_shipped(k->arena, k->target, SHIPPED_IMAGE);
   const char *found = weights_file_find(k->arena, k->target, digest,
                                         c->spec.weights ? c->spec.weights : c->spec.model.path);
   if (!found)
@@ -146,7 +147,7 @@ static const char *find_vq(OpenCall *c) {
 }
 
 static bool open_vq(OpenCall *c) {
-  static const char *const functions[] = {"encode", "decode"};
+  static const char *const functions[] = {FUNC_ENCODE, FUNC_DECODE};
   Kit *k = c->k;
   ModelSpec *m = &c->spec.vq;
   bool is_embedded = !c->spec.vq_weights && has_weights(c, BUNDLE_IMAGE);
@@ -163,7 +164,7 @@ static bool open_vq(OpenCall *c) {
 static bool open_weights(OpenCall *c) {
   Kit *k = c->k;
   bool is_embedded = !c->spec.weights && has_weights(c, BUNDLE_DRAWER);
-  if (!c->spec.weights && !is_embedded) c->spec.weights = weights_file_shipped(k->arena, k->target, "demo");
+  if (!c->spec.weights && !is_embedded) c->spec.weights = weights_file_shipped(k->arena, k->target, SHIPPED_DRAWER);
   k->weights_path = c->spec.weights;
   return (k->weights = open_weights_of(c, BUNDLE_DRAWER, k->weights_path, k->digest)) != NULL;
 }
@@ -172,12 +173,12 @@ static bool open_weights(OpenCall *c) {
 static bool check_pair(const OpenCall *c) {
   Recipe have = {.arena = c->k->arena};
   recipe_set_text(&have, RECIPE_VQ, c->k->vq_digest);
-  return recipe_check_pair(safetensors_metadata(c->k->weights, WEIGHTS_RECIPE), &have, c->err) ||
+  return recipe_check_pair(safetensors_metadata(c->k->weights, META_RECIPE), &have, c->err) ||
          error_prefix(c->err, "%s", c->spec.weights ? c->spec.weights : c->spec.model.path);
 }
 
 static bool open_generator(OpenCall *c) {
-  static const char *const functions[] = {"decode"};
+  static const char *const functions[] = {FUNC_DECODE};
   Kit *k = c->k;
   ModelSpec *m = &c->spec.model;
   return check_pair(c) &&
@@ -221,7 +222,7 @@ typedef struct Embed {
 
 static bool write_application(const Kit *k, Embed *e, const char *out, Error *err) {
   const char *merges = safetensors_metadata(k->weights, WEIGHTS_BPE);
-  if (!merges) merges = plan_text(k->plan, "bpe");
+  if (!merges) merges = plan_text(k->plan, PLAN_TEXT_BPE);
   const BundlePart part[] = {
       {NUWA_PART_PLAN, BUNDLE_DRAWER, (const uint8_t *)e->plan[0].data, e->plan[0].len},
       {NUWA_PART_PLAN, BUNDLE_IMAGE, (const uint8_t *)e->plan[1].data, e->plan[1].len},
@@ -299,7 +300,7 @@ static bool pass_progress(void *ctx, int64_t done, int64_t total) {
 
 /* Texts of the samples, then as many empty ones for the null condition. */
 static bool fill_text(const Kit *k, NuwaSession *s, const SampleRange *p, Error *err) {
-  int32_t *to = nuwa_input(s, k->plan->decode[k->decode].prologue, "text");
+  int32_t *to = nuwa_input(s, k->plan->decode[k->decode].prologue, PORT_TEXT);
   int64_t streams = p->r->guidance != 1.0f ? 2 * p->count : p->count;
   for (int64_t i = 0; i < streams; i++, to += k->text_tokens)
     if (!bpe_encode_fixed(k->bpe, i < p->count ? p->r->text[p->first + i] : "", to, (int)k->text_tokens, err))
@@ -373,9 +374,9 @@ bool kit_encode(Kit *k, const uint8_t *rgb, int64_t n, int32_t *codes, Error *er
   int64_t values = k->size * k->size * k->colours, per_picture = k->grid[1] * k->grid[2];
   for (int64_t at = 0; at < n; at += vq_samples(k)) {
     int64_t B = n - at < vq_samples(k) ? n - at : vq_samples(k);
-    image_to_floats(rgb + at * values, (size_t)(B * values), nuwa_input(k->vq, k->encode_codes, "image"));
+    image_to_floats(rgb + at * values, (size_t)(B * values), nuwa_input(k->vq, k->encode_codes, PORT_IMAGE));
     if (!nuwa_run(k->vq, k->encode_codes, B, 0)) return nuwa_check(k->vq, err);
-    memcpy(codes + at * per_picture, nuwa_output(k->vq, k->encode_codes, "codes"),
+    memcpy(codes + at * per_picture, nuwa_output(k->vq, k->encode_codes, PORT_CODES),
            sizeof *codes * (size_t)(B * per_picture));
   }
   return true;
@@ -385,10 +386,10 @@ bool kit_decode(Kit *k, const int32_t *codes, int64_t n, uint8_t *rgb, Error *er
   int64_t values = k->size * k->size * k->colours, per_picture = k->grid[1] * k->grid[2];
   for (int64_t at = 0; at < n; at += vq_samples(k)) {
     int64_t B = n - at < vq_samples(k) ? n - at : vq_samples(k);
-    memcpy(nuwa_input(k->vq, k->decode_codes, "codes"), codes + at * per_picture,
+    memcpy(nuwa_input(k->vq, k->decode_codes, PORT_CODES), codes + at * per_picture,
            sizeof *codes * (size_t)(B * per_picture));
     if (!nuwa_run(k->vq, k->decode_codes, B, 0)) return nuwa_check(k->vq, err);
-    image_from_floats(nuwa_output(k->vq, k->decode_codes, "image"), (size_t)(B * values), rgb + at * values);
+    image_from_floats(nuwa_output(k->vq, k->decode_codes, PORT_IMAGE), (size_t)(B * values), rgb + at * values);
   }
   return true;
 }

@@ -88,6 +88,8 @@ void recipe_set_plan_options(Recipe *r, RecipeField f, const Plan *p) {
   set_list(r, f, &b);
 }
 
+const char *recipe_name(RecipeField f) { return fields[f].name; }
+
 const char *recipe_print(const Recipe *r, unsigned shapes) {
   Buffer b = {0};
   for (int i = 1; i < RECIPE_COUNT; i++) {

@@ -84,6 +84,8 @@ bool recipe_set_file(Recipe *r, RecipeField f, const char *path, Error *err);
 void recipe_set_options(Recipe *r, RecipeField f, const Options *o);
 void recipe_set_plan_options(Recipe *r, RecipeField f, const Plan *p);
 
+/* The name of a field. */
+const char *recipe_name(RecipeField f);
 /* The recipe of a run, or of a drawing, as JSON.  In the recipe's arena. */
 const char *recipe_print(const Recipe *r, unsigned shapes);
 

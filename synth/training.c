@@ -3,11 +3,12 @@
 
 #include <string.h>
 
+#include "runtime/base/names.h"
 #include "synth/weights_file.h"
 #include "train/checkpoint.h"
 
 void training_init(TrainingSpec *spec, TrainOptions *loop) {
-  *spec = (TrainingSpec){.fn = "loss", .batch = 32,
+  *spec = (TrainingSpec){.fn = FUNC_LOSS, .batch = 32,
                          .adam = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .clip = 1.0}};
   *loop = (TrainOptions){.steps = 1000, .lr = 1e-3, .warmup = 0.05, .cosine = true, .evaluate_batches = 4,
                          .revive = {.window = 50}, .checkpoint_every = 500, .log_every = 1};
@@ -21,7 +22,7 @@ static NuwaSession *open_session(const Training *t, const Plan *p, Error *err) {
 
 /* Which model and which options, the weights know if they were trained here. */
 static bool open_encoder(Training *t, Error *err) {
-  static const char *const encode[] = {"encode"};
+  static const char *const encode[] = {FUNC_ENCODE};
   const char *path = t->spec.vq_weights;
   if (!path) return true;
   SynthTarget target = *t->target;
@@ -81,7 +82,7 @@ static bool check_sizes(const Training *t, Error *err) {
 }
 
 static bool open_source(Training *t, Error *err) {
-  int function[] = {plan_find_function(t->plan, t->spec.fn), plan_find_function(t->plan, "train")};
+  int function[] = {plan_find_function(t->plan, t->spec.fn), plan_find_function(t->plan, FUNC_TRAIN)};
   SourceOptions o = {.world = t->spec.world,
                      .bpe = t->spec.bpe,
                      .null_text = t->spec.null_text,
@@ -89,7 +90,7 @@ static bool open_source(Training *t, Error *err) {
                      .codes = int_field(t->vq_model, MODEL_CODEBOOK),
                      .seed = t->spec.seed,
                      .batch = t->spec.batch};
-  if (t->vq_plan) o.encoder = (Encoder){t->vq_session, t->vq_plan, plan_find_function(t->vq_plan, "encode")};
+  if (t->vq_plan) o.encoder = (Encoder){t->vq_session, t->vq_plan, plan_find_function(t->vq_plan, FUNC_ENCODE)};
   t->source = source_new(t->plan, function, COUNT_OF(function), &o, err);
   return error_asked(t->source != NULL, err); /* an input that nothing gives */
 }
@@ -131,7 +132,7 @@ void training_close(Training *t) {
 }
 
 bool training_has_input(const Training *t, const char *name) {
-  int f = plan_find_function(t->plan, t->spec.fn), train = plan_find_function(t->plan, "train");
+  int f = plan_find_function(t->plan, t->spec.fn), train = plan_find_function(t->plan, FUNC_TRAIN);
   return (f >= 0 && plan_find_input(&t->plan->function[f], name)) || plan_find_input(&t->plan->function[train], name);
 }
 

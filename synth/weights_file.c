@@ -8,6 +8,7 @@
 #include "runtime/base/convert.h"
 #include "runtime/base/json.h"
 #include "runtime/base/sha256.h"
+#include "synth/recipe.h"
 
 const char *weights_file_shipped(Arena *a, const SynthTarget *t, const char *name) {
   return models_find(a, t, arena_printf(a, "weights/%s.safetensors", name));
@@ -63,12 +64,12 @@ const char *weights_file_find(Arena *a, const SynthTarget *t, const char *digest
 }
 
 const char *weights_file_vq(Arena *a, const Safetensors *w) {
-  const char *recipe = safetensors_metadata(w, WEIGHTS_RECIPE);
+  const char *recipe = safetensors_metadata(w, META_RECIPE);
   JsonField *list;
   int n;
   Error ignored;
   if (!recipe || !json_read_object(a, recipe, &list, &n, &ignored)) return NULL;
-  const JsonField *f = json_find(list, n, "vq_sha256");
+  const JsonField *f = json_find(list, n, recipe_name(RECIPE_VQ));
   return f && f->is_text ? f->value : NULL;
 }
 
@@ -114,7 +115,7 @@ static bool find_model(Arena *a, const SynthTarget *t, ModelSpec *m, const Safet
 
 bool weights_file_complete(Arena *a, const SynthTarget *t, ModelSpec *m, const Safetensors *w, const char *path,
                            Error *err) {
-  const char *options = safetensors_metadata(w, WEIGHTS_OPTIONS);
+  const char *options = safetensors_metadata(w, META_OPTIONS);
   if (!m->path && !find_model(a, t, m, w, path, err)) return false;
   for (const char *line = options ? options : ""; *line;) {
     size_t n = strcspn(line, "\n"), eq = strcspn(line, "=");
@@ -219,12 +220,12 @@ int weights_file_describe(Arena *a, const WeightsMeta *m, MetadataEntry out[WEIG
   Buffer source = {0};
   source_print(&m->model->source, &source);
   int n = 0;
-  out[n++] = (MetadataEntry){WEIGHTS_FORMAT, "nuwa-weights"};
+  out[n++] = (MetadataEntry){META_FORMAT, "nuwa-weights"};
   out[n++] = (MetadataEntry){WEIGHTS_MODEL, arena_strdup(a, slash ? slash + 1 : m->model->path)};
   out[n++] = (MetadataEntry){WEIGHTS_SOURCE, arena_take_buffer(a, &source)};
-  out[n++] = (MetadataEntry){WEIGHTS_OPTIONS, print_options(a, &m->model->options)};
+  out[n++] = (MetadataEntry){META_OPTIONS, print_options(a, &m->model->options)};
   if (m->merges) out[n++] = (MetadataEntry){WEIGHTS_BPE, m->merges};
   if (m->words) out[n++] = (MetadataEntry){WEIGHTS_WORDS, m->words};
-  if (m->recipe) out[n++] = (MetadataEntry){WEIGHTS_RECIPE, m->recipe};
+  if (m->recipe) out[n++] = (MetadataEntry){META_RECIPE, m->recipe};
   return n;
 }

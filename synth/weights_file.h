@@ -4,16 +4,14 @@
 #ifndef NUWA_SYNTH_WEIGHTS_FILE_H
 #define NUWA_SYNTH_WEIGHTS_FILE_H
 
+#include "runtime/base/names.h"
 #include "synth/models.h"
 
-/* Keys of the metadata. */
-#define WEIGHTS_FORMAT "format"
+/* Keys of the metadata, beside META_FORMAT, META_OPTIONS and META_RECIPE. */
 #define WEIGHTS_MODEL "model"       /* the main file's name in the source; in old files among the shipped models */
 #define WEIGHTS_SOURCE "source"     /* {"nuwa.lua": text, ...}: all Lua files */
-#define WEIGHTS_OPTIONS "options"   /* "name=value" a line */
 #define WEIGHTS_BPE "bpe"           /* merges of the text encoder; only where the model reads text */
 #define WEIGHTS_WORDS "words"       /* of the captions it was trained on, with spaces between */
-#define WEIGHTS_RECIPE "recipe"
 #define WEIGHTS_DIGEST "file_sha256"   /* in a bundle: of the file that they were taken from */
 
 /* The weights that are used when none are named: models/weights/NAME.safetensors of the shipped models.  In a. */

@@ -6,9 +6,11 @@
 #include <string.h>
 
 #include "runtime/base/json.h"
+#include "runtime/base/names.h"
 #include "runtime/base/sha256.h"
 
 static const char format_name[] = "nuwa-checkpoint-2";
+static const char meta_step[] = "step", meta_digest[] = "sha256";
 
 /* Where a tensor of a run lives: two kinds in the session, one in the trainer. */
 typedef enum Home { HOME_PARAM, HOME_STATE, HOME_HOST } Home;
@@ -92,7 +94,7 @@ static float element_at(const TensorView *v, size_t i) {
 /* What is trained has moments. */
 static bool is_trained(const Plan *p, const char *param) {
   char moment[600];
-  snprintf(moment, sizeof moment, "adam.m.%s", param);
+  snprintf(moment, sizeof moment, TRAIN_MOMENT1 "%s", param);
   return plan_find_state(p, moment) >= 0;
 }
 
@@ -103,7 +105,7 @@ static bool check_numbers(const TensorList *l, const Plan *p, const char *path, 
     const TensorView *v = &l->view[i];
     if (!dtype_is_float(v->dtype)) continue;
     const char *name = l->place[i].name;
-    bool is_moment = l->place[i].home == HOME_STATE && strncmp(name, "adam.", 5) == 0;
+    bool is_moment = l->place[i].home == HOME_STATE && strncmp(name, TRAIN_MOMENTS, strlen(TRAIN_MOMENTS)) == 0;
     bool refuses_infinity = is_moment || (l->place[i].home == HOME_PARAM && is_trained(p, name));
     for (size_t k = 0, n = v->bytes / dtype_bytes(v->dtype); k < n; k++) {
       float x = element_at(v, k);
@@ -147,7 +149,7 @@ static void write_body(void *ctx) {
   }
   digest_views(view, w->list.n, digest);
   snprintf(step, sizeof step, "%lld", (long long)w->c->step);
-  MetadataEntry meta[] = {{"format", format_name}, {"step", step}, {"recipe", w->c->recipe}, {"sha256", digest}};
+  MetadataEntry meta[] = {{META_FORMAT, format_name}, {meta_step, step}, {META_RECIPE, w->c->recipe}, {meta_digest, digest}};
   w->ok = safetensors_write(w->path, w->list.view, w->list.n, meta, COUNT_OF(meta), w->err);
 }
 
@@ -202,8 +204,8 @@ static bool check_recipe(const Reading *r, const char *have) {
 }
 
 static bool check_metadata(Reading *r) {
-  const char *format = safetensors_metadata(r->file, "format"), *step = safetensors_metadata(r->file, "step");
-  const char *recipe = safetensors_metadata(r->file, "recipe");
+  const char *format = safetensors_metadata(r->file, META_FORMAT), *step = safetensors_metadata(r->file, meta_step);
+  const char *recipe = safetensors_metadata(r->file, META_RECIPE);
   if (!format || strcmp(format, format_name) != 0 || !step || !recipe)
     return error_set(r->err, ERROR_FORMAT, "%s is no checkpoint of a training run (%s)", r->path, format_name);
   char *end;
@@ -224,7 +226,7 @@ static bool same_type(const TensorView *a, const TensorView *b) {
 }
 
 static bool check_digest(const Reading *r) {
-  const char *want = safetensors_metadata(r->file, "sha256");
+  const char *want = safetensors_metadata(r->file, meta_digest);
   int n = safetensors_count(r->file);
   char have[65];
   const TensorView **view = ARENA_ARRAY(r->list.arena, const TensorView *, n + 1);

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "runtime/base/names.h"
 #include "runtime/base/philox.h"
 
 struct Revive {
@@ -50,7 +51,8 @@ static bool reach(Revive *r, const Plan *p, Error *err) {
   if (!r->codebook && !(r->codebook = r->copy = mem_alloc(3 * n * sizeof(float))))
     return error_set(err, ERROR_MEMORY, "revive: out of memory for %lld codes", (long long)r->n_codes);
   for (int k = 0; k < 2; k++) {
-    int length = snprintf(r->moment_name[k], sizeof r->moment_name[k], "adam.%s.%s", k ? "v" : "m", r->options.codebook);
+    int length = snprintf(r->moment_name[k], sizeof r->moment_name[k], "%s%s", k ? TRAIN_MOMENT2 : TRAIN_MOMENT1,
+                          r->options.codebook);
     if (length >= (int)sizeof r->moment_name[k] || plan_find_state(p, r->moment_name[k]) < 0) continue;
     r->moment[k] = r->copy ? r->copy + (size_t)(k + 1) * n : nuwa_state(s, r->moment_name[k]);
   }

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "runtime/base/names.h"
 #include "runtime/base/philox.h"
 
 enum { MAX_FUNCTIONS = 8 };
@@ -70,7 +71,7 @@ static bool check_tokens(Source *s, const PlanFunction *f, const PlanTensor *t, 
   if (!s->o.encoder.plan)
     return error_set(err, ERROR_ARGUMENT, "input \"tokens\" of \"%s\": an autoencoder is needed", f->name);
   const PlanFunction *e = &s->o.encoder.plan->function[s->o.encoder.function];
-  const PlanTensor *codes = plan_find_output(e, "codes"), *image = plan_find_input(e, "image");
+  const PlanTensor *codes = plan_find_output(e, PORT_CODES), *image = plan_find_input(e, PORT_IMAGE);
   int size = world_options(s->o.world)->size;
   if (!codes || codes->rank != 4 || codes->dtype != DTYPE_I32 || e->n_in != 1 || !image || image->rank != 4 ||
       image->dtype != DTYPE_F32 || !is_dim(image, 1, size) || !is_dim(image, 2, size) || !is_dim(image, 3, 3))
@@ -89,15 +90,17 @@ static bool check_tokens(Source *s, const PlanFunction *f, const PlanTensor *t, 
 static bool check_input(Source *s, Inputs *in, const PlanFunction *f, const PlanTensor *t, Error *err) {
   const char *name = t->name;
   if (t->rank == 0) {
-    if (strcmp(name, "lr") == 0 || strcmp(name, "correction1") == 0 || strcmp(name, "correction2") == 0) return true;
+    if (strcmp(name, TRAIN_LR) == 0 || strcmp(name, TRAIN_CORRECTION1) == 0 || strcmp(name, TRAIN_CORRECTION2) == 0)
+      return true;
   } else if (!dim_equal(t->dim[0], (Dim){0, 1, 0})) {
     return refuse(f, t, "a batch: its first size must be B", err);
   }
-  if (strcmp(name, "image") == 0 || strcmp(name, "video") == 0) return in->image = t, check_frames(s, f, t, 3, err);
-  if (strcmp(name, "labels") == 0) return in->labels = t, check_frames(s, f, t, 0, err);
-  if (strcmp(name, "text") == 0) return in->text = t, check_text(s, f, t, err);
-  if (strcmp(name, "tokens") == 0) return in->tokens = t, check_tokens(s, f, t, err);
-  if (strcmp(name, "seen") == 0) return in->seen = t, check_tokens(s, f, t, err);
+  if (strcmp(name, PORT_IMAGE) == 0 || strcmp(name, PORT_VIDEO) == 0)
+    return in->image = t, check_frames(s, f, t, 3, err);
+  if (strcmp(name, PORT_LABELS) == 0) return in->labels = t, check_frames(s, f, t, 0, err);
+  if (strcmp(name, PORT_TEXT) == 0) return in->text = t, check_text(s, f, t, err);
+  if (strcmp(name, PORT_TOKENS) == 0) return in->tokens = t, check_tokens(s, f, t, err);
+  if (strcmp(name, PORT_SEEN) == 0) return in->seen = t, check_tokens(s, f, t, err);
   return error_set(err, ERROR_ARGUMENT,
                    "\"%s\" has an input \"%s\"; the world gives image, video, text, labels, tokens, seen", f->name, name);
 }
@@ -172,13 +175,13 @@ static bool encode(const Source *s, int32_t *tokens, int64_t n, Error *err) {
   int64_t pictures = n * s->data.frames, codes = 0, room = s->o.batch;
   size_t values = dataset_image_values(&s->data) / (size_t)s->data.frames;
   const PlanFunction *f = &e->plan->function[e->function];
-  BUG_IF(!plan_tensor_elems(plan_find_output(f, "codes"), 1, 1, &codes), "codes of no size");
+  BUG_IF(!plan_tensor_elems(plan_find_output(f, PORT_CODES), 1, 1, &codes), "codes of no size");
   for (int64_t at = 0; at < pictures; at += room) {
     int64_t count = pictures - at < room ? pictures - at : room;
-    memcpy(nuwa_input(e->session, e->function, "image"), s->frames + (size_t)at * values,
+    memcpy(nuwa_input(e->session, e->function, PORT_IMAGE), s->frames + (size_t)at * values,
            (size_t)count * values * sizeof(float));
     if (!nuwa_run(e->session, e->function, count, 1)) return nuwa_check(e->session, err);
-    memcpy(tokens + at * codes, nuwa_output(e->session, e->function, "codes"),
+    memcpy(tokens + at * codes, nuwa_output(e->session, e->function, PORT_CODES),
            (size_t)(count * codes) * sizeof *tokens);
   }
   return true;

@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/base/names.h"
 #include "train/checkpoint.h"
 
 enum { MAX_METRICS = 64, NAME_BYTES = 96 };
@@ -60,7 +61,7 @@ static int collect(Trainer *t, int function, const char *prefix, int n) {
     t->metric[n] = (Metric){t->name[n], (double)*(float *)nuwa_output(t->session, function, f->out[i].name)};
     n++;
   }
-  if (function == t->train) t->metric[n++] = (Metric){"lr", (double)*t->lr};
+  if (function == t->train) t->metric[n++] = (Metric){TRAIN_LR, (double)*t->lr};
   return n;
 }
 
@@ -116,7 +117,7 @@ static const char *find_culprit(const Trainer *t, double *out_square) {
 
 /* The step wrote nothing then (train_build.c). */
 static bool check_finite(Trainer *t, int64_t step, Error *err) {
-  float loss = *(const float *)nuwa_output(t->session, t->train, "loss");
+  float loss = *(const float *)nuwa_output(t->session, t->train, PORT_LOSS);
   float norm = *(const float *)nuwa_output(t->session, t->train, TRAIN_GRAD_NORM);
   if (isfinite(loss) && isfinite(norm)) return true;
   double square;
@@ -170,7 +171,7 @@ static bool evaluate_split(Trainer *t, WorldSplit split, const char *prefix, int
 static bool evaluate(Trainer *t, Error *err) {
   int n = 0;
   if (!nuwa_prepare(t->session)) return nuwa_check(t->session, err);
-  if (!evaluate_split(t, WORLD_VALIDATION, "val.", &n, err) || !evaluate_split(t, WORLD_HELD_OUT, "held.", &n, err))
+  if (!evaluate_split(t, WORLD_VALIDATION, METRIC_VALIDATION, &n, err) || !evaluate_split(t, WORLD_HELD_OUT, METRIC_HELD_OUT, &n, err))
     return false;
   report(t, true, n);
   return write_log(t, n, err);
@@ -231,10 +232,10 @@ static bool check(Trainer *t, Error *err) {
   if (o->steps < 1 || o->batch < 1 || o->stop < 0 || o->warmup < 0.0 || o->warmup > 1.0)
     return error_set(err, ERROR_ARGUMENT, "steps %lld, batch %lld, stop %lld, warm-up %g: out of range",
                      (long long)o->steps, (long long)o->batch, (long long)o->stop, o->warmup);
-  t->lr = nuwa_input(t->session, t->train, "lr");
-  t->correction[0] = nuwa_input(t->session, t->train, "correction1");
-  t->correction[1] = nuwa_input(t->session, t->train, "correction2");
-  if (!t->lr || !t->correction[0] || !t->correction[1] || !nuwa_output(t->session, t->train, "loss") ||
+  t->lr = nuwa_input(t->session, t->train, TRAIN_LR);
+  t->correction[0] = nuwa_input(t->session, t->train, TRAIN_CORRECTION1);
+  t->correction[1] = nuwa_input(t->session, t->train, TRAIN_CORRECTION2);
+  if (!t->lr || !t->correction[0] || !t->correction[1] || !nuwa_output(t->session, t->train, PORT_LOSS) ||
       !nuwa_output(t->session, t->train, TRAIN_GRAD_NORM))
     return error_set(err, ERROR_ARGUMENT, "function \"train\" of the bundle is no training step");
   return true;
@@ -253,7 +254,7 @@ static bool run(Trainer *t, Error *err) {
 bool train_run(NuwaSession *s, const Plan *p, const TrainOptions *o, const TrainSource *source, Error *err) {
   Trainer *t = mem_alloc(sizeof *t);
   if (!t) return error_set(err, ERROR_MEMORY, "training: out of memory");
-  *t = (Trainer){.session = s, .plan = p, .o = o, .source = source, .train = plan_find_function(p, "train")};
+  *t = (Trainer){.session = s, .plan = p, .o = o, .source = source, .train = plan_find_function(p, FUNC_TRAIN)};
   t->checkpoint = (Checkpoint){.session = s, .plan = p, .train = t->train, .recipe = o->recipe ? o->recipe : "{}"};
   bool ok = run(t, err);
   Error ignored;

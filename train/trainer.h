@@ -21,10 +21,13 @@ typedef struct TrainSource {
   void *ctx;
 } TrainSource;
 
+/* What the names of metrics of an evaluation begin with: of validation, and of pairs kept from training. */
+#define METRIC_VALIDATION "val."
+#define METRIC_HELD_OUT "held."
+
 typedef struct TrainReport {
   int64_t step, steps; /* steps done, of how many */
-  bool is_evaluation;  /* metrics are means over batches of validation, "val.loss", ... and of held-out pairs,
-                          "held.loss", ... */
+  bool is_evaluation;  /* metrics are means over batches of either split, under its prefix */
   const Metric *metric;
   int n_metric;
   double samples_per_s; /* since this process began to train */

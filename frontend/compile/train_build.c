@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "frontend/compile/pipeline.h"
+#include "runtime/base/names.h"
 #include "runtime/plan.h"
 
 typedef struct TrainBuild {
@@ -33,8 +34,8 @@ static Node *scalar_input(TrainBuild *t, const char *name) {
   return graph_op(t->g, OP_INPUT, NULL, 0, &(Attrs){.leaf.name = name}, &scalar);
 }
 
-static Node *adam_state(TrainBuild *t, const char *kind, const Node *param) {
-  Attrs a = {.leaf.name = arena_printf(t->g->arena, "adam.%s.%s", kind, param->attrs.leaf.name)};
+static Node *adam_state(TrainBuild *t, const char *moment, const Node *param) {
+  Attrs a = {.leaf.name = arena_printf(t->g->arena, "%s%s", moment, param->attrs.leaf.name)};
   return graph_op(t->g, OP_STATE, NULL, 0, &a, &param->type);
 }
 
@@ -67,7 +68,7 @@ static bool push_update(TrainBuild *t, Node *target, Node *value) {
 
 static bool update_param(TrainBuild *t, int i) {
   Node *p = t->param[i], *g = mul(t, t->grad[i], spread(t, t->scale, p));
-  Node *m = adam_state(t, "m", p), *v = adam_state(t, "v", p);
+  Node *m = adam_state(t, TRAIN_MOMENT1, p), *v = adam_state(t, TRAIN_MOMENT2, p);
   if (!g || !m || !v) return false;
   Node *m1 = add(t, times(t, m, t->o->beta1), times(t, g, 1.0 - t->o->beta1));
   Node *v1 = add(t, times(t, v, t->o->beta2), times(t, mul(t, g, g), 1.0 - t->o->beta2));
@@ -117,14 +118,14 @@ static Func *assemble(TrainBuild *t, Node *norm) {
   Port *in = ARENA_ARRAY(a, Port, f->n_in + 3), *out = ARENA_ARRAY(a, Port, f->n_out + 1 + t->n_param);
   memcpy(in, f->in, sizeof *in * (size_t)f->n_in);
   memcpy(out, f->out, sizeof *out * (size_t)f->n_out);
-  in[f->n_in] = (Port){"lr", t->lr};
-  in[f->n_in + 1] = (Port){"correction1", t->correction1};
-  in[f->n_in + 2] = (Port){"correction2", t->correction2};
+  in[f->n_in] = (Port){TRAIN_LR, t->lr};
+  in[f->n_in + 1] = (Port){TRAIN_CORRECTION1, t->correction1};
+  in[f->n_in + 2] = (Port){TRAIN_CORRECTION2, t->correction2};
   out[f->n_out] = (Port){TRAIN_GRAD_NORM, norm};
   for (int i = 0; i < t->n_param; i++)
     out[f->n_out + 1 + i] =
         (Port){arena_printf(a, TRAIN_GRAD_SQUARE "%s", t->param[i]->attrs.leaf.name), t->square[i]};
-  Func *train = func_new(t->g, "train", in, f->n_in + 3, out, f->n_out + 1 + t->n_param);
+  Func *train = func_new(t->g, FUNC_TRAIN, in, f->n_in + 3, out, f->n_out + 1 + t->n_param);
   if (!train) return NULL;
   train->update = t->update;
   train->n_update = t->n_update;
@@ -135,13 +136,13 @@ Func *train_build(Func *f, const AdamOptions *o) {
   TrainBuild t = {.g = f->graph, .f = f, .o = o};
   Node *loss = NULL;
   for (int i = 0; i < f->n_out; i++)
-    if (strcmp(f->out[i].name, "loss") == 0) loss = f->out[i].node;
+    if (strcmp(f->out[i].name, PORT_LOSS) == 0) loss = f->out[i].node;
   if (!loss || loss->type.rank != 0 || loss->type.dtype != DTYPE_F32)
     return graph_error(t.g, f->loc, "train: \"%s\" needs an output \"loss\" that is an f32 scalar", f->name);
   if (!find_params(&t, loss) || !grad_build(t.g, loss, t.param, t.n_param, t.grad)) return NULL;
-  t.lr = scalar_input(&t, "lr");
-  t.correction1 = scalar_input(&t, "correction1");
-  t.correction2 = scalar_input(&t, "correction2");
+  t.lr = scalar_input(&t, TRAIN_LR);
+  t.correction1 = scalar_input(&t, TRAIN_CORRECTION1);
+  t.correction2 = scalar_input(&t, TRAIN_CORRECTION2);
   t.update = ARENA_ARRAY(t.g->arena, Update, 3 * t.n_param + f->n_update);
   Node *norm = gradient_norm(&t);
   t.scale = norm ? clip_scale(&t, norm) : NULL;
