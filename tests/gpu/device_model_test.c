@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "runtime/base/names.h"
 #include "tests/gpu/pair.h"
 #include "tests/test.h"
 #include "train/checkpoint.h"
