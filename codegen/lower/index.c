@@ -522,7 +522,8 @@ KInst *ix_inside(Lower *l, Ix *x, Dim extent) {
   Kernel *k = l->k;
   IndexRange r = range_of(x);
   bool low = r.has_lo && dim_never_negative(r.lo);
-  bool high = r.has_hi && dim_never_negative(dim_sub(dim_sub(extent, dim_const(1)), r.hi));
+  Dim room = dim_sub(dim_sub(extent, dim_const(1)), r.hi);
+  bool high = r.has_hi && dim_never_negative(room) && room.c + room.r >= 0;   /* with no samples too */
   if (low && high) return NULL;
   KInst *v, *lane, *n = kir_dim(k, extent), *zero = kir_i64(k, 0);
   ix_emit(l, x, &v, &lane);
@@ -542,6 +543,7 @@ Ix *ix_clamp(Lower *l, Ix *x, Dim extent) {
   BUG_IF(lane, "a varying index cannot be clamped");
   v = kir_bin(l->k, KOP_MAX, v, kir_i64(l->k, 0));
   v = kir_bin(l->k, KOP_MIN, v, kir_dim(l->k, dim_sub(extent, dim_const(1))));
+  if (extent.c == 0) v = kir_bin(l->k, KOP_MAX, v, kir_i64(l->k, 0));   /* of no samples */
   return ix_value(l, v, extent);
 }
 

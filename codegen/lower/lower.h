@@ -49,7 +49,7 @@ Ix *ix_div(Lower *l, Ix *x, Dim by); /* towards minus infinity; by > 0 */
 Ix *ix_mod(Lower *l, Ix *x, Dim by); /* in [0, by) */
 /* x, of which the caller knows that it is in [0, extent) wherever it matters (elsewhere it may be anything). */
 Ix *ix_assume(Lower *l, Ix *x, Dim extent);
-/* min(max(x, 0), extent - 1), as a value; x uniform. */
+/* min(max(x, 0), extent - 1), as a value; x uniform.  On an axis of no samples it is 0: a session has room for one. */
 Ix *ix_clamp(Lower *l, Ix *x, Dim extent);
 bool ix_equal(const Ix *x, const Ix *y);
 uint32_t ix_hash(const Ix *x);

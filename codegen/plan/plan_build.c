@@ -274,23 +274,6 @@ void plan_build_needs_samples(PlanBuild *b, int function, const char *why) {
   f->least_why = arena_strdup(b->arena, why);
 }
 
-/* Kernels take sizes for at least 1.  So with an empty batch nothing may be read that is not there: of a tensor without
- * elements by a result that has some, except by reductions, which are over no elements then. */
-static bool reads_nothing(const Func *f, Error *err) {
-  int n;
-  Node **node = func_nodes(f, &n);
-  for (int i = 0; i < n; i++) {
-    Dim result, operand;
-    OpClass class = op_info[node[i]->op].class;
-    if ((class != CLASS_MOVE && class != CLASS_CONTRACT) || !type_elems(&node[i]->type, &result) || !result.c) continue;
-    for (int k = 0; k < node[i]->n_in; k++)
-      if (type_elems(&node[i]->in[k]->type, &operand) && operand.b && !operand.c)
-        return error_set(err, ERROR_ARGUMENT, "with a batch of 0: %s:%d: %s: an operand would be empty and the result not",
-                         node[i]->loc->file ? node[i]->loc->file : "?", node[i]->loc->line, op_info[node[i]->op].text);
-  }
-  return true;
-}
-
 int plan_build_function(PlanBuild *b, const Program *p, const MemPlan *m, bool is_prepare) {
   Func *f = p->func;
   PlanFunction pf = {.name = f->name, .is_prepare = is_prepare, .least_why = ""};
@@ -305,7 +288,7 @@ int plan_build_function(PlanBuild *b, const Program *p, const MemPlan *m, bool i
   for (int i = 0; i < m->n_leaf; i++) leaf_ref(b, m->leaf[i]);
   ARENA_PUSH(b->arena, b->plan.function, b->plan.n_function, b->cap_function, pf);
   Error why = {0};
-  if (!func_holds_at(f, 0, 1, &why) || !reads_nothing(f, &why)) plan_build_needs_samples(b, b->plan.n_function - 1, why.text);
+  if (!func_holds_at(f, 0, 1, &why)) plan_build_needs_samples(b, b->plan.n_function - 1, why.text);
   return b->plan.n_function - 1;
 }
 

@@ -373,14 +373,17 @@ static void emit_item(CpuNest *e) {
   int64_t inner = 1;
   for (int i = 1; i < e->p.n_k; i++) inner *= e->p.k[i].size.c;
   int64_t step = inner >= e->params.tile_k ? 1 : e->params.tile_k / (inner ? inner : 1);
-  e->k_begin = kir_for(k, kir_i64(k, 0), kir_dim(k, size), step, 0);
+  /* Once at least: a sum over no samples is stored too. */
+  KInst *end = kir_dim(k, size);
+  if (size.c == 0) end = kir_bin(k, KOP_MAX, end, kir_i64(k, 1));
+  e->k_begin = kir_for(k, kir_i64(k, 0), end, step, 0);
   e->k_end = kir_bin(k, KOP_MIN, offset(e, e->k_begin, step), kir_dim(k, size));
   emit_outer(e, 0, m0, m_end);
   kir_end(k);
 }
 
 /* Long sums are split so that the rows of b stay in cache; the accumulators then rest in the result, so only a bare
- * f32 product whose result is its one output can.  An empty sum must still write zeros, so k must not be 0. */
+ * f32 product whose result is its one output can.  Only the outermost axis may be empty (of samples, say). */
 static bool may_split_k(const Group *g, const Product *p) {
   for (int i = 1; i < p->n_k; i++)
     if (!dim_is_const(p->k[i].size) || p->k[i].size.c == 0) return false;
