@@ -14,6 +14,10 @@
 
 enum { MAX_HEAD_VECTORS = 64, MAX_BLOCK_VECTORS = 16 };   /* of nests on a CPU, of a GPU's; attend_loops takes any */
 
+/* The operands of a side: of queries q and its gradient dy, of keys k and v.  And what comes of others: X sums their x,
+ * weighted with ds, Y their y, weighted with p. */
+enum { X, Y, OPERANDS };
+
 /* A tensor [.., positions, heads * width] whose head vectors are read or written; buf -1: there is none. */
 typedef struct Heads {
   int buf;
@@ -25,7 +29,7 @@ typedef struct Heads {
 typedef struct Side {
   const int64_t *grid;
   int64_t n;          /* positions of the grid */
-  Heads x, y;         /* q and dy, or k and v */
+  Heads of[OPERANDS];
 } Side;
 
 typedef struct Attention {
@@ -41,9 +45,10 @@ typedef struct Attention {
   bool centred;                   /* all windows hold their centre, so that a line needs no test */
   Side query, key;
   const Side *own, *other;
-  Heads out_x, out_y;
-  bool has_x, has_y;              /* they are asked for */
-  int buf_lse, buf_delta, out_lse, buf_rows, buf_slots;
+  Heads out[OPERANDS];
+  bool has[OPERANDS];             /* they are asked for */
+  int number[OPERANDS];           /* of queries, for gradients: lse, which scores are less; delta, which dp are */
+  int out_lse, buf_rows, buf_slots;
   int64_t most;                   /* others that a position meets, at most */
   int widest;                     /* vectors of the widest head */
   int cut;                        /* axis on which raster order bounds what a patch meets; -1: none */
@@ -93,18 +98,35 @@ static inline int64_t pitch_of(const Heads *h) { return (int64_t)vectors_of(h) *
 /* Everything but the kernel's buffers when l is NULL. */
 void attend_describe(Attention *a, Arena *arena, const Group *g, Lower *l);
 
-/* ---- who sees whom ---- */
+/* ---- who sees whom: sight.c ---- */
 
-/* Centre and interval of a query's keys on each axis. */
-typedef struct Window {
-  KInst *centre[3], *lo[3], *hi[3];
-} Window;
+/* Constant tables of what is seen. */
+void attend_tables(Attention *a);
 
-Window attend_window(Attention *a, KInst *const q[3]);
-/* Entry i of the table of key coordinate `at` on an axis, i32: query_lo, query_hi, at_lo, at_hi. */
-KInst *attend_reverse(Attention *a, int axis, KInst *at, int i);
-/* One of the three lines through the centre holds the key. */
-KInst *attend_on_line(Kernel *k, const Window *w, KInst *const key[3]);
+/* What an own position meets, in numbers of the type of its coordinates: i64, or i32. */
+typedef struct Sight {
+  KInst *at[3];                   /* its coordinates */
+  KInst *lo[3], *hi[3];           /* the interval of others on each axis */
+  KInst *near_lo[3], *near_hi[3]; /* kind axis: those on its own plane: of a query its centre, of a key all queries
+                                     that have it for their centre */
+} Sight;
+
+Sight attend_sight(Attention *a, KInst *const at[3]);
+/* The same of a query, also where own positions are keys. */
+Sight attend_window(Attention *a, KInst *const query[3]);
+/* Bounds on an axis of all others that are met. */
+void attend_bounds(Attention *a, const Sight *s, int axis, KInst **out_lo, KInst **out_hi);
+/* Narrows bounds of others to those that are met where the axes before have coordinates `same` (a bool) as the own
+ * position; and `same` when this axis has coordinate x. */
+void attend_narrow(Attention *a, const Sight *s, int axis, KInst *same, KInst **lo, KInst **hi);
+KInst *attend_same(Attention *a, const Sight *s, int axis, KInst *x, KInst *same);
+/* Opens loops over the first n axes of what is met, in raster order.  at, lo, hi [3]: their variables and bounds, those
+ * of axis n too. */
+void attend_visit(Attention *a, const Sight *s, int n, KInst **at, KInst **lo, KInst **hi);
+/* Do these loops hold more than lines, so that each other has to be asked for? */
+static inline bool attend_tests_lines(const Attention *a) { return a->is_axis && (a->for_keys || !a->centred); }
+/* One of the three lines through the query's centre holds the key. */
+KInst *attend_on_line(Kernel *k, const Sight *query, KInst *const key[3]);
 /* What own coordinate i may meet on an axis: lines go through the centre, wherever the interval is. lo > hi: none. */
 void attend_meets(const Attention *a, int axis, int32_t i, int32_t *lo, int32_t *hi);
 /* The most others that `size` neighbouring own coordinates meet on an axis, at least 1; *sum, or NULL: of all such
@@ -125,6 +147,8 @@ void attend_patches(const Attention *a, Patches *p);
 void attend_patch_tables(Attention *a, Patches *p, const char *const name[3]);
 /* Items over samples, n axes of own positions in pieces of `size`, and heads. */
 void attend_items(Attention *a, int n, const int64_t *grid, const int64_t *size);
+/* Sample and head of an item so made, and its piece on each axis, of `count`. */
+void attend_open_item(Attention *a, int n, const int64_t *count, KInst **out_piece);
 
 /* ---- head vectors ---- */
 
@@ -142,24 +166,37 @@ KInst *attend_number(Attention *a, int buf, KInst *row);
 KInst *attend_vector(Attention *a, const Heads *h, KInst *base, int j);
 void attend_load(Attention *a, const Heads *h, KInst *row, KInst **out);
 void attend_store(Attention *a, const Heads *h, KInst *row, int j, KInst *value);
+/* Copies the head of a row, in f32, to scratch from `to` on; and vectors of scratch. */
+void attend_pack(Attention *a, const Heads *h, KInst *row, int scratch, KInst *to);
+KInst *attend_scratch(Kernel *k, int scratch, KInst *at);
+void attend_put(Kernel *k, int scratch, KInst *at, KInst *vector);
 
 /* ---- arithmetic that nests share ---- */
 
 KInst *attend_scaled(Attention *a, KInst *score);
-/* The next term of a product of head vectors: sum + x y.  Products with dy round each term, as delta = sum(y dy) is
- * made: so that p (dp - delta) is exactly 0 where one key takes all the weight. */
-KInst *attend_term(Kernel *k, bool rounds, KInst *x, KInst *y, KInst *sum);
+/* The next term of a product of head vectors of this operand: sum + x y.  Products with dy round each term, as
+ * delta = sum(y dy) is made: so that p (dp - delta) is exactly 0 where one key takes all the weight. */
+KInst *attend_term(Kernel *k, int operand, KInst *x, KInst *y, KInst *sum);
 /* p (dp - delta) */
 KInst *attend_ds(Kernel *k, KInst *p, KInst *dp, KInst *delta);
 /* x = exp(x - m) for n scores in scratch from `start` on (m NULL: exp(x)). */
 void attend_exponentiate(Attention *a, KInst *start, KInst *n, KInst *m);
-/* Variables of a head's vectors, from 0; and sum[j] = fma(weight, x[j], sum[j]) of one. */
-void attend_start_sums(Attention *a, const Heads *h, KInst **sum);
+/* sum = fma(weight, x, sum), a variable. */
 void attend_add(Kernel *k, KInst *weight, KInst *x, KInst *sum);
-/* Results of an own position whose sums are complete. y: sums of weighted y; largest and total: of scores and
- * weights; has_keys: the query sees any. */
-void attend_finish(Attention *a, KInst *const *y, KInst *largest, KInst *total, KInst *row, KInst *has_keys);
-void attend_finish_gradients(Attention *a, KInst *const *x, KInst *const *y, KInst *row);
+/* What the sum of an operand's weighted others is divided by or scaled with; total: of weights, forward. */
+KInst *attend_result(Attention *a, int operand, KInst *sum, KInst *total);
+
+/* Variables of an own position: a head vector of each sum that is asked for; forward, the largest score and the sum
+ * of weights. */
+typedef struct Sums {
+  KInst **of[OPERANDS];
+  KInst *largest, *total;
+} Sums;
+
+/* Sums from 0. */
+void attend_start_sums(Attention *a, Sums *s);
+/* Results of a row whose sums are complete; has_keys, forward: the query sees any. */
+void attend_finish(Attention *a, const Sums *s, KInst *row, KInst *has_keys);
 
 /* ---- the loop nests ---- */
 

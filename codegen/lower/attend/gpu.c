@@ -74,87 +74,52 @@ static int64_t longest_list(const Block *e) {
 
 /* ---- where a block is ---- */
 
-/* What own position o sees on axis x, or what sees it. */
-static void locate_seen(Block *e, Own *o, int x) {
-  Attention *a = e->a;
-  Kernel *k = e->k;
-  o->lo[x] = a->for_keys ? attend_reverse(a, x, o->at[x], 0) : to_i32(k, o->w.lo[x]);
-  o->hi[x] = a->for_keys ? attend_reverse(a, x, o->at[x], 1) : to_i32(k, o->w.hi[x]);
-  if (a->is_axis) {
-    o->near_lo[x] = a->for_keys ? attend_reverse(a, x, o->at[x], 2) : to_i32(k, o->w.centre[x]);
-    o->near_hi[x] = a->for_keys ? attend_reverse(a, x, o->at[x], 3) : to_i32(k, o->w.centre[x]);
-  }
-  if (a->is_axis && (a->for_keys || !a->centred)) {
-    o->lo[x] = most(k, least(k, o->lo[x], o->near_lo[x]), num32(k, 0));
-    o->hi[x] = least(k, most(k, o->hi[x], o->near_hi[x]), num32(k, a->other->grid[x] - 1));
-  }
-  if (x != a->cut) return;
-  if (a->for_keys) o->lo[x] = most(k, o->lo[x], o->at[x]);
-  else o->hi[x] = least(k, o->hi[x], o->at[x]);
-}
-
 /* The tile's own positions, the first of which is at `at`. */
 static void locate_own(Block *e, KInst *const at[3], KInst *exists) {
   Attention *a = e->a;
   Kernel *k = e->k;
   for (int t = 0; t < e->tile; t++) {
     Own *o = &e->of[t];
+    KInst *own[3];
     o->exists = exists;
     for (int x = 0; x < 3; x++) {
       KInst *p = x == e->axis ? plus(k, at[x], t) : at[x], *last = num32(k, a->own->grid[x] - 1);
       o->exists = both(k, o->exists, kir_bin(k, KOP_LE, p, last));
-      o->at[x] = least(k, p, last);
+      own[x] = least(k, p, last);
     }
-    o->index = attend_raster(k, a->own->grid, o->at);
-    KInst *wide[3] = {to_i64(k, o->at[0]), to_i64(k, o->at[1]), to_i64(k, o->at[2])};
-    if (!a->for_keys) o->w = attend_window(a, wide);
+    o->index = attend_raster(k, a->own->grid, own);
+    o->sight = attend_sight(a, own);
     for (int x = 0; x < 3; x++) {
-      locate_seen(e, o, x);
+      attend_bounds(a, &o->sight, x, &o->lo[x], &o->hi[x]);
       e->lo[x] = t ? least(k, e->lo[x], o->lo[x]) : o->lo[x];
       e->hi[x] = t ? most(k, e->hi[x], o->hi[x]) : o->hi[x];
     }
   }
 }
 
-static void locate(Block *e, KInst *item) {
-  Attention *a = e->a;
+static void locate(Block *e) {
   Kernel *k = e->k;
-  KInst *rest = least(k, kir_group(k), num32(k, patch_groups(e) - 1)), *at[3];
-  a->head = kir_peel(k, &item, num(k, a->attrs->heads));
+  KInst *rest = least(k, kir_group(k), num32(k, patch_groups(e) - 1)), *at[3], *patch[3];
+  attend_open_item(e->a, 3, e->t.count, patch);
   for (int x = 2; x >= 0; x--) {
     int64_t by = x == e->axis ? e->tile : 1, n = e->t.size[x] / by;
-    KInst *patch = kir_peel(k, &item, num(k, e->t.count[x]));
     for (int i = 0; i < 2; i++)
-      e->box[x][i] = kir_load(k, e->t.bounds[x], plus(k, times(k, patch, 2), i), NULL, NULL);
+      e->box[x][i] = kir_load(k, e->t.bounds[x], plus(k, times(k, patch[x], 2), i), NULL, NULL);
     KInst *local = times(k, remainder_of(k, rest, n), by);
     rest = quotient(k, rest, n);
-    at[x] = add(k, times(k, to_i32(k, patch), e->t.size[x]), local);
+    at[x] = add(k, times(k, to_i32(k, patch[x]), e->t.size[x]), local);
   }
-  a->sample = item;
   locate_own(e, at, below(k, kir_group(k), num32(k, patch_groups(e))));
 }
 
 /* ---- planning ---- */
 
-/* Forward where a block's lists of whole windows would be too long: scores are made twice, for their largest and,
- * with the values beside the keys, for weights. */
-static void stream(Block *e) {
-  bool has_values = e->load[1].n > 0;
-  e->is_streamed = true;
-  e->load[1] = (Load){{e->load[0].part[0], e->load[1].part[0]}, 1 + has_values};
-}
-
-/* What goes through shared memory, what is kept, and how many lists of weights there are. */
-static void choose_loads(Block *e) {
+/* What goes through shared memory: gradients and streamed attention make weights and sums of the same chunk. */
+static void choose_loads(Block *e, bool stream) {
   const Attention *a = e->a;
-  Staged x = {.h = &a->other->x, .number = a->for_keys ? a->buf_lse : -1};
-  Staged y = {.h = &a->other->y, .number = a->for_keys && a->has_x ? a->buf_delta : -1};
-  e->is_streamed = !a->is_forward;
-  e->n_list = a->has_x && a->has_y ? 2 : 1;
-  e->kept[e->n_kept++] = &a->own->x;
-  if (a->has_x) e->kept[e->n_kept++] = &a->own->y;
-  e->load[0] = a->is_forward ? (Load){{x}, 1} : (Load){{x, y}, 2};
-  if (a->is_forward && a->has_y) e->load[1] = (Load){{y}, 1};
+  const bool all[LOADS][OPERANDS] = {{true, !a->is_forward}, {stream, a->is_forward && a->has[Y]}};
+  e->is_streamed = stream || !a->is_forward;
+  memcpy(e->loads, all, sizeof all);
 }
 
 /* The last axis that has any, on which a group's own positions are neighbours; the axis that raster order cuts. */
@@ -165,19 +130,21 @@ static void choose_axes(Block *e) {
   for (int x = 2; x >= 0; x--) if (e->a->is_raster && own[x] > 1) e->a->cut = x;
 }
 
-static DType stored_type(const Block *e) { return e->load[0].part[0].h->dtype; }
+static DType stored_type(const Block *e) { return e->a->other->of[X].dtype; }
 
 static int64_t block_bytes(const Block *e) {
-  int64_t own = e->groups * (stage_own_elems(e) + e->tile * e->n_list * e->list);
+  int64_t own = e->groups * (stage_own_elems(e) + e->tile * lists_of(e->a) * e->list);
   int64_t numbers = e->slots * e->slot_numbers + own;
   return e->slots * e->slot_elems * (int64_t)dtype_bytes(stored_type(e)) + numbers * (int64_t)sizeof(float);
 }
 
+/* Elements of a slot that an other takes. */
 static int64_t row_elems(const Block *e) {
   int64_t longest = 0;
-  for (int i = 0; i < COUNT_OF(e->load); i++) {
+  for (int i = 0; i < LOADS; i++) {
     int64_t n = 0;
-    for (int j = 0; j < e->load[i].n; j++) n += slot_pitch(e->load[i].part[j].h);
+    for (int j = X; j <= Y; j++)
+      if (e->loads[i][j]) n += slot_pitch(&e->a->other->of[j]);
     if (n > longest) longest = n;
   }
   return longest;
@@ -198,7 +165,7 @@ static bool plan(Block *e, const AttendGpuParams *p) {
   e->tile = p->tile_m;
   e->is_async = p->stages > 1;
   e->list = longest_list(e);
-  if (p->stream) stream(e);
+  choose_loads(e, p->stream);
   choose_patch(e, p->block_m);
   e->groups = (int)((patch_groups(e) + 1) / 2 * 2);   /* whole warps */
   plan_chunks(e, p->tile_k);
@@ -208,7 +175,8 @@ static bool plan(Block *e, const AttendGpuParams *p) {
 /* Blocks of a multiprocessor that leave enough registers: without a number the compiler spills to use fewer. */
 static int resident_of(const Block *e) {
   int64_t widest = 0;
-  for (int i = 0; i < e->n_kept; i++) if (e->kept[i]->width > widest) widest = e->kept[i]->width;
+  for (int i = X; i <= Y && keeps(e->a, i); i++)
+    if (e->a->own->of[i].width > widest) widest = e->a->own->of[i].width;
   int threads = widest > 2 * LANES ? WIDE_THREADS : NARROW_THREADS;
   int fit = (int)((160 << 10) / (block_bytes(e) + 1024)), blocks = threads / (e->groups * LANES);
   return fit < blocks ? fit : blocks < MAX_RESIDENT ? blocks : MAX_RESIDENT;
@@ -221,12 +189,11 @@ static void make_buffers(Block *e) {
   e->stage = kir_scratch(k, "stage", stored_type(e), e->slots * e->slot_elems);
   if (e->slot_numbers) e->numbers = kir_scratch(k, "numbers", DTYPE_F32, e->slots * e->slot_numbers);
   e->vectors = kir_scratch(k, "own", DTYPE_F32, e->groups * stage_own_elems(e));
-  e->a->scores = kir_scratch(k, "scores", DTYPE_F32, e->groups * e->tile * e->n_list * e->list);
+  e->a->scores = kir_scratch(k, "scores", DTYPE_F32, e->groups * e->tile * lists_of(e->a) * e->list);
 }
 
 static Block block_of(Attention *a) {
   Block e = {.a = a, .k = a->k};
-  choose_loads(&e);
   choose_axes(&e);
   return e;
 }
@@ -237,11 +204,10 @@ void attend_blocks(Attention *a, const AttendGpuParams *p) {
   kir_block(e.k, e.groups, p->resident ? p->resident : resident_of(&e));
   make_buffers(&e);
   attend_items(a, 3, a->own->grid, e.t.size);
-  locate(&e, kir_item(e.k));
+  locate(&e);
   stage_begin(&e);
   stage_own(&e);
-  if (a->is_forward) pass_forward(&e);
-  else pass_backward(&e);
+  pass_all(&e);
 }
 
 /* ---- parameters ---- */
@@ -249,10 +215,8 @@ void attend_blocks(Attention *a, const AttendGpuParams *p) {
 /* Whether heads fit in lanes, and offsets have at most 31 bits. */
 static bool is_narrow(const Block *e) {
   if (e->a->widest > MAX_BLOCK_VECTORS) return false;
-  int64_t widest = 0;
-  for (int i = 0; i < COUNT_OF(e->load); i++)
-    for (int j = 0; j < e->load[i].n; j++)
-      if (e->load[i].part[j].h->row > widest) widest = e->load[i].part[j].h->row;
+  const Heads *other = e->a->other->of;
+  int64_t widest = other[Y].row > other[X].row ? other[Y].row : other[X].row;
   return (double)e->a->other->n * (double)widest < 0x1p31;
 }
 

@@ -1,8 +1,8 @@
 /* What the files of attention's blocks on GPUs share.
  *
  * A block has a patch of own positions of one head.  A group has `tile` of them, neighbours on one axis.  The box of
- * others of the patch goes through shared memory in chunks.  gpu.c plans, gpu_stage.c fills shared memory, gpu_sums.c
- * holds the arithmetic on a chunk, gpu_pass.c the order of it all. */
+ * others of the patch goes through shared memory in chunks.  gpu.c plans, gpu_stage.c fills shared memory, gpu_pass.c
+ * says what is done with a chunk. */
 #ifndef NUWA_LOWER_ATTEND_GPU_H
 #define NUWA_LOWER_ATTEND_GPU_H
 
@@ -10,32 +10,18 @@
 
 enum {
   MAX_TILE = 4,
-  MAX_TOGETHER = 2,           /* tensors of others in a slot, vectors of an own position, sums */
   MAX_LANE_QUADS = 4,         /* of a head's sum in a lane */
-  PAD = 4                     /* elements after a head: lanes then read others from different banks */
+  PAD = 4,                    /* elements after a head: lanes then read others from different banks */
+  LOADS = 2
 };
 
 /* One of the group's positions, numbers in i32; those beyond the grid repeat its last one. */
 typedef struct Own {
-  KInst *at[3], *index;
+  Sight sight;
+  KInst *index;                   /* in raster order */
   KInst *exists;
   KInst *lo[3], *hi[3];           /* others that loops may visit */
-  KInst *near_lo[3], *near_hi[3]; /* of kind axis: others on the same line, the query's centre or the key's queries */
-  Window w;                       /* of a query */
 } Own;
-
-/* A tensor of others as it stands in a slot: a row of padded width for each; and a number for each of them. */
-typedef struct Staged {
-  const Heads *h;
-  int number;                 /* buffer [.., positions, heads] or -1 */
-  int64_t at;                 /* elements from the start of the slot */
-  int64_t numbers_at;         /* likewise, of its numbers */
-} Staged;
-
-typedef struct Load {
-  Staged part[MAX_TOGETHER];
-  int n;
-} Load;
 
 /* The part of a box of others that is in a chunk; i32. */
 typedef struct Part {
@@ -50,14 +36,6 @@ typedef struct Spread {
   int lanes, at_once, rounds, quads;
 } Spread;
 
-/* sum = fma(weight, row of a staged tensor, sum), for every own position. */
-typedef struct Sum {
-  const Staged *from;
-  int list;                   /* which of the group's lists has the weights */
-  Spread y;
-  KInst *of[MAX_TILE][MAX_LANE_QUADS * QUAD];
-} Sum;
-
 typedef struct Block {
   Attention *a;
   Kernel *k;
@@ -66,26 +44,37 @@ typedef struct Block {
   int tile, axis;             /* own positions of a group, neighbours on this axis */
   int groups;
   Patches t;
-  int slots;
+  bool loads[LOADS][OPERANDS];/* operands of others that go through the slots: of all chunks, then of all again */
   int64_t chunk[3], steps[3], n_step; /* others of a chunk on each axis; chunks of a box */
-  Load load[2];               /* what goes through the slots: all chunks of the first, then all of the second */
-  const Heads *kept[MAX_TOGETHER];    /* vectors of own positions */
-  int n_kept, n_list;
+  int slots;
+  int64_t slot_elems, slot_numbers;
+  int64_t rows_at[OPERANDS];  /* where in a slot an operand's rows start, of padded width */
+  int64_t numbers_at[OPERANDS];   /* likewise its numbers, lse or delta of others */
   int64_t list;               /* others that a list has room for */
   int stage, numbers;         /* scratch: slots of rows, as the tensors store them, and of numbers */
-  int vectors;                /* scratch: own vectors in f32, [groups][kept][tile][width] */
-  int64_t slot_elems, slot_numbers;
+  int vectors;                /* scratch: own vectors in f32, [groups][operands][tile][width] */
   KInst *box[3][2];           /* lo and hi */
   KInst *lo[3], *hi[3];       /* union of the group's own */
   Own of[MAX_TILE];
+  /* as passes go */
+  KInst *number[OPERANDS][MAX_TILE];  /* of own queries: the largest score or lse, and delta */
+  KInst *total[MAX_TILE];     /* variables, by rounds: sums of weights */
+  Spread of_total, of_sum[OPERANDS];
+  KInst *sum[OPERANDS][MAX_TILE][MAX_LANE_QUADS * QUAD];  /* variables, by rounds: sums of weighted others */
 } Block;
 
 static inline int64_t padded(const Heads *h) { return (h->width + QUAD - 1) / QUAD * QUAD; }
 static inline int64_t slot_pitch(const Heads *h) { return padded(h) + PAD; }
+/* Whether products need an own operand; whether others have numbers that are staged with it. */
+static inline bool keeps(const Attention *a, int operand) { return operand == X || a->has[X]; }
+static inline bool has_numbers(const Attention *a, int operand) { return a->for_keys && keeps(a, operand); }
+/* Lists of weights, and which an operand's others are multiplied with. */
+static inline int lists_of(const Attention *a) { return a->has[X] && a->has[Y] ? 2 : 1; }
+static inline int list_of(const Attention *a, int operand) { return operand == X && a->has[Y]; }
 
 /* ---- staging ---- */
 
-/* Places the parts of e->load in a slot and sets its size, once chunks are chosen. */
+/* Places operands in a slot and sets its size, once chunks are chosen. */
 void stage_plan(Block *e);
 /* First other of a chunk on axis x. */
 KInst *stage_first(Block *e, KInst *step, int x);
@@ -94,44 +83,15 @@ void stage_begin(Block *e);
 /* The group's own vectors to scratch; elements of a group, and where a vector is. */
 int64_t stage_own_elems(const Block *e);
 void stage_own(Block *e);
-KInst *stage_own_at(Block *e, int kept, int t);
-/* Where a tensor's rows, and its numbers, start in a slot. */
-KInst *stage_rows_at(Block *e, const Staged *s, KInst *slot);
-KInst *stage_numbers_at(Block *e, const Staged *s, KInst *slot);
-typedef void (*ChunkFn)(Block *e, void *ctx, const Part *p, KInst *slot);   /* slot: its number */
+KInst *stage_own_at(Block *e, int operand, int t);
+/* Where an operand's rows, and its numbers, start in a slot. */
+KInst *stage_rows_at(Block *e, int operand, KInst *slot);
+KInst *stage_numbers_at(Block *e, int operand, KInst *slot);
+typedef void (*ChunkFn)(Block *e, KInst *step, KInst *slot);   /* their numbers */
 /* body for all chunks of load i, in order. */
-void stage_each_chunk(Block *e, int i, ChunkFn body, void *ctx);
+void stage_each_chunk(Block *e, int i, ChunkFn body);
 
-/* ---- arithmetic on a chunk ---- */
-
-Part part_of(Block *e, KInst *step);
-/* 16 others of a part, from entry i on: coordinates, row in a slot (i32, varying), which exist. */
-typedef struct Lanes {
-  KInst *at[3], *row, *mask;
-} Lanes;
-Lanes lanes_of(Block *e, const Part *p, KInst *i);
-/* Scores of own vectors with the lanes' rows, or products that are rounded, out [tile]: 16 chains, then the tree of
- * tree_add. */
-void lane_dots(Block *e, int kept, const Staged *s, KInst *slot, KInst *row, bool rounds, KInst **out);
-/* Do own position t and the other at `at` (i32) see each other? NULL: surely, inside its box. */
-KInst *own_sees(Block *e, int t, KInst *const at[3]);
-/* A number of own position i / lanes + r at_once. */
-KInst *lane_own(Block *e, const Spread *y, int r, KInst *const *of_t);
-Spread spread_of(const Block *e, const Heads *h);
-void sum_start(Block *e, Sum *s, const Staged *from, int list);
-KInst *list_at(Block *e, int list);
-/* value [tile] to entries i + lane of a list. */
-void list_put(Block *e, int list, KInst *i, KInst *const *value, KInst *mask);
-/* The others of a part that each own position sees, in raster order; entry of the list where the part starts.  l, or
- * NULL: variables [rounds of the first sum's spread] of the sums of weights. */
-void sum_part(Block *e, const Part *p, KInst *slot, KInst *start, Sum *s, int n_sum, const Spread *y,
-              KInst *const *l);
-/* value [rounds][quads * 4] to a result of own positions. */
-void sum_store(Block *e, const Spread *y, const Heads *out, int r, KInst *const *value);
-
-/* ---- the passes ---- */
-
-void pass_forward(Block *e);
-void pass_backward(Block *e);
+/* Everything from the first chunk to the results. */
+void pass_all(Block *e);
 
 #endif

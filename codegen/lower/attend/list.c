@@ -25,14 +25,15 @@ typedef struct List {
   Patches t;
   int64_t longest[3];         /* the most others that one position meets on an axis */
   int unroll;                 /* of loops that sum */
-  bool has_y;                 /* y of others is in the panel */
-  int64_t at_y, at_lse, pitch;/* of a row in the panel: x, y, and for gradients of keys lse and delta */
-  int panel, p, ds;           /* scratch: rows; weights of a list; -1: none */
+  bool packs[OPERANDS];       /* what the panel has of others: rows of x, y, and for gradients of keys lse and delta */
+  int64_t at[OPERANDS], at_number, pitch;
+  int panel;                  /* scratch: rows */
   int list;                   /* scratch: offsets in the panel of the rows that the positions of a line meet */
-  KInst *first[3], *last[3];  /* others of the item's box */
-  KInst *at[3];               /* own position */
+  int weights[OPERANDS];      /* scratch: what the rows of a list are multiplied with; -1: nothing */
   int counts, largest;        /* scratch: entries of each list; the largest score */
   int64_t room;               /* of a list */
+  KInst *first[3], *last[3];  /* others of the item's box */
+  KInst *own[3];              /* own position */
   KInst *n;                   /* variable: entries of a list, from its start */
   KInst *slot;                /* of the position among those of its line */
   KInst *from, *count;        /* where the position's list starts, and its entries */
@@ -41,10 +42,13 @@ typedef struct List {
 /* ---- patches ---- */
 
 static List layout_of(Attention *a) {
-  List e = {.a = a, .k = a->k, .has_y = a->has_x || a->has_y};
-  e.at_y = pitch_of(&a->other->x);
-  e.at_lse = e.at_y + (e.has_y ? pitch_of(&a->other->y) : 0);
-  e.pitch = e.at_lse + (a->for_keys ? LANES : 0);
+  List e = {.a = a, .k = a->k, .packs = {true, a->has[X] || a->has[Y]}};
+  for (int i = X; i <= Y; i++) {
+    e.at[i] = e.pitch;
+    if (e.packs[i]) e.pitch += pitch_of(&a->other->of[i]);
+  }
+  e.at_number = e.pitch;
+  if (a->for_keys) e.pitch += LANES;
   return e;
 }
 
@@ -104,31 +108,24 @@ static KInst *panel_at(List *e, KInst *const at[3]) {
   return times(e->k, row, e->pitch);
 }
 
-static void pack_head(List *e, const Heads *h, KInst *row, KInst *to) {
-  KInst *x[MAX_HEAD_VECTORS];
-  attend_load(e->a, h, row, x);
-  for (int j = 0; j < vectors_of(h); j++)
-    kir_store(e->k, e->panel, plus(e->k, to, j * LANES), kir_lane(e->k), x[j], NULL);
-}
-
 static void pack_box(List *e) {
   Kernel *k = e->k;
   Attention *a = e->a;
   KInst *at[3];
   for (int x = 0; x < 3; x++) at[x] = kir_for(k, e->first[x], plus(k, e->last[x], 1), 1, 0);
   KInst *row = attend_row(a, a->other, attend_raster(k, a->other->grid, at)), *to = panel_at(e, at);
-  pack_head(e, &a->other->x, row, to);
-  if (e->has_y) pack_head(e, &a->other->y, row, plus(k, to, e->at_y));
-  for (int i = 0; a->for_keys && i < 1 + a->has_x; i++) {
-    KInst *number = attend_number(a, i ? a->buf_delta : a->buf_lse, row);
-    kir_store(k, e->panel, plus(k, to, e->at_lse + i), NULL, number, NULL);
+  for (int i = X; i <= Y; i++)
+    if (e->packs[i]) attend_pack(a, &a->other->of[i], row, e->panel, plus(k, to, e->at[i]));
+  for (int i = 0; a->for_keys && i < 1 + a->has[X]; i++) {
+    KInst *number = attend_number(a, a->number[i], row);
+    kir_store(k, e->panel, plus(k, to, e->at_number + i), NULL, number, NULL);
   }
   for (int x = 0; x < 3; x++) kir_end(k);
 }
 
 /* Vector j of an operand of a row. */
-static KInst *row_vector(List *e, bool is_y, KInst *row, int j) {
-  return kir_load(e->k, e->panel, plus(e->k, row, (is_y ? e->at_y : 0) + j * LANES), kir_lane(e->k), NULL);
+static KInst *row_vector(List *e, int operand, KInst *row, int j) {
+  return attend_scratch(e->k, e->panel, plus(e->k, row, e->at[operand] + j * LANES));
 }
 
 /* ---- lists ---- */
@@ -145,56 +142,36 @@ static void list_run(List *e, KInst *const at[3], int axis, KInst *lo, KInst *hi
   KInst *count = most(k, plus(k, sub(k, hi, lo), 1), num(k, 0));
   KInst *i = loops ? kir_for(k, num(k, 0), count, LANES, 0) : num(k, 0);
   KInst *row = add(k, add(k, first, times(k, to_i32(k, i), stride)), lanes);
-  kir_store(k, e->list, add(k, add(k, e->from, n), i), kir_lane(k), row, NULL);
+  attend_put(k, e->list, add(k, add(k, e->from, n), i), row);
   if (loops) kir_end(k);
   kir_set(k, e->n, add(k, n, count));
 }
 
-static void others_met(List *e, KInst **lo, KInst **hi) {
-  Kernel *k = e->k;
-  Window w;
-  if (!e->a->for_keys) w = attend_window(e->a, e->at);
-  for (int x = 0; x < 3; x++) {
-    lo[x] = e->a->for_keys ? to_i64(k, attend_reverse(e->a, x, e->at[x], 0)) : w.lo[x];
-    hi[x] = e->a->for_keys ? to_i64(k, attend_reverse(e->a, x, e->at[x], 1)) : w.hi[x];
-  }
-}
-
 /* The box, up to the own position in raster order (from it on, for keys). */
-static void list_box(List *e, KInst *const met_lo[3], KInst *const met_hi[3]) {
-  Kernel *k = e->k;
-  bool cuts = e->a->is_raster, for_keys = e->a->for_keys;
-  KInst *at[3], *same = kir_bool(k, true);
-  for (int x = 0; x < 3; x++) {
-    KInst *lo = met_lo[x], *hi = met_hi[x];
-    if (cuts && for_keys) lo = pick(k, same, most(k, lo, e->at[x]), lo);
-    if (cuts && !for_keys) hi = pick(k, same, least(k, hi, e->at[x]), hi);
-    at[x] = x < 2 ? kir_for(k, lo, plus(k, hi, 1), 1, 0) : lo;
-    if (x == 2) list_run(e, at, 2, lo, hi);
-    else if (cuts) same = both(k, same, equal(k, at[x], e->at[x]));
-  }
-  kir_end(k);
-  kir_end(k);
+static void list_box(List *e, const Sight *s) {
+  KInst *at[3], *lo[3], *hi[3];
+  attend_visit(e->a, s, 2, at, lo, hi);
+  list_run(e, at, 2, lo[2], hi[2]);
+  kir_end(e->k);
+  kir_end(e->k);
 }
 
 /* The lines through the own position.  Grids are the same and every line holds it. */
-static void list_lines(List *e, KInst *const lo[3], KInst *const hi[3]) {
+static void list_lines(List *e, const Sight *s) {
   bool from_own = e->a->is_raster && e->a->for_keys, to_own = e->a->is_raster && !e->a->for_keys;
-  KInst **at = e->at;
-  for (int x = 0; x < 2 && !from_own; x++) list_run(e, at, x, lo[x], plus(e->k, at[x], -1));
-  list_run(e, at, 2, from_own ? at[2] : lo[2], to_own ? at[2] : hi[2]);
-  for (int x = 1; x >= 0 && !to_own; x--) list_run(e, at, x, plus(e->k, at[x], 1), hi[x]);
+  KInst *const *at = e->own;
+  for (int x = 0; x < 2 && !from_own; x++) list_run(e, at, x, s->lo[x], plus(e->k, at[x], -1));
+  list_run(e, at, 2, from_own ? at[2] : s->lo[2], to_own ? at[2] : s->hi[2]);
+  for (int x = 1; x >= 0 && !to_own; x--) list_run(e, at, x, plus(e->k, at[x], 1), s->hi[x]);
 }
 
 static void make_list(List *e, KInst *row) {
   Kernel *k = e->k;
-  KInst *lo[3], *hi[3];
   kir_set(k, e->n, num(k, 0));
-  others_met(e, lo, hi);
-  if (e->a->is_axis) list_lines(e, lo, hi);
-  else list_box(e, lo, hi);
+  Sight s = attend_sight(e->a, e->own);
+  (e->a->is_axis ? list_lines : list_box)(e, &s);
   KInst *n = kir_get(k, e->n);
-  kir_store(k, e->list, add(k, e->from, n), kir_lane(k), num32(k, 0), NULL);   /* 16 can be taken to the end */
+  attend_put(k, e->list, add(k, e->from, n), num32(k, 0));   /* 16 can be taken to the end */
   kir_store(k, e->counts, e->slot, NULL, to_i32(k, n), NULL);
 }
 
@@ -204,16 +181,14 @@ static KInst *list_load(List *e, int buf, KInst *i, KInst *lane) {
   return kir_load(e->k, buf, add(e->k, e->from, i), lane, NULL);
 }
 
-static void list_store(List *e, int buf, KInst *i, KInst *x) {
-  kir_store(e->k, buf, add(e->k, e->from, i), kir_lane(e->k), x, NULL);
-}
+static void list_store(List *e, int buf, KInst *i, KInst *x) { attend_put(e->k, buf, add(e->k, e->from, i), x); }
 
 /* ---- products with 16 rows ---- */
 
 typedef struct ListDot {
-  KInst *const *own;          /* vectors of the own position */
-  bool is_y;                  /* operand of the rows; its products are rounded */
-  KInst *row[LANES];
+  int operand;
+  KInst *own[MAX_HEAD_VECTORS];
+  KInst *const *row;          /* [16] */
 } ListDot;
 
 /* Sums of rows first, first + step...: the tree's levels down to a distance of `step` are done. */
@@ -225,39 +200,39 @@ static KInst *dot_tree(List *e, const ListDot *d, int first, int step) {
     return add(k, kir_op(k, KOP_LOW, x, y, far), high);
   }
   KInst *sum = zero32(k);
-  int n = vectors_of(d->is_y ? &e->a->other->y : &e->a->other->x);
-  for (int j = 0; j < n; j++) sum = attend_term(k, d->is_y, d->own[j], row_vector(e, d->is_y, d->row[first], j), sum);
+  for (int j = 0; j < vectors_of(&e->a->other->of[d->operand]); j++)
+    sum = attend_term(k, d->operand, d->own[j], row_vector(e, d->operand, d->row[first], j), sum);
   return sum;
 }
 
-/* Products with the 16 rows from entry i of the list on. */
-static KInst *dots(List *e, const ListDot *d) { return dot_tree(e, d, 0, 1); }
-
-static ListDot dot_start(List *e, KInst *i, KInst *const *own) {
-  ListDot d = {.own = own};
-  for (int j = 0; j < LANES; j++) d.row[j] = entry(e, plus(e->k, i, j));
+static ListDot dot_start(List *e, int operand, KInst *own_row) {
+  ListDot d = {.operand = operand};
+  attend_load(e->a, &e->a->own->of[operand], own_row, d.own);
   return d;
 }
 
-/* sum[j] += weight * (vector j of an operand of a row). */
-static void add_row(List *e, bool is_y, KInst *row, KInst *weight, KInst *const *sum) {
-  const Heads *h = is_y ? &e->a->other->y : &e->a->other->x;
-  for (int j = 0; j < vectors_of(h); j++) attend_add(e->k, weight, row_vector(e, is_y, row, j), sum[j]);
+/* The 16 rows from entry i of the list on, and an operand's products with them. */
+static void rows_from(List *e, KInst *i, KInst *row[LANES]) {
+  for (int j = 0; j < LANES; j++) row[j] = entry(e, plus(e->k, i, j));
+}
+
+static KInst *dots(List *e, ListDot *d, KInst *const row[LANES]) {
+  d->row = row;
+  return dot_tree(e, d, 0, 1);
 }
 
 /* ---- positions ---- */
 
-/* Scores into p, and the largest. */
+/* Scores as weights, and the largest. */
 static void score_list(List *e, KInst *row) {
   Kernel *k = e->k;
-  Attention *a = e->a;
-  KInst *largest = kir_var(k, kir_f32(k, -INFINITY), true), *q[MAX_HEAD_VECTORS];
-  attend_load(a, &a->own->x, row, q);
-  KInst *i = kir_for(k, num(k, 0), e->count, LANES, 0);
-  ListDot d = dot_start(e, i, q);
-  KInst *score = attend_scaled(a, dots(e, &d)), *m = kir_get(k, largest);
+  KInst *largest = kir_var(k, kir_f32(k, -INFINITY), true);
+  ListDot d = dot_start(e, X, row);
+  KInst *i = kir_for(k, num(k, 0), e->count, LANES, 0), *rows[LANES];
+  rows_from(e, i, rows);
+  KInst *score = attend_scaled(e->a, dots(e, &d, rows)), *m = kir_get(k, largest);
   KInst *exists = lanes_below(k, sub(k, e->count, i));
-  list_store(e, e->p, i, score);
+  list_store(e, e->weights[Y], i, score);
   kir_set(k, largest, pick(k, exists, most(k, m, score), m));
   kir_end(k);
   kir_store(k, e->largest, e->slot, NULL, kir_un(k, KOP_TREE_MAX, kir_get(k, largest)), NULL);
@@ -266,100 +241,85 @@ static void score_list(List *e, KInst *row) {
 static void exponentiate_list(List *e, KInst *row) {
   Kernel *k = e->k;
   KInst *largest = kir_load(k, e->largest, e->slot, NULL, NULL), *i = kir_for(k, num(k, 0), e->count, LANES, 0);
-  list_store(e, e->p, i, kir_exp(k, sub(k, list_load(e, e->p, i, kir_lane(k)), largest)));
+  list_store(e, e->weights[Y], i, kir_exp(k, sub(k, list_load(e, e->weights[Y], i, kir_lane(k)), largest)));
   kir_end(k);
-}
-
-static void sum_values(List *e, KInst *row) {
-  Attention *a = e->a;
-  Kernel *k = e->k;
-  KInst *y[MAX_HEAD_VECTORS], *total = kir_var(k, zero32(k), false);
-  KInst *largest = kir_var(k, kir_load(k, e->largest, e->slot, NULL, NULL), false);
-  if (a->has_y) attend_start_sums(a, &a->out_y, y);
-  KInst *i = kir_for(k, num(k, 0), e->count, 1, e->unroll), *p = list_load(e, e->p, i, NULL);
-  kir_set(k, total, add(k, kir_get(k, total), p));
-  if (a->has_y) add_row(e, true, entry(e, i), p, y);
-  kir_end(k);
-  attend_finish(a, y, largest, total, row, below(k, num(k, 0), e->count));
 }
 
 /* lse or delta of 16 rows: of each its own for gradients of keys, else the position's. */
-static KInst *number_of(List *e, KInst *i, KInst *row, bool is_delta) {
-  Attention *a = e->a;
-  if (!a->for_keys) return attend_number(a, is_delta ? a->buf_delta : a->buf_lse, row);
+static KInst *number_of(List *e, int operand, KInst *i, KInst *own_row) {
+  if (!e->a->for_keys) return attend_number(e->a, e->a->number[operand], own_row);
   KInst *rows = list_load(e, e->list, i, kir_lane(e->k));
-  return kir_load(e->k, e->panel, num(e->k, e->at_lse + is_delta), rows, NULL);
+  return kir_load(e->k, e->panel, num(e->k, e->at_number + operand), rows, NULL);
 }
 
-/* p and ds of the list. */
+/* Weights of the list where lse is known: p and ds. */
 static void weigh_list(List *e, KInst *row) {
+  Kernel *k = e->k;
+  ListDot x = dot_start(e, X, row), y;
+  if (e->a->has[X]) y = dot_start(e, Y, row);
+  KInst *i = kir_for(k, num(k, 0), e->count, LANES, 0), *rows[LANES];
+  rows_from(e, i, rows);
+  KInst *score = attend_scaled(e->a, dots(e, &x, rows));
+  KInst *p = kir_exp(k, sub(k, score, number_of(e, X, i, row)));
+  if (e->a->has[Y]) list_store(e, e->weights[Y], i, p);
+  if (e->a->has[X]) list_store(e, e->weights[X], i, attend_ds(k, p, dots(e, &y, rows), number_of(e, Y, i, row)));
+  kir_end(k);
+}
+
+/* Sums of the rows so weighted, and the position's results. */
+static void sum_list(List *e, KInst *own_row) {
   Attention *a = e->a;
   Kernel *k = e->k;
-  KInst *x[MAX_HEAD_VECTORS], *y[MAX_HEAD_VECTORS];
-  attend_load(a, &a->own->x, row, x);
-  if (a->has_x) attend_load(a, &a->own->y, row, y);
-  KInst *i = kir_for(k, num(k, 0), e->count, LANES, 0);
-  ListDot d = dot_start(e, i, x);
-  KInst *score = attend_scaled(a, dots(e, &d)), *p = kir_exp(k, sub(k, score, number_of(e, i, row, false)));
-  if (e->p >= 0) list_store(e, e->p, i, p);
-  if (a->has_x) {
-    d.own = y, d.is_y = true;
-    KInst *dp = dots(e, &d);
-    list_store(e, e->ds, i, attend_ds(k, p, dp, number_of(e, i, row, true)));
+  Sums s;
+  if (a->is_forward) {
+    s.total = kir_var(k, zero32(k), false);
+    s.largest = kir_var(k, kir_load(k, e->largest, e->slot, NULL, NULL), false);
+  }
+  attend_start_sums(a, &s);
+  KInst *i = kir_for(k, num(k, 0), e->count, 1, e->unroll), *row = entry(e, i);
+  if (a->is_forward) kir_set(k, s.total, add(k, kir_get(k, s.total), list_load(e, e->weights[Y], i, NULL)));
+  for (int operand = Y; operand >= X; operand--) {
+    if (!a->has[operand]) continue;
+    KInst *weight = list_load(e, e->weights[operand], i, NULL);
+    for (int j = 0; j < vectors_of(&a->out[operand]); j++)
+      attend_add(k, weight, row_vector(e, operand, row, j), s.of[operand][j]);
   }
   kir_end(k);
-}
-
-static void sum_gradients(List *e, KInst *own) {
-  Attention *a = e->a;
-  Kernel *k = e->k;
-  KInst *x[MAX_HEAD_VECTORS], *y[MAX_HEAD_VECTORS];
-  if (a->has_x) attend_start_sums(a, &a->out_x, x);
-  if (a->has_y) attend_start_sums(a, &a->out_y, y);
-  KInst *i = kir_for(k, num(k, 0), e->count, 1, e->unroll), *row = entry(e, i);
-  if (a->has_y) add_row(e, true, row, list_load(e, e->p, i, NULL), y);
-  if (a->has_x) add_row(e, false, row, list_load(e, e->ds, i, NULL), x);
-  kir_end(k);
-  attend_finish_gradients(a, x, y, own);
+  attend_finish(a, &s, own_row, below(k, num(k, 0), e->count));
 }
 
 /* ---- items ---- */
 
+typedef void (*PhaseFn)(List *e, KInst *own_row);
+
 /* One phase for all positions of a line: what one of them waits for, the next need not. */
-static void each_of_line(List *e, KInst *first, KInst *end, void (*phase)(List *e, KInst *row)) {
+static void each_of_line(List *e, KInst *first, KInst *end, PhaseFn phase) {
   Attention *a = e->a;
-  e->at[2] = kir_for(e->k, first, end, 1, 0);
-  e->slot = sub(e->k, e->at[2], first);
+  e->own[2] = kir_for(e->k, first, end, 1, 0);
+  e->slot = sub(e->k, e->own[2], first);
   e->from = times(e->k, e->slot, e->room);
   if (phase != make_list) e->count = load_int(e->k, e->counts, e->slot);
-  phase(e, attend_row(a, a->own, attend_raster(e->k, a->own->grid, e->at)));
+  phase(e, attend_row(a, a->own, attend_raster(e->k, a->own->grid, e->own)));
   kir_end(e->k);
 }
 
 static void emit_item(List *e) {
+  static const PhaseFn forward[] = {make_list, score_list, exponentiate_list, sum_list, NULL},
+                       backward[] = {make_list, weigh_list, sum_list, NULL};
   Attention *a = e->a;
   Kernel *k = e->k;
-  KInst *item = kir_item(k), *first[3], *end[3];
-  a->head = kir_peel(k, &item, num(k, a->attrs->heads));
-  for (int x = 2; x >= 0; x--) {
-    KInst *patch = kir_peel(k, &item, num(k, e->t.count[x]));
-    first[x] = times(k, patch, e->t.size[x]);
-    e->first[x] = load_int(k, e->t.bounds[x], times(k, patch, 2));
-    e->last[x] = load_int(k, e->t.bounds[x], plus(k, times(k, patch, 2), 1));
+  KInst *patch[3], *first[3], *end[3];
+  attend_open_item(a, 3, e->t.count, patch);
+  for (int x = 0; x < 3; x++) {
+    e->first[x] = load_int(k, e->t.bounds[x], times(k, patch[x], 2));
+    e->last[x] = load_int(k, e->t.bounds[x], plus(k, times(k, patch[x], 2), 1));
+    first[x] = times(k, patch[x], e->t.size[x]);
+    end[x] = least(k, plus(k, first[x], e->t.size[x]), num(k, a->own->grid[x]));
   }
-  a->sample = item;
   pack_box(e);
-  for (int x = 0; x < 3; x++) end[x] = least(k, plus(k, first[x], e->t.size[x]), num(k, a->own->grid[x]));
-  for (int x = 0; x < 2; x++) e->at[x] = kir_for(k, first[x], end[x], 1, 0);
-  each_of_line(e, first[2], end[2], make_list);
-  if (a->is_forward) {
-    each_of_line(e, first[2], end[2], score_list);
-    each_of_line(e, first[2], end[2], exponentiate_list);
-    each_of_line(e, first[2], end[2], sum_values);
-  } else {
-    each_of_line(e, first[2], end[2], weigh_list);
-    each_of_line(e, first[2], end[2], sum_gradients);
-  }
+  for (int x = 0; x < 2; x++) e->own[x] = kir_for(k, first[x], end[x], 1, 0);
+  for (const PhaseFn *phase = a->is_forward ? forward : backward; *phase; phase++)
+    each_of_line(e, first[2], end[2], *phase);
   kir_end(k);
   kir_end(k);
 }
@@ -380,8 +340,8 @@ void attend_listed(Attention *a, const AttendParams *p) {
   e.list = scratch(&e, "lists", DTYPE_I32, true, e.room);
   e.counts = scratch(&e, "counts", DTYPE_I32, true, 1);
   e.largest = scratch(&e, "largest", DTYPE_F32, a->is_forward, 1);
-  e.p = scratch(&e, "weights", DTYPE_F32, a->is_forward || a->has_y, e.room);
-  e.ds = scratch(&e, "ds", DTYPE_F32, a->has_x, e.room);
+  e.weights[Y] = scratch(&e, "weights", DTYPE_F32, a->is_forward || a->has[Y], e.room);
+  e.weights[X] = scratch(&e, "ds", DTYPE_F32, a->has[X], e.room);
   e.n = kir_var(e.k, num(e.k, 0), false);
   attend_items(a, 3, a->own->grid, e.t.size);
   emit_item(&e);
@@ -392,7 +352,7 @@ void attend_listed(Attention *a, const AttendParams *p) {
 /* Few rows a position are not worth their copy, unless all are on few pages and one pass reads them: then a copy
  * costs little. */
 static bool pays(const Attention *a) {
-  int64_t bytes = a->other->n * a->other->x.row * (int64_t)sizeof(float);
+  int64_t bytes = a->other->n * a->other->of[X].row * (int64_t)sizeof(float);
   return a->most > (a->is_forward && 2 * bytes <= NEAR_BYTES ? LANES / 2 : LANES);
 }
 

@@ -1,69 +1,30 @@
 /* The loop nest of attention that takes everything, attend_rows included: one own position after the other.  Others
- * are visited by three nested loops whose bounds come from the tables of intervals, so no masked key costs anything; the
- * union of lines (kind axis) and raster order only change the bounds.  Elements of a head run along lanes. */
+ * are visited by three nested loops whose bounds come from the tables of intervals, so no masked key costs anything;
+ * the union of lines (kind axis) and raster order only change the bounds.  Elements of a head run along lanes. */
 #include <math.h>
 
 #include "codegen/lower/attend/attend.h"
 
 typedef struct Position {
-  KInst **x, **y;                                     /* its vectors, [widest] */
-  KInst *lse, *delta;                                 /* of a query, for gradients */
-  KInst *largest, *total;                             /* variables: of scores, of weights */
-  KInst **sum_x, **sum_y;                             /* variables, [widest] */
+  KInst *at[3];
+  KInst **vector[OPERANDS];     /* [vectors of the head] */
+  KInst *number[OPERANDS];      /* lse and delta of a query, for gradients */
+  Sums sums;
 } Position;
 
 /* Emits what is done with one other; index is its raster index. */
 typedef void (*VisitFn)(Attention *a, const Position *p, KInst *index);
 
-/* ---- visiting ---- */
-
-/* Keys that query q sees, in raster order. */
-static void visit_keys(Attention *a, KInst *const q[3], VisitFn body, const Position *p) {
+static void visit(Attention *a, const Position *p, VisitFn body) {
   Kernel *k = a->k;
-  Window w = attend_window(a, q);
-  bool tests = a->is_axis && !a->centred;
-  KInst *at[3], *same = kir_bool(k, true);   /* same: the coordinates so far are those of the centre */
-  for (int x = 0; x < 3; x++) {
-    KInst *lo = w.lo[x], *hi = w.hi[x];
-    if (tests) lo = least(k, lo, w.centre[x]), hi = most(k, hi, w.centre[x]);
-    if (a->is_raster) hi = pick(k, same, least(k, hi, q[x]), hi);
-    if (a->is_axis) lo = pick(k, same, lo, w.centre[x]), hi = pick(k, same, hi, w.centre[x]);
-    at[x] = kir_for(k, lo, plus(k, hi, 1), 1, 0);
-    if (a->is_axis || a->is_raster) same = both(k, same, equal(k, at[x], a->is_axis ? w.centre[x] : q[x]));
-  }
-  if (tests) kir_if(k, attend_on_line(k, &w, at));
+  Sight s = attend_sight(a, p->at);
+  KInst *at[3], *lo[3], *hi[3];
+  bool tests = attend_tests_lines(a);
+  attend_visit(a, &s, 3, at, lo, hi);
+  if (tests && a->for_keys) s = attend_window(a, at);
+  if (tests) kir_if(k, attend_on_line(k, &s, a->for_keys ? p->at : at));
   body(a, p, attend_raster(k, a->other->grid, at));
-  for (int x = 0; x < 3 + tests; x++) kir_end(k);
-}
-
-/* Queries that see a key, in raster order. */
-static void visit_queries(Attention *a, KInst *const key[3], VisitFn body, const Position *p) {
-  Kernel *k = a->k;
-  KInst *at[3], *same = kir_bool(k, true), *centred = kir_bool(k, true);
-  for (int x = 0; x < 3; x++) {
-    KInst *entry[4];
-    for (int i = 0; i < 4; i++) entry[i] = to_i64(k, attend_reverse(a, x, key[x], i));
-    KInst *lo = entry[0], *hi = entry[1];
-    if (a->is_axis) {
-      lo = pick(k, centred, least(k, lo, entry[2]), entry[2]);
-      hi = pick(k, centred, most(k, hi, entry[3]), entry[3]);
-      lo = most(k, lo, num(k, 0)), hi = least(k, hi, num(k, a->query.grid[x] - 1));
-    }
-    if (a->is_raster) lo = pick(k, same, most(k, lo, key[x]), lo);
-    at[x] = kir_for(k, lo, plus(k, hi, 1), 1, 0);
-    if (a->is_raster) same = both(k, same, equal(k, at[x], key[x]));
-    if (a->is_axis) centred = both(k, centred, within(k, entry[2], at[x], entry[3]));
-  }
-  if (a->is_axis) {
-    Window w = attend_window(a, at);
-    kir_if(k, attend_on_line(k, &w, key));
-  }
-  body(a, p, attend_raster(k, a->other->grid, at));
-  for (int x = 0; x < 3 + a->is_axis; x++) kir_end(k);
-}
-
-static void visit(Attention *a, KInst *const at[3], VisitFn body, const Position *p) {
-  (a->for_keys ? visit_queries : visit_keys)(a, at, body, p);
+  for (int i = 0; i < 3 + tests; i++) kir_end(k);
 }
 
 /* ---- the list of weights, in scratch: scalars first, then exp over 16 lanes, then scalars again ---- */
@@ -84,75 +45,71 @@ static KInst *list_pull(Attention *a) {
 
 /* ---- one position ---- */
 
-/* A chain per lane from 0, then the tree. */
-static KInst *dot(Attention *a, bool rounds, KInst *const *x, const Heads *h, KInst *base) {
-  KInst *sum = zero32(a->k);
-  for (int j = 0; j < vectors_of(h); j++) sum = attend_term(a->k, rounds, x[j], attend_vector(a, h, base, j), sum);
+/* The product of an operand's head vectors: a chain per lane from 0, then the tree. */
+static KInst *dot(Attention *a, const Position *p, int operand, KInst *row) {
+  const Heads *h = &a->other->of[operand];
+  KInst *sum = zero32(a->k), *base = attend_base(a, h, row);
+  for (int j = 0; j < vectors_of(h); j++)
+    sum = attend_term(a->k, operand, p->vector[operand][j], attend_vector(a, h, base, j), sum);
   return kir_un(a->k, KOP_TREE_ADD, sum);
+}
+
+/* lse or delta: of the query, whichever side it is on. */
+static KInst *number_of(Attention *a, const Position *p, int operand, KInst *other_row) {
+  return a->for_keys ? attend_number(a, a->number[operand], other_row) : p->number[operand];
 }
 
 static void score_other(Attention *a, const Position *p, KInst *index) {
   Kernel *k = a->k;
-  const Heads *x = &a->other->x;
-  KInst *row = attend_row(a, a->other, index), *lse = p->lse;
-  if (a->for_keys) lse = attend_number(a, a->buf_lse, row);
-  KInst *score = attend_scaled(a, dot(a, false, p->x, x, attend_base(a, x, row)));
-  list_push(a, lse ? sub(k, score, lse) : score);
-  if (a->is_forward) kir_set(k, p->largest, most(k, kir_get(k, p->largest), score));
+  KInst *row = attend_row(a, a->other, index), *score = attend_scaled(a, dot(a, p, X, row));
+  list_push(a, a->is_forward ? score : sub(k, score, number_of(a, p, X, row)));
+  if (a->is_forward) kir_set(k, p->sums.largest, most(k, kir_get(k, p->sums.largest), score));
 }
 
-static void add_row(Attention *a, const Heads *h, KInst *row, KInst *weight, KInst *const *sum) {
+static void add_row(Attention *a, const Position *p, int operand, KInst *row, KInst *weight) {
+  const Heads *h = &a->other->of[operand];
   KInst *base = attend_base(a, h, row);
-  for (int j = 0; j < vectors_of(h); j++) {
-    KInst *old = kir_get(a->k, sum[j]);
-    kir_set(a->k, sum[j], fma_of(a->k, weight, attend_vector(a, h, base, j), old));
-  }
+  for (int j = 0; j < vectors_of(h); j++)
+    attend_add(a->k, weight, attend_vector(a, h, base, j), p->sums.of[operand][j]);
 }
 
 static void weigh_other(Attention *a, const Position *p, KInst *index) {
   Kernel *k = a->k;
-  const Side *o = a->other;
-  KInst *weight = a->is_forward ? list_pull(a) : NULL, *delta = p->delta;
-  if (weight) kir_set(k, p->total, add(k, kir_get(k, p->total), weight));
-  KInst *row = attend_row(a, o, index);
-  if (a->for_keys) attend_base(a, &o->y, row);
-  if (!weight) weight = list_pull(a);
-  if (a->has_y) add_row(a, &o->y, row, weight, p->sum_y);
-  if (!a->has_x) return;
-  if (a->for_keys) delta = attend_number(a, a->buf_delta, row);
-  KInst *dp = dot(a, true, p->y, &o->y, attend_base(a, &o->y, row));
-  add_row(a, &o->x, row, attend_ds(k, weight, dp, delta), p->sum_x);
+  KInst *weight = list_pull(a), *row = attend_row(a, a->other, index);
+  if (a->is_forward) kir_set(k, p->sums.total, add(k, kir_get(k, p->sums.total), weight));
+  if (a->has[Y]) add_row(a, p, Y, row, weight);
+  if (a->has[X]) add_row(a, p, X, row, attend_ds(k, weight, dot(a, p, Y, row), number_of(a, p, Y, row)));
+}
+
+static void load_own(Attention *a, Position *p, int operand, KInst *row) {
+  p->vector[operand] = ARENA_ARRAY(a->arena, KInst *, a->widest);
+  attend_load(a, &a->own->of[operand], row, p->vector[operand]);
+  if (!a->is_forward && !a->for_keys) p->number[operand] = attend_number(a, a->number[operand], row);
 }
 
 /* row: of the own side's tensors; at: coordinates. */
 static void one_position(Attention *a, KInst *row, KInst *const at[3]) {
   Kernel *k = a->k;
-  KInst **list[4];
-  for (int i = 0; i < COUNT_OF(list); i++) list[i] = ARENA_ARRAY(a->arena, KInst *, a->widest);
-  Position p = {.x = list[0], .y = list[1], .sum_x = list[2], .sum_y = list[3]};
-  KInst *has_keys = NULL;
-  attend_load(a, &a->own->x, row, p.x);
+  Position p = {.at = {at[0], at[1], at[2]}};
+  KInst *has_keys = NULL, *largest = NULL;
+  load_own(a, &p, X, row);
   if (a->is_forward) {
-    p.largest = kir_var(k, kir_f32(k, -INFINITY), false);
-    p.total = kir_var(k, zero32(k), false);
-  } else if (!a->for_keys) {
-    attend_load(a, &a->own->y, row, p.y);
-    p.lse = attend_number(a, a->buf_lse, row);
-    p.delta = attend_number(a, a->buf_delta, row);
+    p.sums.largest = kir_var(k, kir_f32(k, -INFINITY), false);
+    p.sums.total = kir_var(k, zero32(k), false);
   }
   list_begin(a);
-  visit(a, at, score_other, &p);
-  if (a->is_forward) has_keys = below(k, num(k, 0), kir_get(k, a->n));
-  KInst *largest = a->is_forward ? kir_get(k, p.largest) : NULL;
+  visit(a, &p, score_other);
+  if (a->is_forward) {
+    has_keys = below(k, num(k, 0), kir_get(k, a->n));
+    largest = kir_get(k, p.sums.largest);
+  }
   attend_exponentiate(a, num(k, 0), kir_get(k, a->n), largest);
   list_begin(a);
-  if (a->for_keys && a->has_x) attend_load(a, &a->own->y, row, p.y);
-  if (a->has_x) attend_start_sums(a, &a->out_x, p.sum_x);
-  if (a->has_y) attend_start_sums(a, &a->out_y, p.sum_y);
-  visit(a, at, weigh_other, &p);
+  if (a->has[X]) load_own(a, &p, Y, row);
+  attend_start_sums(a, &p.sums);
+  visit(a, &p, weigh_other);
   kir_sync(k);
-  if (a->is_forward) attend_finish(a, p.sum_y, p.largest, p.total, row, has_keys);
-  else attend_finish_gradients(a, p.sum_x, p.sum_y, row);
+  attend_finish(a, &p.sums, row, has_keys);
 }
 
 /* ---- items ---- */
@@ -170,16 +127,14 @@ static void over_rows(Attention *a) {
 
 static void over_positions(Attention *a, int64_t size) {
   Kernel *k = a->k;
-  int64_t n = a->own->n;
+  int64_t n = a->own->n, count = parts_of(n, size);
+  KInst *piece, *at[3];
   attend_items(a, 1, &n, &size);
-  KInst *item = kir_item(k), *at[3];
-  a->head = kir_peel(k, &item, num(k, a->attrs->heads));
-  KInst *first = times(k, kir_peel(k, &item, num(k, parts_of(n, size))), size);
-  a->sample = item;
-  KInst *index = kir_for(k, first, least(k, plus(k, first, size), num(k, n)), 1, 0), *row = NULL;
-  if (a->for_keys) row = attend_row(a, a->own, index);
+  attend_open_item(a, 1, &count, &piece);
+  KInst *first = times(k, piece, size);
+  KInst *index = kir_for(k, first, least(k, plus(k, first, size), num(k, n)), 1, 0);
   attend_coords(k, a->own->grid, index, at);
-  one_position(a, row ? row : attend_row(a, a->own, index), at);
+  one_position(a, attend_row(a, a->own, index), at);
   kir_end(k);
 }
 

@@ -43,7 +43,8 @@ static const signed char gpu_fixed[][PARAMS_MAX_FIELDS] = {
 
 static int refuse_fixed(const Params *p, int nest, const signed char *want, Error *err) {
   for (int i = 0; i < params_fields(p->kind); i++)
-    if (want[i] != ANY && p->value[i] != want[i]) return params_refuse(i, err, "it must be %d in nest %d", want[i], nest);
+    if (want[i] != ANY && p->value[i] != want[i])
+      return params_refuse(i, err, "it must be %d in nest %d", want[i], nest);
   return -1;
 }
 
