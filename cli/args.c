@@ -84,6 +84,10 @@ static bool read_define(Arena *arena, const Arg *a, const char *text, Error *err
   if (!equals || equals == text)
     return error_set(err, ERROR_USAGE, "%s %s: must be NAME=VALUE", a->name, text);
   const char *name = arena_printf(arena, "%.*s", (int)(equals - text), text);
+  for (int i = 0; i < list->n; i++)
+    if (strcmp(list->item[i].name, name) == 0)
+      return error_set(err, ERROR_USAGE, "%s %s: %s is %s already; give it one value", a->name, text, name,
+                       list->item[i].value);
   Define *grown = ARENA_ARRAY(arena, Define, list->n + 1);
   if (list->n) memcpy(grown, list->item, sizeof *grown * (size_t)list->n);
   grown[list->n++] = (Define){name, equals + 1};

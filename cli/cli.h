@@ -37,7 +37,7 @@ typedef enum ArgKind {
   ARG_REAL,      /* double in [lo, hi] */
   ARG_CHOICE,    /* const char *, one of the words of `value`: "interp|cpu" */
   ARG_LIST,      /* ArgList: may be given several times */
-  ARG_DEFINE,    /* DefineList: name=value, may be given several times */
+  ARG_DEFINE,    /* DefineList: name=value, may be given several times, each name once */
 } ArgKind;
 
 typedef struct ArgList {

@@ -46,11 +46,28 @@ static CompileOptions compile_options(const Training *t) {
   return (CompileOptions){.function = &t->spec.fn, .n_function = 1, .train = t->spec.fn, .adam = t->spec.adam};
 }
 
+/* Whether the params learnt the tokens that they will read: those of this autoencoder and of these merges.  Where the
+ * file says nothing of one, nothing is known. */
+static bool check_pair(Training *t, const Safetensors *w, Error *err) {
+  Recipe have = {.arena = t->arena};
+  const char *merges = safetensors_metadata(w, WEIGHTS_BPE);
+  Buffer ours = {0};
+  if (t->spec.vq_weights && !recipe_set_file(&have, RECIPE_VQ, t->spec.vq_weights, err)) return false;
+  if (!recipe_check_pair(safetensors_metadata(w, META_RECIPE), &have, err)) return false;
+  if (!merges || !t->spec.bpe) return true;
+  bool ok = bpe_serialise(t->spec.bpe, &ours, err);
+  if (ok && strcmp(merges, ours.data ? ours.data : "") != 0)
+    ok = error_set(err, ERROR_ARGUMENT, "they were trained with another text encoder: their merges are not these");
+  buffer_done(&ours);
+  return ok;
+}
+
 static bool load_weights(Training *t, Error *err) {
   const char *path = t->spec.weights;
   if (!path) return nuwa_init_weights(t->session, t->spec.seed) || nuwa_check(t->session, err);
   Safetensors *w = weights_file_open(t->target, path, err);
-  bool ok = w && (nuwa_load_weights(t->session, w, false, err) || error_prefix(err, "%s", path));
+  bool ok = w && ((check_pair(t, w, err) && nuwa_load_weights(t->session, w, false, err)) ||
+                  error_prefix(err, "%s", path));
   safetensors_close(w);
   return ok;
 }

@@ -11,7 +11,8 @@
 typedef struct TrainingSpec {
   ModelSpec model, vq;          /* vq's path may be NULL: its weights name the model */
   const char *fn;               /* the loss: a function with a scalar output "loss" */
-  const char *weights;          /* a file to begin with; NULL: initial weights */
+  const char *weights;          /* a file to begin with, trained with the same autoencoder and merges as far as it says;
+                                 * NULL: initial weights */
   const char *vq_weights;       /* of the autoencoder that makes tokens of pictures; NULL: no function wants them */
   const World *world;           /* as the next, outlives the training */
   const Bpe *bpe;               /* NULL: no function wants text */

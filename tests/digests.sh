@@ -9,7 +9,8 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 say() { printf '%s  %s\n' "$(sha256sum | cut -c1-16)" "$*"; }
 
-demo="-D grid_s=1 -D grid_h=8 -D grid_w=8 -D dim=64 -D heads=4 -D encoder_layers=1 -D decoder_layers=2 -D text_tokens=16 -D vocab=300 -D codebook=512"
+small="-D grid_s=1 -D grid_h=8 -D grid_w=8 -D dim=64 -D heads=4 -D encoder_layers=1 -D decoder_layers=2 -D text_tokens=16"
+demo="$small -D vocab=300 -D codebook=512"
 vq="-D size=32 -D channels=16 -D multipliers=1,2,2 -D blocks=1 -D attention= -D latent=32 -D width=32 -D codebook=128 -D groups=8"
 for kind in full axis nearby block; do
   for device in "--isa plain" "--isa avx2" "--isa avx2 --precision bf16"; do
@@ -37,7 +38,7 @@ for precision in f32 bf16; do
   "$nuwa" train models/vqgan.lua $vq --precision $precision --steps 4 --batch 4 --log "$scratch/log" --out "$scratch/vq" 2>/dev/null
   sed -E 's/"(step_s|seconds|rate|wall)[^,}]*//g' "$scratch/log/metrics.jsonl" | grep -oE '"(loss|mse)": ?[-0-9.e]+' | say "losses of vqgan, $precision"
   rm -rf "$scratch/log"
-  "$nuwa" train models/nuwa.lua $demo -D codebook=128 -D vocab=848 --bpe "$scratch/merges.txt" --null-text 0.1 --noise 0.5 --vq-weights "$scratch/vq" \
+  "$nuwa" train models/nuwa.lua $small -D codebook=128 -D vocab=848 --bpe "$scratch/merges.txt" --null-text 0.1 --noise 0.5 --vq-weights "$scratch/vq" \
     --precision $precision --steps 4 --batch 4 --log "$scratch/log" --out "$scratch/drawer" 2>/dev/null
   grep -oE '"loss": ?[-0-9.e]+' "$scratch/log/metrics.jsonl" | say "losses of nuwa, $precision"
 done

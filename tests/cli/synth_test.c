@@ -96,6 +96,21 @@ TEST("an autoencoder of other weights is refused: the drawer knows its own") {
   EXPECT(shell("test -e wrong.png") == 1, "a picture of the wrong codes");
 }
 
+#define GO_ON "train models/nuwa.lua --models models " DRAWER " --steps 1 --batch 1 "
+
+TEST("training begins with weights that learnt the same autoencoder's codes and the same merges only") {
+  REQUIRE(have_kit(), "");
+  EXPECT_STATUS(1, GO_ON "--weights kit.safetensors --vq-weights other.safetensors --out wrong.safetensors",
+                "kit.safetensors: they were trained with vq_sha256 \"");
+  EXPECT(shell("test -e wrong.safetensors") == 1, "weights of the wrong codes");
+  REQUIRE(change_weights("kit.safetensors", "words.safetensors", "bpe", "#version: 0.2\na b\n"), "");
+  EXPECT_STATUS(1, GO_ON "--weights words.safetensors --vq-weights vq.safetensors --out wrong.safetensors",
+                "words.safetensors: they were trained with another text encoder");
+  EXPECT_STATUS(0, GO_ON "--weights kit.safetensors --vq-weights vq.safetensors --out more.safetensors", "step 1/1");
+  REQUIRE(change_weights("kit.safetensors", "unsaid.safetensors", "recipe", NULL), "");
+  EXPECT_STATUS(0, GO_ON "--weights unsaid.safetensors --vq-weights other.safetensors --out more.safetensors", "step 1/1");
+}
+
 TEST("a picture's recipe has all that shapes it, with numbers that read back exactly") {
   REQUIRE(have_kit(), "");
   EXPECT_STATUS(0, KIT "--temperature 0.1234567890123 --top-p 0.9 --seed 7 -o recipe.png", "");
@@ -234,6 +249,10 @@ TEST("values with more behind them, given twice, or out of range are refused") {
   EXPECT_STATUS(2, "data --seed ' 3'", "must be a whole number");
   EXPECT_STATUS(2, "data --seed 99999999999999999999", "must be a whole number");
   EXPECT_STATUS(2, "data --seed 1 --seed 2", "--seed is given twice");
+  EXPECT_STATUS(2, "inspect models/nuwa.lua -D dim=64 -D heads=2 -Ddim=32", "-D dim=32: dim is 64 already; give it one");
+  EXPECT_STATUS(2, "generate --vq-define size=32 --vq-define size=32 --text x -o x.png",
+                "--vq-define size=32: size is 32 already");
+  EXPECT_STATUS(2, "ablate -D dim=64 -D dim=32", "dim is 64 already");
   EXPECT_STATUS(2, "data --kinds single,", "is none of single");
   EXPECT_STATUS(2, "generate --text x -o x.png --top-k -1", "must be a whole number from 0");
   EXPECT_STATUS(2, "generate --text x -o x.png --top-p nan", "must be a number from 0 to 1");
