@@ -109,9 +109,8 @@ void nvrtc_key(const Nvrtc *n, const char *arch, const char *const *options, int
   nvrtc_version(n, &major, &minor);
   buffer_printf(out, "nvrtc %d.%d ", major, minor);
   build_id_print(function, out);
-  buffer_printf(out, "\noptions");
-  for (int k = 0; k < n_all; k++) buffer_printf(out, " %s", all[k]);
   buffer_printf(out, "\n");
+  for (int k = 0; k < n_all; k++) buffer_printf(out, "option %s\n", all[k]);
 }
 
 bool nvrtc_compile(const Nvrtc *n, const char *source, const char *arch, const char *const *options, int n_options,
