@@ -214,46 +214,6 @@ void kit_close(Kit *k) {
   *k = (Kit){0};
 }
 
-/* ---- writing an application ---- */
-
-typedef struct Embed {
-  Buffer plan[2], weights[2];
-} Embed;
-
-static bool write_application(const Kit *k, Embed *e, const char *out, Error *err) {
-  const char *merges = safetensors_metadata(k->weights, WEIGHTS_BPE);
-  if (!merges) merges = plan_text(k->plan, PLAN_TEXT_BPE);
-  const BundlePart part[] = {
-      {NUWA_PART_PLAN, BUNDLE_DRAWER, (const uint8_t *)e->plan[0].data, e->plan[0].len},
-      {NUWA_PART_PLAN, BUNDLE_IMAGE, (const uint8_t *)e->plan[1].data, e->plan[1].len},
-      {NUWA_PART_TEXT, BUNDLE_MERGES, (const uint8_t *)merges, strlen(merges) + 1},
-      {NUWA_PART_TEXT, BUNDLE_NULL_TEXT, (const uint8_t *)"", 1},
-      {NUWA_PART_WEIGHTS, BUNDLE_DRAWER, (const uint8_t *)e->weights[0].data, e->weights[0].len},
-      {NUWA_PART_WEIGHTS, BUNDLE_IMAGE, (const uint8_t *)e->weights[1].data, e->weights[1].len}};
-  return bundle_write(out, part, COUNT_OF(part), err);
-}
-
-bool kit_embed(const SynthTarget *t, const KitSpec *spec, bool (*change)(void *ctx, Plan *p, Error *err), void *ctx,
-               const char *out, Error *err) {
-  Kit k;
-  Embed e = {0};
-  if (!kit_open(&k, t, spec, true, 0, err)) return false;
-  bool ok = k.owned[0] && k.owned[1] && k.weights_path && k.vq_weights_path;
-  if (!ok) error_set(err, ERROR_ARGUMENT, "an application is made from Lua files and weights, not from a bundle");
-  ok = ok && nuwa_check_weights(k.plan, k.weights, false, err) &&
-       (!change || (change(ctx, k.owned[1], err) && change(ctx, k.owned[0], err))) &&
-       plan_write(k.plan, &e.plan[0], err) && plan_write(k.vq_plan, &e.plan[1], err) &&
-       weights_file_embed(k.weights, k.plan, k.digest, &e.weights[0], err) &&
-       weights_file_embed(k.vq_weights, k.vq_plan, k.vq_digest, &e.weights[1], err) &&
-       write_application(&k, &e, out, err);
-  for (int i = 0; i < 2; i++) {
-    buffer_done(&e.plan[i]);
-    buffer_done(&e.weights[i]);
-  }
-  kit_close(&k);
-  return ok;
-}
-
 /* ---- the recipe ---- */
 
 /* The name of the model's main file: where folders lie is no part of a drawing. */

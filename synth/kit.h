@@ -35,14 +35,8 @@ typedef struct Kit {
 } Kit;
 
 /* Loads everything, or the autoencoder alone (draws false); `samples`: pictures the autoencoder takes at once, 0: it
- * only describes.  The
- * target must outlive the kit.  False with err set (kit then holds nothing). */
+ * only describes.  The target must outlive the kit.  False with err set (kit then holds nothing). */
 bool kit_open(Kit *k, const SynthTarget *t, const KitSpec *spec, bool draws, int64_t samples, Error *err);
-/* Opens what draws, without sessions, compiled for the target, and writes it as an application: both plans, both
- * weights and the text encoder in one bundle (docs/bundle.md).  change (may be NULL) may alter a plan before it is
- * written. */
-bool kit_embed(const SynthTarget *t, const KitSpec *spec, bool (*change)(void *ctx, Plan *p, Error *err), void *ctx,
-               const char *out, Error *err);
 void kit_close(Kit *k);
 /* What of a drawing's recipe follows from the kit. */
 void kit_recipe(const Kit *k, Recipe *r);
