@@ -135,6 +135,63 @@ TEST("a run is resumed with what shaped it only, and the message names the field
   EXPECT(shell("cmp resumed.safetensors vq.safetensors") == 0, "resumed weights differ: %s", output);
 }
 
+/* Every option of train with another value than that of a run. */
+static const struct {
+  const char *other, *field;   /* what differs then; NULL: it shapes no result, or another field tells */
+} train_options[] = {
+    {"--steps 3", "steps"}, {"--batch 3", "batch"}, {"--lr 0.5", "lr"}, {"--schedule constant", "schedule"},
+    {"--warmup 0.5", "warmup"}, {"--clip 2", "clip"}, {"--beta1 0.5", "beta1"}, {"--beta2 0.5", "beta2"},
+    {"--decay 0.1", "decay"}, {"--seed 5", "seed"}, {"--things 32", "data_sha256"},
+    {"--data-seed 2", "data_sha256"}, {"--clips", "data_sha256"}, {"--window 3", "window"},
+    {"--precision bf16", "precision"}, {"--fn other", "fn"}, {"--weights start", "start_sha256"},
+    {"-D dim=5", "options.dim"}, {"--bpe more", "bpe_sha256"}, {"--null-text 0.5", "null_text"},
+    {"--noise 0.5", "noise"}, {"--vq-weights vq2", "vq_sha256"},
+    /* Told by data_sha256, vq_source_sha256, vq_options; device and products need a GPU; --size, another model; a model
+     * that revives. */
+    {"--names"}, {"--font"}, {"--vq"}, {"--vq-define"}, {"--device"}, {"--products"}, {"--size"}, {"--no-revive"},
+    /* How far, where to, and how fast. */
+    {"--stop"}, {"--out"}, {"--store"}, {"--checkpoint"}, {"--every"}, {"--resume"}, {"--log"}, {"--log-every"},
+    {"--eval"}, {"--eval-batches"}, {"--profile"}, {"--json"}, {"--cuda-driver"}, {"--cublaslt"}, {"--nvrtc"},
+    {"--isa"}, {"--threads"}, {"--models"}, {"--ignore"}, {"--no-cache"}};
+
+/* A model that reads all there is, as little as it can of it. */
+static const char reads_all[] =
+    "local o = options { dim = 4 }\n"
+    "local function mean_of(name, ids) local v = gather(param(name, f32(600, o.dim), { uniform = 0.1 }), ids)\n"
+    "  return mean(v * v) end\n"
+    "local f = fn({ text = i32(batch, 8), tokens = i32(batch, 1, 16, 16), seen = i32(batch, 1, 16, 16) }, function(a)\n"
+    "  return { loss = mean_of('t', a.text) + mean_of('c', a.tokens) + mean_of('s', a.seen) } end)\n"
+    "return module { loss = f, other = f }\n";
+
+TEST("every option of train is part of the recipe, or known to shape nothing") {
+  open_folder();
+  write_text("models/all.lua", reads_all);
+  REQUIRE(shell("sed 's/return module {/return module { codebook = 16,/' models/vq.lua >models/vq16.lua && "
+                "T='nuwa train --models models --batch 2 --steps 1' && $T models/vq16.lua --out vq && "
+                "$T models/vq16.lua --seed 1 --out vq2 && nuwa data --bpe text && nuwa data --bpe more --vocab 520 && "
+                "R='nuwa train models/all.lua --models models --bpe text --vq-weights vq --steps 2 --batch 2' && "
+                "$R --out start && $R --stop 1 --checkpoint all.ckpt") == 0, "%s", output);
+  for (int i = 0; i < COUNT_OF(train_options) && train_options[i].field; i++) {
+    static const struct { const char *name, *text; } same[] = {{"--bpe ", "--bpe text "}, {"--steps ", "--steps 2 "},
+        {"--batch ", "--batch 2 "}, {"--vq-weights ", "--vq-weights vq "}};
+    char command[400] = "train models/all.lua --models models --checkpoint all.ckpt --resume ", want[60];
+    for (int k = 0; k < COUNT_OF(same); k++)
+      if (strncmp(same[k].name, train_options[i].other, strlen(same[k].name)) != 0) strcat(command, same[k].text);
+    strcat(command, train_options[i].other);
+    snprintf(want, sizeof want, "its %s is ", train_options[i].field);
+    EXPECT_STATUS(1, command, want);
+  }
+  REQUIRE(nuwa("train --help") == 0, "%s", output);
+  for (char *at = strstr(output, "\noptions\n") + 8; (at = strstr(at, "\n  -")); at++) {
+    size_t n = strcspn(at + 3, " \n");
+    int k = 0;
+    while (k < COUNT_OF(train_options) && (strncmp(train_options[k].other, at + 3, n) != 0 ||
+                                           (train_options[k].other[n] && train_options[k].other[n] != ' ')))
+      k++;
+    EXPECT(k < COUNT_OF(train_options), "%.*s: does it shape a run?  The table here is to say", (int)n, at + 3);
+  }
+}
+
 /* Pixels of a picture in the folder. */
 static bool read_picture(const char *name, Image *out) {
   char path[200];
