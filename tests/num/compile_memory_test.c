@@ -1,5 +1,6 @@
 /* A process that compiles for hours (a tuner) must not grow: everything of a compile goes with it. */
 #include <malloc.h>
+#include <stdlib.h>
 
 #include "tests/num/rig.h"
 #include "tests/test.h"
@@ -23,9 +24,28 @@ static void build(Rig *r) {
     rig_add(r, rig_function(r, "loss", (Port[]){{"dw", dw[0]}, {"loss", loss}}, 2));
 }
 
+/* There where a sanitizer has its own malloc, of which mallinfo2 sees nothing. */
+size_t __sanitizer_get_current_allocated_bytes(void) __attribute__((weak));
+
 static int64_t bytes_in_use(void) {
   struct mallinfo2 m = mallinfo2();
-  return (int64_t)(m.uordblks + m.hblkhd);
+  return __sanitizer_get_current_allocated_bytes ? (int64_t)__sanitizer_get_current_allocated_bytes()
+                                                 : (int64_t)(m.uordblks + m.hblkhd);
+}
+
+/* One block that the heap holds, one that is mapped. */
+TEST("what is allocated is seen, and no longer when it is freed") {
+  enum { SLACK = 1 << 10 };
+  static const int64_t sizes[] = {100 << 10, 1 << 20};
+  for (int i = 0; i < COUNT_OF(sizes); i++) {
+    int64_t before = bytes_in_use();
+    void *volatile block = malloc((size_t)sizes[i]);
+    int64_t grown = bytes_in_use() - before;
+    EXPECT(grown >= sizes[i] && grown < 2 * sizes[i], "%lld bytes are seen as %lld", (long long)sizes[i], (long long)grown);
+    free(block);
+    int64_t left = bytes_in_use() - before;
+    EXPECT(left >= 0 && left < SLACK, "%lld bytes are seen as kept", (long long)left);
+  }
 }
 
 static void compile(int times) {
