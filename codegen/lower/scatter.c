@@ -279,7 +279,8 @@ bool lower_scatter(Lower *l, const Params *p) {
 /* Rows of one element leave a block's lanes without columns. */
 static bool has_blocks(const Group *g, const Target *t) {
   const Node *n = g->anchor;
-  bool one = n->type.rank == 1 || (n->type.rank == 2 && dim_equal(n->type.dim[1], dim_const(1)));
+  Dim row;
+  bool one = type_elems_range(&n->type, 1, n->type.rank, &row) && dim_equal(row, dim_const(1));
   return target_is_gpu(t) && n->op == OP_SCATTER_ADD && !one;
 }
 

@@ -300,12 +300,17 @@ static void build_refused(Rig *r) {
   Node *nothing[] = {rig_input(r, "i0", DTYPE_I32, 2, none), rig_input(r, "x0", DTYPE_F32, 2, none)};
   rig_add(r, rig_function(r, rig_name(r, "graph"),
                           (Port[]){{"y", graph_op(g, OP_SCATTER_ADD, nothing, 2, &(Attrs){.scatter.rows = 3}, NULL)}}, 1));
+  /* Rows of one element, however many axes they have. */
+  Dim single[] = {slot, dim_const(1), dim_const(1)};
+  Node *rows_of_one[] = {in[1], rig_input(r, "x1", DTYPE_F32, 3, single)};
+  rig_add(r, rig_function(r, rig_name(r, "graph"),
+                          (Port[]){{"y", graph_op(g, OP_SCATTER_ADD, rows_of_one, 2, &(Attrs){.scatter.rows = 12}, NULL)}}, 1));
   static const int64_t widths[] = {272, 512, 1040};
   for (int i = 0; i < COUNT_OF(widths); i++)
     rig_add(r, rig_function(r, rig_name(r, "graph"), (Port[]){{"y", wide_attention(r, widths[i])}}, 1));
 }
 
-TEST("concats of hundreds, constants beside products, exchanged states, rings still read, heads of any width compile") {
+TEST("concats of hundreds, constants beside products, exchanged states, rings still read, rows of one, wide heads compile") {
   if (getenv("NUWA_GRAPHS")) return;
   REQUIRE(rig_open(&rig) && rig_build(&rig, build_refused), "%s", rig.err.text);
   for (int i = 0; i < rig.model.n_func; i++)
