@@ -371,8 +371,9 @@ static Node *make_matmul(Gen *x) {
 
 static Node *make_conv(Gen *x, Op op) {
   DType t = draw_float(x);
-  int64_t stride = 1 + draw(x, 2), kh = 1 + draw(x, 3), kw = 1 + draw(x, 3), h = kh + draw(x, 4), w = kw + draw(x, 4);
-  Dim c = dim_const(1 + draw(x, 18)), o = dim_const(1 + draw(x, 18)), b = chance(x, 70) ? (Dim){0, 1, 0} : dim_const(2);
+  int64_t stride = 1 + draw(x, 3), kh = 1 + draw(x, 4), kw = 1 + draw(x, 4), h = kh + draw(x, 6), w = kw + draw(x, 6);
+  int most = chance(x, 30) ? 48 : 18;
+  Dim c = dim_const(1 + draw(x, most)), o = dim_const(1 + draw(x, most)), b = chance(x, 70) ? (Dim){0, 1, 0} : dim_const(2);
   Dim px[] = {b, dim_const(h), dim_const(w), c}, pw[] = {dim_const(kh), dim_const(kw), c, o};
   Dim py[] = {b, dim_const((h - kh) / stride + 1), dim_const((w - kw) / stride + 1), o};
   bool forward = op == OP_CONV2D;
@@ -390,8 +391,15 @@ static AttendAttrs draw_attention(Gen *x, int64_t query[3], int64_t key[3]) {
     int width = 1 + draw(x, 4);
     a.lo[i] = -(width / 2);
     a.hi[i] = (width - 1) / 2;
-    if (chance(x, 20)) a.lo[i] = -EXTENT_INF, a.hi[i] = EXTENT_INF;
+    if (chance(x, 20)) a.lo[i] = -draw(x, 4), a.hi[i] = draw(x, 4);
+    if (chance(x, 20)) a.lo[i] = -EXTENT_INF;
+    if (chance(x, 20)) a.hi[i] = EXTENT_INF;
     a.block[i] = a.kind == ATTEND_BLOCK ? 1 + draw(x, 3) : 0;
+  }
+  if (chance(x, 20)) {   /* words */
+    key[0] = 1 + draw(x, 40);
+    query[0] = a.causal != CAUSAL_NONE || chance(x, 60) ? key[0] : 1 + draw(x, 20);
+    key[1] = key[2] = query[1] = query[2] = 1;
   }
   return a;
 }
@@ -539,9 +547,10 @@ static void add_gradients(Gen *x) {
 
 static void begin(Gen *x) {
   static const DType mix[][4] = {{DTYPE_F32, DTYPE_F32, DTYPE_F32, DTYPE_I32}, {DTYPE_F32, DTYPE_F32, DTYPE_F32, DTYPE_F32},
-                                 {DTYPE_F32, DTYPE_I32, DTYPE_U8, DTYPE_F32}, {DTYPE_F32, DTYPE_BF16, DTYPE_BF16, DTYPE_I32}};
-  int which = draw(x, 10);
-  memcpy(x->types, mix[which < 4 ? 0 : which < 7 ? 1 : which < 8 ? 2 : 3], sizeof x->types);
+                                 {DTYPE_F32, DTYPE_I32, DTYPE_U8, DTYPE_F32}, {DTYPE_F32, DTYPE_BF16, DTYPE_BF16, DTYPE_I32},
+                                 {DTYPE_I32, DTYPE_I32, DTYPE_I32, DTYPE_U8}, {DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16}};
+  static const int share[] = {0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 3, 4, 5};   /* how often which */
+  memcpy(x->types, mix[share[draw(x, COUNT_OF(share))]], sizeof x->types);
   x->n_type = 4;
   x->n_dim = 3 + draw(x, 3);
   for (int i = 0; i < x->n_dim; i++) x->dim[i] = draw_dim(x);

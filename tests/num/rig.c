@@ -1,8 +1,10 @@
 #include "tests/num/rig.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "runtime/base/philox.h"
 
@@ -80,6 +82,22 @@ int rig_isas(Isa out[ISA_COUNT]) {
   for (int i = 0; i < COUNT_OF(order); i++)
     if (isa_available(order[i])) out[n++] = order[i];
   return n;
+}
+
+/* ---- blame ---- */
+
+static char blamed[120];
+
+static void say_blamed(int signal_number) {
+  if (write(STDERR_FILENO, blamed, strlen(blamed)) < 0) return;
+  signal(signal_number, SIG_DFL);
+  raise(signal_number);
+}
+
+void rig_blame(const char *what) {
+  snprintf(blamed, sizeof blamed, "ended by %s\n", what);
+  signal(SIGABRT, say_blamed);
+  signal(SIGSEGV, say_blamed);
 }
 
 /* ---- kernels kept in memory ---- */

@@ -34,6 +34,9 @@ Plan *rig_compile(Rig *r, Isa isa, bool whole);
 /* Those that this machine has, best first; the number of them. */
 int rig_isas(Isa out[ISA_COUNT]);
 
+/* What is to be named if the program is ended by a signal from here on (a bug that stops the compiler, say). */
+void rig_blame(const char *what);
+
 /* ---- kernels kept in memory ---- */
 
 /* For tests that compile one model after the other: a store of objects, {rig_keep_get, rig_keep_put, a RigKeep}.  What
