@@ -139,9 +139,11 @@ Node *fold_detach(Graph *g, Node *n) { return n->in[0]; }
 Node *fold_neg(Graph *g, Node *n) { return n->in[0]->op == OP_NEG ? n->in[0]->in[0] : n; }
 Node *fold_floor(Graph *g, Node *n) { return n->in[0]->op == OP_FLOOR ? n->in[0] : n; }
 
+/* |-x| = |x|; but bytes have no sign: all of them are their own size. */
 Node *fold_abs(Graph *g, Node *n) {
   Node *x = n->in[0];
-  return x->op == OP_ABS ? x : x->op == OP_NEG ? graph_unary(g, OP_ABS, x->in[0]) : n;
+  if (x->op == OP_ABS || x->type.dtype == DTYPE_U8) return x;
+  return x->op == OP_NEG ? graph_unary(g, OP_ABS, x->in[0]) : n;
 }
 
 /* Of two equal operands one. */
