@@ -381,6 +381,8 @@ static Node *make_conv(Gen *x, Op op) {
   return attempt(x, op, in, 2, &(Attrs){.conv = {stride, forward ? 0 : kh, forward ? 0 : kw}}, NULL);
 }
 
+static Node *tamed(Gen *x, Node *n);
+
 /* Queries and keys on small grids, kinds and rules at random. */
 static AttendAttrs draw_attention(Gen *x, int64_t query[3], int64_t key[3]) {
   AttendAttrs a = {.heads = 1 + draw(x, 3), .kind = (AttendKind)draw(x, 4), .edge = (EdgeRule)draw(x, 2),
@@ -422,12 +424,13 @@ static Node *make_attend_rows(Gen *x, DType t) {
   Node *r = index_input(x, "rows", 2, rows);
   if (chance(x, 50)) {
     places(k, (Dim){0, 1, 0}, key, width);
-    return attempt(x, OP_ATTEND_ROWS, (Node *[]){typed(x, t, 2, q), r, typed(x, t, 5, k), typed(x, t, 5, k)}, 4, &a, NULL);
+    Node *in[] = {tamed(x, typed(x, t, 2, q)), r, tamed(x, typed(x, t, 5, k)), typed(x, t, 5, k)};
+    return attempt(x, OP_ATTEND_ROWS, in, 4, &a, NULL);
   }
   Dim ring[] = {dim_const(positions + 1), {0, 1, 0}, dim_const(width)}, all = dim_const(positions);
   Node *slot = index_input(x, "place", 1, &all);
-  return attempt(x, OP_ATTEND_ROWS, (Node *[]){typed(x, t, 2, q), r, typed(x, t, 3, ring), typed(x, t, 3, ring), slot}, 5, &a,
-                 NULL);
+  Node *in[] = {tamed(x, typed(x, t, 2, q)), r, tamed(x, typed(x, t, 3, ring)), typed(x, t, 3, ring), slot};
+  return attempt(x, OP_ATTEND_ROWS, in, 5, &a, NULL);
 }
 
 static Node *make_attention(Gen *x, Op op) {
@@ -443,7 +446,8 @@ static Node *make_attention(Gen *x, Op op) {
   places(y, batch, query, width_v);
   places(number, batch, query, a.attend.heads);
   int skip = chance(x, 30), rank = 5 - skip;
-  Node *nq = typed(x, t, rank, q + skip), *nk = typed(x, t, rank, k + skip), *nv = typed(x, t, rank, v + skip);
+  Node *nq = tamed(x, typed(x, t, rank, q + skip)), *nk = tamed(x, typed(x, t, rank, k + skip));
+  Node *nv = typed(x, t, rank, v + skip);
   if (!nq || !nk || !nv || op == OP_ATTEND) return attempt(x, OP_ATTEND, (Node *[]){nq, nk, nv}, 3, &a, NULL);
   Node *lse = attempt(x, OP_ATTEND_LSE, (Node *[]){nq, nk}, 2, &a, NULL);
   if (op == OP_ATTEND_LSE || !lse) return lse;
@@ -517,14 +521,18 @@ static double largest(Gen *x, Node *n) {
   return most;
 }
 
+/* A node of values up to 20, or made so; NULL where they are very large.  Scores of attention too would else be so large
+ * that exp(score - lse) has the rounding of lse, which is f32. */
+static Node *tamed(Gen *x, Node *n) {
+  double most = n ? largest(x, n) : INFINITY;
+  if (!(most < 1e6)) return NULL;
+  return most > 20 ? graph_binary(x->g, OP_MUL, n, graph_fill_like(x->g, exp2(-ceil(log2(most))), n)) : n;
+}
+
 /* Keeps a node whose values are tame, or made so. */
 static Node *keep(Gen *x, Node *n) {
   if (!n || !fits(&n->type) || x->n_node == MOST_NODES) return NULL;
-  if (dtype_is_float(n->type.dtype) && !is_exact(n)) {
-    double most = largest(x, n);
-    if (!(most < 1e6)) return NULL;
-    if (most > 20) n = graph_binary(x->g, OP_MUL, n, graph_fill_like(x->g, exp2(-ceil(log2(most))), n));
-  }
+  if (dtype_is_float(n->type.dtype) && !is_exact(n)) n = tamed(x, n);
   if (n) x->node[x->n_node++] = n;
   return n;
 }
