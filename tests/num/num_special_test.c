@@ -370,4 +370,58 @@ TEST("losses, logarithms and gradients of a class that is far ahead are relative
   rig_close(&rig);
 }
 
+/* ---- norms of a large mean ---- */
+
+enum { NORM_ROWS = 6, NORM_WIDTH = 1000 };
+
+static double norm_value(int r, int i) {
+  static const double mean[NORM_ROWS] = {0, 10, -1e3, 1e4, 1e5, -1e6};
+  return (double)(float)(mean[r] + rig_value(DTYPE_F32, (uint64_t)r, i));
+}
+
+/* Rows as rows, and as pictures of 10 by 25 of one group of four channels. */
+static void build_norms(Rig *r) {
+  Graph *g = r->model.graph;
+  Dim row[] = {dim_const(NORM_ROWS), dim_const(NORM_WIDTH)}, picture[] = {row[0], dim_const(10), dim_const(25), dim_const(4)};
+  Type wide = type_make(DTYPE_F32, 1, &row[1]), narrow = type_make(DTYPE_F32, 1, &picture[3]);
+  Node *x = rig_input(r, "x", DTYPE_F32, 2, row), *y = rig_input(r, "y", DTYPE_F32, 4, picture);
+  Node *layer[] = {x, graph_fill(g, 1, &wide), graph_fill(g, 0, &wide)};
+  Node *group[] = {y, graph_fill(g, 1, &narrow), graph_fill(g, 0, &narrow)};
+  Attrs a = {.norm = {.eps = 1e-6, .groups = 1}};
+  rig_add(r, rig_function(r, "group", &(Port){"y", graph_op(g, OP_GROUP_NORM, group, 3, &a, NULL)}, 1));
+  a.norm.groups = 0;
+  rig_add(r, rig_function(r, "layer", &(Port){"y", graph_op(g, OP_LAYER_NORM, layer, 3, &a, NULL)}, 1));
+}
+
+/* Rounding the mean to f32 alone moves every element by half a unit of the mean over the deviation. */
+static void check_norms(NuwaSession *s, const Plan *p, int f) {
+  for (int i = 0; i < NORM_ROWS * NORM_WIDTH; i++)
+    rig_store(DTYPE_F32, nuwa_input(s, f, p->function[f].in[0].name), i, norm_value(i / NORM_WIDTH, i % NORM_WIDTH));
+  nuwa_run(s, f, 1, 0);
+  for (int r = 0; r < NORM_ROWS; r++) {
+    long double mean = 0, variance = 0, worst = 0;
+    for (int i = 0; i < NORM_WIDTH; i++) mean += norm_value(r, i) / (long double)NORM_WIDTH;
+    for (int i = 0; i < NORM_WIDTH; i++) variance += (norm_value(r, i) - mean) * (norm_value(r, i) - mean) / NORM_WIDTH;
+    long double deviation = sqrtl(variance + 1e-6L), unit = (1 + fabsl(mean)) * 0x1p-23L / deviation;
+    for (int i = 0; i < NORM_WIDTH; i++)
+      worst = fmaxl(worst, fabsl(rig_load(DTYPE_F32, nuwa_output(s, f, "y"), r * NORM_WIDTH + i) - (norm_value(r, i) - mean) / deviation));
+    EXPECT(worst <= 4 * unit, "%s norm of mean %Lg is off by %Lg units", p->function[f].name, mean, worst / unit);
+  }
+}
+
+TEST("norms of a mean that is large beside the deviation lose what rounding the mean loses, and no more") {
+  REQUIRE(rig_open(&rig), "memory");
+  REQUIRE(rig_build(&rig, build_norms) && rig.model.n_func == 2, "%s", rig.err.text);
+  Isa isa[ISA_COUNT];
+  rig_isas(isa);
+  Plan *p = rig_compile(&rig, isa[0], true);
+  REQUIRE(p, "%s", rig.err.text);
+  NuwaSession *s = nuwa_session_open(p, &one_sample, &rig.err);
+  REQUIRE(s, "%s", rig.err.text);
+  for (int f = 0; f < 2; f++) check_norms(s, p, f);
+  nuwa_session_close(s);
+  plan_free(p);
+  rig_close(&rig);
+}
+
 TEST_MAIN()
