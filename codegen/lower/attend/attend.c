@@ -188,6 +188,8 @@ void attend_describe(Attention *a, Arena *arena, const Group *g, Lower *l) {
   a->key.grid = a->attrs->key_grid;
   a->query.n = volume(a->query.grid);
   a->key.n = volume(a->key.grid);
+  for (int x = 2; x >= 0; x--)
+    if (a->is_raster && a->query.grid[x] > 1) a->cut = x;
   a->own = a->for_keys ? &a->key : &a->query;
   a->other = a->for_keys ? &a->query : &a->key;
   a->most = a->for_keys ? extent_max_queries(a->extent) : extent_max_keys(a->extent);

@@ -32,6 +32,14 @@ typedef struct Side {
   Heads of[OPERANDS];
 } Side;
 
+/* For each coordinate of an axis some numbers, [coords][fields]; buf: in the kernel, once it needs them, else -1. */
+typedef struct AxisTable {
+  const char *name;
+  int64_t coords;
+  int fields, buf;
+  int32_t *entry;
+} AxisTable;
+
 typedef struct Attention {
   Lower *l;                       /* NULL, k too: described for its parameters only, and buffers are 0 */
   Kernel *k;
@@ -51,9 +59,9 @@ typedef struct Attention {
   int out_lse, buf_rows, buf_slots;
   int64_t most;                   /* others that a position meets, at most */
   int widest;                     /* vectors of the widest head */
-  int cut;                        /* axis on which raster order bounds what a patch meets; -1: none */
-  int table[3];                   /* per axis, [queries][3]: centre, lo, hi */
-  int reverse[3];                 /* per axis, [keys][4]: query_lo, query_hi, at_lo, at_hi; when for_keys */
+  int cut;                        /* axis on which raster order bounds what is met, the first that has any; -1: none */
+  AxisTable met[3];               /* of own coordinates: the others that they meet, lo, hi; of lines near_lo, near_hi */
+  AxisTable window[3];            /* of queries: lo, hi, centre */
   KInst *sample, *head;           /* of the item */
   int scores;                     /* scratch: a list with an entry for every other that is met */
   KInst *n;                       /* variable: entries so far */
@@ -100,22 +108,19 @@ void attend_describe(Attention *a, Arena *arena, const Group *g, Lower *l);
 
 /* ---- who sees whom: sight.c ---- */
 
-/* Constant tables of what is seen. */
 void attend_tables(Attention *a);
 
 /* What an own position meets, in numbers of the type of its coordinates: i64, or i32. */
 typedef struct Sight {
   KInst *at[3];                   /* its coordinates */
-  KInst *lo[3], *hi[3];           /* the interval of others on each axis */
+  KInst *lo[3], *hi[3];           /* all others that it may meet on each axis */
   KInst *near_lo[3], *near_hi[3]; /* kind axis: those on its own plane: of a query its centre, of a key all queries
                                      that have it for their centre */
 } Sight;
 
 Sight attend_sight(Attention *a, KInst *const at[3]);
-/* The same of a query, also where own positions are keys. */
+/* The interval and centre of a query, whichever side it is on: what attend_on_line asks of. */
 Sight attend_window(Attention *a, KInst *const query[3]);
-/* Bounds on an axis of all others that are met. */
-void attend_bounds(Attention *a, const Sight *s, int axis, KInst **out_lo, KInst **out_hi);
 /* Narrows bounds of others to those that are met where the axes before have coordinates `same` (a bool) as the own
  * position; and `same` when this axis has coordinate x. */
 void attend_narrow(Attention *a, const Sight *s, int axis, KInst *same, KInst **lo, KInst **hi);
@@ -126,9 +131,7 @@ void attend_visit(Attention *a, const Sight *s, int n, KInst **at, KInst **lo, K
 /* Do these loops hold more than lines, so that each other has to be asked for? */
 static inline bool attend_tests_lines(const Attention *a) { return a->is_axis && (a->for_keys || !a->centred); }
 /* One of the three lines through the query's centre holds the key. */
-KInst *attend_on_line(Kernel *k, const Sight *query, KInst *const key[3]);
-/* What own coordinate i may meet on an axis: lines go through the centre, wherever the interval is. lo > hi: none. */
-void attend_meets(const Attention *a, int axis, int32_t i, int32_t *lo, int32_t *hi);
+KInst *attend_on_line(Kernel *k, const Sight *window, KInst *const key[3]);
 /* The most others that `size` neighbouring own coordinates meet on an axis, at least 1; *sum, or NULL: of all such
  * runs together; bounds [runs][2], or NULL: the first and last of each run, first > last: none. */
 int64_t attend_box(const Attention *a, int axis, int64_t size, double *sum, int32_t *bounds);

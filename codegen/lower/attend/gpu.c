@@ -89,10 +89,10 @@ static void locate_own(Block *e, KInst *const at[3], KInst *exists) {
     }
     o->index = attend_raster(k, a->own->grid, own);
     o->sight = attend_sight(a, own);
+    if (a->is_axis && !a->for_keys) o->window = attend_window(a, own);
     for (int x = 0; x < 3; x++) {
-      attend_bounds(a, &o->sight, x, &o->lo[x], &o->hi[x]);
-      e->lo[x] = t ? least(k, e->lo[x], o->lo[x]) : o->lo[x];
-      e->hi[x] = t ? most(k, e->hi[x], o->hi[x]) : o->hi[x];
+      e->lo[x] = t ? least(k, e->lo[x], o->sight.lo[x]) : o->sight.lo[x];
+      e->hi[x] = t ? most(k, e->hi[x], o->sight.hi[x]) : o->sight.hi[x];
     }
   }
 }
@@ -120,14 +120,6 @@ static void choose_loads(Block *e, bool stream) {
   const bool all[LOADS][OPERANDS] = {{true, !a->is_forward}, {stream, a->is_forward && a->has[Y]}};
   e->is_streamed = stream || !a->is_forward;
   memcpy(e->loads, all, sizeof all);
-}
-
-/* The last axis that has any, on which a group's own positions are neighbours; the axis that raster order cuts. */
-static void choose_axes(Block *e) {
-  const int64_t *own = e->a->own->grid;
-  e->axis = 2;
-  while (e->axis > 0 && own[e->axis] == 1) e->axis--;
-  for (int x = 2; x >= 0; x--) if (e->a->is_raster && own[x] > 1) e->a->cut = x;
 }
 
 static DType stored_type(const Block *e) { return e->a->other->of[X].dtype; }
@@ -193,8 +185,8 @@ static void make_buffers(Block *e) {
 }
 
 static Block block_of(Attention *a) {
-  Block e = {.a = a, .k = a->k};
-  choose_axes(&e);
+  Block e = {.a = a, .k = a->k, .axis = 2};
+  while (e.axis > 0 && a->own->grid[e.axis] == 1) e.axis--;
   return e;
 }
 

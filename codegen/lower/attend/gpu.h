@@ -17,10 +17,9 @@ enum {
 
 /* One of the group's positions, numbers in i32; those beyond the grid repeat its last one. */
 typedef struct Own {
-  Sight sight;
+  Sight sight, window;            /* window: of a query, kind axis */
   KInst *index;                   /* in raster order */
   KInst *exists;
-  KInst *lo[3], *hi[3];           /* others that loops may visit */
 } Own;
 
 /* The part of a box of others that is in a chunk; i32. */

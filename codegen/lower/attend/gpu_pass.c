@@ -207,9 +207,9 @@ static KInst *own_sees(Block *e, int t, KInst *const at[3]) {
   Attention *a = e->a;
   Kernel *k = e->k;
   const Own *o = &e->of[t];
-  KInst *sees = e->tile > 1 ? within(k, o->lo[e->axis], at[e->axis], o->hi[e->axis]) : NULL;
+  KInst *sees = e->tile > 1 ? within(k, o->sight.lo[e->axis], at[e->axis], o->sight.hi[e->axis]) : NULL;
   if (a->is_raster) sees = and_also(k, sees, kir_bin(k, KOP_LE, attend_raster(k, a->other->grid, at), o->index));
-  return a->is_axis ? and_also(k, sees, attend_on_line(k, &o->sight, at)) : sees;
+  return a->is_axis ? and_also(k, sees, attend_on_line(k, &o->window, at)) : sees;
 }
 
 /* Others that each own position sees on the tile's axis, in the loop's plane or line. */
@@ -236,8 +236,8 @@ static KInst *visit_axis(Block *e, const Part *p, int x, KInst **same, Seen *see
   bool narrows = !a->is_axis || e->axis == 2 || e->tile == 1;
   if (e->tile > 1 && x == e->axis) {
     for (int t = 0; t < e->tile; t++) {
-      seen->lo[t] = e->of[t].lo[x];
-      seen->hi[t] = e->of[t].hi[x];
+      seen->lo[t] = e->of[t].sight.lo[x];
+      seen->hi[t] = e->of[t].sight.hi[x];
       if (narrows) attend_narrow(a, &e->of[t].sight, x, *same, &seen->lo[t], &seen->hi[t]);
     }
     lo = most(k, lo, over_own(e, KOP_MIN, seen->lo));
@@ -253,10 +253,10 @@ static KInst *visit_axis(Block *e, const Part *p, int x, KInst **same, Seen *see
 /* Does own position t see the other at `at`?  other: the window of an other that is a query.  NULL: surely. */
 static KInst *sees_at(Block *e, const Seen *seen, const Sight *other, int t, KInst *const at[3]) {
   Kernel *k = e->k;
-  const Sight *own = &e->of[t].sight;
+  const Own *own = &e->of[t];
   KInst *x = seen->lo[0] ? within(k, seen->lo[t], at[e->axis], seen->hi[t]) : NULL;
   if (!tests_lines(e)) return x;
-  return and_also(k, x, e->a->for_keys ? attend_on_line(k, other, own->at) : attend_on_line(k, own, at));
+  return and_also(k, x, e->a->for_keys ? attend_on_line(k, other, own->sight.at) : attend_on_line(k, &own->window, at));
 }
 
 /* ---- sums over others ---- */

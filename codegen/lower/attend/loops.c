@@ -21,8 +21,10 @@ static void visit(Attention *a, const Position *p, VisitFn body) {
   KInst *at[3], *lo[3], *hi[3];
   bool tests = attend_tests_lines(a);
   attend_visit(a, &s, 3, at, lo, hi);
-  if (tests && a->for_keys) s = attend_window(a, at);
-  if (tests) kir_if(k, attend_on_line(k, &s, a->for_keys ? p->at : at));
+  if (tests) {
+    Sight window = attend_window(a, a->for_keys ? at : p->at);
+    kir_if(k, attend_on_line(k, &window, a->for_keys ? p->at : at));
+  }
   body(a, p, attend_raster(k, a->other->grid, at));
   for (int i = 0; i < 3 + tests; i++) kir_end(k);
 }

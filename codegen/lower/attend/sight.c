@@ -3,79 +3,82 @@
  *
  * A query sees intervals of keys around its centre (runtime/base/extent.h): all of the box that they span, or of kind
  * axis the three lines through the centre; in raster order nothing after itself. */
+#include <string.h>
+
 #include "codegen/lower/attend/attend.h"
 
-/* ---- one own position ---- */
+/* ---- on one axis ---- */
 
-/* Kernel table of a list per entry: entry i of coordinate c at c * n + i. */
-static int table_of(Attention *a, const char *name, const int32_t *const *list, int n, int64_t coords) {
-  int32_t *all = ARENA_ARRAY(a->arena, int32_t, n * coords);
-  for (int64_t i = 0; i < n * coords; i++) all[i] = list[i % n][i / n];
-  return kir_table(a->k, name, DTYPE_I32, all, n * coords);
+/* The others that an own coordinate may meet, first and last, and those on its own plane.  lo > hi: none. */
+typedef struct Meets {
+  int32_t lo, hi, near_lo, near_hi;
+} Meets;
+
+/* Lines go through the centre, wherever the interval is. */
+static Meets meets(const Attention *a, int axis, int32_t i) {
+  const AxisExtent *e = &a->extent->axis[axis];
+  Meets m = {e->lo[i], e->hi[i], e->centre[i], e->centre[i]};
+  if (a->for_keys) m = (Meets){e->query_lo[i], e->query_hi[i], e->at_lo[i], e->at_hi[i]};
+  if (a->is_axis && m.near_lo <= m.near_hi) {
+    bool is_empty = m.lo > m.hi;
+    if (is_empty || m.near_lo < m.lo) m.lo = m.near_lo;
+    if (is_empty || m.near_hi > m.hi) m.hi = m.near_hi;
+  }
+  if (axis == a->cut && a->for_keys && m.lo < i) m.lo = i;
+  if (axis == a->cut && !a->for_keys && m.hi > i) m.hi = i;
+  return m;
+}
+
+/* ---- tables for kernels ---- */
+
+static AxisTable table_of(Attention *a, const char *name, int fields, int64_t coords) {
+  return (AxisTable){.name = name, .fields = fields, .coords = coords, .buf = -1,
+                     .entry = ARENA_ARRAY(a->arena, int32_t, fields * coords)};
 }
 
 void attend_tables(Attention *a) {
-  static const char *const name[2][3] = {{"window_s", "window_h", "window_w"},
-                                         {"queries_s", "queries_h", "queries_w"}};
+  static const char *const name[2][3] = {{"met_s", "met_h", "met_w"}, {"window_s", "window_h", "window_w"}};
   for (int x = 0; x < 3; x++) {
     const AxisExtent *e = &a->extent->axis[x];
-    const int32_t *const window[] = {e->centre, e->lo, e->hi};
-    const int32_t *const reverse[] = {e->query_lo, e->query_hi, e->at_lo, e->at_hi};
-    a->table[x] = table_of(a, name[0][x], window, COUNT_OF(window), e->queries);
-    if (a->for_keys) a->reverse[x] = table_of(a, name[1][x], reverse, COUNT_OF(reverse), e->keys);
+    a->met[x] = table_of(a, name[0][x], !a->is_axis ? 2 : a->for_keys ? 4 : 3, a->own->grid[x]);
+    a->window[x] = table_of(a, name[1][x], 3, e->queries);
+    for (int32_t i = 0; i < a->met[x].coords; i++) {
+      Meets m = meets(a, x, i);
+      memcpy(a->met[x].entry + i * a->met[x].fields, &m, (size_t)a->met[x].fields * sizeof(int32_t));
+    }
+    for (int32_t q = 0; q < e->queries; q++)
+      memcpy(a->window[x].entry + 3 * q, (int32_t[]){e->lo[q], e->hi[q], e->centre[q]}, 3 * sizeof(int32_t));
   }
 }
 
-/* Entry i of a coordinate's n, in its type. */
-static KInst *entry_of(Attention *a, int table, int n, KInst *at, int i) {
+/* A field of a coordinate, in its type.  Where it is the same for all (full attention: the whole axis), no table is
+ * needed. */
+static KInst *field_of(Attention *a, AxisTable *t, KInst *at, int field) {
   Kernel *k = a->k;
-  KInst *x = kir_load(k, table, to_i64(k, plus(k, times(k, at, n), i)), NULL, NULL);
+  bool is_same = true;
+  for (int64_t i = 1; i < t->coords; i++) is_same &= t->entry[i * t->fields + field] == t->entry[field];
+  if (is_same) return like(k, at, t->entry[field]);
+  if (t->buf < 0) t->buf = kir_table(k, t->name, DTYPE_I32, t->entry, t->fields * t->coords);
+  KInst *x = kir_load(k, t->buf, to_i64(k, plus(k, times(k, at, t->fields), field)), NULL, NULL);
   return at->type == K_I64 ? to_i64(k, x) : x;
 }
 
-/* The same entry for all queries of an axis (full attention: the whole axis) needs no table. */
-static KInst *window_entry(Attention *a, int axis, const int32_t *list, KInst *at, int i) {
-  bool is_same = true;
-  for (int32_t q = 1; q < a->extent->axis[axis].queries; q++) is_same &= list[q] == list[0];
-  return is_same ? like(a->k, at, list[0]) : entry_of(a, a->table[axis], 3, at, i);
-}
-
-Sight attend_window(Attention *a, KInst *const at[3]) {
-  Sight s;
+static Sight sight_of(Attention *a, AxisTable *tables, KInst *const at[3]) {
+  Sight s = {.at = {at[0], at[1], at[2]}};
   for (int x = 0; x < 3; x++) {
-    const AxisExtent *e = &a->extent->axis[x];
-    s.at[x] = at[x];
-    s.near_lo[x] = s.near_hi[x] = window_entry(a, x, e->centre, at[x], 0);
-    s.lo[x] = window_entry(a, x, e->lo, at[x], 1);
-    s.hi[x] = window_entry(a, x, e->hi, at[x], 2);
+    AxisTable *t = &tables[x];
+    s.lo[x] = field_of(a, t, at[x], 0);
+    s.hi[x] = field_of(a, t, at[x], 1);
+    if (t->fields > 2) s.near_lo[x] = s.near_hi[x] = field_of(a, t, at[x], 2);
+    if (t->fields > 3) s.near_hi[x] = field_of(a, t, at[x], 3);
   }
   return s;
 }
 
-static Sight sight_of_key(Attention *a, KInst *const at[3]) {
-  Sight s;
-  for (int x = 0; x < 3; x++) {
-    KInst **const entry[] = {&s.lo[x], &s.hi[x], &s.near_lo[x], &s.near_hi[x]};
-    s.at[x] = at[x];
-    for (int i = 0; i < COUNT_OF(entry); i++) *entry[i] = entry_of(a, a->reverse[x], COUNT_OF(entry), at[x], i);
-  }
-  return s;
-}
+Sight attend_sight(Attention *a, KInst *const at[3]) { return sight_of(a, a->met, at); }
+Sight attend_window(Attention *a, KInst *const query[3]) { return sight_of(a, a->window, query); }
 
-Sight attend_sight(Attention *a, KInst *const at[3]) { return (a->for_keys ? sight_of_key : attend_window)(a, at); }
-
-void attend_bounds(Attention *a, const Sight *s, int axis, KInst **out_lo, KInst **out_hi) {
-  Kernel *k = a->k;
-  KInst *lo = s->lo[axis], *hi = s->hi[axis], *at = s->at[axis];
-  if (attend_tests_lines(a)) {
-    lo = most(k, least(k, lo, s->near_lo[axis]), like(k, at, 0));
-    hi = least(k, most(k, hi, s->near_hi[axis]), like(k, at, a->other->grid[axis] - 1));
-  }
-  if (axis == a->cut && a->for_keys) lo = most(k, lo, at);
-  if (axis == a->cut && !a->for_keys) hi = least(k, hi, at);
-  *out_lo = lo;
-  *out_hi = hi;
-}
+/* ---- visiting ---- */
 
 void attend_narrow(Attention *a, const Sight *s, int axis, KInst *same, KInst **lo, KInst **hi) {
   Kernel *k = a->k;
@@ -83,7 +86,7 @@ void attend_narrow(Attention *a, const Sight *s, int axis, KInst *same, KInst **
     *lo = pick(k, same, *lo, most(k, *lo, s->near_lo[axis]));
     *hi = pick(k, same, *hi, least(k, *hi, s->near_hi[axis]));
   }
-  if (!a->is_raster) return;
+  if (!a->is_raster || axis <= a->cut) return;   /* that axis is cut in its table */
   if (a->for_keys) *lo = pick(k, same, most(k, *lo, s->at[axis]), *lo);
   else *hi = pick(k, same, least(k, *hi, s->at[axis]), *hi);
 }
@@ -98,7 +101,8 @@ KInst *attend_same(Attention *a, const Sight *s, int axis, KInst *x, KInst *same
 void attend_visit(Attention *a, const Sight *s, int n, KInst **at, KInst **lo, KInst **hi) {
   KInst *same = kir_bool(a->k, true);
   for (int x = 0; x < 3 && x <= n; x++) {
-    attend_bounds(a, s, x, &lo[x], &hi[x]);
+    lo[x] = s->lo[x];
+    hi[x] = s->hi[x];
     attend_narrow(a, s, x, same, &lo[x], &hi[x]);
     if (x == n) return;
     at[x] = kir_for(a->k, lo[x], plus(a->k, hi[x], 1), 1, 0);
@@ -106,11 +110,11 @@ void attend_visit(Attention *a, const Sight *s, int n, KInst **at, KInst **lo, K
   }
 }
 
-KInst *attend_on_line(Kernel *k, const Sight *query, KInst *const key[3]) {
+KInst *attend_on_line(Kernel *k, const Sight *window, KInst *const key[3]) {
   KInst *at[3], *in[3], *sees = NULL;
   for (int x = 0; x < 3; x++) {
-    at[x] = equal(k, query->near_lo[x], key[x]);
-    in[x] = within(k, query->lo[x], key[x], query->hi[x]);
+    at[x] = equal(k, window->near_lo[x], key[x]);
+    in[x] = within(k, window->lo[x], key[x], window->hi[x]);
   }
   for (int x = 0; x < 3; x++) {
     KInst *line = both(k, in[x], both(k, at[(x + 1) % 3], at[(x + 2) % 3]));
@@ -121,32 +125,16 @@ KInst *attend_on_line(Kernel *k, const Sight *query, KInst *const key[3]) {
 
 /* ---- patches of own positions ---- */
 
-void attend_meets(const Attention *a, int axis, int32_t i, int32_t *lo, int32_t *hi) {
-  const AxisExtent *e = &a->extent->axis[axis];
-  int32_t near_lo = a->for_keys ? e->at_lo[i] : e->centre[i], near_hi = a->for_keys ? e->at_hi[i] : e->centre[i];
-  *lo = a->for_keys ? e->query_lo[i] : e->lo[i];
-  *hi = a->for_keys ? e->query_hi[i] : e->hi[i];
-  if (a->is_axis && near_lo <= near_hi) {
-    bool is_empty = *lo > *hi;
-    if (is_empty || near_lo < *lo) *lo = near_lo;
-    if (is_empty || near_hi > *hi) *hi = near_hi;
-  }
-  if (axis != a->cut) return;
-  if (a->for_keys && *lo < i) *lo = i;
-  if (!a->for_keys && *hi > i) *hi = i;
-}
-
 int64_t attend_box(const Attention *a, int axis, int64_t size, double *sum, int32_t *bounds) {
   int64_t longest = 1, n = a->own->grid[axis], others = a->other->grid[axis];
   if (sum) *sum = 0;
   for (int64_t from = 0; from < n; from += size) {
     int32_t first = (int32_t)others, last = -1;
     for (int64_t i = from; i < n && i < from + size; i++) {
-      int32_t lo, hi;
-      attend_meets(a, axis, (int32_t)i, &lo, &hi);
-      if (lo > hi) continue;
-      if (lo < first) first = lo;
-      if (hi > last) last = hi;
+      Meets m = meets(a, axis, (int32_t)i);
+      if (m.lo > m.hi) continue;
+      if (m.lo < first) first = m.lo;
+      if (m.hi > last) last = m.hi;
     }
     if (first < 0) first = 0;
     if (last >= others) last = (int32_t)others - 1;
