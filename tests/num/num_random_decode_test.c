@@ -239,6 +239,16 @@ static void check_logits(const Record *r, const int32_t *tokens, int64_t positio
   arena_free(a);
 }
 
+/* Without samples both halves run, or say what they need. */
+static void check_nobody(NuwaSession *s, const Plan *p) {
+  int half[] = {p->decode[0].prologue, p->decode[0].step};
+  for (int i = 0; i < COUNT_OF(half); i++) {
+    Error err = {0};
+    bool runs = half[i] < 0 || p->function[half[i]].least_samples == 0, ran = half[i] < 0 || nuwa_run(s, half[i], 0, 0);
+    if (ran != runs || (!ran && (nuwa_check(s, &err) || err.code != ERROR_ARGUMENT))) say("a batch of 0");
+  }
+}
+
 static void check_drawing(const Plan *p, bool half) {
   static Record r;
   Error err = {0};
@@ -259,6 +269,7 @@ static void check_drawing(const Plan *p, bool half) {
   if (!ok) say(err.text);
   else if (memcmp(raster, wave, sizeof *wave * (size_t)(COUNT * positions)) != 0) say("the wavefront draws other tokens");
   else check_logits(&r, raster, positions, half);
+  check_nobody(s, p);
   nuwa_session_close(s);
 }
 
