@@ -207,11 +207,14 @@ static Angle angle_large(Calc *c, Num x) {
   Num part = op2(c, NUMBER_OR, op2(c, NUMBER_OR, shl(c, p[0], 18), shl(c, p[1], 2)), shr(c, p[2], 14));
   Num rest = op2(c, NUMBER_OR, shl(c, masked(c, p[2], 0x3fff), 16), p[3]);
   Num q = add(c, shr(c, p[0], 14), masked(c, shr(c, p[0], 13), 1));
-  Num high = mul(c, op1(c, NUMBER_TO_F32, masked(c, part, -256)), real(c, 0x1p-32f));
-  Num low = mul(c, op1(c, NUMBER_TO_F32, masked(c, part, 255)), real(c, 0x1p-32f));
+  /* The upper 24 bits to the nearest, so that beside a quarter turn the others are all there is. */
+  Num upper = add(c, shr(c, part, 8), masked(c, shr(c, part, 7), 1));
+  Num high = mul(c, op1(c, NUMBER_TO_F32, upper), real(c, 0x1p-24f));
+  Num low = mul(c, op1(c, NUMBER_TO_F32, sub(c, part, shl(c, upper, 8))), real(c, 0x1p-32f));
   low = fused_by(c, op1(c, NUMBER_TO_F32, rest), 0x1p-62f, low);
   Num r = mul(c, high, real(c, 0x1.921fb6p0f)), error = fused_by(c, high, 0x1.921fb6p0f, negative(c, r));
   error = fused_by(c, high, -0x1.777a5cp-25f, error);
+  error = fused_by(c, low, -0x1.777a5cp-25f, error);
   r = add(c, r, fused_by(c, low, 0x1.921fb6p0f, error));
   Num below = less(c, x, 0);
   return (Angle){either(c, below, negative(c, q), q), either(c, below, negative(c, r), r)};
