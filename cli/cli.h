@@ -126,8 +126,6 @@ bool cli_is_interrupted(void *ctx);   /* ctx is not used */
 /* Prints text of unknown origin to a terminal: control characters but tabs and ends of lines as \x1b, like IR text
  * has them. */
 void cli_show(FILE *to, const char *text);
-/* Appends a separator and a name, which a model or a file gave, to the text of err: bare or quoted as in IR text. */
-void cli_add_name(Error *err, const char *separator, const char *name);
 
 /* ---- what executes (target.c) ---- */
 
@@ -167,9 +165,6 @@ void cli_target_close(CliTarget *t);
 /* ---- models (model.c) ---- */
 
 ModelSpec cli_spec(const ModelArgs *m);
-/* Fills what m leaves open (the model, options) from the metadata of weights at `path`.  In a. */
-bool cli_complete_model(Arena *a, const CliTarget *t, ModelArgs *m, const Safetensors *w, const char *path,
-                        Error *err);
 /* The path of a file of the shipped models, in a. */
 const char *cli_find_model(Arena *a, const ModelArgs *m, const char *file);
 Model *cli_load_model(const CliTarget *t, const ModelArgs *m, Error *err);

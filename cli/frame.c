@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
-#include "ir/text.h"
 #include "runtime/base/file.h"
 
 typedef struct CommandCall {
@@ -121,12 +120,4 @@ void cli_show(FILE *to, const char *text) {
     if ((ch < 32 && ch != '\n' && ch != '\t') || ch == 127) fprintf(to, "\\x%02x", ch);
     else fputc(ch, to);
   }
-}
-
-void cli_add_name(Error *err, const char *separator, const char *name) {
-  Buffer text = {0};
-  text_name(&text, name);
-  size_t at = strlen(err->text);
-  snprintf(err->text + at, sizeof err->text - at, "%s%s", separator, text.data && !text.failed ? text.data : "...");
-  buffer_done(&text);
 }

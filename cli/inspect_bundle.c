@@ -3,9 +3,9 @@
 
 #include <string.h>
 
-#include "cli/tensors.h"
 #include "ir/text.h"
 #include "runtime/base/sha256.h"
+#include "synth/tensors.h"
 
 /* ---- a function's launches ---- */
 
@@ -40,7 +40,7 @@ static bool print_function(const NuwaBundle *b, const char *name, Buffer *out, E
   if (f < 0) {
     error_set(err, ERROR_ARGUMENT, "the bundle has no function \"%s\"; it has:", name);
     for (at = 0; (p = next_plan(b, &at)); at++)
-      for (int i = 0; i < p->n_function; i++) cli_add_name(err, " ", p->function[i].name);
+      for (int i = 0; i < p->n_function; i++) text_add_name(err, " ", p->function[i].name);
     return error_asked(false, err);
   }
   for (int i = 0; i < p->function[f].n_launch; i++) {

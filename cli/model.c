@@ -7,7 +7,6 @@
 
 #include "autotune/store.h"
 #include "cli/cli.h"
-#include "synth/weights_file.h"
 
 /* Where the shipped models are when they do not stand beside the program; the build may say. */
 #ifndef NUWA_MODELS_DIR
@@ -131,16 +130,6 @@ void cli_target_close(CliTarget *t) {
 }
 
 /* ---- models ---- */
-
-bool cli_complete_model(Arena *a, const CliTarget *t, ModelArgs *m, const Safetensors *w, const char *path,
-                        Error *err) {
-  ModelSpec spec = cli_spec(m);
-  if (!weights_file_complete(a, &t->synth, &spec, w, path, err)) return false;
-  m->path = spec.path;
-  m->source = spec.source;
-  m->defines = (DefineList){spec.define, spec.n_define};
-  return true;
-}
 
 Model *cli_load_model(const CliTarget *t, const ModelArgs *m, Error *err) {
   ModelSpec spec = cli_spec(m);

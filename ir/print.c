@@ -37,6 +37,14 @@ void text_name(Buffer *out, const char *s) {
     text_quote(out, s);
 }
 
+void text_add_name(Error *err, const char *separator, const char *name) {
+  Buffer text = {0};
+  text_name(&text, name);
+  size_t at = strlen(err->text);
+  snprintf(err->text + at, sizeof err->text - at, "%s%s", separator, text.data && !text.failed ? text.data : "...");
+  buffer_done(&text);
+}
+
 void text_real(Buffer *out, double v) {
   if (isnan(v)) {
     buffer_append(out, "nan", 3);

@@ -8,6 +8,8 @@
 bool name_is_bare(const char *s);
 void text_quote(Buffer *out, const char *s);   /* "with \"escapes\" and \x01" */
 void text_name(Buffer *out, const char *s);    /* bare or quoted */
+/* Appends a separator and a name, which a model or a file gave, to the text of err. */
+void text_add_name(Error *err, const char *separator, const char *name);
 /* " {name=value, ...}" of a node, or nothing. */
 void text_attrs(Buffer *out, const Node *n);
 /* The shortest decimal that reads back as v; inf, -inf, nan. */

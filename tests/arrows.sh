@@ -21,14 +21,14 @@ declare -A may=(
   [lua]="ir passes codegen compile base"
   [compile]="lua ir passes codegen kir lower emit plan autotune runtime base"
   [media]="base text" [train]="runtime media base text"
-  [synth]="runtime media text lua compile train base"
+  [synth]="runtime media text ir lua compile train base"
   [bench]="$all cuda" [cli]="$all synth bench"
 )
 # What others may see of the runtime beside its public header: what plans and bundles are, and what their writers ask.
 # Benchmarks of a GPU's roofs call its driver through the runtime's table of functions.
 declare -A seen=(
   [runtime/plan.h]="codegen emit plan compile autotune train synth bench cli" [runtime/order.h]="plan"
-  [runtime/weights.h]="cli" [runtime/bundle.h]="synth cli" [runtime/cuda/api.h]="bench"
+  [runtime/weights.h]="synth" [runtime/bundle.h]="synth cli" [runtime/cuda/api.h]="bench"
 )
 room_of() {
   case "$1" in

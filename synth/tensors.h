@@ -1,10 +1,10 @@
 /* Named tensors between files and functions. */
-#ifndef NUWA_CLI_TENSORS_H
-#define NUWA_CLI_TENSORS_H
+#ifndef NUWA_SYNTH_TENSORS_H
+#define NUWA_SYNTH_TENSORS_H
 
 #include "ir/ir.h"
-#include "runtime/include/nuwa.h"
 #include "runtime/base/safetensors.h"
+#include "runtime/plan.h"
 
 /* "f32[2,3]" */
 void tensors_print_shape(const TensorView *v, char *out, size_t cap);

@@ -1,8 +1,9 @@
 /* Named tensors between files and functions: which sizes B and R have, whether everything fits. */
+#include "synth/tensors.h"
+
 #include <string.h>
 
-#include "cli/cli.h"
-#include "cli/tensors.h"
+#include "ir/text.h"
 
 void tensors_print_shape(const TensorView *v, char *out, size_t cap) {
   size_t at = (size_t)snprintf(out, cap, "%s[", v->dtype < DTYPE_COUNT ? dtype_name(v->dtype) : stored_name(v->stored));
@@ -76,7 +77,7 @@ static bool check_names(const PlanTensor *in, int n, const Safetensors *file, Er
     while (k < n && strcmp(in[k].name, name) != 0) k++;
     if (k < n) continue;
     error_set(err, ERROR_ARGUMENT, "the function has no input \"%s\"; it has:%s", name, n ? "" : " none");
-    for (k = 0; k < n; k++) cli_add_name(err, k ? ", " : " ", in[k].name);
+    for (k = 0; k < n; k++) text_add_name(err, k ? ", " : " ", in[k].name);
     return false;
   }
   return true;
