@@ -14,6 +14,9 @@
 #define PARAM_UP_TO_16 PARAM_UP_TO_8, 9, 10, 11, 12, 13, 14, 15, 16
 #define PARAM_UP_TO_32 PARAM_UP_TO_16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32
 #define PARAM_FLAG 0, 1
+/* Elements that a thread takes at once, as whole items: more cost balance, fewer cost calls.  On a GPU the middle one. */
+#define PARAM_GRAIN 4096, GRAIN_ELEMS, 65536
+enum { GRAIN_ELEMS = 16384 };
 
 /* F(field, value...), values ascending. */
 #define MAP_PARAMS(F)                                                                                                \
@@ -24,7 +27,8 @@
   F(vectors, 1, 2, 4, 8, 16, 32, 64, 128)   /* of 16 lanes that an item has at most */                              \
   F(groups, 1, 2, 4, 8, 16, 32)          /* of a block, at most */                                                   \
   F(unroll, 1, 2, 4, 8)                  /* vectors that a step of the loop over them takes */                       \
-  F(steps_unroll, 1, 2, 4, 8)
+  F(steps_unroll, 1, 2, 4, 8)                                                                                        \
+  F(grain, PARAM_GRAIN)
 
 #define REDUCE_PARAMS(F)                                                                                             \
   F(columns, PARAM_FLAG)                 /* lanes run along the kept axes behind the last reduced one */             \
@@ -32,14 +36,16 @@
   F(kept, 0, 1, 2, 3)                    /* costly values of a row, needed by several loops, that are kept at most */ \
   F(unroll, PARAM_UP_TO_16)              /* vectors that a step of a loop takes; of columns on a GPU: elements */    \
   F(start_unroll, 1, 2, 4, 8)            /* the same where columns start, and where they end: CPU */                 \
-  F(end_unroll, 1, 2, 4, 8)
+  F(end_unroll, 1, 2, 4, 8)                                                                                          \
+  F(grain, PARAM_GRAIN)
 
 #define SCATTER_PARAMS(F)                                                                                            \
   F(block, PARAM_FLAG)                   /* groups of a block share the scanning of the indices: GPU */              \
   F(vectors, 1, 2, 4, 8, 16, 32, 64)     /* of a row that an item has at most */                                     \
   F(groups, 1, 2, 4, 8, 16, 32)          /* of a block at least; those without columns only scan */                  \
   F(scan, 1, 2, 4, 8)                    /* vectors of indices that a group scans at once */                         \
-  F(unroll, 1, 2, 4, 8)                  /* vectors of a row that a step of a loop takes */
+  F(unroll, 1, 2, 4, 8)                  /* vectors of a row that a step of a loop takes */                          \
+  F(grain, PARAM_GRAIN)
 
 #define CONTRACT_PARAMS(F)                                                                                           \
   F(tile_m, PARAM_UP_TO_16)              /* rows of the register tile */                                             \
@@ -59,7 +65,8 @@
   F(block_n, PARAM_UP_TO_8, 16)          /* and along n */                                                           \
   F(tile_k, 16, 32, 48, 64, 96, 128)     /* elements of k of a tile in shared memory */                              \
   F(stages, PARAM_UP_TO_8)               /* such tiles, filled by asynchronous copies; 1: one, filled by loads */    \
-  F(unroll, 1, 2, 4, 8)                  /* steps of 4 elements of k (bf16: 16) that the loop takes at once */
+  F(unroll, 1, 2, 4, 8)                  /* steps of 4 elements of k (bf16: 16) that the loop takes at once */      \
+  F(resident, 0, 1, 2, 4, 8)             /* blocks of a multiprocessor at once; 0: as registers and bytes allow */
 
 #define PARAM_POSITIONS 0, PARAM_UP_TO_32, 48, 64, 128, 256, 512, 1024
 

@@ -134,6 +134,8 @@ PARAM_KINDS(PARAM_RULES)
 int lower_costly(const Group *g);
 /* Sets the error, which will be prefixed with "parameters of KIND: FIELD=VALUE".  Returns field. */
 int params_refuse(int field, Error *err, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* What is legal of a grain; -1 when it is. */
+int params_refuse_grain(int field, int grain, const Target *t, Error *err);
 
 /* Whether a CONTRACT group takes the loop nest of GPUs on this target. */
 bool contract_takes_gpu(const Group *g, const Target *t);

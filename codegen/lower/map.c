@@ -10,7 +10,7 @@
 #include "codegen/kir/build.h"
 #include "codegen/lower/lower.h"
 
-enum { GRAIN_ELEMS = 16384, GROUP_ELEMS = QUAD * LANES };
+enum { GROUP_ELEMS = QUAD * LANES };
 
 typedef struct MapBody {
   const Type *domain;
@@ -139,7 +139,7 @@ static void build_vectors(Lower *l, const MapParams *params, MapBody *m) {
   m->block = m->tile >= 0 ? m->outer[m->tile] : NULL;
   lane_each(l, &p, piece, params->unroll, m->tile >= 0 ? map_tile : map_vector, m);
   double elems = elems_of(&p, params);
-  int64_t grain = (int64_t)((double)GRAIN_ELEMS / (elems > 1 ? elems : 1));
+  int64_t grain = (int64_t)((double)params->grain / (elems > 1 ? elems : 1));
   l->k->grain = grain > 1 ? grain : 1;
 }
 
@@ -268,7 +268,7 @@ static bool is_one(Dim d) { return dim_equal(d, dim_const(1)); }
 /* The values that say that a field is not used. */
 static MapParams plain_params(const Target *t, int split, int unroll) {
   return (MapParams){.split = split, .steps = 1, .vectors = target_is_gpu(t) ? 4 : 64, .groups = 1, .unroll = unroll,
-                     .steps_unroll = 1};
+                     .steps_unroll = 1, .grain = GRAIN_ELEMS};
 }
 
 static MapParams tiled_params(const Target *t, int split, int unroll, int axis) {
@@ -332,7 +332,7 @@ int map_params_refuse(const Group *g, const Target *t, const Params *params, Err
   if (!p->quads && p->groups > 1) return params_refuse(FIELD(groups), err, "it must be 1 with quads=0");
   if (p->quads && p->unroll > 1) return params_refuse(FIELD(unroll), err, "it must be 1 with quads=1");
   if (!p->tile && p->steps_unroll > 1) return params_refuse(FIELD(steps_unroll), err, "it must be 1 with tile=0");
-  return -1;
+  return params_refuse_grain(FIELD(grain), p->grain, t, err);
 }
 
 #undef FIELD

@@ -164,6 +164,11 @@ int params_refuse(int field, Error *err, const char *fmt, ...) {
   return field;
 }
 
+int params_refuse_grain(int field, int grain, const Target *t, Error *err) {
+  if (!target_is_gpu(t) || grain == GRAIN_ELEMS) return -1;
+  return params_refuse(field, err, "it must be %d on a GPU, whose threads take no items in turn", (int)GRAIN_ELEMS);
+}
+
 /* As the rules' refuse, for values that may be none of their fields. */
 static int refuse(const Group *g, const Target *t, const Params *p, Error *err) {
   const ParamsInfo *kind = &info[p->kind];

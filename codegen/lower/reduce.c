@@ -214,7 +214,7 @@ bool reduce_params(Arena *a, const Group *g, const Target *t, Params *out, Error
   int costly = lower_costly(g);
   ReduceParams *p = &out->reduce;
   Dim inner;
-  *p = (ReduceParams){.vectors = 1, .start_unroll = 1, .end_unroll = 1};
+  *p = (ReduceParams){.vectors = 1, .start_unroll = 1, .end_unroll = 1, .grain = GRAIN_ELEMS};
   if (!first_reduction(g)) return error_set(err, ERROR_MODEL, "a reduction group without a reduction");
   p->columns = columns_of(g, &inner) && (!dim_is_const(inner) || inner.c >= LANES / 2);
   p->kept = p->columns || !keeps_rows(g) ? 0 : 3;
@@ -244,5 +244,5 @@ int reduce_params_refuse(const Group *g, const Target *t, const Params *params, 
     return params_refuse(PARAM_AT(ReduceParams, start_unroll), err, "it must be 1 but for columns on a CPU");
   if (p->end_unroll > 1 && !has_vectors)
     return params_refuse(PARAM_AT(ReduceParams, end_unroll), err, "it must be 1 but for columns on a CPU");
-  return -1;
+  return params_refuse_grain(PARAM_AT(ReduceParams, grain), p->grain, t, err);
 }

@@ -9,8 +9,6 @@
  * the tree, which group 0 computes. */
 #include "codegen/lower/reduce.h"
 
-enum { GRAIN_ELEMS = 16384 };
-
 typedef struct Columns {
   Reduce *r;
   LanePlan plan;
@@ -348,9 +346,9 @@ static void columns_cpu(Columns *c) {
   Reduce *r = c->r;
   lane_each(r->l, &c->plan, c->piece, r->params->end_unroll, before_vector, c);
   for (r->loop = 0; r->loop < r->n_loops; r->loop++) column_loop(c);
-  int64_t column = dim_is_const(r->n_reduced) && r->n_reduced.c > 0 ? r->n_reduced.c : GRAIN_ELEMS;
-  int64_t elems = column < GRAIN_ELEMS ? column * width(c) : GRAIN_ELEMS;
-  r->l->k->grain = elems < GRAIN_ELEMS ? GRAIN_ELEMS / elems : 1;
+  int64_t grain = r->params->grain, column = dim_is_const(r->n_reduced) && r->n_reduced.c > 0 ? r->n_reduced.c : grain;
+  int64_t elems = column < grain ? column * width(c) : grain;
+  r->l->k->grain = elems < grain ? grain / elems : 1;
 }
 
 static void columns_block(Columns *c) {

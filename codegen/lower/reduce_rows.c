@@ -4,8 +4,6 @@
  * axes innermost (or a last reduced axis of a multiple of 16 elements). */
 #include "codegen/lower/reduce.h"
 
-enum { GRAIN_ELEMS = 16384 };
-
 typedef struct RowLoop {
   Reduce *r;
   KInst **value, **index; /* variables by member */
@@ -105,7 +103,7 @@ bool reduce_rows(Reduce *r) {
   row_values(r);
   for (int m = 0; m < r->n_member; m++)
     if (r->member[m].out >= 0 && !r->member[m].element) reduce_store_row(r, &r->member[m]);
-  int64_t row = dim_is_const(r->n_reduced) && r->n_reduced.c > 0 ? r->n_reduced.c : GRAIN_ELEMS;
-  l->k->grain = row < GRAIN_ELEMS ? GRAIN_ELEMS / row : 1;
+  int64_t grain = r->params->grain, row = dim_is_const(r->n_reduced) && r->n_reduced.c > 0 ? r->n_reduced.c : grain;
+  l->k->grain = row < grain ? grain / row : 1;
   return !l->failed;
 }

@@ -7,7 +7,7 @@
  * ring, or the planner must have copied the ring there first. */
 #include "codegen/lower/lower.h"
 
-enum { GRAIN_ELEMS = 16384, MAX_SCAN = 8 };
+enum { MAX_SCAN = 8 };
 
 typedef struct Scatter {
   const ScatterParams *params;
@@ -136,8 +136,8 @@ static bool scatter_add(Lower *l, Scatter *s) {
   LanePlan all = lane_plan(n, INT64_MAX / (4 * LANES));
   lane_each(l, &all, ix_const(l, 0), 1, scan_vector, s);
   each(l, s, sum_vector);
-  int64_t indices = dim_is_const(n) && n.c > 0 ? n.c : GRAIN_ELEMS;
-  k->grain = indices < GRAIN_ELEMS ? GRAIN_ELEMS / indices : 1;
+  int64_t grain = s->params->grain, indices = dim_is_const(n) && n.c > 0 ? n.c : grain;
+  k->grain = indices < grain ? grain / indices : 1;
   return !l->failed;
 }
 
@@ -259,7 +259,7 @@ static bool ring_write(Lower *l, Scatter *s) {
   kir_if(k, kir_bin(k, KOP_AND, kir_bin(k, KOP_LE, kir_i32(k, 0), at), kir_bin(k, KOP_LT, at, n)));
   each(l, s, write_vector);
   kir_end(k);
-  k->grain = 1 + GRAIN_ELEMS / (LANES * s->plan.vectors) / 4;
+  k->grain = 1 + s->params->grain / (LANES * s->plan.vectors) / 4;
   return !l->failed;
 }
 
@@ -287,6 +287,7 @@ static bool has_blocks(const Group *g, const Target *t) {
 bool scatter_params(Arena *a, const Group *g, const Target *t, Params *out, Error *err) {
   if (has_blocks(g, t)) out->scatter = (ScatterParams){.block = 1, .vectors = 16, .groups = 8, .scan = 4, .unroll = 1};
   else out->scatter = (ScatterParams){.block = 0, .vectors = 32, .groups = 1, .scan = 1, .unroll = 4};
+  out->scatter.grain = GRAIN_ELEMS;
   return true;
 }
 
@@ -301,5 +302,5 @@ int scatter_params_refuse(const Group *g, const Target *t, const Params *params,
   if (!p->block && p->groups > 1) return params_refuse(PARAM_AT(ScatterParams, groups), err, "it must be 1 with block=0");
   if (!p->block && p->scan > 1) return params_refuse(PARAM_AT(ScatterParams, scan), err, "it must be 1 with block=0");
   if (p->block && p->unroll > 1) return params_refuse(PARAM_AT(ScatterParams, unroll), err, "it must be 1 with block=1");
-  return -1;
+  return params_refuse_grain(PARAM_AT(ScatterParams, grain), p->grain, t, err);
 }

@@ -6,7 +6,9 @@
 enum {
   PAIR = 2,                /* groups that multiply matrix tiles together */
   MAX_TILES = 16,          /* of theirs; each takes 8 registers of a thread */
-  SHARED_BYTES = 96 << 10  /* of a block at most, so that every GPU from sm_75 on but the first has room */
+  SHARED_BYTES = 96 << 10, /* of a block at most, so that every GPU from sm_75 on but the first has room */
+  RESIDENT_THREADS = 2048, RESIDENT_BYTES = 160 << 10,   /* of a multiprocessor's blocks together */
+  BLOCK_BYTES = 1 << 10    /* that a block takes beside what it asks for */
 };
 
 static void multiply(GpuNest *e, KInst *slot, KInst *kk, int n) {
@@ -168,6 +170,16 @@ static int refuse_tiles(const GpuNest *e, Error *err) {
   return -1;
 }
 
+static int refuse_resident(const GpuNest *e, int64_t bytes, Error *err) {
+  int threads = e->params.resident * e->groups * LANES;
+  if (threads > RESIDENT_THREADS)
+    return params_refuse(FIELD(resident), err, "%d threads are more than a multiprocessor's %d", threads, (int)RESIDENT_THREADS);
+  if (e->params.resident * (bytes + BLOCK_BYTES) > RESIDENT_BYTES)
+    return params_refuse(FIELD(resident), err, "blocks of %lld bytes of shared memory are more than %d together",
+                         (long long)bytes, (int)RESIDENT_BYTES);
+  return -1;
+}
+
 /* What the tiles need of the machine; e->side is set. */
 static int refuse_room(const GpuNest *e, Error *err) {
   int64_t bytes = scratch_bytes(e);
@@ -184,7 +196,7 @@ static int refuse_room(const GpuNest *e, Error *err) {
   if (bytes > SHARED_BYTES)
     return params_refuse(FIELD(stages), err, "%d stages and results need %lld bytes of shared memory, there are %d",
                          e->params.stages, (long long)bytes, (int)SHARED_BYTES);
-  return -1;
+  return refuse_resident(e, bytes, err);
 }
 
 #undef FIELD
@@ -226,7 +238,8 @@ static int registers_of(const GpuNest *e) {
 static int blocks_resident(const GpuNest *e, int64_t shared_bytes) {
   int threads = e->groups * LANES, regs = registers_of(e);
   int blocks = 65536 / (threads * (regs < 64 ? 64 : regs > 128 && threads == 256 ? 128 : regs));
-  int fit = (int)((160 << 10) / (shared_bytes + 1024)), most = 2048 / threads < 16 ? 2048 / threads : 16;
+  int fit = (int)(RESIDENT_BYTES / (shared_bytes + BLOCK_BYTES));
+  int most = RESIDENT_THREADS / threads < 16 ? RESIDENT_THREADS / threads : 16;
   if (blocks > fit) blocks = fit;
   return blocks < 1 ? 1 : blocks > most ? most : blocks;
 }
@@ -234,6 +247,10 @@ static int blocks_resident(const GpuNest *e, int64_t shared_bytes) {
 static void make_scratch(GpuNest *e) {
   e->stage = e->result = kir_scratch(e->k, "stage", e->dtype, scratch_bytes(e) / (int64_t)dtype_bytes(e->dtype));
   if (e->is_mma) e->result = kir_scratch_over(e->k, "result", DTYPE_F32, result_elems(e), e->stage);
+}
+
+static int resident_of(const GpuNest *e) {
+  return e->params.resident ? e->params.resident : blocks_resident(e, scratch_bytes(e));
 }
 
 bool contract_gpu(Lower *l, const Product *p, const ContractGpuParams *params) {
@@ -246,7 +263,7 @@ bool contract_gpu(Lower *l, const Product *p, const ContractGpuParams *params) {
   int64_t k = contract_k_elems(p);
   e.k_whole = k >= 0 && k % params->tile_k == 0;
   make_scratch(&e);
-  l->k->resident = blocks_resident(&e, scratch_bytes(&e));
+  l->k->resident = resident_of(&e);
   for (int i = 0; i < e.n_batch; i++) kir_factor(l->k, p->outer[i].size, 1);
   kir_factor(l->k, e.rows->total, e.rows->tile);
   kir_factor(l->k, e.cols->total, e.cols->tile);
