@@ -2,8 +2,8 @@
 #ifndef NUWA_TESTS_EMPTY_BATCH_H
 #define NUWA_TESTS_EMPTY_BATCH_H
 
-/* Long and short k, split or packed or neither; with and without what follows the product; every op whose result may have
- * elements where an operand has none.  What begins with w has no batch. */
+/* Long and short k, split or packed or neither; with and without what follows the product; every op whose result may
+ * have elements where an operand has none.  What begins with w has no batch. */
 static const char empty_batch_functions[] =
     "func @product(%x: f32[B,40], %y: f32[B,70]) {\n"
     "  %1 = matmul(%x, %y) {trans_a=1, trans_b=0} : f32[40,70]\n  return y = %1\n}\n"
@@ -27,7 +27,8 @@ static const char empty_batch_functions[] =
     "  %1 = concat(%w, %x) {axis=0} : f32[B+2,3]\n  %2 = concat(%x, %w) {axis=0} : f32[B+2,3]\n"
     "  %3 = concat(%x, %x, %w) {axis=0} : f32[2B+2,3]\n  return a = %1, b = %2, c = %3\n}\n"
     "func @joined_lines(%x: f32[B], %w: f32[35]) {\n"
-    "  %1 = concat(%x, %w) {axis=0} : f32[B+35]\n  %2 = concat(%w, %x) {axis=0} : f32[B+35]\n  return a = %1, b = %2\n}\n"
+    "  %1 = concat(%x, %w) {axis=0} : f32[B+35]\n  %2 = concat(%w, %x) {axis=0} : f32[B+35]\n"
+    "  return a = %1, b = %2\n}\n"
     "func @padded(%x: f32[B,3]) {\n"
     "  %1 = pad(%x) {lo=[1,0], hi=[2,1], interior=[0,1], value=7} : f32[B+3,6]\n"
     "  %2 = pad(%x) {lo=[0,0], hi=[2,0], interior=[0,0], value=5} : f32[B+2,3]\n"

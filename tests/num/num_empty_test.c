@@ -1,4 +1,4 @@
-/* A batch of nobody: results that do not shrink with it are sums over nothing, fills and what the other operands hold. */
+/* A batch of nobody: results that do not shrink with it are sums over nothing, fills and what other operands hold. */
 #include "tests/num/empty_batch.h"
 #include "tests/num/rig.h"
 #include "tests/test.h"

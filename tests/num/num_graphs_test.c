@@ -131,7 +131,7 @@ static void compare(const Func *f, uint64_t seed, int64_t B, int k, const PlanTe
   for (int64_t i = 0; i < tensor_elems(want); i++)
     if (isfinite(want->data[i])) largest = fmax(largest, fabs(want->data[i]));
   if (e <= (dtype_is_float(t->dtype) ? half ? 2e-2 : 2e-5 : 0)) return;
-  /* What the interpreter has of a result that vanishes is the rounding of its own sums: a gradient of a norm's sum, say.
+  /* What the interpreter has of a result that vanishes (a gradient of a norm's sum, say) is the rounding of its own sums.
    * What is added is about 1, so the code's is small too. */
   bool vanishes = dtype_is_float(t->dtype) && largest < 1e-12;
   if (vanishes && e * (largest > 0 ? largest : 1) <= (half ? 2e-2 : 1e-4)) return;
@@ -313,14 +313,14 @@ static void build_refused(Rig *r) {
   /* Rows of one element, however many axes they have. */
   Dim single[] = {slot, dim_const(1), dim_const(1)};
   Node *rows_of_one[] = {in[1], rig_input(r, "x1", DTYPE_F32, 3, single)};
-  rig_add(r, rig_function(r, rig_name(r, "graph"),
-                          (Port[]){{"y", graph_op(g, OP_SCATTER_ADD, rows_of_one, 2, &(Attrs){.scatter.rows = 12}, NULL)}}, 1));
+  Node *added = graph_op(g, OP_SCATTER_ADD, rows_of_one, 2, &(Attrs){.scatter.rows = 12}, NULL);
+  rig_add(r, rig_function(r, rig_name(r, "graph"), (Port[]){{"y", added}}, 1));
   static const int64_t widths[] = {272, 512, 1040};
   for (int i = 0; i < COUNT_OF(widths); i++)
     rig_add(r, rig_function(r, rig_name(r, "graph"), (Port[]){{"y", wide_attention(r, widths[i])}}, 1));
 }
 
-TEST("concats of hundreds, constants beside products, exchanged states, rings still read, rows of one, wide heads compile") {
+TEST("concats of hundreds, constants beside products, exchanged states, rings read, rows of one, wide heads compile") {
   if (getenv("NUWA_GRAPHS")) return;
   REQUIRE(rig_open(&rig) && rig_build(&rig, build_refused), "%s", rig.err.text);
   for (int i = 0; i < rig.model.n_func; i++)

@@ -1,5 +1,5 @@
-/* Random functions over a generated grid: what decoding makes of them.  Drawn in raster order, every step's logits are those
- * of the interpreter on the tokens that came out; the wavefront gives the same tokens.
+/* Random functions over a generated grid: what decoding makes of them.  Drawn in raster order, every step's logits are
+ * those of the interpreter on the tokens that came out; the wavefront gives the same tokens.
  *
  * A failure prints its seed and its function; NUWA_DECODES=SEED or NUWA_DECODES=FIRST:COUNT runs these alone. */
 #include <math.h>
@@ -59,7 +59,8 @@ static Node *shifted(Gen *x, Node *h, const int64_t delta[3]) {
 }
 
 static Node *seen(Gen *x) {
-  static const int64_t delta[][3] = {{0, 0, -1}, {0, -1, 0}, {-1, 0, 0}, {0, -1, 1}, {-1, 1, 0}, {0, 0, -2}, {-1, -1, -1}};
+  static const int64_t delta[][3] = {{0, 0, -1}, {0, -1, 0}, {-1, 0, 0}, {0, -1, 1}, {-1, 1, 0}, {0, 0, -2},
+                                     {-1, -1, -1}};
   Dim table[] = {dim_const(CLASSES), dim_const(x->width)};
   Dim place[] = {dim_const(x->grid[0]), dim_const(x->grid[1]), dim_const(x->grid[2]), dim_const(x->width)};
   Node *h = graph_op(x->g, OP_GATHER, (Node *[]){param(x, 2, table), x->tokens}, 2, NULL, NULL);
@@ -97,7 +98,8 @@ static Node *attention(Gen *x, Node *h, Node *from, const int64_t key_grid[3]) {
 }
 
 static Node *activated(Gen *x, Node *h) {
-  static const Op op[] = {OP_GELU, OP_SILU, OP_RELU, OP_TANH, OP_SIGMOID, OP_SOFTMAX, OP_LOG_SOFTMAX, OP_SIN, OP_ERF, OP_ABS};
+  static const Op op[] = {OP_GELU,    OP_SILU,        OP_RELU, OP_TANH, OP_SIGMOID,
+                          OP_SOFTMAX, OP_LOG_SOFTMAX, OP_SIN,  OP_ERF,  OP_ABS};
   return graph_unary(x->g, op[draw(x, COUNT_OF(op))], h);
 }
 
@@ -216,7 +218,8 @@ static void fill_session(NuwaSession *s, const Plan *p) {
   EXPECT(nuwa_prepare(s));
   int prologue = p->decode[0].prologue;
   void *cond = prologue >= 0 ? nuwa_input(s, prologue, "cond") : NULL;
-  if (cond) rig_fill(&data, "cond", DTYPE_F32, COUNT * gen.cond_grid[0] * gen.cond_grid[1] * gen.cond_grid[2] * gen.width, cond);
+  n = COUNT * gen.cond_grid[0] * gen.cond_grid[1] * gen.cond_grid[2] * gen.width;
+  if (cond) rig_fill(&data, "cond", DTYPE_F32, n, cond);
 }
 
 static void check_logits(const Record *r, const int32_t *tokens, int64_t positions, bool half) {
@@ -244,7 +247,8 @@ static void check_nobody(NuwaSession *s, const Plan *p) {
   int half[] = {p->decode[0].prologue, p->decode[0].step};
   for (int i = 0; i < COUNT_OF(half); i++) {
     Error err = {0};
-    bool runs = half[i] < 0 || p->function[half[i]].least_samples == 0, ran = half[i] < 0 || nuwa_run(s, half[i], 0, 0);
+    bool runs = half[i] < 0 || p->function[half[i]].least_samples == 0;
+    bool ran = half[i] < 0 || nuwa_run(s, half[i], 0, 0);
     if (ran != runs || (!ran && (nuwa_check(s, &err) || err.code != ERROR_ARGUMENT))) say("a batch of 0");
   }
 }
@@ -267,7 +271,7 @@ static void check_drawing(const Plan *p, bool half) {
   g.raster = false;
   ok = ok && nuwa_generate(s, &g, wave, NULL, NULL, NULL, &err);
   if (!ok) say(err.text);
-  else if (memcmp(raster, wave, sizeof *wave * (size_t)(COUNT * positions)) != 0) say("the wavefront draws other tokens");
+  else if (memcmp(raster, wave, sizeof *wave * (size_t)(COUNT * positions)) != 0) say("the wavefront's tokens differ");
   else check_logits(&r, raster, positions, half);
   check_nobody(s, p);
   nuwa_session_close(s);
@@ -278,8 +282,7 @@ static void check_seed(uint64_t seed) {
   snprintf(name, sizeof name, "NUWA_DECODES=%llu", (unsigned long long)seed);
   rig_blame(name);
   seed_of_next = seed;
-  REQUIRE(rig_open(&rig) && rig_build(&rig, build) && rig.model.n_decode == 1, "seed %llu: %s", (unsigned long long)seed,
-          rig.err.text);
+  REQUIRE(rig_open(&rig) && rig_build(&rig, build) && rig.model.n_decode == 1, "%s: %s", name, rig.err.text);
   bool half = chance(&gen, 20);
   CompileOptions o = {.isa = isa_best(), .threads = 1, .precision = half ? DTYPE_BF16 : DTYPE_F32};
   Buffer bundle = {0};

@@ -382,7 +382,8 @@ static double norm_value(int r, int i) {
 /* Rows as rows, and as pictures of 10 by 25 of one group of four channels. */
 static void build_norms(Rig *r) {
   Graph *g = r->model.graph;
-  Dim row[] = {dim_const(NORM_ROWS), dim_const(NORM_WIDTH)}, picture[] = {row[0], dim_const(10), dim_const(25), dim_const(4)};
+  Dim row[] = {dim_const(NORM_ROWS), dim_const(NORM_WIDTH)};
+  Dim picture[] = {row[0], dim_const(10), dim_const(25), dim_const(4)};
   Type wide = type_make(DTYPE_F32, 1, &row[1]), narrow = type_make(DTYPE_F32, 1, &picture[3]);
   Node *x = rig_input(r, "x", DTYPE_F32, 2, row), *y = rig_input(r, "y", DTYPE_F32, 4, picture);
   Node *layer[] = {x, graph_fill(g, 1, &wide), graph_fill(g, 0, &wide)};
@@ -403,8 +404,10 @@ static void check_norms(NuwaSession *s, const Plan *p, int f) {
     for (int i = 0; i < NORM_WIDTH; i++) mean += norm_value(r, i) / (long double)NORM_WIDTH;
     for (int i = 0; i < NORM_WIDTH; i++) variance += (norm_value(r, i) - mean) * (norm_value(r, i) - mean) / NORM_WIDTH;
     long double deviation = sqrtl(variance + 1e-6L), unit = (1 + fabsl(mean)) * 0x1p-23L / deviation;
-    for (int i = 0; i < NORM_WIDTH; i++)
-      worst = fmaxl(worst, fabsl(rig_load(DTYPE_F32, nuwa_output(s, f, "y"), r * NORM_WIDTH + i) - (norm_value(r, i) - mean) / deviation));
+    for (int i = 0; i < NORM_WIDTH; i++) {
+      double got = rig_load(DTYPE_F32, nuwa_output(s, f, "y"), r * NORM_WIDTH + i);
+      worst = fmaxl(worst, fabsl(got - (norm_value(r, i) - mean) / deviation));
+    }
     EXPECT(worst <= 4 * unit, "%s norm of mean %Lg is off by %Lg units", p->function[f].name, mean, worst / unit);
   }
 }

@@ -373,7 +373,8 @@ static Node *make_conv(Gen *x, Op op) {
   DType t = draw_float(x);
   int64_t stride = 1 + draw(x, 3), kh = 1 + draw(x, 4), kw = 1 + draw(x, 4), h = kh + draw(x, 6), w = kw + draw(x, 6);
   int most = chance(x, 30) ? 48 : 18;
-  Dim c = dim_const(1 + draw(x, most)), o = dim_const(1 + draw(x, most)), b = chance(x, 70) ? (Dim){0, 1, 0} : dim_const(2);
+  Dim c = dim_const(1 + draw(x, most)), o = dim_const(1 + draw(x, most));
+  Dim b = chance(x, 70) ? (Dim){0, 1, 0} : dim_const(2);
   Dim px[] = {b, dim_const(h), dim_const(w), c}, pw[] = {dim_const(kh), dim_const(kw), c, o};
   Dim py[] = {b, dim_const((h - kh) / stride + 1), dim_const((w - kw) / stride + 1), o};
   bool forward = op == OP_CONV2D;
@@ -521,8 +522,8 @@ static double largest(Gen *x, Node *n) {
   return most;
 }
 
-/* A node of values up to 20, or made so; NULL where they are very large.  Scores of attention too would else be so large
- * that exp(score - lse) has the rounding of lse, which is f32. */
+/* A node of values up to 20, or made so; NULL where they are very large.  Scores of attention would else be so large that
+ * exp(score - lse) has the rounding of lse, which is f32. */
 static Node *tamed(Gen *x, Node *n) {
   double most = n ? largest(x, n) : INFINITY;
   if (!(most < 1e6)) return NULL;
@@ -554,9 +555,10 @@ static void add_gradients(Gen *x) {
 /* ---- functions ---- */
 
 static void begin(Gen *x) {
-  static const DType mix[][4] = {{DTYPE_F32, DTYPE_F32, DTYPE_F32, DTYPE_I32}, {DTYPE_F32, DTYPE_F32, DTYPE_F32, DTYPE_F32},
-                                 {DTYPE_F32, DTYPE_I32, DTYPE_U8, DTYPE_F32}, {DTYPE_F32, DTYPE_BF16, DTYPE_BF16, DTYPE_I32},
-                                 {DTYPE_I32, DTYPE_I32, DTYPE_I32, DTYPE_U8}, {DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16}};
+  static const DType mix[][4] = {
+      {DTYPE_F32, DTYPE_F32, DTYPE_F32, DTYPE_I32}, {DTYPE_F32, DTYPE_F32, DTYPE_F32, DTYPE_F32},
+      {DTYPE_F32, DTYPE_I32, DTYPE_U8, DTYPE_F32},  {DTYPE_F32, DTYPE_BF16, DTYPE_BF16, DTYPE_I32},
+      {DTYPE_I32, DTYPE_I32, DTYPE_I32, DTYPE_U8},  {DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16}};
   static const int share[] = {0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 3, 4, 5};   /* how often which */
   memcpy(x->types, mix[share[draw(x, COUNT_OF(share))]], sizeof x->types);
   x->n_type = 4;
