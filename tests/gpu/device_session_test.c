@@ -46,6 +46,30 @@ TEST("functions of gather, shift, attention, reductions and scatter give what th
   pair_close(&p);
 }
 
+/* Class 5 is ahead of 36 others by 20, and the target. */
+static double fit_ahead(void *ctx, const char *name, int64_t i, double x) {
+  return name[0] == 't' ? 5 : i % 37 == 5 ? 20 : 0;
+}
+
+TEST("the loss and gradient of a class that is far ahead are relatively right on a GPU too") {
+  static const RigData ahead = {3, fit_ahead, NULL};
+  static const char text[] =
+      "func @a(%x: f32[B,37], %t: i32[B]) {\n  %1 = cross_entropy(%x, %t) : f32[B]\n  %2 = sum(%1) {axes=[0]} : f32[]\n"
+      "  %3 = grad(%2, %x) : f32[B,37]\n  return dx = %3, y = %1\n}\n";
+  NEED_NVRTC();
+  Pair p;
+  bool ok = pair_open(&p, text, false, SAMPLES, 1) && pair_run(&p, 0, &ahead, SAMPLES, 1);
+  EXPECT(ok, "%s", p.err.text);
+  const double rest = 36 * exp(-20);
+  for (int b = 0; ok && b < SAMPLES; b++) {
+    double y = rig_load(DTYPE_F32, nuwa_output(p.session[ON_CUDA], 0, "y"), b);
+    double dx = rig_load(DTYPE_F32, nuwa_output(p.session[ON_CUDA], 0, "dx"), b * 37 + 5);
+    EXPECT(fabs(y - log1p(rest)) <= 1e-6 * rest, "the loss is %.9g, not %.9g", y, log1p(rest));
+    EXPECT(fabs(dx + rest / (1 + rest)) <= 1e-6 * rest, "the gradient is %.9g, not %.9g", dx, -rest / (1 + rest));
+  }
+  pair_close(&p);
+}
+
 TEST("running allocates nothing, on the host and on the device") {
   NEED_NVRTC();
   Pair p;
