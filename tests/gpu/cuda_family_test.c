@@ -201,8 +201,8 @@ TEST("ring_write replaces rows and leaves the others") {
 /* Blocks that border cases do not get by themselves: two stages, plain loads, other tiles. */
 static const char *const tiles[] = {
     NULL,
-    "contract_gpu tile_m=8 tile_n=8 tile_k=16 block_m=2 block_n=1 stages=2 swap=0 unroll=4",
-    "contract_gpu tile_m=3 tile_n=4 tile_k=16 block_m=2 block_n=2 stages=1 swap=0 unroll=4",
+    "contract_gpu tile_m=8 tile_n=8 tile_k=16 block_m=2 block_n=1 stages=2 swap=0 unroll=4 resident=0",
+    "contract_gpu tile_m=3 tile_n=4 tile_k=16 block_m=2 block_n=2 stages=1 swap=0 unroll=4 resident=0",
 };
 
 static void contract(int64_t B, int64_t R, const char *source) {

@@ -5,9 +5,9 @@
 /* Tiles with several warps either way, deep ones, wide ones, one stage of plain loads. */
 static const char *const tiles[] = {
     NULL,
-    "contract_gpu tile_m=2 tile_n=1 tile_k=16 block_m=1 block_n=2 stages=2 swap=0 unroll=4",
-    "contract_gpu tile_m=1 tile_n=4 tile_k=64 block_m=2 block_n=1 stages=2 swap=0 unroll=4",
-    "contract_gpu tile_m=1 tile_n=3 tile_k=32 block_m=1 block_n=1 stages=1 swap=0 unroll=4",
+    "contract_gpu tile_m=2 tile_n=1 tile_k=16 block_m=1 block_n=2 stages=2 swap=0 unroll=4 resident=0",
+    "contract_gpu tile_m=1 tile_n=4 tile_k=64 block_m=2 block_n=1 stages=2 swap=0 unroll=4 resident=0",
+    "contract_gpu tile_m=1 tile_n=3 tile_k=32 block_m=1 block_n=1 stages=1 swap=0 unroll=4 resident=0",
 };
 
 static void contract(int64_t B, int64_t R, const char *source) {
@@ -169,13 +169,13 @@ static void expect_refused(const char *params, const char *want) {
 }
 
 TEST("tiles that a block has no room for are refused") {
-  expect_refused("contract_gpu tile_m=5 tile_n=4 tile_k=16 block_m=1 block_n=1 stages=2 swap=0 unroll=4",
+  expect_refused("contract_gpu tile_m=5 tile_n=4 tile_k=16 block_m=1 block_n=1 stages=2 swap=0 unroll=4 resident=0",
                  "no registers for 5 x 4 matrix tiles");
-  expect_refused("contract_gpu tile_m=2 tile_n=2 tile_k=16 block_m=1 block_n=1 stages=2 swap=1 unroll=4",
+  expect_refused("contract_gpu tile_m=2 tile_n=2 tile_k=16 block_m=1 block_n=1 stages=2 swap=1 unroll=4 resident=0",
                  "rows of matrix tiles do not run along lanes");
-  expect_refused("contract_gpu tile_m=4 tile_n=4 tile_k=16 block_m=4 block_n=3 stages=2 swap=0 unroll=4",
+  expect_refused("contract_gpu tile_m=4 tile_n=4 tile_k=16 block_m=4 block_n=3 stages=2 swap=0 unroll=4 resident=0",
                  "2 stages and results need 204800 bytes of shared memory, there are 98304");
-  expect_refused("contract_gpu tile_m=1 tile_n=1 tile_k=16 block_m=8 block_n=5 stages=2 swap=0 unroll=4",
+  expect_refused("contract_gpu tile_m=1 tile_n=1 tile_k=16 block_m=8 block_n=5 stages=2 swap=0 unroll=4 resident=0",
                  "no block of 8 x 5 groups");
 }
 
