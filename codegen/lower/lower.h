@@ -94,6 +94,9 @@ void lower_store(Lower *l, int out, Ix *const *idx, KInst *value);
 
 /* The kernel argument that holds an operand (through views) of the group's anchor; fails when it is not in memory. */
 int lower_operand(Lower *l, Node *operand);
+/* One or four elements a lane from an argument to scratch, zeros under the mask; is_async: by a copy where it can be,
+ * which moves 4 bytes at least. */
+void lower_move(Kernel *k, bool is_async, KPlace to, KPlace from, int count, KInst *mask);
 
 /* Stores the values of the four parts at idx, which holds ix_part. */
 void lower_store_quad(Lower *l, int out, Ix *const *idx, KInst *const value[QUAD]);

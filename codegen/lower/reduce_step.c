@@ -5,6 +5,7 @@
  * element is; argmax takes the first NaN, or the lowest index among the largest. */
 #include <math.h>
 
+#include "codegen/kir/arith.h"
 #include "codegen/lower/reduce.h"
 
 static bool is_float(const Node *n) { return dtype_is_float(n->in[0]->type.dtype); }
@@ -18,8 +19,6 @@ Running reduce_start(Lower *l, const Node *n) {
   if (n->op == OP_SUM) return (Running){is_float(n) ? kir_f32(l->k, 0) : kir_i32(l->k, 0), NULL};
   return (Running){smallest(l, n), n->op == OP_ARGMAX ? kir_i32(l->k, INT32_MAX) : NULL};
 }
-
-static KInst *both(Lower *l, KInst *x, KInst *y) { return x && y ? kir_bin(l->k, KOP_AND, x, y) : x ? x : y; }
 
 /* Whether x replaces the best so far: it is larger or NaN, or the first; but nothing replaces a NaN. */
 static KInst *is_better(Lower *l, const Node *n, Running r, KInst *x) {
@@ -40,7 +39,7 @@ static KInst *is_best(Lower *l, const Node *n, KInst *value, KInst *best) {
 Running reduce_step(Lower *l, const Node *n, Running r, KInst *x, KInst *at) {
   Kernel *k = l->k;
   if (n->op == OP_ARGMAX) {
-    KInst *take = both(l, is_better(l, n, r, x), l->mask);
+    KInst *take = both(l->k, is_better(l, n, r, x), l->mask);
     return (Running){kir_op(k, KOP_SELECT, take, x, r.value), kir_op(k, KOP_SELECT, take, at, r.index)};
   }
   KInst *next = n->op == OP_SUM ? kir_bin(k, KOP_ADD, r.value, x) : kir_bin(k, KOP_MAX, r.value, x);

@@ -5,6 +5,7 @@
  * item is a block: its groups share the scanning, and each adds 16 columns of the rows that match. ring_write:
  * an item is one row that is written; rows that are not written stay as they are, so the result must lie over the
  * ring, or the planner must have copied the ring there first. */
+#include "codegen/kir/arith.h"
 #include "codegen/lower/lower.h"
 
 enum { MAX_SCAN = 8 };
@@ -143,10 +144,6 @@ static bool scatter_add(Lower *l, Scatter *s) {
 
 /* ---- scatter_add on a GPU ---- */
 
-static KInst *plus(Kernel *k, KInst *x, KInst *y) { return kir_bin(k, KOP_ADD, x, y); }
-static KInst *times(Kernel *k, KInst *x, int64_t c) {
-  return kir_bin(k, KOP_MUL, x, x->type == K_I64 ? kir_i64(k, c) : kir_i32(k, (int32_t)c));
-}
 static KInst *is_set(Kernel *k, KInst *x) { return kir_bin(k, KOP_LT, kir_i32(k, 0), x); }
 
 /* The group's indices from t on: what names the row goes to shared memory, at `slot` of the two halves. */
@@ -154,22 +151,22 @@ static void block_scan(Lower *l, Scatter *s, KInst *t, KInst *slot, Dim n) {
   Kernel *k = l->k;
   KInst *group = kir_un(k, KOP_TO_I64, kir_group(k)), *lane = kir_lane(k), *any = NULL;
   KInst *row = ix_emit_i32(l, s->target), *own = times(k, group, s->params->scan * LANES);
-  KInst *left = kir_bin(k, KOP_SUB, kir_dim(k, n), plus(k, t, own)), *match[MAX_SCAN];
+  KInst *left = kir_bin(k, KOP_SUB, kir_dim(k, n), add(k, t, own)), *match[MAX_SCAN];
   left = kir_bin(k, KOP_MAX, kir_bin(k, KOP_MIN, left, kir_i64(k, s->params->scan * LANES)), kir_i64(k, 0));
   left = kir_un(k, KOP_TO_I32, left);
   for (int v = 0; v < s->params->scan; v++) {
-    Ix *at[MAX_RANK], *i = ix_add(l, ix_value(l, plus(k, t, own), n), ix_const(l, v * LANES));
+    Ix *at[MAX_RANK], *i = ix_add(l, ix_value(l, add(k, t, own), n), ix_const(l, v * LANES));
     ix_unflatten(l, &s->index->type, ix_assume(l, ix_add(l, i, ix_value(l, lane, dim_const(LANES))), n), at);
-    l->mask = kir_bin(k, KOP_LT, plus(k, lane, kir_i32(k, v * LANES)), left);
+    l->mask = kir_bin(k, KOP_LT, plus(k, lane, v * LANES), left);
     match[v] = kir_bin(k, KOP_AND, kir_bin(k, KOP_EQ, lower_value(l, s->index, at), row), l->mask);
     match[v] = kir_un(k, KOP_TO_I32, match[v]);
   }
   for (int v = 0; v < s->params->scan; v++) {
-    KInst *here = plus(k, times(k, plus(k, slot, group), s->params->scan * LANES), kir_i64(k, v * LANES));
+    KInst *here = add(k, times(k, add(k, slot, group), s->params->scan * LANES), kir_i64(k, v * LANES));
     kir_store(k, s->match, here, lane, match[v], NULL);
     any = any ? kir_bin(k, KOP_MAX, any, match[v]) : match[v];
   }
-  kir_store(k, s->any, plus(k, slot, group), NULL, kir_un(k, KOP_TREE_MAX, any), NULL);
+  kir_store(k, s->any, add(k, slot, group), NULL, kir_un(k, KOP_TREE_MAX, any), NULL);
   l->mask = NULL;
 }
 
@@ -181,10 +178,10 @@ static void block_add(Lower *l, Scatter *s, KInst *first, KInst *here, Dim n) {
   KInst *j = kir_for(k, kir_i64(k, 0), kir_i64(k, LANES), 1, 1);
   kir_if(k, is_set(k, kir_bin(k, KOP_LANE_GET, match, kir_un(k, KOP_TO_I32, j))));
   Ix *target[MAX_RANK], *from[MAX_RANK];
-  ix_unflatten(l, &s->index->type, ix_value(l, plus(k, first, j), n), s->from);
+  ix_unflatten(l, &s->index->type, ix_value(l, add(k, first, j), n), s->from);
   l->mask = s->exists;
   row_index(l, s, s->column, target, from);
-  kir_set(k, s->sum, plus(k, kir_get(k, s->sum), lower_value(l, s->x, from)));
+  kir_set(k, s->sum, add(k, kir_get(k, s->sum), lower_value(l, s->x, from)));
   l->mask = NULL;
   kir_end(k);
   kir_end(k);
@@ -201,10 +198,10 @@ static void block_tiles(Lower *l, Scatter *s, Dim n) {
   block_scan(l, s, t, slot, n);
   kir_barrier(k);
   KInst *g = kir_for(k, kir_i64(k, 0), kir_i64(k, k->groups), 1, 1);
-  kir_if(k, is_set(k, kir_load(k, s->any, plus(k, slot, g), NULL, NULL)));
+  kir_if(k, is_set(k, kir_load(k, s->any, add(k, slot, g), NULL, NULL)));
   KInst *v = kir_for(k, kir_i64(k, 0), kir_i64(k, s->params->scan), 1, 1);
-  KInst *first = plus(k, t, plus(k, times(k, g, per_group), times(k, v, LANES)));
-  block_add(l, s, first, plus(k, times(k, plus(k, slot, g), per_group), times(k, v, LANES)), n);
+  KInst *first = add(k, t, add(k, times(k, g, per_group), times(k, v, LANES)));
+  block_add(l, s, first, add(k, times(k, add(k, slot, g), per_group), times(k, v, LANES)), n);
   kir_end(k);
   kir_end(k);
   kir_end(k);

@@ -199,17 +199,14 @@ static void exponentiate(Block *e) {
 
 /* ---- who sees whom ---- */
 
-/* x and y; either may be NULL: surely. */
-static KInst *and_also(Kernel *k, KInst *x, KInst *y) { return x && y ? both(k, x, y) : x ? x : y; }
-
 /* Does own query t see the key at `at`, of its box?  NULL: surely. */
 static KInst *own_sees(Block *e, int t, KInst *const at[3]) {
   Attention *a = e->a;
   Kernel *k = e->k;
   const Own *o = &e->of[t];
   KInst *sees = e->tile > 1 ? within(k, o->sight.lo[e->axis], at[e->axis], o->sight.hi[e->axis]) : NULL;
-  if (a->is_raster) sees = and_also(k, sees, kir_bin(k, KOP_LE, attend_raster(k, a->other->grid, at), o->index));
-  return a->is_axis ? and_also(k, sees, attend_on_line(k, &o->window, at)) : sees;
+  if (a->is_raster) sees = both(k, sees, kir_bin(k, KOP_LE, attend_raster(k, a->other->grid, at), o->index));
+  return a->is_axis ? both(k, sees, attend_on_line(k, &o->window, at)) : sees;
 }
 
 /* Others that each own position sees on the tile's axis, in the loop's plane or line. */
@@ -256,7 +253,7 @@ static KInst *sees_at(Block *e, const Seen *seen, const Sight *other, int t, KIn
   const Own *own = &e->of[t];
   KInst *x = seen->lo[0] ? within(k, seen->lo[t], at[e->axis], seen->hi[t]) : NULL;
   if (!tests_lines(e)) return x;
-  return and_also(k, x, e->a->for_keys ? attend_on_line(k, other, own->sight.at) : attend_on_line(k, &own->window, at));
+  return both(k, x, e->a->for_keys ? attend_on_line(k, other, own->sight.at) : attend_on_line(k, &own->window, at));
 }
 
 /* ---- sums over others ---- */
@@ -370,7 +367,7 @@ static void score_chunk(Block *e, KInst *step, KInst *slot) {
   for (int t = 0; t < e->tile; t++) {
     KInst *largest = e->number[X][t], *sees = own_sees(e, t, o.at), *old = kir_get(k, largest);
     score[t] = attend_scaled(a, score[t]);
-    kir_set(k, largest, pick(k, and_also(k, o.mask, sees), most(k, old, score[t]), old));
+    kir_set(k, largest, pick(k, both(k, o.mask, sees), most(k, old, score[t]), old));
   }
   if (!e->is_streamed) list_put(e, 0, add(k, kir_get(k, a->n), to_i32(k, i)), score, o.mask);
   kir_end(k);

@@ -70,20 +70,6 @@ static KInst *place_of(Block *e, KInst *const first[3], KInst *row, KInst **out_
   return place;
 }
 
-/* Copies move 4 bytes at least. */
-static void move(Block *e, KPlace to, KPlace from, int count, KInst *mask) {
-  Kernel *k = e->k;
-  if (e->is_async && count * (int64_t)dtype_bytes(k->buf[from.buf].dtype) >= 4) {
-    kir_copy(k, to, from, count, mask);
-  } else if (count == 1) {
-    kir_store(k, to.buf, to.base, to.lane_offset, kir_load(k, from.buf, from.base, from.lane_offset, mask), NULL);
-  } else {
-    KInst *part[QUAD], *quad = kir_load4(k, from.buf, from.base, from.lane_offset, mask);
-    for (int j = 0; j < QUAD; j++) part[j] = kir_part(k, quad, j);
-    kir_store4(k, to.buf, to.base, to.lane_offset, part, NULL);
-  }
-}
-
 /* The item's first row of the others' tensors. */
 static KInst *first_row(Block *e) { return times(e->k, e->a->sample, e->a->other->n); }
 
@@ -103,7 +89,7 @@ static void stage_heads(Block *e, int operand, KInst *const first[3], KInst *slo
   if (h->width % QUAD) mask = both(k, mask, below(k, col, num32(k, h->width)));
   KInst *sample = attend_base(e->a, h, first_row(e)), *from = add(k, times(k, place, h->row), col);
   KInst *to = stage_rows_at(e, operand, slot), *lane = add(k, times(k, row, slot_pitch(h)), col);
-  move(e, (KPlace){e->stage, to, lane}, (KPlace){h->buf, sample, from}, count, mask);
+  lower_move(e->k, e->is_async, (KPlace){e->stage, to, lane}, (KPlace){h->buf, sample, from}, count, mask);
 }
 
 /* The numbers of 16 others. */
@@ -112,7 +98,7 @@ static void stage_numbers(Block *e, int operand, KInst *const first[3], KInst *s
   KInst *row = piece_of(e, vector), *mask, *place = place_of(e, first, row, &mask);
   KInst *sample = attend_number_at(e->a, first_row(e)), *from = times(k, place, e->a->attrs->heads);
   KInst *to = stage_numbers_at(e, operand, slot);
-  move(e, (KPlace){e->numbers, to, row}, (KPlace){e->a->number[operand], sample, from}, 1, mask);
+  lower_move(e->k, e->is_async, (KPlace){e->numbers, to, row}, (KPlace){e->a->number[operand], sample, from}, 1, mask);
 }
 
 static void stage_chunk(Block *e, int load, KInst *step, KInst *slot) {

@@ -10,6 +10,7 @@
  * one FMA chain from 0, the 16 odd ones another, and their sum is added to the accumulator.  Rows of a are widened to f32
  * in scratch first, so that the chains read single elements at no cost; one chain at a time has the registers, unless
  * there are few rows. */
+#include "codegen/kir/arith.h"
 #include "codegen/lower/contract/contract.h"
 
 enum { MAX_TILE_M = 16, MAX_TILE_N = 8, MAX_PANEL = 1 << 17 /* elements */, AMX_K = 32 };
@@ -30,9 +31,7 @@ typedef struct CpuNest {
   bool stage_by_k;                    /* stage is [32][16]: rows are neighbours in a */
 } CpuNest;
 
-static KInst *plus(CpuNest *e, KInst *x, KInst *y) { return kir_bin(e->k, KOP_ADD, x, y); }
-static KInst *times(CpuNest *e, KInst *x, Dim d) { return kir_bin(e->k, KOP_MUL, x, kir_dim(e->k, d)); }
-static KInst *offset(CpuNest *e, KInst *x, int64_t c) { return plus(e, x, kir_i64(e->k, c)); }
+static KInst *times_dim(CpuNest *e, KInst *x, Dim d) { return mul(e->k, x, kir_dim(e->k, d)); }
 
 static KInst *ceil_div(CpuNest *e, Dim size, int64_t tile) {
   return kir_bin(e->k, KOP_DIV, kir_dim(e->k, dim_add(size, dim_const(tile - 1))), kir_i64(e->k, tile));
@@ -40,8 +39,8 @@ static KInst *ceil_div(CpuNest *e, Dim size, int64_t tile) {
 
 static void set_outer(CpuNest *e, int i, KInst *at) {
   e->outer[i] = at;
-  e->base_a = plus(e, e->base_a, times(e, at, e->p.outer[i].step_a));
-  e->base_b = plus(e, e->base_b, times(e, at, e->p.outer[i].step_b));
+  e->base_a = add(e->k, e->base_a, times_dim(e, at, e->p.outer[i].step_a));
+  e->base_b = add(e->k, e->base_b, times_dim(e, at, e->p.outer[i].step_b));
 }
 
 static int lanes_of_tile(const CpuNest *e) { return e->params.tile_n * LANES; }
@@ -50,7 +49,7 @@ static void set_masks(CpuNest *e) {
   Dim cols = e->p.cols;
   if (dim_is_const(cols) && cols.c % lanes_of_tile(e) == 0) return;
   for (int j = 0; j < e->params.tile_n; j++) {
-    KInst *left = kir_bin(e->k, KOP_SUB, kir_dim(e->k, cols), offset(e, e->n0, j * LANES));
+    KInst *left = kir_bin(e->k, KOP_SUB, kir_dim(e->k, cols), plus(e->k, e->n0, j * LANES));
     e->mask[j] = kir_bin(e->k, KOP_LT, kir_lane(e->k), kir_un(e->k, KOP_TO_I32, left));
   }
 }
@@ -58,10 +57,10 @@ static void set_masks(CpuNest *e) {
 /* Lane vector j of row `at` (an offset into b without the column). */
 static KInst *load_b(CpuNest *e, KInst *at, int j) {
   Kernel *k = e->k;
-  KInst *col = offset(e, e->n0, j * LANES), *lane = kir_lane(k);
+  KInst *col = plus(k, e->n0, j * LANES), *lane = kir_lane(k);
   if (!dim_is_const(e->p.col_step) || e->p.col_step.c != 1)
     lane = kir_bin(k, KOP_MUL, lane, kir_un(k, KOP_TO_I32, kir_dim(k, e->p.col_step)));
-  return kir_load(k, e->p.buf_b, plus(e, at, times(e, col, e->p.col_step)), lane, e->mask[j]);
+  return kir_load(k, e->p.buf_b, add(k, at, times_dim(e, col, e->p.col_step)), lane, e->mask[j]);
 }
 
 /* Opens loops over k; returns the offsets into a and b (without base) and the position in the panel. */
@@ -72,9 +71,9 @@ static void open_k(CpuNest *e, int unroll, KInst **off_a, KInst **off_b, KInst *
     const Axis *x = &e->p.k[i];
     KInst *lo = i == 0 ? e->k_begin : kir_i64(k, 0), *hi = i == 0 ? e->k_end : kir_dim(k, x->size);
     KInst *v = kir_for(k, lo, hi, 1, i == e->p.n_k - 1 ? unroll : 0);
-    *off_a = plus(e, *off_a, times(e, v, x->step_a));
-    *off_b = plus(e, *off_b, times(e, v, x->step_b));
-    *at = plus(e, times(e, *at, x->size), v);
+    *off_a = add(k, *off_a, times_dim(e, v, x->step_a));
+    *off_b = add(k, *off_b, times_dim(e, v, x->step_b));
+    *at = add(k, times_dim(e, *at, x->size), v);
   }
 }
 
@@ -86,8 +85,8 @@ static void pack_panel(CpuNest *e) {
   KInst *off_a, *off_b, *at;
   open_k(e, 0, &off_a, &off_b, &at);
   for (int j = 0; j < e->params.tile_n; j++) {
-    KInst *row = offset(e, kir_bin(e->k, KOP_MUL, at, kir_i64(e->k, lanes_of_tile(e))), j * LANES);
-    kir_store(e->k, e->panel, row, kir_lane(e->k), load_b(e, plus(e, e->base_b, off_b), j), NULL);
+    KInst *row = plus(e->k, kir_bin(e->k, KOP_MUL, at, kir_i64(e->k, lanes_of_tile(e))), j * LANES);
+    kir_store(e->k, e->panel, row, kir_lane(e->k), load_b(e, add(e->k, e->base_b, off_b), j), NULL);
   }
   close_k(e);
   kir_sync(e->k);
@@ -132,7 +131,7 @@ static KInst *load_partial(CpuNest *e, Ix *m, int j) {
 
 /* Row i, vector j of a tile in scratch. */
 static KInst *tile_at(CpuNest *e, KInst *i, int j) {
-  return offset(e, kir_bin(e->k, KOP_MUL, i, kir_i64(e->k, lanes_of_tile(e))), j * LANES);
+  return plus(e->k, kir_bin(e->k, KOP_MUL, i, kir_i64(e->k, lanes_of_tile(e))), j * LANES);
 }
 
 /* Stores what scratch holds, in a loop: the code of an epilogue is then there once, not tile_m times. */
@@ -152,7 +151,7 @@ static void store_tile(CpuNest *e, KInst *m, int rows) {
 static void load_row(CpuNest *e, KInst *off_b, KInst *at, KInst **b) {
   for (int j = 0; j < e->params.tile_n; j++)
     b[j] = e->panel >= 0 ? kir_load(e->k, e->panel, tile_at(e, at, j), kir_lane(e->k), NULL)
-                         : load_b(e, plus(e, e->base_b, off_b), j);
+                         : load_b(e, add(e->k, e->base_b, off_b), j);
 }
 
 static void emit_tile_f32(CpuNest *e, KInst *m, int rows) {
@@ -163,12 +162,12 @@ static void emit_tile_f32(CpuNest *e, KInst *m, int rows) {
   for (int i = 0; i < rows; i++)
     for (int j = 0; j < cols; j++)
       acc[i][j] = kir_var(k, e->splits_k ? load_partial(e, tile_row(e, m, ix_const(l, i)), j) : kir_f32(k, 0.0f), true);
-  KInst *first = plus(e, e->base_a, times(e, m, e->p.row_step));
+  KInst *first = add(k, e->base_a, times_dim(e, m, e->p.row_step));
   open_k(e, e->params.unroll, &off_a, &off_b, &at);
-  KInst *row = plus(e, first, off_a);
+  KInst *row = add(k, first, off_a);
   load_row(e, off_b, at, b);
   for (int i = 0; i < rows; i++) {
-    KInst *a = kir_load(k, e->p.buf_a, plus(e, row, times(e, kir_i64(k, i), e->p.row_step)), NULL, NULL);
+    KInst *a = kir_load(k, e->p.buf_a, add(k, row, times_dim(e, kir_i64(k, i), e->p.row_step)), NULL, NULL);
     for (int j = 0; j < cols; j++) kir_set(k, acc[i][j], kir_op(k, KOP_FMA, a, b[j], kir_get(k, acc[i][j])));
   }
   close_k(e);
@@ -205,18 +204,18 @@ static void stage_rows(CpuNest *e, const RegisterBlock *x, int rows) {
   if (e->stage_by_k) {
     KInst *i = kir_for(k, kir_i64(k, 0), x->n ? x->n : kir_i64(k, AMX_K), 1, e->params.widen_unroll);
     KInst *mask = rows < LANES ? kir_bin(k, KOP_LT, lane, kir_i32(k, rows)) : NULL;
-    KInst *a = kir_load(k, e->p.buf_a, plus(e, x->a, times(e, i, step)), lane, mask);
+    KInst *a = kir_load(k, e->p.buf_a, add(k, x->a, times_dim(e, i, step)), lane, mask);
     kir_store(k, e->stage, kir_bin(k, KOP_MUL, i, kir_i64(k, LANES)), lane, a, NULL);
     kir_end(k);
   } else {
     KInst *along = lane;
     if (!dim_equal(step, dim_const(1))) along = kir_bin(k, KOP_MUL, lane, kir_un(k, KOP_TO_I32, kir_dim(k, step)));
     KInst *i = kir_for(k, kir_i64(k, 0), kir_i64(k, rows), 1, e->params.widen_unroll);
-    KInst *from = plus(e, x->a, times(e, i, e->p.row_step));
+    KInst *from = add(k, x->a, times_dim(e, i, e->p.row_step));
     for (int v = 0; v < AMX_K; v += LANES) {
       KInst *mask = in_block(e, x, kir_bin(k, KOP_ADD, lane, kir_i32(k, v)));
-      KInst *a = kir_load(k, e->p.buf_a, plus(e, from, times(e, kir_i64(k, v), step)), along, mask);
-      kir_store(k, e->stage, offset(e, kir_bin(k, KOP_MUL, i, kir_i64(k, AMX_K)), v), lane, a, NULL);
+      KInst *a = kir_load(k, e->p.buf_a, add(k, from, times_dim(e, kir_i64(k, v), step)), along, mask);
+      kir_store(k, e->stage, plus(k, kir_bin(k, KOP_MUL, i, kir_i64(k, AMX_K)), v), lane, a, NULL);
     }
     kir_end(k);
   }
@@ -228,10 +227,10 @@ typedef KInst *Chain[MAX_TILE_M][MAX_TILE_N];
 /* One product of every chain: element 2 t + odd of the block. */
 static void chain_step(CpuNest *e, const RegisterBlock *x, int rows, KInst *t, int odd, Chain sum) {
   Kernel *k = e->k;
-  KInst *at = offset(e, kir_bin(k, KOP_MUL, t, kir_i64(k, 2)), odd), *b[MAX_TILE_N];
-  load_row(e, plus(e, x->b, times(e, at, e->p.k[e->p.n_k - 1].step_b)), plus(e, x->at, at), b);
+  KInst *at = plus(k, kir_bin(k, KOP_MUL, t, kir_i64(k, 2)), odd), *b[MAX_TILE_N];
+  load_row(e, add(k, x->b, times_dim(e, at, e->p.k[e->p.n_k - 1].step_b)), add(k, x->at, at), b);
   for (int i = 0; i < rows; i++) {
-    KInst *place = e->stage_by_k ? offset(e, kir_bin(k, KOP_MUL, at, kir_i64(k, LANES)), i) : offset(e, at, i * AMX_K);
+    KInst *place = e->stage_by_k ? plus(k, times(k, at, LANES), i) : plus(k, at, i * AMX_K);
     KInst *a = kir_load(k, e->stage, place, NULL, NULL);
     for (int j = 0; j < e->params.tile_n; j++)
       kir_set(k, sum[i][j], kir_op(k, KOP_FMA, a, b[j], kir_get(k, sum[i][j])));
@@ -245,7 +244,7 @@ static void chain_begin(CpuNest *e, int rows, Chain sum) {
 
 /* How many even or odd elements the block has. */
 static KInst *chain_length(CpuNest *e, const RegisterBlock *x, int odd) {
-  return x->n ? kir_bin(e->k, KOP_DIV, offset(e, x->n, 1 - odd), kir_i64(e->k, 2)) : kir_i64(e->k, AMX_K / 2);
+  return x->n ? kir_bin(e->k, KOP_DIV, plus(e->k, x->n, 1 - odd), kir_i64(e->k, 2)) : kir_i64(e->k, AMX_K / 2);
 }
 
 static KInst *even_sum(CpuNest *e, Chain even, bool in_scratch, int i, int j) {
@@ -284,8 +283,8 @@ static void add_block(CpuNest *e, const RegisterBlock *x, int rows) {
   for (int i = 0; i < rows; i++)
     for (int j = 0; j < cols; j++) {
       KInst *at = tile_at(e, kir_i64(k, i), j), *old = kir_load(k, e->tile, at, kir_lane(k), NULL);
-      KInst *both = plus(e, even_sum(e, even, !together, i, j), kir_get(k, odd[i][j]));
-      kir_store(k, e->tile, at, kir_lane(k), plus(e, old, both), NULL);
+      KInst *both = add(k, even_sum(e, even, !together, i, j), kir_get(k, odd[i][j]));
+      kir_store(k, e->tile, at, kir_lane(k), add(k, old, both), NULL);
     }
 }
 
@@ -294,18 +293,19 @@ static void emit_tile_bf16(CpuNest *e, KInst *m, int rows) {
   for (int i = 0; i < rows; i++)
     for (int j = 0; j < e->params.tile_n; j++)
       kir_store(k, e->tile, tile_at(e, kir_i64(k, i), j), kir_lane(k), kir_f32(k, 0.0f), NULL);
-  KInst *off_a = plus(e, e->base_a, times(e, m, e->p.row_step)), *off_b = kir_i64(k, 0), *at = kir_i64(k, 0);
+  KInst *off_a = add(k, e->base_a, times_dim(e, m, e->p.row_step)), *off_b = kir_i64(k, 0), *at = kir_i64(k, 0);
   for (int i = 0; i < e->p.n_k - 1; i++) {
     const Axis *x = &e->p.k[i];
     KInst *v = kir_for(k, kir_i64(k, 0), kir_dim(k, x->size), 1, 0);
-    off_a = plus(e, off_a, times(e, v, x->step_a));
-    off_b = plus(e, off_b, times(e, v, x->step_b));
-    at = plus(e, times(e, at, x->size), v);
+    off_a = add(k, off_a, times_dim(e, v, x->step_a));
+    off_b = add(k, off_b, times_dim(e, v, x->step_b));
+    at = add(k, times_dim(e, at, x->size), v);
   }
   const Axis *last = &e->p.k[e->p.n_k - 1];
   KInst *size = kir_dim(k, last->size), *v = kir_for(k, kir_i64(k, 0), size, AMX_K, 0);
-  RegisterBlock x = {.a = plus(e, off_a, times(e, v, last->step_a)), .b = plus(e, off_b, times(e, v, last->step_b)),
-             .at = plus(e, times(e, at, last->size), v)};
+  RegisterBlock x = {.a = add(k, off_a, times_dim(e, v, last->step_a)),
+                     .b = add(k, off_b, times_dim(e, v, last->step_b)),
+                     .at = add(k, times_dim(e, at, last->size), v)};
   bool is_whole = dim_is_const(last->size) && last->size.c % AMX_K == 0;
   if (!is_whole) x.n = kir_bin(k, KOP_MIN, kir_i64(k, AMX_K), kir_bin(k, KOP_SUB, size, v));
   add_block(e, &x, rows);
@@ -323,7 +323,7 @@ static void emit_tile(CpuNest *e, KInst *m, int rows) {
 static void emit_rows(CpuNest *e, KInst *m0, KInst *m_end) {
   Kernel *k = e->k;
   int full = e->params.tile_m;
-  KInst *m = kir_for(k, m0, offset(e, m_end, 1 - full), full, 0);
+  KInst *m = kir_for(k, m0, plus(k, m_end, 1 - full), full, 0);
   emit_tile(e, m, full);
   kir_end(k);
   if (dim_is_const(e->p.rows) && e->p.rows.c % full == 0) return;
@@ -333,7 +333,7 @@ static void emit_rows(CpuNest *e, KInst *m0, KInst *m_end) {
     if (size >= full) continue;
     kir_if(k, kir_bin(k, KOP_LT, kir_i32(k, 0), kir_bin(k, KOP_AND, rest, kir_i32(k, size))));
     KInst *before = kir_bin(k, KOP_AND, rest, kir_i32(k, ~(2 * size - 1)));
-    emit_tile(e, plus(e, tail, kir_un(k, KOP_TO_I64, before)), size);
+    emit_tile(e, add(k, tail, kir_un(k, KOP_TO_I64, before)), size);
     kir_end(k);
   }
 }
@@ -358,7 +358,7 @@ static void emit_item(CpuNest *e) {
   KInst *item = kir_item(k);
   e->n0 = kir_bin(k, KOP_MUL, kir_peel(e->k, &item, ceil_div(e, e->p.cols, lanes_of_tile(e))), kir_i64(k, lanes_of_tile(e)));
   KInst *m0 = kir_bin(k, KOP_MUL, kir_peel(e->k, &item, ceil_div(e, e->p.rows, block)), kir_i64(k, block));
-  KInst *m_end = kir_bin(k, KOP_MIN, offset(e, m0, block), kir_dim(k, e->p.rows));
+  KInst *m_end = kir_bin(k, KOP_MIN, plus(k, m0, block), kir_dim(k, e->p.rows));
   e->base_a = e->base_b = kir_i64(k, 0);
   for (int i = e->p.n_outer - 1; i >= 0 && !e->p.outer_inside; i--) set_outer(e, i, kir_peel(e->k, &item, kir_dim(k, e->p.outer[i].size)));
   set_masks(e);
@@ -377,7 +377,7 @@ static void emit_item(CpuNest *e) {
   KInst *end = kir_dim(k, size);
   if (size.c == 0) end = kir_bin(k, KOP_MAX, end, kir_i64(k, 1));
   e->k_begin = kir_for(k, kir_i64(k, 0), end, step, 0);
-  e->k_end = kir_bin(k, KOP_MIN, offset(e, e->k_begin, step), kir_dim(k, size));
+  e->k_end = kir_bin(k, KOP_MIN, plus(k, e->k_begin, step), kir_dim(k, size));
   emit_outer(e, 0, m0, m_end);
   kir_end(k);
 }

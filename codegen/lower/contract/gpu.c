@@ -19,7 +19,7 @@ static void multiply(GpuNest *e, KInst *slot, KInst *kk, int n) {
 static void multiply_tile(GpuNest *e, KInst *t, KInst *slot) {
   Kernel *k = e->k;
   KInst *tile_k = kir_i64(k, e->params.tile_k), *zero = kir_i64(k, 0);
-  KInst *left = kir_bin(k, KOP_SUB, e->k_count, times(e, t, e->params.tile_k));
+  KInst *left = kir_bin(k, KOP_SUB, e->k_count, times(k, t, e->params.tile_k));
   int step = e->is_mma ? MMA_STEP : FMA_STEP, rest = e->is_mma ? MMA_STEP : 1;
   if (!e->k_whole) kir_if(k, kir_bin(k, KOP_LE, tile_k, left));
   multiply(e, slot, kir_for(k, zero, tile_k, step, e->params.unroll), step);
@@ -33,7 +33,7 @@ static void multiply_tile(GpuNest *e, KInst *t, KInst *slot) {
 
 /* Where tile t (i64) is staged. */
 static KInst *slot_of(GpuNest *e, KInst *t) {
-  return times(e, kir_bin(e->k, KOP_MOD, t, kir_i64(e->k, e->params.stages)), e->stage_elems);
+  return times(e->k, kir_bin(e->k, KOP_MOD, t, kir_i64(e->k, e->params.stages)), e->stage_elems);
 }
 
 /* One barrier a tile: it says that tile t is there for all, and that all are done with tile t - 1, whose place the
@@ -42,7 +42,7 @@ static void multiply_all(GpuNest *e) {
   Kernel *k = e->k;
   int ahead = e->params.stages - 1;
   KInst *size = kir_i64(k, e->params.tile_k), *zero = kir_i64(k, 0);
-  KInst *tiles = kir_bin(k, KOP_DIV, plus(e, e->k_count, kir_i64(k, e->params.tile_k - 1)), size);
+  KInst *tiles = kir_bin(k, KOP_DIV, add(k, e->k_count, kir_i64(k, e->params.tile_k - 1)), size);
   for (int s = 0; s < ahead; s++) {
     KInst *t = kir_i64(k, s);
     kir_if(k, kir_bin(k, KOP_LT, t, tiles));
@@ -52,7 +52,7 @@ static void multiply_all(GpuNest *e) {
   }
   KInst *t = kir_for(k, zero, tiles, 1, 0);
   if (ahead) {
-    KInst *next = plus(e, t, kir_i64(k, ahead));
+    KInst *next = add(k, t, kir_i64(k, ahead));
     kir_wait(k, ahead - 1);
     kir_barrier(k);
     kir_if(k, kir_bin(k, KOP_LT, next, tiles));
@@ -77,9 +77,9 @@ void contract_store_flat(GpuNest *e, int stride) {
   int64_t cols = e->p->cols.c, vectors = (rows->tile * cols + LANES - 1) / LANES;
   bool is_one = dim_is(rows->total, 1) && cols == 1;   /* no axis for the lanes to run along */
   if (is_one) vectors = 1;
-  KInst *v = kir_for(k, to_i64(e, kir_group(k)), kir_i64(k, vectors), k->groups, 0), *lane = kir_lane(k);
-  KInst *at = times(e, v, LANES), *element = plus(e, to_i32(e, at), lane), *mask = NULL, *value;
-  if (rows->left) mask = kir_bin(k, KOP_LT, element, times(e, rows->left, cols));
+  KInst *v = kir_for(k, to_i64(k, kir_group(k)), kir_i64(k, vectors), k->groups, 0), *lane = kir_lane(k);
+  KInst *at = times(k, v, LANES), *element = add(k, to_i32(k, at), lane), *mask = NULL, *value;
+  if (rows->left) mask = kir_bin(k, KOP_LT, element, times(k, rows->left, cols));
   Dim all = dim_scale(rows->total, cols);
   Ix *x = ix_add(l, ix_scale(l, ix_value(l, v, dim_const(vectors)), LANES), ix_value(l, lane, dim_const(LANES)));
   x = ix_assume(l, ix_add(l, ix_scale(l, rows->first, cols), x), all);
@@ -89,7 +89,7 @@ void contract_store_flat(GpuNest *e, int stride) {
   } else {
     KInst *row = kir_bin(k, KOP_DIV, element, kir_i32(k, (int32_t)cols));
     KInst *col = kir_bin(k, KOP_MOD, element, kir_i32(k, (int32_t)cols));
-    value = kir_load(k, e->result, kir_i64(k, 0), plus(e, times(e, row, stride), col), NULL);
+    value = kir_load(k, e->result, kir_i64(k, 0), add(k, times(k, row, stride), col), NULL);
   }
   if (is_one) value = kir_bin(k, KOP_LANE_GET, value, kir_i32(k, 0));
   contract_store(l, e->p, x, mask, value);
@@ -113,8 +113,8 @@ static void emit_item(GpuNest *e) {
   for (int i = e->n_batch - 1; i >= 0; i--) {
     const Axis *x = &e->p->outer[i];
     at[i] = i ? kir_peel(e->k, &item, kir_dim(k, x->size)) : item;
-    base_a = plus(e, base_a, kir_bin(k, KOP_MUL, at[i], kir_dim(k, x->step_a)));
-    base_b = plus(e, base_b, kir_bin(k, KOP_MUL, at[i], kir_dim(k, x->step_b)));
+    base_a = add(k, base_a, kir_bin(k, KOP_MUL, at[i], kir_dim(k, x->step_a)));
+    base_b = add(k, base_b, kir_bin(k, KOP_MUL, at[i], kir_dim(k, x->step_b)));
   }
   for (int i = 0; i < e->n_batch; i++)
     e->batch = ix_add(l, ix_scale_dim(l, e->batch, e->p->outer[i].size), ix_value(l, at[i], e->p->outer[i].size));

@@ -7,6 +7,7 @@
 #ifndef NUWA_LOWER_CONTRACT_GPU_H
 #define NUWA_LOWER_CONTRACT_GPU_H
 
+#include "codegen/kir/arith.h"
 #include "codegen/lower/contract/contract.h"
 
 enum {
@@ -63,13 +64,6 @@ typedef struct GpuNest {
   KInst *tile_acc[MAX_REGS][MAX_REGS][2][QUAD];   /* of matrix tiles: by half of 16 columns, and element */
 } GpuNest;
 
-static inline KInst *plus(GpuNest *e, KInst *x, KInst *y) { return kir_bin(e->k, KOP_ADD, x, y); }
-static inline KInst *times(GpuNest *e, KInst *x, int64_t c) {
-  return kir_bin(e->k, KOP_MUL, x, x->type == K_I64 ? kir_i64(e->k, c) : kir_i32(e->k, (int32_t)c));
-}
-static inline KInst *to_i32(GpuNest *e, KInst *x) { return kir_un(e->k, KOP_TO_I32, x); }
-static inline KInst *to_i64(GpuNest *e, KInst *x) { return kir_un(e->k, KOP_TO_I64, x); }
-static inline KInst *both(GpuNest *e, KInst *x, KInst *y) { return !x ? y : !y ? x : kir_bin(e->k, KOP_AND, x, y); }
 static inline bool dim_is(Dim d, int64_t c) { return dim_equal(d, dim_const(c)); }
 static inline bool is_multiple(Dim d, int64_t of) { return d.c % of == 0 && d.b % of == 0 && d.r % of == 0; }
 static inline int round_up(int n, int to) { return (n + to - 1) / to * to; }

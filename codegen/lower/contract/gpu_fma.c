@@ -15,11 +15,11 @@ static bool reads_quads(const Side *s) { return !s->k_major && s->regs % QUAD ==
 /* Where a thread's register r lies along x in the tile: uniform (i64) and lane part (i32 or NULL). */
 static void reg_place(GpuNest *e, const Side *s, int r, KInst **out_x, KInst **out_lane) {
   Kernel *k = e->k;
-  KInst *own = to_i64(e, times(e, s->group, s->regs * (s->is_lanes ? LANES : 1)));
+  KInst *own = to_i64(k, times(k, s->group, s->regs * (s->is_lanes ? LANES : 1)));
   bool quads = reads_quads(s);
   int at = !s->is_lanes ? r : quads ? r / QUAD * QUAD * LANES + r % QUAD : r * LANES;
-  *out_x = plus(e, own, kir_i64(k, at));
-  *out_lane = !s->is_lanes ? NULL : quads ? times(e, kir_lane(k), QUAD) : kir_lane(k);
+  *out_x = add(k, own, kir_i64(k, at));
+  *out_lane = !s->is_lanes ? NULL : quads ? times(k, kir_lane(k), QUAD) : kir_lane(k);
 }
 
 typedef KInst *Fragment[MAX_REGS][QUAD];   /* by register and k */
@@ -27,20 +27,20 @@ typedef KInst *Fragment[MAX_REGS][QUAD];   /* by register and k */
 /* n elements of k (1 or 4) from kk on of a side's registers. */
 static void load_fragment(GpuNest *e, const Side *s, KInst *slot, KInst *kk, int n, Fragment f) {
   Kernel *k = e->k;
-  KInst *start = plus(e, slot, kir_i64(k, s->at));
+  KInst *start = add(k, slot, kir_i64(k, s->at));
   bool quads = reads_quads(s);
   for (int r = 0; r < s->regs; r += quads ? QUAD : 1) {
     KInst *x, *lane;
     reg_place(e, s, r, &x, &lane);
     if (s->k_major) {
-      KInst *at = plus(e, start, plus(e, times(e, x, s->ld), kk));
-      if (lane) lane = times(e, lane, s->ld);
+      KInst *at = add(k, start, add(k, times(k, x, s->ld), kk));
+      if (lane) lane = times(k, lane, s->ld);
       KInst *v = n == 1 ? kir_load(k, e->stage, at, lane, NULL) : kir_load4(k, e->stage, at, lane, NULL);
       for (int j = 0; j < n; j++) f[r][j] = n == 1 ? v : kir_part(k, v, j);
       continue;
     }
     for (int j = 0; j < n; j++) {
-      KInst *at = plus(e, plus(e, start, x), times(e, plus(e, kk, kir_i64(k, j)), s->ld));
+      KInst *at = add(k, add(k, start, x), times(k, add(k, kk, kir_i64(k, j)), s->ld));
       KInst *v = quads ? kir_load4(k, e->stage, at, lane, NULL) : kir_load(k, e->stage, at, lane, NULL);
       for (int i = 0; i < (quads ? QUAD : 1); i++) f[r + i][j] = quads ? kir_part(k, v, i) : v;
     }
@@ -64,8 +64,8 @@ void contract_fma_multiply(GpuNest *e, KInst *slot, KInst *kk, int n) {
 static Ix *row_of(GpuNest *e, KInst *reg) {
   Lower *l = e->l;
   Side *s = e->rows;
-  Ix *own = ix_scale(l, ix_value(l, to_i64(e, s->group), dim_const(s->groups)), s->regs);
-  Ix *at = ix_add(l, own, ix_value(l, to_i64(e, reg), dim_const(s->regs)));
+  Ix *own = ix_scale(l, ix_value(l, to_i64(e->k, s->group), dim_const(s->groups)), s->regs);
+  Ix *at = ix_add(l, own, ix_value(l, to_i64(e->k, reg), dim_const(s->regs)));
   return ix_assume(l, ix_add(l, s->first, at), s->total);
 }
 
@@ -73,7 +73,7 @@ static Ix *row_of(GpuNest *e, KInst *reg) {
 static bool open_row(GpuNest *e, KInst *reg) {
   const Side *s = e->rows;
   if (!s->left) return false;
-  kir_if(e->k, kir_bin(e->k, KOP_LT, plus(e, times(e, s->group, s->regs), reg), s->left));
+  kir_if(e->k, kir_bin(e->k, KOP_LT, add(e->k, times(e->k, s->group, s->regs), reg), s->left));
   return true;
 }
 
@@ -83,12 +83,12 @@ static Ix *col_of(GpuNest *e, KInst *vector, KInst **out_mask) {
   Kernel *k = e->k;
   Side *s = e->cols;
   int wide = s->regs * LANES;
-  KInst *lane = kir_lane(k), *own = times(e, s->group, wide);
-  Ix *at = ix_add(l, ix_scale(l, ix_value(l, to_i64(e, s->group), dim_const(s->groups)), wide),
+  KInst *lane = kir_lane(k), *own = times(k, s->group, wide);
+  Ix *at = ix_add(l, ix_scale(l, ix_value(l, to_i64(k, s->group), dim_const(s->groups)), wide),
                   ix_scale(l, ix_value(l, vector, dim_const(s->regs)), LANES));
   *out_mask = NULL;
   if (s->left)
-    *out_mask = kir_bin(k, KOP_LT, plus(e, plus(e, own, times(e, to_i32(e, vector), LANES)), lane), s->left);
+    *out_mask = kir_bin(k, KOP_LT, add(k, add(k, own, times(k, to_i32(k, vector), LANES)), lane), s->left);
   at = ix_add(l, at, ix_value(l, lane, dim_const(LANES)));
   return ix_assume(l, ix_add(l, s->first, at), s->total);
 }
@@ -102,9 +102,9 @@ static void store_row_quads(GpuNest *e, int r) {
     KInst *x, *lane, *base, *none, *value[QUAD], *mask = NULL;
     reg_place(e, s, j, &x, &lane);
     ix_emit(l, contract_flat_index(e, row_of(e, kir_i32(k, r)), s->first), &base, &none);
-    if (s->left) mask = kir_bin(k, KOP_LT, plus(e, to_i32(e, x), lane), s->left);
+    if (s->left) mask = kir_bin(k, KOP_LT, add(k, to_i32(k, x), lane), s->left);
     for (int i = 0; i < QUAD; i++) value[i] = kir_get(k, e->acc[r][j + i]);
-    kir_store4(k, l->out_buf[0], plus(e, base, x), lane, value, mask);
+    kir_store4(k, l->out_buf[0], add(k, base, x), lane, value, mask);
   }
 }
 
@@ -132,13 +132,13 @@ static void spread_registers(GpuNest *e, KInst *start, int n, int64_t step_u, in
       KInst *x, *lane, *value[QUAD];
       bool quads = step_l == 1 && reads_quads(s);
       reg_place(e, s, j, &x, &lane);
-      KInst *at = plus(e, plus(e, start, kir_i64(k, r * step_u)), times(e, x, step_l));
+      KInst *at = add(k, add(k, start, kir_i64(k, r * step_u)), times(k, x, step_l));
       if (quads) {
         for (int i = 0; i < QUAD; i++) value[i] = kir_get(k, e->acc[r][j + i]);
         kir_store4(k, e->result, at, lane, value, NULL);
         j += QUAD - 1;
       } else {
-        kir_store(k, e->result, at, times(e, lane, step_l), kir_get(k, e->acc[r][j]), NULL);
+        kir_store(k, e->result, at, times(k, lane, step_l), kir_get(k, e->acc[r][j]), NULL);
       }
     }
 }
@@ -149,15 +149,15 @@ static void store_through_shared(GpuNest *e) {
   const Side *s = e->cols;
   int64_t wide = s->tile;
   kir_barrier(k);
-  KInst *start = to_i64(e, times(e, times(e, e->rows->group, e->rows->regs), wide));
+  KInst *start = to_i64(k, times(k, times(k, e->rows->group, e->rows->regs), wide));
   spread_registers(e, start, e->rows->regs, wide, 1);
   kir_sync(k);
-  KInst *own = plus(e, start, to_i64(e, times(e, s->group, s->regs * LANES)));
-  KInst *i = kir_for(k, kir_i64(k, 0), kir_i64(k, e->rows->regs), 1, 0), *reg = to_i32(e, i);
+  KInst *own = add(k, start, to_i64(k, times(k, s->group, s->regs * LANES)));
+  KInst *i = kir_for(k, kir_i64(k, 0), kir_i64(k, e->rows->regs), 1, 0), *reg = to_i32(k, i);
   bool opened = open_row(e, reg);
   KInst *v = kir_for(k, kir_i64(k, 0), kir_i64(k, s->regs), 1, 0), *mask;
   Ix *col = col_of(e, v, &mask);
-  KInst *at = plus(e, own, plus(e, times(e, i, wide), times(e, v, LANES)));
+  KInst *at = add(k, own, add(k, times(k, i, wide), times(k, v, LANES)));
   contract_store(e->l, e->p, contract_flat_index(e, row_of(e, reg), col), mask, kir_load(k, e->result, at, kir_lane(k), NULL));
   kir_end(k);
   if (opened) kir_end(k);

@@ -21,9 +21,9 @@ void contract_mma_begin(GpuNest *e) {
 /* The pair's tile number r of the side, at kk of the stage at slot. */
 static KInst *load_tile(GpuNest *e, const Side *s, KInst *slot, KInst *kk, int r) {
   Kernel *k = e->k;
-  KInst *x = plus(e, to_i64(e, times(e, s->group, s->regs * LANES)), kir_i64(k, r * LANES));
-  KInst *at = s->k_major ? plus(e, times(e, x, s->ld), kk) : plus(e, times(e, kk, s->ld), x);
-  return kir_tile(k, e->stage, plus(e, plus(e, slot, kir_i64(k, s->at)), at), s->ld,
+  KInst *x = add(k, to_i64(k, times(k, s->group, s->regs * LANES)), kir_i64(k, r * LANES));
+  KInst *at = s->k_major ? add(k, times(k, x, s->ld), kk) : add(k, times(k, kk, s->ld), x);
+  return kir_tile(k, e->stage, add(k, add(k, slot, kir_i64(k, s->at)), at), s->ld,
                   s->k_major ? LAYOUT_XK : LAYOUT_KX);
 }
 
@@ -50,28 +50,28 @@ void contract_mma_multiply(GpuNest *e, KInst *slot, KInst *kk) {
 static KInst *first_row(GpuNest *e) {
   Kernel *k = e->k;
   KInst *parity = kir_bin(k, KOP_MOD, kir_group(k), kir_i32(k, 2));
-  return plus(e, times(e, e->rows->group, e->rows->regs * LANES), times(e, parity, QUAD));
+  return add(k, times(k, e->rows->group, e->rows->regs * LANES), times(k, parity, QUAD));
 }
 
 static KInst *row_after(GpuNest *e, KInst *first, KInst *n) {
-  return plus(e, first, plus(e, times(e, kir_bin(e->k, KOP_DIV, n, kir_i32(e->k, QUAD)), QUAD), n));
+  return add(e->k, first, add(e->k, times(e->k, kir_bin(e->k, KOP_DIV, n, kir_i32(e->k, QUAD)), QUAD), n));
 }
 
-static KInst *first_col(GpuNest *e) { return times(e, e->cols->group, e->cols->regs * LANES); }
+static KInst *first_col(GpuNest *e) { return times(e->k, e->cols->group, e->cols->regs * LANES); }
 
 /* The accumulators to e->result, as kir_mma places them. */
 static void spread(GpuNest *e) {
   Kernel *k = e->k;
   int stride = contract_mma_stride(e);
-  KInst *lane = kir_lane(k), *start = to_i64(e, plus(e, times(e, first_row(e), stride), first_col(e)));
-  KInst *own = plus(e, times(e, kir_bin(k, KOP_DIV, lane, kir_i32(k, 4)), stride),
-                    times(e, kir_bin(k, KOP_MOD, lane, kir_i32(k, 4)), 2));
+  KInst *lane = kir_lane(k), *start = to_i64(k, add(k, times(k, first_row(e), stride), first_col(e)));
+  KInst *own = add(k, times(k, kir_bin(k, KOP_DIV, lane, kir_i32(k, 4)), stride),
+                    times(k, kir_bin(k, KOP_MOD, lane, kir_i32(k, 4)), 2));
   for (int r = 0; r < e->rows->regs; r++)
     for (int c = 0; c < e->cols->regs; c++)
       for (int h = 0; h < HALVES; h++)
         for (int q = 0; q < QUAD; q++) {
           int64_t at = (int64_t)(r * LANES + q / 2 * 8) * stride + c * LANES + h * 8 + q % 2;
-          kir_store(k, e->result, plus(e, start, kir_i64(k, at)), own, kir_get(k, e->tile_acc[r][c][h][q]), NULL);
+          kir_store(k, e->result, add(k, start, kir_i64(k, at)), own, kir_get(k, e->tile_acc[r][c][h][q]), NULL);
         }
 }
 
@@ -81,17 +81,17 @@ static void store_quads(GpuNest *e) {
   Kernel *k = e->k;
   int wide = e->cols->regs * LANES / QUAD, turns = e->rows->regs * ROWS * wide / LANES;
   KInst *value[QUAD], *base, *none, *mask = NULL, *lane = kir_lane(k);
-  KInst *turn = to_i32(e, kir_for(k, kir_i64(k, 0), kir_i64(k, turns), 1, 0));
-  KInst *quad = plus(e, times(e, turn, LANES), lane);
+  KInst *turn = to_i32(k, kir_for(k, kir_i64(k, 0), kir_i64(k, turns), 1, 0));
+  KInst *quad = add(k, times(k, turn, LANES), lane);
   KInst *row = row_after(e, first_row(e), kir_bin(k, KOP_DIV, quad, kir_i32(k, wide)));
-  KInst *col = plus(e, first_col(e), times(e, kir_bin(k, KOP_MOD, quad, kir_i32(k, wide)), QUAD));
+  KInst *col = add(k, first_col(e), times(k, kir_bin(k, KOP_MOD, quad, kir_i32(k, wide)), QUAD));
   if (e->rows->left) mask = kir_bin(k, KOP_LT, row, e->rows->left);
-  if (e->cols->left) mask = both(e, mask, kir_bin(k, KOP_LT, col, e->cols->left));
+  if (e->cols->left) mask = both(k, mask, kir_bin(k, KOP_LT, col, e->cols->left));
   ix_emit(l, contract_flat_index(e, e->rows->first, e->cols->first), &base, &none);
-  KInst *from = plus(e, times(e, row, contract_mma_stride(e)), col);
+  KInst *from = add(k, times(k, row, contract_mma_stride(e)), col);
   KInst *v = kir_load4(k, e->result, kir_i64(k, 0), from, NULL);
   for (int q = 0; q < QUAD; q++) value[q] = kir_part(k, v, q);
-  kir_store4(k, l->out_buf[0], base, plus(e, times(e, row, e->p->cols.c), col), value, mask);
+  kir_store4(k, l->out_buf[0], base, add(k, times(k, row, e->p->cols.c), col), value, mask);
   kir_end(k);
 }
 
@@ -101,15 +101,15 @@ static void store_rows(GpuNest *e) {
   Kernel *k = e->k;
   Side *rows = e->rows, *cols = e->cols;
   KInst *zero = kir_i64(k, 0), *lane = kir_lane(k);
-  KInst *n = kir_for(k, zero, kir_i64(k, rows->regs * ROWS), 1, 0), *row = row_after(e, first_row(e), to_i32(e, n));
+  KInst *n = kir_for(k, zero, kir_i64(k, rows->regs * ROWS), 1, 0), *row = row_after(e, first_row(e), to_i32(k, n));
   if (rows->left) kir_if(k, kir_bin(k, KOP_LT, row, rows->left));
   KInst *v = kir_for(k, zero, kir_i64(k, cols->regs), 1, 0), *mask = NULL;
-  KInst *col = plus(e, first_col(e), to_i32(e, times(e, v, LANES)));
-  if (cols->left) mask = kir_bin(k, KOP_LT, plus(e, col, lane), cols->left);
-  Ix *y = ix_add(l, rows->first, ix_value(l, to_i64(e, row), dim_const(rows->tile)));
-  Ix *x = ix_add(l, ix_value(l, to_i64(e, col), dim_const(cols->tile)), ix_value(l, lane, dim_const(LANES)));
+  KInst *col = add(k, first_col(e), to_i32(k, times(k, v, LANES)));
+  if (cols->left) mask = kir_bin(k, KOP_LT, add(k, col, lane), cols->left);
+  Ix *y = ix_add(l, rows->first, ix_value(l, to_i64(k, row), dim_const(rows->tile)));
+  Ix *x = ix_add(l, ix_value(l, to_i64(k, col), dim_const(cols->tile)), ix_value(l, lane, dim_const(LANES)));
   Ix *flat = contract_flat_index(e, ix_assume(l, y, rows->total), ix_assume(l, ix_add(l, cols->first, x), cols->total));
-  KInst *at = plus(e, times(e, to_i64(e, row), contract_mma_stride(e)), to_i64(e, col));
+  KInst *at = add(k, times(k, to_i64(k, row), contract_mma_stride(e)), to_i64(k, col));
   contract_store(l, e->p, flat, mask, kir_load(k, e->result, at, lane, NULL));
   kir_end(k);
   if (rows->left) kir_end(k);

@@ -45,11 +45,11 @@ static void walk_offset(GpuNest *e, const LinearMap *w, KInst *start, KInst *rel
     KInst *at = i ? kir_bin(k, KOP_MOD, rest, kir_i64(k, size)) : rest, *step = kir_dim(k, w->step[i]);
     if (i) rest = kir_bin(k, KOP_DIV, rest, kir_i64(k, size));
     bool inside = i == 0 || (i == w->n - 1 && size % span == 0);
-    if (inside || !carry) *base = plus(e, *base, kir_bin(k, KOP_MUL, at, step));
+    if (inside || !carry) *base = add(k, *base, kir_bin(k, KOP_MUL, at, step));
     if (!carry) continue;
-    KInst *sum = inside ? carry : plus(e, to_i32(e, at), carry), *size32 = kir_i32(k, (int32_t)size);
+    KInst *sum = inside ? carry : add(k, to_i32(k, at), carry), *size32 = kir_i32(k, (int32_t)size);
     KInst *here = inside ? sum : kir_bin(k, KOP_MOD, sum, size32);
-    *lane = plus(e, *lane, kir_bin(k, KOP_MUL, here, to_i32(e, step)));
+    *lane = add(k, *lane, kir_bin(k, KOP_MUL, here, to_i32(k, step)));
     carry = inside ? NULL : kir_bin(k, KOP_DIV, sum, size32);
   }
 }
@@ -148,11 +148,11 @@ int contract_side_chunks(const GpuNest *e, const Side *s) {
 /* Of a lane's chunk i: its first element along x and k, from the tile's corner. */
 static void chunk_place(GpuNest *e, const Side *s, int i, KInst **out_x, KInst **out_k) {
   Kernel *k = e->k;
-  KInst *vector = plus(e, kir_group(k), kir_i32(k, i * k->groups));
-  KInst *chunk = plus(e, times(e, vector, LANES), kir_lane(k));
+  KInst *vector = add(k, kir_group(k), kir_i32(k, i * k->groups));
+  KInst *chunk = add(k, times(k, vector, LANES), kir_lane(k));
   int wide = (s->k_major ? e->params.tile_k : s->alloc) / s->count;
   KInst *row = kir_bin(k, KOP_DIV, chunk, kir_i32(k, wide));
-  KInst *col = times(e, kir_bin(k, KOP_MOD, chunk, kir_i32(k, wide)), s->count);
+  KInst *col = times(k, kir_bin(k, KOP_MOD, chunk, kir_i32(k, wide)), s->count);
   *out_x = s->k_major ? row : col;
   *out_k = s->k_major ? col : row;
 }
@@ -160,10 +160,10 @@ static void chunk_place(GpuNest *e, const Side *s, int i, KInst **out_x, KInst *
 void contract_locate_side(GpuNest *e, Side *s, KInst *tile_index, KInst *batch_base) {
   Kernel *k = e->k;
   s->first = ix_scale(e->l, ix_value(e->l, tile_index, s->total), s->tile);
-  s->first_x = times(e, tile_index, s->tile);
+  s->first_x = times(k, tile_index, s->tile);
   if (!dim_is_const(s->total) || s->total.c % s->tile) {
     KInst *left = kir_bin(k, KOP_SUB, kir_dim(k, s->total), s->first_x);
-    s->left = to_i32(e, kir_bin(k, KOP_MIN, left, kir_i64(k, s->tile)));
+    s->left = to_i32(k, kir_bin(k, KOP_MIN, left, kir_i64(k, s->tile)));
   } else if (s->alloc > s->tile) {
     s->left = kir_i32(k, s->tile);
   }
@@ -171,7 +171,7 @@ void contract_locate_side(GpuNest *e, Side *s, KInst *tile_index, KInst *batch_b
     KInst *x, *at_k, *base;
     chunk_place(e, s, i, &x, &at_k);
     walk_offset(e, &s->x, s->first_x, x, s->tile, &base, &s->off[i]);
-    s->base = plus(e, batch_base, base);
+    s->base = add(k, batch_base, base);
   }
 }
 
@@ -181,7 +181,7 @@ void contract_locate_side(GpuNest *e, Side *s, KInst *tile_index, KInst *batch_b
 static KInst *k_left(GpuNest *e, KInst *k0) {
   if (e->k_whole) return NULL;
   KInst *left = kir_bin(e->k, KOP_SUB, e->k_count, k0);
-  return to_i32(e, kir_bin(e->k, KOP_MIN, left, kir_i64(e->k, e->params.tile_k)));
+  return to_i32(e->k, kir_bin(e->k, KOP_MIN, left, kir_i64(e->k, e->params.tile_k)));
 }
 
 static void stage_chunk(GpuNest *e, Side *s, int i, KInst *k0, KInst *slot) {
@@ -190,25 +190,16 @@ static void stage_chunk(GpuNest *e, Side *s, int i, KInst *k0, KInst *slot) {
   chunk_place(e, s, i, &x, &at_k);
   walk_offset(e, &s->k, k0, at_k, e->params.tile_k, &base, &lane);
   if (s->left) mask = kir_bin(k, KOP_LT, x, s->left);
-  if (left) mask = both(e, mask, kir_bin(k, KOP_LT, at_k, left));
-  KInst *offset = s->k_major ? plus(e, times(e, x, s->ld), at_k) : plus(e, times(e, at_k, s->ld), x);
-  KPlace to = {e->stage, plus(e, slot, kir_i64(k, s->at)), offset};
-  KPlace from = {s->buf, plus(e, s->base, base), plus(e, s->off[i], lane)};
-  bool copies = e->params.stages > 1 && s->count * dtype_bytes(e->dtype) >= sizeof(float);
-  if (copies) {
-    kir_copy(k, to, from, s->count, mask);
-  } else if (s->count == 1) {
-    kir_store(k, to.buf, to.base, to.lane_offset, kir_load(k, from.buf, from.base, from.lane_offset, mask), NULL);
-  } else {
-    KInst *part[QUAD], *quad = kir_load4(k, from.buf, from.base, from.lane_offset, mask);
-    for (int j = 0; j < QUAD; j++) part[j] = kir_part(k, quad, j);
-    kir_store4(k, to.buf, to.base, to.lane_offset, part, NULL);
-  }
+  if (left) mask = both(k, mask, kir_bin(k, KOP_LT, at_k, left));
+  KInst *offset = s->k_major ? add(k, times(k, x, s->ld), at_k) : add(k, times(k, at_k, s->ld), x);
+  KPlace to = {e->stage, add(k, slot, kir_i64(k, s->at)), offset};
+  KPlace from = {s->buf, add(k, s->base, base), add(k, s->off[i], lane)};
+  lower_move(k, e->params.stages > 1, to, from, s->count, mask);
 }
 
 void contract_stage_tile(GpuNest *e, KInst *t, KInst *slot) {
   Kernel *k = e->k;
-  KInst *k0 = times(e, t, e->params.tile_k);
+  KInst *k0 = times(k, t, e->params.tile_k);
   for (int n = 0; n < 2; n++) {
     Side *s = &e->side[n];
     for (int i = 0; i < contract_side_chunks(e, s); i++) {
