@@ -15,7 +15,7 @@ void bench_add(Bench *b, const BenchRow *row) { ARENA_PUSH(b->arena, b->rows.row
 void bench_rate(const Bench *b, BenchRow *row) {
   bool copies = row->written > 0.2 * row->bytes;
   bool tensor = b->o->precision == DTYPE_BF16 && b->roofs.tensor > 0.0;
-  double fma = tensor ? b->roofs.tensor : roofs_fma(&b->roofs, b->o->isa);
+  double fma = tensor ? roof_of(b->roofs.tensor, b->roofs.tensor_check) : roofs_fma(&b->roofs, b->o->isa);
   double memory = copies ? roofs_copy(&b->roofs, row->bytes) : roofs_read(&b->roofs, row->bytes);
   double fma_s = fma > 0.0 ? row->flops / fma : 0.0, memory_s = memory > 0.0 ? row->bytes / memory : 0.0;
   row->rate = (row->unit == UNIT_FLOPS ? row->flops : row->bytes) / row->median_s;

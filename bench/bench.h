@@ -39,7 +39,7 @@ typedef struct Roofs {
   int threads;
   double fma[ISA_COUNT];     /* f32 operations a second (2 an FMA); 0 where the machine lacks the instruction set */
   double fma_check[ISA_COUNT], read_check[ROOF_SIZES], copy_check[ROOF_SIZES];   /* by a second loop; 0: there is none */
-  double tensor;             /* the same of bf16 products on a GPU's tensor cores; 0 on a CPU */
+  double tensor, tensor_check;   /* the same of bf16 products on a GPU's tensor cores; 0 on a CPU */
   size_t bytes[ROOF_SIZES];
   double read[ROOF_SIZES];   /* bytes a second, over a buffer of that many bytes */
   double copy[ROOF_SIZES];   /* read and written bytes a second, both buffers together that many bytes */

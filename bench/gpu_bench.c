@@ -54,14 +54,22 @@ static bool rows_of_gpu(Bench *b, Error *err) {
 /* ---- roofs ---- */
 
 static bool measure_roofs(Bench *b, const GpuRoofOptions *o, Error *err) {
-  GpuRoofs r = {.fma = b->roofs.fma[b->o->isa], .tensor = b->roofs.tensor};
-  memcpy(r.read, b->roofs.read, sizeof r.read);
-  memcpy(r.copy, b->roofs.copy, sizeof r.copy);
+  Roofs *roofs = &b->roofs;
+  GpuRoofs r = {.fma = roofs->fma[b->o->isa], .fma_check = roofs->fma_check[b->o->isa], .tensor = roofs->tensor,
+                .tensor_check = roofs->tensor_check};
+  memcpy(r.read, roofs->read, sizeof r.read);
+  memcpy(r.copy, roofs->copy, sizeof r.copy);
+  memcpy(r.read_check, roofs->read_check, sizeof r.read_check);
+  memcpy(r.copy_check, roofs->copy_check, sizeof r.copy_check);
   if (!gpu_roofs_measure(o, &r, err)) return error_prefix(err, "roofs");
-  b->roofs.fma[b->o->isa] = r.fma;
-  b->roofs.tensor = r.tensor;
-  memcpy(b->roofs.read, r.read, sizeof r.read);
-  memcpy(b->roofs.copy, r.copy, sizeof r.copy);
+  roofs->fma[b->o->isa] = r.fma;
+  roofs->fma_check[b->o->isa] = r.fma_check;
+  roofs->tensor = r.tensor;
+  roofs->tensor_check = r.tensor_check;
+  memcpy(roofs->read, r.read, sizeof r.read);
+  memcpy(roofs->copy, r.copy, sizeof r.copy);
+  memcpy(roofs->read_check, r.read_check, sizeof r.read_check);
+  memcpy(roofs->copy_check, r.copy_check, sizeof r.copy_check);
   return true;
 }
 

@@ -22,6 +22,7 @@ typedef struct GpuRoofOptions {
 typedef struct GpuRoofs {
   double read[ROOF_SIZES], copy[ROOF_SIZES];   /* bytes a second; copy: read and written */
   double fma, tensor;       /* operations a second: f32 FMA (two each), bf16 products */
+  double read_check[ROOF_SIZES], copy_check[ROOF_SIZES], fma_check, tensor_check;   /* the same by the other kernels */
 } GpuRoofs;
 /* Raises what stands in r to what is measured. */
 bool gpu_roofs_measure(const GpuRoofOptions *o, GpuRoofs *r, Error *err);

@@ -67,7 +67,9 @@ static void print_roofs(const Bench *b, Buffer *out) {
     if (r->fma[i] > 0.0)
       buffer_printf(out, "| f32 FMA, %s | %.0f GFLOP/s%s |\n", b->device ? "the device" : isa_name((Isa)i),
                     roofs_fma(r, (Isa)i) * 1e-9, doubt(r->fma[i], r->fma_check[i], ROOF_FMA_DISAGREEMENT, why));
-  if (r->tensor > 0.0) buffer_printf(out, "| bf16 products, tensor cores | %.0f GFLOP/s |\n", r->tensor * 1e-9);
+  if (r->tensor > 0.0)
+    buffer_printf(out, "| bf16 products, tensor cores | %.0f GFLOP/s%s |\n", roof_of(r->tensor, r->tensor_check) * 1e-9,
+                  doubt(r->tensor, r->tensor_check, ROOF_FMA_DISAGREEMENT, why));
   for (int i = 0; i < ROOF_SIZES; i++) {
     char size[32];
     buffer_printf(out, "| %s in all: read; copy (read + written) | %.0f GB/s%s; %.0f GB/s%s |\n",
@@ -95,7 +97,8 @@ static void print_row(const BenchRow *r, Buffer *out) {
   buffer_printf(out, "| `%s` | %s | %s | %.3f | %.3f | ", r->id, r->what, r->size, r->median_s * 1e3,
                 r->best_s * 1e3);
   print_rate(r, out);
-  if (r->share > 0.0) buffer_printf(out, " | %.0f %% of %s |\n", r->share * 100.0, r->bound);
+  if (r->share > ROOF_MOST_SHARE) buffer_printf(out, " | %.0f %% of %s: above its roof |\n", r->share * 100.0, r->bound);
+  else if (r->share > 0.0) buffer_printf(out, " | %.0f %% of %s |\n", r->share * 100.0, r->bound);
   else buffer_printf(out, " | %s |\n", r->note);
 }
 
@@ -152,7 +155,7 @@ static void json_roofs(const Bench *b, Buffer *out) {
     buffer_printf(out, "%s\"%s\": %.6g", comma, isa_name((Isa)i), roofs_fma(r, (Isa)i));
     comma = ", ";
   }
-  buffer_printf(out, "}, \"tensor_flops\": %.6g, \"memory\": [", r->tensor);
+  buffer_printf(out, "}, \"tensor_flops\": %.6g, \"memory\": [", roof_of(r->tensor, r->tensor_check));
   for (int i = 0; i < ROOF_SIZES; i++)
     buffer_printf(out, "%s{\"bytes\": %zu, \"read\": %.6g, \"copy\": %.6g}", i ? ", " : "", r->bytes[i],
                   roof_of(r->read[i], r->read_check[i]), roof_of(r->copy[i], r->copy_check[i]));

@@ -36,4 +36,23 @@ TEST("on a device roofs, products and attention are measured, and the report mar
   buffer_done(&r.json);
 }
 
+TEST("every roof of a device is measured by two kernels") {
+  enum { SIZES = 2 };
+  static const size_t bytes[SIZES] = {4096, 16384};
+  NuwaCuda driver = {.driver = EMUCUDA_PATH};
+  GpuRoofOptions o = {.driver = driver, .bytes = bytes, .n_sizes = SIZES, .repeat = 1, .tiny = true};
+  GpuRoofs r = {0};
+  Error err = {0};
+  Nvrtc *nvrtc = nvrtc_open(NULL, &err);
+  if (!nvrtc) SKIP("NVRTC is not installed");
+  o.nvrtc = nvrtc;
+  REQUIRE(gpu_find(&driver, &o.device, &err) && gpu_roofs_measure(&o, &r, &err), "%s", err.text);
+  EXPECT(r.fma > 0 && r.fma_check > 0 && r.tensor > 0 && r.tensor_check > 0, "%g %g %g %g", r.fma, r.fma_check, r.tensor,
+         r.tensor_check);
+  for (int i = 0; i < SIZES; i++)
+    EXPECT(r.read[i] > 0 && r.read_check[i] > 0 && r.copy[i] > 0 && r.copy_check[i] > 0, "%zu bytes: %g %g %g %g", bytes[i],
+           r.read[i], r.read_check[i], r.copy[i], r.copy_check[i]);
+  nvrtc_close(nvrtc);
+}
+
 TEST_MAIN()

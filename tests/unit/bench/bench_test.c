@@ -135,6 +135,24 @@ TEST("a roof whose loops disagree, and rows above their roof, are said not to be
   b.rows = (BenchRows){&row, 1, 1};
   bench_report(&b, "bench", &report);
   EXPECT_HAS(report.markdown.data, "1 rows are faster than their roof by more than 5 %");
+  EXPECT_HAS(report.markdown.data, "| 107 % of fma: above its roof |");
+  buffer_done(&report.markdown), buffer_done(&report.json);
+  arena_free(b.arena);
+}
+
+TEST("of a roof that two kernels of a GPU show the higher counts, and what they disagree about is said") {
+  BenchOptions o = {.isa = ISA_PLAIN, .threads = 1, .repeat = 1, .precision = DTYPE_BF16, .device = PLAN_CUDA};
+  Bench b = bench_of(&o, arena_new());
+  BenchReport report = {0};
+  b.device = "a GPU";
+  b.roofs.tensor = 2e14;
+  b.roofs.tensor_check = 4e14;
+  BenchRow row = {.id = "x", .median_s = 1.0, .unit = UNIT_FLOPS, .flops = 3e14, .bound = ""};
+  bench_rate(&b, &row);
+  EXPECT(strcmp(row.bound, "tensor") == 0 && fabs(row.share - 0.75) < 1e-12, "%s %g", row.bound, row.share);
+  bench_report(&b, "bench", &report);
+  EXPECT_HAS(report.markdown.data, "tensor cores | 400000 GFLOP/s (not to be trusted: two loops differ by 50 %)");
+  EXPECT_HAS(report.json.data, "\"tensor_flops\": 4e+14");
   buffer_done(&report.markdown), buffer_done(&report.json);
   arena_free(b.arena);
 }
