@@ -38,7 +38,8 @@ static void print_table(const AblateCommand *c) {
   for (int i = 0; i < ABLATION_VARIANTS; i++) {
     const DrawingCost *r = &c->cost[i];
     printf("| %s (%s, %s) | %" PRId64 " | %" PRId64 " | %.2f | %" PRId64 " | %" PRId64 " | ", ablation_variant[i].name,
-           ablation_variant[i].encoder, ablation_variant[i].decoder, r->steps, r->tokens, r->ms, r->kv_bytes, r->params);
+           ablation_variant[i].encoder, ablation_variant[i].decoder, r->steps, r->tokens, r->ms, r->kv_bytes,
+           r->params);
     if (b->results) printf("%.4f |\n", (double)b->loss[i]);
     else printf("- |\n");
   }

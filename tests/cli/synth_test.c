@@ -108,7 +108,8 @@ TEST("training begins with weights that learnt the same autoencoder's codes and 
                 "words.safetensors: they were trained with another text encoder");
   EXPECT_STATUS(0, GO_ON "--weights kit.safetensors --vq-weights vq.safetensors --out more.safetensors", "step 1/1");
   REQUIRE(change_weights("kit.safetensors", "unsaid.safetensors", "recipe", NULL), "");
-  EXPECT_STATUS(0, GO_ON "--weights unsaid.safetensors --vq-weights other.safetensors --out more.safetensors", "step 1/1");
+  EXPECT_STATUS(0, GO_ON "--weights unsaid.safetensors --vq-weights other.safetensors --out more.safetensors",
+                "step 1/1");
 }
 
 TEST("a picture's recipe has all that shapes it, with numbers that read back exactly") {
@@ -306,7 +307,8 @@ TEST("values with more behind them, given twice, or out of range are refused") {
   EXPECT_STATUS(2, "data --seed ' 3'", "must be a whole number");
   EXPECT_STATUS(2, "data --seed 99999999999999999999", "must be a whole number");
   EXPECT_STATUS(2, "data --seed 1 --seed 2", "--seed is given twice");
-  EXPECT_STATUS(2, "inspect models/nuwa.lua -D dim=64 -D heads=2 -Ddim=32", "-D dim=32: dim is 64 already; give it one");
+  EXPECT_STATUS(2, "inspect models/nuwa.lua -D dim=64 -D heads=2 -Ddim=32",
+                "-D dim=32: dim is 64 already; give it one value");
   EXPECT_STATUS(2, "generate --vq-define size=32 --vq-define size=32 --text x -o x.png",
                 "--vq-define size=32: size is 32 already");
   EXPECT_STATUS(2, "ablate -D dim=64 -D dim=32", "dim is 64 already");
