@@ -178,7 +178,6 @@ void attend_describe(Attention *a, Arena *arena, const Group *g, Lower *l) {
   a->extent = extent_new(arena, a->attrs);
   a->is_raster = a->extent->is_raster;
   a->is_axis = a->extent->is_axis;
-  a->centred = extent_holds_centre(a->extent);
   a->for_keys = anchor->op == OP_ATTEND_GRAD_K || anchor->op == OP_ATTEND_GRAD_V;
   a->is_rows = anchor->op == OP_ATTEND_ROWS;
   a->is_forward = anchor->op == OP_ATTEND || anchor->op == OP_ATTEND_LSE || a->is_rows;
@@ -193,6 +192,8 @@ void attend_describe(Attention *a, Arena *arena, const Group *g, Lower *l) {
   a->own = a->for_keys ? &a->key : &a->query;
   a->other = a->for_keys ? &a->query : &a->key;
   a->most = a->for_keys ? extent_max_queries(a->extent) : extent_max_keys(a->extent);
+  bool is_one_grid = !memcmp(a->query.grid, a->key.grid, sizeof a->attrs->query_grid);
+  a->tests_lines = a->is_axis && !(extent_holds_centre(a->extent) && (is_one_grid || !a->for_keys));
   bind_inputs(a, g);
   bind_outputs(a, g);
 }

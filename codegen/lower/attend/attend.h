@@ -51,7 +51,8 @@ typedef struct Attention {
   bool is_forward, for_keys;      /* for_keys: gradients of keys, values */
   bool is_rows, has_slots;        /* attend_rows: queries are rows, see ops.def */
   bool is_raster, is_axis;        /* of the extent */
-  bool centred;                   /* all windows hold their centre, so that a line needs no test */
+  bool tests_lines;               /* kind axis: loops over what is met hold more than lines, and each other has to be
+                                     asked for: windows miss their centre, or keys are not that of one query each */
   Side query, key;
   const Side *own, *other;
   Heads out[OPERANDS];
@@ -104,8 +105,6 @@ KInst *attend_same(Attention *a, const Sight *s, int axis, KInst *x, KInst *same
 /* Opens loops over the first n axes of what is met, in raster order.  at, lo, hi [3]: their variables and bounds, those
  * of axis n too. */
 void attend_visit(Attention *a, const Sight *s, int n, KInst **at, KInst **lo, KInst **hi);
-/* Do these loops hold more than lines, so that each other has to be asked for? */
-static inline bool attend_tests_lines(const Attention *a) { return a->is_axis && (a->for_keys || !a->centred); }
 /* One of the three lines through the query's centre holds the key. */
 KInst *attend_on_line(Kernel *k, const Sight *window, KInst *const key[3]);
 /* The most others that `size` neighbouring own coordinates meet on an axis, at least 1; *sum, or NULL: of all such

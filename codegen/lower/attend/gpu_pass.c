@@ -214,10 +214,10 @@ typedef struct Seen {
   KInst *lo[MAX_TILE], *hi[MAX_TILE];   /* i32; lo[0] NULL: all that the loop visits */
 } Seen;
 
-/* Whether lines need a test beyond the loops' bounds. */
-static bool tests_lines(const Block *e) {
-  return attend_tests_lines(e->a) || (e->a->is_axis && e->tile > 1 && e->axis != 2);
-}
+/* Are loops bounded by planes and lines?  Not where neighbours of a group lie on different ones. */
+static bool narrows(const Block *e) { return !e->a->is_axis || e->axis == 2 || e->tile == 1; }
+/* Whether lines need a test beyond these bounds. */
+static bool tests_lines(const Block *e) { return e->a->tests_lines || !narrows(e); }
 
 static KInst *over_own(Block *e, KOp op, KInst *const *x) {
   KInst *all = x[0];
@@ -230,16 +230,15 @@ static KInst *visit_axis(Block *e, const Part *p, int x, KInst **same, Seen *see
   Attention *a = e->a;
   Kernel *k = e->k;
   KInst *lo = p->lo[x], *hi = p->hi[x];
-  bool narrows = !a->is_axis || e->axis == 2 || e->tile == 1;
   if (e->tile > 1 && x == e->axis) {
     for (int t = 0; t < e->tile; t++) {
       seen->lo[t] = e->of[t].sight.lo[x];
       seen->hi[t] = e->of[t].sight.hi[x];
-      if (narrows) attend_narrow(a, &e->of[t].sight, x, *same, &seen->lo[t], &seen->hi[t]);
+      if (narrows(e)) attend_narrow(a, &e->of[t].sight, x, *same, &seen->lo[t], &seen->hi[t]);
     }
     lo = most(k, lo, over_own(e, KOP_MIN, seen->lo));
     hi = least(k, hi, over_own(e, KOP_MAX, seen->hi));
-  } else if (narrows && (e->tile == 1 || x < e->axis)) {
+  } else if (narrows(e) && (e->tile == 1 || x < e->axis)) {
     attend_narrow(a, &e->of[0].sight, x, *same, &lo, &hi);
   }
   KInst *end = to_i64(k, plus(k, hi, 1)), *at = to_i32(k, kir_for(k, to_i64(k, lo), end, 1, 0));

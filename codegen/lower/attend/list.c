@@ -156,10 +156,10 @@ static void list_box(List *e, const Sight *s) {
   kir_end(e->k);
 }
 
-/* The lines through the own position.  Grids are the same and every line holds it. */
+/* The lines through the query's centre, which they hold; a key is the centre of its own query only. */
 static void list_lines(List *e, const Sight *s) {
   bool from_own = e->a->is_raster && e->a->for_keys, to_own = e->a->is_raster && !e->a->for_keys;
-  KInst *const *at = e->own;
+  KInst *const *at = s->near_lo;
   for (int x = 0; x < 2 && !from_own; x++) list_run(e, at, x, s->lo[x], plus(e->k, at[x], -1));
   list_run(e, at, 2, from_own ? at[2] : s->lo[2], to_own ? at[2] : s->hi[2]);
   for (int x = 1; x >= 0 && !to_own; x--) list_run(e, at, x, plus(e->k, at[x], 1), s->hi[x]);
@@ -349,24 +349,19 @@ void attend_listed(Attention *a, const AttendParams *p) {
 
 /* ---- parameters ---- */
 
-/* Few rows a position are not worth their copy, unless all are on few pages and one pass reads them: then a copy
- * costs little. */
+/* Few rows a position are not worth their copy, unless all are on few pages and one pass reads them: then a copy costs
+ * little.  Nor are lines in another grid. */
 static bool pays(const Attention *a) {
+  if (a->is_axis && memcmp(a->own->grid, a->other->grid, sizeof a->attrs->query_grid)) return false;
   int64_t bytes = a->other->n * a->other->of[X].row * (int64_t)sizeof(float);
   return a->most > (a->is_forward && 2 * bytes <= NEAR_BYTES ? LANES / 2 : LANES);
-}
-
-/* Lines are taken where they begin and end at the position itself. */
-static bool is_simple(const Attention *a) {
-  bool same = !memcmp(a->own->grid, a->other->grid, sizeof a->attrs->query_grid);
-  return !a->is_axis || (same && a->centred);
 }
 
 bool attend_listed_params(Attention *a, const Target *t, AttendParams *out) {
   List e = layout_of(a);
   const int *value;
   int n = params_field_values(PARAMS_ATTEND, PARAM_AT(AttendParams, patch_w), &value), listed = 0;
-  if (!is_simple(a) || !pays(a) || a->widest > MAX_HEAD_VECTORS || !cheapest_patch(&e)) return false;
+  if (a->tests_lines || !pays(a) || a->widest > MAX_HEAD_VECTORS || !cheapest_patch(&e)) return false;
   for (int x = 0; x < 3; x++)
     for (int i = 0; i < n; i++) listed += value[i] == e.t.size[x];
   *out = (AttendParams){.nest = 1, .rows = 1, .vectors = 1, .unroll = 2};
@@ -379,7 +374,7 @@ int attend_listed_refuse(Attention *a, const AttendParams *p, Error *err) {
   const int64_t *grid = a->own->grid;
   AttendParams best;
   List e = layout_of(a);
-  if (!is_simple(a)) return ATTEND_REFUSE(nest, "grids differ, or lines do not hold their query");
+  if (a->tests_lines) return ATTEND_REFUSE(nest, "lines do not hold their centre, or grids of keys and queries differ");
   if (a->widest > MAX_HEAD_VECTORS) return ATTEND_REFUSE(nest, "heads have more than %d vectors", MAX_HEAD_VECTORS);
   if (p->patch_s > grid[0]) return ATTEND_REFUSE(patch_s, "the grid has %lld", (long long)grid[0]);
   if (p->patch_h > grid[1]) return ATTEND_REFUSE(patch_h, "the grid has %lld", (long long)grid[1]);

@@ -19,14 +19,13 @@ static void visit(Attention *a, const Position *p, VisitFn body) {
   Kernel *k = a->k;
   Sight s = attend_sight(a, p->at);
   KInst *at[3], *lo[3], *hi[3];
-  bool tests = attend_tests_lines(a);
   attend_visit(a, &s, 3, at, lo, hi);
-  if (tests) {
+  if (a->tests_lines) {
     Sight window = attend_window(a, a->for_keys ? at : p->at);
     kir_if(k, attend_on_line(k, &window, a->for_keys ? p->at : at));
   }
   body(a, p, attend_raster(k, a->other->grid, at));
-  for (int i = 0; i < 3 + tests; i++) kir_end(k);
+  for (int i = 0; i < 3 + a->tests_lines; i++) kir_end(k);
 }
 
 /* ---- the list of weights, in scratch: scalars first, then exp over 16 lanes, then scalars again ---- */

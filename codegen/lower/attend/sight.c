@@ -40,7 +40,7 @@ void attend_tables(Attention *a) {
   static const char *const name[2][3] = {{"met_s", "met_h", "met_w"}, {"window_s", "window_h", "window_w"}};
   for (int x = 0; x < 3; x++) {
     const AxisExtent *e = &a->extent->axis[x];
-    a->met[x] = table_of(a, name[0][x], !a->is_axis ? 2 : a->for_keys ? 4 : 3, a->own->grid[x]);
+    a->met[x] = table_of(a, name[0][x], !a->is_axis ? 2 : a->for_keys && a->tests_lines ? 4 : 3, a->own->grid[x]);
     a->window[x] = table_of(a, name[1][x], 3, e->queries);
     for (int32_t i = 0; i < a->met[x].coords; i++) {
       Meets m = meets(a, x, i);
@@ -51,13 +51,18 @@ void attend_tables(Attention *a) {
   }
 }
 
-/* A field of a coordinate, in its type.  Where it is the same for all (full attention: the whole axis), no table is
- * needed. */
+/* A field of a coordinate, in its type.  No table is needed where it is the same for all (full attention: the whole
+ * axis) or the coordinate itself (the centre in a grid of the same size). */
 static KInst *field_of(Attention *a, AxisTable *t, KInst *at, int field) {
   Kernel *k = a->k;
-  bool is_same = true;
-  for (int64_t i = 1; i < t->coords; i++) is_same &= t->entry[i * t->fields + field] == t->entry[field];
+  bool is_same = true, is_own = true;
+  for (int64_t i = 0; i < t->coords; i++) {
+    int32_t x = t->entry[i * t->fields + field];
+    is_same &= x == t->entry[field];
+    is_own &= x == i;
+  }
   if (is_same) return like(k, at, t->entry[field]);
+  if (is_own) return at;
   if (t->buf < 0) t->buf = kir_table(k, t->name, DTYPE_I32, t->entry, t->fields * t->coords);
   KInst *x = kir_load(k, t->buf, to_i64(k, plus(k, times(k, at, t->fields), field)), NULL, NULL);
   return at->type == K_I64 ? to_i64(k, x) : x;

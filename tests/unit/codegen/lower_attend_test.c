@@ -16,6 +16,10 @@ static const char *const sight[][3] = {
      "3,2,4"},
     {"kind=block, lo=[-inf,-inf,-inf], hi=[inf,inf,inf], block=[1,2,2], edge=clip, causal=none"
      GRIDS("2,2,5", "2,2,5"), "2,2,5", "2,2,5"},
+    {"kind=axis, " EVERYWHERE ", causal=none" GRIDS("2,2,3", "4,2,6"), "2,2,3", "4,2,6"},
+    {"kind=axis, " EVERYWHERE ", causal=raster" GRIDS("2,3,3", "2,3,3"), "2,3,3", "2,3,3"},
+    {"kind=axis, lo=[-1,1,-1], hi=[1,2,2], block=[0,0,0], edge=clip, causal=none" GRIDS("2,3,3", "3,3,2"), "2,3,3",
+     "3,3,2"},
 };
 
 /* Q and K stand for the grids, A for what is seen; heads of 5, values of 3. */
