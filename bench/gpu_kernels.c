@@ -1,9 +1,9 @@
 /* Collecting the distinct kernels of models, as the compiler makes them for GPUs. */
 #include "bench/gpu.h"
+#include "runtime/base/names.h"
 
 #include <string.h>
 
-#include "runtime/base/names.h"
 #include "runtime/base/safetensors.h"
 
 bool gpu_kernels_open(GpuKernels *g, Error *err) {
@@ -89,9 +89,8 @@ static bool add_functions(Add *a, bool whole) {
   CompileOptions o = {.device = PLAN_CUDA,
                       .threads = 1,
                       .precision = a->m->precision,
-                      .train = a->m->train && !whole ? FUNC_LOSS : NULL,
-                      .whole = whole,
-                      .adam = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .clip = 1.0}};
+                      .train = a->m->train && !whole,
+                      .whole = whole};
   if (whole) {
     decode[0] = a->model->decode[0].func->name;
     o.function = decode;

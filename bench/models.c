@@ -1,11 +1,12 @@
 /* Whole models in the demo's sizes: drawing in both orders, and steps of training, on invented inputs. */
 #include "bench/bench.h"
+#include "runtime/base/names.h"
 
 #include <string.h>
 
-#include "runtime/base/names.h"
-
 #define LIST(array) array, COUNT_OF(array)
+
+enum { MAX_DEFINES = 16 };
 
 /* The pictures of the demo: 32 x 32 pixels, 8 x 8 codes. */
 static const Define autoencoder[] = {
@@ -62,13 +63,10 @@ typedef struct TrainCase {
 } TrainCase;
 
 static bool time_step(ModelRun *r, const TrainCase *c, Error *err) {
-  const char *name = c->function ? c->function : FUNC_TRAIN;
+  const char *name = c->function ? c->function : FUNC_TRAIN ".main";
   r->function = plan_find_function(r->plan, name);
   if (r->function < 0) return error_set(err, ERROR_ARGUMENT, "there is no function \"%s\"", name);
-  /* The rate of Adam is tiny, so that hundreds of steps on one batch change nothing that matters. */
   if (!bench_fill(r->session, r->plan, r->function, c->batch, 1, 1.0, err)) return false;
-  float *lr = nuwa_input(r->session, r->function, TRAIN_LR);
-  if (lr) *lr = 1e-8f;
   Sample s;
   if (!bench_time_function(r->b->o, r->session, r->plan, r->function, c->batch, &s, err)) return false;
   BenchRow row = {.median_s = s.median_s,
@@ -86,11 +84,14 @@ static bool time_step(ModelRun *r, const TrainCase *c, Error *err) {
 
 static bool train_case(Bench *b, const TrainCase *c, Error *err) {
   if (!b->o->compile || !bench_wants(b, c->id)) return true;
-  const char *const name[] = {c->function ? c->function : FUNC_LOSS};
-  CompileOptions o = {.function = name, .n_function = 1, .train = c->function ? NULL : FUNC_LOSS,
-                      .adam = {0.9, 0.999, 1e-8, 0.0, 1.0}};
+  const char *const name[] = {c->function};
+  CompileOptions o = {.function = name, .n_function = c->function != NULL, .train = !c->function};
   ModelRun r = {.b = b, .samples = c->batch};
-  bool ok = open_run(&r, c->file, c->define, c->n_define, &o, (NuwaOptions){.samples = c->batch, .rows = 1}, err) &&
+  Define define[MAX_DEFINES];
+  memcpy(define, c->define, sizeof *define * (size_t)c->n_define);
+  /* The rate is tiny, so that hundreds of steps on one batch change nothing that matters. */
+  define[c->n_define] = (Define){"lr", "1e-8"};
+  bool ok = open_run(&r, c->file, define, c->n_define + !c->function, &o, (NuwaOptions){.samples = c->batch, .rows = 1}, err) &&
             time_step(&r, c, err);
   close_run(&r);
   return ok || error_prefix(err, "%s", c->id);

@@ -148,8 +148,6 @@ int cli_ablate(int argc, char **argv) {
   const Arg arg[] = {
       {"--train", ARG_INT, "N", "train each variant for N steps and write --results", &a.train, 1, 1 << 30},
       {"--batch", ARG_INT, "N", "pictures a step (32)", &a.training.batch, 1, 4096, .with = "--train"},
-      {"--lr", ARG_REAL, "X", "highest learning rate (0.001)", &a.training.lr, 0, 1, .with = "--train"},
-      {"--noise", ARG_REAL, "P", "as of nuwa train (0.6)", &a.training.noise, 0, 1, .with = "--train"},
       {"--seed", ARG_INT, "N", "of initial weights (1)", &a.seed, 0, 9.0e15, .with = "--train"},
       {"--results", ARG_TEXT, "FILE",
        "losses of the variants, read, or written by --train (default: the shipped ones)", &a.results, 0, 0},

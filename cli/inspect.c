@@ -64,7 +64,21 @@ static void list_json(const Inspect *s, Node *const *param, int n) {
     print_json_ports(s->out, m->func[i]->out, m->func[i]->n_out);
     buffer_printf(s->out, ", \"decode\": %s}", compile_decode_of(m, m->func[i]) ? "true" : "false");
   }
-  buffer_printf(s->out, "}, \"options\": {");
+  buffer_printf(s->out, "}, \"train\": [");
+  for (int i = 0; i < m->n_train; i++) {
+    const ModelTrain *t = &m->train[i];
+    buffer_printf(s->out, "%s{\"name\": ", i ? ", " : "");
+    json_print_text(s->out, t->name);
+    buffer_printf(s->out, ", \"inputs\": ");
+    print_json_ports(s->out, t->func->in, t->func->n_in);
+    buffer_printf(s->out, ", \"outputs\": ");
+    print_json_ports(s->out, t->func->out, t->func->n_out);
+    buffer_printf(s->out, ", \"from\": %lld, \"to\": ", (long long)t->from);
+    if (t->to < TRAIN_LAST) buffer_printf(s->out, "%lld", (long long)t->to);
+    else buffer_printf(s->out, "null");
+    buffer_printf(s->out, ", \"every\": %lld, \"average\": %.17g}", (long long)t->every, t->average);
+  }
+  buffer_printf(s->out, "], \"options\": {");
   for (int i = 0; i < m->options.n; i++) {
     buffer_printf(s->out, "%s", i ? ", " : "");
     json_print_text(s->out, m->options.option[i].name);
@@ -87,6 +101,17 @@ static void list_text(const Inspect *s, Node *const *param, int n) {
     buffer_printf(s->out, "  ");
     model_print_signature(m->func[i], s->out);
     buffer_printf(s->out, "%s\n", compile_decode_of(m, m->func[i]) ? "   (decode)" : "");
+  }
+  if (m->n_train) buffer_printf(s->out, "training\n");
+  for (int i = 0; i < m->n_train; i++) {
+    const ModelTrain *t = &m->train[i];
+    buffer_printf(s->out, "  ");
+    model_print_signature(t->func, s->out);
+    if (t->from > 1) buffer_printf(s->out, "   from step %lld", (long long)t->from);
+    if (t->to < TRAIN_LAST) buffer_printf(s->out, "   to step %lld", (long long)t->to);
+    if (t->every > 1) buffer_printf(s->out, "   every %lld", (long long)t->every);
+    if (t->average > 0) buffer_printf(s->out, "   averages its params by %g", t->average);
+    buffer_printf(s->out, "\n");
   }
   if (m->options.n) buffer_printf(s->out, "options\n");
   for (int i = 0; i < m->options.n; i++) {

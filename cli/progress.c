@@ -14,6 +14,12 @@ static double metric_of(const TrainReport *r, const char *name) {
   return 0.0;
 }
 
+/* "loss", or the loss of an entry: "generator.loss". */
+static bool is_loss(const char *metric) {
+  const char *dot = strrchr(metric, '.');
+  return strcmp(dot ? dot + 1 : metric, PORT_LOSS) == 0;
+}
+
 static void print_left(double left) {
   long long s = (long long)(left + 0.5);
   if (s >= 3600)
@@ -32,10 +38,14 @@ static void print_bar(const TrainReport *r) {
 
 static void show_step(const TrainProgress *p, const TrainReport *r) {
   if (p->is_terminal) print_bar(r);
-  fprintf(stderr, "step %lld/%lld  loss %.5f  gradient %.3f  %.1f samples/s  ", (long long)r->step,
-          (long long)r->steps, metric_of(r, PORT_LOSS), metric_of(r, TRAIN_GRAD_NORM), r->samples_per_s);
+  fprintf(stderr, "step %lld/%lld  ", (long long)r->step, (long long)r->steps);
+  for (int i = 0; i < r->n_metric; i++) {
+    if (!is_loss(r->metric[i].name)) continue;
+    cli_show(stderr, r->metric[i].name);
+    fprintf(stderr, " %.5f  ", r->metric[i].value);
+  }
+  fprintf(stderr, "%.1f samples/s  ", r->samples_per_s);
   print_left(r->seconds_left);
-  if (r->revived) fprintf(stderr, "  %lld revived", (long long)r->revived);
   fprintf(stderr, p->is_terminal ? "   " : "\n");
 }
 
@@ -60,7 +70,8 @@ void progress_show(void *ctx, const TrainReport *r) {
     return;
   }
   p->steps = r->step;
-  p->loss = metric_of(r, PORT_LOSS);
+  for (int i = r->n_metric - 1; i >= 0; i--)
+    if (is_loss(r->metric[i].name)) p->loss = r->metric[i].value;
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   double at = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;

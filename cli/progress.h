@@ -6,7 +6,7 @@
 
 typedef struct TrainProgress {
   int64_t steps;            /* done */
-  double loss, held_loss;   /* of the last step and the last evaluation; 0: there was none */
+  double loss, held_loss;   /* of the first entry that ran in the last step, of the last evaluation; 0: there was none */
   bool is_terminal;
   double last_shown;        /* seconds of a steady clock at the last line */
 } TrainProgress;

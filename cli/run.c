@@ -7,7 +7,7 @@
 typedef struct RunArgs {
   ModelArgs model;
   const char *fn, *in, *out, *weights;
-  int64_t seed;
+  int64_t seed, rng_seed;
 } RunArgs;
 
 static bool is_interp(const RunArgs *a) { return a->model.device && strcmp(a->model.device, "interp") == 0; }
@@ -17,7 +17,7 @@ static bool is_bundle(const RunArgs *a) { return a->model.path && models_is_bund
 static bool run(void *ctx, Arena *arena, Error *err) {
   const RunArgs *a = ctx;
   ExecuteSpec spec = {.model = cli_spec(&a->model), .fn = a->fn, .in = a->in, .weights = a->weights,
-                      .seed = (uint64_t)a->seed, .interprets = is_interp(a)};
+                      .seed = (uint64_t)a->seed, .rng_seed = (uint64_t)a->rng_seed, .interprets = is_interp(a)};
   CliTarget t;
   bool ok = cli_target_open(&a->model, &t, err) && execute_function(&t.synth, &spec, a->out, err);
   cli_target_close(&t);
@@ -52,6 +52,7 @@ int cli_run(int argc, char **argv) {
       {"--out", ARG_OUT, "FILE", "safetensors for its outputs", &a.out, 0, 0},
       {"--weights", ARG_TEXT, "FILE", "safetensors with the params; they say model and options", &a.weights, 0, 0},
       {"--seed", ARG_INT, "N", "of initial params instead (default 0)", &a.seed, 0, 9e15},
+      {"--rng-seed", ARG_INT, "N", "of the random numbers that the function draws (0)", &a.rng_seed, 0, 9e15},
   };
   static const char about[] =
       "Executes one function on named tensors.  The number of samples B is that of the inputs.\n";

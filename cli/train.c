@@ -14,9 +14,9 @@ typedef struct TrainArgs {
   ModelArgs model, vq;
   TrainingSpec spec;       /* as the options say it, */
   TrainOptions loop;       /* and what of these they do not say as they do: */
-  const char *schedule, *merges, *out, *store, *names, *font;
+  const char *merges, *out, *store, *names, *font;
   int64_t seed, things, size, data_seed;
-  bool json, profile, clips, no_revive;
+  bool json, profile, clips;
 } TrainArgs;
 
 /* All that is open while training. */
@@ -31,15 +31,16 @@ typedef struct TrainCommand {
 } TrainCommand;
 
 static const char about[] =
-    "Trains the params of a loss function on the training world; see nuwa data for what that is.\n"
-    "The function needs a scalar output \"loss\"; its inputs are taken by name: image, video, text, labels, tokens.\n"
+    "Trains a model as the list `train` in its module says, on the training world; see nuwa data for what that is.\n"
+    "Inputs of its functions are fed by name: image, video, text, labels, tokens.  Learning rates and other numbers\n"
+    "are options of the model (-D lr=3e-4).\n"
     "A killed run goes on from its checkpoint with --resume, bit for bit as if nothing had happened.\n"
     "Without --out and --checkpoint (to measure, say) a warning tells that nothing is kept.\n";
 
 static void args_init(TrainArgs *a) {
   WorldOptions world;
   world_options_init(&world);
-  *a = (TrainArgs){.schedule = "cosine", .store = "f32", .things = world.things, .size = world.size,
+  *a = (TrainArgs){.store = "f32", .things = world.things, .size = world.size,
                    .data_seed = (int64_t)world.seed};
   training_init(&a->spec, &a->loop);
 }
@@ -48,22 +49,10 @@ static void args_init(TrainArgs *a) {
 static int list_args(TrainArgs *a, Arg out[ARGS_MAX]) {
   const Arg args[] = {
       ARG_DEFINES(&a->model),
-      {"--fn", ARG_TEXT, "NAME", "the loss function (loss)", &a->spec.fn, 0, 0, .shapes = RECIPE_FUNCTION},
       {"--steps", ARG_INT, "N", "of the whole run (1000)", &a->loop.steps, 1, 1e12, .shapes = RECIPE_STEPS},
       {"--stop", ARG_INT, "N", "stop after this step, with a checkpoint; --resume goes on", &a->loop.stop, 1, 1e12},
       {"--batch", ARG_INT, "N", "examples a step (32)", &a->spec.batch, 1, 65536, .shapes = RECIPE_BATCH},
-      {"--lr", ARG_REAL, "X", "learning rate at its highest (1e-3)", &a->loop.lr, 0, 1e3, .shapes = RECIPE_LR},
-      {"--schedule", ARG_CHOICE, "cosine|constant", "after warm-up; cosine falls to a tenth", &a->schedule, 0, 0,
-       .shapes = RECIPE_SCHEDULE},
-      {"--warmup", ARG_REAL, "F", "share of the steps in which the rate rises (0.05)", &a->loop.warmup, 0, 1,
-       .shapes = RECIPE_WARMUP},
-      {"--clip", ARG_REAL, "X", "largest norm of the gradient, 0: no limit (1)", &a->spec.adam.clip, 0, 1e30,
-       .shapes = RECIPE_CLIP},
-      {"--beta1", ARG_REAL, "X", "of Adam (0.9)", &a->spec.adam.beta1, 0, 0.999999, .shapes = RECIPE_BETA1},
-      {"--beta2", ARG_REAL, "X", "of Adam (0.999)", &a->spec.adam.beta2, 0, 0.999999, .shapes = RECIPE_BETA2},
-      {"--decay", ARG_REAL, "X", "decoupled weight decay (0)", &a->spec.adam.weight_decay, 0, 1e3,
-       .shapes = RECIPE_DECAY},
-      {"--seed", ARG_INT, "N", "of weights, revival, dropped captions (0)", &a->seed, 0, 9e15,
+      {"--seed", ARG_INT, "N", "of initial weights, and of all that steps draw (0)", &a->seed, 0, 9e15,
        .shapes = RECIPE_SEED},
       {"--weights", ARG_TEXT, "FILE", "begin with these weights", &a->spec.weights, 0, 0, .shapes = RECIPE_START},
       {"--things", ARG_INT, "N", "of the world (64)", &a->things, 0, 65535, .shapes = RECIPE_THINGS},
@@ -74,18 +63,10 @@ static int list_args(TrainArgs *a, Arg out[ARGS_MAX]) {
       {"--font", ARG_TEXT, "FILE", "NotoColorEmoji.ttf, if not in Debian's place", &a->font, 0, 0},
       {"--bpe", ARG_TEXT, "FILE", "merges of the text encoder (nuwa data --bpe makes one)", &a->merges, 0, 0,
        .shapes = RECIPE_BPE},
-      {"--null-text", ARG_REAL, "P", "share of examples without their caption, for guidance (0)", &a->spec.null_text,
-       0, 1, .shapes = RECIPE_NULL_TEXT, .with = "--bpe"},
-      {"--noise", ARG_REAL, "P", "a share 0 to P of each picture's codes are read as random ones (0)", &a->spec.noise,
-       0, 1, .shapes = RECIPE_NOISE},
       {"--vq", ARG_TEXT, "MODEL.lua", "the autoencoder that makes tokens of pictures (the weights name it)",
        &a->vq.path, 0, 0, .with = "--vq-weights"},
       {"--vq-define", ARG_DEFINE, "NAME=VALUE", "an option of it", &a->vq.defines, 0, 0, .with = "--vq-weights"},
       {"--vq-weights", ARG_TEXT, "FILE", "its weights", &a->spec.vq_weights, 0, 0, .shapes = RECIPE_VQ},
-      {"--window", ARG_INT, "N", "steps after which codes without use are revived (50)", &a->loop.revive.window, 1, 1e9,
-       .shapes = RECIPE_WINDOW, .without = "--no-revive"},
-      {"--no-revive", ARG_FLAG, NULL, "leave codes without use alone", &a->no_revive, 0, 0,
-       .shapes = RECIPE_NO_REVIVE},
       {"--out", ARG_OUT, "FILE", "the weights at the end", &a->out, 0, 0},
       {"--store", ARG_CHOICE, "f32|bf16", "how --out stores them (f32)", &a->store, 0, 0, .with = "--out"},
       {"--checkpoint", ARG_OUT, "FILE", "to resume from", &a->loop.checkpoint, 0, 0},
@@ -93,9 +74,10 @@ static int list_args(TrainArgs *a, Arg out[ARGS_MAX]) {
        .with = "--checkpoint"},
       {"--resume", ARG_FLAG, NULL, "go on from the checkpoint, if there is one", &a->loop.resume, 0, 0,
        .with = "--checkpoint"},
+      {"--raw", ARG_FLAG, NULL, "--eval and --out take the params themselves, not their averages", &a->spec.raw, 0, 0},
       {"--log", ARG_FOLDER, "DIR", "metrics.jsonl and a TensorBoard file", &a->loop.log, 0, 0},
       {"--log-every", ARG_INT, "N", "steps between their lines (1)", &a->loop.log_every, 1, 1e12, .with = "--log"},
-      {"--eval", ARG_INT, "N", "steps between validations: val.loss on seen pairs, held.loss on held-out ones (none)",
+      {"--eval", ARG_INT, "N", "steps between calls of `evaluate`: val.loss on seen pairs, held.loss on held-out ones (none)",
        &a->loop.evaluate_every, 1, 1e12},
       {"--eval-batches", ARG_INT, "N", "batches of each of the two (4)", &a->loop.evaluate_batches, 1, 1e6,
        .with = "--eval"},
@@ -130,7 +112,8 @@ static bool open_training(TrainCommand *t, Error *err) {
   s.world = t->world;
   s.bpe = t->bpe;
   s.seed = (uint64_t)t->a.seed;
-  fprintf(stderr, "compiling %s and its training step\n", s.fn);
+  s.evaluates = t->a.loop.evaluate_every > 0;
+  fprintf(stderr, "compiling the steps of training\n");
   return training_open(&t->training, &t->target.synth, &s, err) &&
          (!t->a.profile || (training_lower(&t->training, &t->lowered, err) &&
                             nuwa_profile_start(t->training.session, err)));
@@ -140,17 +123,10 @@ static bool open_training(TrainCommand *t, Error *err) {
 static bool check_effects(const TrainCommand *t, Error *err) {
   const TrainArgs *a = &t->a;
   const Training *open = &t->training;
-  static const char lacks[] = "%s has no effect: %s and its training step have no input \"%s\"";
-  bool has_seen = training_has_input(open, PORT_SEEN);
-  bool has_codes = has_seen || training_has_input(open, PORT_TOKENS);
-  if (a->merges && !training_has_input(open, PORT_TEXT))
-    return error_set(err, ERROR_USAGE, lacks, "--bpe", a->spec.fn, PORT_TEXT);
-  if (a->spec.noise > 0.0 && !has_seen)
-    return error_set(err, ERROR_USAGE, lacks, "--noise", a->spec.fn, PORT_SEEN);
-  if (a->spec.vq_weights && !has_codes)
-    return error_set(err, ERROR_USAGE, lacks, "--vq-weights", a->spec.fn, PORT_TOKENS);
-  if (a->no_revive && !model_field(open->model, MODEL_REVIVE_CODEBOOK))
-    return error_set(err, ERROR_USAGE, "--no-revive has no effect: the model names no codebook to revive");
+  static const char lacks[] = "%s has no effect: nothing that is trained has an input \"%s\"";
+  if (a->merges && !training_has_input(open, PORT_TEXT)) return error_set(err, ERROR_USAGE, lacks, "--bpe", PORT_TEXT);
+  if (a->spec.vq_weights && !training_has_input(open, PORT_TOKENS))
+    return error_set(err, ERROR_USAGE, lacks, "--vq-weights", PORT_TOKENS);
   return true;
 }
 
@@ -176,8 +152,6 @@ static bool train(TrainCommand *t, Error *err) {
   const TrainArgs *a = &t->a;
   const NuwaSession *s = t->training.session;
   TrainOptions loop = a->loop;
-  loop.cosine = strcmp(a->schedule, "cosine") == 0;
-  if (a->no_revive) loop.revive.window = 0;
   loop.is_cancelled = cli_is_interrupted;
   loop.report = progress_show;
   loop.report_ctx = &t->progress;
@@ -186,7 +160,8 @@ static bool train(TrainCommand *t, Error *err) {
   progress_end(&t->progress);
   if (ok && t->progress.steps < last_step(a)) return say_interrupted(t, err);
   if (ok && a->profile)
-    profile_print(s, t->training.plan, FUNC_TRAIN, &t->lowered, last_step(a), a->spec.batch);
+    for (int i = 0; i < t->training.model->n_train; i++)
+      profile_print(s, t->training.plan, t->training.model->train[i].func->name, &t->lowered, last_step(a), a->spec.batch);
   return ok && (!a->out || training_write(&t->training, a->out, strcmp(a->store, "bf16") == 0, err));
 }
 

@@ -182,6 +182,15 @@ bool infer_select(Infer *c) {
   return true;
 }
 
+bool infer_random(Infer *c) {
+  for (int i = 0; i < c->n_in; i++)
+    if (!infer_dtype(c, i, DTYPE_I32) || !like_operand(c, 0, i, true)) return false;
+  c->attrs->random.stream = (int32_t)(uint32_t)(uint64_t)c->attrs->random.stream;
+  *c->out = c->in[0]->type;
+  c->out->dtype = DTYPE_F32;
+  return true;
+}
+
 /* ---- reductions ---- */
 
 bool infer_reduce(Infer *c) {

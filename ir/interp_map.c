@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "ir/eval.h"
+#include "ir/scalar.h"
 
 double integer_wrap(DType t, int64_t v) {
   if (t == DTYPE_U8) return (double)(uint8_t)(uint64_t)v;
@@ -107,6 +108,16 @@ bool eval_cast(Eval *e) {
 
 bool eval_fill(Eval *e) {
   for (int64_t i = 0, n = tensor_elems(e->out); i < n; i++) e->out->data[i] = e->node->attrs.fill.value;
+  return true;
+}
+
+/* The kernels' own bits. */
+bool eval_random(Eval *e) {
+  for (int64_t i = 0, n = tensor_elems(e->out); i < n; i++) {
+    double x[MAP_OPERANDS];
+    for (int k = 0; k < e->node->n_in; k++) x[k] = e->in[k]->data[i];
+    e->out->data[i] = scalar_compute(e->node, x);
+  }
   return true;
 }
 

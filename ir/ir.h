@@ -102,6 +102,7 @@ typedef union Attrs {
   struct { int64_t delta[3]; int64_t raster; } shift;      /* raster: the previous token in raster order */
   struct { int64_t trans_a, trans_b; } matmul;
   struct { int64_t stride; int64_t kh, kw; } conv;         /* kh, kw: conv2d_grad_w only, else 0 */
+  struct { int64_t stream; } random;                       /* digest of the stream's name, as the i32 of its bits */
   struct { int64_t rows; } scatter;                        /* rows of the result */
   struct { double eps; int64_t groups; } norm;             /* groups: group_norm only, else 0 */
   AttendAttrs attend;
@@ -124,6 +125,7 @@ typedef struct OpInfo {
   OpReads reads;
 } OpInfo;
 extern const OpInfo op_info[OP_COUNT];
+enum { MAP_OPERANDS = 5 }; /* the most that a MAP op has */
 /* OP_COUNT when there is none. */
 Op op_from_text(const char *text);
 

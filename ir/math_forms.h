@@ -14,6 +14,7 @@
  * normal_cdf 6.  Denormal operands count as 0, denormal results are 0.  NaN gives NaN. */
 #include <float.h>
 #include <math.h>
+#include <string.h>
 
 #include "ir/number.h"
 #include "runtime/base/memory.h"
@@ -244,3 +245,5 @@ static Num sine(Calc *c, Num x, int quarter) {
 
 static Num math_sin(Calc *c, Num x) { return sine(c, x, 0); }
 static Num math_cos(Calc *c, Num x) { return sine(c, x, 1); }
+
+#include "ir/random_forms.h"

@@ -47,6 +47,7 @@ static int64_t compute_int(NumberOp op, NumberType t, int64_t x, int64_t y) {
   case NUMBER_NOT: return t == NUMBER_BOOL ? !x : ~x;
   case NUMBER_SHL: r = a << (b & 31); break;
   case NUMBER_SHR: return x >> (b & 31);
+  case NUMBER_MUL_HIGH: r = ((uint64_t)(uint32_t)a * (uint32_t)b) >> 32; break;
   case NUMBER_LT: return x < y;
   case NUMBER_LE: return x <= y;
   case NUMBER_EQ: return x == y;

@@ -19,6 +19,7 @@
   X(FMA, "fma", 3, 1)                                                                                          \
   X(AND, "and", 2, 1) X(OR, "or", 2, 1) X(XOR, "xor", 2, 1) X(NOT, "not", 1, 1)  /* bool, or bits of i32 */     \
   X(SHL, "shl", 2, 1) X(SHR, "shr", 2, 1)   /* i32, by y mod 32; SHR is arithmetic */                           \
+  X(MUL_HIGH, "mul_high", 2, 1)   /* i32: the upper half of the 64-bit product of the two as unsigned numbers */ \
   X(LT, "lt", 2, 1) X(LE, "le", 2, 1) X(EQ, "eq", 2, 1)                                                        \
   X(SELECT, "select", 3, 1) /* cond, then, else */                                                             \
   X(TO_F32, "to_f32", 1, 1) /* from i32 */                                                                     \

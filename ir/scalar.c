@@ -56,8 +56,8 @@ static Num scalar_iota(Scalar *s) { BUG("an iota depends on its place"); }
 #include "ir/scalar_forms.h"
 
 double scalar_compute(const Node *n, const double *x) {
-  Num in[3] = {{0}};
-  BUG_IF(!scalar_form[n->op] || n->n_in > 3, "%s has no scalar form", op_info[n->op].text);
+  Num in[MAP_OPERANDS] = {{0}};
+  BUG_IF(!scalar_form[n->op] || n->n_in > MAP_OPERANDS, "%s has no scalar form", op_info[n->op].text);
   FloatMode before = float_mode_enter();
   for (int i = 0; i < n->n_in; i++) in[i] = number_of(n->in[i]->type.dtype, x[i]);
   Num y = scalar_form[n->op](&(Scalar){NULL, n, in});

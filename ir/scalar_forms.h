@@ -93,6 +93,15 @@ static Num scalar_fma(Scalar *s) { return op3(s->c, NUMBER_FMA, s->x[0], s->x[1]
 static Num scalar_lt(Scalar *s) { return compare(s, NUMBER_LT); }
 static Num scalar_le(Scalar *s) { return compare(s, NUMBER_LE); }
 static Num scalar_eq(Scalar *s) { return compare(s, NUMBER_EQ); }
+
+/* Operands: number of the element within a sample, example, step, the two words of the key. */
+static Num random_number(Scalar *s, Num (*form)(Calc *c, const Num counter[4], const Num key[2])) {
+  Num stream = whole(s->c, (int32_t)s->node->attrs.random.stream);
+  return form(s->c, (Num[]){s->x[0], s->x[1], stream, s->x[2]}, (Num[]){s->x[3], s->x[4]});
+}
+
+static Num scalar_uniform(Scalar *s) { return random_number(s, MATH(uniform)); }
+static Num scalar_normal(Scalar *s) { return random_number(s, MATH(normal)); }
 static Num scalar_select(Scalar *s) { return choose(s, is_true(s->c, s->x[0]), s->x[1], s->x[2]); }
 
 typedef Num (*ScalarForm)(Scalar *s);

@@ -6,23 +6,16 @@
 
 local nn = {}
 
-local prefix = ""
-
 -- NAME with the scopes around it.
 local function full(name)
   if type(name) ~= "string" or name == "" then
     error("a layer needs a name, not " .. tostring(name), 3)
   end
-  return prefix .. name
+  return scoped(name)
 end
 
 -- body(...) with "NAME." before the names of all parameters made inside; gives what body returns.
-function nn.scope(name, body, ...)
-  local before = prefix
-  local restore <close> = setmetatable({}, { __close = function() prefix = before end })
-  prefix = full(name) .. "."
-  return body(...)
-end
+nn.scope = scope
 
 function nn.param(name, type, init)
   return param(full(name), type, init)
@@ -243,6 +236,41 @@ function nn.nearest_code(x, codebook)
   local shape = x.shape
   shape[#shape] = nil
   return reshape(argmax(score), shape)
+end
+
+-- Puts rows of a codebook [n, d] that no vector used for `window` steps on vectors of the batch, drawn at random; all of
+-- them, as long as the codebook is what { uniform = 1 / n } made it.  vectors [..., d], codes i32 [...] as nearest_code gives
+-- them.  For the body of a training step.
+function nn.revive(name, codebook, vectors, codes, window)
+  name = full(name)
+  local n, d = codebook.shape[1], codebook.shape[2]
+  local rows = detach(reshape(vectors, -1, d))
+  local one = reshape(codes, -1) * 0 + 1
+  local uses = scatter_add(reshape(codes, -1), one, n)
+  local idle = state(name .. ".idle", i32(n), { shared = true })
+  local since = select(lt(0, uses), idle * 0, idle + 1)
+  local is_fresh = le(max(abs(codebook)), 1 / n)
+  local is_dead = maximum(le(window, since), broadcast(is_fresh, n))
+  update(idle, select(is_dead, since * 0, since))
+  local place = uniform(f32(n), name .. ".revive") * cast(sum(one), f32)
+  local fresh = gather(rows, cast(floor(place), i32))
+  update(codebook, select(reshape(is_dead, n, 1), fresh, updated(codebook)))
+end
+
+-- ---- what training draws ----
+
+-- Sets a share of the elements to 0 and scales the others up, while the model trains; x [b, ...].
+-- Srivastava et al.: Dropout, 2014.
+function nn.dropout(name, x, rate)
+  if not is_training() or rate == 0 then return x end
+  if rate < 0 or rate >= 1 then error("dropout: the rate must be in [0, 1), not " .. tostring(rate), 2) end
+  return select(le(rate, uniform(x, full(name))), x * (1 / (1 - rate)), x * 0.0)
+end
+
+-- mean + exp(log_variance / 2) times a normal number, so that gradients pass through (Kingma, Welling: Auto-Encoding
+-- Variational Bayes, 2014).
+function nn.gaussian(name, mean, log_variance)
+  return mean + exp(log_variance * 0.5) * normal(mean, full(name))
 end
 
 return nn

@@ -3,7 +3,7 @@
 --   C(l) = 3DNA(C(l-1), C(l-1))        Y(l) = 3DNA(Y(l-1), Y(l-1)) + 3DNA(Y(l-1), C(L))
 -- The defaults are the paper's video model; grid_s = 1 makes pictures.
 
-local nn = require "nn"
+local nn, optim = require "nn", require "optim"
 
 local o = options {
   encoder = one_of { "nearby", "full", "axis", "block" },
@@ -16,6 +16,10 @@ local o = options {
   encoder_layers = 12, decoder_layers = 24,
   codebook = 12288,
   text_tokens = 77, vocab = 49408,
+  -- How it is trained.
+  lr = 1e-3, schedule = one_of { "cosine", "constant" }, warmup = 0.05, clip = 1.0, weight_decay = 0.0,
+  null_text = 0.0,         -- share of examples that go without their caption, for guidance
+  noise = 0.0,             -- of each example's tokens, a share drawn from [0, noise) is read as random ones
 }
 
 local small = { normal = 0.02 }
@@ -92,13 +96,42 @@ local generate = fn({ text = text, tokens = tokens }, function(x)
   return { logits = decoder(x.tokens, encode(x.text)) }
 end)
 
+-- ---- training ----
+
+-- The caption without words: the start, the end, which is the token after it, and nothing.  text i32 [b, n].
+local function without_words(text)
+  local start = slice(text, 1, 0, 1)
+  return pad(concat({ start, start + 1 }, 1), { lo = { 0, 0 }, hi = { 0, o.text_tokens - 2 } })
+end
+
+-- Some examples lose their caption: the decoder learns what is likely without one.
+local function drop(text)
+  if o.null_text == 0 then return text end
+  return select(lt(uniform(f32(batch, 1), "null_text"), o.null_text), without_words(text), text)
+end
+
+-- What the decoder reads has errors in it: one that cannot trust what was drawn so far looks at the condition for every
+-- token, not for the first few of a thing only.
+local function disturb(tokens)
+  if o.noise == 0 then return tokens end
+  local share = uniform(f32(batch, 1, 1, 1), "noise.share") * o.noise
+  local code = uniform(f32(batch, o.grid_s, o.grid_h, o.grid_w), "noise.code") * o.codebook
+  return select(lt(uniform(f32(batch, o.grid_s, o.grid_h, o.grid_w), "noise.place"), share), cast(floor(code), i32), tokens)
+end
+
+local loss = fn({ text = text, tokens = tokens }, function(x)
+  local seen, caption = x.tokens, x.text
+  if is_training() then seen, caption = disturb(seen), drop(caption) end
+  return { loss = nn.cross_entropy(decoder(seen, encode(caption)), x.tokens) }
+end)
+
+local rate = o.schedule == "cosine" and optim.cosine(o.lr, o.warmup, 0.1) or optim.constant(o.lr, o.warmup)
+
 return module {
   grid = { o.grid_s, o.grid_h, o.grid_w }, codebook = o.codebook, text_tokens = o.text_tokens, vocab = o.vocab,
 
   decode = decode(generate, { tokens = "tokens", logits = "logits" }),
-
-  -- What the decoder reads is an input of its own, so that a trainer can put errors into it.
-  loss = fn({ text = text, seen = tokens, tokens = tokens }, function(x)
-    return { loss = nn.cross_entropy(decoder(x.seen, encode(x.text)), x.tokens) }
-  end),
+  loss = loss,
+  evaluate = loss,
+  train = { { "main", optim.adamw(loss, { lr = rate, clip = o.clip, weight_decay = o.weight_decay }) } },
 }

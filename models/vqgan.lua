@@ -2,7 +2,7 @@
 -- and layouts are those of taming-transformers checkpoints, so one converted to safetensors loads, strictly.
 -- The defaults are NUWA's: 336 pixels, factor 16, 21 x 21 codes out of 12288, of width 256.
 
-local nn = require "nn"
+local nn, optim = require "nn", require "optim"
 
 local o = options {
   size = 336,               -- pixels on a side
@@ -20,6 +20,9 @@ local o = options {
   middle_attention = true,
   sees = one_of { "picture", "patch" }, -- what a code is made from: all around it as in taming, or its own pixels alone
   commitment = 0.25,
+  -- How it is trained.
+  lr = 1e-3, schedule = one_of { "cosine", "constant" }, warmup = 0.05, clip = 1.0, weight_decay = 0.0,
+  window = 50,              -- steps after which codes without use are put on vectors of the batch; 0: never
 }
 
 local multipliers, attention_sizes = nn.whole_numbers("multipliers", o.multipliers), {}
@@ -95,9 +98,23 @@ local function mean_square(x) return mean(x * x) end
 local picture = f32(batch, o.size, o.size, o.colours)
 local codes = i32(batch, 1, grid, grid)
 
+-- Reconstruction, codebook and commitment (van den Oord, Vinyals, Kavukcuoglu: VQ-VAE, 2017); the decoder's gradient
+-- passes straight through to the encoder.
+local loss = fn({ image = picture }, function(x)
+  local z = encoder(x.image)
+  local found = nn.nearest_code(z, codebook)
+  local quantised = gather(codebook, found)
+  local image = decoder(z + detach(quantised - z))
+  local error_of_picture = mean_square(image - x.image)
+  local error_of_codes = mean_square(quantised - detach(z)) + o.commitment * mean_square(z - detach(quantised))
+  if is_training() and o.window > 0 then nn.revive("quantize", codebook, z, found, o.window) end
+  return { loss = error_of_picture + error_of_codes, mse = error_of_picture }
+end)
+
+local rate = o.schedule == "cosine" and optim.cosine(o.lr, o.warmup, 0.1) or optim.constant(o.lr, o.warmup)
+
 return module {
   size = o.size, grid = grid, codebook = o.codebook,
-  revive = { codebook = "quantize.embedding.weight", codes = "codes", vectors = "latent" },
 
   encode = fn({ image = picture }, function(x)
     return { codes = as_grid(nn.nearest_code(encoder(x.image), codebook)) }
@@ -112,15 +129,7 @@ return module {
     return { codes = as_grid(found), image = decoder(gather(codebook, found)) }
   end),
 
-  -- Reconstruction, codebook and commitment (van den Oord, Vinyals, Kavukcuoglu: VQ-VAE, 2017); the decoder's gradient
-  -- passes straight through to the encoder.
-  loss = fn({ image = picture }, function(x)
-    local z = encoder(x.image)
-    local found = nn.nearest_code(z, codebook)
-    local quantised = gather(codebook, found)
-    local image = decoder(z + detach(quantised - z))
-    local error_of_picture = mean_square(image - x.image)
-    local error_of_codes = mean_square(quantised - detach(z)) + o.commitment * mean_square(z - detach(quantised))
-    return { loss = error_of_picture + error_of_codes, mse = error_of_picture, codes = as_grid(found), latent = z }
-  end),
+  loss = loss,
+  evaluate = loss,
+  train = { { "main", optim.adamw(loss, { lr = rate, clip = o.clip, weight_decay = o.weight_decay }) } },
 }

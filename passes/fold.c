@@ -28,7 +28,7 @@ static bool is_denormal(const Node *n, double v) { return !is_int(n) && v != 0 &
 /* The node as a constant, when all operands are: what a kernel would compute, to the bit.  Only which NaN is left to run
  * time. */
 static Node *fold_constants(Graph *g, Node *n) {
-  double v[3] = {0};
+  double v[MAP_OPERANDS] = {0};
   if (n->n_in < 1 || n->n_in > COUNT_OF(v)) return n;
   for (int i = 0; i < n->n_in; i++)
     if (!fold_is_fill(n->in[i], &v[i]) || is_denormal(n->in[i], v[i])) return n;

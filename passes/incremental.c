@@ -283,7 +283,7 @@ static bool keeps_rows(const Node *n, int lead) {
       keeps &= n->op != OP_BROADCAST || (n->type.rank == n->in[0]->type.rank && dim_equal(n->type.dim[i], size));
       break;
     case ATTR_leaf: case ATTR_param: case ATTR_fill: case ATTR_cast: case ATTR_shift: case ATTR_matmul: case ATTR_conv:
-    case ATTR_scatter: case ATTR_norm: case ATTR_attend: case ATTR_KIND_COUNT:
+    case ATTR_random: case ATTR_scatter: case ATTR_norm: case ATTR_attend: case ATTR_KIND_COUNT:
       BUG("%s is not said to leave axes alone", op_info[n->op].text);
     }
   }
@@ -326,7 +326,7 @@ static Attrs row_attrs(const Node *n, int lead) {
   case ATTR_axis: a.axis.axis = n->attrs.axis.axis - lead + 1; return a;
   case ATTR_none: return a;
   case ATTR_leaf: case ATTR_param: case ATTR_fill: case ATTR_cast: case ATTR_shift: case ATTR_matmul: case ATTR_conv:
-  case ATTR_scatter: case ATTR_norm: case ATTR_attend: case ATTR_KIND_COUNT: break;
+  case ATTR_random: case ATTR_scatter: case ATTR_norm: case ATTR_attend: case ATTR_KIND_COUNT: break;
   }
   BUG("%s is not said to leave axes alone", op_info[n->op].text);
 }

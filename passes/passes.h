@@ -39,6 +39,23 @@ Func *pass_layout(Func *f, Func **out_prepare);
 /* Copies where a ring or a leaf would be overwritten too early.  After fold. */
 Func *pass_copy(Func *f);
 
+/* ---- training ---- */
+
+/* f as an entry of training: it updates nothing where a scalar output is not finite; average > 0: also keeps averages of
+ * the params that it updates (train.c). */
+Func *pass_train(Func *f, const char *entry, double average);
+/* Whose params have averages. */
+typedef struct Averaged {
+  const char *entry;
+  const char **param;
+  int n_param;
+} Averaged;
+/* f without its updates, reading averages for params where there are some. */
+Func *pass_evaluate(Func *f, const Averaged *a, int n);
+/* The states of an entry: a param's average, and how many steps are in it. */
+Node *train_average(Graph *g, const char *entry, const Node *param);
+Node *train_averaged(Graph *g, const char *entry);
+
 /* ---- decoding ---- */
 
 /* f: the teacher-forced function; tokens: name of its input i32 [B,S,H,W]; logits: name of

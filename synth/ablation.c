@@ -147,7 +147,7 @@ static bool identify(Ablation *b, MetadataEntry *out, Error *err) {
 /* ---- training ---- */
 
 AblationTraining ablation_defaults(void) {
-  return (AblationTraining){.steps = 1000, .batch = 32, .lr = 1e-3, .noise = 0.6, .seed = 1};
+  return (AblationTraining){.steps = 1000, .batch = 32, .seed = 1};
 }
 
 /* Passes reports on, and keeps the loss over held-out pairs. */
@@ -175,10 +175,9 @@ static bool train_variant(Ablation *b, int variant, const AblationTraining *o, c
   spec.bpe = bpe;
   spec.batch = o->batch;
   spec.seed = o->seed;
-  spec.noise = o->noise;
+  spec.evaluates = true;
   loop.steps = loop.evaluate_every = o->steps;
   loop.evaluate_batches = HELD_OUT_BATCHES;
-  loop.lr = o->lr;
   loop.report = on_report;
   loop.report_ctx = &held;
   Training t;
@@ -194,10 +193,8 @@ static bool train_variant(Ablation *b, int variant, const AblationTraining *o, c
 static bool write_losses(Ablation *b, const AblationTraining *o, const char *path, Error *err) {
   TensorView t = {.name = PORT_LOSS, .dtype = DTYPE_F32, .rank = 1, .dim = {ABLATION_VARIANTS}, .data = b->loss,
                   .bytes = sizeof b->loss};
-  MetadataEntry meta[N_IDENTITY + 5] = {[N_IDENTITY] = {meta_steps, arena_printf(b->arena, "%" PRId64, o->steps)},
+  MetadataEntry meta[N_IDENTITY + 3] = {[N_IDENTITY] = {meta_steps, arena_printf(b->arena, "%" PRId64, o->steps)},
                                         {meta_batch, arena_printf(b->arena, "%" PRId64, o->batch)},
-                                        {"lr", arena_printf(b->arena, "%.9g", o->lr)},
-                                        {"noise", arena_printf(b->arena, "%.9g", o->noise)},
                                         {"seed", arena_printf(b->arena, "%" PRIu64, o->seed)}};
   return identify(b, meta, err) && safetensors_write(path, &t, 1, meta, COUNT_OF(meta), err);
 }

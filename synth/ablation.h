@@ -46,7 +46,6 @@ bool ablation_measure(Ablation *b, int variant, DrawingCost *out, Error *err);
 /* What all variants are trained with; ablation_defaults says how they are when nobody says otherwise. */
 typedef struct AblationTraining {
   int64_t steps, batch;
-  double lr, noise;
   uint64_t seed;
   void (*begin)(void *ctx, int variant);                              /* may be NULL */
   void (*report)(void *ctx, const TrainReport *r);                    /* as of TrainOptions */

@@ -6,6 +6,7 @@
 #include "ir/interp.h"
 #include "ir/text.h"
 #include "runtime/base/convert.h"
+#include "runtime/base/names.h"
 #include "runtime/bundle.h"
 #include "runtime/weights.h"
 #include "synth/tensors.h"
@@ -30,6 +31,15 @@ static bool write_outputs(Execution *r, const PlanTensor *out, int n, void *cons
   for (int i = 0; i < n; i++)
     if (!tensors_view(&out[i], data[i], B, R, &view[i], r->err)) return false;
   return safetensors_write(r->out, view, n, NULL, 0, r->err);
+}
+
+static const TensorView *find_input(const Execution *r, const char *name) { return r->in ? safetensors_find(r->in, name) : NULL; }
+
+/* What an input holds that may be absent and is: zeros, or the seed. */
+static void absent_input(const ExecuteSpec *spec, const PlanTensor *t, int64_t B, int32_t *out) {
+  bool is_seed = strcmp(t->name, PORT_SEED) == 0;
+  for (int64_t i = 0, n = t->rank ? dim_value(t->dim[0], B, 1) : 1; i < n; i++)
+    out[i] = is_seed ? (int32_t)(uint32_t)(spec->rng_seed >> 32 * i) : 0;
 }
 
 /* ---- generated code ---- */
@@ -71,8 +81,10 @@ static bool run_code(Execution *r) {
   r->session = models_open_session(r->target, r->plan, B > 0 ? B : 1, R > 0 ? R : 1, 0, r->err);
   if (!r->session || !set_weights(r)) return false;
   for (int i = 0; i < pf->n_in; i++) {
-    const TensorView *v = safetensors_find(r->in, pf->in[i].name);
-    if (v->bytes) memcpy(nuwa_input(r->session, f, v->name), v->data, v->bytes);
+    const TensorView *v = find_input(r, pf->in[i].name);
+    void *to = nuwa_input(r->session, f, pf->in[i].name);
+    if (!v) absent_input(r->spec, &pf->in[i], B, to);
+    else if (v->bytes) memcpy(to, v->data, v->bytes);
   }
   if (!nuwa_run(r->session, f, B, R)) return nuwa_check(r->session, r->err);
   void **data = ARENA_ARRAY(r->arena, void *, pf->n_out);
@@ -148,8 +160,12 @@ static const Tensor *read_leaf(void *ctx, const Node *leaf, Error *err) {
   *t = tensor_new(a, leaf->type.dtype, leaf->type.rank, dim);
   if (leaf->op == OP_PARAM && !fill_param(l->r, leaf, t, err)) return NULL;
   if (leaf->op != OP_INPUT) return t;
-  const TensorView *v = safetensors_find(l->r->in, leaf->attrs.leaf.name);
-  for (int64_t i = 0; i < tensor_elems(t); i++) t->data[i] = element_at(v->dtype, v->data, i);
+  const TensorView *v = find_input(l->r, leaf->attrs.leaf.name);
+  int64_t n = tensor_elems(t);
+  int32_t *absent = v ? NULL : ARENA_ARRAY(a, int32_t, n);
+  PlanTensor type = tensor_of(leaf->attrs.leaf.name, leaf);
+  if (!v) absent_input(l->r->spec, &type, l->B, absent);
+  for (int64_t i = 0; i < n; i++) t->data[i] = element_at(t->dtype, v ? v->data : absent, i);
   return t;
 }
 

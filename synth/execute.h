@@ -10,6 +10,7 @@ typedef struct ExecuteSpec {
   const char *in;               /* a file of its inputs, whose sizes say what B and R are; NULL: it has none */
   const char *weights;          /* a file; NULL: initial params of seed */
   uint64_t seed;
+  uint64_t rng_seed;            /* of the random numbers that the function draws, where the file does not say */
   bool interprets;              /* needs a Lua file, or weights that carry theirs */
 } ExecuteSpec;
 

@@ -18,9 +18,6 @@ typedef struct ModelSpec {
 /* Plain values of a module that something reads; no others may be there. */
 #define MODEL_CODEBOOK "codebook"              /* codes there are, of an autoencoder and of what draws them */
 #define MODEL_VOCAB "vocab"                    /* tokens of texts */
-#define MODEL_REVIVE_CODEBOOK "revive.codebook"   /* param whose unused rows training revives, */
-#define MODEL_REVIVE_CODES "revive.codes"         /* outputs of the loss: which rows were used, */
-#define MODEL_REVIVE_VECTORS "revive.vectors"     /* and for which vectors */
 
 /* What all compilations and sessions share, and who listens.  synth itself prints nothing. */
 typedef struct SynthTarget {

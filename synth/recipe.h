@@ -34,20 +34,8 @@ enum { RECIPE_RUN = 1, RECIPE_DRAWING = 2, RECIPE_PAIR = 4, RECIPE_BOTH = RECIPE
   X(SIZE,        "size",              RECIPE_RUN)                                                                    \
   X(DATA_SEED,   "data_seed",         RECIPE_RUN)                                                                    \
   X(CLIPS,       "clips",             RECIPE_RUN)                                                                    \
-  X(NULL_TEXT,   "null_text",         RECIPE_RUN)                                                                    \
-  X(NOISE,       "noise",             RECIPE_RUN)                                                                    \
-  X(FUNCTION,    "fn",                RECIPE_RUN)                                                                    \
   X(STEPS,       "steps",             RECIPE_RUN)                                                                    \
   X(BATCH,       "batch",             RECIPE_RUN)                                                                    \
-  X(LR,          "lr",                RECIPE_RUN)                                                                    \
-  X(SCHEDULE,    "schedule",          RECIPE_RUN)                                                                    \
-  X(WARMUP,      "warmup",            RECIPE_RUN)                                                                    \
-  X(CLIP,        "clip",              RECIPE_RUN)                                                                    \
-  X(BETA1,       "beta1",             RECIPE_RUN)                                                                    \
-  X(BETA2,       "beta2",             RECIPE_RUN)                                                                    \
-  X(DECAY,       "decay",             RECIPE_RUN)                                                                    \
-  X(WINDOW,      "window",            RECIPE_RUN)                                                                    \
-  X(NO_REVIVE,   "no_revive",         RECIPE_RUN)                                                                    \
   X(SEED,        "seed",              RECIPE_BOTH)                                                                   \
   X(SAMPLE,      "sample",            RECIPE_DRAWING)                                                                \
   X(TEMPERATURE, "temperature",       RECIPE_DRAWING)                                                                \

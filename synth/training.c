@@ -1,17 +1,16 @@
 /* See training.h. */
+#include "runtime/base/names.h"
 #include "synth/training.h"
 
 #include <string.h>
 
-#include "runtime/base/names.h"
+#include "synth/divergence.h"
 #include "synth/weights_file.h"
 #include "train/checkpoint.h"
 
 void training_init(TrainingSpec *spec, TrainOptions *loop) {
-  *spec = (TrainingSpec){.fn = FUNC_LOSS, .batch = 32,
-                         .adam = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .clip = 1.0}};
-  *loop = (TrainOptions){.steps = 1000, .lr = 1e-3, .warmup = 0.05, .cosine = true, .evaluate_batches = 4,
-                         .revive = {.window = 50}, .checkpoint_every = 500, .log_every = 1};
+  *spec = (TrainingSpec){.batch = 32};
+  *loop = (TrainOptions){.steps = 1000, .evaluate_batches = 4, .checkpoint_every = 500, .log_every = 1};
 }
 
 /* ---- opening ---- */
@@ -42,8 +41,10 @@ static bool open_encoder(Training *t, Error *err) {
   return ok;
 }
 
+/* The entries alone, and the evaluation where it is wanted. */
 static CompileOptions compile_options(const Training *t) {
-  return (CompileOptions){.function = &t->spec.fn, .n_function = 1, .train = t->spec.fn, .adam = t->spec.adam};
+  static const char *const evaluate[] = {FUNC_EVALUATE};
+  return (CompileOptions){.function = evaluate, .n_function = t->spec.evaluates, .train = true, .raw = t->spec.raw};
 }
 
 /* Whether the params learnt the tokens that they will read: those of this autoencoder and of these merges.  Where the
@@ -72,12 +73,35 @@ static bool load_weights(Training *t, Error *err) {
   return ok;
 }
 
+/* What a module needs to be trained. */
+static bool check_module(const Training *t, Error *err) {
+  const Model *m = t->model;
+  Error ignored;
+  if (!m->n_train)
+    return error_set(err, ERROR_USAGE,
+                     "%s does not say how it is trained: its module needs  train = { { \"main\", optim.adam(loss, { lr = 1e-3 }) } }  "
+                     "(and before it  local optim = require \"optim\")", m->path);
+  if (t->spec.evaluates && !model_find(m, FUNC_EVALUATE, &ignored))
+    return error_set(err, ERROR_USAGE, "%s: --eval needs a function in its module:  evaluate = loss", m->path);
+  return true;
+}
+
+static void list_entries(Training *t) {
+  const Model *m = t->model;
+  t->entry = ARENA_ARRAY(t->arena, TrainEntry, m->n_train);
+  for (int i = 0; i < m->n_train; i++)
+    t->entry[i] = (TrainEntry){m->train[i].name, plan_find_function(t->plan, m->train[i].func->name), m->train[i].from,
+                               m->train[i].to, m->train[i].every};
+  t->evaluate = t->spec.evaluates ? plan_find_function(t->plan, FUNC_EVALUATE) : -1;
+}
+
 static bool open_model(Training *t, Error *err) {
   CompileOptions o = compile_options(t);
-  return error_asked((t->model = models_load(t->target, &t->spec.model, err)) != NULL, err) &&
-         error_asked(model_find(t->model, t->spec.fn, err) != NULL, err) &&
-         (t->plan = models_compile_plan(t->target, t->model, &o, err)) &&
-         (t->session = open_session(t, t->plan, err)) && load_weights(t, err);
+  if (!error_asked((t->model = models_load(t->target, &t->spec.model, err)) != NULL, err) || !check_module(t, err) ||
+      !(t->plan = models_compile_plan(t->target, t->model, &o, err)))
+    return false;
+  list_entries(t);
+  return (t->session = open_session(t, t->plan, err)) && load_weights(t, err);
 }
 
 static int64_t int_field(const Model *m, const char *name) {
@@ -99,16 +123,12 @@ static bool check_sizes(const Training *t, Error *err) {
 }
 
 static bool open_source(Training *t, Error *err) {
-  int function[] = {plan_find_function(t->plan, t->spec.fn), plan_find_function(t->plan, FUNC_TRAIN)};
-  SourceOptions o = {.world = t->spec.world,
-                     .bpe = t->spec.bpe,
-                     .null_text = t->spec.null_text,
-                     .noise = t->spec.noise,
-                     .codes = int_field(t->vq_model, MODEL_CODEBOOK),
-                     .seed = t->spec.seed,
-                     .batch = t->spec.batch};
+  int n = t->model->n_train, *function = ARENA_ARRAY(t->arena, int, n + 1);
+  SourceOptions o = {.world = t->spec.world, .bpe = t->spec.bpe, .batch = t->spec.batch};
+  for (int i = 0; i < n; i++) function[i] = t->entry[i].function;
+  if (t->evaluate >= 0) function[n++] = t->evaluate;
   if (t->vq_plan) o.encoder = (Encoder){t->vq_session, t->vq_plan, plan_find_function(t->vq_plan, FUNC_ENCODE)};
-  t->source = source_new(t->plan, function, COUNT_OF(function), &o, err);
+  t->source = source_new(t->plan, function, n, &o, err);
   return error_asked(t->source != NULL, err); /* an input that nothing gives */
 }
 
@@ -131,7 +151,7 @@ static bool call(TrainingCall *c, void (*body)(void *)) {
 }
 
 bool training_open(Training *t, const SynthTarget *target, const TrainingSpec *spec, Error *err) {
-  *t = (Training){.arena = arena_new(), .target = target, .spec = *spec};
+  *t = (Training){.arena = arena_new(), .target = target, .spec = *spec, .evaluate = -1};
   if (!t->arena) return error_set(err, ERROR_MEMORY, "out of memory");
   return call(&(TrainingCall){.t = t, .err = err}, open_body);
 }
@@ -149,8 +169,10 @@ void training_close(Training *t) {
 }
 
 bool training_has_input(const Training *t, const char *name) {
-  int f = plan_find_function(t->plan, t->spec.fn), train = plan_find_function(t->plan, FUNC_TRAIN);
-  return (f >= 0 && plan_find_input(&t->plan->function[f], name)) || plan_find_input(&t->plan->function[train], name);
+  bool has = t->evaluate >= 0 && plan_find_input(&t->plan->function[t->evaluate], name);
+  for (int i = 0; i < t->model->n_train && !has; i++)
+    has = plan_find_input(&t->plan->function[t->entry[i].function], name);
+  return has;
 }
 
 bool training_lower(const Training *t, Lowered *out, Error *err) {
@@ -191,25 +213,46 @@ bool training_recipe(Training *t, const Recipe *r, Error *err) {
 
 /* ---- the run ---- */
 
-static const char *text_field(const Model *m, const char *name) {
-  const Value *v = model_field(m, name);
-  return v && v->kind == VALUE_TEXT ? v->text : NULL;
-}
+static void explain(void *ctx, const TrainEntry *e, Error *err) { divergence_explain(ctx, e, err); }
 
 bool training_run(Training *t, const TrainOptions *loop, Error *err) {
   TrainOptions o = *loop;
   TrainSource source = source_interface(t->source);
   o.batch = t->spec.batch;
   o.seed = t->spec.seed;
-  o.beta1 = t->spec.adam.beta1;
-  o.beta2 = t->spec.adam.beta2;
-  o.evaluate = plan_find_function(t->plan, t->spec.fn);
+  o.entry = t->entry;
+  o.n_entry = t->model->n_train;
+  o.evaluate = t->evaluate;
   o.recipe = t->recipe;
-  if (o.revive.window)
-    o.revive = (ReviveOptions){text_field(t->model, MODEL_REVIVE_CODEBOOK), text_field(t->model, MODEL_REVIVE_CODES),
-                               text_field(t->model, MODEL_REVIVE_VECTORS), o.revive.window};
-  o.revive.keep_start = t->spec.weights != NULL;
+  o.explain = explain;
+  o.explain_ctx = t;
   return train_run(t->session, t->plan, &o, &source, err);
+}
+
+/* Whether an entry's averages have a step in them. */
+static bool has_averages(Training *t, const ModelTrain *e, Error *err) {
+  int32_t steps = 0;
+  const char *name = arena_printf(t->arena, "%s.averaged", e->name);
+  return e->average > 0 && nuwa_read_state(t->session, name, &steps, err) && steps > 0;
+}
+
+/* Puts averages where the params were, for writing. */
+static bool use_averages(Training *t, Error *err) {
+  for (int i = 0; i < t->model->n_train; i++) {
+    const ModelTrain *e = &t->model->train[i];
+    for (int k = 0; has_averages(t, e, err) && k < e->func->n_update; k++) {
+      const Node *p = e->func->update[k].target;
+      int64_t bytes = 0;
+      int at = p->op == OP_PARAM && p->type.dtype == DTYPE_F32 ? plan_find_param(t->plan, p->attrs.leaf.name) : -1;
+      if (at < 0) continue;
+      BUG_IF(!plan_tensor_bytes(&t->plan->param[at].type, 0, 0, &bytes), "\"%s\" has no size", p->attrs.leaf.name);
+      void *values = arena_alloc(t->arena, (size_t)bytes + 1);
+      if (!nuwa_read_state(t->session, arena_printf(t->arena, "%s.average.%s", e->name, p->attrs.leaf.name), values, err) ||
+          !nuwa_write_param(t->session, p->attrs.leaf.name, values, err))
+        return false;
+    }
+  }
+  return true;
 }
 
 static void write_body(void *ctx) {
@@ -225,7 +268,7 @@ static void write_body(void *ctx) {
     meta.words = arena_take_buffer(t->arena, &words);
   }
   int n = weights_file_describe(t->arena, &meta, entry);
-  c->ok = weights_write(t->session, t->plan, c->path, c->as_bf16, entry, n, c->err);
+  c->ok = (t->spec.raw || use_averages(t, c->err)) && weights_write(t->session, t->plan, c->path, c->as_bf16, entry, n, c->err);
 }
 
 bool training_write(Training *t, const char *path, bool as_bf16, Error *err) {

@@ -1,5 +1,5 @@
-/* A training run, opened: a loss with its training step, compiled; its batches; the autoencoder whose codes it learns;
- * and the recipe of it all.  The loop is train/'s. */
+/* A training run, opened: the entries of a model's `train` and its `evaluate`, compiled; its batches; the autoencoder whose
+ * codes it learns; and the recipe of it all.  The loop is train/'s. */
 #ifndef NUWA_SYNTH_TRAINING_H
 #define NUWA_SYNTH_TRAINING_H
 
@@ -10,18 +10,17 @@
 
 typedef struct TrainingSpec {
   ModelSpec model, vq;          /* vq's path may be NULL: its weights name the model */
-  const char *fn;               /* the loss: a function with a scalar output "loss" */
   const char *weights;          /* a file to begin with, trained with the same autoencoder and merges as far as it says;
                                  * NULL: initial weights */
   const char *vq_weights;       /* of the autoencoder that makes tokens of pictures; NULL: no function wants them */
   const World *world;           /* as the next, outlives the training */
   const Bpe *bpe;               /* NULL: no function wants text */
-  AdamOptions adam;
   int64_t batch;                /* examples a step */
-  uint64_t seed;                /* of initial weights, revival, dropped captions, noise */
-  double null_text, noise;      /* as of SourceOptions */
+  uint64_t seed;                /* of initial weights, and of all that a step draws */
+  bool raw;                     /* evaluate and write the params themselves, not their averages */
+  bool evaluates;               /* the model's `evaluate` is wanted, and refused where there is none */
 } TrainingSpec;
-/* Sets the optimiser and its loop as they are when nobody says otherwise: 1000 steps of 32. */
+/* Sets the loop as it is when nobody says otherwise: 1000 steps of 32. */
 void training_init(TrainingSpec *spec, TrainOptions *loop);
 
 typedef struct Training {
@@ -32,6 +31,8 @@ typedef struct Training {
   Plan *plan, *vq_plan;
   NuwaSession *session, *vq_session;
   Source *source;
+  TrainEntry *entry;            /* [model->n_train] */
+  int evaluate;                 /* function; -1: none */
   const char *recipe;           /* JSON, of a run; NULL before training_recipe */
 } Training;
 
@@ -39,16 +40,16 @@ typedef struct Training {
  * either way. */
 bool training_open(Training *t, const SynthTarget *target, const TrainingSpec *spec, Error *err);
 void training_close(Training *t);
-/* Whether the loss or its training step has such an input. */
+/* Whether an entry or the evaluation has such an input. */
 bool training_has_input(const Training *t, const char *name);
 /* Kernels and launches with what these are estimated to do, as of models_lower. */
 bool training_lower(const Training *t, Lowered *out, Error *err);
 /* Sets t's recipe: what stands in r, which is what its caller chose, and what follows from model, data and target. */
 bool training_recipe(Training *t, const Recipe *r, Error *err);
-/* train_run with the loop's options; batch, seed, optimiser, recipe and which codes are revived (where revive.window
- * is not 0) are t's. */
+/* train_run with the loop's options; batch, seed, entries, evaluation and recipe are t's. */
 bool training_run(Training *t, const TrainOptions *loop, Error *err);
-/* The params with all that a weights file says (weights_file.h); as_bf16 as of weights_write. */
+/* The params, or their averages where there are some and the spec is not raw, with all that a weights file says
+ * (weights_file.h); as_bf16 as of weights_write. */
 bool training_write(Training *t, const char *path, bool as_bf16, Error *err);
 
 #endif

@@ -9,11 +9,11 @@
 #include "runtime/base/names.h"
 #include "runtime/base/sha256.h"
 
-static const char format_name[] = "nuwa-checkpoint-2";
+static const char format_name[] = "nuwa-checkpoint-3";
 static const char meta_step[] = "step", meta_digest[] = "sha256";
 
-/* Where a tensor of a run lives: two kinds in the session, one in the trainer. */
-typedef enum Home { HOME_PARAM, HOME_STATE, HOME_HOST } Home;
+/* Where a tensor of a run lives in the session. */
+typedef enum Home { HOME_PARAM, HOME_STATE } Home;
 
 typedef struct StatePlace {
   Home home;
@@ -54,34 +54,27 @@ static bool list_fetch(TensorList *l, NuwaSession *s, Error *err) {
 }
 
 static bool put(NuwaSession *s, const StatePlace *p, const TensorView *from, Error *err) {
-  switch (p->home) {
-  case HOME_PARAM: return nuwa_write_param(s, p->name, from->data, err);
-  case HOME_STATE: return nuwa_write_state(s, p->name, from->data, err);
-  default: memcpy(p->memory, from->data, from->bytes); return true;
-  }
+  return p->home == HOME_PARAM ? nuwa_write_param(s, p->name, from->data, err) : nuwa_write_state(s, p->name, from->data, err);
 }
 
 static void mark_state(const PlanRef *r, bool *used) {
   if (r->kind == REF_STATE) used[r->index] = true;
 }
 
-static bool *find_states(Arena *a, const Plan *p, const PlanFunction *f) {
-  bool *used = ARENA_ARRAY(a, bool, p->n_state + 1);
+static void find_states(const PlanFunction *f, bool *used) {
   for (int i = 0; i < f->n_launch; i++)
     for (int k = 0; k < f->launch[i].n_ref; k++) mark_state(&f->launch[i].ref[k], used);
   for (int i = 0; i < f->n_copy; i++) mark_state(&f->copy[i].from, used), mark_state(&f->copy[i].to, used);
-  return used;
 }
 
 static void list_tensors(TensorList *l, const Checkpoint *c) {
   const Plan *p = c->plan;
-  bool *used = find_states(l->arena, p, &p->function[c->train]);
+  bool *used = ARENA_ARRAY(l->arena, bool, p->n_state + 1);
+  for (int i = 0; i < c->n_entry; i++) find_states(&p->function[c->entry[i].function], used);
   for (int i = 0; i < p->n_param; i++)
     list_push(l, "param.", &p->param[i].type, HOME_PARAM, nuwa_param(c->session, p->param[i].type.name));
   for (int i = 0; i < p->n_state; i++)
     if (used[i]) list_push(l, "state.", &p->state[i].type, HOME_STATE, nuwa_state(c->session, p->state[i].type.name));
-  PlanTensor uses = {.name = "uses", .dtype = DTYPE_I32, .rank = 1, .dim = {dim_const(c->n_uses)}};
-  if (c->uses) list_push(l, "revive.", &uses, HOME_HOST, c->uses);
 }
 
 /* ---- numbers ---- */
@@ -91,13 +84,6 @@ static float element_at(const TensorView *v, size_t i) {
   return v->dtype == DTYPE_F32 ? ((const float *)v->data)[i] : f32_from_bf16(((const uint16_t *)v->data)[i]);
 }
 
-/* What is trained has moments. */
-static bool is_trained(const Plan *p, const char *param) {
-  char moment[600];
-  snprintf(moment, sizeof moment, TRAIN_MOMENT1 "%s", param);
-  return plan_find_state(p, moment) >= 0;
-}
-
 /* No NaN anywhere, nor infinity in what is trained (a mask may be made of such): training that went wrong between the
  * checks of its steps is not to replace a file that is good. */
 static bool check_numbers(const TensorList *l, const Plan *p, const char *path, Error *err) {
@@ -105,8 +91,8 @@ static bool check_numbers(const TensorList *l, const Plan *p, const char *path, 
     const TensorView *v = &l->view[i];
     if (!dtype_is_float(v->dtype)) continue;
     const char *name = l->place[i].name;
-    bool is_moment = l->place[i].home == HOME_STATE && strncmp(name, TRAIN_MOMENTS, strlen(TRAIN_MOMENTS)) == 0;
-    bool refuses_infinity = is_moment || (l->place[i].home == HOME_PARAM && is_trained(p, name));
+    int param = l->place[i].home == HOME_PARAM ? plan_find_param(p, name) : -1;
+    bool refuses_infinity = param < 0 || p->param[param].is_updated;
     for (size_t k = 0, n = v->bytes / dtype_bytes(v->dtype); k < n; k++) {
       float x = element_at(v, k);
       if (!isnan(x) && !(refuses_infinity && isinf(x))) continue;

@@ -1,20 +1,19 @@
 /* Checkpoints: everything a run needs to go on exactly, in one safetensors file that appears whole or not at all.
  *
- * Tensors: "param.<name>" of the plan; "state.<name>", the states that function "train" uses; "revive.uses" when dead
- * codes are revived.  Metadata: format, step, recipe, sha256 of all tensors' bytes in the order of the file. */
+ * Tensors: "param.<name>" of the plan; "state.<name>", the states that the entries of training use.  Metadata: format, step, recipe, sha256 of all tensors' bytes in the order of the file. */
 #ifndef NUWA_CHECKPOINT_H
 #define NUWA_CHECKPOINT_H
 
 #include "runtime/base/safetensors.h"
 #include "runtime/include/nuwa.h"
 #include "runtime/plan.h"
+#include "train/trainer.h"
 
 typedef struct Checkpoint {
   NuwaSession *session;
   const Plan *plan;
-  int train;     /* the function whose states belong to the run */
-  int32_t *uses; /* [n_uses], or NULL */
-  int64_t n_uses;
+  const TrainEntry *entry; /* whose states belong to the run */
+  int n_entry;
   const char *recipe; /* a JSON object of all that shapes the run: a checkpoint with another is refused by the field */
   int64_t step;
 } Checkpoint;

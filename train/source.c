@@ -1,18 +1,16 @@
 /* Which tensors of the world fill which inputs.  Frames are counted by the first function that has them; all must
  * agree. */
+#include "runtime/base/names.h"
 #include "train/source.h"
 
 #include <string.h>
-
-#include "runtime/base/names.h"
-#include "runtime/base/philox.h"
 
 enum { MAX_FUNCTIONS = 8 };
 
 /* What a function's inputs are, by kind; NULL: it has none. */
 typedef struct Inputs {
   int function;
-  const PlanTensor *image, *text, *labels, *tokens, *seen;
+  const PlanTensor *image, *text, *labels, *tokens;
 } Inputs;
 
 struct Source {
@@ -20,7 +18,6 @@ struct Source {
   Dataset data;
   Inputs inputs[MAX_FUNCTIONS];
   int n_inputs;
-  int32_t *empty; /* [text_tokens] the null condition */
   float *frames;  /* [batch, frames, size, size, 3] for the encoder */
 };
 
@@ -87,22 +84,26 @@ static bool check_tokens(Source *s, const PlanFunction *f, const PlanTensor *t, 
   return set_frames(s, f, t, t->dim[1].c, err);
 }
 
+/* What train_feed gives. */
+static bool is_trainers(const PlanTensor *t) {
+  static const char *const name[] = {PORT_SEED, PORT_STEP, PORT_STEPS, PORT_EXAMPLE};
+  for (int i = 0; i < COUNT_OF(name); i++)
+    if (t->dtype == DTYPE_I32 && t->rank <= 1 && strcmp(t->name, name[i]) == 0) return true;
+  return false;
+}
+
 static bool check_input(Source *s, Inputs *in, const PlanFunction *f, const PlanTensor *t, Error *err) {
   const char *name = t->name;
-  if (t->rank == 0) {
-    if (strcmp(name, TRAIN_LR) == 0 || strcmp(name, TRAIN_CORRECTION1) == 0 || strcmp(name, TRAIN_CORRECTION2) == 0)
-      return true;
-  } else if (!dim_equal(t->dim[0], (Dim){0, 1, 0})) {
+  if (is_trainers(t)) return true;
+  if (t->rank == 0 || !dim_equal(t->dim[0], (Dim){0, 1, 0})) {
     return refuse(f, t, "a batch: its first size must be B", err);
   }
-  if (strcmp(name, PORT_IMAGE) == 0 || strcmp(name, PORT_VIDEO) == 0)
-    return in->image = t, check_frames(s, f, t, 3, err);
+  if (strcmp(name, PORT_IMAGE) == 0 || strcmp(name, PORT_VIDEO) == 0) return in->image = t, check_frames(s, f, t, 3, err);
   if (strcmp(name, PORT_LABELS) == 0) return in->labels = t, check_frames(s, f, t, 0, err);
   if (strcmp(name, PORT_TEXT) == 0) return in->text = t, check_text(s, f, t, err);
   if (strcmp(name, PORT_TOKENS) == 0) return in->tokens = t, check_tokens(s, f, t, err);
-  if (strcmp(name, PORT_SEEN) == 0) return in->seen = t, check_tokens(s, f, t, err);
   return error_set(err, ERROR_ARGUMENT,
-                   "\"%s\" has an input \"%s\"; the world gives image, video, text, labels, tokens, seen", f->name, name);
+                   "\"%s\" has an input \"%s\"; the world gives image, video, text, labels, tokens", f->name, name);
 }
 
 static bool check_function(Source *s, const Plan *p, int function, Error *err) {
@@ -111,10 +112,6 @@ static bool check_function(Source *s, const Plan *p, int function, Error *err) {
   in->function = function;
   for (int i = 0; i < f->n_in; i++)
     if (!check_input(s, in, f, &f->in[i], err)) return false;
-  if (in->seen && !in->tokens)
-    return error_set(err, ERROR_ARGUMENT, "\"%s\" has an input \"seen\" but no \"tokens\" to make it of", f->name);
-  if (in->seen && s->o.noise > 0.0 && s->o.codes < 1)
-    return error_set(err, ERROR_ARGUMENT, "noise in \"seen\" needs an autoencoder that says how many codes it has");
   return true;
 }
 
@@ -126,10 +123,7 @@ static bool allocate(Source *s, Error *err) {
     s->frames = mem_alloc((size_t)s->o.batch * dataset_image_values(&s->data) * sizeof *s->frames);
     if (!s->frames) return error_set(err, ERROR_MEMORY, "a batch of %lld: out of memory", (long long)s->o.batch);
   }
-  if (!s->data.text_tokens) return true;
-  s->empty = mem_alloc((size_t)s->data.text_tokens * sizeof *s->empty);
-  if (!s->empty) return error_set(err, ERROR_MEMORY, "a text: out of memory");
-  return bpe_encode_fixed(s->o.bpe, "", s->empty, s->data.text_tokens, err);
+  return true;
 }
 
 Source *source_new(const Plan *p, const int *function, int n_function, const SourceOptions *o, Error *err) {
@@ -150,24 +144,11 @@ Source *source_new(const Plan *p, const int *function, int n_function, const Sou
 
 void source_free(Source *s) {
   if (!s) return;
-  mem_free(s->empty);
   mem_free(s->frames);
   mem_free(s);
 }
 
 /* ---- filling ---- */
-
-/* Whether a training example goes without its caption: for classifier-free guidance. */
-static bool is_dropped(const Source *s, uint64_t example) {
-  Philox r = philox(s->o.seed, (uint32_t)example, (uint32_t)(example >> 32), STREAM_DROP);
-  return (double)philox_uniform(r.word[0]) < s->o.null_text;
-}
-
-static void drop_texts(const Source *s, int32_t *text, uint64_t first, int64_t n) {
-  size_t words = (size_t)s->data.text_tokens;
-  for (int64_t i = 0; i < n; i++)
-    if (is_dropped(s, first + (uint64_t)i)) memcpy(text + (size_t)i * words, s->empty, words * sizeof *text);
-}
 
 /* The encoder sees each frame as a picture; its codes [B s, 1, h, w] are the tokens [B, s, h, w]. */
 static bool encode(const Source *s, int32_t *tokens, int64_t n, Error *err) {
@@ -187,26 +168,6 @@ static bool encode(const Source *s, int32_t *tokens, int64_t n, Error *err) {
   return true;
 }
 
-/* Replaces codes of one example.  A reader that cannot trust what it has seen has to look at the condition for every
- * token, not for the first few of a thing only. */
-static void add_noise(const Source *s, int32_t *seen, int64_t n, uint64_t example) {
-  uint32_t counter[4] = {0, (uint32_t)example, (uint32_t)(example >> 32), STREAM_NOISE};
-  double share = s->o.noise * (double)philox_uniform(philox_block(s->o.seed, counter).word[0]);
-  for (int64_t i = 0; i < n; i++) {
-    counter[0] = (uint32_t)i + 1;
-    Philox r = philox_block(s->o.seed, counter);
-    if ((double)philox_uniform(r.word[0]) < share) seen[i] = (int32_t)((uint64_t)r.word[1] * (uint64_t)s->o.codes >> 32);
-  }
-}
-
-static void see(const Source *s, const int32_t *tokens, int32_t *seen, const PlanTensor *t, WorldSplit split, uint64_t first,
-                int64_t n) {
-  int64_t places = t->dim[1].c * t->dim[2].c * t->dim[3].c;
-  memcpy(seen, tokens, (size_t)(n * places) * sizeof *seen);
-  for (int64_t i = 0; i < n && split == WORLD_TRAIN && s->o.noise > 0.0; i++)
-    add_noise(s, seen + i * places, places, first + (uint64_t)i);
-}
-
 static void *input_of(NuwaSession *session, int function, const PlanTensor *t) {
   return t ? nuwa_input(session, function, t->name) : NULL;
 }
@@ -224,11 +185,9 @@ static bool source_fill(void *ctx, NuwaSession *session, int function, WorldSpli
                  .text = text,
                  .labels = input_of(session, function, in->labels)};
   if (!dataset_fill(&s->data, split, first, (int)n, &batch, err)) return false;
-  if (text && split == WORLD_TRAIN && s->o.null_text > 0.0) drop_texts(s, text, first, n);
   if (tokens) {
     if (image) memcpy(s->frames, image, (size_t)n * dataset_image_values(&s->data) * sizeof *image);
     if (!encode(s, tokens, n, err)) return false;
-    if (in->seen) see(s, tokens, input_of(session, function, in->seen), in->seen, split, first, n);
   }
   return true;
 }

@@ -1,12 +1,11 @@
 /* Batches from the training world, for whatever inputs a function has:
  *
  *   image   f32 [B, size, size, 3]        video   f32 [B, s, size, size, 3]      pixels in [-1, 1]
- *   text    i32 [B, n]                    captions, or the empty caption for a share of the training examples
+ *   text    i32 [B, n]                    captions
  *   labels  i32 [B, size, size]           what each pixel shows (also [B, s, size, size])
  *   tokens  i32 [B, s, h, w]              codes that another model's "encode" gives for the frames
- *   seen    i32 [B, s, h, w]              the tokens, in training examples with a share of them replaced by random codes
  *
- * A step's own scalars (lr, correction1, correction2) are left alone. */
+ * What the trainer feeds (train_feed) is left alone. */
 #ifndef NUWA_SOURCE_H
 #define NUWA_SOURCE_H
 
@@ -24,11 +23,7 @@ typedef struct SourceOptions {
   const World *world;
   const Bpe *bpe; /* NULL: no function wants text */
   Encoder encoder;
-  double null_text; /* share of training examples whose text is the empty caption */
-  double noise;     /* of each training example's `seen`, a share drawn from [0, noise) is replaced */
-  int64_t codes;    /* replacements are drawn from [0, codes) */
-  uint64_t seed;    /* of these choices */
-  int64_t batch;    /* largest n of a fill */
+  int64_t batch; /* largest n of a fill */
 } SourceOptions;
 
 typedef struct Source Source;

@@ -13,7 +13,10 @@
 #include "runtime/base/safetensors.h"
 #include "runtime/include/nuwa.h"
 #include "runtime/plan.h"
-#include "train/revive.h"
+
+/* What the names of metrics of an evaluation begin with: of validation, and of pairs kept from training. */
+#define METRIC_VALIDATION "val."
+#define METRIC_HELD_OUT "held."
 
 /* Fills the inputs of one function with examples [first, first + n) of a split. */
 typedef struct TrainSource {
@@ -21,32 +24,31 @@ typedef struct TrainSource {
   void *ctx;
 } TrainSource;
 
-/* What the names of metrics of an evaluation begin with: of validation, and of pairs kept from training. */
-#define METRIC_VALIDATION "val."
-#define METRIC_HELD_OUT "held."
+/* One of the updates of a step, in order: those after it see what it left. */
+typedef struct TrainEntry {
+  const char *name;
+  int function;
+  int64_t from, to, every; /* it runs in steps from, from + every, ..., counted from 1, not after `to` */
+} TrainEntry;
 
 typedef struct TrainReport {
   int64_t step, steps; /* steps done, of how many */
   bool is_evaluation;  /* metrics are means over batches of either split, under its prefix */
-  const Metric *metric;
+  const Metric *metric; /* scalar outputs of the entries that ran: "loss", or "NAME.loss" where there are several entries */
   int n_metric;
   double samples_per_s; /* since this process began to train */
   double seconds_left;
-  int64_t revived; /* codes, so far in this process */
 } TrainReport;
 
 typedef struct TrainOptions {
-  int64_t steps; /* of the whole run: the schedule's length */
+  int64_t steps; /* of the whole run */
   int64_t stop;  /* stop after this step, with a checkpoint; 0: at the end */
   int64_t batch;
-  double lr;           /* at its highest */
-  double warmup;       /* share of the steps in which it rises linearly */
-  bool cosine;         /* then falls as a cosine to a tenth; else stays */
-  double beta1, beta2; /* those the step was compiled with */
   uint64_t seed;
+  const TrainEntry *entry;
+  int n_entry;
   int evaluate; /* function for validation, -1: none */
   int64_t evaluate_every, evaluate_batches; /* batches of each of the two splits */
-  ReviveOptions revive;   /* codebook NULL: none */
   const char *checkpoint; /* path, NULL: none */
   int64_t checkpoint_every;
   bool resume;        /* go on from the checkpoint if it exists; else one that exists is refused */
@@ -55,16 +57,20 @@ typedef struct TrainOptions {
   int64_t log_every;
   bool (*is_cancelled)(void *ctx);   /* asked after every step: ends the run, with a checkpoint; may be NULL */
   void (*report)(void *ctx, const TrainReport *r); /* after every step and evaluation; may be NULL */
-  void *report_ctx;
+  /* Appends to the error of an entry that gave no finite number where that began; may be NULL. */
+  void (*explain)(void *ctx, const TrainEntry *e, Error *err);
+  void *report_ctx, *explain_ctx;
 } TrainOptions;
 
-/* The learning rate of step 1..steps. */
-double train_rate(const TrainOptions *o, int64_t step);
+/* The seed that entry or function `name` is fed: SHA-256 of the run's seed and the name, its first eight bytes. */
+uint64_t train_seed(uint64_t seed, const char *name);
 
-/* Trains s, whose weights are already initial, by function "train" of its plan.  s must hold at least o->batch
- * samples. Fails when the loss or a gradient is not finite any more: the session then has what the step before left,
- * and nothing was written.  Fails when a file cannot be written, or when the checkpoint is damaged or another run's; the
- * session is then in some state between. */
+/* Feeds a function's inputs that are the trainer's: seed, step, steps (the run's), example (first, first + 1, ...). */
+void train_feed(NuwaSession *s, const Plan *p, int function, uint64_t seed, int64_t step, int64_t steps, uint64_t first, int64_t n);
+
+/* Trains s, whose weights are already initial.  s must hold at least o->batch samples.  Fails when a scalar output of an
+ * entry is not finite any more: that entry then changed nothing (passes/train.c), and nothing was written.  Fails when a
+ * file cannot be written, or when the checkpoint is damaged or another run's; the session is then in some state between. */
 bool train_run(NuwaSession *s, const Plan *p, const TrainOptions *o, const TrainSource *source, Error *err);
 
 #endif

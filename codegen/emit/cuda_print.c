@@ -265,6 +265,7 @@ static const char *function_name(const KInst *i) {
   case KOP_LOW: return "low_of";
   case KOP_HIGH: return "high_of";
   case KOP_LANE_GET: return "__shfl_sync";
+  case KOP_MUL_HIGH: return "(int)__umulhi";
   default: BUG("%s has no CUDA form", kop_info[i->op].text);
   }
 }

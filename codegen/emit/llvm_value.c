@@ -159,6 +159,13 @@ static LLVMValueRef emit_index(Emit *e, KOp op, LLVMValueRef x, LLVMValueRef y) 
   return op == KOP_SUB ? LLVMBuildNSWSub(e->b, x, y, "") : LLVMBuildNSWMul(e->b, x, y, "");
 }
 
+static LLVMValueRef emit_mul_high(Emit *e, LLVMValueRef x, LLVMValueRef y) {
+  LLVMTypeRef wide = like(x, e->i64);
+  LLVMValueRef xy = LLVMBuildMul(e->b, LLVMBuildZExt(e->b, x, wide, ""), LLVMBuildZExt(e->b, y, wide, ""), "");
+  LLVMValueRef half = LLVMBuildZExt(e->b, const_like(x, LLVMConstInt(e->i32, 32, 0)), wide, "");
+  return LLVMBuildTrunc(e->b, LLVMBuildLShr(e->b, xy, half, ""), LLVMTypeOf(x), "");
+}
+
 static LLVMValueRef emit_convert_int(Emit *e, KOp op, LLVMValueRef x, KType from) {
   switch (op) {
   case KOP_TO_F32: return LLVMBuildSIToFP(e->b, x, like(x, e->f32), "");
@@ -186,6 +193,7 @@ static LLVMValueRef emit_int(Emit *e, const KInst *i, LLVMValueRef x, LLVMValueR
   case KOP_NOT: return LLVMBuildNot(e->b, x, "");
   case KOP_SHL: return LLVMBuildShl(e->b, x, y, ""); /* y < 32: kir_fold.c */
   case KOP_SHR: return LLVMBuildAShr(e->b, x, y, "");
+  case KOP_MUL_HIGH: return emit_mul_high(e, x, y);
   case KOP_LT: return LLVMBuildICmp(e->b, LLVMIntSLT, x, y, "");
   case KOP_LE: return LLVMBuildICmp(e->b, LLVMIntSLE, x, y, "");
   case KOP_EQ: return LLVMBuildICmp(e->b, LLVMIntEQ, x, y, "");

@@ -32,7 +32,7 @@ bool kblock_inside(const KBlock *b, const KBlock *outer);
 static inline bool kir_is_const(const KInst *i) { return i->op == KOP_CONST; }
 static inline bool kir_is_int(KType t) { return t == K_I32 || t == K_I64; }
 static inline bool kir_is_commutative(KOp op) {
-  return op == KOP_ADD || op == KOP_MUL || op == KOP_AND || op == KOP_OR || op == KOP_XOR || op == KOP_EQ;
+  return op == KOP_ADD || op == KOP_MUL || op == KOP_AND || op == KOP_OR || op == KOP_XOR || op == KOP_EQ || op == KOP_MUL_HIGH;
 }
 
 /* Uses of every instruction by live instructions, indexed by id; -1 for instructions that need not be executed.

@@ -234,6 +234,9 @@ KInst *kir_tanh(Kernel *k, KInst *x);
 KInst *kir_erf(Kernel *k, KInst *x);
 KInst *kir_sin(Kernel *k, KInst *x);
 KInst *kir_cos(Kernel *k, KInst *x);
+/* Random numbers of a block of Philox, all i32 (ir/random_forms.h). */
+KInst *kir_uniform(Kernel *k, KInst *const counter[4], KInst *const key[2]);
+KInst *kir_normal(Kernel *k, KInst *const counter[4], KInst *const key[2]);
 
 /* Text of the kernel: for people, and the exact key under which compiled code is kept. */
 void kir_print(const Kernel *k, Buffer *out);

@@ -21,3 +21,5 @@ KInst *kir_erf(Kernel *k, KInst *x) { return math_erf(k, x); }
 KInst *kir_normal_cdf(Kernel *k, KInst *x) { return math_normal_cdf(k, x); }
 KInst *kir_sin(Kernel *k, KInst *x) { return math_sin(k, x); }
 KInst *kir_cos(Kernel *k, KInst *x) { return math_cos(k, x); }
+KInst *kir_uniform(Kernel *k, KInst *const counter[4], KInst *const key[2]) { return math_uniform(k, counter, key); }
+KInst *kir_normal(Kernel *k, KInst *const counter[4], KInst *const key[2]) { return math_normal(k, counter, key); }

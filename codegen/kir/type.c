@@ -105,7 +105,7 @@ static const char *infer_arith(const KInst *i, KType *out_type) {
   case KOP_SQRT: case KOP_FLOOR: case KOP_RINT: case KOP_ROUND: case KOP_FMA: return t == K_F32 ? NULL : "operands must be f32";
   case KOP_AND: case KOP_OR: case KOP_XOR: case KOP_NOT:
     return t == K_BOOL || t == K_I32 ? NULL : "operands must be bool or i32";
-  case KOP_SHL: case KOP_SHR: return t == K_I32 ? NULL : "operands must be i32";
+  case KOP_SHL: case KOP_SHR: case KOP_MUL_HIGH: return t == K_I32 ? NULL : "operands must be i32";
   case KOP_LT: case KOP_LE: *out_type = K_BOOL; return t == K_BOOL ? "operands must be numbers" : NULL;
   case KOP_EQ: *out_type = K_BOOL; return NULL;
   case KOP_SELECT:

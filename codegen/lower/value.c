@@ -378,8 +378,8 @@ static bool keeps_bf16(const Node *n) {
 }
 
 static KInst *value_map(Lower *l, Node *n, Ix *const *idx) {
-  KInst *x[3];
-  BUG_IF(n->n_in > 3, "%s has %d operands", op_info[n->op].text, n->n_in);
+  KInst *x[MAP_OPERANDS];
+  BUG_IF(n->n_in > MAP_OPERANDS, "%s has %d operands", op_info[n->op].text, n->n_in);
   for (int i = 0; i < n->n_in; i++) {
     x[i] = lower_value(l, n->in[i], idx);
     if (!x[i]) return NULL;

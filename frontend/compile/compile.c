@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "codegen/plan/products.h"
+#include "runtime/base/names.h"
 
 /* What one compile makes.  A function is copied out of the model's graph into one of its own: what passes make of it
  * goes with the compile, and what they need to work is as large as the function, not as the model. */
@@ -22,6 +23,8 @@ typedef struct Compile {
   PlanBuild *b;
   ImageOptions images;
   Nvrtc *nvrtc;        /* when machine code for CUDA is wanted */
+  Averaged *averaged;  /* entries of training with averages */
+  int n_averaged;
   int prologue;        /* of the decode on its way: its index in the plan */
   Buffer *out;
   Error *err;
@@ -93,22 +96,23 @@ static void add_texts(Compile *c) {
 typedef struct Adding {
   Compile *c;
   const Func *f;
-  bool train;          /* not f but its training step */
+  const ModelTrain *train; /* the entry that f is, or NULL */
   bool ok;
 } Adding;
 
 static void add_body(void *ctx) {
   Adding *a = ctx;
   Compile *c = a->c;
-  Pipeline p = {.precision = c->o->precision, .adam = &c->o->adam, .done = add_work, .ctx = c, .err = c->err};
+  Pipeline p = {.precision = c->o->precision, .done = add_work, .ctx = c, .err = c->err,
+                .averaged = c->averaged, .n_averaged = c->o->raw ? 0 : c->n_averaged};
   p.cublaslt = c->o->cublaslt && c->o->device == PLAN_CUDA;
-  PassWork w = {.func = func_copy(c->work->graph[c->work->n_graph - 1], a->f, c->work->copied), .is_train = a->train};
+  PassWork w = {.func = func_copy(c->work->graph[c->work->n_graph - 1], a->f, c->work->copied), .train = a->train};
   w.decode = c->o->whole || a->train ? NULL : compile_decode_of(c->m, a->f);
-  w.is_validation = !a->train && c->o->train && strcmp(a->f->name, c->o->train) == 0 && a->f->n_out > 0;
+  w.is_evaluation = c->o->train && strcmp(a->f->name, FUNC_EVALUATE) == 0;
   a->ok = w.func && pipeline_run(&p, &w);
 }
 
-static bool add_one(Compile *c, const Func *f, bool train) {
+static bool add_one(Compile *c, const Func *f, const ModelTrain *train) {
   Adding a = {.c = c, .f = f, .train = train};
   Graph *g = graph_new(c->err);
   if (!g) return false;
@@ -116,12 +120,28 @@ static bool add_one(Compile *c, const Func *f, bool train) {
   return arena_protect(g->arena, add_body, &a, c->err) && a.ok;
 }
 
+static void find_averages(Compile *c) {
+  Arena *a = c->work->arena;
+  c->averaged = ARENA_ARRAY(a, Averaged, c->m->n_train);
+  for (int i = 0; i < c->m->n_train; i++) {
+    const ModelTrain *t = &c->m->train[i];
+    if (t->average <= 0) continue;
+    Averaged *to = &c->averaged[c->n_averaged++];
+    *to = (Averaged){t->name, ARENA_ARRAY(a, const char *, t->func->n_update), 0};
+    for (int k = 0; k < t->func->n_update; k++)
+      if (t->func->update[k].target->op == OP_PARAM) to->param[to->n_param++] = t->func->update[k].target->attrs.leaf.name;
+  }
+}
+
 static bool add_all(Compile *c) {
+  find_averages(c);
   for (int i = 0; i < c->m->n_func; i++)
-    if (is_wanted(c->o, c->m->func[i]->name) && !add_one(c, c->m->func[i], false)) return false;
-  if (!c->o->train) return true;
-  const Func *loss = model_find(c->m, c->o->train, c->err);
-  return loss && add_one(c, loss, true);
+    if (is_wanted(c->o, c->m->func[i]->name) && !add_one(c, c->m->func[i], NULL)) return false;
+  for (int i = 0; i < c->m->n_train; i++) {
+    const ModelTrain *t = &c->m->train[i];
+    if ((c->o->train || (c->o->function && is_wanted(c->o, t->func->name))) && !add_one(c, t->func, t)) return false;
+  }
+  return true;
 }
 
 enum { LEAST_ARCH = 75, USUAL_ARCH = 80, LAST_ARCH = 999 };
@@ -149,7 +169,7 @@ static bool lower_all(Compile *c) {
   *o = (ImageOptions){.cuda.nvrtc = c->nvrtc, .store = c->o->store, .threads = c->o->threads};
   bool cuda = c->o->device == PLAN_CUDA;
   if (!(cuda ? choose_cuda(c->o, o, c->err) : target_host(c->o->isa, &o->target, c->err)) || !names_exist(c)) return false;
-  w->graph = ARENA_ARRAY(w->arena, Graph *, c->m->n_func + 1);
+  w->graph = ARENA_ARRAY(w->arena, Graph *, c->m->n_func + c->m->n_train);
   w->copied = ARENA_ARRAY(w->arena, Node *, c->m->graph->n_nodes);
   c->b = plan_build_new(w->arena, o, c->err);
   plan_build_choose(c->b, c->o->chooser);
@@ -219,6 +239,7 @@ void lowered_done(Lowered *l) {
 }
 
 typedef struct Meaning {
+  const Model *model;
   Func *func;
   DType precision;
   Error *err;
@@ -226,11 +247,11 @@ typedef struct Meaning {
 
 static void meaning_body(void *ctx) {
   Meaning *w = ctx;
-  w->func = pipeline_meaning(w->func, w->precision, w->err);
+  w->func = pipeline_meaning(w->func, model_train_of(w->model, w->func), w->precision, w->err);
 }
 
 Func *compile_meaning(Model *m, const char *name, DType precision, Error *err) {
-  Meaning w = {model_find(m, name, err), precision, err};
+  Meaning w = {m, model_find(m, name, err), precision, err};
   if (!w.func) return NULL;
   m->graph->err = err;
   bool within = arena_protect(m->graph->arena, meaning_body, &w, err);

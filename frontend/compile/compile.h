@@ -9,8 +9,8 @@ typedef struct CompileOptions {
   const char *const *function;    /* names to compile; NULL: all functions and decodes */
   int n_function;
   bool whole;                     /* decodes too as plain functions, from all tokens to all logits */
-  const char *train;              /* also the training step of this function (which has a scalar output "loss"), or NULL */
-  AdamOptions adam;
+  bool train;                     /* also all entries of the model's training; its "evaluate" then moves nothing */
+  bool raw;                       /* ... and reads the params themselves, not their averages */
   DType precision;                /* of activations and of weights as they are read: DTYPE_F32 (0) or DTYPE_BF16 */
   PlanDevice device;
   Isa isa;                        /* of a CPU */

@@ -22,16 +22,9 @@ static bool run_precision(Pipeline *p, PassWork *w, int index) {
 
 static bool run_grad(Pipeline *p, PassWork *w, int index) { return replace(w, pass_grad(w->func)); }
 
-static Func *without_updates(const Func *f) {
-  Func *copy = arena_copy(f->graph->arena, f, sizeof *f);
-  copy->update = NULL;
-  copy->n_update = 0;
-  return copy;
-}
-
 static bool run_train(Pipeline *p, PassWork *w, int index) {
-  if (w->is_train) return replace(w, train_build(w->func, p->adam));
-  return !w->is_validation || replace(w, without_updates(w->func));
+  if (w->train) return replace(w, pass_train(w->func, w->train->name, w->train->average));
+  return !w->is_evaluation || replace(w, pass_evaluate(w->func, p->averaged, p->n_averaged));
 }
 
 /* Shape rules hold from one sample on; whether they do for none is a matter of its own. */
@@ -141,10 +134,10 @@ static bool take_function(void *ctx, PassWork *w, const Pass *last) {
   return true;
 }
 
-Func *pipeline_meaning(Func *f, DType precision, Error *err) {
+Func *pipeline_meaning(Func *f, const ModelTrain *train, DType precision, Error *err) {
   Func *meaning = NULL;
-  Pipeline p = {.precision = precision, .until = "grad", .done = take_function, .ctx = &meaning, .err = err};
-  return f && pipeline_run(&p, &(PassWork){.func = f}) ? meaning : NULL;
+  Pipeline p = {.precision = precision, .until = "train", .done = take_function, .ctx = &meaning, .err = err};
+  return f && pipeline_run(&p, &(PassWork){.func = f, .train = train}) ? meaning : NULL;
 }
 
 const Pass *pipeline_find(const char *name, Error *err) {

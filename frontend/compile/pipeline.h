@@ -6,12 +6,6 @@
 #include "frontend/lua/model.h"
 #include "passes/passes.h"
 
-/* How parameters move in training (Kingma, Ba: Adam, ICLR 2015; decoupled weight decay: Loshchilov, Hutter, 2019). */
-typedef struct AdamOptions {
-  double beta1, beta2, eps, weight_decay;
-  double clip;                    /* largest norm of the whole gradient; 0: no limit */
-} AdamOptions;
-
 /* What can be known of a function. */
 enum {
   KNOWN_PRECISE = 1,     /* it is computed in the precision asked for */
@@ -31,8 +25,8 @@ typedef struct PassWork {
   const ModelDecode *decode;   /* to be split; NULL: a plain function */
   Decode *split;               /* after incremental: the decode that func is a part of */
   bool is_prologue;            /* else its step */
-  bool is_train;               /* becomes the training step of a loss */
-  bool is_validation;          /* a loss that is trained: by itself it must not move what training moves */
+  const ModelTrain *train;     /* the entry of the model's training that it is, or NULL */
+  bool is_evaluation;          /* must not move what training moves; reads averages where there are some */
   bool is_prepare;             /* what layout took out of another function */
   const char *no_samples;      /* why it takes no empty batch, or NULL */
   Program *program;
@@ -56,7 +50,8 @@ extern const int pipeline_n_pass;
 
 struct Pipeline {
   DType precision;
-  const AdamOptions *adam;     /* of works with is_train */
+  const Averaged *averaged;    /* of works with is_evaluation */
+  int n_averaged;
   bool cublaslt;               /* large products are the library's */
   const char *until;           /* the last pass; NULL: all */
   /* Takes a work that has come through, in order of execution: prologue before step, prepare before what needs it. */
@@ -67,17 +62,10 @@ struct Pipeline {
 
 /* Inside arena_protect, the graph's diagnostics going to p->err.  False after one. */
 bool pipeline_run(Pipeline *p, const PassWork *w);
-/* f as it is meant, which is what the interpreter runs: in a precision, with its gradients taken.  NULL after a
- * diagnostic.  Inside arena_protect. */
-Func *pipeline_meaning(Func *f, DType precision, Error *err);
+/* f, or that entry of training, as it is meant, which is what the interpreter runs: in a precision, with its gradients
+ * taken.  NULL after a diagnostic.  Inside arena_protect. */
+Func *pipeline_meaning(Func *f, const ModelTrain *train, DType precision, Error *err);
 /* The pass of that name, or NULL after an error that lists them. */
 const Pass *pipeline_find(const char *name, Error *err);
-
-/* The training step of a loss function as a function "train": inputs of f and the scalars lr, correction1 =
- * 1 / (1 - beta1^t), correction2 = 1 / (1 - beta2^t); outputs of f, grad_norm (before clipping) and for each param
- * grad_square.<param>, the sum of its squares; updates every param that the loss depends on and does not update
- * itself, STATEs "adam.m.<param>", "adam.v.<param>", and what f updates: nothing where loss or norm are not finite.
- * NULL after a diagnostic. */
-Func *train_build(Func *f, const AdamOptions *o);
 
 #endif

@@ -77,11 +77,9 @@ static bool print_work(void *ctx, PassWork *w, const Pass *last) {
 }
 
 static void print_body(void *ctx) {
-  static const AdamOptions usual = {0.9, 0.999, 1e-8, 0.0, 1.0};
   PrintAfter *p = ctx;
   const char *until = p->pipeline.until;
-  PassWork w = {.func = p->f, .decode = compile_decode_of(p->m, p->f), .is_train = strcmp(until, "train") == 0};
-  p->pipeline.adam = &usual;
+  PassWork w = {.func = p->f, .decode = compile_decode_of(p->m, p->f), .train = model_train_of(p->m, p->f)};
   p->m->graph->err = p->pipeline.err;
   if (!w.decode && (strcmp(until, "incremental") == 0 || strcmp(until, "wavefront") == 0))
     error_set(p->pipeline.err, ERROR_ARGUMENT, "\"%s\" is no decode, it has no %s", p->f->name, until);

@@ -123,7 +123,9 @@ void bind_check_fields(lua_State *L, int i, const char *op, const char *const *k
 void binding_open(lua_State *L) {
   binding_open_values(L);
   binding_open_ops(L);
+  binding_open_trace(L);
   binding_open_functions(L);
+  binding_open_random(L);
   binding_open_options(L);
   lua_settop(L, 0);
 }

@@ -24,10 +24,30 @@ typedef struct Binding {
 typedef struct FnBody {
   Port *in, *out;
   int n_in, n_out;
+  int n_declared;         /* inputs that Lua declared; the others are those of random numbers */
   Update *update;
   int n_update;
+  const char *prefix;     /* of names, where it was made */
   const Loc *loc;
 } FnBody;
+
+/* A function being made. */
+typedef struct Trace {
+  Update *update;
+  bool *is_read;          /* [n_update] whether updated() gave the value since it was set */
+  int n_update, cap_update, n_read, cap_read;
+} Trace;
+
+/* What is under way while a model's Lua runs: Sandbox.context, which lives on the C stack of who changes it. */
+typedef struct Tracing {
+  Trace *trace;           /* NULL outside of all functions */
+  int scope;              /* functions being made inside each other */
+  int calls;              /* functions called inside each other by the innermost of them */
+  const char *prefix;     /* before names: "" or "decoder.layer.1." */
+  const char *entry;      /* of the module's `train` that is being made; NULL: none */
+} Tracing;
+const Tracing *bind_tracing(lua_State *L); /* never NULL */
+
 
 typedef struct DecodeSpec {
   const FnBody *fn;
@@ -77,6 +97,18 @@ int bind_check_axis(lua_State *L, int i, const char *op, int rank);
 /* Raises an error if the table at index i has a field besides `known` and the entries 1..n_list. */
 void bind_check_fields(lua_State *L, int i, const char *op, const char *const *known, int n_known, int n_list);
 
+void bind_push_type(lua_State *L, const Type *t);
+/* A string that is not empty and holds no zero. */
+const char *bind_check_name(lua_State *L, int i, const char *what);
+
+/* ---- functions (binding_trace.c) ---- */
+
+const FnBody *bind_check_fn(lua_State *L, int i, const char *what);
+/* The function at index i made again, as that entry of the module's `train`. */
+const FnBody *bind_trace_entry(lua_State *L, int i, const char *entry);
+/* The input of that name and type; those of one scope are shared. */
+Node *bind_input(lua_State *L, const char *name, const Type *type, int scope);
+
 /* ---- the parts ---- */
 
 typedef struct OpCall {
@@ -98,7 +130,9 @@ void bind_read_shift(lua_State *L, OpCall *c, int at);
 
 void binding_open_values(lua_State *L);    /* binding_values.c */
 void binding_open_ops(lua_State *L);       /* binding_ops.c */
+void binding_open_trace(lua_State *L);     /* binding_trace.c */
 void binding_open_functions(lua_State *L); /* binding_fn.c */
+void binding_open_random(lua_State *L);    /* binding_random.c */
 void binding_open_options(lua_State *L);   /* options.c */
 
 #endif

@@ -262,6 +262,8 @@ static void read_leaf(lua_State *L, OpCall *c, int at) {
   luaL_error(L, "%s: is declared by fn, param or state", c->text);
 }
 
+static void read_random(lua_State *L, OpCall *c, int at) { luaL_error(L, "%s: needs a type and a stream", c->text); }
+
 #define read_param read_leaf
 #define read_attend bind_read_attend
 #define read_shift bind_read_shift

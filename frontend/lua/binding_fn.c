@@ -1,12 +1,13 @@
-/* Functions of a model: fn traces its body once, at once; param and state declare what outlives a call; grad
- * differentiates; decode and module say what is generated and what the model offers.
+/* What functions are made of and belong to: param and state declare what outlives a call; grad differentiates; decode and
+ * module say what is generated and what the model offers.  fn itself: binding_trace.c.
  *
- *   fn({ x = f32(batch, 8), ... }, function(x) return { y = ... } end)
- *   fn(inputs, function(x) return outputs, { { w, w - 0.1 * g }, ... } end)      with updates {target, value}
  *   param("name", f32(8, 8), { normal = 0.02 })    { uniform = half_width }, "zeros" (the default), "ones"
- *   state("name", f32(8, 8))                       zeros at first, written by updates
+ *   state("name", f32(8, 8))                       zeros at first, written by updates; declared in the body of an entry
+ *                                                  of the module's `train`, it is that entry's own, ENTRY.name, unless
+ *                                                  { shared = true }
  *   grad(loss, { x, y })                           a list in the same order
- *   parameters(loss, ...)                          the params that the tensors depend on, sorted by name */
+ *   parameters(loss, ..., "^decoder%.", ...)       the params that the tensors depend on, sorted by name; with patterns,
+ *                                                  those whose name one of them finds */
 #include "frontend/lua/binding.h"
 
 #include <math.h>
@@ -20,20 +21,11 @@ typedef struct Leaf {
   Op op;
   Attrs attrs;
   Type type;
-  int scope;
 } Leaf;
 
 static void *make_leaf(Graph *g, void *ctx) {
   Leaf *l = ctx;
   return graph_op(g, l->op, NULL, 0, &l->attrs, &l->type);
-}
-
-static const char *check_name(lua_State *L, int i, const char *what) {
-  size_t len;
-  if (lua_type(L, i) != LUA_TSTRING) luaL_error(L, "%s: needs a name, not %s", what, sandbox_tostring(L, i));
-  const char *name = lua_tolstring(L, i, &len);
-  if (!len || strlen(name) != len) luaL_error(L, "%s: the name is empty or holds a zero", what);
-  return name;
 }
 
 static ParamInit read_init(lua_State *L, int i, const char *name) {
@@ -55,19 +47,9 @@ static ParamInit read_init(lua_State *L, int i, const char *name) {
   return init;
 }
 
-/* An input of a function that is traced inside of `scope` others: functions beside each other share inputs of one name
- * and type, and what they compute from them. */
-static void *make_input(Graph *g, void *ctx) {
-  const Leaf *l = ctx;
-  g->scope = l->scope;
-  Node *n = make_leaf(g, ctx);
-  g->scope = 0;
-  return n;
-}
-
 static int declare_param(lua_State *L) {
   Leaf l = {.op = OP_PARAM};
-  l.attrs.leaf.name = check_name(L, 1, "param");
+  l.attrs.leaf.name = bind_check_name(L, 1, "param");
   l.type = bind_check_type(L, 2, "param");
   l.attrs.leaf.init = read_init(L, 3, l.attrs.leaf.name);
   bind_push_node(L, bind_graph(L, make_leaf, &l));
@@ -75,189 +57,20 @@ static int declare_param(lua_State *L) {
 }
 
 static int declare_state(lua_State *L) {
-  Leaf l = {.op = OP_STATE};
-  l.attrs.leaf.name = check_name(L, 1, "state");
-  l.type = bind_check_type(L, 2, "state");
+  static const char *const known[] = {"shared"};
+  const Tracing *t = bind_tracing(L);
+  Leaf l = {.op = OP_STATE, .type = bind_check_type(L, 2, "state")};
+  l.attrs.leaf.name = bind_check_name(L, 1, "state");
+  bool is_shared = false;
+  if (!lua_isnoneornil(L, 3)) {
+    luaL_argexpected(L, lua_istable(L, 3), 3, "table { shared = true }");
+    bind_check_fields(L, 3, "state", known, COUNT_OF(known), 0);
+    lua_getfield(L, 3, "shared");
+    is_shared = lua_toboolean(L, -1);
+  }
+  if (t->entry && t->calls == 0 && !is_shared)
+    l.attrs.leaf.name = lua_pushfstring(L, "%s.%s", t->entry, l.attrs.leaf.name);
   bind_push_node(L, bind_graph(L, make_leaf, &l));
-  return 1;
-}
-
-/* ---- fn ---- */
-
-/* Ports whose names Lua keeps while they are read. */
-typedef struct Ports {
-  Port *port;
-  int n;
-} Ports;
-
-/* A list of n ports as userdata on the stack. */
-static Ports push_ports(lua_State *L, lua_Integer n) {
-  if (n > 10000) luaL_error(L, "fn: %I names are too many", (LUAI_UACINT)n);
-  Ports p = {lua_newuserdatauv(L, ((size_t)n + 1) * sizeof(Port), 0), (int)n};
-  return p;
-}
-
-/* fn's table of inputs knows its names.  Upvalue: the list of them as text. */
-static int no_such_input(lua_State *L) {
-  return luaL_error(L, "fn: there is no input \"%s\"; the inputs are: %s", sandbox_tostring(L, 2),
-                    lua_tostring(L, lua_upvalueindex(1)));
-}
-
-static void guard_inputs(lua_State *L, int table, const Ports *p) {
-  luaL_Buffer b;
-  lua_createtable(L, 0, 2);
-  luaL_buffinit(L, &b);
-  for (int i = 0; i < p->n; i++) {
-    luaL_addstring(&b, i ? ", " : "");
-    luaL_addstring(&b, p->port[i].name);
-  }
-  luaL_pushresult(&b);
-  lua_pushcclosure(L, no_such_input, 1);
-  lua_setfield(L, -2, "__index");
-  lua_setmetatable(L, table);
-}
-
-/* The table of types at index 1 -> INPUT nodes in name order; pushes the list's memory and the table of tensors. */
-static Ports make_inputs(lua_State *L) {
-  luaL_argexpected(L, lua_istable(L, 1), 1, "table of named types");
-  lua_Integer n = sandbox_sorted_keys(L, 1);
-  int keys = lua_gettop(L);
-  Ports p = push_ports(L, n);
-  int scope = sandbox_of(L)->nesting;
-  lua_newtable(L);
-  int table = lua_gettop(L);
-  for (int i = 0; i < p.n; i++) {
-    lua_rawgeti(L, keys, i + 1);
-    Leaf l = {.op = OP_INPUT, .scope = scope};
-    l.attrs.leaf.name = check_name(L, -1, "fn: inputs");
-    lua_pushvalue(L, -1);
-    lua_rawget(L, 1);
-    char what[200];
-    snprintf(what, sizeof what, "fn: input \"%.150s\"", l.attrs.leaf.name);
-    l.type = bind_check_type(L, -1, what);
-    p.port[i] = (Port){l.attrs.leaf.name, bind_graph(L, make_input, &l)};
-    bind_push_node(L, p.port[i].node);
-    lua_setfield(L, table, l.attrs.leaf.name);
-    lua_settop(L, table);
-  }
-  guard_inputs(L, table, &p);
-  return p;
-}
-
-/* The table of outputs at index i -> ports; pushes their memory. */
-static Ports read_outputs(lua_State *L, int i) {
-  if (!lua_istable(L, i))
-    luaL_error(L, "fn: the body must return a table of named tensors, not %s", sandbox_tostring(L, i));
-  lua_Integer n = sandbox_sorted_keys(L, i);
-  int keys = lua_gettop(L);
-  Ports p = push_ports(L, n);
-  for (int k = 0; k < p.n; k++) {
-    lua_rawgeti(L, keys, k + 1);
-    p.port[k].name = check_name(L, -1, "fn: outputs");
-    lua_pushvalue(L, -1);
-    lua_rawget(L, i);
-    p.port[k].node = bind_test_tensor(L, -1);
-    if (!p.port[k].node)
-      luaL_error(L, "fn: output \"%s\" is %s, not a tensor", p.port[k].name, sandbox_tostring(L, -1));
-    lua_pop(L, 2);
-  }
-  return p;
-}
-
-/* The list of updates at index i (or nil); pushes their memory. */
-static Update *read_updates(lua_State *L, int i, int *out_n) {
-  lua_Integer n = 0;
-  if (!lua_isnoneornil(L, i)) {
-    if (!lua_istable(L, i)) luaL_error(L, "fn: updates must be a list of pairs {target, value}");
-    n = luaL_len(L, i);
-    bind_check_fields(L, i, "fn: updates", NULL, 0, n > 100000 ? 0 : (int)n);
-  }
-  Update *u = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *u, 0);
-  for (int k = 0; k < n; k++) {
-    if (lua_geti(L, i, k + 1) != LUA_TTABLE) luaL_error(L, "fn: update %d is no pair {target, value}", k + 1);
-    lua_geti(L, -1, 1);
-    lua_geti(L, -2, 2);
-    u[k] = (Update){bind_test_tensor(L, -2), bind_test_tensor(L, -1)};
-    if (!u[k].target || !u[k].value) luaL_error(L, "fn: update %d is no pair {target, value}", k + 1);
-    lua_pop(L, 3);
-  }
-  *out_n = (int)n;
-  return u;
-}
-
-static bool check_update(Graph *g, const FnBody *f, int k) {
-  const Update *u = &f->update[k];
-  char had[300], has[300];
-  if (u->target->op != OP_PARAM && u->target->op != OP_STATE)
-    return graph_error(g, NULL, "fn: update %d: only params and states can be updated, not the result of %s", k + 1,
-                       op_info[u->target->op].text);
-  if (!type_equal(&u->target->type, &u->value->type))
-    return graph_error(g, NULL, "fn: update of \"%s\": types differ: %s vs %s", u->target->attrs.leaf.name,
-                       type_print(&u->target->type, had, sizeof had), type_print(&u->value->type, has, sizeof has));
-  for (int i = 0; i < k; i++)
-    if (f->update[i].target == u->target)
-      return graph_error(g, NULL, "fn: \"%s\" is updated twice", u->target->attrs.leaf.name);
-  return true;
-}
-
-/* Every input that is reached must be the function's own. */
-static bool check_reach(Graph *g, const FnBody *f) {
-  Func view = {.name = "fn",
-               .graph = g,
-               .in = f->in,
-               .n_in = f->n_in,
-               .out = f->out,
-               .n_out = f->n_out,
-               .update = f->update,
-               .n_update = f->n_update,
-               .loc = f->loc};
-  int n;
-  Node **nodes = func_nodes(&view, &n);
-  for (int i = 0; i < n; i++) {
-    bool own = nodes[i]->op != OP_INPUT;
-    for (int k = 0; k < f->n_in && !own; k++) own = f->in[k].node == nodes[i];
-    if (!own)
-      return graph_error(g, NULL, "fn: the body uses \"%s\", an input of another function",
-                         nodes[i]->attrs.leaf.name);
-  }
-  return true;
-}
-
-static Port *keep_ports(Arena *a, const Port *p, int n) {
-  Port *kept = arena_copy(a, p, (size_t)n * sizeof *p);
-  for (int i = 0; i < n; i++) kept[i].name = arena_strdup(a, p[i].name);
-  return kept;
-}
-
-static void *make_fn(Graph *g, void *ctx) {
-  FnBody *f = ARENA_NEW(g->arena, FnBody);
-  *f = *(FnBody *)ctx;
-  f->loc = g->here;
-  f->in = keep_ports(g->arena, f->in, f->n_in);
-  f->out = keep_ports(g->arena, f->out, f->n_out);
-  f->update = arena_copy(g->arena, f->update, (size_t)f->n_update * sizeof *f->update);
-  for (int i = 0; i < f->n_update; i++)
-    if (!check_update(g, f, i)) return NULL;
-  return check_reach(g, f) ? f : NULL;
-}
-
-static int new_fn(lua_State *L) {
-  lua_settop(L, 2);
-  luaL_checktype(L, 2, LUA_TFUNCTION);
-  Ports in = make_inputs(L);
-  lua_pushvalue(L, 2);
-  lua_insert(L, -2);
-  sandbox_of(L)->nesting++;
-  lua_call(L, 1, 2);
-  sandbox_of(L)->nesting--;
-  int results = lua_gettop(L) - 1;
-  Ports out = read_outputs(L, results);
-  FnBody f = {.in = in.port, .n_in = in.n, .out = out.port, .n_out = out.n};
-  f.update = read_updates(L, results + 1, &f.n_update);
-  if (!f.n_out && !f.n_update) return luaL_error(L, "fn: the body returns nothing");
-  sandbox_charge(L, (uint64_t)binding_of(L)->g->n_nodes);
-  *(const FnBody **)lua_newuserdatauv(L, sizeof(FnBody *), 0) = bind_graph(L, make_fn, &f);
-  luaL_setmetatable(L, BIND_FN);
   return 1;
 }
 
@@ -321,21 +134,52 @@ static void *find_reached(Graph *g, void *ctx) {
   return r;
 }
 
+/* Whether string.find finds one of the patterns at indices [first, last] in a name; no patterns: always. */
+static bool is_chosen(lua_State *L, const char *name, int first, int last) {
+  bool found = first > last;
+  for (int i = first; i <= last && !found; i++) {
+    lua_getglobal(L, "string");
+    lua_getfield(L, -1, "find");
+    lua_pushstring(L, name);
+    lua_pushvalue(L, i);
+    lua_call(L, 2, 1);
+    found = !lua_isnil(L, -1);
+    lua_pop(L, 2);
+  }
+  return found;
+}
+
+static void refuse_patterns(lua_State *L, const Reached *r, int first, int last) {
+  luaL_Buffer b;
+  int shown = 0;
+  luaL_buffinit(L, &b);
+  for (int i = 0; i < r->n && shown < 8; i++) {
+    if (r->nodes[i]->op != OP_PARAM) continue;
+    luaL_addstring(&b, shown++ ? ", " : "");
+    luaL_addstring(&b, r->nodes[i]->attrs.leaf.name);
+  }
+  luaL_pushresult(&b);
+  luaL_error(L, "parameters: no param has a name that \"%s\"%s finds; there are: %s", lua_tostring(L, first),
+             last > first ? " or another of the patterns" : "", shown ? lua_tostring(L, -1) : "none");
+}
+
 static int call_parameters(lua_State *L) {
-  int n = lua_gettop(L);
-  Ports p = push_ports(L, n);
-  for (int i = 0; i < n; i++) p.port[i] = (Port){"", bind_check_tensor(L, i + 1, "parameters")};
+  int last = lua_gettop(L), n = last;
+  while (n > 0 && lua_type(L, n) == LUA_TSTRING) n--;
+  Port *port = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *port, 0);
+  for (int i = 0; i < n; i++) port[i] = (Port){"", bind_check_tensor(L, i + 1, "parameters")};
   sandbox_charge(L, (uint64_t)binding_of(L)->g->n_nodes);
-  Reached r = {.out = p.port, .n_out = n};
+  Reached r = {.out = port, .n_out = n};
   bind_graph(L, find_reached, &r);
   lua_newtable(L);
   int by_name = lua_gettop(L);
   for (int i = 0; i < r.n; i++) {
-    if (r.nodes[i]->op != OP_PARAM) continue;
+    if (r.nodes[i]->op != OP_PARAM || !is_chosen(L, r.nodes[i]->attrs.leaf.name, n + 1, last)) continue;
     bind_push_node(L, r.nodes[i]);
     lua_setfield(L, by_name, r.nodes[i]->attrs.leaf.name);
   }
   lua_Integer found = sandbox_sorted_keys(L, by_name);
+  if (!found && last > n) refuse_patterns(L, &r, n + 1, last);
   for (lua_Integer i = 1; i <= found; i++) { /* keys -> tensors */
     lua_rawgeti(L, -1, i);
     lua_rawget(L, by_name);
@@ -345,12 +189,6 @@ static int call_parameters(lua_State *L) {
 }
 
 /* ---- decode, module ---- */
-
-static const FnBody *check_fn(lua_State *L, int i, const char *what) {
-  const FnBody **f = luaL_testudata(L, i, BIND_FN);
-  if (!f) luaL_error(L, "%s: needs a function made by fn, not %s", what, sandbox_tostring(L, i));
-  return *f;
-}
 
 static Node *port_named(const Port *p, int n, const char *name) {
   for (int i = 0; i < n; i++)
@@ -378,13 +216,13 @@ static void *make_decode(Graph *g, void *ctx) {
 
 static int new_decode(lua_State *L) {
   static const char *const known[] = {"tokens", "logits"};
-  DecodeSpec d = {.fn = check_fn(L, 1, "decode")};
+  DecodeSpec d = {.fn = bind_check_fn(L, 1, "decode")};
   luaL_argexpected(L, lua_istable(L, 2), 2, "table { tokens = NAME, logits = NAME }");
   bind_check_fields(L, 2, "decode", known, 2, 0);
   lua_getfield(L, 2, "tokens");
   lua_getfield(L, 2, "logits");
-  d.tokens = check_name(L, -2, "decode: tokens");
-  d.logits = check_name(L, -1, "decode: logits");
+  d.tokens = bind_check_name(L, -2, "decode: tokens");
+  d.logits = bind_check_name(L, -1, "decode: logits");
   *(const DecodeSpec **)lua_newuserdatauv(L, sizeof(DecodeSpec *), 0) = bind_graph(L, make_decode, &d);
   luaL_setmetatable(L, BIND_DECODE);
   return 1;
@@ -417,10 +255,8 @@ static int new_module(lua_State *L) {
 void binding_open_functions(lua_State *L) {
   static const luaL_Reg none[] = {{NULL, NULL}};
   static const luaL_Reg of_module[] = {{"__index", module_index}, {"__pairs", module_pairs}, {NULL, NULL}};
-  bind_new_kind(L, BIND_FN, none);
   bind_new_kind(L, BIND_DECODE, none);
   bind_new_kind(L, BIND_MODULE, of_module);
-  lua_register(L, "fn", new_fn);
   lua_register(L, "param", declare_param);
   lua_register(L, "state", declare_state);
   lua_register(L, "grad", call_grad);

@@ -190,11 +190,12 @@ static int call_operator(lua_State *L) {
 
 /* ---- registration ---- */
 
-/* Leafs are declared by param, state and fn instead; grad takes a list (binding_fn.c). */
+/* Leafs are declared by param, state and fn instead; grad takes a list (binding_fn.c); random numbers are drawn by type
+ * (binding_random.c). */
 void binding_open_ops(lua_State *L) {
   luaL_getsubtable(L, LUA_REGISTRYINDEX, "nuwa.ops");
   for (int op = 0; op < OP_COUNT; op++) {
-    if (op_info[op].class == CLASS_LEAF || op_info[op].class == CLASS_GRADIENT) continue;
+    if (op_info[op].class == CLASS_LEAF || op_info[op].class == CLASS_GRADIENT || op_info[op].attrs == ATTR_random) continue;
     lua_pushinteger(L, op);
     if (op == OP_SELECT) lua_getglobal(L, "select");
     lua_pushcclosure(L, op == OP_SELECT ? call_select : call_op, op == OP_SELECT ? 2 : 1);

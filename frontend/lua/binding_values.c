@@ -184,13 +184,17 @@ Type bind_check_type(lua_State *L, int i, const char *op) {
   return n->type;
 }
 
+void bind_push_type(lua_State *L, const Type *t) {
+  *(Type *)lua_newuserdatauv(L, sizeof *t, 0) = *t;
+  luaL_setmetatable(L, BIND_TYPE);
+}
+
 /* f32(2, 3), f32({2, 3}) */
 static int dtype_call(lua_State *L) {
   DType dtype = bind_check_dtype(L, 1, "type");
   Type t = bind_check_shape(L, 2, dtype_name(dtype), NULL);
   t.dtype = dtype;
-  *(Type *)lua_newuserdatauv(L, sizeof t, 0) = t;
-  luaL_setmetatable(L, BIND_TYPE);
+  bind_push_type(L, &t);
   return 1;
 }
 

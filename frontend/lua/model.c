@@ -5,6 +5,7 @@
 
 #include "frontend/lua/binding.h"
 #include "ir/text.h"
+#include "runtime/base/names.h"
 
 enum { MAX_DEPTH = 8 };
 
@@ -13,7 +14,7 @@ typedef struct ModelLoad {
   Model *m;
   Binding b;
   const ModelOptions *options;
-  int func_cap, decode_cap, field_cap;
+  int func_cap, decode_cap, field_cap, train_cap;
 } ModelLoad;
 
 /* ---- collecting ---- */
@@ -96,6 +97,109 @@ static void collect_value(lua_State *L, ModelLoad *load, const char *name, int d
   }
 }
 
+/* ---- training ---- */
+
+typedef struct TrainEntry {
+  ModelLoad *load;
+  ModelTrain t;
+  const FnBody *body;
+} TrainEntry;
+
+static void *add_train(Graph *g, void *ctx) {
+  TrainEntry *e = ctx;
+  Model *m = e->load->m;
+  ModelTrain t = e->t;
+  g->here = e->body->loc;
+  t.name = arena_strdup(g->arena, t.name);
+  t.func = func_new(g, arena_printf(g->arena, FUNC_TRAIN ".%s", t.name), e->body->in, e->body->n_in, e->body->out, e->body->n_out);
+  if (!t.func) return NULL;
+  t.func->update = e->body->update;
+  t.func->n_update = e->body->n_update;
+  ARENA_PUSH(g->arena, m->train, m->n_train, e->load->train_cap, t);
+  return m;
+}
+
+/* A whole number of at least 1 in the entry on top of the stack. */
+static int64_t step_field(lua_State *L, const char *entry, const char *name, int64_t otherwise) {
+  lua_Integer n = otherwise;
+  if (lua_getfield(L, -1, name) != LUA_TNIL) {
+    n = lua_isinteger(L, -1) ? lua_tointeger(L, -1) : 0;
+    if (n < 1 || n > TRAIN_LAST)
+      luaL_error(L, "module: train: \"%s\": %s must be a number of steps, at least 1, not %s", entry, name, sandbox_tostring(L, -1));
+  }
+  lua_pop(L, 1);
+  return n;
+}
+
+static double average_field(lua_State *L, const char *entry) {
+  double d = 0;
+  if (lua_getfield(L, -1, "average") != LUA_TNIL) {
+    d = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : -1;
+    if (!(d > 0 && d < 1))
+      luaL_error(L, "module: train: \"%s\": average must be between 0 and 1, not %s", entry, sandbox_tostring(L, -1));
+  }
+  lua_pop(L, 1);
+  return d;
+}
+
+static void check_entry_name(lua_State *L, const Model *m, const char *name) {
+  if (strchr(name, '.')) luaL_error(L, "module: train: the name \"%s\" holds a dot, which stands between nested names", name);
+  for (int i = 0; i < m->n_train; i++)
+    if (strcmp(m->train[i].name, name) == 0) luaL_error(L, "module: train: two entries are called \"%s\"", name);
+}
+
+/* The entry on top of the stack: { "name", fn, from = 1, to = ..., every = 1, average = 0.999 }. */
+static void collect_entry(lua_State *L, ModelLoad *load, lua_Integer number) {
+  static const char *const known[] = {"from", "to", "every", "average"};
+  TrainEntry e = {.load = load};
+  if (!lua_istable(L, -1))
+    luaL_error(L, "module: train: entry %I must be { \"name\", fn, ... }, not %s", (LUAI_UACINT)number, sandbox_tostring(L, -1));
+  bind_check_fields(L, -1, "module: train", known, COUNT_OF(known), 2);
+  lua_geti(L, -1, 1);
+  e.t.name = bind_check_name(L, -1, "module: train");
+  check_entry_name(L, load->m, e.t.name);
+  lua_geti(L, -2, 2);
+  e.body = bind_trace_entry(L, -1, e.t.name);
+  if (!e.body->n_update) luaL_error(L, "module: train: \"%s\" updates nothing", e.t.name);
+  lua_pop(L, 1);
+  lua_insert(L, -2);
+  e.t.from = step_field(L, e.t.name, "from", 1);
+  e.t.to = step_field(L, e.t.name, "to", TRAIN_LAST);
+  e.t.every = step_field(L, e.t.name, "every", 1);
+  e.t.average = average_field(L, e.t.name);
+  if (e.t.to < e.t.from) luaL_error(L, "module: train: \"%s\" ends (to) before it begins (from)", e.t.name);
+  bind_graph(L, add_train, &e);
+}
+
+/* Two averages of one param would be two answers. */
+static void check_averages(lua_State *L, const Model *m) {
+  for (int i = 0; i < m->n_train; i++)
+    for (int k = 0; k < i; k++)
+      for (int u = 0; m->train[i].average > 0 && m->train[k].average > 0 && u < m->train[i].func->n_update; u++)
+        for (int v = 0; v < m->train[k].func->n_update; v++) {
+          const Node *p = m->train[i].func->update[u].target;
+          if (p->op == OP_PARAM && p == m->train[k].func->update[v].target)
+            luaL_error(L, "module: train: \"%s\" and \"%s\" both average \"%s\"", m->train[k].name, m->train[i].name,
+                       p->attrs.leaf.name);
+        }
+}
+
+/* The list on top of the stack. */
+static void collect_train(lua_State *L, ModelLoad *load) {
+  if (!lua_istable(L, -1))
+    luaL_error(L, "module: train must be a list of entries { \"name\", fn, ... }, not %s", sandbox_tostring(L, -1));
+  lua_Integer n = luaL_len(L, -1);
+  if (n < 1 || n > 100) luaL_error(L, "module: train: needs a list of 1 to 100 entries { \"name\", fn, ... }");
+  bind_check_fields(L, -1, "module: train", NULL, 0, (int)n);
+  int list = lua_gettop(L);
+  for (lua_Integer i = 1; i <= n; i++) {
+    lua_geti(L, list, i);
+    collect_entry(L, load, i);
+    lua_settop(L, list);
+  }
+  check_averages(L, load->m);
+}
+
 /* The table on top of the stack. */
 static void collect_table(lua_State *L, ModelLoad *load, const char *prefix, int depth) {
   luaL_checkstack(L, 10, NULL);
@@ -111,7 +215,8 @@ static void collect_table(lua_State *L, ModelLoad *load, const char *prefix, int
     const char *name = *prefix ? lua_pushfstring(L, "%s.%s", prefix, key) : lua_pushstring(L, key);
     lua_rawgeti(L, table + 1, i);
     lua_rawget(L, table);
-    collect_value(L, load, name, depth);
+    if (depth == 0 && strcmp(name, FUNC_TRAIN) == 0) collect_train(L, load);
+    else collect_value(L, load, name, depth);
     lua_settop(L, table + 1);
   }
   lua_settop(L, table);
@@ -131,7 +236,7 @@ static int load_body(lua_State *L) {
   }
   lua_getiuservalue(L, -1, 1);
   collect_table(L, load, "", 0);
-  if (load->m->n_func == 0) {
+  if (load->m->n_func == 0 && load->m->n_train == 0) {
     lua_pushfstring(L, "%s: the module has no functions", load->m->path);
     bind_raise_complete(L);
   }
@@ -241,7 +346,10 @@ Func *model_find(const Model *m, const char *name, Error *err) {
   Buffer list = {0};
   for (int i = 0; i < m->n_func; i++)
     if (strcmp(m->func[i]->name, name) == 0) return m->func[i];
+  for (int i = 0; i < m->n_train; i++)
+    if (strcmp(m->train[i].func->name, name) == 0) return m->train[i].func;
   for (int i = 0; i < m->n_func; i++) add_name(&list, m->func[i]->name);
+  for (int i = 0; i < m->n_train; i++) add_name(&list, m->train[i].func->name);
   return no_such(m, "function", name, &list, err);
 }
 
@@ -251,6 +359,12 @@ const ModelDecode *model_find_decode(const Model *m, const char *name, Error *er
     if (strcmp(m->decode[i].name, name) == 0) return &m->decode[i];
   for (int i = 0; i < m->n_decode; i++) add_name(&list, m->decode[i].name);
   return no_such(m, "generated function", name, &list, err);
+}
+
+const ModelTrain *model_train_of(const Model *m, const Func *f) {
+  for (int i = 0; i < m->n_train; i++)
+    if (m->train[i].func == f) return &m->train[i];
+  return NULL;
 }
 
 const Value *model_field(const Model *m, const char *name) {

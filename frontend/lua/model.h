@@ -23,6 +23,15 @@ typedef struct ModelDecode {
   const char *tokens, *logits; /* an input and an output of func */
 } ModelDecode;
 
+/* An entry of the module's `train`: one of the updates of a training step, in order. */
+typedef struct ModelTrain {
+  const char *name;
+  Func *func;                /* "train.NAME" */
+  int64_t from, to, every;   /* it runs in steps from, from + every, ..., counted from 1, not after `to` */
+  double average;            /* of its params' averages; 0: none */
+} ModelTrain;
+enum { TRAIN_LAST = INT32_MAX }; /* `to` where none is given */
+
 /* A plain value in the module's table; nested ones by "train.lr", list entries by "sizes.1". */
 typedef struct ModelField {
   const char *name;
@@ -35,6 +44,8 @@ typedef struct Model {
   int n_func; /* sorted by name */
   ModelDecode *decode;
   int n_decode;
+  ModelTrain *train;
+  int n_train;
   ModelField *field;
   int n_field;
   Options options; /* with the values in force */
@@ -50,9 +61,11 @@ Model *model_load(const char *path, const ModelOptions *options, Error *err);
 /* NULL is fine. */
 void model_free(Model *m);
 
-/* The function of that name; NULL after an error that lists the names there are. */
+/* The function of that name, or the entry of training ("train.NAME"); NULL after an error that lists the names there are. */
 Func *model_find(const Model *m, const char *name, Error *err);
 const ModelDecode *model_find_decode(const Model *m, const char *name, Error *err);
+/* The entry of training that f is, or NULL. */
+const ModelTrain *model_train_of(const Model *m, const Func *f);
 /* The field of that dotted name, or NULL. */
 const Value *model_field(const Model *m, const char *name);
 /* "step(q: f32[4,8], k: ...) -> y: f32[4,8]" */

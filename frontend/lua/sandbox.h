@@ -42,8 +42,7 @@ typedef struct Sandbox {
   SourceFile *read;       /* [n_read] files read so far, each once; names and texts owned */
   int n_read;
   FILE *print_to;         /* where `print` writes */
-  int nesting;            /* functions being traced inside each other; where an error is caught, those are over that were
-                             begun inside */
+  const void *context;    /* of the binding: what is under way; where an error is caught, what was begun inside is over */
   void *user;             /* of the binding */
 } Sandbox;
 

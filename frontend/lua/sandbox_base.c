@@ -9,9 +9,10 @@
 /* lua_pcall, but limits cannot be caught. */
 static int protected_call(lua_State *L, int n_args, int n_results) {
   Sandbox *sb = sandbox_of(L);
-  int nesting = sb->nesting, status = lua_pcall(L, n_args, n_results, 0);
+  const void *context = sb->context;
+  int status = lua_pcall(L, n_args, n_results, 0);
   if (status == LUA_OK) return status;
-  sb->nesting = nesting;
+  sb->context = context;
   sb->has_callers = false;
   if (sb->exhausted) lua_error(L);
   if (status == LUA_ERRMEM)

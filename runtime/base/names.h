@@ -7,31 +7,26 @@
 
 #define FUNC_ENCODE "encode"    /* of an autoencoder: image to codes */
 #define FUNC_DECODE "decode"    /* of an autoencoder: codes to image; of a generating model: what is drawn with */
-#define FUNC_LOSS "loss"        /* what is trained when nobody says otherwise */
+#define FUNC_EVALUATE "evaluate" /* what measures a model while it trains */
+#define FUNC_TRAIN "train"      /* the module's list of what training does; its entries are functions "train.NAME" */
 #define PORT_IMAGE "image"      /* f32 [B, h, w, 3] in [-1, 1] */
 #define PORT_VIDEO "video"      /* f32 [B, s, h, w, 3] */
 #define PORT_TEXT "text"        /* i32 [B, n]: start, tokens, end, zeros */
 #define PORT_LABELS "labels"    /* i32 [B, (s,) h, w]: what each pixel shows */
 #define PORT_CODES "codes"      /* i32 [B, 1, h, w]: of one picture */
 #define PORT_TOKENS "tokens"    /* i32 [B, s, h, w]: the codes of all frames */
-#define PORT_SEEN "seen"        /* the tokens as a model reads them in training, some of them replaced */
 #define PORT_LOSS "loss"        /* f32, a scalar */
 #define SHIPPED_DRAWER "demo"   /* models/weights/NAME.safetensors: of the generating model, */
 #define SHIPPED_IMAGE "demo_vq" /* and of its autoencoder */
 
 /* ---- between the compiler and what runs its bundles ---- */
 
-/* The training step.  Beside the loss's own it has inputs for what a schedule gives, and outputs from which one sees
- * whether the step was one; states hold two moments of every param. */
-#define FUNC_TRAIN "train"
-#define TRAIN_LR "lr"
-#define TRAIN_CORRECTION1 "correction1"   /* 1 / (1 - beta1^step) */
-#define TRAIN_CORRECTION2 "correction2"
-#define TRAIN_GRAD_NORM "grad_norm"
-#define TRAIN_GRAD_SQUARE "grad_square."  /* and a param's name: the sum of its gradient's squares */
-#define TRAIN_MOMENTS "adam."             /* what the names of both begin with: */
-#define TRAIN_MOMENT1 TRAIN_MOMENTS "m."  /* and a param's name */
-#define TRAIN_MOMENT2 TRAIN_MOMENTS "v."
+/* Inputs that a function has when it draws random numbers, or asks for them: what the trainer feeds.  All 0 where nobody
+ * does. */
+#define PORT_SEED "seed"       /* i32 [2], the lower word first */
+#define PORT_STEP "step"       /* i32 [], counted from 1 */
+#define PORT_STEPS "steps"     /* i32 [], of the whole training */
+#define PORT_EXAMPLE "example" /* i32 [B], numbers of the samples */
 
 /* The step of a decode, over R rows. */
 #define STEP_ROWS "rows"                  /* i32 [R, 2]: sample, position */

@@ -17,7 +17,7 @@ Philox philox_block(uint64_t key, const uint32_t counter[4]);
 
 /* Streams of the counter, so that no two uses share numbers. */
 enum {
-  STREAM_SAMPLE = 0, STREAM_INIT = 1, STREAM_DATA = 2, STREAM_REVIVE = 3, STREAM_DROP = 4, STREAM_TEST = 5, STREAM_NOISE = 6
+  STREAM_SAMPLE = 0, STREAM_INIT = 1, STREAM_DATA = 2, STREAM_TEST = 5
 };
 
 /* A word as a float in [0, 1): its upper 24 bits / 2^24. */

@@ -14,7 +14,7 @@ static const char *const seed_model[] = {
   "                                      extent = { s = 3, h = { -1, 0 }, w = math.huge } })\n"
   "    return { y = matmul(y, w) * o.scale, l = sum(softmax(y), { 1, -1, keep = true }) }\n"
   "  end),\n"
-  "  train = { lr = 1e-3, sizes = { 1, 2, 3 } },\n"
+  "  how = { lr = 1e-3, sizes = { 1, 2, 3 } },\n"
   "}\n",
   "local function norm(x) return x / sqrt(mean(x * x, -1) + 1e-5) end\n"
   "local t = setmetatable({}, { __index = function(t, k) return k .. '!' end, __add = function() return 1 end })\n"

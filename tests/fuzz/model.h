@@ -6,6 +6,7 @@
 #include "tests/unit/frontend/load.h"
 
 static const char fuzz_model[] =
+  "local optim = require 'optim'\n"
   "local w = param('w', f32(5, 8), { normal = 0.3 })\n"
   "local v = param('v', f32(8, 5), { normal = 0.3 })\n"
   "local start = param('start', f32(8), { normal = 0.3 })\n"
@@ -16,16 +17,16 @@ static const char fuzz_model[] =
   "end\n"
   "local inputs = { x = i32(batch, 1, 2, 3), c = f32(batch, 1, 1, 1, 8) }\n"
   "local f = fn(inputs, function(p) return { logits = draw(p.x, p.c * p.c) } end)\n"
+  "local loss = fn(inputs, function(p) return { loss = mean(cross_entropy(draw(p.x, p.c), p.x)) } end)\n"
   "return module {\n"
-  "  draw = decode(f, { tokens = 'x', logits = 'logits' }),\n"
-  "  loss = fn(inputs, function(p) return { loss = mean(cross_entropy(draw(p.x, p.c), p.x)) } end),\n"
+  "  draw = decode(f, { tokens = 'x', logits = 'logits' }), loss = loss,\n"
+  "  train = { { 'main', optim.adam(loss, { lr = 1e-3, clip = 1 }) } },\n"
   "}\n";
 
-/* Appends the bundle of the model: its decode, its loss and, if asked for, the training step. */
+/* Appends the bundle of the model: its decode, its loss and, if asked for, the entry of its training. */
 static inline bool fuzz_bundle(bool with_train, Buffer *out, Error *err) {
-  Model *m = load_text(fuzz_model, err);
-  CompileOptions o = {.adam = {0.9, 0.999, 1e-8, 0, 1}, .isa = ISA_PLAIN, .threads = 1};
-  if (with_train) o.train = "loss";
+  Model *m = load_with(fuzz_model, (ModelOptions){.models_dir = MODELS_DIR}, err);
+  CompileOptions o = {.train = with_train, .isa = ISA_PLAIN, .threads = 1};
   bool ok = m && compile_model(m, &o, out, err);
   model_free(m);
   return ok;

@@ -65,12 +65,11 @@ static inline void close_demo(Demo *d) {
 
 static inline double fit(void *ctx, const char *name, int64_t i, double x) {
   if (strcmp(name, "text") == 0) return (double)((i * i * 5 + 1) % 848);
-  bool is_code = strcmp(name, "tokens") == 0 || strcmp(name, "seen") == 0 || strcmp(name, "codes") == 0;
+  bool is_code = strcmp(name, "tokens") == 0 || strcmp(name, "codes") == 0;
   if (is_code) return (double)((i * 37 + i / 9) % 512);
   if (strcmp(name, "image") == 0) return 0.5 + 0.4 * sin((double)i * 0.013) * cos((double)(i % 96) * 0.07);
-  if (strcmp(name, "lr") == 0) return 1e-3;
-  if (strcmp(name, "correction1") == 0) return 10;
-  if (strcmp(name, "correction2") == 0) return 1000;
+  if (strcmp(name, "step") == 0) return 50;
+  if (strcmp(name, "steps") == 0) return 100;
   return x;
 }
 static const RigData data = {3, fit, NULL};
@@ -78,12 +77,11 @@ static const RigData data = {3, fit, NULL};
 /* ---- the interpreter ---- */
 
 static const char decided_name[] = "decided";   /* an input: what the device decided */
-static const AdamOptions demo_adam = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
 
 typedef struct Reference {
   Demo *d;
   Arena *arena;
-  const char *name;             /* of the function; "train" is the training step of "loss" */
+  const char *name;             /* of the function */
   const int32_t *decided;       /* decisions to take as they are, or NULL */
   const int32_t *text, *tokens; /* instead of the data's, or NULL */
   Func *f;                      /* what was computed; where decisions were given their scores are the last output */
@@ -127,9 +125,8 @@ static inline Node *cut_decision(void *ctx, Graph *g, Node *n, Node *const *in) 
 
 static inline void reference_build(void *ctx) {
   Reference *r = ctx;
-  bool is_train = strcmp(r->name, "train") == 0;
-  Func *f = pipeline_meaning(model_find(r->d->model, is_train ? "loss" : r->name, &r->d->err), r->d->precision, &r->d->err);
-  if (f && is_train) f = train_build(f, &demo_adam);
+  Func *f = model_find(r->d->model, r->name, &r->d->err);
+  if (f) f = pipeline_meaning(f, model_train_of(r->d->model, f), r->d->precision, &r->d->err);
   if (f && r->decided) f = func_rewrite(f, cut_decision, r);
   if (!f) return;
   Port out[DEMO_OUTPUTS];

@@ -140,7 +140,6 @@ static void check_drawer_steps(DType precision, int64_t samples) {
 /* Everything of a model but its decoding steps. */
 static void check_functions(const char *weights, DType precision, int64_t samples, const char *const *name, int n) {
   CompileOptions o = {.function = name, .n_function = n, .whole = true};
-  if (strcmp(name[n - 1], "train") == 0) o.n_function--, o.train = "loss", o.adam = demo_adam;
   Demo d;
   bool ok = open_demo(&d, weights, precision, samples) && open_plan(&d, o, 1);
   EXPECT(ok, "%s", d.err.text);
@@ -148,8 +147,8 @@ static void check_functions(const char *weights, DType precision, int64_t sample
   close_demo(&d);
 }
 
-static const char *const drawer[] = {"decode", "loss", "train"};
-static const char *const autoencoder[] = {"encode", "decode", "reconstruct", "loss", "train"};
+static const char *const drawer[] = {"decode", "loss", "train.main"};
+static const char *const autoencoder[] = {"encode", "decode", "reconstruct", "loss", "train.main"};
 
 TEST("the drawer's prologue and steps are the interpreter's, in f32") {
   NEED_NVRTC();

@@ -9,6 +9,7 @@
 enum { SAMPLES = 5 };
 
 static const char text[] =
+    "local optim = require 'optim'\n"
     "local function forward(i)\n"
     "  local w, u, v = param('w', f32(12, 20), { normal = 0.3 }), param('u', f32(4, 5, 20), { normal = 0.3 }),\n"
     "    param('v', f32(20, 3), { normal = 0.3 })\n"
@@ -18,8 +19,9 @@ static const char text[] =
     "  return mean(d * d), w, u, v, flat, h\n"
     "end\n"
     "local inputs = { x = f32(batch, 12), y = f32(batch, 3) }\n"
+    "local loss = fn(inputs, function(i) return { loss = (forward(i)) } end)\n"
     "return module {\n"
-    "  loss = fn(inputs, function(i) return { loss = (forward(i)) } end),\n"
+    "  train = { { 'main', optim.adam(loss, { lr = 1e-3 }) } },\n"
     "  step = fn(inputs, function(i)\n"
     "    local loss, w, u, v, flat, h = forward(i)\n"
     "    local g = grad(loss, { u, v, w, flat, h })\n"
@@ -52,15 +54,15 @@ static bool fill_params(Case *c) {
   return nuwa_prepare(c->session);
 }
 
-/* With the training step of loss, or without it the penalty. */
+/* With the entry of training, or without it the penalty. */
 static bool open_case(Case *c, DType precision, bool trains) {
   static const char *const names[] = {"step", "penalty"};
-  CompileOptions o = {.function = names, .n_function = trains ? 1 : 2, .train = trains ? "loss" : NULL, .adam = {0.9, 0.999, 1e-8, 0, 0},
+  CompileOptions o = {.function = names, .n_function = trains ? 1 : 2, .train = trains,
                       .precision = precision, .isa = isa_best(), .threads = 2};
   NuwaOptions s = {.threads = 2, .samples = SAMPLES, .rows = 1};
   Buffer bundle = {0};
   *c = (Case){.data = {.seed = 3}};
-  c->model = load_text(text, &c->err);
+  c->model = load_with(text, (ModelOptions){.models_dir = MODELS_DIR}, &c->err);
   if (c->model && compile_model(c->model, &o, &bundle, &c->err)) c->plan = plan_read(bundle.data, bundle.len, "m", &c->err);
   buffer_done(&bundle);
   c->session = c->plan ? nuwa_session_open(c->plan, &s, &c->err) : NULL;
@@ -123,14 +125,14 @@ TEST("a training step in Lua has the trainer's gradients, bit by bit, in f32 and
   for (int half = 0; half < 2; half++) {
     Case c;
     REQUIRE(open_case(&c, half ? DTYPE_BF16 : DTYPE_F32, true), "%s", c.err.text);
-    int step = plan_find_function(c.plan, "step"), train = plan_find_function(c.plan, "train");
+    int step = plan_find_function(c.plan, "step"), train = plan_find_function(c.plan, "train.main");
     rig_run(c.session, c.plan, train, &c.data, SAMPLES, 1);   /* its gradients are in the moments; then the same params again */
     fill_params(&c);
     rig_run(c.session, c.plan, step, &c.data, SAMPLES, 1);
     static const char *const name[] = {"w", "u", "v"};
     for (int i = 0; i < 3; i++) {
       char state[20];
-      snprintf(state, sizeof state, "adam.m.%s", name[i]);
+      snprintf(state, sizeof state, "main.m.%s", name[i]);
       const float *m = nuwa_state(c.session, state), *g = nuwa_output(c.session, step, name[i]);
       for (int k = 0; k < (i == 0 ? 240 : i == 1 ? 400 : 60); k++)   /* m = 0.1 g, from 0 */
         if (m[k] != (float)(1.0 - 0.9) * g[k]) {

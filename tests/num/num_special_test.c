@@ -25,7 +25,7 @@ static Values values_of(DType t) {
   return (Values){reals, COUNT_OF(reals)};
 }
 
-static const char *const port_name[] = {"x", "y", "z"};
+static const char *const port_name[] = {"x", "y", "z", "u", "v"};
 enum { MOST = 32 * 32 };
 
 /* Element i of operand k of a function: all pairs, and the third operand some other value. */
@@ -40,7 +40,7 @@ static Rig rig;
 static const NuwaOptions one_sample = {.threads = 1, .samples = 1, .rows = 1};
 
 static void add_op(Op op, DType t, DType to) {
-  Node *in[3];
+  Node *in[MAP_OPERANDS];
   int n = op_info[op].arity;
   Error ignored = {0}, *old = rig.model.graph->err;
   Type type = {.dtype = to};
@@ -71,7 +71,7 @@ static void check_function(NuwaSession *s, const Plan *p, int f, Isa isa) {
   nuwa_run(s, f, 1, 0);
   int wrong = 0;
   for (int64_t i = 0; i < MOST && wrong < 3; i++) {
-    double x[3] = {0}, got = rig_load(n->type.dtype, nuwa_output(s, f, "y"), i);
+    double x[MAP_OPERANDS] = {0}, got = rig_load(n->type.dtype, nuwa_output(s, f, "y"), i);
     bool denormal = false;
     for (int k = 0; k < n->n_in; k++) {
       x[k] = value_at(n->in[k]->type.dtype, k, i);
@@ -109,9 +109,9 @@ TEST("folding a function of constants gives these bits, and leaves only NaN and 
   for (int op = 0; op < OP_COUNT; op++) {
     if (op_info[op].class != CLASS_MAP || op_info[op].arity < 1) continue;
     for (int64_t i = 0; i < MOST; i += 5) {
-      Node *in[3];
-      double x[3] = {0};
-      DType t = op == OP_MOD ? DTYPE_I32 : DTYPE_F32;
+      Node *in[MAP_OPERANDS];
+      double x[MAP_OPERANDS] = {0};
+      DType t = op == OP_MOD || op_info[op].attrs == ATTR_random ? DTYPE_I32 : DTYPE_F32;
       bool denormal = false;
       for (int k = 0; k < op_info[op].arity; k++) {
         Type type = {.dtype = op == OP_SELECT && k == 0 ? DTYPE_U8 : t};

@@ -33,7 +33,7 @@ static const DType *types;
 static int n_types;
 static DType real = DTYPE_F32;
 static const DType every_type[] = {DTYPE_F32, DTYPE_BF16, DTYPE_I32, DTYPE_U8};
-static const char *const port_name[] = {"x", "y", "z", "u"};
+static const char *const port_name[] = {"x", "y", "z", "u", "v"};
 
 /* ---- cases ---- */
 
@@ -61,7 +61,7 @@ static void add_maps(void) {
     if (!is_elementwise || n < 1) continue;
     for (int s = 0; s < COUNT_OF(shapes); s++)
       for (int t = 0; t < n_types; t++) {
-        Node *in[3];
+        Node *in[MAP_OPERANDS];
         for (int k = 0; k < n; k++)
           in[k] = input(k, op == OP_SELECT && k == 0 ? DTYPE_U8 : types[t], &shapes[s]);
         for (int to = 0; to < (op == OP_CAST ? COUNT_OF(every_type) : 1); to++) {
@@ -379,7 +379,7 @@ static void drop_refused(void) {
 }
 
 /* Whether op takes the types under test. */
-static bool has_form(int op) { return n_types > 1 || (op != OP_MOD && op != OP_IOTA); }
+static bool has_form(int op) { return n_types > 1 || (op != OP_MOD && op != OP_IOTA && op != OP_UNIFORM && op != OP_NORMAL); }
 
 /* One instruction set: the same bits from two threads, from fewer samples, and as with the first set. */
 typedef struct Outputs {

@@ -218,7 +218,7 @@ static Node *make_unary(Gen *x, Op op) {
 }
 
 static Node *make_map(Gen *x, Op op) {
-  Node *in[3] = {NULL};
+  Node *in[MAP_OPERANDS] = {NULL};
   bool compares = op == OP_LT || op == OP_LE || op == OP_EQ;
   if (op == OP_FILL || op == OP_IOTA) {
     Type t = draw_type(x, op == OP_IOTA ? DTYPE_I32 : draw_dtype(x));
@@ -226,6 +226,11 @@ static Node *make_map(Gen *x, Op op) {
     return op == OP_FILL ? graph_fill(x->g, draw(x, 5), &t) : graph_iota(x->g, draw(x, t.rank), &t);
   }
   if (op_info[op].arity == 1) return make_unary(x, op);
+  if (op_info[op].attrs == ATTR_random) {
+    in[0] = with_dtype(x, DTYPE_I32);
+    for (int k = 1; k < MAP_OPERANDS; k++) in[k] = like(x, in[0]);
+    return attempt(x, op, in, MAP_OPERANDS, &(Attrs){.random.stream = draw(x, 1000)}, NULL);
+  }
   DType t = op == OP_MOD ? chance(x, 70) ? DTYPE_I32 : DTYPE_U8 : op == OP_FMA ? draw_float(x) : draw_dtype(x);
   if (op == OP_SELECT) {
     in[1] = with_dtype(x, t), in[2] = like(x, in[1]);
@@ -508,7 +513,7 @@ static Node *make(Gen *x, Op op) {
 static double largest(Gen *x, Node *n) {
   Error err = {0}, *old = x->g->err;
   x->g->err = &err;
-  Func *f = pipeline_meaning(rig_function(x->rig, "value", &(Port){"y", n}, 1), DTYPE_F32, &err);
+  Func *f = pipeline_meaning(rig_function(x->rig, "value", &(Port){"y", n}, 1), NULL, DTYPE_F32, &err);
   x->g->err = old;
   if (!f) return INFINITY;
   Arena *a = arena_new();

@@ -35,7 +35,7 @@ static bool has_leaks(void) { return false; }
 enum { WORDS = 3, H = 3, W = 4, PLACES = H * W, CODES = 11, BATCH = 2, STEPS = 3 };
 
 static const char model_text[] =
-    "local nn = require 'nn'\n"
+    "local nn, optim = require 'nn', require 'optim'\n"
     "local o = options { dim = 4, edge = one_of { 'clip', 'shift' } }\n"
     "local function block(name, x, memory, causal)\n"
     "  return nn.scope(name, function()\n"
@@ -55,11 +55,13 @@ static const char model_text[] =
     "  return nn.linear('logits', x, 11)\n"
     "end\n"
     "local inputs = { text = i32(batch, 3), tokens = i32(batch, 1, 3, 4) }\n"
+    "local loss = fn(inputs, function(a) return { loss = mean(cross_entropy(draw(a), a.tokens)) } end)\n"
     "return module {\n"
     "  about = { name = 'stress', rate = 0.5 },\n"
+    "  train = { { 'main', optim.adamw(loss, { lr = optim.cosine(1e-2, 0.05), clip = 1 }), average = 0.9 } },\n"
     "  draw = decode(fn(inputs, function(a) return { logits = draw(a) } end), { tokens = 'tokens', logits = 'logits' "
     "}),\n"
-    "  loss = fn(inputs, function(a) return { loss = mean(cross_entropy(draw(a), a.tokens)) } end),\n"
+    "  loss = loss, evaluate = loss,\n"
     "}\n";
 
 static const char small_text[] =
@@ -192,7 +194,7 @@ static const ObjectStore keep = {rig_keep_get, keep_put, &kept};
 
 static CompileOptions compile_options(void) {
   return (CompileOptions){
-      .train = "loss", .adam = {0.9, 0.999, 1e-8, 0.01, 1.0}, .isa = isa_best(), .threads = 1, .store = &keep};
+      .train = true, .isa = isa_best(), .threads = 1, .store = &keep};
 }
 
 typedef struct Fixture {
@@ -465,13 +467,13 @@ static bool fill_batch(void *ctx, NuwaSession *s, int function, WorldSplit split
 
 static bool train(Error *err) {
   const TrainSource source = {fill_batch, NULL};
+  const TrainEntry entry = {"main", plan_find_function(fixture.plan, "train.main"), 1, STEPS, 1};
   const TrainOptions o = {.steps = STEPS,
                           .batch = BATCH,
-                          .lr = 1e-2,
-                          .beta1 = 0.9,
-                          .beta2 = 0.999,
                           .seed = 3,
-                          .evaluate = plan_find_function(fixture.plan, "loss"),
+                          .entry = &entry,
+                          .n_entry = 1,
+                          .evaluate = plan_find_function(fixture.plan, "evaluate"),
                           .evaluate_every = 2,
                           .evaluate_batches = 1,
                           .checkpoint = fixture.checkpoint,

@@ -16,29 +16,32 @@
 enum { TINY_CODES = 16 }; /* of the codebook */
 
 static const char tiny_text[] =
-    "local nn = require 'nn'\n"
+    "local nn, optim = require 'nn', require 'optim'\n"
+    "local o = options { lr = 5e-3, window = 10 }\n"
     "local picture = f32(batch, 32, 32, 3)\n"
     "local book = param('book', f32(16, 4), { uniform = 0.1 })\n"
     "local function encode(x)\n"
     "  x = silu(nn.conv('down', x, 8, { stride = 2, padding = { 0, 1, 0, 1 } }))\n"
     "  return tanh(nn.conv('latent', x, 4, { size = 1 }))\n"
     "end\n"
+    "local loss = fn({ image = picture }, function(a)\n"
+    "  local z = encode(a.image)\n"
+    "  local codes = nn.nearest_code(z, book)\n"
+    "  local q = gather(book, codes)\n"
+    "  local y = nn.conv('out', nn.repeat2(z + detach(q - z)), 3)\n"
+    "  local e, c, d = y - a.image, q - detach(z), z - detach(q)\n"
+    "  local mse = mean(e * e)\n"
+    "  if is_training() then nn.revive('book', book, z, codes, o.window) end\n"
+    "  return { loss = mse + mean(c * c) + 0.25 * mean(d * d), mse = mse }\n"
+    "end)\n"
     "return module {\n"
+    "  loss = loss, evaluate = loss,\n"
+    "  train = { { 'main', optim.adam(loss, { lr = optim.cosine(o.lr, 0.05, 0.1), clip = 1 }) } },\n"
     "  encode = fn({ image = picture }, function(a)\n"
     "    local codes = nn.nearest_code(encode(a.image), book)\n"
     "    return { codes = reshape(codes, codes.shape[1], 1, 16, 16) }\n"
     "  end),\n"
-    "  loss = fn({ image = picture }, function(a)\n"
-    "    local z = encode(a.image)\n"
-    "    local codes = nn.nearest_code(z, book)\n"
-    "    local q = gather(book, codes)\n"
-    "    local y = nn.conv('out', nn.repeat2(z + detach(q - z)), 3)\n"
-    "    local e, c, d = y - a.image, q - detach(z), z - detach(q)\n"
-    "    local mse = mean(e * e)\n"
-    "    return { loss = mse + mean(c * c) + 0.25 * mean(d * d), mse = mse, codes = codes, latent = z }\n"
-    "  end),\n"
-    "  told = fn({ text = i32(batch, 16), labels = i32(batch, 32, 32), tokens = i32(batch, 1, 16, 16),\n"
-    "              seen = i32(batch, 1, 16, 16) }, "
+    "  told = fn({ text = i32(batch, 16), labels = i32(batch, 32, 32), tokens = i32(batch, 1, 16, 16) }, "
     "function(a)\n"
     "    local words = nn.embedding('words', a.text, 1200, 8)\n"
     "    return { loss = mean(words * words) }\n"
@@ -69,15 +72,15 @@ static inline const char *tiny_path(const char *name) {
   return path[turn];
 }
 
-/* The plan of these functions, and of the training step of `train` (or NULL); NULL after a message. */
-static inline Plan *tiny_plan(const char *const *function, int n, const char *train) {
+/* The plan of these functions, and with an option of the model of its training; NULL after a message. */
+static inline Plan *tiny_plan(const char *const *function, int n, bool train, const char *lr) {
   Error err = {0};
   const char *path = tiny_path("tiny.lua");
-  ModelOptions load = {.models_dir = MODELS_DIR};
+  const Define rate = {"lr", lr};
+  ModelOptions load = {.models_dir = MODELS_DIR, .define = &rate, .n_define = lr != NULL};
   CompileOptions o = {.function = function,
                       .n_function = n,
                       .train = train,
-                      .adam = {0.9, 0.999, 1e-8, 0.0, 1.0},
                       .isa = isa_best(),
                       .threads = 2};
   Buffer bundle = {0};

@@ -13,7 +13,7 @@ enum { STEPS = 120, BATCH = 4 };
 typedef struct Result {
   float loss[STEPS + 1], mse[STEPS + 1];
   double evaluated, held, held_loss; /* val.mse, held.mse, held.loss of the last evaluation */
-  int64_t first, last, revived;
+  int64_t first, last;
   uint8_t weights[1 << 14];
   size_t bytes;
 } Result;
@@ -30,7 +30,6 @@ static void note(void *ctx, const TrainReport *r) {
   }
   if (!result->first) result->first = r->step;
   result->last = r->step;
-  result->revived = r->revived;
   for (int i = 0; i < r->n_metric; i++) {
     float value = (float)r->metric[i].value;
     if (strcmp(r->metric[i].name, "loss") == 0) result->loss[r->step] = value;
@@ -38,26 +37,27 @@ static void note(void *ctx, const TrainReport *r) {
   }
 }
 
-static const Plan *plan(void) {
-  static Plan *p;
-  static const char *const function[] = {"loss"};
-  if (!p) p = tiny_plan(function, 1, "loss");
-  return p;
+/* With the model's own rate, or one that diverges. */
+static const Plan *plan_at(const char *lr) {
+  static const char *const function[] = {"evaluate", "loss"};
+  static Plan *p[2];
+  Plan **at = &p[lr != NULL];
+  if (!*at) *at = tiny_plan(function, 2, true, lr);
+  return *at;
 }
+static const Plan *plan(void) { return plan_at(NULL); }
 
 static TrainOptions options(void) {
+  static TrainEntry entry;
+  entry = (TrainEntry){"main", plan_find_function(plan(), "train.main"), 1, STEPS, 1};
   return (TrainOptions){.steps = STEPS,
                         .batch = BATCH,
-                        .lr = 5e-3,
-                        .warmup = 0.05,
-                        .cosine = true,
-                        .beta1 = 0.9,
-                        .beta2 = 0.999,
                         .seed = 3,
-                        .evaluate = plan_find_function(plan(), "loss"),
+                        .entry = &entry,
+                        .n_entry = 1,
+                        .evaluate = plan_find_function(plan(), "evaluate"),
                         .evaluate_every = 20,
                         .evaluate_batches = 2,
-                        .revive = {"book", "codes", "latent", 10, false},
                         .checkpoint_every = 7,
                         .recipe = "{\"lr\": 1, \"steps\": 2}",
                         .log_every = 1,
@@ -75,25 +75,27 @@ static void keep_weights(NuwaSession *s, Result *r) {
 }
 
 /* A run from the beginning, or as far as its checkpoint allows. */
-static bool train(TrainOptions o, int threads, Result *r, Error *err) {
+static bool train_with(const Plan *p, TrainOptions o, int threads, Result *r, Error *err) {
   NuwaOptions open = {.threads = threads, .samples = BATCH, .rows = 1};
-  int function[] = {plan_find_function(plan(), "loss"), plan_find_function(plan(), "train")};
+  int function[] = {plan_find_function(p, "evaluate"), plan_find_function(p, "train.main")};
   SourceOptions from = {.world = tiny_world(), .batch = BATCH};
   memset(r, 0, sizeof *r);
   o.report_ctx = r;
-  NuwaSession *s = nuwa_session_open(plan(), &open, err);
-  Source *source = s ? source_new(plan(), function, 2, &from, err) : NULL;
+  NuwaSession *s = nuwa_session_open(p, &open, err);
+  Source *source = s ? source_new(p, function, 2, &from, err) : NULL;
   bool ok = false;
   if (source) {
     TrainSource batches = source_interface(source);
     nuwa_init_weights(s, o.seed);
-    ok = train_run(s, plan(), &o, &batches, err);
+    ok = train_run(s, p, &o, &batches, err);
     keep_weights(s, r);
   }
   source_free(source);
   nuwa_session_close(s);
   return ok;
 }
+
+static bool train(TrainOptions o, int threads, Result *r, Error *err) { return train_with(plan(), o, threads, r, err); }
 
 static bool same_weights(const Result *a, const Result *b) {
   return a->bytes == b->bytes && memcmp(a->weights, b->weights, a->bytes) == 0;
@@ -114,18 +116,6 @@ static void write_file(const char *path, const void *bytes, size_t n) {
   if (!file_write_all(path, bytes, n, &err)) abort();
 }
 
-TEST("the rate rises linearly, then falls as a cosine to a tenth") {
-  TrainOptions o = {.steps = 1000, .lr = 2.0, .warmup = 0.05, .cosine = true};
-  EXPECT(train_rate(&o, 1) == 2.0 / 50, "%g", train_rate(&o, 1));
-  EXPECT(train_rate(&o, 50) == 2.0, "%g", train_rate(&o, 50));
-  EXPECT(fabs(train_rate(&o, 525) - 1.1) < 1e-12, "%g", train_rate(&o, 525));
-  EXPECT(fabs(train_rate(&o, 1000) - 0.2) < 1e-12, "%g", train_rate(&o, 1000));
-  o.cosine = false;
-  EXPECT(train_rate(&o, 1000) == 2.0, "%g", train_rate(&o, 1000));
-  o.warmup = 0.0;
-  EXPECT(train_rate(&o, 1) == 2.0, "%g", train_rate(&o, 1));
-}
-
 TEST("training brings the pictures closer, those of validation too") {
   Error err = {0};
   Result r;
@@ -143,7 +133,6 @@ TEST("one thread and two give the same losses and weights") {
   REQUIRE(train(options(), 1, &one, &err) && train(options(), 2, &two, &err), "%s", err.text);
   EXPECT(memcmp(one.loss, two.loss, sizeof one.loss) == 0, "the losses differ");
   EXPECT(same_weights(&one, &two), "the weights differ");
-  EXPECT(one.revived == two.revived, "%lld and %lld", (long long)one.revived, (long long)two.revived);
 }
 
 TEST("a run that stops and is resumed is the uninterrupted one, to the bit") {
@@ -296,38 +285,37 @@ TEST("checkpoints that are truncated, damaged, foreign or another run's are refu
   EXPECT_HAS(err.text, "its steps is 2, this run's is 3");
 }
 
-TEST("a code that nothing uses is put on a vector of the batch, without momentum") {
+TEST("a code that nothing uses for the window is put on a vector of the batch, and a fresh codebook is from the start") {
   Error err = {0};
+  enum { WIDTH = 4, CODES = 16, FAR = 15 };
   NuwaOptions open = {.threads = 1, .samples = BATCH, .rows = 1};
-  int function = plan_find_function(plan(), "train");
+  int f = plan_find_function(plan(), "train.main"), function[] = {f};
+  SourceOptions from = {.world = tiny_world(), .batch = BATCH};
   NuwaSession *s = nuwa_session_open(plan(), &open, &err);
-  REQUIRE(s, "%s", err.text);
-  ReviveOptions o = {"book", "codes", "latent", 2, false};
-  Revive *r = revive_new(s, plan(), function, &o, BATCH, &err);
-  REQUIRE(r, "%s", err.text);
-  enum { ROWS = BATCH * 256, WIDTH = 4 };
-  float *book = nuwa_param(s, "book"), *m = nuwa_state(s, "adam.m.book"),
-        *latent = nuwa_output(s, function, "latent");
-  int32_t *codes = nuwa_output(s, function, "codes");
-  for (int i = 0; i < 16 * WIDTH; i++) book[i] = 100.0f + (float)i, m[i] = 1.0f;
-  for (int i = 0; i < ROWS * WIDTH; i++) latent[i] = (float)(i / WIDTH) * 0.01f + (float)(i % WIDTH);
-  for (int i = 0; i < ROWS; i++) codes[i] = i % 15;
-  int64_t revived = -1;
-  EXPECT(revive_step(r, 7, 1, &revived, &err) && revived == 0, "revived inside the window");
-  EXPECT(revive_step(r, 7, 2, &revived, &err) && revived == 1, "code 15 alone was unused");
-  bool found = false;
-  for (int i = 0; i < ROWS; i++) found |= memcmp(book + 15 * WIDTH, latent + i * WIDTH, WIDTH * sizeof(float)) == 0;
-  EXPECT(found, "code 15 is no vector of the batch");
-  EXPECT(book[0] == 100.0f && book[14 * WIDTH] == 156.0f, "a code in use moved");
-  EXPECT(m[15 * WIDTH] == 0.0f && m[14 * WIDTH] == 1.0f, "momentum %g, %g", (double)m[15 * WIDTH],
-         (double)m[14 * WIDTH]);
-  o.vectors = "loss";
-  EXPECT(!revive_new(s, plan(), function, &o, BATCH, &err), "vectors of another shape were taken");
-  o.codebook = "bok";
-  EXPECT(!revive_new(s, plan(), function, &o, BATCH, &err), "no codebook was taken");
-  EXPECT_HAS(err.text, "no codebook \"bok\"");
-  revive_free(r);
+  Source *source = s ? source_new(plan(), function, 1, &from, &err) : NULL;
+  REQUIRE(source, "%s", err.text);
+  TrainSource batches = source_interface(source);
+  nuwa_init_weights(s, 3);
+  float *book = nuwa_param(s, "book");
+  int32_t *idle = nuwa_state(s, "book.idle");
+  for (int64_t step = 1; step <= 13; step++) {
+    train_feed(s, plan(), f, 5, step, 100, 0, BATCH);
+    REQUIRE(batches.fill(batches.ctx, s, f, WORLD_TRAIN, 0, BATCH, &err) && nuwa_run(s, f, BATCH, 1), "%s", err.text);
+    float most = 0;
+    for (int i = 0; i < CODES * WIDTH; i++) most = fmaxf(most, fabsf(book[i]));
+    if (step == 1) EXPECT(most > 1.0f / CODES, "the codebook is still what it was: %g", (double)most);
+    if (step == 1) /* out of reach from here on */
+      for (int i = 0; i < WIDTH; i++) book[FAR * WIDTH + i] = 100;
+    if (step == 10) EXPECT(idle[FAR] == 9 && book[FAR * WIDTH] > 90, "step 10: idle for %d, at %g", idle[FAR], (double)book[FAR * WIDTH]);
+    if (step == 11) EXPECT(idle[FAR] == 0 && fabsf(book[FAR * WIDTH]) < 1.5f, "step 11: idle for %d, at %g", idle[FAR], (double)book[FAR * WIDTH]);
+  }
+  source_free(source);
   nuwa_session_close(s);
+}
+
+TEST("entries run in their steps and see what those before them left, and a seed is mixed with the entry's name") {
+  EXPECT(train_seed(3, "generator") != train_seed(3, "discriminator") && train_seed(3, "a") != train_seed(4, "a"), "");
+  EXPECT(train_seed(3, "a") == train_seed(3, "a"), "");
 }
 
 TEST("the weights are written so that they load strictly, as f32 or bf16") {
@@ -356,9 +344,8 @@ TEST("a loss that is no number ends the run") {
   Error err = {0};
   Result r;
   TrainOptions o = options();
-  o.lr = 1e30;
-  o.revive.codebook = NULL;
-  EXPECT(!train(o, 1, &r, &err), "it went on");
+  REQUIRE(plan_at("1e30"), "");
+  EXPECT(!train_with(plan_at("1e30"), o, 1, &r, &err), "it went on");
   EXPECT_HAS(err.text, "diverged");
 }
 

@@ -341,7 +341,7 @@ TEST("updates and states carry over") {
   model_free(m);
   EXPECT_HAS(
       load_error("local w = param('w', f32(3))\nfn({ x = f32(2) }, function(x) return {}, { { w, x.x } } end)"),
-      "fn: update of \"w\": types differ: f32[3] vs f32[2]");
+      "update of \"w\": types differ: f32[3] vs f32[2]");
   EXPECT_HAS(load_error("fn({ x = f32(2) }, function(x) return {}, { { x.x, x.x } } end)"),
              "only params and states can be updated");
   EXPECT_HAS(load_error("fn({ x = f32(2) }, function(x) return { g = grad(x.x, { x.x })[1] } end)"),
@@ -352,14 +352,14 @@ TEST("decode names the generated grid and what it is drawn from") {
   const char *text =
       "local f = fn({ tokens = i32(batch, 1, 2, 2) }, function(x)\n"
       "return { logits = gather(param('t', f32(10, 10)), x.tokens) } end)\n"
-      "return module { draw = decode(f, { tokens = 'tokens', logits = 'logits' }), train = { loss = f } }";
+      "return module { draw = decode(f, { tokens = 'tokens', logits = 'logits' }), how = { loss = f } }";
   Error err;
   Model *m = load_text(text, &err);
   REQUIRE(m, "%s", err.text);
   const ModelDecode *d = model_find_decode(m, "draw", &err);
   REQUIRE(d, "%s", err.text);
   EXPECT_TEXT(d->tokens, "tokens");
-  EXPECT(d->func == model_find(m, "draw", &err) && model_find(m, "train.loss", &err), "as functions too");
+  EXPECT(d->func == model_find(m, "draw", &err) && model_find(m, "how.loss", &err), "as functions too");
   model_free(m);
   EXPECT_HAS(
       load_error(
@@ -374,12 +374,12 @@ TEST("decode names the generated grid and what it is drawn from") {
 TEST("a module's plain fields can be read") {
   Error err;
   Model *m = load_text("return module { f = fn({ x = f32(2) }, function(x) return { y = x.x } end),\n"
-                       "train = { lr = 1e-3, steps = 5, name = 'adam', on = true, sizes = { 4, 5 } } }",
+                       "how = { lr = 1e-3, steps = 5, name = 'adam', on = true, sizes = { 4, 5 } } }",
                        &err);
   REQUIRE(m, "%s", err.text);
-  EXPECT(model_field(m, "train.lr")->real == 1e-3 && model_field(m, "train.steps")->integer == 5, "numbers");
-  EXPECT(model_field(m, "train.on")->boolean && model_field(m, "train.sizes.2")->integer == 5, "others");
-  EXPECT_TEXT(model_field(m, "train.name")->text, "adam");
+  EXPECT(model_field(m, "how.lr")->real == 1e-3 && model_field(m, "how.steps")->integer == 5, "numbers");
+  EXPECT(model_field(m, "how.on")->boolean && model_field(m, "how.sizes.2")->integer == 5, "others");
+  EXPECT_TEXT(model_field(m, "how.name")->text, "adam");
   EXPECT(!model_field(m, "train"), "tables are no value");
   model_free(m);
   EXPECT_HAS(load_error("return 5"), "model.lua: the file must return module { ... }, not 5");
@@ -389,6 +389,122 @@ TEST("a module's plain fields can be read") {
   EXPECT_HAS(load_error("local y fn({ x = f32(2) }, function(x) y = x.x return { y = y } end)\n"
                         "fn({ z = f32(2) }, function(x) return { z = y } end)"),
              "uses \"x\", an input of another function");
+}
+
+TEST("a function can be called on tensors in another: traced again, with the params that it has") {
+  Error err;
+  Model *m = load_text(
+      "local function layer(name, x) return matmul(x, param(scoped(name), f32(3, 3), { normal = 1 })) end\n"
+      "local f = scope('net', function() return fn({ x = f32(batch, 3) }, function(i)\n"
+      "  update(param('count', f32()), updated(param('count', f32())) + 1)\n"
+      "  return { y = layer('w', i.x) } end) end)\n"
+      "assert(f.inputs.x.rank == 2 and f.outputs.y.dtype == 'f32')\n"
+      "local g = fn({ a = f32(batch, 3), b = f32(batch, 3) }, function(i)\n"
+      "  local y = scope('elsewhere', function() return f { x = i.a }.y end)\n"
+      "  local both = f { x = concat({ i.a, i.b }, 0) }.y\n"
+      "  assert(#parameters(y) == 1 and parameters(y, '^net%.')[1].name == 'net.w')\n"
+      "  return { y = y, both = both, g = grad(sum(both), parameters(both))[1] }\n"
+      "end)\n"
+      "return module { f = f, g = g }",
+      &err);
+  REQUIRE(m, "%s", err.text);
+  Func *g = model_find(m, "g", &err), *f = model_find(m, "f", &err);
+  EXPECT(f && f->n_update == 1, "its own update");
+  EXPECT(g && g->n_update == 1 && g->update[0].value->op == OP_ADD && g->update[0].value->in[0]->op == OP_ADD,
+         "two calls make one update, the second from the first");
+  EXPECT(g && dim_equal(g->out[0].node->type.dim[0], (Dim){.b = 2}), "both: twice the batch");
+  EXPECT(g && func_verify(g, FORM_ANY, "loading", &err), "%s", err.text);
+  model_free(m);
+}
+
+TEST("calls are checked like declarations, and an update is never dropped in silence") {
+#define F "local f = fn({ x = f32(batch, 3) }, function(i) return { y = i.x } end)\n"
+  EXPECT_HAS(load_error(F "fn({ a = f32(batch, 4) }, function(i) return f { x = i.a } end)"),
+             "fn: input \"x\" needs f32[B,3], has f32[B,4]");
+  EXPECT_HAS(load_error(F "fn({ a = f32(batch, 3) }, function(i) return f { x = i.a, z = i.a } end)"),
+             "fn: there is no input \"z\"; the inputs are: x");
+  EXPECT_HAS(load_error(F "fn({ a = f32(batch, 3) }, function(i) return f {} end)"), "fn: input \"x\" needs f32[B,3], has nothing");
+  EXPECT_HAS(load_error(F "fn({ a = f32(batch, 3) }, function(i) return f(i.a) end)"), "table of named tensors");
+  EXPECT_HAS(load_error("update(param('w', f32()), param('v', f32()))"), "update: has a meaning only in the body of a function");
+  EXPECT_HAS(load_error("local w = param('w', f32())\n"
+                        "fn({ a = f32() }, function(i) update(w, i.a) update(w, i.a + 1) return { y = w } end)"),
+             "\"w\" is updated twice, and the second value does not go on from the first");
+  EXPECT_HAS(load_error("fn({ a = f32(2) }, function(i) return { y = parameters(param('w', f32()), '^v')[1] } end)"),
+             "no param has a name that \"^v\" finds; there are: w");
+  EXPECT_HAS(load_error(F "return f.output"), "fn: there is no field \"output\"; the fields are: inputs, outputs");
+#undef F
+}
+
+TEST("a function that draws has the inputs that draws need, and names of streams are told apart") {
+  Error err;
+  Model *m = load_text("return module { f = fn({ x = f32(batch, 3) }, function(i)\n"
+                       "  return { u = uniform(i.x, 'a'), n = normal(f32(4), 'b'), same = uniform(f32(batch, 3), 'a') } end),\n"
+                       "  g = fn({ step = i32(), x = f32(3) }, function(i) return { y = uniform(i.x, 'c') + i.step } end) }",
+                       &err);
+  if (!m) EXPECT_HAS(err.text, "element types differ");
+  model_free(m);
+  m = load_text("return module { f = fn({ x = f32(batch, 3) }, function(i)\n"
+                "  return { u = uniform(i.x, 'a'), n = normal(f32(4), 'b'), same = uniform(f32(batch, 3), 'a') } end) }",
+                &err);
+  REQUIRE(m, "%s", err.text);
+  const Func *f = m->func[0];
+  EXPECT(f->n_in == 4 && strcmp(f->in[0].name, "x") == 0, "%d inputs", f->n_in);
+  EXPECT(f->out[1].node == f->out[2].node, "one name gives one draw");
+  EXPECT(func_verify(f, FORM_ANY, "loading", &err), "%s", err.text);
+  model_free(m);
+  EXPECT_HAS(load_error("uniform(f32(3), 'a')"), "uniform: numbers are drawn in the body of a function");
+  EXPECT_HAS(load_error("fn({ x = f32(batch) }, function(i) return { y = normal(f32(3, batch), 'a') } end)"),
+             "normal: only the leading axis can be the batch");
+  EXPECT_HAS(load_error("fn({ x = f32(batch) }, function(i) return { y = normal(i32(3), 'a') } end)"), "normal: needs f32 or bf16");
+  EXPECT_HAS(load_error("fn({ x = f32(batch) }, function(i) return { y = normal(f32(3), '') } end)"), "normal: the name is empty");
+}
+
+TEST("a module lists what training does, and each entry has states of its own") {
+#define LOSS                                                                                                     \
+  "local w, n = param('w', f32(3)), state('shared', f32(3))\n"                                                   \
+  "local loss = fn({ x = f32(batch, 3) }, function(i)\n"                                                        \
+  "  update(state('seen', f32()), updated(state('seen', f32())) + (is_training() and 1.0 or 2.0))\n"            \
+  "  return { loss = mean(i.x * w) } end)\n"                                                                    \
+  "local function step() return fn(loss.inputs, function(i)\n"                                                  \
+  "  local out = loss(i)\n"                                                                                     \
+  "  local m = state('m', f32(3))\n"                                                                            \
+  "  update(m, m + grad(out.loss, { w })[1])\n"                                                                 \
+  "  update(w, w - m + n)\n"                                                                                    \
+  "  return out end) end\n"
+  Error err;
+  Model *m = load_text(LOSS "return module { loss = loss, train = { { 'a', step() }, { 'b', step(), from = 10, to = 20, every = 5, "
+                            "average = 0.9 } } }", &err);
+  REQUIRE(m, "%s", err.text);
+  EXPECT(m->n_train == 2 && m->n_func == 1, "%d entries", m->n_train);
+  EXPECT(m->train[0].from == 1 && m->train[0].to == TRAIN_LAST && m->train[0].every == 1 && m->train[0].average == 0, "defaults");
+  EXPECT(m->train[1].from == 10 && m->train[1].to == 20 && m->train[1].every == 5 && m->train[1].average == 0.9, "fields");
+  static const char *const own[] = {"a.m", "b.m"};
+  for (int i = 0; i < 2; i++) {
+    const Func *f = m->train[i].func;
+    bool has_own = false, has_shared = false, trains = false;
+    for (int k = 0; k < f->n_update; k++) {
+      const char *name = f->update[k].target->attrs.leaf.name;
+      has_own |= strcmp(name, own[i]) == 0;
+      has_shared |= strcmp(name, "seen") == 0;
+      if (strcmp(name, "seen") == 0) trains = f->update[k].value->in[1]->attrs.fill.value == 1;
+    }
+    EXPECT(f->n_update == 3 && has_own && has_shared && trains, "entry %d", i);
+  }
+  EXPECT(model_find(m, "train.b", &err) == m->train[1].func && model_train_of(m, m->train[1].func) == &m->train[1], "found by name");
+  model_free(m);
+#define TRAIN(list) LOSS "return module { train = " list " }"
+  EXPECT_HAS(load_error(TRAIN("{ lr = 1 }")), "module: train: needs a list");
+  EXPECT_HAS(load_error(TRAIN("{ { 'a' } }")), "train: needs a function made by fn, not nil");
+  EXPECT_HAS(load_error(TRAIN("{ { 'a', step(), evry = 2 } }")), "there is no option \"evry\"; the options are: from, to, every, average");
+  EXPECT_HAS(load_error(TRAIN("{ { 'a', step(), every = 0 } }")), "\"a\": every must be a number of steps, at least 1, not 0");
+  EXPECT_HAS(load_error(TRAIN("{ { 'a', step(), from = 9, to = 8 } }")), "ends (to) before it begins (from)");
+  EXPECT_HAS(load_error(TRAIN("{ { 'a', step(), average = 1 } }")), "average must be between 0 and 1, not 1");
+  EXPECT_HAS(load_error(TRAIN("{ { 'a', step() }, { 'a', step() } }")), "two entries are called \"a\"");
+  EXPECT_HAS(load_error(TRAIN("{ { 'a.b', step() } }")), "holds a dot");
+  EXPECT_HAS(load_error(TRAIN("{ { 'a', step(), average = 0.5 }, { 'b', step(), average = 0.5 } }")), "\"a\" and \"b\" both average \"w\"");
+  EXPECT_HAS(load_error(TRAIN("{ { 'a', fn({ x = f32(2) }, function(i) return { y = i.x } end) } }")), "\"a\" updates nothing");
+#undef TRAIN
+#undef LOSS
 }
 
 TEST("a missing file is an error of its own") {
@@ -448,7 +564,7 @@ TEST("attributes of any value are refused or fit, never undefined") {
 TEST("any failed allocation is an error, never a crash or a leak") {
   const char *text = "local o = options { n = 4, k = one_of { 'a', 'b' } }\n"
                      "local w = param('w', f32(o.n, 8), { normal = 0.02 })\n"
-                     "return module { train = { lr = 0.1, name = 'x' },\n"
+                     "return module { how = { lr = 0.1, name = 'x' },\n"
                      "f = fn({ x = f32(batch, o.n) }, function(x)\n"
                      "  local loss = mean(gelu(matmul(x.x, w)))\n"
                      "  return { loss = loss, s = softmax(x.x + 1) }, { { w, w - grad(loss, { w })[1] } } end) }";

@@ -13,8 +13,8 @@ static void fill(void *ctx) {
   Option option[] = {{.name = "dim", .value = {.kind = VALUE_INT, .integer = 64}},
                      {.name = "kind", .value = {.kind = VALUE_TEXT, .text = "a \"b\""}}};
   c->r = (Recipe){.arena = c->arena};
-  recipe_set_real(&c->r, RECIPE_LR, 0.1);
-  recipe_set_real(&c->r, RECIPE_NOISE, 1.0 / 3.0);
+  recipe_set_real(&c->r, RECIPE_TEMPERATURE, 0.1);
+  recipe_set_real(&c->r, RECIPE_GUIDANCE, 1.0 / 3.0);
   recipe_set_int(&c->r, RECIPE_SEED, 9000000000000000);
   recipe_set_bool(&c->r, RECIPE_CLIPS, true);
   recipe_set_text(&c->r, RECIPE_TEXT, "a \"panda\"");
@@ -44,9 +44,10 @@ static Case open_case(void (*body)(void *)) {
 TEST("a run's recipe has what shapes runs, a drawing's what shapes drawings, and numbers are exact") {
   Case run = open_case(print_run), drawing = open_case(print_drawing);
   EXPECT_TEXT(run.text, "{\"options\": {\"dim\": \"64\", \"kind\": \"a \\\"b\\\"\"}, \"vq_sha256\": \"abc\", "
-                        "\"clips\": true, \"noise\": 0.3333333333333333, \"lr\": 0.1, \"seed\": 9000000000000000}");
+                        "\"clips\": true, \"seed\": 9000000000000000}");
   EXPECT_TEXT(drawing.text, "{\"text\": \"a \\\"panda\\\"\", \"options\": {\"dim\": \"64\", \"kind\": "
-                            "\"a \\\"b\\\"\"}, \"vq_sha256\": \"abc\", \"seed\": 9000000000000000}");
+                            "\"a \\\"b\\\"\"}, \"vq_sha256\": \"abc\", \"seed\": 9000000000000000, "
+                            "\"temperature\": 0.1, \"guidance\": 0.3333333333333333}");
   arena_free(run.arena);
   arena_free(drawing.arena);
 }

@@ -1,0 +1,126 @@
+/* A function that updates params, as a step of training.
+ *
+ * needs: FORM_GIVEN.  gives: the same signature.  breaks: nothing.
+ *
+ * Where a scalar output is not finite (a loss, the norm of a gradient), every update writes back what was there: the state
+ * after such a step is that before it.  An entry with an average d keeps for every param p that it updates
+ *
+ *   ENTRY.average.p <- d ENTRY.average.p + (1 - d) p     after each step; after the first, p itself
+ *
+ * and ENTRY.averaged counts the steps. */
+#include <float.h>
+#include <string.h>
+
+#include "passes/passes.h"
+
+typedef struct Step {
+  Func *f;
+  Graph *g;
+  Node *is_finite;   /* u8; NULL: no output says */
+  Update *update;
+  int n_update;
+} Step;
+
+static bool is_scalar(const Node *n) { return n->type.rank == 0 && n->type.dtype == DTYPE_F32; }
+
+/* u8: 1 where all scalar outputs are finite; no comparison with NaN holds.  NULL without any, or after a diagnostic. */
+static Node *all_finite(const Func *f) {
+  Node *all = NULL;
+  for (int i = 0; i < f->n_out; i++) {
+    Node *x = f->out[i].node;
+    if (!is_scalar(x)) continue;
+    Node *size = graph_unary(f->graph, OP_ABS, x);
+    Node *is = size ? graph_binary(f->graph, OP_LE, size, graph_fill_like(f->graph, FLT_MAX, size)) : NULL;
+    all = all ? graph_binary(f->graph, OP_MUL, all, is) : is;
+  }
+  return all;
+}
+
+static bool push(Step *s, Node *target, Node *value) {
+  if (value && s->is_finite) {
+    Type flags = target->type;
+    flags.dtype = DTYPE_U8;
+    value = graph_select(s->g, graph_broadcast(s->g, s->is_finite, &flags), value, target);
+  }
+  if (value) s->update[s->n_update++] = (Update){target, value};
+  return value != NULL;
+}
+
+static Node *state(Graph *g, const char *name, const Type *type) {
+  return graph_op(g, OP_STATE, NULL, 0, &(Attrs){.leaf.name = name}, type);
+}
+
+Node *train_average(Graph *g, const char *entry, const Node *param) {
+  return state(g, arena_printf(g->arena, "%s.average.%s", entry, param->attrs.leaf.name), &param->type);
+}
+
+Node *train_averaged(Graph *g, const char *entry) {
+  return state(g, arena_printf(g->arena, "%s.averaged", entry), &(Type){.dtype = DTYPE_I32});
+}
+
+/* u8, of p's shape: 1 before the first step. */
+static Node *is_first(Graph *g, Node *count, const Node *p) {
+  Type flags = p->type;
+  flags.dtype = DTYPE_U8;
+  return graph_broadcast(g, graph_binary(g, OP_EQ, count, graph_fill_like(g, 0, count)), &flags);
+}
+
+static Node *follow(Graph *g, Node *count, Node *average, Node *p, double d) {
+  Node *kept = graph_binary(g, OP_MUL, average, graph_fill_like(g, d, average));
+  Node *moved = graph_binary(g, OP_ADD, kept, graph_binary(g, OP_MUL, p, graph_fill_like(g, 1.0 - d, p)));
+  return graph_select(g, is_first(g, count, p), p, moved);
+}
+
+static bool push_averages(Step *s, const char *entry, double d) {
+  Node *count = train_averaged(s->g, entry);
+  for (int i = 0; i < s->f->n_update; i++) {
+    Update u = s->f->update[i];
+    if (u.target->op != OP_PARAM || u.target->type.dtype != DTYPE_F32) continue;
+    Node *average = train_average(s->g, entry, u.target);
+    if (!average || !push(s, average, follow(s->g, count, average, u.value, d))) return false;
+  }
+  return push(s, count, graph_binary(s->g, OP_ADD, count, graph_fill_like(s->g, 1, count)));
+}
+
+Func *pass_train(Func *f, const char *entry, double average) {
+  Step s = {.f = f, .g = f->graph, .is_finite = all_finite(f)};
+  s.update = ARENA_ARRAY(s.g->arena, Update, 2 * f->n_update + 1);
+  for (int i = 0; i < f->n_update; i++)
+    if (!push(&s, f->update[i].target, f->update[i].value)) return NULL;
+  if (average > 0 && !push_averages(&s, entry, average)) return NULL;
+  Func *step = func_new(s.g, f->name, f->in, f->n_in, f->out, f->n_out);
+  if (!step) return NULL;
+  step->update = s.update;
+  step->n_update = s.n_update;
+  return step;
+}
+
+/* ---- reading averages ---- */
+
+static const Averaged *averaged(const Averaged *a, int n, const Node *param) {
+  for (int i = 0; i < n; i++)
+    for (int k = 0; k < a[i].n_param; k++)
+      if (strcmp(a[i].param[k], param->attrs.leaf.name) == 0) return &a[i];
+  return NULL;
+}
+
+typedef struct Reading {
+  const Averaged *a;
+  int n;
+} Reading;
+
+static Node *read(void *ctx, Graph *g, Node *n, Node *const *in) {
+  const Reading *r = ctx;
+  if (n->op != OP_PARAM) return node_rebuild(g, n, in);
+  const Averaged *a = averaged(r->a, r->n, n);
+  if (!a) return n;
+  Node *average = train_average(g, a->entry, n), *count = train_averaged(g, a->entry);
+  return average && count ? graph_select(g, is_first(g, count, n), n, average) : NULL;
+}
+
+Func *pass_evaluate(Func *f, const Averaged *a, int n) {
+  Func copy = *f;
+  copy.update = NULL;
+  copy.n_update = 0;
+  return func_rewrite(&copy, read, &(Reading){a, n});
+}
