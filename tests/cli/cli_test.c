@@ -33,7 +33,8 @@ TEST("asking a model for what it does not have is wrong usage") {
   EXPECT_STATUS(2, "inspect models/vq.lua --fn loss --schedule", "no generated function \"loss\"");
   EXPECT_STATUS(2, "compile models/vq.lua --fn draw -o b.nuwa", "there is no function \"draw\"");
   EXPECT_STATUS(2, "run models/vq.lua --fn draw --out o.safetensors", "there is no function \"draw\"");
-  EXPECT_STATUS(2, "train models/vq.lua --fn draw", "there is no function \"draw\"");
+  EXPECT_STATUS(2, "train models/products.lua", "does not say how it is trained: its module needs  train = {");
+  EXPECT_HAS(output, "optim.adam(loss, { lr = 1e-3 })");
   EXPECT_STATUS(2, "train models/vq.lua --things 1", "world: 1 things");
 }
 
