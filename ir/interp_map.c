@@ -71,6 +71,8 @@ MAP2(sub, x - y, x - y)
 MAP2(mul, x *y, x *y)
 MAP2(div, x / y, floor_div(x, y))
 MAP2(mod, x, floor_mod(x, y))
+static double real_pow(double x, double y) { return pow(x, y); }
+bool eval_pow(Eval *e) { return map2(e, real_pow, NULL); }
 MAP2(maximum, x < y || isnan(y) ? y : x, x < y ? y : x)
 MAP2(minimum, y < x || isnan(y) ? y : x, y < x ? y : x)
 MAP2(lt, x < y, x < y)

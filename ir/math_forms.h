@@ -1,4 +1,4 @@
-/* The transcendental functions, once: exp, log, log1p, tanh, erf, normal_cdf, sin and cos as polynomials over f32 and
+/* The transcendental functions, once: exp, log, log1p, pow, tanh, erf, normal_cdf, sin and cos as polynomials over f32 and
  * i32 operations, the same bits on every target.  Included by codegen/kir/math.c, where a Num is an instruction, and by
  * ir/scalar.c, where it is a number and everything is computed on the spot.  Who includes this defines Num, Calc and
  *
@@ -105,6 +105,21 @@ static Num math_log1p(Calc *c, Num x) {
 /* x with the sign of s; x >= 0. */
 static Num copy_sign(Calc *c, Num x, Num s) {
   return of_bits(c, op2(c, NUMBER_OR, bits_of(c, x), masked(c, bits_of(c, s), INT32_MIN)));
+}
+
+/* exp(y log |x|) with the sign of x where y is odd, NaN where x is below 0 and y no whole number; 1 where y is 0 or x is 1,
+ * and for -1 to an infinite power.  The logarithm's rounding is multiplied: off by 2 + 2 |y log x| units. */
+static Num math_pow(Calc *c, Num x, Num y) {
+  Num a = op1(c, NUMBER_ABS, x), one = real(c, 1), half = mul(c, y, real(c, 0.5f));
+  Num is_whole = op2(c, NUMBER_EQ, op1(c, NUMBER_FLOOR, y), y);
+  Num is_even = op2(c, NUMBER_EQ, op1(c, NUMBER_FLOOR, half), half);
+  Num power = mul(c, y, math_log(c, a));
+  Num of_one = either(c, op2(c, NUMBER_EQ, y, y), real(c, 0), y);
+  Num size = math_exp(c, either(c, op2(c, NUMBER_EQ, a, one), of_one, power));
+  Num of_whole = either(c, is_even, size, copy_sign(c, size, x));
+  Num of_part = either(c, op2(c, NUMBER_AND, less(c, x, 0), less(c, a, INFINITY)), real(c, NAN), size);
+  Num z = either(c, is_whole, of_whole, of_part);
+  return either(c, op2(c, NUMBER_OR, op2(c, NUMBER_EQ, x, one), op2(c, NUMBER_EQ, y, real(c, 0))), one, z);
 }
 
 /* A polynomial near 0, 1 - 2 / (exp(2 |x|) + 1) elsewhere. */

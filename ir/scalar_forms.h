@@ -25,6 +25,7 @@ static Num scalar_abs(Scalar *s) { return unary(s, NUMBER_ABS); }
 static Num scalar_exp(Scalar *s) { return MATH(exp)(s->c, s->x[0]); }
 static Num scalar_log(Scalar *s) { return MATH(log)(s->c, s->x[0]); }
 static Num scalar_log1p(Scalar *s) { return MATH(log1p)(s->c, s->x[0]); }
+static Num scalar_pow(Scalar *s) { return MATH(pow)(s->c, s->x[0], s->x[1]); }
 static Num scalar_sqrt(Scalar *s) { return unary(s, NUMBER_SQRT); }
 static Num scalar_tanh(Scalar *s) { return MATH(tanh)(s->c, s->x[0]); }
 static Num scalar_erf(Scalar *s) { return MATH(erf)(s->c, s->x[0]); }

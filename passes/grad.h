@@ -56,6 +56,7 @@ bool grad_mul(Graph *g, Node *n, Node *dy, Node **dx);
 bool grad_div(Graph *g, Node *n, Node *dy, Node **dx);
 bool grad_maximum(Graph *g, Node *n, Node *dy, Node **dx);
 bool grad_minimum(Graph *g, Node *n, Node *dy, Node **dx);
+bool grad_pow(Graph *g, Node *n, Node *dy, Node **dx);
 bool grad_fma(Graph *g, Node *n, Node *dy, Node **dx);
 bool grad_select(Graph *g, Node *n, Node *dy, Node **dx);
 

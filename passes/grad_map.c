@@ -123,6 +123,17 @@ bool grad_div(Graph *g, Node *n, Node *dy, Node **dx) {
   return dx[0] && dx[1];
 }
 
+/* y x^(y-1), 0 for y = 0; x^y log x, 0 where x is 0 and y is not below it. */
+bool grad_pow(Graph *g, Node *n, Node *dy, Node **dx) {
+  Node *x = grad_wide(g, n->in[0]), *y = grad_wide(g, n->in[1]), *wide = grad_wide(g, dy), *zero = like(g, 0.0, x);
+  Node *less_one = graph_binary(g, OP_SUB, y, like(g, 1.0, y)), *slope = mul(g, y, graph_binary(g, OP_POW, x, less_one));
+  Node *by_x = graph_select(g, graph_binary(g, OP_EQ, y, zero), zero, mul(g, wide, slope));
+  Node *by_y = mul(g, wide, mul(g, graph_binary(g, OP_POW, x, y), graph_unary(g, OP_LOG, x)));
+  Node *kept = graph_select(g, graph_binary(g, OP_LE, zero, y), zero, by_y);
+  dx[0] = grad_narrow(g, by_x, n);
+  return (dx[1] = grad_narrow(g, graph_select(g, graph_binary(g, OP_EQ, x, zero), kept, by_y), n)) && dx[0];
+}
+
 /* To the operand whose value was taken: y where it is NaN or wins, else x. */
 static bool grad_choice(Graph *g, Node *y, Node *y_is_taken, Node *dy, Node **dx) {
   Node *zero = like(g, 0.0, dy), *y_is_number = graph_binary(g, OP_EQ, y, y);

@@ -229,6 +229,7 @@ int kir_align(const KInst *i);
 KInst *kir_exp(Kernel *k, KInst *x);
 KInst *kir_log(Kernel *k, KInst *x);
 KInst *kir_log1p(Kernel *k, KInst *x);
+KInst *kir_pow(Kernel *k, KInst *x, KInst *y);
 KInst *kir_normal_cdf(Kernel *k, KInst *x);
 KInst *kir_tanh(Kernel *k, KInst *x);
 KInst *kir_erf(Kernel *k, KInst *x);

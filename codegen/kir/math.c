@@ -16,6 +16,7 @@ static Num rarely(Calc *k, Num cond, Num usual, Num (*slow)(Calc *k, Num x, int 
 KInst *kir_exp(Kernel *k, KInst *x) { return math_exp(k, x); }
 KInst *kir_log(Kernel *k, KInst *x) { return math_log(k, x); }
 KInst *kir_log1p(Kernel *k, KInst *x) { return math_log1p(k, x); }
+KInst *kir_pow(Kernel *k, KInst *x, KInst *y) { return math_pow(k, x, y); }
 KInst *kir_tanh(Kernel *k, KInst *x) { return math_tanh(k, x); }
 KInst *kir_erf(Kernel *k, KInst *x) { return math_erf(k, x); }
 KInst *kir_normal_cdf(Kernel *k, KInst *x) { return math_normal_cdf(k, x); }

@@ -127,5 +127,6 @@ void binding_open(lua_State *L) {
   binding_open_functions(L);
   binding_open_random(L);
   binding_open_options(L);
+  binding_open_composed(L);
   lua_settop(L, 0);
 }

@@ -134,5 +134,6 @@ void binding_open_trace(lua_State *L);     /* binding_trace.c */
 void binding_open_functions(lua_State *L); /* binding_fn.c */
 void binding_open_random(lua_State *L);    /* binding_random.c */
 void binding_open_options(lua_State *L);   /* options.c */
+void binding_open_composed(lua_State *L);  /* binding_composed.c, after the ops */
 
 #endif

@@ -279,7 +279,7 @@ static int tensor_eq(lua_State *L) {
 }
 
 static int tensor_compare(lua_State *L) {
-  return luaL_error(L, "tensors are compared with lt(x, y), le(x, y) and eq(x, y), which give a u8 tensor");
+  return luaL_error(L, "tensors are compared with lt(x, y), le, gt, ge, eq and ne, which give a u8 tensor");
 }
 
 static int tensor_tostring(lua_State *L) {

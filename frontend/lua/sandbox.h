@@ -61,6 +61,10 @@ bool sandbox_run(Sandbox *sb, lua_CFunction body, void *ctx, Error *err);
  * an error otherwise.  path names it in messages, name in sources.  For use inside sandbox_run. */
 void sandbox_load_file(lua_State *L, const char *path, const char *name);
 
+/* Has the functions of the table on top of the stack called through C: Lua forgets the caller's line in a tail call between
+ * two Lua functions, and errors inside a shared file must name the line that used it. */
+void sandbox_wrap_functions(lua_State *L);
+
 /* Counts n units of work done in C, a unit being about an instruction; raises the error when a limit is reached. */
 void sandbox_charge(lua_State *L, uint64_t n);
 /* What is left of the instructions. */

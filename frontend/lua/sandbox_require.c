@@ -155,8 +155,7 @@ static int find_file(lua_State *L, const char *name) {
                     sb->models_dir ? sb->models_dir : "");
 }
 
-/* A function of a required file, called through C: Lua forgets the caller's line in a tail call between two Lua
- * functions, and errors inside a shared file must name the line that used it. */
+/* A function of a shared file, called through C. */
 static int call_through(lua_State *L) {
   lua_pushvalue(L, lua_upvalueindex(1));
   lua_insert(L, 1);
@@ -164,7 +163,7 @@ static int call_through(lua_State *L) {
   return lua_gettop(L);
 }
 
-static void wrap_functions(lua_State *L) {
+void sandbox_wrap_functions(lua_State *L) {
   if (!lua_istable(L, -1)) return;
   for (lua_pushnil(L); lua_next(L, -2);) {
     if (lua_isfunction(L, -1) && !lua_iscfunction(L, -1)) {
@@ -205,7 +204,7 @@ static int base_require(lua_State *L) {
     lua_pop(L, 1);
     lua_pushboolean(L, true);
   }
-  wrap_functions(L);
+  sandbox_wrap_functions(L);
   lua_pushvalue(L, path);
   lua_pushvalue(L, -2);
   lua_rawset(L, loaded);

@@ -137,6 +137,35 @@ TEST("special values") {
   EXPECT(y[0] == 1 && y[1] == 1 && isnan(y[2]) && isnan(y[4]));
 }
 
+static float exponent;
+static KInst *power_of(Kernel *k, KInst *x) { return kir_pow(k, x, kir_f32(k, exponent)); }
+
+/* All of x to the power of `exponent`; a denormal counts as 0 of its sign. */
+static void check_powers(const float *x, int n) {
+  float y[LANES];
+  for (int from = 0; from < n; from += LANES) {
+    run16(power_of, x + from, y);
+    for (int i = 0; i < LANES; i++) {
+      double base = fabsf(x[from + i]) < FLT_MIN ? copysign(0, (double)x[from + i]) : (double)x[from + i];
+      double want = pow(base, (double)exponent), u = ulp_error(y[i], want);
+      bool is_sign = isnan(want) || want != 0 || !signbit(want) == !signbit(y[i]);
+      EXPECT(!(u > 2 + 2 * fabs(exponent * log(fabs(base)))) && is_sign, "%a ^ %g: %g units, %g not %g", base, (double)exponent, u,
+             (double)y[i], want);
+    }
+  }
+}
+
+TEST("powers are C's, signs and infinities too, within 2 + 2 |y log x| units") {
+  static const float y[] = {0, -0.0f, 1, -1, 2, 3, -3, 0.5f, -0.5f, 1.5f, 0.1f, -7.25f, 20, 21, 1e9f, -1e9f, INFINITY, -INFINITY, NAN};
+  static const float x[4 * LANES] = {0,     -0.0f, 1,    -1,    INFINITY, -INFINITY, NAN,   0.5f,  -0.5f,  2,     -2,    1.5f, -1.5f,
+                                     3,     -3,    10,   -10,   0.1f,     -0.1f,     1e10f, 1e-10f, 1e30f, -1e30f, 1e-30f,
+                                     1e-40f, 0.99f, 1.01f, 0.9999f, -1.0001f, 7.7f, 77.7f, 0.3f};
+  for (int i = 0; i < COUNT_OF(y); i++) {
+    exponent = y[i];
+    check_powers(x, COUNT_OF(x));
+  }
+}
+
 /* exp of the 16 floats from `first` on, away from zero. */
 static void exp_from(float first, float x[LANES], float y[LANES]) {
   for (int i = 0; i < LANES; i++) x[i] = i ? nextafterf(x[i - 1], first > 0 ? INFINITY : -INFINITY) : first;

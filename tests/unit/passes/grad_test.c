@@ -31,6 +31,7 @@ static const OpCase cases[] = {
     {"sub", T3 " " T3, "", T3, ALL},
     {"mul", T3 " " T3, "", T3, ALL},
     {"div", T3 " " T3, "", T3, POSITIVE},
+    {"pow", T3 " " T3, "", T3, POSITIVE},
     {"maximum", T3 " " T3, "", T3, ALL},
     {"minimum", T3 " " T3, "", T3, ALL},
     {"fma", P " " P " " P, "", P, ALL},
