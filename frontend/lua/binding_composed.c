@@ -1,6 +1,8 @@
 /* Functions made of ops, ops.lua, whose text CMake puts into the program: they are there whatever folder models are in. */
 #include "frontend/lua/binding.h"
-#include "ops_lua.h" /* ops_lua[] */
+
+extern const char ops_lua[];
+extern const size_t ops_lua_bytes;
 
 static int is_tensor(lua_State *L) {
   lua_pushboolean(L, bind_test_tensor(L, 1) != NULL);
@@ -9,7 +11,7 @@ static int is_tensor(lua_State *L) {
 
 /* Each is a global and a method of tensors; pow is ^ too. */
 void binding_open_composed(lua_State *L) {
-  if (luaL_loadbufferx(L, (const char *)ops_lua, sizeof ops_lua, "@ops.lua", "t") != LUA_OK) lua_error(L);
+  if (luaL_loadbufferx(L, ops_lua, ops_lua_bytes, "@ops.lua", "t") != LUA_OK) lua_error(L);
   lua_pushcfunction(L, is_tensor);
   lua_call(L, 1, 1);
   sandbox_wrap_functions(L);
