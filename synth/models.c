@@ -65,7 +65,8 @@ Model *models_load(const SynthTarget *t, const ModelSpec *m, Error *err) {
   ModelOptions o = {
       .define = m->define, .n_define = m->n_define, .models_dir = t->models_dir, .source = m->source};
   Model *model = model_load(m->path, &o, err);
-  if (!model || check_fields(model, err)) return model;
+  /* What weights carry is as it was when they were made. */
+  if (!model || m->source || check_fields(model, err)) return model;
   model_free(model);
   return NULL;
 }
