@@ -1,4 +1,4 @@
-/* Training that goes wrong, and losses that update params and states of their own. */
+/* Training that goes wrong, losses that update params and states of their own, and several networks. */
 #include <math.h>
 
 #include "runtime/base/safetensors.h"
@@ -93,6 +93,58 @@ TEST("a resumed run goes on counting: params and states of updates are in the ch
   const float *steps = weight(s, "state.steps"), *seen = weight(s, "param.seen");
   EXPECT(steps && seen && steps[3] == 6 && seen[1] == 6, "the counters are not there");
   safetensors_close(s);
+}
+
+/* Two networks against each other; the generator begins later, moves every second step and keeps averages. */
+static const char gan[] =
+    "local nn, optim = require 'nn', require 'optim'\n"
+    "local o = options { lr = 1e-3 }\n"
+    "local function generator(z) return nn.scope('generator', function()\n"
+    "  local h = gelu(nn.linear('a', z, 64))\n"
+    "  return tanh(reshape(nn.linear('b', h, 32 * 32 * 3), z.shape[1], 32, 32, 3)) end) end\n"
+    "local function discriminator(x) return nn.scope('discriminator', function()\n"
+    "  local h = gelu(nn.linear('a', reshape(x, x.shape[1], 32 * 32 * 3), 64))\n"
+    "  h = nn.dropout('drop', h, 0.2)\n"
+    "  return nn.linear('b', h, 1) end) end\n"
+    "local image = f32(batch, 32, 32, 3)\n"
+    "local function softplus(x) return relu(x) + log1p(exp(-abs(x))) end\n"
+    "local g_loss = fn({ image = image }, function(a)\n"
+    "  return { loss = mean(softplus(-discriminator(generator(normal(f32(batch, 16), 'z'))))) } end)\n"
+    "local d_loss = fn({ image = image }, function(a)\n"
+    "  local fake = detach(generator(normal(f32(batch, 16), 'z')))\n"
+    "  return { loss = mean(softplus(-discriminator(a.image))) + mean(softplus(discriminator(fake))) } end)\n"
+    "return module {\n"
+    "  evaluate = d_loss,\n"
+    "  draw = fn({ z = f32(batch, 16) }, function(a) return { image = generator(a.z) } end),\n"
+    "  train = {\n"
+    "    { 'd', optim.adam(d_loss, { params = '^discriminator%.', lr = o.lr, beta1 = 0.5 }) },\n"
+    "    { 'g', optim.adam(g_loss, { params = '^generator%.', lr = optim.constant(o.lr, 0.1), beta1 = 0.5 }), from = 3, every = 2, average = 0.9 },\n"
+    "  },\n"
+    "}\n";
+
+#define GAN "train gan.lua --things 4 --batch 4 --steps 12 --eval 6 --eval-batches 1 "
+
+TEST("several networks train in turn: in their steps, on their params, with averages, and resume bit for bit") {
+  open_folder();
+  write_text("gan.lua", gan);
+  EXPECT_STATUS(0, "inspect gan.lua", "from step 3   every 2   averages its params by 0.9");
+  EXPECT_STATUS(0, GAN "--checkpoint gan.ckpt --log gan --out gan.out", "d.loss");
+  expect_shell("test $(grep -c '\"d.loss\"' gan/metrics.jsonl) = 12 && test $(grep -c '\"g.loss\"' gan/metrics.jsonl) = 5");
+  expect_shell("nuwa " GAN "--checkpoint part.gan --stop 5 && nuwa " GAN "--checkpoint part.gan --resume --threads 1 --out part.out && "
+               "cmp part.gan gan.ckpt && cmp part.out gan.out");
+  expect_shell("nuwa " GAN "--raw --out raw.out");
+  Safetensors *ckpt = open_weights("gan.ckpt"), *out = open_weights("gan.out"), *raw = open_weights("raw.out");
+  const float *param = weight(ckpt, "param.generator.a.bias"), *average = weight(ckpt, "state.g.average.generator.a.bias");
+  const int32_t *moves = safetensors_find(ckpt, "state.g.moves")->data, *d_moves = safetensors_find(ckpt, "state.d.moves")->data;
+  REQUIRE(param && average && weight(out, "generator.a.bias") && weight(raw, "generator.a.bias"), "a tensor is missing");
+  EXPECT(*moves == 5 && *d_moves == 12, "%d and %d moves", *moves, *d_moves);
+  EXPECT(!weight(ckpt, "state.g.m.discriminator.a.bias") && !weight(ckpt, "state.d.m.generator.a.bias"), "moments of another's params");
+  EXPECT(memcmp(weight(out, "generator.a.bias"), average, 64 * sizeof(float)) == 0, "--out writes no averages");
+  EXPECT(memcmp(weight(raw, "generator.a.bias"), param, 64 * sizeof(float)) == 0, "--raw writes no params");
+  EXPECT(memcmp(average, param, 64 * sizeof(float)) != 0, "an average is its param");
+  safetensors_close(ckpt);
+  safetensors_close(out);
+  safetensors_close(raw);
 }
 
 TEST_MAIN()
