@@ -83,7 +83,8 @@ TEST("uniform and normal numbers are those of Philox blocks counted by element, 
   Isa isa[ISA_COUNT];
   for (int i = 0, n = rig_isas(isa); i < n; i++) {
     Case c;
-    REQUIRE(open_case(&c, isa[i], 1 + i % 2), "%s", c.err.text);
+    int threads = 1 + i % 2;
+    REQUIRE(open_case(&c, isa[i], threads), "%s", c.err.text);
     check_words(&c, 0x123456789abcdef0u, 7, 1000, 3);
     check_words(&c, 0, -1, -2, 2);
     close_case(&c);
