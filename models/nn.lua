@@ -47,17 +47,47 @@ local function last(x) return x.shape[x.rank] end
 
 -- ---- products and norms ----
 
--- x [..., m, n] -> [..., m, out].  options: bias (true), init ({ uniform = 1 / sqrt(n) }).
+-- weight [out, ...] by its largest singular value as a matrix [out, n], of which each step of training takes one more step
+-- of the power iteration (Miyato et al.: Spectral Normalization for Generative Adversarial Networks, 2018).  The vectors are
+-- NAME_u, NAME_v: params, so that they are saved with the weights and begin at random; no optimiser moves them.
+local function spectral(name, weight)
+  local out = weight.shape[1]
+  local w = detach(reshape(weight, out, -1))
+  local function unit(v) return v / maximum(sqrt(sum(v * v)), 1e-12) end
+  local u_kept = param(name .. "_u", f32(out), { normal = 1 })
+  local v_kept = param(name .. "_v", f32(w.shape[2]), { normal = 1 })
+  local u, v = unit(updated(u_kept)), unit(updated(v_kept))
+  if is_training() then
+    v = unit(reshape(matmul(reshape(u, 1, -1), w), -1))
+    u = unit(reshape(matmul(w, reshape(v, -1, 1)), -1))
+    update(u_kept, u)
+    update(v_kept, v)
+  end
+  u, v = detach(u), detach(v)
+  return weight / sum(reshape(u, out, 1) * reshape(weight, out, -1) * v)
+end
+
+-- The weight NAME.weight of a layer; with options.spectral_norm NAME.weight_orig, by its largest singular value.
+local function weight_of(name, type, init, options)
+  if not options.spectral_norm then return param(name .. ".weight", type, init) end
+  return spectral(name .. ".weight", param(name .. ".weight_orig", type, init))
+end
+
+-- y [..., out] + NAME.bias, unless options.bias is false.
+local function biased(name, y, options)
+  if options.bias == false then return y end
+  return y + param(name .. ".bias", f32(last(y)), "zeros")
+end
+
+-- x [..., m, n] -> [..., m, out].  options: bias (true), init ({ uniform = 1 / sqrt(n) }), spectral_norm (false).
 function nn.linear(name, x, out, options)
   name = full(name)
   options = options or {}
   local n = constant(last(x), "linear: the width of x")
   local init = options.init or { uniform = 1 / math.sqrt(n) }
-  local w = param(name .. ".weight", f32(out, n), init)
+  local w = weight_of(name, f32(out, n), init, options)
   -- Of rows, heads and grids alike, only the last axis is mixed: one product over all rows.
-  local y = matmul(x, w, { trans_b = true })
-  if options.bias == false then return y end
-  return y + param(name .. ".bias", f32(out), "zeros")
+  return biased(name, matmul(x, w, { trans_b = true }), options)
 end
 
 function nn.layer_norm(name, x, eps)
@@ -73,6 +103,46 @@ function nn.group_norm(name, x, groups, eps)
   local c = constant(last(x), "group_norm: the channels of x")
   local gain, bias = param(name .. ".weight", f32(c), "ones"), param(name .. ".bias", f32(c), "zeros")
   return group_norm(x, gain, bias, { groups = groups or 32, eps = eps or 1e-6 })
+end
+
+-- x [b, h, w, c]: every channel of a sample by its mean and variance over the picture.  options: affine (false: no
+-- parameters), eps (1e-5).
+function nn.instance_norm(name, x, options)
+  name = full(name)
+  options = options or {}
+  local c = constant(last(x), "instance_norm: the channels of x")
+  local gain = options.affine and param(name .. ".weight", f32(c), "ones") or fill(1, f32(c))
+  local bias = options.affine and param(name .. ".bias", f32(c), "zeros") or fill(0, f32(c))
+  return group_norm(x, gain, bias, { groups = c, eps = options.eps or 1e-5 })
+end
+
+-- x [..., c]: every channel by its mean and variance over all else, the batch too, while the model trains; else by their
+-- running averages, NAME.running_mean and NAME.running_var, which are params that training updates, so that they are saved
+-- with the weights.  options: affine (true), eps (1e-5), momentum (0.1).
+-- Ioffe, Szegedy: Batch Normalization, 2015.
+function nn.batch_norm(name, x, options)
+  name = full(name)
+  options = options or {}
+  local c, axes, others = constant(last(x), "batch_norm: the channels of x"), {}, x.shape
+  for i = 1, x.rank - 1 do axes[i] = i - 1 end
+  others[x.rank] = nil
+  local average = param(name .. ".running_mean", f32(c), "zeros")
+  local spread = param(name .. ".running_var", f32(c), "ones")
+  local centred, variance
+  if is_training() then
+    local keep = options.momentum or 0.1
+    local centre, count = mean(x, axes), sum(fill(1, f32(others)))
+    centred = x - centre
+    variance = mean(centred * centred, axes)
+    local unbiased = variance * (count / maximum(count - 1, 1))
+    update(average, updated(average) * (1 - keep) + centre * keep)
+    update(spread, updated(spread) * (1 - keep) + unbiased * keep)
+  else
+    centred, variance = x - average, spread
+  end
+  local y = centred / sqrt(variance + (options.eps or 1e-5))
+  if options.affine == false then return y end
+  return y * param(name .. ".weight", f32(c), "ones") + param(name .. ".bias", f32(c), "zeros")
 end
 
 -- x [b, h, w, c]: group_norm, or with options.norm = "place" the norm of each place over its channels.
@@ -150,24 +220,212 @@ end
 
 -- ---- pictures [b, h, w, c] ----
 
--- A square convolution.  options: size (3), stride (1), padding (same on all sides: (size - 1) / 2, or a table {
--- top, bottom, left, right }), bias (true), init.
+-- Two numbers of a table { h, w }, or one for both.
+local function pair(value, otherwise, what)
+  if value == nil then value = otherwise end
+  local list = type(value) == "table" and value or { value, value }
+  if #list ~= 2 or math.type(list[1]) ~= "integer" or math.type(list[2]) ~= "integer" then
+    error(what .. " must be a number or a table { h, w }", 3)
+  end
+  return list[1], list[2]
+end
+
+-- What each place of a kernel of kh x kw meets: x [b, h, w, c] -> kh * kw tensors [b, oh, ow, c], row by row.
+local function taps(x, kh, kw, stride, dilation)
+  local list = {}
+  local h, w = x.shape[2] - (kh - 1) * dilation, x.shape[3] - (kw - 1) * dilation
+  for ky = 0, kh - 1 do
+    local rows = slice(x, 1, ky * dilation, ky * dilation + h, stride)
+    for kx = 0, kw - 1 do list[#list + 1] = slice(rows, 2, kx * dilation, kx * dilation + w, stride) end
+  end
+  return list
+end
+
+-- One channel in, a few out: a chain of fma over the places of the kernel, as conv2d's.  w [kh * kw, out]
+local function depthwise(places, w, times)
+  local y
+  for i, x in ipairs(places) do
+    if times > 1 then x = repeat_interleave(x, times, -1) end
+    local row = slice(w, 0, i - 1, i)
+    y = y and fma(x, reshape(row, -1), y) or x * reshape(row, -1)
+  end
+  return y
+end
+
+-- All groups as one product with a batch of groups.  w [groups, kh * kw * c, out]
+local function grouped(places, w)
+  local groups, n, out = table.unpack(w.shape)
+  local b, oh, ow, channels = table.unpack(places[1].shape)
+  local rows = transpose(reshape(stack(places, 3), b, oh, ow, #places, groups, channels // groups), 4, 0, 1, 2, 3, 5)
+  local y = matmul(reshape(rows, groups, b * oh * ow, n), w)
+  return reshape(transpose(reshape(y, groups, b, oh, ow, out), 1, 2, 3, 0, 4), b, oh, ow, groups * out)
+end
+
+-- x [b, h, w, c], weight [out, c / groups, kh, kw]
+local function convolve(x, weight, stride, dilation, groups)
+  local out, c, kh, kw = table.unpack(weight.shape)
+  if groups == 1 and dilation == 1 then return conv2d(x, transpose(weight, 2, 3, 1, 0), { stride = stride }) end
+  local places = taps(x, kh, kw, stride, dilation)
+  if c == 1 then return depthwise(places, reshape(transpose(weight, 2, 3, 1, 0), kh * kw, out), out // groups) end
+  local by_group = reshape(weight, groups, out // groups, c, kh, kw)
+  return grouped(places, reshape(transpose(by_group, 0, 3, 4, 2, 1), groups, kh * kw * c, out // groups))
+end
+
+-- A convolution.  options: size (3), stride (1), padding (dilation * (size - 1) / 2; or a table { top, bottom, left, right }),
+-- dilation (1), groups (1; the channels of x: depth-wise), bias (true), init, spectral_norm (false).  size may be { h, w }.
 function nn.conv(name, x, out, options)
   name = full(name)
   options = options or {}
-  local size, stride = options.size or 3, options.stride or 1
+  local kh, kw = pair(options.size, 3, "conv: size")
+  local stride, dilation, groups = options.stride or 1, options.dilation or 1, options.groups or 1
   if x.rank ~= 4 then error("conv: x must be [b, h, w, c], not " .. tostring(x), 2) end
   local c = constant(last(x), "conv: the channels of x")
-  local p = options.padding or (size - 1) // 2
+  if c % groups ~= 0 or out % groups ~= 0 then
+    error("conv: " .. groups .. " groups must divide the channels, " .. c .. " and " .. out, 2)
+  end
+  local p = options.padding or { dilation * (kh - 1) // 2, dilation * (kh - 1) // 2, dilation * (kw - 1) // 2, dilation * (kw - 1) // 2 }
   if type(p) == "number" then p = { p, p, p, p } end
-  local init = options.init or { uniform = 1 / math.sqrt(c * size * size) }
-  local w = param(name .. ".weight", f32(out, c, size, size), init)
+  local init = options.init or { uniform = 1 / math.sqrt(c // groups * kh * kw) }
+  local w = weight_of(name, f32(out, c // groups, kh, kw), init, options)
   if p[1] ~= 0 or p[2] ~= 0 or p[3] ~= 0 or p[4] ~= 0 then
     x = pad(x, { lo = { 0, p[1], p[3], 0 }, hi = { 0, p[2], p[4], 0 } })
   end
-  local y = conv2d(x, transpose(w, 2, 3, 1, 0), { stride = stride })
-  if options.bias == false then return y end
-  return y + param(name .. ".bias", f32(out), "zeros")
+  return biased(name, convolve(x, w, stride, dilation, groups), options)
+end
+
+-- The transpose of a convolution of that stride: [b, h, w, c] -> [b, (h - 1) stride + size - 2 padding + output_padding, ...,
+-- out].  options: size (4), stride (2), padding (1), output_padding (0), bias (true), init.  NAME.weight is [c, out, h, w].
+function nn.conv_transpose2d(name, x, out, options)
+  name = full(name)
+  options = options or {}
+  local kh, kw = pair(options.size, 4, "conv_transpose2d: size")
+  local stride, p, more = options.stride or 2, options.padding or 1, options.output_padding or 0
+  if x.rank ~= 4 then error("conv_transpose2d: x must be [b, h, w, c], not " .. tostring(x), 2) end
+  if p >= kh or p >= kw then error("conv_transpose2d: the padding must be below the size", 2) end
+  local c = constant(last(x), "conv_transpose2d: the channels of x")
+  local w = param(name .. ".weight", f32(c, out, kh, kw), options.init or { uniform = 1 / math.sqrt(out * kh * kw) })
+  local h, v = kh - 1 - p, kw - 1 - p
+  local wide = pad(x, { lo = { 0, h, v, 0 }, hi = { 0, h + more, v + more, 0 }, interior = { 0, stride - 1, stride - 1, 0 } })
+  return biased(name, conv2d(wide, reverse(transpose(w, 2, 3, 0, 1), { 0, 1 })), options)
+end
+
+-- A convolution over frames, rows and columns, as a sum over frames: x [b, s, h, w, c] -> [b, s', h', w', out].  options: size
+-- (3, or { s, h, w }), stride (1, or { s, of both h and w }), padding ((size - 1) / 2, or { s, h, w }), bias (true), init.
+-- NAME.weight is [out, c, s, h, w].
+function nn.conv3d(name, x, out, options)
+  name = full(name)
+  options = options or {}
+  local size, stride, p = options.size or 3, options.stride or 1, options.padding
+  if type(size) == "number" then size = { size, size, size } end
+  if type(stride) == "number" then stride = { stride, stride } end
+  if p == nil then p = { (size[1] - 1) // 2, (size[2] - 1) // 2, (size[3] - 1) // 2 } end
+  if type(p) == "number" then p = { p, p, p } end
+  if x.rank ~= 5 then error("conv3d: x must be [b, s, h, w, c], not " .. tostring(x), 2) end
+  local c = constant(last(x), "conv3d: the channels of x")
+  local init = options.init or { uniform = 1 / math.sqrt(c * size[1] * size[2] * size[3]) }
+  local w = param(name .. ".weight", f32(out, c, size[1], size[2], size[3]), init)
+  local wide = pad(x, { lo = { 0, p[1], p[2], p[3], 0 }, hi = { 0, p[1], p[2], p[3], 0 } })
+  local b, s, h, v = table.unpack(wide.shape)
+  local y, count = nil, s - size[1] + 1
+  for k = 0, size[1] - 1 do
+    local frames = slice(wide, 1, k, k + count, stride[1])
+    local n = frames.shape[2]
+    local kernel = transpose(reshape(slice(w, 2, k, k + 1), out, c, size[2], size[3]), 2, 3, 1, 0)
+    local part = conv2d(reshape(frames, b * n, h, v, c), kernel, { stride = stride[2] })
+    y = y and y + part or part
+  end
+  local n = (count - 1) // stride[1] + 1
+  return biased(name, reshape(y, b, n, y.shape[2], y.shape[3], out), options)
+end
+
+-- ---- pooling: pictures [b, h, w, c], clips [b, s, h, w, c] ----
+
+-- Windows along the axes from 1 on, one axis after the other, joined by `join`; what is off the edge is `outside`.
+local function pooled(x, size, options, outside, join, what)
+  if math.type(size) ~= "integer" or size < 1 then error(what .. ": size must be a whole number, not " .. tostring(size), 3) end
+  local stride, p = options.stride or size, options.padding or 0
+  if 2 * p > size then error(what .. ": the padding must be at most half the size", 3) end
+  local lo, axes = {}, x.rank - 2
+  for i = 1, x.rank do lo[i] = i > 1 and i < x.rank and p or 0 end
+  if p > 0 then x = pad(x, { lo = lo, hi = lo, value = outside }) end
+  for axis = axes, 1, -1 do
+    local count, y = x.shape[axis + 1] - size + 1, nil
+    if count < 1 then error(what .. ": the window is larger than x", 3) end
+    for k = 0, size - 1 do
+      local part = slice(x, axis, k, k + count, stride)
+      y = y and join(y, part) or part
+    end
+    x = y
+  end
+  return x
+end
+
+local function check_rank(x, rank, what)
+  if x.rank ~= rank then
+    error(what .. ": x must be " .. (rank == 4 and "[b, h, w, c]" or "[b, s, h, w, c]") .. ", not " .. tostring(x), 3)
+  end
+end
+
+local function max_pool(x, size, options, what)
+  return pooled(x, size, options or {}, -math.huge, maximum, what)
+end
+
+-- The padding counts as elements of 0, as PyTorch's does unless told otherwise.
+local function avg_pool(x, size, options, what)
+  local y = pooled(x, size, options or {}, 0, function(a, b) return a + b end, what)
+  return y * (1 / size ^ (x.rank - 2))
+end
+
+-- The largest element, or the mean, of windows of size x size.  options: stride (size), padding (0).
+function nn.max_pool2d(x, size, options)
+  check_rank(x, 4, "max_pool2d")
+  return max_pool(x, size, options, "max_pool2d")
+end
+
+function nn.avg_pool2d(x, size, options)
+  check_rank(x, 4, "avg_pool2d")
+  return avg_pool(x, size, options, "avg_pool2d")
+end
+
+-- Windows over frames too: x [b, s, h, w, c].
+function nn.max_pool3d(x, size, options)
+  check_rank(x, 5, "max_pool3d")
+  return max_pool(x, size, options, "max_pool3d")
+end
+
+function nn.avg_pool3d(x, size, options)
+  check_rank(x, 5, "avg_pool3d")
+  return avg_pool(x, size, options, "avg_pool3d")
+end
+
+-- One axis in `out` windows, window i from floor(i n / out) to ceil((i + 1) n / out).
+local function adapted(x, axis, out, reduce, what)
+  local shape = x.shape
+  local n = constant(shape[axis + 1], what .. ": a side of x")
+  if n % out == 0 then
+    shape[axis + 1] = out
+    table.insert(shape, axis + 2, n // out)
+    return reduce(reshape(x, shape), axis + 1)
+  end
+  local parts = {}
+  for i = 0, out - 1 do
+    parts[i + 1] = reduce(slice(x, axis, i * n // out, ((i + 1) * n + out - 1) // out), { axis, keep = true })
+  end
+  return concat(parts, axis)
+end
+
+-- x [b, h, w, c] -> [b, out, out, c], or of out = { h, w }: means, or largest elements, whose gradient goes in equal parts to
+-- those that are equal.
+function nn.adaptive_avg_pool2d(x, out)
+  check_rank(x, 4, "adaptive_avg_pool2d")
+  local h, w = pair(out, nil, "adaptive_avg_pool2d: out")
+  return adapted(adapted(x, 2, w, mean, "adaptive_avg_pool2d"), 1, h, mean, "adaptive_avg_pool2d")
+end
+
+function nn.adaptive_max_pool2d(x, out)
+  check_rank(x, 4, "adaptive_max_pool2d")
+  local h, w = pair(out, nil, "adaptive_max_pool2d: out")
+  return adapted(adapted(x, 2, w, max, "adaptive_max_pool2d"), 1, h, max, "adaptive_max_pool2d")
 end
 
 -- Twice the rows and columns, each element four times: [b, h, w, c] -> [b, 2h, 2w, c].
@@ -222,9 +480,12 @@ end
 
 -- ---- losses and codes ----
 
--- The mean of -log softmax(logits)[target]: logits [..., n], target i32 [...] -> a scalar.
-function nn.cross_entropy(logits, target)
-  return mean(cross_entropy(logits, target))
+-- The mean of -log softmax(logits)[target]: logits [..., n], target i32 [...] -> a scalar.  Where the target is
+-- options.ignore nothing counts: the mean is over the others, 0 if there are none.
+function nn.cross_entropy(logits, target, options)
+  local losses = cross_entropy(logits, target, options)
+  if options == nil then return mean(losses) end
+  return sum(losses) / maximum(sum(cast(ne(target, options.ignore), f32)), 1)
 end
 
 -- The nearest row of codebook [n, d] for every vector of x [..., d], by squared distance -> i32 [...].  |x|^2 is
@@ -240,7 +501,7 @@ end
 
 -- Puts rows of a codebook [n, d] that no vector used for `window` steps on vectors of the batch, drawn at random; all of
 -- them, as long as the codebook is what { uniform = 1 / n } made it.  vectors [..., d], codes i32 [...] as nearest_code gives
--- them.  For the body of a training step.
+-- them.  For the body of a training step.  Gives u8 [n]: which rows were.
 function nn.revive(name, codebook, vectors, codes, window)
   name = full(name)
   local n, d = codebook.shape[1], codebook.shape[2]
@@ -255,6 +516,31 @@ function nn.revive(name, codebook, vectors, codes, window)
   local place = uniform(f32(n), name .. ".revive") * cast(sum(one), f32)
   local fresh = gather(rows, cast(floor(place), i32))
   update(codebook, select(reshape(is_dead, n, 1), fresh, updated(codebook)))
+  return is_dead
+end
+
+-- Puts the rows of a codebook [n, d] on the averages of the vectors that use them: each step a share 1 - decay (0.99) of the
+-- count and the sum of this batch's.  A row that no vector of the batch uses stays.  options: decay, and window, that of
+-- nn.revive (none).  For the body of a training step, whose loss then is the commitment alone; see nn.revive for the rest.
+-- van den Oord, Vinyals, Kavukcuoglu: Neural Discrete Representation Learning, 2017, appendix A.1.
+function nn.average_codes(name, codebook, vectors, codes, options)
+  options = options or {}
+  local decay, n, d = options.decay or 0.99, codebook.shape[1], codebook.shape[2]
+  local place, rows = reshape(codes, -1), detach(reshape(vectors, -1, d))
+  local count = state(full(name) .. ".cluster_size", f32(n), { shared = true })
+  local total = state(full(name) .. ".embed_avg", f32(n, d), { shared = true })
+  local uses = scatter_add(place, cast(place * 0 + 1, f32), n)
+  local counted = updated(count) * decay + uses * (1 - decay)
+  local summed = updated(total) * decay + scatter_add(place, rows, n) * (1 - decay)
+  local is_used = reshape(lt(0, uses), n, 1)
+  local average = summed / reshape(select(lt(0, uses), counted, 1), n, 1)
+  update(codebook, select(is_used, average, updated(codebook)))
+  if options.window then
+    local is_dead = nn.revive(name, codebook, vectors, codes, options.window)
+    counted, summed = select(is_dead, 0, counted), select(reshape(is_dead, n, 1), 0, summed)
+  end
+  update(count, counted)
+  update(total, summed)
 end
 
 -- ---- what training draws ----

@@ -60,7 +60,7 @@ end
 -- [b, size, size, colours] -> [b, grid, grid, width]
 local function encoder(x)
   x = nn.scope("encoder", function()
-    x = nn.conv("conv_in", x, o.channels, encoder_layer)
+    x = nn.conv("conv_in", x, o.channels, { size = encoder_layer.size })
     for level = 0, levels - 1 do
       nn.scope("down." .. level, function()
         for i = 0, o.blocks - 1 do x = block(i, x, o.channels * multipliers[level + 1], encoder_layer) end
@@ -68,7 +68,7 @@ local function encoder(x)
       end)
     end
     x = middle(x, encoder_layer)
-    return nn.conv("conv_out", norm_silu("norm_out", x), o.latent, encoder_layer)
+    return nn.conv("conv_out", norm_silu("norm_out", x), o.latent, { size = encoder_layer.size })
   end)
   return nn.conv("quant_conv", x, o.width, { size = 1 })
 end

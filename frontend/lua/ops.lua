@@ -8,7 +8,7 @@ local max, maximum, minimum, pad, reshape = max, maximum, minimum, pad, reshape
 local select, slice, sqrt, tanh = select, slice, sqrt, tanh
 local error, ipairs, math, table, tostring, type = error, ipairs, math, table, tostring, type
 
-local pow = pow
+local cross_entropy, pow = cross_entropy, pow
 local is_tensor = ...
 
 local ops = {}
@@ -152,6 +152,14 @@ function ops.cumsum(x, axis)
     end
     return y
   end)
+end
+
+-- options.ignore: where the target is that, the result is 0, and nothing has a gradient.
+function ops.cross_entropy(logits, target, options)
+  local losses = cross_entropy(logits, target)
+  if options == nil then return losses end
+  local ignored = check_whole(options.ignore, math.mininteger, "cross_entropy: options.ignore")
+  return select(eq(target, ignored), 0, losses)
 end
 
 -- ---- moves ----

@@ -229,7 +229,7 @@ static void check(const Case *c) {
            "  return { y = y, a = g[1], b = g[2] } end) }",
            c->expression);
   Ran r;
-  if (run_model(&r, text, fill_operand)) {
+  if (run_model(&r, text, "f", fill_operand)) {
     EXPECT_TEXT(type_print(&r.f->out[run_output(&r, "y")].node->type, type, sizeof type), c->type);
     expect_numbers(&r, "y", c->value, c->expression);
     expect_numbers(&r, "a", c->by_a, c->expression);
@@ -312,7 +312,7 @@ TEST("composed functions are right for integers, NaN, infinities, scalars and ba
     char text[1000];
     snprintf(text, sizeof text, whole_model, expression);
     Ran r;
-    if (run_model(&r, text, fill_whole)) {
+    if (run_model(&r, text, "f", fill_whole)) {
       expect_type(&r.out[0], whole_cases[i].type, expression);
       expect_numbers(&r, "y", whole_cases[i].value, expression);
     } else {

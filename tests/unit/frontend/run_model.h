@@ -11,9 +11,10 @@ enum { RUN_MAX = 32, RUN_BATCH = 2 };
 /* What a function gave, and the leafs it read, by name. */
 typedef struct Ran {
   Model *m;
+  const char *function;
   Func *f;
   Arena *arena;
-  Tensor leaf[RUN_MAX], out[RUN_MAX];
+  Tensor leaf[RUN_MAX], out[RUN_MAX], update[RUN_MAX];
   const char *leaf_name[RUN_MAX];
   int n_leaf;
   void (*fill)(Tensor *t, const char *name);
@@ -36,13 +37,14 @@ static inline const Tensor *run_leaf(void *ctx, const Node *leaf, Error *err) {
 
 static inline void run_body(void *ctx) {
   Ran *r = ctx;
-  r->f = pass_grad(r->m->func[0]);
-  r->ok = r->f && interp_run(r->f, RUN_BATCH, 0, run_leaf, r, r->arena, r->out, NULL, &r->err);
+  Func *f = model_find(r->m, r->function, &r->err);
+  r->f = f ? pass_grad(f) : NULL;
+  r->ok = r->f && interp_run(r->f, RUN_BATCH, 0, run_leaf, r, r->arena, r->out, r->update, &r->err);
 }
 
-/* The first function of the model `text`, with leafs that `fill` fills; run_done in any case. */
-static inline bool run_model(Ran *r, const char *text, void (*fill)(Tensor *t, const char *name)) {
-  *r = (Ran){.fill = fill};
+/* That function ("f", "train.main") of the model `text`, with leafs that `fill` fills; run_done in any case. */
+static inline bool run_model(Ran *r, const char *text, const char *function, void (*fill)(Tensor *t, const char *name)) {
+  *r = (Ran){.fill = fill, .function = function};
   r->m = load_with(text, (ModelOptions){.models_dir = MODELS_DIR}, &r->err);
   r->arena = r->m ? arena_new() : NULL;
   r->ok = r->arena && arena_protect(r->m->graph->arena, run_body, r, &r->err) && r->ok;
