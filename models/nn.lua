@@ -47,9 +47,10 @@ local function last(x) return x.shape[x.rank] end
 
 -- ---- products and norms ----
 
--- weight [out, ...] by its largest singular value as a matrix [out, n], of which each step of training takes one more step
--- of the power iteration (Miyato et al.: Spectral Normalization for Generative Adversarial Networks, 2018).  The vectors are
--- NAME_u, NAME_v: params, so that they are saved with the weights and begin at random; no optimiser moves them.
+-- weight [out, ...] by its largest singular value as a matrix [out, n], of which each step of training takes one more
+-- step of the power iteration (Miyato et al.: Spectral Normalization for Generative Adversarial Networks, 2018).  The
+-- vectors are NAME_u, NAME_v: params, so that they are saved with the weights and begin at random; optimisers leave their
+-- directions.
 local function spectral(name, weight)
   local out = weight.shape[1]
   local w = detach(reshape(weight, out, -1))
@@ -116,10 +117,10 @@ function nn.instance_norm(name, x, options)
   return group_norm(x, gain, bias, { groups = c, eps = options.eps or 1e-5 })
 end
 
--- x [..., c]: every channel by its mean and variance over all else, the batch too, while the model trains; else by their
--- running averages, NAME.running_mean and NAME.running_var, which are params that training updates, so that they are saved
--- with the weights.  options: affine (true), eps (1e-5), momentum (0.1).
--- Ioffe, Szegedy: Batch Normalization, 2015.
+-- x [..., c]: every channel by its mean and variance over all else, the batch too, while the model trains; else by
+-- their running averages, NAME.running_mean and NAME.running_var, which are params that training updates, so that they
+-- are saved with the weights.  options: affine (true), eps (1e-5), momentum (0.1). Ioffe, Szegedy: Batch Normalization,
+-- 2015.
 function nn.batch_norm(name, x, options)
   name = full(name)
   options = options or {}
@@ -271,8 +272,9 @@ local function convolve(x, weight, stride, dilation, groups)
   return grouped(places, reshape(transpose(by_group, 0, 3, 4, 2, 1), groups, kh * kw * c, out // groups))
 end
 
--- A convolution.  options: size (3), stride (1), padding (dilation * (size - 1) / 2; or a table { top, bottom, left, right }),
--- dilation (1), groups (1; the channels of x: depth-wise), bias (true), init, spectral_norm (false).  size may be { h, w }.
+-- A convolution.  options: size (3), stride (1), padding (dilation * (size - 1) / 2; or a table { top, bottom, left,
+-- right }), dilation (1), groups (1; the channels of x: depth-wise), bias (true), init, spectral_norm (false).  size
+-- may be { h, w }.
 function nn.conv(name, x, out, options)
   name = full(name)
   options = options or {}
@@ -283,7 +285,8 @@ function nn.conv(name, x, out, options)
   if c % groups ~= 0 or out % groups ~= 0 then
     error("conv: " .. groups .. " groups must divide the channels, " .. c .. " and " .. out, 2)
   end
-  local p = options.padding or { dilation * (kh - 1) // 2, dilation * (kh - 1) // 2, dilation * (kw - 1) // 2, dilation * (kw - 1) // 2 }
+  local v, u = dilation * (kh - 1) // 2, dilation * (kw - 1) // 2
+  local p = options.padding or { v, v, u, u }
   if type(p) == "number" then p = { p, p, p, p } end
   local init = options.init or { uniform = 1 / math.sqrt(c // groups * kh * kw) }
   local w = weight_of(name, f32(out, c // groups, kh, kw), init, options)
@@ -293,8 +296,9 @@ function nn.conv(name, x, out, options)
   return biased(name, convolve(x, w, stride, dilation, groups), options)
 end
 
--- The transpose of a convolution of that stride: [b, h, w, c] -> [b, (h - 1) stride + size - 2 padding + output_padding, ...,
--- out].  options: size (4), stride (2), padding (1), output_padding (0), bias (true), init.  NAME.weight is [c, out, h, w].
+-- The transpose of a convolution of that stride: [b, h, w, c] -> [b, (h - 1) stride + size - 2 padding +
+-- output_padding, ..., out].  options: size (4), stride (2), padding (1), output_padding (0), bias (true), init.
+-- NAME.weight is [c, out, h, w].
 function nn.conv_transpose2d(name, x, out, options)
   name = full(name)
   options = options or {}
@@ -305,13 +309,14 @@ function nn.conv_transpose2d(name, x, out, options)
   local c = constant(last(x), "conv_transpose2d: the channels of x")
   local w = param(name .. ".weight", f32(c, out, kh, kw), options.init or { uniform = 1 / math.sqrt(out * kh * kw) })
   local h, v = kh - 1 - p, kw - 1 - p
-  local wide = pad(x, { lo = { 0, h, v, 0 }, hi = { 0, h + more, v + more, 0 }, interior = { 0, stride - 1, stride - 1, 0 } })
+  local between = { 0, stride - 1, stride - 1, 0 }
+  local wide = pad(x, { lo = { 0, h, v, 0 }, hi = { 0, h + more, v + more, 0 }, interior = between })
   return biased(name, conv2d(wide, reverse(transpose(w, 2, 3, 0, 1), { 0, 1 })), options)
 end
 
--- A convolution over frames, rows and columns, as a sum over frames: x [b, s, h, w, c] -> [b, s', h', w', out].  options: size
--- (3, or { s, h, w }), stride (1, or { s, of both h and w }), padding ((size - 1) / 2, or { s, h, w }), bias (true), init.
--- NAME.weight is [out, c, s, h, w].
+-- A convolution over frames, rows and columns, as a sum over frames: x [b, s, h, w, c] -> [b, s', h', w', out].
+-- options: size (3, or { s, h, w }), stride (1, or { s, of both h and w }), padding ((size - 1) / 2, or { s, h, w }),
+-- bias (true), init. NAME.weight is [out, c, s, h, w].
 function nn.conv3d(name, x, out, options)
   name = full(name)
   options = options or {}
@@ -342,7 +347,9 @@ end
 
 -- Windows along the axes from 1 on, one axis after the other, joined by `join`; what is off the edge is `outside`.
 local function pooled(x, size, options, outside, join, what)
-  if math.type(size) ~= "integer" or size < 1 then error(what .. ": size must be a whole number, not " .. tostring(size), 3) end
+  if math.type(size) ~= "integer" or size < 1 then
+    error(what .. ": size must be a whole number, not " .. tostring(size), 3)
+  end
   local stride, p = options.stride or size, options.padding or 0
   if 2 * p > size then error(what .. ": the padding must be at most half the size", 3) end
   local lo, axes = {}, x.rank - 2
@@ -414,8 +421,8 @@ local function adapted(x, axis, out, reduce, what)
   return concat(parts, axis)
 end
 
--- x [b, h, w, c] -> [b, out, out, c], or of out = { h, w }: means, or largest elements, whose gradient goes in equal parts to
--- those that are equal.
+-- x [b, h, w, c] -> [b, out, out, c], or of out = { h, w }: means, or largest elements, whose gradient goes in equal
+-- parts to those that are equal.
 function nn.adaptive_avg_pool2d(x, out)
   check_rank(x, 4, "adaptive_avg_pool2d")
   local h, w = pair(out, nil, "adaptive_avg_pool2d: out")
@@ -519,10 +526,10 @@ function nn.revive(name, codebook, vectors, codes, window)
   return is_dead
 end
 
--- Puts the rows of a codebook [n, d] on the averages of the vectors that use them: each step a share 1 - decay (0.99) of the
--- count and the sum of this batch's.  A row that no vector of the batch uses stays.  options: decay, and window, that of
--- nn.revive (none).  For the body of a training step, whose loss then is the commitment alone; see nn.revive for the rest.
--- van den Oord, Vinyals, Kavukcuoglu: Neural Discrete Representation Learning, 2017, appendix A.1.
+-- Puts the rows of a codebook [n, d] on the averages of the vectors that use them: each step a share 1 - decay (0.99)
+-- of the count and the sum of this batch's.  A row that no vector of the batch uses stays.  options: decay, and window,
+-- that of nn.revive (none).  For the body of a training step, whose loss then is the commitment alone; see nn.revive
+-- for the rest. van den Oord, Vinyals, Kavukcuoglu: Neural Discrete Representation Learning, 2017, appendix A.1.
 function nn.average_codes(name, codebook, vectors, codes, options)
   options = options or {}
   local decay, n, d = options.decay or 0.99, codebook.shape[1], codebook.shape[2]

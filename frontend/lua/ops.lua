@@ -1,6 +1,6 @@
--- Functions of tensors that are made of ops, for every model without `require`; x:clamp(0, 1) works as for ops.  Gradients
--- follow from the ops, so where a function bends it is written to give the right one there too.
--- docs/lua.md has the table of all.
+-- Functions of tensors that are made of ops, for every model without `require`; x:clamp(0, 1) works as for ops.
+-- Gradients follow from the ops, so where a function bends it is written to give the right one there too. docs/lua.md
+-- has the table of all.
 
 local abs, argmax, broadcast, cast, concat = abs, argmax, broadcast, cast, concat
 local eq, exp, fill, iota, le, log1p, lt = eq, exp, fill, iota, le, log1p, lt
@@ -36,7 +36,8 @@ end
 -- Place of an axis in a list of `rank` sizes, from 1.
 local function place_of(axis, rank, what)
   if math.type(axis) ~= "integer" or axis < -rank or axis >= rank then
-    error(what .. ": there is no axis " .. tostring(axis) .. " among " .. rank .. " (axes are counted from 0, or from the end with -1)", 3)
+    error(what .. ": there is no axis " .. tostring(axis) .. " among " .. rank ..
+          " (axes are counted from 0, or from the end with -1)", 3)
   end
   return axis < 0 and axis + rank + 1 or axis + 1
 end
@@ -85,7 +86,9 @@ local function pow_number(x, y)
   local n = math.tointeger(y)
   if n == 0 then return fill(1, x) end
   if n and n > 0 and n <= MOST_PRODUCTS then return power(x, n) end
-  if not is_float(x) then error("pow: " .. x.dtype .. " takes a power from 0 to " .. MOST_PRODUCTS .. ", not " .. tostring(y), 3) end
+  if not is_float(x) then
+    error("pow: " .. x.dtype .. " takes a power from 0 to " .. MOST_PRODUCTS .. ", not " .. tostring(y), 3)
+  end
   if n and n < 0 and n >= -MOST_PRODUCTS then return power(1 / x, -n) end
   if y == 0.5 then return sqrt(x) end
   if y == -0.5 then return 1 / sqrt(x) end
@@ -108,8 +111,8 @@ function ops.leaky_relu(x, slope)
   return select(lt(0, check_float(x, "leaky_relu")), x, x * (slope or 0.01))
 end
 
--- log(1 + exp(x)) = max(0, x) + log1p(exp(-|x|)), relatively right in both tails.  At 0 the maximum's gradient is 0, the
--- other term's 1/2.
+-- log(1 + exp(x)) = max(0, x) + log1p(exp(-|x|)), relatively right in both tails.  At 0 the maximum's gradient is 0,
+-- the other term's 1/2.
 local function softplus(x)
   return wide(x, function(v) return maximum(0, v) + log1p(exp(minimum(v, -v))) end)
 end
@@ -207,8 +210,8 @@ local function copied(x, times, place)
   return reshape(broadcast(reshape(x, before, 1, n * behind), before, times, n * behind), shape)
 end
 
--- As often along each axis as the numbers say: tile(x, 2, 3), tile(x, { 2, 3 }).  The last number is the last axis'; there
--- are new axes in front for more numbers than axes.
+-- As often along each axis as the numbers say: tile(x, 2, 3), tile(x, { 2, 3 }).  The last number is the last axis';
+-- there are new axes in front for more numbers than axes.
 function ops.tile(x, ...)
   check_tensor(x, "tile")
   local first = ...

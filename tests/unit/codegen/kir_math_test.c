@@ -149,17 +149,18 @@ static void check_powers(const float *x, int n) {
       double base = fabsf(x[from + i]) < FLT_MIN ? copysign(0, (double)x[from + i]) : (double)x[from + i];
       double want = pow(base, (double)exponent), u = ulp_error(y[i], want);
       bool is_sign = isnan(want) || want != 0 || !signbit(want) == !signbit(y[i]);
-      EXPECT(!(u > 2 + 2 * fabs(exponent * log(fabs(base)))) && is_sign, "%a ^ %g: %g units, %g not %g", base, (double)exponent, u,
-             (double)y[i], want);
+      bool is_near = !(u > 2 + 2 * fabs((double)exponent * log(fabs(base))));
+      EXPECT(is_near && is_sign, "%a ^ %g: %g units, %g not %g", base, (double)exponent, u, (double)y[i], want);
     }
   }
 }
 
 TEST("powers are C's, signs and infinities too, within 2 + 2 |y log x| units") {
-  static const float y[] = {0, -0.0f, 1, -1, 2, 3, -3, 0.5f, -0.5f, 1.5f, 0.1f, -7.25f, 20, 21, 1e9f, -1e9f, INFINITY, -INFINITY, NAN};
-  static const float x[4 * LANES] = {0,     -0.0f, 1,    -1,    INFINITY, -INFINITY, NAN,   0.5f,  -0.5f,  2,     -2,    1.5f, -1.5f,
-                                     3,     -3,    10,   -10,   0.1f,     -0.1f,     1e10f, 1e-10f, 1e30f, -1e30f, 1e-30f,
-                                     1e-40f, 0.99f, 1.01f, 0.9999f, -1.0001f, 7.7f, 77.7f, 0.3f};
+  static const float y[] = {0,    -0.0f,  1,  -1, 2,    3,     -3,       0.5f,      -0.5f, 1.5f,
+                            0.1f, -7.25f, 20, 21, 1e9f, -1e9f, INFINITY, -INFINITY, NAN};
+  static const float x[2 * LANES] = {0,     -0.0f, 1,  -1,  INFINITY, -INFINITY, NAN,   0.5f,   -0.5f,   2,      -2,
+                                     1.5f,  -1.5f, 3,  -3,  10,       -10,       0.1f,  -0.1f,  1e10f,   1e-10f, 1e30f,
+                                     -1e30f, 1e-30f, 1e-40f, 0.99f, 1.01f, 0.9999f, -1.0001f, 7.7f, 77.7f, 0.3f};
   for (int i = 0; i < COUNT_OF(y); i++) {
     exponent = y[i];
     check_powers(x, COUNT_OF(x));

@@ -51,7 +51,8 @@ static const Case cases[] = {
      "x -1.330386\n"
      "c.bias 46.64219\n"
      "c.weight 0.94677\n"},
-    {"f32(batch, 3, 2, 3)", "nn.conv_transpose2d('c', x.x, 2, { size = 3, stride = 3, padding = 2, output_padding = 1 })",
+    {"f32(batch, 3, 2, 3)",
+     "nn.conv_transpose2d('c', x.x, 2, { size = 3, stride = 3, padding = 2, output_padding = 1 })",
      "y f32[2,6,3,2] 2.18726\n"
      "x -2.485075\n"
      "c.bias 33.53192\n"
@@ -66,7 +67,8 @@ static const Case cases[] = {
      "x -0.2773561\n"
      "c.bias -4.19218\n"
      "c.weight -15.64755\n"},
-    {"f32(batch, 5, 4, 3, 1)", "nn.conv3d('c', x.x, 2, { size = { 2, 3, 1 }, stride = { 3, 2 }, padding = { 1, 1, 0 } })",
+    {"f32(batch, 5, 4, 3, 1)",
+     "nn.conv3d('c', x.x, 2, { size = { 2, 3, 1 }, stride = { 3, 2 }, padding = { 1, 1, 0 } })",
      "y f32[2,2,2,2,2] 6.08975\n"
      "x 0.4412409\n"
      "c.bias 7.61992\n"
@@ -212,8 +214,8 @@ static void check_line(const Ran *r, const Case *c, const char *line) {
   if (!space) return;
   for (int i = 0; i < t->rank; i++)
     snprintf(shape + strlen(shape), sizeof shape - strlen(shape), "%s%d", i ? "," : "", (int)t->dim[i]);
-  EXPECT(strncmp(space + 1, shape, strlen(shape)) == 0 && space[1 + strlen(shape)] == ']', "%s: %s] is not %s", c->expression,
-         shape, space + 1);
+  snprintf(shape + strlen(shape), sizeof shape - strlen(shape), "]");
+  EXPECT(strcmp(space + 1, shape) == 0, "%s: %s is not %s", c->expression, shape, space + 1);
 }
 
 static const char head[] = "local nn = require 'nn'\n"
@@ -225,8 +227,8 @@ static const char head[] = "local nn = require 'nn'\n"
 static void check_layer(const Case *c, bool trains) {
   char function[1500], text[2000];
   snprintf(function, sizeof function, function_text, c->type, c->expression);
-  snprintf(text, sizeof text, trains ? "%sreturn module { train = { { 'main', %s } } }" : "%sreturn module { f = %s }", head,
-           function);
+  const char *module = trains ? "%sreturn module { train = { { 'main', %s } } }" : "%sreturn module { f = %s }";
+  snprintf(text, sizeof text, module, head, function);
   Ran r;
   if (run_model(&r, text, trains ? "train.main" : "f", fill_waves)) {
     for (const char *line = c->lines; *line; line += strcspn(line, "\n") + 1) check_line(&r, c, line);
@@ -330,7 +332,8 @@ TEST("a code that is put on a vector of the batch begins its averages anew") {
       }
       if (is_used) continue;
       n_fresh++;
-      EXPECT(is_vector && written(&r, "-> q.cluster_size")[k] == 0 && written(&r, "-> q.embed_avg")[k * WIDTH] == 0, "row %d", k);
+      EXPECT(is_vector, "row %d", k);
+      EXPECT(written(&r, "-> q.cluster_size")[k] == 0 && written(&r, "-> q.embed_avg")[k * WIDTH] == 0, "row %d", k);
     }
     EXPECT(n_fresh > 0, "no code is without use");
   }
@@ -347,14 +350,17 @@ static const struct {
     {"f32(batch, 4, 4, 3)", "nn.conv('c', x.x, 4, { size = { 1, 2, 3 } })",
      "model.lua:6: conv: size must be a number or a table { h, w }"},
     {"f32(batch, 4, 3)", "nn.max_pool2d(x.x, 2)", "model.lua:6: max_pool2d: x must be [b, h, w, c], not f32[B,4,3]"},
-    {"f32(batch, 4, 4, 3)", "nn.max_pool3d(x.x, 2)", "model.lua:6: max_pool3d: x must be [b, s, h, w, c], not f32[B,4,4,3]"},
+    {"f32(batch, 4, 4, 3)",
+     "nn.max_pool3d(x.x, 2)", "model.lua:6: max_pool3d: x must be [b, s, h, w, c], not f32[B,4,4,3]"},
     {"f32(batch, 4, 4, 3)", "nn.avg_pool2d(x.x, 5)", "model.lua:6: avg_pool2d: the window is larger than x"},
     {"f32(batch, 4, 4, 3)", "nn.max_pool2d(x.x, 2, { padding = 2 })",
      "model.lua:6: max_pool2d: the padding must be at most half the size"},
     {"f32(batch, 4, 4, 3)", "nn.conv_transpose2d('c', x.x, 2, { size = 2, padding = 2 })",
      "model.lua:6: conv_transpose2d: the padding must be below the size"},
-    {"f32(batch, 4, 4, 3)", "nn.conv3d('c', x.x, 2)", "model.lua:6: conv3d: x must be [b, s, h, w, c], not f32[B,4,4,3]"},
-    {"f32(2, 3, 3)", "nn.cross_entropy(x.x, targets { 0, 0, 0, 0, 0, 0 }, {})", "options.ignore must be a whole number"},
+    {"f32(batch, 4, 4, 3)",
+     "nn.conv3d('c', x.x, 2)", "model.lua:6: conv3d: x must be [b, s, h, w, c], not f32[B,4,4,3]"},
+    {"f32(2, 3, 3)",
+     "nn.cross_entropy(x.x, targets { 0, 0, 0, 0, 0, 0 }, {})", "options.ignore must be a whole number"},
 };
 
 TEST("mistakes with layers name the user's line") {

@@ -43,7 +43,8 @@ static inline void run_body(void *ctx) {
 }
 
 /* That function ("f", "train.main") of the model `text`, with leafs that `fill` fills; run_done in any case. */
-static inline bool run_model(Ran *r, const char *text, const char *function, void (*fill)(Tensor *t, const char *name)) {
+static inline bool run_model(Ran *r, const char *text, const char *function,
+                             void (*fill)(Tensor *t, const char *name)) {
   *r = (Ran){.fill = fill, .function = function};
   r->m = load_with(text, (ModelOptions){.models_dir = MODELS_DIR}, &r->err);
   r->arena = r->m ? arena_new() : NULL;
