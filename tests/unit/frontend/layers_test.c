@@ -257,12 +257,6 @@ static void fill_codes(Tensor *t, const char *name) {
     t->data[i] = t->dtype == DTYPE_I32 ? (double)i : strstr(name, "cluster_size") ? 1.5 + t->data[i] : t->data[i];
 }
 
-static const double *leaf_of(const Ran *r, const char *name) {
-  for (int i = 0; i < r->n_leaf; i++)
-    if (strcmp(r->leaf_name[i], name) == 0) return r->leaf[i].data;
-  return NULL;
-}
-
 static const double *written(const Ran *r, const char *name) {
   const Tensor *t = result(r, name);
   return t ? t->data : NULL;
@@ -270,9 +264,9 @@ static const double *written(const Ran *r, const char *name) {
 
 /* Row k: its count, sum and place after a step of decay 0.9. */
 static void check_code(const Ran *r, int k, const double *codes) {
-  const double *x = leaf_of(r, "x"), *book = leaf_of(r, "book");
-  double uses = 0, count = 0.9 * leaf_of(r, "q.cluster_size")[k];
-  double total[WIDTH] = {0.9 * leaf_of(r, "q.embed_avg")[k * WIDTH], 0.9 * leaf_of(r, "q.embed_avg")[k * WIDTH + 1]};
+  const double *x = run_leaf_data(r, "x"), *book = run_leaf_data(r, "book");
+  double uses = 0, count = 0.9 * run_leaf_data(r, "q.cluster_size")[k];
+  double total[WIDTH] = {0.9 * run_leaf_data(r, "q.embed_avg")[k * WIDTH], 0.9 * run_leaf_data(r, "q.embed_avg")[k * WIDTH + 1]};
   for (int i = 0; i < VECTORS; i++)
     for (int c = 0; c < WIDTH && codes[i] == k; c++) {
       total[c] += 0.1 * x[i * WIDTH + c];
@@ -323,7 +317,7 @@ TEST("a code that is put on a vector of the batch begins its averages anew") {
   Ran r;
   int n_fresh = 0;
   if (run_codes(&r, ", window = 1")) {
-    const double *codes = r.out[run_output(&r, "codes")].data, *x = leaf_of(&r, "x"), *book = written(&r, "-> book");
+    const double *codes = r.out[run_output(&r, "codes")].data, *x = run_leaf_data(&r, "x"), *book = written(&r, "-> book");
     for (int k = 0; k < CODES; k++) {
       bool is_used = false, is_vector = false;
       for (int i = 0; i < VECTORS; i++) {

@@ -3,24 +3,19 @@
 
 #include <math.h>
 
-#include "ir/interp.h"
-#include "tests/unit/frontend/load.h"
+#include "tests/unit/frontend/run_model.h"
 
-/* The shipped models: three folders above this file. */
-static const char *models_dir(void) {
-  static char dir[400];
-  const char *end = strstr(__FILE__, "tests/unit/frontend/");
-  snprintf(dir, sizeof dir, "%.*smodels", (int)(end - __FILE__), __FILE__);
-  return dir;
-}
-
-/* A module of one function of x with the given type; nn is there. */
-static Model *load_layer(const char *type, const char *expression, Error *err) {
-  char text[2000];
+/* A module of one function f of x with the given type; nn is there. */
+static const char *layer_text(const char *type, const char *expression) {
+  static char text[2000];
   snprintf(text, sizeof text,
            "local nn = require 'nn'\nreturn module { f = fn({ x = %s }, function(x)\nreturn { y = %s } end) }", type,
            expression);
-  return load_with(text, (ModelOptions){.models_dir = models_dir()}, err);
+  return text;
+}
+
+static Model *load_layer(const char *type, const char *expression, Error *err) {
+  return load_with(layer_text(type, expression), (ModelOptions){.models_dir = MODELS_DIR}, err);
 }
 
 /* "name f32[...]" of all params, in order of name, each on a line. */
@@ -93,63 +88,15 @@ TEST("a block has self-attention, cross-attention when there is a context, and a
 
 /* ---- values ---- */
 
-typedef struct Values {
-  Arena *arena;
-  Tensor of[16];
-  const char *name[16];
-  int n;
-} Values;
-
 /* Numbers in [-1, 1] that differ by name and place. */
-static const Tensor *leaf_value(void *ctx, const Node *leaf, Error *err) {
-  Values *v = ctx;
-  for (int i = 0; i < v->n; i++)
-    if (strcmp(v->name[i], leaf->attrs.leaf.name) == 0) return &v->of[i];
-  int64_t dim[MAX_RANK];
-  for (int i = 0; i < leaf->type.rank; i++) dim[i] = dim_value(leaf->type.dim[i], 2, 0);
-  Tensor t = tensor_new(v->arena, leaf->type.dtype, leaf->type.rank, dim);
-  int64_t n = tensor_elems(&t);
-  for (int64_t i = 0; i < n; i++) t.data[i] = sin((double)(i + 1) * 1.7 + leaf->attrs.leaf.name[0]);
-  v->name[v->n] = leaf->attrs.leaf.name;
-  v->of[v->n] = t;
-  return &v->of[v->n++];
-}
-
-/* What the caller checks a layer with: its result, and its leafs by name. */
-typedef struct Ran {
-  Model *m;
-  Values values;
-  Tensor y;
-  bool ok;
-  Error err;
-} Ran;
-
-static void run_body(void *ctx) {
-  Ran *r = ctx;
-  r->ok = interp_run(r->m->func[0], 2, 0, leaf_value, &r->values, r->values.arena, &r->y, NULL, &r->err);
+static void fill_waves(Tensor *t, const char *name) {
+  for (int64_t i = 0; i < tensor_elems(t); i++) t->data[i] = sin((double)(i + 1) * 1.7 + name[0]);
 }
 
 static bool run_layer(Ran *r, const char *type, const char *expression) {
-  *r = (Ran){0};
-  r->m = load_layer(type, expression, &r->err);
-  EXPECT(r->m, "%s", r->err.text);
-  if (!r->m) return false;
-  r->values.arena = arena_new();
-  r->ok = r->values.arena && arena_protect(r->values.arena, run_body, r, &r->err) && r->ok;
-  EXPECT(r->ok, "%s", r->err.text);
-  return r->ok;
-}
-
-static void ran_done(Ran *r) {
-  arena_free(r->values.arena);
-  model_free(r->m);
-}
-
-static const double *value_of(const Ran *r, const char *name) {
-  for (int i = 0; i < r->values.n; i++)
-    if (strcmp(r->values.name[i], name) == 0) return r->values.of[i].data;
-  EXPECT(false, "no leaf %s", name);
-  return NULL;
+  bool ok = run_model(r, layer_text(type, expression), "f", fill_waves);
+  EXPECT(ok, "%s", r->err.text);
+  return ok;
 }
 
 /* x [b, h, w, c], weight [o, c, k, k] as in PyTorch; `top` and `left` zeros before. */
@@ -169,12 +116,12 @@ static double conv_at(const double *x, const double *weight, const double *bias,
 static double conv_error(const Ran *r, const char *weight, const char *bias, const int n[4], int k, int top, int left,
                          int stride) {
   double worst = 0;
-  const int64_t *d = r->y.dim;
-  const double *x = value_of(r, "x"), *w = value_of(r, weight), *b = value_of(r, bias);
-  for (int64_t i = 0; i < tensor_elems(&r->y); i++) {
+  const int64_t *d = r->out[0].dim;
+  const double *x = run_leaf_data(r, "x"), *w = run_leaf_data(r, weight), *b = run_leaf_data(r, bias);
+  for (int64_t i = 0; i < tensor_elems(&r->out[0]); i++) {
     const int at[4] = {(int)(i / (d[1] * d[2] * d[3])), (int)(i / (d[2] * d[3]) % d[1]), (int)(i / d[3] % d[2]),
                        (int)(i % d[3])};
-    worst = fmax(worst, fabs(r->y.data[i] - conv_at(x, w, b, n, k, top, left, stride, at)));
+    worst = fmax(worst, fabs(r->out[0].data[i] - conv_at(x, w, b, n, k, top, left, stride, at)));
   }
   return worst;
 }
@@ -183,52 +130,52 @@ TEST("a convolution pads and strides like PyTorch's") {
   Ran r;
   const int n[4] = {2, 5, 4, 3};
   if (run_layer(&r, "f32(batch, 5, 4, 3)", "nn.conv('c', x.x, 2)")) {
-    EXPECT(r.y.dim[1] == 5 && r.y.dim[2] == 4 && r.y.dim[3] == 2, "size is kept");
+    EXPECT(r.out[0].dim[1] == 5 && r.out[0].dim[2] == 4 && r.out[0].dim[3] == 2, "size is kept");
     EXPECT(conv_error(&r, "c.weight", "c.bias", n, 3, 1, 1, 1) < 1e-12, "%g",
            conv_error(&r, "c.weight", "c.bias", n, 3, 1, 1, 1));
   }
-  ran_done(&r);
+  run_done(&r);
   const int m[4] = {2, 6, 4, 3};
   if (run_layer(&r, "f32(batch, 6, 4, 3)", "nn.downsample('d', x.x)")) {
-    EXPECT(r.y.dim[1] == 3 && r.y.dim[2] == 2, "half the size");
+    EXPECT(r.out[0].dim[1] == 3 && r.out[0].dim[2] == 2, "half the size");
     EXPECT(conv_error(&r, "d.conv.weight", "d.conv.bias", m, 3, 0, 0, 2) < 1e-12, "downsample");
   }
-  ran_done(&r);
+  run_done(&r);
 }
 
 TEST("repeat2 copies each element to four places") {
   Ran r;
   if (run_layer(&r, "f32(batch, 3, 2, 4)", "nn.repeat2(x.x)")) {
-    const double *x = value_of(&r, "x");
-    bool same = r.y.dim[1] == 6 && r.y.dim[2] == 4;
-    for (int64_t i = 0; same && i < tensor_elems(&r.y); i++) {
+    const double *x = run_leaf_data(&r, "x");
+    bool same = r.out[0].dim[1] == 6 && r.out[0].dim[2] == 4;
+    for (int64_t i = 0; same && i < tensor_elems(&r.out[0]); i++) {
       int64_t c = i % 4, column = i / 4 % 4, row = i / 16 % 6, b = i / 96;
-      same = r.y.data[i] == x[((b * 3 + row / 2) * 2 + column / 2) * 4 + c];
+      same = r.out[0].data[i] == x[((b * 3 + row / 2) * 2 + column / 2) * 4 + c];
     }
     EXPECT(same, "repeated");
   }
-  ran_done(&r);
+  run_done(&r);
 }
 
 TEST("linear is x times the transposed weight plus the bias") {
   Ran r;
   if (run_layer(&r, "f32(batch, 3, 5)", "nn.linear('l', x.x, 4)")) {
-    const double *x = value_of(&r, "x"), *w = value_of(&r, "l.weight"), *b = value_of(&r, "l.bias");
+    const double *x = run_leaf_data(&r, "x"), *w = run_leaf_data(&r, "l.weight"), *b = run_leaf_data(&r, "l.bias");
     double worst = 0;
     for (int i = 0; i < 6 * 4; i++) {
       double sum = b[i % 4];
       for (int k = 0; k < 5; k++) sum += x[i / 4 * 5 + k] * w[i % 4 * 5 + k];
-      worst = fmax(worst, fabs(sum - r.y.data[i]));
+      worst = fmax(worst, fabs(sum - r.out[0].data[i]));
     }
     EXPECT(worst < 1e-12, "%g", worst);
   }
-  ran_done(&r);
+  run_done(&r);
 }
 
 TEST("the nearest code is the one of the least distance") {
   Ran r;
   if (run_layer(&r, "f32(batch, 3, 3)", "nn.nearest_code(x.x, param('book', f32(7, 3)))")) {
-    const double *x = value_of(&r, "x"), *book = value_of(&r, "book");
+    const double *x = run_leaf_data(&r, "x"), *book = run_leaf_data(&r, "book");
     for (int i = 0; i < 6; i++) {
       int best = -1;
       double least = HUGE_VAL;
@@ -237,10 +184,10 @@ TEST("the nearest code is the one of the least distance") {
         for (int c = 0; c < 3; c++) sum += (x[i * 3 + c] - book[k * 3 + c]) * (x[i * 3 + c] - book[k * 3 + c]);
         if (sum < least) least = sum, best = k;
       }
-      EXPECT(r.y.data[i] == best, "row %d: %g, not %d", i, r.y.data[i], best);
+      EXPECT(r.out[0].data[i] == best, "row %d: %g, not %d", i, r.out[0].data[i], best);
     }
   }
-  ran_done(&r);
+  run_done(&r);
 }
 
 TEST("mistakes with layers name the user's line") {

@@ -57,6 +57,13 @@ static inline void run_done(Ran *r) {
   model_free(r->m);
 }
 
+/* What the leaf of that name held; NULL: it was not read. */
+static inline const double *run_leaf_data(const Ran *r, const char *name) {
+  for (int i = 0; i < r->n_leaf; i++)
+    if (strcmp(r->leaf_name[i], name) == 0) return r->leaf[i].data;
+  return NULL;
+}
+
 /* Place of the output, -1: none. */
 static inline int run_output(const Ran *r, const char *name) {
   for (int i = 0; i < r->f->n_out; i++)
