@@ -49,8 +49,8 @@ local function last(x) return x.shape[x.rank] end
 
 -- weight [out, ...] by its largest singular value as a matrix [out, n], of which each step of training takes one more
 -- step of the power iteration (Miyato et al.: Spectral Normalization for Generative Adversarial Networks, 2018).  The
--- vectors are NAME_u, NAME_v: params, so that they are saved with the weights and begin at random; optimisers leave their
--- directions.
+-- vectors are NAME_u, NAME_v: params, so that they are saved with the weights and begin at random; optimisers leave
+-- their directions.
 local function spectral(name, weight)
   local out = weight.shape[1]
   local w = detach(reshape(weight, out, -1))
@@ -296,6 +296,24 @@ function nn.conv(name, x, out, options)
   return biased(name, convolve(x, w, stride, dilation, groups), options)
 end
 
+-- One convolution for all elements of a square of stride x stride: of the places s q + r of the result, those of one r
+-- read the elements s j + r of the kernel.  x [b, h, w, c], weight [c, out, kh, kw], whose ends are filled up with
+-- zeros.
+local function spread(x, weight, s, padding, more)
+  local b, h, w, c = table.unpack(x.shape)
+  local _, out, kh, kw = table.unpack(weight.shape)
+  local m, n = (kh + s - 1) // s, (kw + s - 1) // s
+  weight = pad(weight, { lo = { 0, 0, 0, 0 }, hi = { 0, 0, m * s - kh, n * s - kw } })
+  weight = transpose(reverse(reshape(weight, c, out, m, s, n, s), { 2, 4 }), 2, 4, 0, 3, 5, 1)
+  x = pad(x, { lo = { 0, m - 1, n - 1, 0 }, hi = { 0, m - 1, n - 1, 0 } })
+  local y = conv2d(x, reshape(weight, m, n, c, s * s * out))
+  h, w = h + m - 1, w + n - 1
+  y = reshape(transpose(reshape(y, b, h, w, s, s, out), 0, 1, 3, 2, 4, 5), b, h * s, w * s, out)
+  local bottom, right = (h - m) * s + kh - padding + more, (w - n) * s + kw - padding + more
+  y = pad(y, { lo = { 0, 0, 0, 0 }, hi = { 0, math.max(bottom - h * s, 0), math.max(right - w * s, 0), 0 } })
+  return slice(slice(y, 1, padding, bottom), 2, padding, right)
+end
+
 -- The transpose of a convolution of that stride: [b, h, w, c] -> [b, (h - 1) stride + size - 2 padding +
 -- output_padding, ..., out].  options: size (4), stride (2), padding (1), output_padding (0), bias (true), init.
 -- NAME.weight is [c, out, h, w].
@@ -308,10 +326,7 @@ function nn.conv_transpose2d(name, x, out, options)
   if p >= kh or p >= kw then error("conv_transpose2d: the padding must be below the size", 2) end
   local c = constant(last(x), "conv_transpose2d: the channels of x")
   local w = param(name .. ".weight", f32(c, out, kh, kw), options.init or { uniform = 1 / math.sqrt(out * kh * kw) })
-  local h, v = kh - 1 - p, kw - 1 - p
-  local between = { 0, stride - 1, stride - 1, 0 }
-  local wide = pad(x, { lo = { 0, h, v, 0 }, hi = { 0, h + more, v + more, 0 }, interior = between })
-  return biased(name, conv2d(wide, reverse(transpose(w, 2, 3, 0, 1), { 0, 1 })), options)
+  return biased(name, spread(x, w, stride, p, more), options)
 end
 
 -- A convolution over frames, rows and columns, as a sum over frames: x [b, s, h, w, c] -> [b, s', h', w', out].

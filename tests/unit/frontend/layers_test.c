@@ -57,6 +57,21 @@ static const Case cases[] = {
      "x -2.485075\n"
      "c.bias 33.53192\n"
      "c.weight -2.898827\n"},
+    {"f32(batch, 3, 2, 2)", "nn.conv_transpose2d('c', x.x, 1, { padding = 0, output_padding = 1 })",
+     "y f32[2,9,7,1] -0.2560663\n"
+     "x 5.423476\n"
+     "c.bias 62.61605\n"
+     "c.weight -6.813246\n"},
+    {"f32(batch, 2, 3, 1)",
+     "nn.conv_transpose2d('c', x.x, 2, { size = { 5, 2 }, stride = 3, padding = 0, output_padding = 2 })",
+     "y f32[2,10,10,2] 0.5107737\n"
+     "x -2.319858\n"
+     "c.bias 247.7569\n"
+     "c.weight 7.230652\n"},
+    {"f32(batch, 2, 3, 1)", "nn.conv_transpose2d('c', x.x, 2, { size = 3, bias = false })",
+     "y f32[2,3,5,2] -3.740725\n"
+     "x -0.3043614\n"
+     "c.weight -0.3237517\n"},
     {"f32(batch, 1, 4, 2)", "nn.conv_transpose2d('c', x.x, 3, { size = { 2, 3 }, stride = 1, padding = 0 })",
      "y f32[2,2,6,3] 1.702947\n"
      "x 0.5466853\n"
@@ -266,7 +281,8 @@ static const double *written(const Ran *r, const char *name) {
 static void check_code(const Ran *r, int k, const double *codes) {
   const double *x = run_leaf_data(r, "x"), *book = run_leaf_data(r, "book");
   double uses = 0, count = 0.9 * run_leaf_data(r, "q.cluster_size")[k];
-  double total[WIDTH] = {0.9 * run_leaf_data(r, "q.embed_avg")[k * WIDTH], 0.9 * run_leaf_data(r, "q.embed_avg")[k * WIDTH + 1]};
+  const double *before = run_leaf_data(r, "q.embed_avg") + k * WIDTH;
+  double total[WIDTH] = {0.9 * before[0], 0.9 * before[1]};
   for (int i = 0; i < VECTORS; i++)
     for (int c = 0; c < WIDTH && codes[i] == k; c++) {
       total[c] += 0.1 * x[i * WIDTH + c];
@@ -317,7 +333,8 @@ TEST("a code that is put on a vector of the batch begins its averages anew") {
   Ran r;
   int n_fresh = 0;
   if (run_codes(&r, ", window = 1")) {
-    const double *codes = r.out[run_output(&r, "codes")].data, *x = run_leaf_data(&r, "x"), *book = written(&r, "-> book");
+    const double *codes = r.out[run_output(&r, "codes")].data;
+    const double *x = run_leaf_data(&r, "x"), *book = written(&r, "-> book");
     for (int k = 0; k < CODES; k++) {
       bool is_used = false, is_vector = false;
       for (int i = 0; i < VECTORS; i++) {
