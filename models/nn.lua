@@ -262,10 +262,27 @@ local function grouped(places, w)
   return reshape(transpose(reshape(y, groups, b, oh, ow, out), 1, 2, 3, 0, 4), b, oh, ow, groups * out)
 end
 
+-- convolve(x), a convolution of stride 1, dilated: over every d-th row and column, for each place to begin.
+local function dilated(x, d, convolve)
+  local b, h, w, c = table.unpack(x.shape)
+  local rows, columns = (h + d - 1) // d, (w + d - 1) // d
+  x = pad(x, { lo = { 0, 0, 0, 0 }, hi = { 0, rows * d - h, columns * d - w, 0 } })
+  x = transpose(reshape(x, b, rows, d, columns, d, c), 2, 4, 0, 1, 3, 5)
+  local y = convolve(reshape(x, b * (d * d), rows, columns, c))
+  local _, oh, ow, out = table.unpack(y.shape)
+  return reshape(transpose(reshape(y, d, d, b, oh, ow, out), 2, 3, 0, 4, 1, 5), b, oh * d, ow * d, out)
+end
+
 -- x [b, h, w, c], weight [out, c / groups, kh, kw]
 local function convolve(x, weight, stride, dilation, groups)
   local out, c, kh, kw = table.unpack(weight.shape)
-  if groups == 1 and dilation == 1 then return conv2d(x, transpose(weight, 2, 3, 1, 0), { stride = stride }) end
+  if groups == 1 then
+    local kernel = transpose(weight, 2, 3, 1, 0)
+    if dilation == 1 then return conv2d(x, kernel, { stride = stride }) end
+    local y = dilated(x, dilation, function(part) return conv2d(part, kernel) end)
+    local h, w = x.shape[2] - (kh - 1) * dilation, x.shape[3] - (kw - 1) * dilation
+    return slice(slice(y, 1, 0, h, stride), 2, 0, w, stride)
+  end
   local places = taps(x, kh, kw, stride, dilation)
   if c == 1 then return depthwise(places, reshape(transpose(weight, 2, 3, 1, 0), kh * kw, out), out // groups) end
   local by_group = reshape(weight, groups, out // groups, c, kh, kw)
