@@ -117,18 +117,23 @@ bool image_crop(const Image *im, int x, int y, int width, int height, Image *out
   return true;
 }
 
-bool image_fit(const Image *im, int width, int height, Image *out, Error *err) {
-  if (width < 1 || height < 1)
-    return error_set(err, ERROR_ARGUMENT, "cannot fit a picture into %d x %d", width, height);
-  int64_t w = im->width, h = im->height;
+void image_fit_part(int from_width, int from_height, int width, int height, int *out_width, int *out_height) {
+  int64_t w = from_width, h = from_height;
   if (w * height > h * width)
     w = h * width / height;
   else
     h = w * height / width;
-  if (w < 1) w = 1;
-  if (h < 1) h = 1;
+  *out_width = w < 1 ? 1 : (int)w;
+  *out_height = h < 1 ? 1 : (int)h;
+}
+
+bool image_fit(const Image *im, int width, int height, Image *out, Error *err) {
+  if (width < 1 || height < 1)
+    return error_set(err, ERROR_ARGUMENT, "cannot fit a picture into %d x %d", width, height);
+  int w, h;
+  image_fit_part(im->width, im->height, width, height, &w, &h);
   Image part;
-  if (!image_crop(im, (im->width - (int)w) / 2, (im->height - (int)h) / 2, (int)w, (int)h, &part, err)) return false;
+  if (!image_crop(im, (im->width - w) / 2, (im->height - h) / 2, w, h, &part, err)) return false;
   bool ok = image_resize(&part, width, height, out, err);
   image_done(&part);
   return ok;

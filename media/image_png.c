@@ -12,6 +12,7 @@
 #include <png.h>
 
 #include "media/image_internal.h"
+#include "runtime/base/file.h"
 
 typedef struct PngState {
   png_structp png;
@@ -23,6 +24,8 @@ typedef struct PngState {
   uint16_t *gamma; /* sample -> sRGB sample of the same depth; NULL: as it is */
   int depth, channels;
   Image im;
+  bool wants_labels;
+  uint16_t *labels; /* [height, width]: samples as they are, where those are wanted instead of a picture */
 } PngState;
 
 static void png_fail(png_structp png, png_const_charp message) {
@@ -104,6 +107,30 @@ static bool read_pixels(PngState *s, const char *where, Error *err) {
   return true;
 }
 
+/* Samples as they are stored, which palettes and grey have one of a pixel. */
+static bool read_labels(PngState *s, size_t width, size_t height, const char *where, Error *err) {
+  int type = png_get_color_type(s->png, s->info);
+  if (type != PNG_COLOR_TYPE_GRAY && type != PNG_COLOR_TYPE_PALETTE)
+    return error_set(err, ERROR_FORMAT,
+                     "%s: a map of labels is grey or has a palette, one number a pixel; this has colours", where);
+  png_set_packing(s->png);
+  int passes = png_set_interlace_handling(s->png);
+  png_read_update_info(s->png, s->info);
+  size_t bytes = png_get_bit_depth(s->png, s->info) == 16 ? 2 : 1, row_bytes = png_get_rowbytes(s->png, s->info);
+  s->rows = mem_alloc(row_bytes * height);
+  s->labels = mem_alloc(width * height * sizeof *s->labels);
+  if (!s->rows || !s->labels) return error_set(err, ERROR_MEMORY, "%s: out of memory", where);
+  for (int pass = 0; pass < passes; pass++)
+    for (size_t y = 0; y < height; y++) png_read_row(s->png, s->rows + row_bytes * y, NULL);
+  png_read_end(s->png, NULL);
+  for (size_t y = 0; y < height; y++)
+    for (size_t x = 0; x < width; x++) {
+      const uint8_t *p = s->rows + row_bytes * y + bytes * x;
+      s->labels[y * width + x] = (uint16_t)(bytes == 2 ? p[0] << 8 | p[1] : p[0]);
+    }
+  return true;
+}
+
 static bool png_run(PngState *s, const char *where, Error *err) {
   if (setjmp(s->failed)) return error_set(err, ERROR_FORMAT, "%s: damaged PNG: %s", where, s->message);
   s->png = png_create_read_struct(PNG_LIBPNG_VER_STRING, s, png_fail, png_ignore);
@@ -114,21 +141,50 @@ static bool png_run(PngState *s, const char *where, Error *err) {
   png_set_user_limits(s->png, 0x7fffffff, 0x7fffffff); /* the size is checked below, with a message of ours */
   png_read_info(s->png, s->info);
   uint32_t width = png_get_image_width(s->png, s->info), height = png_get_image_height(s->png, s->info);
-  if (!image_check_size(where, width, height, err) || !image_init(&s->im, (int)width, (int)height, err)) return false;
+  if (!image_check_size(where, width, height, err)) return false;
+  s->im = (Image){(int)width, (int)height, NULL};
+  if (s->wants_labels) return read_labels(s, width, height, where, err);
+  if (!image_init(&s->im, (int)width, (int)height, err)) return false;
   return read_pixels(s, where, err);
 }
 
-bool image_decode_png(const void *bytes, size_t n, const char *where, Image *out, Error *err) {
-  PngState *s = mem_alloc(sizeof *s);
-  if (!s) return error_set(err, ERROR_MEMORY, "%s: out of memory", where);
+/* What the caller takes of the result is his; the rest is freed here. */
+static bool decode(PngState *s, const void *bytes, size_t n, const char *where, Error *err) {
   s->at = bytes;
   s->end = s->at + n;
   bool ok = png_run(s, where, err);
   png_destroy_read_struct(&s->png, &s->info, NULL);
   mem_free(s->rows);
   mem_free(s->gamma);
+  if (ok) return true;
+  image_done(&s->im);
+  mem_free(s->labels);
+  return false;
+}
+
+static PngState *state_new(const char *where, Error *err) {
+  PngState *s = mem_alloc(sizeof *s);
+  if (!s) error_set(err, ERROR_MEMORY, "%s: out of memory", where);
+  return s;
+}
+
+bool image_decode_png(const void *bytes, size_t n, const char *where, Image *out, Error *err) {
+  PngState *s = state_new(where, err);
+  bool ok = s && decode(s, bytes, n, where, err);
   if (ok) *out = s->im;
-  else image_done(&s->im);
   mem_free(s);
+  return ok;
+}
+
+bool image_read_labels(const char *path, uint16_t **out, int *out_width, int *out_height, Error *err) {
+  FileMap m;
+  if (!file_map(path, &m, err)) return false;
+  bool is_png = (m.len >= 8 && !png_sig_cmp(m.data, 0, 8)) || error_set(err, ERROR_FORMAT, "%s: not a PNG file", path);
+  PngState *s = is_png ? state_new(path, err) : NULL;
+  if (s) s->wants_labels = true;
+  bool ok = s && decode(s, m.data, m.len, path, err);
+  if (ok) *out = s->labels, *out_width = s->im.width, *out_height = s->im.height;
+  mem_free(s);
+  file_unmap(&m);
   return ok;
 }
