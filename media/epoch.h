@@ -1,0 +1,12 @@
+/* The order of examples in an epoch, computed where it is asked for: nothing is stored, so any step of a run can be
+ * made again from its number. */
+#ifndef NUWA_EPOCH_H
+#define NUWA_EPOCH_H
+
+#include <stdint.h>
+
+/* What stands at place i of epoch `epoch`, both in [0, n), n >= 1 and at most 2^62: a permutation of [0, n) for every
+ * (seed, epoch). */
+uint64_t epoch_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t i);
+
+#endif
