@@ -200,8 +200,7 @@ bool args_recipe(const Arg *arg, int n, Recipe *r, Error *err) {
   for (const Arg *a = arg; a < arg + n; a++) {
     const char *text = a->kind == ARG_TEXT || a->kind == ARG_CHOICE ? *(const char *const *)a->to : NULL;
     if (a->shapes == RECIPE_NONE) continue;
-    if (a->kind == ARG_FLAG) recipe_set_bool(r, a->shapes, *(const bool *)a->to);
-    else if (a->kind == ARG_INT) recipe_set_int(r, a->shapes, *(const int64_t *)a->to);
+    if (a->kind == ARG_INT) recipe_set_int(r, a->shapes, *(const int64_t *)a->to);
     else if (a->kind == ARG_INT32) recipe_set_int(r, a->shapes, *(const int32_t *)a->to);
     else if (a->kind == ARG_REAL) recipe_set_real(r, a->shapes, *(const double *)a->to);
     else if (!text) continue;

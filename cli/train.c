@@ -14,9 +14,10 @@ typedef struct TrainArgs {
   ModelArgs model, vq;
   TrainingSpec spec;       /* as the options say it, */
   TrainOptions loop;       /* and what of these they do not say as they do: */
-  const char *merges, *out, *store, *names, *font;
-  int64_t seed, things, size, data_seed;
-  bool json, profile, clips;
+  DatasetOptions data;
+  const char *spec_of_data, *merges, *out, *store;
+  int64_t seed;
+  bool json, profile;
 } TrainArgs;
 
 /* All that is open while training. */
@@ -24,24 +25,27 @@ typedef struct TrainCommand {
   TrainArgs a;
   CliTarget target;
   Training training;
-  World *world;
+  Dataset *data;
   Bpe *bpe;
   Lowered lowered;         /* for --profile */
   TrainProgress progress;
 } TrainCommand;
 
 static const char about[] =
-    "Trains a model as the list `train` in its module says, on the training world; see nuwa data for what that is.\n"
-    "Inputs of its functions are fed by name: image, video, text, labels, tokens.  Learning rates and other numbers\n"
-    "are options of the model (-D lr=3e-4).\n"
+    "Trains a model as the list `train` in its module says, on --data; nuwa data --help says what data are.\n"
+    "Inputs of its functions are fed by name: image, video, text, labels, class, tokens, and arrays by their own.\n"
+    "Learning rates and other numbers are options of the model (-D lr=3e-4).\n"
     "A killed run goes on from its checkpoint with --resume, bit for bit as if nothing had happened.\n"
     "Without --out and --checkpoint (to measure, say) a warning tells that nothing is kept.\n";
 
+static void warn(void *ctx, const char *text) {
+  fprintf(stderr, "nuwa train: ");
+  cli_show(stderr, text);
+  fputc('\n', stderr);
+}
+
 static void args_init(TrainArgs *a) {
-  WorldOptions world;
-  world_options_init(&world);
-  *a = (TrainArgs){.store = "f32", .things = world.things, .size = world.size,
-                   .data_seed = (int64_t)world.seed};
+  *a = (TrainArgs){.store = "f32", .spec_of_data = "world", .data = {.warn = warn}};
   training_init(&a->spec, &a->loop);
 }
 
@@ -55,12 +59,14 @@ static int list_args(TrainArgs *a, Arg out[ARGS_MAX]) {
       {"--seed", ARG_INT, "N", "of initial weights, and of all that steps draw (0)", &a->seed, 0, 9e15,
        .shapes = RECIPE_SEED},
       {"--weights", ARG_TEXT, "FILE", "begin with these weights", &a->spec.weights, 0, 0, .shapes = RECIPE_START},
-      {"--things", ARG_INT, "N", "of the world (64)", &a->things, 0, 65535, .shapes = RECIPE_THINGS},
-      {"--size", ARG_INT, "N", "of pictures (32)", &a->size, 16, 1024, .shapes = RECIPE_SIZE},
-      {"--data-seed", ARG_INT, "N", "of the scenes (1)", &a->data_seed, 0, 9e15, .shapes = RECIPE_DATA_SEED},
-      {"--clips", ARG_FLAG, NULL, "clips instead of pictures", &a->clips, 0, 0, .shapes = RECIPE_CLIPS},
-      {"--names", ARG_TEXT, "FILE", "emoji-test.txt, if not in Debian's place", &a->names, 0, 0},
-      {"--font", ARG_TEXT, "FILE", "NotoColorEmoji.ttf, if not in Debian's place", &a->font, 0, 0},
+      {"--data", ARG_TEXT, "SPEC", "what to train on: world:OPTIONS, FOLDER, FILE.safetensors, idx:PREFIX (world)",
+       &a->spec_of_data, 0, 0, .shapes = RECIPE_DATA},
+      {"--strict", ARG_FLAG, NULL, "an example that cannot be read ends the run; else the next stands in for it",
+       &a->data.strict, 0, 0},
+      {"--allow-missing", ARG_FLAG, NULL, "a picture without a caption has an empty one; else that is refused",
+       &a->data.allow_missing, 0, 0},
+      {"--names", ARG_TEXT, "FILE", "of the world: emoji-test.txt, if not in Debian's place", &a->data.names_path, 0, 0},
+      {"--font", ARG_TEXT, "FILE", "NotoColorEmoji.ttf, if not in Debian's place", &a->data.font_path, 0, 0},
       {"--bpe", ARG_TEXT, "FILE", "merges of the text encoder (nuwa data --bpe makes one)", &a->merges, 0, 0,
        .shapes = RECIPE_BPE},
       {"--vq", ARG_TEXT, "MODEL.lua", "the autoencoder that makes tokens of pictures (the weights name it)",
@@ -91,25 +97,20 @@ static int list_args(TrainArgs *a, Arg out[ARGS_MAX]) {
 
 /* ---- opening ---- */
 
-static bool open_world(TrainCommand *t, Error *err) {
-  const TrainArgs *a = &t->a;
-  WorldOptions o;
-  world_options_init(&o);
-  o.things = (int)a->things;
-  o.size = (int)a->size;
-  o.seed = (uint64_t)a->data_seed;
-  if (a->clips) o.kinds = WORLD_CLIPS;
-  if (a->names) o.names_path = a->names;
-  if (a->font) o.font_path = a->font;
-  return error_asked((t->world = world_open(&o, err)) != NULL, err) &&
-         (!a->merges || (t->bpe = merges_read(a->merges, err)));
+static bool open_data(TrainCommand *t, Error *err) {
+  TrainArgs *a = &t->a;
+  a->data.seed = (uint64_t)a->seed;
+  if (!error_asked((t->data = dataset_open(a->spec_of_data, &a->data, err)) != NULL, err)) return false;
+  if (!dataset_world(t->data) && (a->data.names_path || a->data.font_path))
+    return error_set(err, ERROR_USAGE, "--names and --font are of the world: %s is another", a->spec_of_data);
+  return !a->merges || (t->bpe = merges_read(a->merges, err));
 }
 
 static bool open_training(TrainCommand *t, Error *err) {
   TrainingSpec s = t->a.spec;
   s.model = cli_spec(&t->a.model);
   s.vq = cli_spec(&t->a.vq);
-  s.world = t->world;
+  s.data = t->data;
   s.bpe = t->bpe;
   s.seed = (uint64_t)t->a.seed;
   s.evaluates = t->a.loop.evaluate_every > 0;
@@ -181,7 +182,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   if (!a->out && !a->loop.checkpoint)
     fprintf(stderr,
             "nuwa train: nothing will be left of what is trained: neither --out nor --checkpoint names a file\n");
-  if (!cli_target_open(&a->model, &t->target, err) || !open_world(t, err) || !open_training(t, err) ||
+  if (!cli_target_open(&a->model, &t->target, err) || !open_data(t, err) || !open_training(t, err) ||
       !check_effects(t, err) || !set_recipe(t, arena, err) || !train(t, err))
     return false;
   if (a->json) printf("{\"steps\": %lld, \"loss\": %.9g}\n", (long long)t->progress.steps, t->progress.loss);
@@ -193,7 +194,7 @@ static void run_done(void *ctx) {
   lowered_done(&t->lowered);
   training_close(&t->training);
   bpe_free(t->bpe);
-  world_close(t->world);
+  dataset_close(t->data);
   cli_target_close(&t->target);
 }
 

@@ -1,70 +1,385 @@
-/* Scenes to tensors. */
-#include "media/dataset.h"
+/* What data sets have in common: which kind a spec names, what feeds an input, parts and epochs, broken examples. */
+#include "media/dataset_internal.h"
 
-#include "media/image.h"
+#include <string.h>
+#include <sys/stat.h>
 
-size_t dataset_image_values(const Dataset *d) {
-  size_t size = (size_t)world_options(d->world)->size;
-  return (size_t)d->frames * size * size * 3;
+#include "media/epoch.h"
+#include "runtime/base/convert.h"
+#include "runtime/base/names.h"
+#include "runtime/base/philox.h"
+
+/* ---- opening ---- */
+
+static bool has_suffix(const char *text, const char *suffix) {
+  size_t n = strlen(text), k = strlen(suffix);
+  return n > k && strcmp(text + n - k, suffix) == 0;
 }
 
-/* One example's frames, through `rgb` (one frame) and `labels` where those are wanted. */
-static void fill_frames(const Dataset *d, const Scene *s, const Batch *out, size_t example, uint8_t *rgb,
-                        uint16_t *labels) {
-  size_t values = dataset_image_values(d), frame_values = values / (size_t)d->frames, pixels = frame_values / 3;
-  for (int f = 0; f < d->frames; f++) {
-    int shown = world_scene_frames(s) > 1 ? f : 0;
-    size_t at = example * values + (size_t)f * frame_values;
-    uint8_t *frame = out->pixels ? out->pixels + at : rgb;
-    world_render(d->world, s, shown, frame, out->labels ? labels : NULL);
-    if (out->images) image_to_floats(frame, frame_values, out->images + at);
-    for (size_t i = 0; out->labels && i < pixels; i++) out->labels[at / 3 + i] = labels[i];
+static Dataset *open_kind(const char *spec, const DatasetOptions *o, Error *err) {
+  struct stat st;
+  if (strcmp(spec, "world") == 0) return dataset_open_world("", o, err);
+  if (strncmp(spec, "world:", 6) == 0) return dataset_open_world(spec + 6, o, err);
+  if (strncmp(spec, "idx:", 4) == 0) return dataset_open_idx(spec + 4, o, err);
+  if (has_suffix(spec, ".safetensors")) return dataset_open_safetensors(spec, o, err);
+  if (stat(spec, &st) == 0 && S_ISDIR(st.st_mode)) return dataset_open_folder(spec, o, err);
+  error_set(
+      err, ERROR_ARGUMENT,
+      "data %s: no such folder; data are world, world:OPTIONS, a folder of pictures, FILE.safetensors, or idx:PREFIX",
+      spec);
+  return NULL;
+}
+
+static uint64_t key_hash(const char *key, size_t n) {
+  uint8_t digest[32];
+  uint64_t h = 0;
+  sha256(key, n, digest);
+  for (int i = 0; i < 8; i++) h |= (uint64_t)digest[i] << 8 * i;
+  return h;
+}
+
+/* Parts by the hash of keys, so that an example stays where it is whatever else comes or goes. */
+static bool divide(Dataset *d, Error *err) {
+  Buffer key = {0};
+  if (d->n >= UINT32_MAX)
+    return error_set(err, ERROR_LIMIT, "%s: %llu examples are too many", d->spec, (unsigned long long)d->n);
+  for (int k = 0; k < 2; k++) d->part[k] = mem_alloc((size_t)d->n * sizeof **d->part);
+  d->told = mem_alloc((size_t)d->n);
+  bool ok = d->part[0] && d->part[1] && d->told;
+  for (uint64_t i = 0; ok && i < d->n; i++) {
+    key.len = 0;
+    d->kind->key(d, &(DataExample){WORLD_TRAIN, i, 0}, &key);
+    int k = key_hash(key.data, key.len) % DATA_HELD_OUT_OF == 0;
+    d->part[k][d->n_part[k]++] = (uint32_t)i;
+    ok = !key.failed;
   }
+  buffer_done(&key);
+  return ok || error_set(err, ERROR_MEMORY, "%s: out of memory", d->spec);
 }
 
-static bool fill_text(const Dataset *d, const Scene *s, int32_t *text, Error *err) {
-  char caption[WORLD_CAPTION_BYTES];
-  world_caption(d->world, s, caption);
-  return bpe_encode_fixed(d->bpe, caption, text, d->text_tokens, err);
+Dataset *dataset_open(const char *spec, const DatasetOptions *o, Error *err) {
+  Dataset *d = open_kind(spec, o, err);
+  if (!d) return NULL;
+  d->o = *o;
+  d->spec = mem_alloc(strlen(spec) + 1);
+  bool ok = d->spec || error_set(err, ERROR_MEMORY, "%s: out of memory", spec);
+  if (ok) strcpy(d->spec, spec);
+  if (ok && (d->is_endless || divide(d, err))) return d;
+  dataset_close(d);
+  return NULL;
 }
 
-bool dataset_fill(const Dataset *d, WorldSplit split, uint64_t first, int n, const Batch *out, Error *err) {
-  size_t pixels = dataset_image_values(d) / 3 / (size_t)d->frames;
-  uint8_t *rgb = mem_alloc(pixels * 3);
-  uint16_t *labels = mem_alloc(pixels * sizeof *labels);
-  bool ok = (rgb && labels) || error_set(err, ERROR_MEMORY, "a batch of %d: out of memory", n);
-  for (int i = 0; ok && i < n; i++) {
-    Scene s = world_scene(d->world, split, first + (uint64_t)i);
-    if (out->images || out->pixels || out->labels) fill_frames(d, &s, out, (size_t)i, rgb, labels);
-    if (out->text) ok = fill_text(d, &s, out->text + (size_t)i * (size_t)d->text_tokens, err);
-    if (out->slots) {
-      int32_t *slots = out->slots + (size_t)i * DATASET_SLOTS;
-      slots[SLOT_THING] = s.part[0].thing;
-      slots[SLOT_BACKGROUND] = s.background;
-      slots[SLOT_PLACE] = s.part[0].place;
-      slots[SLOT_MOTION] = (int32_t)s.motion;
-    }
+void dataset_close(Dataset *d) {
+  if (!d) return;
+  d->kind->close(d);
+  mem_free(d->part[0]);
+  mem_free(d->part[1]);
+  mem_free(d->told);
+  mem_free(d->spec);
+  mem_free(d);
+}
+
+bool dataset_add_field(Dataset *d, const char *name, DataFit fit, int rank, const int64_t *dim, Error *err) {
+  if (d->n_field == DATA_MAX_FIELDS)
+    return error_set(err, ERROR_LIMIT, "a data set of more than %d fields", DATA_MAX_FIELDS);
+  DataField *f = &d->field[d->n_field++];
+  *f = (DataField){.name = name, .fit = fit, .rank = rank};
+  memcpy(f->dim, dim, (size_t)rank * sizeof *dim);
+  return true;
+}
+
+void dataset_set_digest(Dataset *d, Sha256 *h) {
+  uint8_t digest[32];
+  sha256_done(h, digest);
+  sha256_hex(digest, d->digest);
+}
+
+/* ---- what there is ---- */
+
+const char *dataset_spec(const Dataset *d) { return d->spec; }
+bool dataset_is_endless(const Dataset *d) { return d->is_endless; }
+int dataset_class_count(const Dataset *d) { return d->n_class; }
+const char *dataset_class_name(const Dataset *d, int i) { return d->class_name ? d->class_name[i] : NULL; }
+const char *dataset_digest(const Dataset *d) { return d->digest; }
+
+const DataField *dataset_fields(const Dataset *d, int *out_n) {
+  *out_n = d->n_field;
+  return d->field;
+}
+
+uint64_t dataset_count(const Dataset *d, WorldSplit part) {
+  return d->is_endless || part == WORLD_HELD_OUT ? 0 : d->n_part[part == WORLD_VALIDATION];
+}
+
+void dataset_print_notes(const Dataset *d, Buffer *out) {
+  if (d->kind->notes) d->kind->notes(d, out);
+}
+
+static void print_sizes(const char *type, int rank, const int64_t *dim, const char *last, Buffer *out) {
+  buffer_printf(out, "%s [", type);
+  for (int i = 0; i < rank; i++) {
+    if (i) buffer_printf(out, ", ");
+    if (last && i == rank - 1)
+      buffer_printf(out, "%s", last);
+    else if (dim[i] == DATA_ANY)
+      buffer_printf(out, "any");
+    else
+      buffer_printf(out, "%lld", (long long)dim[i]);
   }
-  mem_free(rgb);
-  mem_free(labels);
+  buffer_printf(out, "]");
+}
+
+void dataset_print_field(const DataField *f, Buffer *out) {
+  static const char *const type[] = {
+      [FIT_PICTURE] = "f32 or u8", [FIT_LABELS] = "i32", [FIT_TEXT] = "i32", [FIT_CLASS] = "i32"};
+  buffer_printf(out, "%s ", f->name);
+  print_sizes(f->fit == FIT_ARRAY ? stored_name(f->stored) : type[f->fit], f->rank, f->dim,
+              f->fit == FIT_PICTURE ? "3 or 1" : NULL, out);
+}
+
+/* ---- what feeds a want ---- */
+
+/* One frame is a picture. */
+static bool sizes_fit(const DataField *f, const DataWant *w) {
+  int skip = w->rank == f->rank + 1 && w->dim[0] == 1 && f->fit != FIT_ARRAY;
+  if (w->rank - skip != f->rank) return false;
+  for (int i = 0; i < f->rank; i++) {
+    int64_t want = w->dim[i + skip];
+    if (f->fit == FIT_PICTURE && i == f->rank - 1 ? want != 1 && want != 3
+        : f->dim[i] == DATA_ANY                   ? want < 1
+                                                  : want != f->dim[i])
+      return false;
+  }
+  return f->fit != FIT_TEXT || w->dim[0] >= 2;
+}
+
+static bool type_fits(const DataField *f, DType t) {
+  TensorView v = {.dtype = f->stored < (StoredType)DTYPE_COUNT ? (DType)f->stored : DTYPE_COUNT, .stored = f->stored};
+  if (f->fit == FIT_ARRAY) return convert_is_possible(&v, t);
+  return f->fit == FIT_PICTURE ? t == DTYPE_F32 || t == DTYPE_U8 : t == DTYPE_I32;
+}
+
+/* A video of one frame is an image. */
+static bool name_fits(const DataField *f, const DataWant *w) {
+  return strcmp(f->name, w->name) == 0 ||
+         (strcmp(w->name, PORT_VIDEO) == 0 && strcmp(f->name, PORT_IMAGE) == 0 && w->rank == 4 && w->dim[0] == 1);
+}
+
+static bool refuse(const Dataset *d, const DataWant *w, Error *err) {
+  Buffer b = {0};
+  buffer_printf(&b, "%s ", w->name);
+  print_sizes(dtype_name(w->dtype), w->rank, w->dim, NULL, &b);
+  buffer_printf(&b, " is wanted of every example; %s has ", d->spec);
+  for (int i = 0; i < d->n_field; i++) {
+    if (i) buffer_printf(&b, ", ");
+    dataset_print_field(&d->field[i], &b);
+  }
+  error_set(err, b.failed ? ERROR_MEMORY : ERROR_ARGUMENT, "%s", b.data ? b.data : "out of memory");
+  buffer_done(&b);
+  return false;
+}
+
+static bool refuse_missing(const Dataset *d, const DataField *f, Error *err) {
+  Buffer key = {0};
+  d->kind->key(d, &(DataExample){WORLD_TRAIN, f->first_missing, 0}, &key);
+  error_set(err, ERROR_ARGUMENT, "%s: %llu of %llu examples have no %s, \"%s\" the first of them%s", d->spec,
+            (unsigned long long)f->missing, (unsigned long long)d->n, f->fit == FIT_TEXT ? "caption" : f->name,
+            key.data ? key.data : "", f->fit == FIT_TEXT ? "; --allow-missing gives them empty ones" : "");
+  buffer_done(&key);
+  return false;
+}
+
+bool dataset_match(const Dataset *d, const Bpe *bpe, DataWant *w, Error *err) {
+  w->field = NULL;
+  for (int i = 0; i < d->n_field && !w->field; i++) {
+    const DataField *f = &d->field[i];
+    if (name_fits(f, w) && sizes_fit(f, w) && type_fits(f, w->dtype)) w->field = f;
+  }
+  if (!w->field) return refuse(d, w, err);
+  if (w->field->fit == FIT_TEXT && !bpe)
+    return error_set(err, ERROR_ARGUMENT, "%s: a merges file is needed", w->name);
+  if (w->field->missing && !(w->field->fit == FIT_TEXT && d->o.allow_missing))
+    return refuse_missing(d, w->field, err);
+  return true;
+}
+
+size_t data_want_bytes(const DataWant *w) {
+  size_t bytes = dtype_bytes(w->dtype);
+  for (int i = 0; i < w->rank; i++) bytes *= (size_t)w->dim[i];
+  return bytes;
+}
+
+/* ---- what stands where ---- */
+
+/* Place of a position in its part, and the example there. */
+static uint64_t place_of(const Dataset *d, WorldSplit part, uint64_t position) {
+  uint64_t n = dataset_count(d, part), epoch = position / n, place = position % n;
+  return d->o.in_order ? place : epoch_permute(d->o.seed, epoch, n, place);
+}
+
+static DataExample example_at(const Dataset *d, WorldSplit part, uint64_t position, uint64_t place) {
+  DataExample e = {part, position, 0};
+  if (d->is_endless) return e;
+  e.number = d->part[part == WORLD_VALIDATION][place];
+  if (!d->o.in_order) e.draw = philox(d->o.seed, (uint32_t)position, (uint32_t)(position >> 32), STREAM_DATA).word[0];
+  return e;
+}
+
+static DataExample example_of(const Dataset *d, WorldSplit part, uint64_t position) {
+  return example_at(d, part, position, d->is_endless ? 0 : place_of(d, part, position));
+}
+
+void dataset_key(const Dataset *d, WorldSplit part, uint64_t position, Buffer *out) {
+  DataExample e = example_of(d, part, position);
+  d->kind->key(d, &e, out);
+}
+
+bool dataset_caption(const Dataset *d, WorldSplit part, uint64_t position, Buffer *out, Error *err) {
+  DataExample e = example_of(d, part, position);
+  return !d->kind->caption || d->kind->caption(d, &e, out, err);
+}
+
+/* ---- filling ---- */
+
+/* What only reading tells: a text that is empty but for translations. */
+static bool refuse_empty(const Dataset *d, const DataExample *e, Error *err) {
+  Buffer key = {0};
+  d->kind->key(d, e, &key);
+  error_set(err, ERROR_FORMAT, "%s: the caption of \"%s\" is empty", d->spec, key.data ? key.data : "");
+  buffer_done(&key);
+  return false;
+}
+
+static bool read_text(const Dataset *d, const Bpe *bpe, const DataExample *e, const DataWant *w, int64_t at,
+                      Error *err) {
+  Buffer caption = {0};
+  bool ok = d->kind->caption(d, e, &caption, err) &&
+            (!caption.failed || error_set(err, ERROR_MEMORY, "a caption: out of memory")) &&
+            (caption.len || d->o.allow_missing || refuse_empty(d, e, err)) &&
+            bpe_encode_fixed(bpe, caption.data ? caption.data : "", (int32_t *)w->out + at * w->dim[0],
+                             (int)w->dim[0], err);
+  buffer_done(&caption);
   return ok;
 }
 
-Bpe *dataset_train_bpe(const World *w, int n, int max_merges, Error *err) {
-  char(*captions)[WORLD_CAPTION_BYTES] = mem_alloc((size_t)n * sizeof *captions);
-  const char **list = mem_alloc((size_t)n * sizeof *list);
-  Bpe *b = NULL;
-  if (captions && list) {
-    for (int i = 0; i < n; i++) {
-      Scene s = world_scene(w, WORLD_TRAIN, (uint64_t)i);
-      world_caption(w, &s, captions[i]);
-      list[i] = captions[i];
-    }
-    b = bpe_train(list, n, max_merges, err);
-  } else {
-    error_set(err, ERROR_MEMORY, "%d captions: out of memory", n);
+static bool read_example(const Dataset *d, const Bpe *bpe, const DataExample *e, const DataWant *want, int n,
+                         int64_t at, Error *err) {
+  for (int i = 0; i < n; i++)
+    if (want[i].field->fit == FIT_TEXT && !read_text(d, bpe, e, &want[i], at, err)) return false;
+  return d->kind->read(d, e, want, n, at, err);
+}
+
+/* Tells of a broken example, once. */
+static void tell(const Dataset *d, const DataExample *e, const Error *err) {
+  if (atomic_exchange(&d->told[e->number], 1) || !d->o.warn) return;
+  char text[sizeof err->text + 40];
+  snprintf(text, sizeof text, "%s; the next one stands in for it", err->text);
+  d->o.warn(d->o.warn_ctx, text);
+}
+
+/* What cannot be read is replaced by the next readable one of its part. */
+static bool fill_one(const Dataset *d, const Bpe *bpe, WorldSplit part, uint64_t position, const DataWant *want,
+                     int n_want, int64_t at, Error *err) {
+  if (d->is_endless) return read_example(d, bpe, &(DataExample){part, position, 0}, want, n_want, at, err);
+  uint64_t n = dataset_count(d, part), place = place_of(d, part, position);
+  for (uint64_t tries = 0; tries < n; tries++) {
+    DataExample e = example_at(d, part, position, place);
+    if (read_example(d, bpe, &e, want, n_want, at, err)) return true;
+    if (d->o.strict || err->code == ERROR_MEMORY) return false;
+    tell(d, &e, err);
+    place = (place + 1) % n;
   }
-  mem_free(captions);
+  return error_prefix(err, "%s: none of %llu examples can be read, this one neither", d->spec, (unsigned long long)n);
+}
+
+bool dataset_fill(const Dataset *d, const Bpe *bpe, WorldSplit part, uint64_t first, int64_t n, const DataWant *want,
+                  int n_want, Error *err) {
+  if (!d->is_endless && dataset_count(d, part) == 0)
+    return error_set(err, ERROR_ARGUMENT, "%s: none of its %llu examples is %s", d->spec, (unsigned long long)d->n,
+                     part == WORLD_TRAIN ? "for training" : "held out");
+  for (int64_t i = 0; i < n; i++)
+    if (!fill_one(d, bpe, part, first + (uint64_t)i, want, n_want, i, err)) return false;
+  return true;
+}
+
+/* ---- pictures and labels into wants ---- */
+
+int64_t data_want_frames(const DataWant *w, int *out_h, int *out_w) {
+  int planes = w->field->fit == FIT_PICTURE ? 3 : 2; /* axes of one frame */
+  *out_h = (int)w->dim[w->rank - planes];
+  *out_w = (int)w->dim[w->rank - planes + 1];
+  return w->rank > planes ? w->dim[0] : 1;
+}
+
+/* Grey as Rec. 601 weighs colours, in 256ths: what is grey already stays as it is. */
+static void put_grey(const uint8_t *rgb, size_t pixels, DType t, void *out) {
+  for (size_t i = 0; i < pixels; i++, rgb += 3) {
+    uint8_t grey = (uint8_t)((77 * rgb[0] + 150 * rgb[1] + 29 * rgb[2] + 128) >> 8);
+    if (t == DTYPE_U8)
+      ((uint8_t *)out)[i] = grey;
+    else
+      image_to_floats(&grey, 1, (float *)out + i);
+  }
+}
+
+bool data_put_picture(const DataWant *w, int64_t at, int64_t frame, const Image *im, Error *err) {
+  int height, width;
+  int64_t frames = data_want_frames(w, &height, &width), channels = w->dim[w->rank - 1];
+  bool fits = im->width == width && im->height == height;
+  Image fitted = {0};
+  if (!fits && !image_fit(im, width, height, &fitted, err)) return false;
+  const uint8_t *rgb = fits ? im->rgb : fitted.rgb;
+  size_t pixels = (size_t)width * (size_t)height, values = pixels * (size_t)channels;
+  uint8_t *out = (uint8_t *)w->out + ((size_t)at * (size_t)frames + (size_t)frame) * values * dtype_bytes(w->dtype);
+  if (channels == 1)
+    put_grey(rgb, pixels, w->dtype, out);
+  else if (w->dtype == DTYPE_U8)
+    memcpy(out, rgb, values);
+  else
+    image_to_floats(rgb, values, (float *)out);
+  image_done(&fitted);
+  return true;
+}
+
+void data_put_labels(const DataWant *w, int64_t at, int64_t frame, const uint16_t *labels, int width, int height) {
+  int to_h, to_w, part_w, part_h;
+  int64_t frames = data_want_frames(w, &to_h, &to_w);
+  image_fit_part(width, height, to_w, to_h, &part_w, &part_h);
+  int x0 = (width - part_w) / 2, y0 = (height - part_h) / 2;
+  int32_t *out = (int32_t *)w->out + ((size_t)at * (size_t)frames + (size_t)frame) * (size_t)to_h * (size_t)to_w;
+  for (int y = 0; y < to_h; y++) {
+    int from_y = y0 + (int)((2 * (int64_t)y + 1) * part_h / (2 * to_h));
+    for (int x = 0; x < to_w; x++)
+      *out++ =
+          labels[(size_t)from_y * (size_t)width + (size_t)(x0 + (int)((2 * (int64_t)x + 1) * part_w / (2 * to_w)))];
+  }
+}
+
+/* ---- text ---- */
+
+/* Captions end with a NUL each; at [n] says where they begin. */
+static bool collect_captions(const Dataset *d, int n, Buffer *text, size_t *at, Error *err) {
+  for (int i = 0; i < n; i++) {
+    at[i] = text->len;
+    if (!dataset_caption(d, WORLD_TRAIN, (uint64_t)i, text, err)) return false;
+    buffer_append(text, "", 1);
+  }
+  return !text->failed || error_set(err, ERROR_MEMORY, "%d captions: out of memory", n);
+}
+
+Bpe *dataset_train_bpe(const Dataset *d, int n, int max_merges, Error *err) {
+  Buffer text = {0};
+  Bpe *b = NULL;
+  if (!d->is_endless && (uint64_t)n > dataset_count(d, WORLD_TRAIN)) n = (int)dataset_count(d, WORLD_TRAIN);
+  size_t *at = mem_alloc((size_t)n * sizeof *at);
+  const char **list = mem_alloc((size_t)n * sizeof *list);
+  if (!at || !list) error_set(err, ERROR_MEMORY, "%d captions: out of memory", n);
+  if (at && list && collect_captions(d, n, &text, at, err)) {
+    for (int i = 0; i < n; i++) list[i] = text.data + at[i];
+    b = bpe_train(list, n, max_merges, err);
+  }
+  buffer_done(&text);
+  mem_free(at);
   mem_free(list);
   return b;
 }

@@ -1,40 +1,105 @@
-/* What a trainer reads: batches of scenes as tensors, made when asked for.
+/* What a trainer reads: examples of a data set, as a function's inputs want them.
  *
- * Example i of a split is scene i of the world (world.h), so a batch is a function of (options, split, first, n) and
- * a run that resumes at example i reads what it would have read.  Filling changes nothing in the dataset: any number
- * of threads may fill batches at once. */
+ * A data set gives fields by name: "image" and "video" (pictures), "labels" (what each pixel shows), "text"
+ * (captions), "class", and arrays under names of their own.  It is one of
+ *
+ *   world, world:clips,size=64,things=64    scenes drawn when asked for (world.h): endless
+ *   FOLDER                                  PNG and JPEG pictures and what lies beside them (dataset_folder.c)
+ *   FILE.safetensors                        arrays [n, ...] of one n
+ *   idx:PREFIX                              PREFIX-images-idx3-ubyte and PREFIX-labels-idx1-ubyte, gzipped or not
+ *
+ * Every example has a key: its path without suffix, or its number.  One key in DATA_HELD_OUT_OF, chosen by its hash,
+ * is kept from training as validation.  A part is read as the endless sequence of its epochs, each a permutation that
+ * is computed (epoch.h): what stands at a position is a function of (data, seed, part, position), so that a run that
+ * resumes at a position reads what it would have read.  Of the world a position is a scene.
+ *
+ * Reading changes nothing but what has been told of broken files: any number of threads may read at once. */
 #ifndef NUWA_DATASET_H
 #define NUWA_DATASET_H
 
-#include "runtime/text/bpe.h"
 #include "media/world.h"
+#include "runtime/base/safetensors.h"
+#include "runtime/text/bpe.h"
 
-/* Columns of Batch.slots. */
-enum { SLOT_THING, SLOT_BACKGROUND, SLOT_PLACE, SLOT_MOTION, DATASET_SLOTS };
+enum { DATA_ANY = -1, DATA_HELD_OUT_OF = 20, DATA_MAX_FIELDS = 64 };
 
-typedef struct Dataset {
-  const World *world; /* both outlive the dataset */
-  const Bpe *bpe;     /* may be NULL if no batch asks for text */
-  int text_tokens;    /* length of a text: start, tokens, end, zeros */
-  int frames;         /* of an example: 1, or WORLD_FRAMES; a still scene repeats its frame */
-} Dataset;
+typedef struct Dataset Dataset;
 
-/* A batch of n examples; any pointer may be NULL and is then left out. */
-typedef struct Batch {
-  float *images;   /* [n, frames, size, size, 3] in [-1, 1] */
-  uint8_t *pixels; /* the same as 8 bits */
-  int32_t *text;   /* [n, text_tokens] */
-  int32_t *labels; /* [n, frames, size, size]: 0 background, 1 + thing */
-  int32_t *slots;  /* [n, DATASET_SLOTS]; of the first thing */
-} Batch;
+typedef struct DatasetOptions {
+  uint64_t seed;                      /* of the order of examples, and of what is drawn among captions */
+  bool in_order;                      /* epochs are the listing itself, for people who look */
+  bool strict;                        /* a broken example is an error, else the next one stands in for it */
+  bool allow_missing;                 /* a picture without a caption has an empty one, else that is refused */
+  const char *names_path, *font_path; /* of the world; NULL: Debian's */
+  void (*warn)(void *ctx,
+               const char *text); /* told once of each broken example; may be NULL, may be called by any thread */
+  void *warn_ctx;
+} DatasetOptions;
 
-/* Fails only when memory is short or a caption cannot be encoded; nothing is said of what was filled then. */
-bool dataset_fill(const Dataset *d, WorldSplit split, uint64_t first, int n, const Batch *out, Error *err);
+/* NULL with err set, ERROR_ARGUMENT where the spec itself is wrong.  The options' texts must outlive the data set. */
+Dataset *dataset_open(const char *spec, const DatasetOptions *o, Error *err);
+void dataset_close(Dataset *d); /* NULL is fine */
 
-/* Values in one example's images. */
-size_t dataset_image_values(const Dataset *d);
+/* How a field fits an input. */
+typedef enum DataFit {
+  FIT_PICTURE, /* f32 in [-1, 1] or u8, 3 channels or 1 (grey); resized and cropped where a size is DATA_ANY */
+  FIT_LABELS,  /* i32; nearest where a size is DATA_ANY */
+  FIT_TEXT,    /* i32 [words]: start, tokens, end, zeros */
+  FIT_CLASS,   /* i32 [] */
+  FIT_ARRAY,   /* exactly these sizes; any element type that holds its numbers (convert.h) */
+} DataFit;
 
-/* An encoder trained on the captions of the first n training scenes. */
-Bpe *dataset_train_bpe(const World *w, int n, int max_merges, Error *err);
+typedef struct DataField {
+  const char *name;
+  DataFit fit;
+  StoredType stored; /* of FIT_ARRAY */
+  int rank;
+  int64_t dim[TENSOR_MAX_RANK]; /* of one example */
+  uint64_t missing;             /* examples that lack it */
+  uint64_t first_missing;       /* number of the first of these */
+} DataField;
+
+const char *dataset_spec(const Dataset *d);
+const DataField *dataset_fields(const Dataset *d, int *out_n);
+/* "image f32 or u8 [any, any, 3 or 1]" */
+void dataset_print_field(const DataField *f, Buffer *out);
+/* Examples of a part; 0: none, or without end (dataset_is_endless). */
+uint64_t dataset_count(const Dataset *d, WorldSplit part);
+bool dataset_is_endless(const Dataset *d);
+/* Classes, and the name of one, NULL where they have none.  Names are sorted (the world's: in the order of things).
+ */
+int dataset_class_count(const Dataset *d);
+const char *dataset_class_name(const Dataset *d, int i);
+/* What opening found and left out, as lines; appended. */
+void dataset_print_notes(const Dataset *d, Buffer *out);
+/* SHA-256, in hexadecimal, of the listing: names and sizes of files and captions, the bytes of arrays. */
+const char *dataset_digest(const Dataset *d);
+/* NULL where d is not the world. */
+const World *dataset_world(const Dataset *d);
+
+/* What one input wants of every example. */
+typedef struct DataWant {
+  const char *name;
+  DType dtype;
+  int rank;
+  int64_t dim[TENSOR_MAX_RANK]; /* of one example */
+  void *out;                    /* [n, ...] of a fill */
+  const DataField *field;       /* dataset_match sets it */
+} DataWant;
+
+/* Finds what feeds a want.  False with what is wanted and what there is side by side; bpe may be NULL where no text
+ * is wanted. */
+bool dataset_match(const Dataset *d, const Bpe *bpe, DataWant *want, Error *err);
+/* Reads what stands at positions first ... first + n - 1 into the wants, all matched.  Nothing is said of what was
+ * filled when it fails: memory is short, nothing can be read, or (strict) something cannot. */
+bool dataset_fill(const Dataset *d, const Bpe *bpe, WorldSplit part, uint64_t first, int64_t n, const DataWant *want,
+                  int n_want, Error *err);
+
+/* Key and caption of what stands at a position, appended; no caption leaves out alone. */
+void dataset_key(const Dataset *d, WorldSplit part, uint64_t position, Buffer *out);
+bool dataset_caption(const Dataset *d, WorldSplit part, uint64_t position, Buffer *out, Error *err);
+
+/* An encoder trained on the captions at the first n positions of training (of one epoch at most). */
+Bpe *dataset_train_bpe(const Dataset *d, int n, int max_merges, Error *err);
 
 #endif

@@ -163,7 +163,7 @@ static void on_report(void *ctx, const TrainReport *r) {
   if (h->o->report) h->o->report(h->o->ctx, r);
 }
 
-static bool train_variant(Ablation *b, int variant, const AblationTraining *o, const World *w, const Bpe *bpe,
+static bool train_variant(Ablation *b, int variant, const AblationTraining *o, const Dataset *d, const Bpe *bpe,
                           Error *err) {
   HeldLoss held = {.o = o};
   TrainingSpec spec;
@@ -171,7 +171,7 @@ static bool train_variant(Ablation *b, int variant, const AblationTraining *o, c
   training_init(&spec, &loop);
   if (!variant_spec(b, variant, &spec.model, err)) return false;
   spec.vq_weights = b->vq_path;
-  spec.world = w;
+  spec.data = d;
   spec.bpe = bpe;
   spec.batch = o->batch;
   spec.seed = o->seed;
@@ -202,14 +202,12 @@ static bool write_losses(Ablation *b, const AblationTraining *o, const char *pat
 bool ablation_train(Ablation *b, const AblationTraining *o, const char *path, Error *err) {
   const char *merges = safetensors_metadata(b->weights, WEIGHTS_BPE);
   if (!merges) return error_set(err, ERROR_ARGUMENT, "%s holds no text encoder", b->weights_path);
-  WorldOptions options;
-  world_options_init(&options);
-  World *w = world_open(&options, err);
-  Bpe *bpe = w ? bpe_parse(merges, strlen(merges), "merges in the weights", err) : NULL;
+  Dataset *d = dataset_open("world", &(DatasetOptions){.seed = o->seed}, err);
+  Bpe *bpe = d ? bpe_parse(merges, strlen(merges), "merges in the weights", err) : NULL;
   bool ok = bpe != NULL;
-  for (int i = 0; ok && i < ABLATION_VARIANTS; i++) ok = train_variant(b, i, o, w, bpe, err);
+  for (int i = 0; ok && i < ABLATION_VARIANTS; i++) ok = train_variant(b, i, o, d, bpe, err);
   bpe_free(bpe);
-  world_close(w);
+  dataset_close(d);
   return ok && write_losses(b, o, path, err);
 }
 

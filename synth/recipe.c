@@ -32,8 +32,6 @@ void recipe_set_real(Recipe *r, RecipeField f, double x) {
   set(r, f, &b);
 }
 
-void recipe_set_bool(Recipe *r, RecipeField f, bool is) { r->value[f] = is ? "true" : "false"; }
-
 void recipe_set_digest(Recipe *r, RecipeField f, const void *bytes, size_t n) {
   uint8_t digest[32];
   char hex[65];

@@ -29,11 +29,8 @@ enum { RECIPE_RUN = 1, RECIPE_DRAWING = 2, RECIPE_PAIR = 4, RECIPE_BOTH = RECIPE
   X(VQ_OPTIONS,  "vq_options",        RECIPE_BOTH)                                                                   \
   X(BPE,         "bpe_sha256",        RECIPE_RUN)                                                                    \
   X(START,       "start_sha256",      RECIPE_RUN)                                                                    \
-  X(DATA,        "data_sha256",       RECIPE_RUN)                                                                    \
-  X(THINGS,      "things",            RECIPE_RUN)                                                                    \
-  X(SIZE,        "size",              RECIPE_RUN)                                                                    \
-  X(DATA_SEED,   "data_seed",         RECIPE_RUN)                                                                    \
-  X(CLIPS,       "clips",             RECIPE_RUN)                                                                    \
+  X(DATA,        "data",              RECIPE_RUN)                                                                    \
+  X(DATA_DIGEST, "data_sha256",       RECIPE_RUN)                                                                    \
   X(STEPS,       "steps",             RECIPE_RUN)                                                                    \
   X(BATCH,       "batch",             RECIPE_RUN)                                                                    \
   X(SEED,        "seed",              RECIPE_BOTH)                                                                   \
@@ -64,7 +61,6 @@ typedef struct Recipe {
 void recipe_set_text(Recipe *r, RecipeField f, const char *text);
 void recipe_set_int(Recipe *r, RecipeField f, int64_t n);
 void recipe_set_real(Recipe *r, RecipeField f, double x);
-void recipe_set_bool(Recipe *r, RecipeField f, bool is);
 /* SHA-256 of bytes, of a file's. */
 void recipe_set_digest(Recipe *r, RecipeField f, const void *bytes, size_t n);
 bool recipe_set_file(Recipe *r, RecipeField f, const char *path, Error *err);

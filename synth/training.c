@@ -124,7 +124,10 @@ static bool check_sizes(const Training *t, Error *err) {
 
 static bool open_source(Training *t, Error *err) {
   int n = t->model->n_train, *function = ARENA_ARRAY(t->arena, int, n + 1);
-  SourceOptions o = {.world = t->spec.world, .bpe = t->spec.bpe, .batch = t->spec.batch};
+  SourceOptions o = {.data = t->spec.data, .bpe = t->spec.bpe, .batch = t->spec.batch};
+  if (t->spec.evaluates && !dataset_is_endless(o.data) && !dataset_count(o.data, WORLD_VALIDATION))
+    return error_set(err, ERROR_ARGUMENT, "%s: of so few examples none is held out: --eval has nothing to look at",
+                     dataset_spec(o.data));
   for (int i = 0; i < n; i++) function[i] = t->entry[i].function;
   if (t->evaluate >= 0) function[n++] = t->evaluate;
   if (t->vq_plan) o.encoder = (Encoder){t->vq_session, t->vq_plan, plan_find_function(t->vq_plan, FUNC_ENCODE)};
@@ -195,8 +198,7 @@ static void recipe_body(void *ctx) {
   recipe_set_text(&r, RECIPE_DEVICE, plan_device_name(t->plan->device));
   if (t->plan->device == PLAN_CUDA)
     recipe_set_text(&r, RECIPE_PRODUCTS, t->target->compile.cublaslt ? "cublaslt" : "own");
-  world_digest(t->spec.world, digest);
-  recipe_set_text(&r, RECIPE_DATA, digest);
+  recipe_set_text(&r, RECIPE_DATA_DIGEST, dataset_digest(t->spec.data));
   if (t->vq_model) {
     source_digest(&t->vq_model->source, digest);
     recipe_set_text(&r, RECIPE_VQ_SOURCE, digest);
@@ -263,9 +265,11 @@ static void write_body(void *ctx) {
   WeightsMeta meta = {.model = t->model, .recipe = t->recipe};
   if (t->spec.bpe) {
     if (!bpe_serialise(t->spec.bpe, &merges, c->err)) return;
-    world_words(t->spec.world, &words);
     meta.merges = arena_take_buffer(t->arena, &merges);
-    meta.words = arena_take_buffer(t->arena, &words);
+    if (dataset_world(t->spec.data)) { /* of others nobody knows all words */
+      world_words(dataset_world(t->spec.data), &words);
+      meta.words = arena_take_buffer(t->arena, &words);
+    }
   }
   int n = weights_file_describe(t->arena, &meta, entry);
   c->ok = (t->spec.raw || use_averages(t, c->err)) && weights_write(t->session, t->plan, c->path, c->as_bf16, entry, n, c->err);

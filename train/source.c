@@ -1,24 +1,25 @@
-/* Which tensors of the world fill which inputs.  Frames are counted by the first function that has them; all must
- * agree. */
-#include "runtime/base/names.h"
+/* Which fields of the data fill which inputs.  Codes are made of frames that are read as any picture is. */
 #include "train/source.h"
+#include "runtime/base/names.h"
 
 #include <string.h>
 
-enum { MAX_FUNCTIONS = 8 };
+enum { MAX_INPUTS = 32 }; /* of a function, one of which may be tokens */
 
-/* What a function's inputs are, by kind; NULL: it has none. */
+/* What a function's inputs want of the data. */
 typedef struct Inputs {
   int function;
-  const PlanTensor *image, *text, *labels, *tokens;
+  DataWant want[MAX_INPUTS];
+  int n;
+  const PlanTensor *tokens; /* NULL: it has none; else the last want is their frames */
 } Inputs;
 
 struct Source {
   SourceOptions o;
-  Dataset data;
-  Inputs inputs[MAX_FUNCTIONS];
+  Inputs *inputs; /* [n_inputs] */
   int n_inputs;
-  float *frames;  /* [batch, frames, size, size, 3] for the encoder */
+  float *frames; /* for the encoder: [batch, s, height, width, 3] of the function with the most of them */
+  int64_t most_frames, frame_values;
 };
 
 /* ---- checking ---- */
@@ -27,61 +28,52 @@ static bool refuse(const PlanFunction *f, const PlanTensor *t, const char *want,
   return error_set(err, ERROR_ARGUMENT, "input \"%s\" of \"%s\" must be %s", t->name, f->name, want);
 }
 
+static bool add_want(Source *s, Inputs *in, const PlanFunction *f, const PlanTensor *t, Error *err) {
+  DataWant *w = &in->want[in->n++];
+  *w = (DataWant){.name = t->name, .dtype = t->dtype, .rank = t->rank - 1};
+  for (int i = 0; i < w->rank; i++) {
+    if (!dim_is_const(t->dim[i + 1]))
+      return error_set(err, ERROR_ARGUMENT, "input \"%s\" of \"%s\": a batch has one B, its first size", t->name,
+                       f->name);
+    w->dim[i] = t->dim[i + 1].c;
+  }
+  return dataset_match(s->o.data, s->o.bpe, w, err) || error_prefix(err, "input \"%s\" of \"%s\"", t->name, f->name);
+}
+
 static bool is_dim(const PlanTensor *t, int axis, int64_t size) { return dim_equal(t->dim[axis], dim_const(size)); }
 
-static bool set_frames(Source *s, const PlanFunction *f, const PlanTensor *t, int64_t frames, Error *err) {
-  if (frames != 1 && frames != WORLD_FRAMES)
-    return error_set(err, ERROR_ARGUMENT, "input \"%s\" of \"%s\" has %lld frames; the world gives 1 or %d", t->name,
-                     f->name, (long long)frames, WORLD_FRAMES);
-  if (s->data.frames && s->data.frames != frames)
-    return error_set(err, ERROR_ARGUMENT, "input \"%s\" of \"%s\" has %lld frames, others have %d", t->name, f->name,
-                     (long long)frames, s->data.frames);
-  s->data.frames = (int)frames;
-  return true;
+static bool check_encoder(const PlanFunction *e, const PlanTensor *image, const PlanTensor *codes, Error *err) {
+  bool ok = codes && codes->rank == 4 && codes->dtype == DTYPE_I32 && is_dim(codes, 1, 1) && e->n_in == 1 && image &&
+            image->rank == 4 && image->dtype == DTYPE_F32 && dim_is_const(image->dim[1]) &&
+            dim_is_const(image->dim[2]) && is_dim(image, 3, 3);
+  return ok ||
+         error_set(
+             err, ERROR_ARGUMENT,
+             "\"%s\" of the autoencoder must take image f32 [B, height, width, 3] and give codes i32 [B, 1, h, w]",
+             e->name);
 }
 
-/* [B, (s,) size, size (, 3)] */
-static bool check_frames(Source *s, const PlanFunction *f, const PlanTensor *t, int channels, Error *err) {
-  int size = world_options(s->o.world)->size, rank = 3 + (channels > 0), first = t->rank - rank;
-  DType want = channels ? DTYPE_F32 : DTYPE_I32;
-  bool ok = (first == 0 || first == 1) && t->dtype == want && is_dim(t, first + 1, size) &&
-            is_dim(t, first + 2, size) && (!channels || is_dim(t, first + 3, channels));
-  char text[120];
-  snprintf(text, sizeof text, "%s [B, %d, %d%s], or with frames after B", dtype_name(want), size, size,
-           channels ? ", 3" : "");
-  if (!ok) return refuse(f, t, text, err);
-  return set_frames(s, f, t, first ? t->dim[1].c : 1, err);
-}
-
-static bool check_text(Source *s, const PlanFunction *f, const PlanTensor *t, Error *err) {
-  if (t->rank != 2 || t->dtype != DTYPE_I32 || !dim_is_const(t->dim[1]) || t->dim[1].c < 2)
-    return refuse(f, t, "i32 [B, words], at least 2 words", err);
-  if (!s->o.bpe) return error_set(err, ERROR_ARGUMENT, "input \"text\" of \"%s\": a merges file is needed", f->name);
-  if (s->data.text_tokens && s->data.text_tokens != t->dim[1].c)
-    return error_set(err, ERROR_ARGUMENT, "input \"text\" of \"%s\" has %lld words, another %d", f->name,
-                     (long long)t->dim[1].c, s->data.text_tokens);
-  s->data.text_tokens = (int)t->dim[1].c;
-  return true;
-}
-
-static bool check_tokens(Source *s, const PlanFunction *f, const PlanTensor *t, Error *err) {
+/* The frames that the codes are of, as another want. */
+static bool add_tokens(Source *s, Inputs *in, const PlanFunction *f, const PlanTensor *t, Error *err) {
   if (!s->o.encoder.plan)
     return error_set(err, ERROR_ARGUMENT, "input \"tokens\" of \"%s\": an autoencoder is needed", f->name);
   const PlanFunction *e = &s->o.encoder.plan->function[s->o.encoder.function];
   const PlanTensor *codes = plan_find_output(e, PORT_CODES), *image = plan_find_input(e, PORT_IMAGE);
-  int size = world_options(s->o.world)->size;
-  if (!codes || codes->rank != 4 || codes->dtype != DTYPE_I32 || e->n_in != 1 || !image || image->rank != 4 ||
-      image->dtype != DTYPE_F32 || !is_dim(image, 1, size) || !is_dim(image, 2, size) || !is_dim(image, 3, 3))
-    return error_set(err, ERROR_ARGUMENT,
-                     "\"%s\" of the autoencoder must take image f32 [B, %d, %d, 3] and give codes i32 [B, 1, h, w]",
-                     e->name, size, size);
+  if (!check_encoder(e, image, codes, err)) return false;
   char want[120];
   snprintf(want, sizeof want, "i32 [B, s, %lld, %lld], the codes of s frames", (long long)codes->dim[2].c,
            (long long)codes->dim[3].c);
-  if (t->rank != 4 || t->dtype != DTYPE_I32 || !dim_equal(t->dim[2], codes->dim[2]) ||
+  if (t->rank != 4 || t->dtype != DTYPE_I32 || !dim_is_const(t->dim[1]) || !dim_equal(t->dim[2], codes->dim[2]) ||
       !dim_equal(t->dim[3], codes->dim[3]))
     return refuse(f, t, want, err);
-  return set_frames(s, f, t, t->dim[1].c, err);
+  PlanTensor frames = {.name = PORT_VIDEO,
+                       .dtype = DTYPE_F32,
+                       .rank = 5,
+                       .dim = {t->dim[0], t->dim[1], image->dim[1], image->dim[2], image->dim[3]}};
+  in->tokens = t;
+  s->frame_values = image->dim[1].c * image->dim[2].c * 3;
+  if (t->dim[1].c > s->most_frames) s->most_frames = t->dim[1].c;
+  return add_want(s, in, f, &frames, err) || error_prefix(err, "tokens");
 }
 
 /* What train_feed gives. */
@@ -92,49 +84,44 @@ static bool is_trainers(const PlanTensor *t) {
   return false;
 }
 
-static bool check_input(Source *s, Inputs *in, const PlanFunction *f, const PlanTensor *t, Error *err) {
-  const char *name = t->name;
-  if (is_trainers(t)) return true;
-  if (t->rank == 0 || !dim_equal(t->dim[0], (Dim){0, 1, 0})) {
-    return refuse(f, t, "a batch: its first size must be B", err);
-  }
-  if (strcmp(name, PORT_IMAGE) == 0 || strcmp(name, PORT_VIDEO) == 0) return in->image = t, check_frames(s, f, t, 3, err);
-  if (strcmp(name, PORT_LABELS) == 0) return in->labels = t, check_frames(s, f, t, 0, err);
-  if (strcmp(name, PORT_TEXT) == 0) return in->text = t, check_text(s, f, t, err);
-  if (strcmp(name, PORT_TOKENS) == 0) return in->tokens = t, check_tokens(s, f, t, err);
-  return error_set(err, ERROR_ARGUMENT,
-                   "\"%s\" has an input \"%s\"; the world gives image, video, text, labels, tokens", f->name, name);
-}
-
 static bool check_function(Source *s, const Plan *p, int function, Error *err) {
   Inputs *in = &s->inputs[s->n_inputs++];
   const PlanFunction *f = &p->function[function];
+  const PlanTensor *tokens = NULL;
   in->function = function;
-  for (int i = 0; i < f->n_in; i++)
-    if (!check_input(s, in, f, &f->in[i], err)) return false;
-  return true;
+  if (f->n_in > MAX_INPUTS)
+    return error_set(err, ERROR_LIMIT, "\"%s\" has %d inputs; at most %d", f->name, f->n_in, MAX_INPUTS);
+  for (int i = 0; i < f->n_in; i++) {
+    const PlanTensor *t = &f->in[i];
+    if (is_trainers(t)) continue;
+    if (t->rank == 0 || !dim_equal(t->dim[0], (Dim){0, 1, 0}))
+      return refuse(f, t, "a batch: its first size must be B", err);
+    if (strcmp(t->name, PORT_TOKENS) == 0)
+      tokens = t;
+    else if (!add_want(s, in, f, t, err))
+      return false;
+  }
+  return !tokens || add_tokens(s, in, f, tokens, err);
 }
 
 /* ---- life ---- */
 
 static bool allocate(Source *s, Error *err) {
-  if (!s->data.frames) s->data.frames = 1;
-  if (s->o.encoder.plan) {
-    s->frames = mem_alloc((size_t)s->o.batch * dataset_image_values(&s->data) * sizeof *s->frames);
-    if (!s->frames) return error_set(err, ERROR_MEMORY, "a batch of %lld: out of memory", (long long)s->o.batch);
-  }
-  return true;
+  size_t bytes = sizeof(float);
+  if (!s->most_frames) return true;
+  bool ok = size_mul(bytes, (size_t)s->o.batch, &bytes) && size_mul(bytes, (size_t)s->most_frames, &bytes) &&
+            size_mul(bytes, (size_t)s->frame_values, &bytes) && (s->frames = mem_alloc(bytes));
+  return ok || error_set(err, ERROR_MEMORY, "a batch of %lld: out of memory", (long long)s->o.batch);
 }
 
 Source *source_new(const Plan *p, const int *function, int n_function, const SourceOptions *o, Error *err) {
-  BUG_IF(n_function > MAX_FUNCTIONS, "a source for %d functions", n_function);
   Source *s = mem_alloc(sizeof *s);
-  if (!s) {
+  if (!s || !(s->inputs = mem_alloc((size_t)n_function * sizeof *s->inputs))) {
     error_set(err, ERROR_MEMORY, "a source of batches: out of memory");
+    mem_free(s);
     return NULL;
   }
   s->o = *o;
-  s->data = (Dataset){.world = o->world, .bpe = o->bpe};
   bool ok = true;
   for (int i = 0; ok && i < n_function; i++) ok = check_function(s, p, function[i], err);
   if (ok && allocate(s, err)) return s;
@@ -145,16 +132,17 @@ Source *source_new(const Plan *p, const int *function, int n_function, const Sou
 void source_free(Source *s) {
   if (!s) return;
   mem_free(s->frames);
+  mem_free(s->inputs);
   mem_free(s);
 }
 
 /* ---- filling ---- */
 
 /* The encoder sees each frame as a picture; its codes [B s, 1, h, w] are the tokens [B, s, h, w]. */
-static bool encode(const Source *s, int32_t *tokens, int64_t n, Error *err) {
+static bool encode(const Source *s, int32_t *tokens, int64_t pictures, Error *err) {
   const Encoder *e = &s->o.encoder;
-  int64_t pictures = n * s->data.frames, codes = 0, room = s->o.batch;
-  size_t values = dataset_image_values(&s->data) / (size_t)s->data.frames;
+  int64_t codes = 0, room = s->o.batch;
+  size_t values = (size_t)s->frame_values;
   const PlanFunction *f = &e->plan->function[e->function];
   BUG_IF(!plan_tensor_elems(plan_find_output(f, PORT_CODES), 1, 1, &codes), "codes of no size");
   for (int64_t at = 0; at < pictures; at += room) {
@@ -168,28 +156,18 @@ static bool encode(const Source *s, int32_t *tokens, int64_t n, Error *err) {
   return true;
 }
 
-static void *input_of(NuwaSession *session, int function, const PlanTensor *t) {
-  return t ? nuwa_input(session, function, t->name) : NULL;
-}
-
 static bool source_fill(void *ctx, NuwaSession *session, int function, WorldSplit split, uint64_t first, int64_t n,
                         Error *err) {
   const Source *s = ctx;
   const Inputs *in = s->inputs;
   while (in->function != function) in++;
-  float *image = input_of(session, function, in->image);
-  int32_t *text = input_of(session, function, in->text), *tokens = input_of(session, function, in->tokens);
-  Batch batch = {.images = image    ? image
-                           : tokens ? s->frames
-                                    : NULL,
-                 .text = text,
-                 .labels = input_of(session, function, in->labels)};
-  if (!dataset_fill(&s->data, split, first, (int)n, &batch, err)) return false;
-  if (tokens) {
-    if (image) memcpy(s->frames, image, (size_t)n * dataset_image_values(&s->data) * sizeof *image);
-    if (!encode(s, tokens, n, err)) return false;
+  DataWant want[MAX_INPUTS];
+  for (int i = 0; i < in->n; i++) {
+    want[i] = in->want[i];
+    want[i].out = in->tokens && i == in->n - 1 ? s->frames : nuwa_input(session, function, want[i].name);
   }
-  return true;
+  if (!dataset_fill(s->o.data, s->o.bpe, split, first, n, want, in->n, err)) return false;
+  return !in->tokens || encode(s, nuwa_input(session, function, PORT_TOKENS), n * in->tokens->dim[1].c, err);
 }
 
-TrainSource source_interface(Source *s) { return (TrainSource){source_fill, s}; }
+TrainSource source_interface(Source *s) { return (TrainSource){source_fill, dataset_is_endless(s->o.data), s}; }

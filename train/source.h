@@ -1,18 +1,16 @@
-/* Batches from the training world, for whatever inputs a function has:
+/* Batches from a data set, for whatever inputs a function has:
  *
- *   image   f32 [B, size, size, 3]        video   f32 [B, s, size, size, 3]      pixels in [-1, 1]
- *   text    i32 [B, n]                    captions
- *   labels  i32 [B, size, size]           what each pixel shows (also [B, s, size, size])
- *   tokens  i32 [B, s, h, w]              codes that another model's "encode" gives for the frames
+ *   tokens  i32 [B, s, h, w]   codes that another model's "encode" gives for the frames
  *
- * What the trainer feeds (train_feed) is left alone. */
+ * and every other by its name and type from the data's fields (media/dataset.h).  What the trainer feeds (train_feed)
+ * is left alone. */
 #ifndef NUWA_SOURCE_H
 #define NUWA_SOURCE_H
 
 #include "media/dataset.h"
 #include "train/trainer.h"
 
-/* "encode" of an autoencoder: image f32 [B, size, size, 3] -> codes i32 [B, 1, h, w]. */
+/* "encode" of an autoencoder: image f32 [B, height, width, 3] -> codes i32 [B, 1, h, w]. */
 typedef struct Encoder {
   NuwaSession *session; /* with its weights, for `batch` samples */
   const Plan *plan;     /* NULL: there is none */
@@ -20,7 +18,7 @@ typedef struct Encoder {
 } Encoder;
 
 typedef struct SourceOptions {
-  const World *world;
+  const Dataset *data;
   const Bpe *bpe; /* NULL: no function wants text */
   Encoder encoder;
   int64_t batch; /* largest n of a fill */

@@ -160,11 +160,12 @@ static bool evaluate_split(Trainer *t, WorldSplit split, const char *prefix, int
   return true;
 }
 
-/* Unseen scenes of pairs that training shows, and of pairs that it never does. */
+/* Unseen examples, and where there are some those of pairs that training never shows. */
 static bool evaluate(Trainer *t, Error *err) {
   int n = 0;
   if (!nuwa_prepare(t->session)) return nuwa_check(t->session, err);
-  if (!evaluate_split(t, WORLD_VALIDATION, METRIC_VALIDATION, &n, err) || !evaluate_split(t, WORLD_HELD_OUT, METRIC_HELD_OUT, &n, err))
+  if (!evaluate_split(t, WORLD_VALIDATION, METRIC_VALIDATION, &n, err) ||
+      (t->source->has_held_out && !evaluate_split(t, WORLD_HELD_OUT, METRIC_HELD_OUT, &n, err)))
     return false;
   report(t, true, n);
   return write_log(t, n, err);

@@ -21,6 +21,7 @@
 /* Fills the inputs of one function with examples [first, first + n) of a split. */
 typedef struct TrainSource {
   bool (*fill)(void *ctx, NuwaSession *s, int function, WorldSplit split, uint64_t first, int64_t n, Error *err);
+  bool has_held_out; /* examples of WORLD_HELD_OUT: pairs that training never shows */
   void *ctx;
 } TrainSource;
 

@@ -13,6 +13,7 @@
 #define PORT_VIDEO "video"      /* f32 [B, s, h, w, 3] */
 #define PORT_TEXT "text"        /* i32 [B, n]: start, tokens, end, zeros */
 #define PORT_LABELS "labels"    /* i32 [B, (s,) h, w]: what each pixel shows */
+#define PORT_CLASS "class"      /* i32 [B]: what a picture shows */
 #define PORT_CODES "codes"      /* i32 [B, 1, h, w]: of one picture */
 #define PORT_TOKENS "tokens"    /* i32 [B, s, h, w]: the codes of all frames */
 #define PORT_LOSS "loss"        /* f32, a scalar */

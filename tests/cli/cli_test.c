@@ -18,8 +18,8 @@ TEST("a wrong command line is wrong usage") {
   EXPECT_STATUS(2, "bench --repeat 0", "from 1 to 101");
   EXPECT_STATUS(2, "ablate --train 0", "from 1 to");
   EXPECT_STATUS(2, "data --count 0", "from 1 to");
-  EXPECT_STATUS(2, "data --kinds odd", "is none of single");
-  EXPECT_STATUS(2, "data --thing-min 20 --thing-max 18", "things of 20 to 18 pixels");
+  EXPECT_STATUS(2, "data world:odd", "is none of single");
+  EXPECT_STATUS(2, "data world:thing_min=20,thing_max=18", "things of 20 to 18 pixels");
   EXPECT_STATUS(2, "inspect models/vq.lua --isa mmx", "must be one of");
 }
 
@@ -35,7 +35,7 @@ TEST("asking a model for what it does not have is wrong usage") {
   EXPECT_STATUS(2, "run models/vq.lua --fn draw --out o.safetensors", "there is no function \"draw\"");
   EXPECT_STATUS(2, "train models/products.lua", "does not say how it is trained: its module needs  train = {");
   EXPECT_HAS(output, "optim.adam(loss, { lr = 1e-3 })");
-  EXPECT_STATUS(2, "train models/vq.lua --things 1", "world: 1 things");
+  EXPECT_STATUS(2, "train models/vq.lua --data world:things=1", "world: 1 things");
 }
 
 TEST("inspect shows what every pass gives") {

@@ -128,7 +128,7 @@ TEST("a run is resumed with what shaped it only, and the message names the field
   EXPECT_STATUS(0, VQ "--stop 1 --checkpoint r.ckpt", "");
   EXPECT_STATUS(1, VQ "--checkpoint r.ckpt --resume --precision bf16", "its precision is f32, this run's is bf16");
   EXPECT_STATUS(1, VQ "--checkpoint r.ckpt --resume -D lr=0.5", "its options.lr is 0.001, this run's is 0.5");
-  EXPECT_STATUS(1, VQ "--checkpoint r.ckpt --resume --things 32", "'s is ");
+  EXPECT_STATUS(1, VQ "--checkpoint r.ckpt --resume --data world:things=32", "its data is world, this run's is world:things=32");
   EXPECT(shell("cp models/vq.lua models/vq2.lua && echo '-- another' >>models/vq2.lua") == 0, "%s", output);
   EXPECT_STATUS(1, "train models/vq2.lua --models models --batch 2 --steps 2 --checkpoint r.ckpt --resume",
                 "its source_sha256 is ");
@@ -140,12 +140,14 @@ TEST("a run is resumed with what shaped it only, and the message names the field
 static const struct {
   const char *other, *field;   /* what differs then; NULL: it shapes no result, or another field tells */
 } train_options[] = {
-    {"--steps 3", "steps"}, {"--batch 3", "batch"}, {"--seed 5", "seed"}, {"--things 32", "data_sha256"},
-    {"--data-seed 2", "data_sha256"}, {"--clips", "data_sha256"}, {"--precision bf16", "precision"},
+    {"--steps 3", "steps"}, {"--batch 3", "batch"}, {"--seed 5", "seed"}, {"--data world:things=32", "data"},
+    {"--precision bf16", "precision"},
     {"--weights start", "start_sha256"}, {"-D dim=5", "options.dim"}, {"--bpe more", "bpe_sha256"},
     {"--vq-weights vq2", "vq_sha256"},
-    /* Told by data_sha256, vq_source_sha256, vq_options; device and products need a GPU; --size, another model. */
-    {"--names"}, {"--font"}, {"--vq"}, {"--vq-define"}, {"--device"}, {"--products"}, {"--size"},
+    /* Told by data_sha256, vq_source_sha256, vq_options; device and products need a GPU. */
+    {"--names"}, {"--font"}, {"--vq"}, {"--vq-define"}, {"--device"}, {"--products"},
+    /* What is refused. */
+    {"--strict"}, {"--allow-missing"},
     /* How far, where to, and how fast. */
     {"--stop"}, {"--out"}, {"--store"}, {"--checkpoint"}, {"--every"}, {"--resume"}, {"--log"}, {"--log-every"},
     {"--eval"}, {"--eval-batches"}, {"--raw"}, {"--profile"}, {"--json"}, {"--cuda-driver"}, {"--cublaslt"}, {"--nvrtc"},
@@ -298,16 +300,16 @@ TEST("options without effect are refused, with what would be right") {
 }
 
 TEST("values with more behind them, given twice, or out of range are refused") {
-  EXPECT_STATUS(2, "data --seed 3x", "--seed 3x: must be a whole number");
-  EXPECT_STATUS(2, "data --seed ' 3'", "must be a whole number");
-  EXPECT_STATUS(2, "data --seed 99999999999999999999", "must be a whole number");
-  EXPECT_STATUS(2, "data --seed 1 --seed 2", "--seed is given twice");
+  EXPECT_STATUS(2, "data --first 3x", "--first 3x: must be a whole number");
+  EXPECT_STATUS(2, "data --first ' 3'", "must be a whole number");
+  EXPECT_STATUS(2, "data --first 99999999999999999999", "must be a whole number");
+  EXPECT_STATUS(2, "data --first 1 --first 2", "--first is given twice");
   EXPECT_STATUS(2, "inspect models/nuwa.lua -D dim=64 -D heads=2 -Ddim=32",
                 "-D dim=32: dim is 64 already; give it one value");
   EXPECT_STATUS(2, "generate --vq-define size=32 --vq-define size=32 --text x -o x.png",
                 "--vq-define size=32: size is 32 already");
   EXPECT_STATUS(2, "ablate -D dim=64 -D dim=32", "dim is 64 already");
-  EXPECT_STATUS(2, "data --kinds single,", "is none of single");
+  EXPECT_STATUS(2, "data world:single,", "is none of single");
   EXPECT_STATUS(2, "generate --text x -o x.png --top-k -1", "must be a whole number from 0");
   EXPECT_STATUS(2, "generate --text x -o x.png --top-p nan", "must be a number from 0 to 1");
   EXPECT_STATUS(2, "generate --text x -o x.png --temperature 1e-400", "must be a number from 0 to 100");

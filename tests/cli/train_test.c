@@ -26,7 +26,7 @@ static const char model[] =
     "  peek = fn({ one = f32(1) }, function(a) return { w = w + 0 * a.one, seen = seen + 0 * a.one, mean_w = mean_w + 0 * a.one } end),\n"
     "}\n";
 
-#define TRAIN "train counts.lua --things 4 --batch 2 --steps 6 "
+#define TRAIN "train counts.lua --data world:things=4 --batch 2 --steps 6 "
 
 static void make_model(void) {
   open_folder();
@@ -122,7 +122,7 @@ static const char gan[] =
     "  },\n"
     "}\n";
 
-#define GAN "train gan.lua --things 4 --batch 4 --steps 12 --eval 6 --eval-batches 1 "
+#define GAN "train gan.lua --data world:things=4 --batch 4 --steps 12 --eval 6 --eval-batches 1 "
 
 TEST("several networks train in turn: in their steps, on their params, with averages, and resume bit for bit") {
   open_folder();

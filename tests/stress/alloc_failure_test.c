@@ -466,7 +466,7 @@ static bool fill_batch(void *ctx, NuwaSession *s, int function, WorldSplit split
 }
 
 static bool train(Error *err) {
-  const TrainSource source = {fill_batch, NULL};
+  const TrainSource source = {fill_batch, true, NULL};
   const TrainEntry entry = {"main", plan_find_function(fixture.plan, "train.main"), 1, STEPS, 1};
   const TrainOptions o = {.steps = STEPS,
                           .batch = BATCH,

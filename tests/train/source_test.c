@@ -12,7 +12,7 @@ static const Plan *plan(void) {
 static const Bpe *bpe(void) {
   static Bpe *b;
   Error err = {0};
-  if (!b) b = dataset_train_bpe(tiny_world(), 500, 600, &err);
+  if (!b) b = dataset_train_bpe(tiny_data(), 500, 600, &err);
   if (!b) TEST_FAIL_("%s", err.text);
   return b;
 }
@@ -28,7 +28,7 @@ static NuwaSession *session(int64_t samples) {
 }
 
 static SourceOptions told_options(NuwaSession *encoder) {
-  return (SourceOptions){.world = tiny_world(),
+  return (SourceOptions){.data = tiny_data(),
                          .bpe = bpe(),
                          .encoder = {encoder, plan(), plan_find_function(plan(), "encode")},
                          .batch = BATCH};
@@ -42,12 +42,12 @@ static const char *refusal(const char *name, const SourceOptions *o) {
   return s ? "" : err.text;
 }
 
-TEST("inputs are refused that the world does not give") {
+TEST("inputs are refused that the data do not give, with what is wanted and what there is") {
   REQUIRE(plan(), "");
-  SourceOptions o = {.world = tiny_world(), .batch = BATCH};
+  SourceOptions o = {.data = tiny_data(), .batch = BATCH};
   EXPECT_HAS(refusal("strange", &o),
-             "\"strange\" has an input \"sound\"; the world gives image, video, text, labels, tokens");
-  EXPECT_HAS(refusal("large", &o), "input \"image\" of \"large\" must be f32 [B, 32, 32, 3]");
+             "input \"sound\" of \"strange\": sound f32 [7] is wanted of every example; world:things=8 has image f32 or u8 [");
+  EXPECT_HAS(refusal("large", &o), "image f32 [64, 64, 3] is wanted of every example; world:things=8 has image f32 or u8 [32, 32, 3");
   EXPECT(*refusal("told", &o), "tokens without an encoder");
   o.encoder = (Encoder){NULL, plan(), plan_find_function(plan(), "encode")};
   EXPECT_HAS(refusal("told", &o), "a merges file is needed");
@@ -65,10 +65,12 @@ TEST("captions, labels and codes are those of the same scenes") {
   REQUIRE(source, "%s", err.text);
   TrainSource from = source_interface(source);
   REQUIRE(from.fill(from.ctx, s, told, WORLD_VALIDATION, 5, BATCH, &err), "%s", err.text);
-  Dataset data = {tiny_world(), bpe(), WORDS, 1};
   static int32_t text[BATCH * WORDS], labels[BATCH * 1024];
-  Batch want = {.images = nuwa_input(direct, encode, "image"), .text = text, .labels = labels};
-  REQUIRE(dataset_fill(&data, WORLD_VALIDATION, 5, BATCH, &want, &err), "%s", err.text);
+  DataWant want[] = {{"image", DTYPE_F32, 3, {32, 32, 3}, nuwa_input(direct, encode, "image")},
+                     {"text", DTYPE_I32, 1, {WORDS}, text},
+                     {"labels", DTYPE_I32, 2, {32, 32}, labels}};
+  for (int i = 0; i < COUNT_OF(want); i++) REQUIRE(dataset_match(tiny_data(), bpe(), &want[i], &err), "%s", err.text);
+  REQUIRE(dataset_fill(tiny_data(), bpe(), WORLD_VALIDATION, 5, BATCH, want, COUNT_OF(want), &err), "%s", err.text);
   nuwa_run(direct, encode, BATCH, 1);
   EXPECT(memcmp(text, nuwa_input(s, told, "text"), sizeof text) == 0, "the captions differ");
   EXPECT(memcmp(labels, nuwa_input(s, told, "labels"), sizeof labels) == 0, "the labels differ");

@@ -93,15 +93,13 @@ static inline Plan *tiny_plan(const char *const *function, int n, bool train, co
   return p;
 }
 
-static inline World *tiny_world(void) {
-  static World *w;
-  WorldOptions o;
+/* Eight things. */
+static inline const Dataset *tiny_data(void) {
+  static Dataset *d;
   Error err = {0};
-  world_options_init(&o);
-  o.things = 8;
-  if (!w) w = world_open(&o, &err);
-  if (!w) TEST_FAIL_("%s", err.text);
-  return w;
+  if (!d) d = dataset_open("world:things=8", &(DatasetOptions){0}, &err);
+  if (!d) TEST_FAIL_("%s", err.text);
+  return d;
 }
 
 #endif

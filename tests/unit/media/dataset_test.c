@@ -1,40 +1,50 @@
+/* The world as a data set, and what all data sets share. */
 #include <pthread.h>
+#include <stdlib.h>
 
 #include "media/dataset.h"
+#include "media/epoch.h"
+#include "media/image.h"
 #include "runtime/base/hooks.h"
 #include "tests/test.h"
 
 enum { N = 24, T = 32, VALUES = 32 * 32 * 3 };
 
 typedef struct Fixture {
-  World *world;
+  Dataset *data;
+  const World *world;
   Bpe *bpe;
-  Dataset data;
 } Fixture;
 
-static bool open_fixture(Fixture *f, unsigned kinds, int frames) {
-  WorldOptions o;
+static bool open_fixture(Fixture *f, const char *spec) {
   Error err;
-  world_options_init(&o);
-  o.kinds = kinds;
-  *f = (Fixture){.world = world_open(&o, &err)};
-  if (f->world) f->bpe = dataset_train_bpe(f->world, 4000, 1000, &err);
+  *f = (Fixture){.data = dataset_open(spec, &(DatasetOptions){0}, &err)};
+  if (f->data) f->world = dataset_world(f->data), f->bpe = dataset_train_bpe(f->data, 4000, 1000, &err);
   if (!f->bpe) TEST_FAIL_("%s", err.text);
-  f->data = (Dataset){f->world, f->bpe, T, frames};
   return f->bpe != NULL;
 }
 
-static void close_fixture(Fixture *f) { bpe_free(f->bpe), world_close(f->world); }
+static void close_fixture(Fixture *f) { bpe_free(f->bpe), dataset_close(f->data); }
+
+static bool fill(const Fixture *f, WorldSplit part, uint64_t first, int n, DataWant *want, int n_want) {
+  Error err;
+  for (int i = 0; i < n_want; i++)
+    if (!dataset_match(f->data, f->bpe, &want[i], &err)) return TEST_FAIL_("%s", err.text), false;
+  return dataset_fill(f->data, f->bpe, part, first, n, want, n_want, &err) || (TEST_FAIL_("%s", err.text), false);
+}
 
 TEST("a batch holds what the world shows and says") {
   Fixture f;
-  REQUIRE(open_fixture(&f, WORLD_SINGLE, 1), "");
+  REQUIRE(open_fixture(&f, "world"), "");
   static float images[N * VALUES];
-  static int32_t text[N * T], labels[N * 1024], slots[N * DATASET_SLOTS];
+  static int32_t text[N * T], labels[N * 1024], class[N];
   Error err;
   for (int split = WORLD_TRAIN; split <= WORLD_HELD_OUT; split++) {
-    REQUIRE(dataset_fill(&f.data, (WorldSplit)split, 100, N, &(Batch){images, NULL, text, labels, slots}, &err), "%s",
-            err.text);
+    DataWant want[] = {{"image", DTYPE_F32, 3, {32, 32, 3}, images},
+                       {"text", DTYPE_I32, 1, {T}, text},
+                       {"labels", DTYPE_I32, 2, {32, 32}, labels},
+                       {"class", DTYPE_I32, 0, {0}, class}};
+    REQUIRE(fill(&f, (WorldSplit)split, 100, N, want, COUNT_OF(want)), "");
     for (int i = 0; i < N; i++) {
       Scene s = world_scene(f.world, (WorldSplit)split, 100 + (uint64_t)i), t;
       uint8_t rgb[VALUES];
@@ -43,10 +53,7 @@ TEST("a batch holds what the world shows and says") {
       int off = 0;
       for (int k = 0; k < VALUES; k++) off += images[i * VALUES + k] != (float)rgb[k] * (2.0f / 255.0f) - 1.0f;
       for (int k = 0; k < 1024; k++) off += labels[i * 1024 + k] != map[k];
-      EXPECT(off == 0, "example %d: %d values differ", i, off);
-      EXPECT(slots[4 * i] == s.part[0].thing && slots[4 * i + 1] == s.background &&
-                 slots[4 * i + 2] == s.part[0].place && slots[4 * i + 3] == 0,
-             "example %d", i);
+      EXPECT(off == 0 && class[i] == s.part[0].thing, "example %d: %d values differ", i, off);
       Buffer out = {0};
       REQUIRE(bpe_decode(f.bpe, text + i * T, T, &out, &err), "%s", err.text);
       REQUIRE(world_parse_caption(f.world, out.data, &t, &err), "%s: %s", out.data, err.text);
@@ -58,25 +65,31 @@ TEST("a batch holds what the world shows and says") {
   close_fixture(&f);
 }
 
-TEST("batches do not depend on where they begin, and pixels equal images") {
+TEST("batches do not depend on where they begin, bytes are the floats' pixels, and grey is one channel") {
   Fixture f;
-  REQUIRE(open_fixture(&f, WORLD_SINGLE, 1), "");
+  REQUIRE(open_fixture(&f, "world"), "");
   static float a[N * VALUES], b[N * VALUES];
-  static uint8_t pixels[N * VALUES];
-  Error err;
-  REQUIRE(dataset_fill(&f.data, WORLD_TRAIN, 7, N, &(Batch){.images = a, .pixels = pixels}, &err), "%s", err.text);
-  for (int i = 0; i < N; i++)
-    REQUIRE(dataset_fill(&f.data, WORLD_TRAIN, 7 + (uint64_t)i, 1, &(Batch){.images = b + i * VALUES}, &err), "%s",
-            err.text);
+  static uint8_t pixels[N * VALUES], grey[N * 1024];
+  DataWant floats = {"image", DTYPE_F32, 3, {32, 32, 3}, a}, bytes = {"image", DTYPE_U8, 3, {32, 32, 3}, pixels};
+  DataWant greys = {"image", DTYPE_U8, 3, {32, 32, 1}, grey};
+  REQUIRE(fill(&f, WORLD_TRAIN, 7, N, (DataWant[]){floats, bytes, greys}, 3), "");
+  for (int i = 0; i < N; i++) {
+    floats.out = b + i * VALUES;
+    REQUIRE(fill(&f, WORLD_TRAIN, 7 + (uint64_t)i, 1, &floats, 1), "");
+  }
   EXPECT(!memcmp(a, b, sizeof a), "");
   int off = 0;
   for (int i = 0; i < N * VALUES; i++) off += a[i] != (float)pixels[i] * (2.0f / 255.0f) - 1.0f;
+  for (int i = 0; i < N * 1024; i++) {
+    const uint8_t *p = pixels + 3 * i;
+    off += abs(grey[i] - (int)(0.299 * p[0] + 0.587 * p[1] + 0.114 * p[2] + 0.5)) > 1;
+  }
   EXPECT(off == 0, "%d", off);
   close_fixture(&f);
 }
 
 typedef struct Loader {
-  const Dataset *data;
+  const Fixture *f;
   float *images;
   int32_t *text;
   bool ok;
@@ -84,19 +97,18 @@ typedef struct Loader {
 
 static void *load(void *arg) {
   Loader *l = arg;
-  Error err;
+  DataWant want[] = {{"image", DTYPE_F32, 3, {32, 32, 3}, l->images}, {"text", DTYPE_I32, 1, {T}, l->text}};
   l->ok = true;
-  for (int round = 0; round < 20; round++)
-    l->ok &= dataset_fill(l->data, WORLD_TRAIN, 40, N, &(Batch){.images = l->images, .text = l->text}, &err);
+  for (int round = 0; round < 20; round++) l->ok &= fill(l->f, WORLD_TRAIN, 40, N, want, 2);
   return NULL;
 }
 
 TEST("two threads fill the same batch at once and both get it right") {
   Fixture f;
-  REQUIRE(open_fixture(&f, WORLD_SINGLE, 1), "");
+  REQUIRE(open_fixture(&f, "world"), "");
   static float a[N * VALUES], b[N * VALUES];
   static int32_t at[N * T], bt[N * T];
-  Loader loaders[2] = {{&f.data, a, at, false}, {&f.data, b, bt, false}};
+  Loader loaders[2] = {{&f, a, at, false}, {&f, b, bt, false}};
   pthread_t threads[2];
   for (int i = 0; i < 2; i++) REQUIRE(!pthread_create(&threads[i], NULL, load, &loaders[i]), "");
   for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
@@ -104,19 +116,19 @@ TEST("two threads fill the same batch at once and both get it right") {
   close_fixture(&f);
 }
 
-TEST("clips have eight frames and stills among them stand still") {
+TEST("clips have eight frames, stills among them stand still, and an image is the first frame") {
   Fixture f;
-  REQUIRE(open_fixture(&f, WORLD_SINGLE | WORLD_CLIPS, WORLD_FRAMES), "");
-  static uint8_t pixels[N * WORLD_FRAMES * VALUES];
-  int32_t slots[N * DATASET_SLOTS];
-  Error err;
-  REQUIRE(dataset_fill(&f.data, WORLD_TRAIN, 0, N, &(Batch){.pixels = pixels, .slots = slots}, &err), "%s", err.text);
-  EXPECT(dataset_image_values(&f.data) == WORLD_FRAMES * VALUES, "");
+  REQUIRE(open_fixture(&f, "world:single,clips"), "");
+  static uint8_t clips[N * WORLD_FRAMES * VALUES], first[N * VALUES];
+  DataWant want[] = {{"video", DTYPE_U8, 4, {WORLD_FRAMES, 32, 32, 3}, clips},
+                     {"image", DTYPE_U8, 3, {32, 32, 3}, first}};
+  REQUIRE(fill(&f, WORLD_TRAIN, 0, N, want, 2), "");
   int moving = 0;
   for (int i = 0; i < N; i++) {
-    uint8_t *clip = pixels + i * WORLD_FRAMES * VALUES;
+    const uint8_t *clip = clips + i * WORLD_FRAMES * VALUES;
+    Scene s = world_scene(f.world, WORLD_TRAIN, (uint64_t)i);
     bool differs = memcmp(clip, clip + 2 * VALUES, VALUES) != 0;
-    EXPECT(differs == (slots[DATASET_SLOTS * i + SLOT_MOTION] != MOTION_NONE), "example %d", i);
+    EXPECT(differs == (s.motion != MOTION_NONE) && !memcmp(clip, first + i * VALUES, VALUES), "example %d", i);
     moving += differs;
   }
   EXPECT(moving > 4 && moving < 20, "%d", moving);
@@ -125,20 +137,72 @@ TEST("clips have eight frames and stills among them stand still") {
 
 TEST("running out of memory is reported") {
   Fixture f;
-  REQUIRE(open_fixture(&f, WORLD_SINGLE, 1), "");
+  REQUIRE(open_fixture(&f, "world"), "");
   int32_t text[T];
   uint8_t pixels[VALUES];
   Error err;
   int failures = 0;
+  DataWant want[] = {{"image", DTYPE_U8, 3, {32, 32, 3}, pixels}, {"text", DTYPE_I32, 1, {T}, text}};
+  REQUIRE(fill(&f, WORLD_TRAIN, 0, 1, want, 2), "");
   for (uint64_t k = 1; k < 10; k++) {
     mem_fail_at(k);
-    bool ok = dataset_fill(&f.data, WORLD_TRAIN, 0, 1, &(Batch){.pixels = pixels, .text = text}, &err);
+    bool ok = dataset_fill(f.data, f.bpe, WORLD_TRAIN, 0, 1, want, 2, &err);
     mem_fail_at(0);
     failures += !ok;
     if (!ok) EXPECT(err.code == ERROR_MEMORY, "%s", err.text);
   }
   EXPECT(failures >= 3, "%d", failures);
   close_fixture(&f);
+}
+
+static const char *refusal(const char *spec) {
+  static Error err;
+  Dataset *d = dataset_open(spec, &(DatasetOptions){0}, &err);
+  dataset_close(d);
+  return d ? "" : err.text;
+}
+
+TEST("options of the world are read, and refused by name") {
+  Error err;
+  Dataset *d = dataset_open("world:clips,sized,size=48,things=9,seed=7", &(DatasetOptions){0}, &err);
+  REQUIRE(d, "%s", err.text);
+  const WorldOptions *o = world_options(dataset_world(d));
+  EXPECT(o->kinds == (WORLD_CLIPS | WORLD_SIZED) && o->size == 48 && o->things == 9 && o->seed == 7, "%u", o->kinds);
+  dataset_close(d);
+  EXPECT_HAS(refusal("world:sise=3"), "\"sise\" is none of things, size,");
+  EXPECT_HAS(refusal("world:size=3"), "size=3: must be a whole number from 16 to 1024");
+  EXPECT_HAS(refusal("world:size=3x"), "size=3x: must be");
+  EXPECT_HAS(refusal("world:size="), "size=: must be");
+  EXPECT_HAS(refusal("world:clip"), "\"clip\" is none of single, two, clips");
+  EXPECT_HAS(refusal("world:clips,"), "\"\" is none of");
+  EXPECT_HAS(refusal("world:seed=99999999999999999999"), "at most 9e15");
+  EXPECT_HAS(refusal("no/such"), "data no/such: no such folder; data are world,");
+}
+
+TEST("an epoch is a permutation, another one for every epoch and seed, without a stored order") {
+  static uint8_t seen[1000];
+  static const uint64_t n[] = {1, 2, 3, 4, 5, 16, 17, 97, 256, 1000};
+  for (int k = 0; k < COUNT_OF(n); k++)
+    for (uint64_t epoch = 0; epoch < 3; epoch++) {
+      memset(seen, 0, sizeof seen);
+      for (uint64_t i = 0; i < n[k]; i++) {
+        uint64_t p = epoch_permute(5, epoch, n[k], i);
+        REQUIRE(p < n[k] && !seen[p]++, "%d of %d", (int)p, (int)n[k]);
+      }
+    }
+  int same[3] = {0}; /* of random permutations one place in all is the same on average */
+  for (uint64_t i = 0; i < 1000; i++) {
+    uint64_t p = epoch_permute(5, 0, 1000, i);
+    same[0] += p == i;
+    same[1] += p == epoch_permute(5, 1, 1000, i);
+    same[2] += p == epoch_permute(6, 0, 1000, i);
+  }
+  EXPECT(same[0] < 9 && same[1] < 9 && same[2] < 9, "%d %d %d", same[0], same[1], same[2]);
+  int steps = 0; /* neighbours go anywhere: a step is longer than a third of the whole in 4 of 9 cases */
+  for (uint64_t i = 0; i + 1 < 1000; i++)
+    steps += llabs((long long)epoch_permute(5, 0, 1000, i) - (long long)epoch_permute(5, 0, 1000, i + 1)) > 333;
+  EXPECT(steps > 380 && steps < 510, "%d", steps);
+  EXPECT(epoch_permute(1, UINT64_C(1) << 40, UINT64_C(1) << 40, 12345) < UINT64_C(1) << 40, "large");
 }
 
 TEST_MAIN()

@@ -16,7 +16,7 @@ static void fill(void *ctx) {
   recipe_set_real(&c->r, RECIPE_TEMPERATURE, 0.1);
   recipe_set_real(&c->r, RECIPE_GUIDANCE, 1.0 / 3.0);
   recipe_set_int(&c->r, RECIPE_SEED, 9000000000000000);
-  recipe_set_bool(&c->r, RECIPE_CLIPS, true);
+  recipe_set_text(&c->r, RECIPE_DATA, "world:clips");
   recipe_set_text(&c->r, RECIPE_TEXT, "a \"panda\"");
   recipe_set_text(&c->r, RECIPE_VQ, "abc");
   recipe_set_options(&c->r, RECIPE_OPTIONS, &(Options){.option = option, .n = 2});
@@ -44,7 +44,7 @@ static Case open_case(void (*body)(void *)) {
 TEST("a run's recipe has what shapes runs, a drawing's what shapes drawings, and numbers are exact") {
   Case run = open_case(print_run), drawing = open_case(print_drawing);
   EXPECT_TEXT(run.text, "{\"options\": {\"dim\": \"64\", \"kind\": \"a \\\"b\\\"\"}, \"vq_sha256\": \"abc\", "
-                        "\"clips\": true, \"seed\": 9000000000000000}");
+                        "\"data\": \"world:clips\", \"seed\": 9000000000000000}");
   EXPECT_TEXT(drawing.text, "{\"text\": \"a \\\"panda\\\"\", \"options\": {\"dim\": \"64\", \"kind\": "
                             "\"a \\\"b\\\"\"}, \"vq_sha256\": \"abc\", \"seed\": 9000000000000000, "
                             "\"temperature\": 0.1, \"guidance\": 0.3333333333333333}");

@@ -1,0 +1,97 @@
+/* Data sets other than the world: looked into with `nuwa data`, and trained on. */
+#include "tests/cli/commands.h"
+
+/* A hundred captioned pictures in two folders, which are classes. */
+static void make_folder(void) {
+  if (folder[0]) return;
+  open_folder();
+  expect_shell("nuwa data --count 100 --out scenes >/dev/null && mkdir -p pets/cat pets/dog && cp scenes/00000?.png "
+               "pets/cat && "
+               "cp scenes/0000[1-9]?.png pets/dog && grep '^00000' scenes/captions.txt >pets/cat/captions.txt && "
+               "grep -v '^00000' scenes/captions.txt >pets/dog/captions.txt && touch pets/dog/x.svg");
+}
+
+static const char model[] =
+    "local optim = require 'optim'\n"
+    "local words, kinds = param('words', f32(600, 4), { normal = 1 }), param('kinds', f32(2, 4), { normal = 1 })\n"
+    "local f = fn({ image = f32(batch, 24, 16, 1), text = i32(batch, 12), class = i32(batch) }, function(a)\n"
+    "  local w, k = gather(words, a.text), gather(kinds, a.class)\n"
+    "  return { loss = mean(w * w) + mean(k * k) * mean(a.image * a.image) } end)\n"
+    "return module { train = { { 'main', optim.sgd(f, { lr = 0.1 }) } }, evaluate = f }\n";
+
+#define PETS "train pets.lua --models models --data pets --bpe merges --batch 6 --steps 12 --eval 6 --eval-batches 1 "
+
+TEST("a folder is shown with its counts, fields, classes and what was passed over, as text and as JSON") {
+  make_folder();
+  EXPECT_STATUS(0, "data pets", "examples for training, ");
+  EXPECT_HAS(output, "  image f32 or u8 [any, any, 3 or 1]\n  text i32 [any]\n  class i32 []\n2 classes: cat, dog\n");
+  EXPECT_HAS(output, "1 files are no PNG or JPEG and were passed over, \"dog/x.svg\" the first");
+  EXPECT_STATUS(0, "data pets --json",
+                "\"fields\": [\"image f32 or u8 [any, any, 3 or 1]\", \"text i32 [any]\", \"class i32 []\"]");
+  EXPECT_HAS(output, "\"classes\": 2}");
+  EXPECT_STATUS(2, "data no/such", "no such folder; data are world,");
+  EXPECT_STATUS(2, "data pets --judge", "--judge are of the world");
+  EXPECT_STATUS(2, "data pets --first 99 --sheet s.png", "--first 99: there are ");
+}
+
+TEST("a contact sheet shows any data's pictures, those of the world's scenes in a folder as the world's own") {
+  make_folder();
+  EXPECT_STATUS(0, "data pets --sheet pets.png --size 20 --zoom 1 --count 8", "");
+  expect_shell("test -s pets.png");
+  /* The first example of the folder is the first scene, held out or not. */
+  expect_shell(
+      "mkdir -p one && cp scenes/000000.png one && nuwa data one --sheet one.png --size 32 --count 1 >/dev/null; "
+      "nuwa data one --held-out --sheet held.png --size 32 --count 1 >/dev/null; "
+      "nuwa data --sheet world.png --count 1 >/dev/null && { cmp one.png world.png || cmp held.png world.png; }");
+  expect_shell("printf 'no picture' >one/000000.png && mkdir -p two && cp one/000000.png two/a.png && cp "
+               "one/000000.png two/b.png");
+  EXPECT_STATUS(1, "data two --sheet two.png", "two: none of ");
+  EXPECT_HAS(output, "neither a PNG nor a JPEG");
+}
+
+TEST("a model is trained on a folder: sizes as it wants them, captions, classes; resumed bit for bit") {
+  make_folder();
+  write_text("pets.lua", model);
+  expect_shell("nuwa data pets --bpe merges --vocab 560 >/dev/null");
+  EXPECT_STATUS(0, PETS "--log log --out whole --checkpoint whole.ckpt", "step 12/12");
+  expect_shell("grep -q 'val.loss' log/metrics.jsonl && ! grep -q 'held.loss' log/metrics.jsonl");
+  EXPECT_STATUS(0, PETS "--checkpoint part.ckpt --stop 7", "");
+  EXPECT_STATUS(0, PETS "--checkpoint part.ckpt --resume --out part", "");
+  expect_shell("cmp part whole && cmp part.ckpt whole.ckpt");
+  expect_shell("grep -aqF '\\\"data\\\": \\\"pets\\\", \\\"data_sha256\\\": ' whole");
+  expect_shell(
+      "cp -r pets same && cp scenes/000000.png pets/cat/more.png && echo 'more\ta cat' >>pets/cat/captions.txt");
+  EXPECT_STATUS(1, PETS "--checkpoint part.ckpt --resume", "its data_sha256 is ");
+  expect_shell("rm -r pets && mv same pets");
+}
+
+TEST("what the data do not have is refused beside what they have, and missing captions unless they are allowed") {
+  make_folder();
+  write_text("pets.lua", model);
+  expect_shell("nuwa data pets --bpe merges --vocab 560 >/dev/null && cp -r pets lack && rm lack/dog/captions.txt");
+  EXPECT_STATUS(
+      2, "train pets.lua --models models --data lack --bpe merges --steps 1",
+      "input \"text\" of \"train.main\": lack: 90 of 100 examples have no caption, \"dog/000010\" the first of them");
+  EXPECT_STATUS(0, "train pets.lua --models models --data lack --bpe merges --steps 1 --allow-missing", "step 1/1");
+  expect_shell("mkdir -p flat && cp scenes/* flat");
+  EXPECT_STATUS(
+      2, "train pets.lua --models models --data flat --bpe merges --steps 1",
+      "input \"class\" of \"train.main\": class i32 [] is wanted of every example; flat has image f32 or u8 [");
+  EXPECT_STATUS(2, "train models/vq.lua --models models --data idx:none --steps 1",
+                "neither none-images-idx3-ubyte nor");
+  EXPECT_STATUS(2, "train models/vq.lua --models models --data flat --font x --steps 1",
+                "--names and --font are of the world");
+  expect_shell("mkdir -p few && cp scenes/000000.png scenes/000001.png few");
+  EXPECT_STATUS(0, "train models/vq.lua --models models --data few --steps 1 --batch 4", "step 1/1");
+}
+
+TEST("a broken picture is told of and passed over while training, or ends it") {
+  make_folder();
+  expect_shell("mkdir -p worn && cp scenes/00001?.png worn && head -c 99 scenes/000010.png >worn/000010.png && "
+               "head -c 98 scenes/000011.png >worn/000011.png && head -c 97 scenes/000012.png >worn/000012.png");
+  EXPECT_STATUS(0, "train models/vq.lua --models models --data worn --steps 4 --batch 8", "damaged PNG");
+  EXPECT_HAS(output, "; the next one stands in for it");
+  EXPECT_STATUS(1, "train models/vq.lua --models models --data worn --steps 4 --batch 8 --strict", "damaged PNG");
+}
+
+TEST_MAIN()

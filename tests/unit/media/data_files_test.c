@@ -1,0 +1,591 @@
+/* Folders of pictures and files of arrays as data sets: what is found, what is fed, what is refused. */
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <stdio.h> /* which jpeglib.h needs */
+
+#include <jpeglib.h>
+#include <png.h>
+#include <zlib.h>
+
+#include "media/dataset.h"
+#include "media/image.h"
+#include "runtime/base/file.h"
+#include "tests/test.h"
+
+/* ---- files ---- */
+
+static char folder[64];
+
+static void remove_folder(void) {
+  char command[100];
+  snprintf(command, sizeof command, "rm -rf '%s'", folder);
+  if (system(command) != 0) fputs("cannot remove the folder\n", stderr);
+}
+
+/* A path of the test's own; valid until the eighth call from now. */
+static const char *path_of(const char *name) {
+  static char path[8][300];
+  static int turn;
+  if (!folder[0]) {
+    strcpy(folder, "/tmp/nuwa-data-XXXXXX");
+    if (!mkdtemp(folder)) abort();
+    atexit(remove_folder);
+  }
+  turn = (turn + 1) % 8;
+  snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
+  for (char *p = path[turn] + strlen(folder) + 1; (p = strchr(p, '/')); p++) {
+    *p = 0;
+    mkdir(path[turn], 0777);
+    *p = '/';
+  }
+  return path[turn];
+}
+
+static void write_bytes(const char *name, const void *bytes, size_t n) {
+  Error err;
+  if (!file_write_all(path_of(name), bytes, n, &err)) abort();
+}
+
+static void write_text(const char *name, const char *text) { write_bytes(name, text, strlen(text)); }
+
+/* One colour, whose red says which picture it is. */
+static void write_picture(const char *name, int width, int height, int red) {
+  Image im;
+  Error err;
+  if (!image_init(&im, width, height, &err)) abort();
+  for (int i = 0; i < width * height; i++) im.rgb[3 * i] = (uint8_t)red;
+  if (!image_write_png(path_of(name), &im, NULL, 0, &err)) abort();
+  image_done(&im);
+}
+
+/* The same as JPEG. */
+static void write_jpeg(const char *name, int width, int height, int red) {
+  struct jpeg_compress_struct c;
+  struct jpeg_error_mgr errors;
+  uint8_t row[3 * 64] = {0};
+  for (int x = 0; x < width; x++) row[3 * x] = (uint8_t)red;
+  c.err = jpeg_std_error(&errors);
+  jpeg_create_compress(&c);
+  FILE *f = fopen(path_of(name), "wb");
+  if (!f || width > 64) abort();
+  jpeg_stdio_dest(&c, f);
+  c.image_width = (JDIMENSION)width;
+  c.image_height = (JDIMENSION)height;
+  c.input_components = 3;
+  c.in_color_space = JCS_RGB;
+  jpeg_set_defaults(&c);
+  jpeg_start_compress(&c, TRUE);
+  for (int y = 0; y < height; y++) jpeg_write_scanlines(&c, (JSAMPROW[]){row}, 1);
+  jpeg_finish_compress(&c);
+  jpeg_destroy_compress(&c);
+  fclose(f);
+}
+
+static void write_labels(const char *name, int width, int height, const uint8_t *labels) {
+  png_image png = {.version = PNG_IMAGE_VERSION, .format = PNG_FORMAT_GRAY};
+  png.width = (png_uint_32)width;
+  png.height = (png_uint_32)height;
+  if (!png_image_write_to_file(&png, path_of(name), 0, labels, 0, NULL)) abort();
+}
+
+/* ---- data sets ---- */
+
+static char warnings[4000];
+
+static void warn(void *ctx, const char *text) {
+  strncat(warnings, text, sizeof warnings - strlen(warnings) - 2);
+  strcat(warnings, "\n");
+}
+
+static Dataset *open_data(const char *spec, DatasetOptions o) {
+  static Error err;
+  o.warn = warn;
+  *warnings = 0;
+  Dataset *d = dataset_open(spec, &o, &err);
+  if (!d) TEST_FAIL_("%s", err.text);
+  return d;
+}
+
+static const char *refusal(const char *spec) {
+  static Error err;
+  Dataset *d = dataset_open(spec, &(DatasetOptions){0}, &err);
+  dataset_close(d);
+  return d ? "" : err.text;
+}
+
+static const char *keys_of(const Dataset *d, WorldSplit part) {
+  static Buffer b;
+  b.len = 0;
+  buffer_append(&b, "", 0);
+  for (uint64_t i = 0; i < dataset_count(d, part); i++) {
+    dataset_key(d, part, i, &b);
+    buffer_append(&b, " ", 1);
+  }
+  return b.data ? b.data : "";
+}
+
+static Bpe *bpe(void) {
+  static Bpe *b;
+  Error err;
+  static const char *const text[] = {"one", "two"};
+  if (!b) b = bpe_train(text, 2, 10, &err);
+  return b;
+}
+
+static const char *mismatch(const Dataset *d, DataWant w) {
+  static Error err;
+  return dataset_match(d, bpe(), &w, &err) ? "" : err.text;
+}
+
+static bool fill(const Dataset *d, WorldSplit part, uint64_t first, int n, DataWant *w, Error *err) {
+  return dataset_match(d, bpe(), w, err) && dataset_fill(d, bpe(), part, first, n, w, 1, err);
+}
+
+/* The example whose key is this, in order. */
+static uint64_t place_of(const Dataset *d, const char *key) {
+  Buffer b = {0};
+  for (uint64_t i = 0; i < dataset_count(d, WORLD_TRAIN); i++) {
+    b.len = 0;
+    dataset_key(d, WORLD_TRAIN, i, &b);
+    if (strcmp(b.data, key) == 0) return buffer_done(&b), i;
+  }
+  TEST_FAIL_("\"%s\" is not there: %s", key, keys_of(d, WORLD_TRAIN));
+  return buffer_done(&b), 0;
+}
+
+static const char *caption_of(const Dataset *d, const char *key) {
+  static Buffer b;
+  Error err;
+  b.len = 0;
+  buffer_append(&b, "", 0);
+  if (!dataset_caption(d, WORLD_TRAIN, place_of(d, key), &b, &err)) return TEST_FAIL_("%s", err.text), "";
+  return b.len ? b.data : "";
+}
+
+/* ---- folders ---- */
+
+TEST("a folder is listed in the order of its paths, with folders within, and all else is counted") {
+  write_picture("list/b/z.png", 3, 2, 1);
+  write_picture("list/a.png", 3, 2, 2);
+  write_picture("list/b/a.PNG", 3, 2, 3);
+  write_picture("list/.hidden.png", 3, 2, 3);
+  write_text("list/notes.svg", "no picture");
+  write_text("list/b/lone.txt", "of no picture");
+  write_text("list/b/empty.txt", "");
+  if (symlink("..", path_of("list/b/up")) != 0) abort(); /* without end, were it followed */
+  Dataset *d = open_data(path_of("list/"), (DatasetOptions){.in_order = true});
+  REQUIRE(d, "");
+  EXPECT_TEXT(keys_of(d, WORLD_TRAIN), "a b/a b/z ");
+  Buffer notes = {0};
+  dataset_print_notes(d, &notes);
+  EXPECT_HAS(notes.data, "2 files are no PNG or JPEG and were passed over, \".hidden.png\" the first\n");
+  EXPECT_HAS(notes.data, "1 texts are empty\n1 texts belong to no picture\n");
+  buffer_done(&notes);
+  EXPECT(dataset_class_count(d) == 0, "a.png lies in no folder: these are no classes");
+  dataset_close(d);
+}
+
+TEST("pictures are cropped in the centre and resized by area to the size that is wanted") {
+  Image im;
+  Error err;
+  REQUIRE(image_init(&im, 6, 2, &err), "");
+  for (int i = 0; i < 12; i++) im.rgb[3 * i] = (uint8_t)(i % 6 < 2 ? 10 : i % 6 < 4 ? (i % 2 ? 200 : 100) : 20);
+  REQUIRE(image_write_png(path_of("fit/x.png"), &im, NULL, 0, &err), "%s", err.text);
+  image_done(&im);
+  Dataset *d = open_data(path_of("fit"), (DatasetOptions){0});
+  REQUIRE(d, "");
+  uint8_t whole[6 * 2 * 3], one[3], grey[1];
+  DataWant w = {"image", DTYPE_U8, 3, {1, 1, 3}, one};
+  REQUIRE(fill(d, WORLD_TRAIN, 0, 1, &w, &err), "%s", err.text);
+  EXPECT(one[0] == 150 && one[1] == 0, "the mean of the square in the middle, not %d", one[0]);
+  w = (DataWant){"image", DTYPE_U8, 3, {2, 6, 3}, whole};
+  REQUIRE(fill(d, WORLD_TRAIN, 0, 1, &w, &err), "%s", err.text);
+  EXPECT(whole[0] == 10 && whole[6] == 100 && whole[9] == 200 && whole[15] == 20, "%d %d", whole[0], whole[6]);
+  w = (DataWant){"image", DTYPE_U8, 3, {1, 1, 1}, grey};
+  REQUIRE(fill(d, WORLD_TRAIN, 0, 1, &w, &err), "%s", err.text);
+  EXPECT(grey[0] == 45, "0.299 of 150, not %d", grey[0]);
+  EXPECT_HAS(mismatch(d, (DataWant){"image", DTYPE_F32, 3, {4, 4, 2}}),
+             "image f32 [4, 4, 2] is wanted of every example; ");
+  EXPECT_HAS(mismatch(d, (DataWant){"image", DTYPE_F32, 3, {4, 4, 2}}), " has image f32 or u8 [any, any, 3 or 1]");
+  EXPECT_HAS(mismatch(d, (DataWant){"image", DTYPE_I32, 3, {4, 4, 3}}), "image i32 [4, 4, 3] is wanted");
+  EXPECT_HAS(mismatch(d, (DataWant){"video", DTYPE_F32, 4, {2, 4, 4, 3}}), "video f32 [2, 4, 4, 3] is wanted");
+  EXPECT_TEXT(mismatch(d, (DataWant){"video", DTYPE_F32, 4, {1, 4, 4, 3}}), "");
+  EXPECT_HAS(mismatch(d, (DataWant){"text", DTYPE_I32, 1, {8}}), "text i32 [8] is wanted");
+  dataset_close(d);
+}
+
+TEST("captions lie beside pictures, in a table of names, or in a table of objects") {
+  static const char *const name[] = {"own", "tabbed", "bare", "json"};
+  char file[60];
+  for (int i = 0; i < 4; i++) snprintf(file, sizeof file, "said/in/%s.png", name[i]), write_picture(file, 2, 2, i);
+  write_text("said/in/own.txt", "\xef\xbb\xbfOne horse.\r\nde.utf8=Ein Pferd.\n\nzh_cn.utf8=\xe9\xa9\xac\n");
+  write_text("said/in/captions.txt", "tabbed.png\ta blue\tbox\nbare\ta red ball\ngone.png\tnothing\n");
+  write_text("said/metadata.jsonl", "{\"file_name\": \"in/json.png\", \"text\": \"an \\\"e\\u0301\\\"\"}\n\n");
+  Dataset *d = open_data(path_of("said"), (DatasetOptions){.in_order = true});
+  REQUIRE(d, "");
+  EXPECT_TEXT(caption_of(d, "in/own"), "One horse.");
+  EXPECT_TEXT(caption_of(d, "in/tabbed"), "a blue\tbox");
+  EXPECT_TEXT(caption_of(d, "in/bare"), "a red ball");
+  EXPECT_TEXT(caption_of(d, "in/json"), "an \"e\xcc\x81\"");
+  Buffer notes = {0};
+  dataset_print_notes(d, &notes);
+  EXPECT_HAS(notes.data, "1 captions in tables belong to no picture\n");
+  buffer_done(&notes);
+  EXPECT_TEXT(mismatch(d, (DataWant){"text", DTYPE_I32, 1, {8}}), "");
+  EXPECT_HAS(mismatch(d, (DataWant){"text", DTYPE_I32, 1, {1}}), "is wanted of every example");
+  dataset_close(d);
+}
+
+TEST("each line of a picture's text is drawn in some epoch, and the same one when a position is read again") {
+  write_picture("lines/x.png", 2, 2, 0);
+  write_text("lines/x.txt", "one\ntwo\nthree\n");
+  Dataset *d = open_data(path_of("lines"), (DatasetOptions){.seed = 3});
+  REQUIRE(d, "");
+  int seen[3] = {0};
+  for (uint64_t i = 0; i < 60; i++) {
+    Buffer a = {0}, b = {0};
+    Error err;
+    REQUIRE(dataset_caption(d, WORLD_TRAIN, i, &a, &err) && dataset_caption(d, WORLD_TRAIN, i, &b, &err), "%s",
+            err.text);
+    EXPECT_TEXT(a.data, b.data);
+    seen[a.data[0] == 'o' ? 0 : a.data[1] == 'w' ? 1 : 2]++;
+    buffer_done(&a);
+    buffer_done(&b);
+  }
+  EXPECT(seen[0] > 8 && seen[1] > 8 && seen[2] > 8, "%d %d %d", seen[0], seen[1], seen[2]);
+  dataset_close(d);
+}
+
+TEST("pictures without a caption are counted and named, refused where text is wanted, and empty if that is allowed") {
+  write_picture("lack/a.png", 2, 2, 0);
+  write_picture("lack/b.png", 2, 2, 0);
+  write_picture("lack/c.png", 2, 2, 0);
+  write_text("lack/a.txt", "one\n");
+  write_text("lack/c.txt", "fr.utf8=un\n");
+  Dataset *d = open_data(path_of("lack"), (DatasetOptions){.in_order = true, .strict = true});
+  REQUIRE(d, "");
+  EXPECT_HAS(mismatch(d, (DataWant){"text", DTYPE_I32, 1, {4}}),
+             "lack: 1 of 3 examples have no caption, \"b\" the first of them; --allow-missing gives them empty ones");
+  dataset_close(d);
+  write_text("lack/b.txt", "two\n");
+  int32_t text[3 * 4];
+  Error err;
+  DataWant w = {"text", DTYPE_I32, 1, {4}, text};
+  d = open_data(path_of("lack"), (DatasetOptions){.in_order = true, .strict = true});
+  REQUIRE(d, "");
+  EXPECT(!fill(d, WORLD_TRAIN, 0, 3, &w, &err), "what only reading tells");
+  EXPECT_HAS(err.text, "the caption of \"c\" is empty");
+  dataset_close(d);
+  if (unlink(path_of("lack/b.txt")) != 0) abort();
+  d = open_data(path_of("lack"), (DatasetOptions){.in_order = true, .strict = true, .allow_missing = true});
+  REQUIRE(d, "");
+  REQUIRE(fill(d, WORLD_TRAIN, 0, 3, &w, &err), "%s", err.text);
+  for (int i = 1; i < 3; i++)
+    EXPECT(text[4 * i] == bpe_start(bpe()) && text[4 * i + 1] == bpe_end(bpe()) && !text[4 * i + 2], "example %d", i);
+  EXPECT(text[1] != bpe_end(bpe()), "a has one");
+  dataset_close(d);
+}
+
+TEST("sub-folders are classes, sorted by name") {
+  write_picture("kinds/owl/deep/1.png", 2, 2, 2);
+  write_picture("kinds/owl-2/1.png", 2, 2, 3);
+  write_picture("kinds/ant/1.png", 2, 2, 1);
+  Dataset *d = open_data(path_of("kinds"), (DatasetOptions){.in_order = true});
+  REQUIRE(d, "");
+  REQUIRE(dataset_class_count(d) == 3, "%d", dataset_class_count(d));
+  EXPECT_TEXT(dataset_class_name(d, 0), "ant");
+  EXPECT_TEXT(dataset_class_name(d, 1), "owl");
+  EXPECT_TEXT(dataset_class_name(d, 2), "owl-2");
+  int32_t class[3] = {9, 9, 9};
+  uint8_t pixel[3 * 3];
+  Error err;
+  DataWant w = {"class", DTYPE_I32, 0, {0}, class}, image = {"image", DTYPE_U8, 3, {1, 1, 3}, pixel};
+  int n = (int)dataset_count(d, WORLD_TRAIN);
+  REQUIRE(fill(d, WORLD_TRAIN, 0, n, &w, &err) && fill(d, WORLD_TRAIN, 0, n, &image, &err), "%s", err.text);
+  for (int i = 0; i < n; i++) EXPECT(class[i] == pixel[3 * i] - 1, "example %d: class %d", i, class[i]);
+  dataset_close(d);
+}
+
+TEST("maps of labels are cropped as their picture is, each pixel the label at its centre") {
+  static const uint8_t map[2 * 6] = {1, 1, 2, 3, 4, 4, 1, 1, 5, 6, 4, 4};
+  write_picture("maps/x.png", 6, 2, 7);
+  write_labels("maps/x.labels.png", 6, 2, map);
+  write_labels("maps/none.labels.png", 6, 2, map);
+  Dataset *d = open_data(path_of("maps"), (DatasetOptions){.strict = true});
+  REQUIRE(d, "");
+  int32_t labels[16];
+  Error err;
+  DataWant w = {"labels", DTYPE_I32, 2, {2, 2}, labels};
+  REQUIRE(fill(d, WORLD_TRAIN, 0, 1, &w, &err), "%s", err.text);
+  EXPECT(labels[0] == 2 && labels[1] == 3 && labels[2] == 5 && labels[3] == 6, "%d %d", labels[0], labels[1]);
+  w = (DataWant){"labels", DTYPE_I32, 2, {4, 4}, labels};
+  REQUIRE(fill(d, WORLD_TRAIN, 0, 1, &w, &err), "%s", err.text);
+  EXPECT(labels[0] == 2 && labels[1] == 2 && labels[2] == 3 && labels[15] == 6, "%d %d", labels[0], labels[1]);
+  dataset_close(d);
+  write_picture("maps/x.labels.png", 6, 2, 7);
+  d = open_data(path_of("maps"), (DatasetOptions){.strict = true});
+  REQUIRE(d && !fill(d, WORLD_TRAIN, 0, 1, &w, &err), "colours as labels");
+  EXPECT_HAS(err.text, "x.labels.png: a map of labels is grey or has a palette");
+  dataset_close(d);
+}
+
+/* Twelve pictures, of which these are broken. */
+static void make_broken(void) {
+  for (int i = 0; i < 12; i++) {
+    char name[40];
+    snprintf(name, sizeof name, "broken/%02d.png", i);
+    if (i == 3)
+      write_text(name, "no picture at all");
+    else
+      write_picture(name, 2, 2, i);
+  }
+  size_t n;
+  Error err;
+  char *bytes = file_read(path_of("broken/05.png"), &n, &err);
+  write_bytes("broken/05.png", bytes, n / 2);
+  mem_free(bytes);
+}
+
+TEST(
+    "a broken picture is named once with the reason, and the next readable one stands in for it; or it is an error") {
+  make_broken();
+  Error err;
+  uint8_t pixel[12 * 3];
+  DataWant w = {"image", DTYPE_U8, 3, {1, 1, 3}, pixel};
+  Dataset *d = open_data(path_of("broken"), (DatasetOptions){.in_order = true});
+  REQUIRE(d, "");
+  int n = (int)dataset_count(d, WORLD_TRAIN);
+  REQUIRE(n > 9, "%d", n);
+  for (int round = 0; round < 2; round++) REQUIRE(fill(d, WORLD_TRAIN, 0, n, &w, &err), "%s", err.text);
+  EXPECT_HAS(warnings, "03.png: neither a PNG nor a JPEG file (17 bytes); the next one stands in for it\n");
+  EXPECT_HAS(warnings, "05.png: damaged PNG: it ends too early; the next one");
+  int lines = 0;
+  for (const char *p = warnings; (p = strchr(p, '\n')); p++) lines++;
+  EXPECT(lines == 2, "%s", warnings);
+  EXPECT(pixel[3 * place_of(d, "03")] == 4 && pixel[3 * place_of(d, "05")] == 6, "%d", pixel[9]);
+  dataset_close(d);
+  d = open_data(path_of("broken"), (DatasetOptions){.in_order = true, .strict = true});
+  REQUIRE(d && !fill(d, WORLD_TRAIN, 0, n, &w, &err), "strict");
+  EXPECT_HAS(err.text, "03.png: neither a PNG");
+  dataset_close(d);
+  write_text("all/a.png", "x");
+  write_text("all/b.png", "y");
+  d = open_data(path_of("all"), (DatasetOptions){0});
+  REQUIRE(d && !fill(d, WORLD_TRAIN, 0, 1, &w, &err), "nothing to read");
+  EXPECT_HAS(err.text, "all: none of 2 examples can be read");
+  dataset_close(d);
+}
+
+TEST("folders and tables that cannot be are refused by name") {
+  write_text("empty/readme.md", "x");
+  EXPECT_HAS(refusal(path_of("empty")), "empty: holds no PNG or JPEG picture (1 other files)");
+  write_picture("table/x.png", 2, 2, 0);
+  write_text("table/captions.txt", "x.png\tone\nx.png two\n");
+  EXPECT_HAS(refusal(path_of("table")), "captions.txt:2: a line must be NAME, a tab, and its caption");
+  write_text("table/captions.txt", "\tone\n");
+  EXPECT_HAS(refusal(path_of("table")), "captions.txt:1: a line must be NAME");
+  write_bytes("table/captions.txt", "x\ta\0b\n", 6);
+  EXPECT_HAS(refusal(path_of("table")), "captions.txt:1: a zero byte");
+  write_text("table/captions.txt", "");
+  write_text("table/metadata.jsonl", "\n{\"file_name\": 3, \"text\": \"x\"}\n");
+  EXPECT_HAS(refusal(path_of("table")), "metadata.jsonl:2: it must have \"file_name\" and \"text\"");
+  write_text("table/metadata.jsonl", "{\"file_name\": ");
+  EXPECT_HAS(refusal(path_of("table")), "metadata.jsonl:1: ");
+  char *long_line = calloc(1, (1 << 20) + 20);
+  memset(long_line, 'a', (1 << 20) + 10);
+  long_line[1] = '\t';
+  write_text("table/captions.txt", long_line);
+  EXPECT_HAS(refusal(path_of("table")), "captions.txt:1: a line of 1048586 bytes; at most 1048576");
+  free(long_line);
+}
+
+TEST("JPEG pictures are read like PNG ones, by whichever of its suffixes") {
+  static const char *const name[] = {"jpegs/a.jpg", "jpegs/b.jpeg", "jpegs/c.JPG"};
+  for (int i = 0; i < 3; i++) write_jpeg(name[i], 16, 16, 60 * i + 60);
+  Dataset *d = open_data(path_of("jpegs"), (DatasetOptions){.in_order = true, .strict = true});
+  REQUIRE(d, "");
+  EXPECT_TEXT(keys_of(d, WORLD_TRAIN), "a b c ");
+  uint8_t pixel[3 * 3];
+  Error err;
+  DataWant w = {"image", DTYPE_U8, 3, {1, 1, 3}, pixel};
+  REQUIRE(fill(d, WORLD_TRAIN, 0, 3, &w, &err), "%s", err.text);
+  for (int i = 0; i < 3; i++) EXPECT(abs(pixel[3 * i] - (60 * i + 60)) <= 3, "%d: %d", i, pixel[3 * i]);
+  dataset_close(d);
+}
+
+/* ---- parts and epochs ---- */
+
+TEST("a part is held out by the hash of keys, and stays whatever else comes or goes") {
+  char name[60], held[2000];
+  for (int i = 0; i < 300; i++) snprintf(name, sizeof name, "parts/%03d.png", i), write_picture(name, 1, 1, i % 256);
+  Dataset *d = open_data(path_of("parts"), (DatasetOptions){.in_order = true});
+  REQUIRE(d, "");
+  uint64_t n = dataset_count(d, WORLD_VALIDATION), all = n + dataset_count(d, WORLD_TRAIN);
+  EXPECT(n > 4 && n < 30 && all == 300, "%d of %d", (int)n, (int)all);
+  snprintf(held, sizeof held, "%s", keys_of(d, WORLD_VALIDATION));
+  char digest[65];
+  snprintf(digest, sizeof digest, "%s", dataset_digest(d));
+  dataset_close(d);
+  write_picture("parts/more/1.png", 1, 1, 0);
+  if (unlink(path_of("parts/000.png")) != 0) abort();
+  d = open_data(path_of("parts"), (DatasetOptions){.in_order = true});
+  REQUIRE(d, "");
+  const char *now = keys_of(d, WORLD_VALIDATION), *first = strncmp(held, "000 ", 4) == 0 ? held + 4 : held;
+  EXPECT(strncmp(now, first, strlen(first)) == 0, "%s\n%s", now, held);
+  EXPECT(strcmp(digest, dataset_digest(d)) != 0, "another listing has another digest");
+  dataset_close(d);
+}
+
+TEST("positions are an endless sequence of epochs, each of which shows every example once") {
+  char name[60];
+  for (int i = 0; i < 40; i++) snprintf(name, sizeof name, "epochs/%02d.png", i), write_picture(name, 1, 1, i);
+  Dataset *d = open_data(path_of("epochs"), (DatasetOptions){.seed = 11});
+  REQUIRE(d, "");
+  int n = (int)dataset_count(d, WORLD_TRAIN), differs = 0;
+  uint8_t pixel[3 * 3 * 40], part[3 * 7];
+  Error err;
+  DataWant w = {"image", DTYPE_U8, 3, {1, 1, 3}, pixel};
+  REQUIRE(fill(d, WORLD_TRAIN, 0, 3 * n, &w, &err), "%s", err.text);
+  for (int epoch = 0; epoch < 3; epoch++) {
+    uint64_t seen = 0;
+    for (int i = 0; i < n; i++) seen |= UINT64_C(1) << pixel[3 * (epoch * n + i)];
+    EXPECT(__builtin_popcountll(seen) == n, "epoch %d", epoch);
+  }
+  for (int i = 0; i < n; i++) differs += pixel[3 * i] != pixel[3 * (n + i)];
+  EXPECT(differs > n / 2, "epochs have orders of their own");
+  w.out = part; /* across the end of an epoch, read alone */
+  REQUIRE(fill(d, WORLD_TRAIN, (uint64_t)n - 3, 7, &w, &err), "%s", err.text);
+  EXPECT(memcmp(part, pixel + 3 * (n - 3), sizeof part) == 0, "a batch that is read again");
+  dataset_close(d);
+}
+
+/* ---- arrays ---- */
+
+TEST("arrays of a safetensors file are fed by their own names and sizes, image as a picture, class as a class") {
+  enum { EXAMPLES = 5 };
+  float x[EXAMPLES * 6];
+  int32_t class[EXAMPLES] = {0, 3, 1, 2, 1}, classes[EXAMPLES];
+  uint8_t image[EXAMPLES * 4];
+  for (int i = 0; i < EXAMPLES * 6; i++) x[i] = (float)i;
+  for (int i = 0; i < EXAMPLES * 4; i++) image[i] = (uint8_t)(i / 4 * 10 + 2 * (i % 2));
+  TensorView v[] = {
+      {.name = "x", .dtype = DTYPE_F32, .rank = 3, .dim = {EXAMPLES, 2, 3}, .data = x, .bytes = sizeof x},
+      {.name = "image", .dtype = DTYPE_U8, .rank = 3, .dim = {EXAMPLES, 2, 2}, .data = image, .bytes = sizeof image},
+      {.name = "class", .dtype = DTYPE_I32, .rank = 1, .dim = {EXAMPLES}, .data = class, .bytes = sizeof class}};
+  Error err;
+  REQUIRE(safetensors_write(path_of("a.safetensors"), v, 3, NULL, 0, &err), "%s", err.text);
+  Dataset *d = open_data(path_of("a.safetensors"), (DatasetOptions){.in_order = true});
+  REQUIRE(d, "");
+  int n = (int)dataset_count(d, WORLD_TRAIN);
+  float got[EXAMPLES * 6], grey[EXAMPLES];
+  DataWant w = {"x", DTYPE_F32, 2, {2, 3}, got};
+  DataWant of_class = {"class", DTYPE_I32, 0, {0}, classes};
+  REQUIRE(fill(d, WORLD_TRAIN, 0, n, &w, &err) && fill(d, WORLD_TRAIN, 0, n, &of_class, &err), "%s", err.text);
+  EXPECT(dataset_class_count(d) == 4, "%d", dataset_class_count(d));
+  for (int i = 0; i < n; i++) {
+    Buffer key = {0};
+    dataset_key(d, WORLD_TRAIN, (uint64_t)i, &key);
+    int number = atoi(key.data);
+    EXPECT(memcmp(got + 6 * i, x + 6 * number, 6 * sizeof *x) == 0 && classes[i] == class[number], "example %d", i);
+    buffer_done(&key);
+  }
+  w = (DataWant){"image", DTYPE_F32, 3, {1, 1, 1}, grey};
+  REQUIRE(fill(d, WORLD_TRAIN, 0, n, &w, &err), "%s", err.text);
+  EXPECT(grey[0] == 1.0f * (2.0f / 255.0f) - 1.0f || place_of(d, "0") != 0, "%g", (double)grey[0]);
+  EXPECT_HAS(mismatch(d, (DataWant){"x", DTYPE_F32, 2, {3, 2}}), "x f32 [3, 2] is wanted of every example; ");
+  EXPECT_HAS(mismatch(d, (DataWant){"x", DTYPE_F32, 2, {3, 2}}),
+             " has x F32 [2, 3], image f32 or u8 [any, any, 3 or 1], class i32 []");
+  EXPECT_HAS(mismatch(d, (DataWant){"x", DTYPE_I32, 2, {2, 3}}), "x i32 [2, 3] is wanted");
+  dataset_close(d);
+  class[2] = -1;
+  REQUIRE(safetensors_write(path_of("b.safetensors"), v, 3, NULL, 0, &err), "%s", err.text);
+  EXPECT_HAS(refusal(path_of("b.safetensors")), "b.safetensors: example 2 has class -1; they are 0 to ");
+  v[1] = (TensorView){.name = "y", .dtype = DTYPE_U8, .rank = 1, .dim = {4}, .data = image, .bytes = 4};
+  REQUIRE(safetensors_write(path_of("b.safetensors"), v, 2, NULL, 0, &err), "%s", err.text);
+  EXPECT_HAS(refusal(path_of("b.safetensors")), "has 4 examples, \"");
+  write_text("c.safetensors", "no file of tensors");
+  EXPECT_HAS(refusal(path_of("c.safetensors")), "c.safetensors");
+}
+
+/* images [n, 2, 3] of bytes i, and labels i % 3. */
+static void write_idx(const char *prefix, int n, bool gzipped) {
+  uint8_t images[16 + 6 * 50] = {0, 0, 8, 3, 0, 0, 0, (uint8_t)n, 0, 0, 0, 2, 0, 0, 0, 3};
+  uint8_t labels[8 + 50] = {0, 0, 8, 1, 0, 0, 0, (uint8_t)n};
+  char name[2][80];
+  for (int i = 0; i < n; i++) memset(images + 16 + 6 * i, i, 6), labels[8 + i] = (uint8_t)(i % 3);
+  snprintf(name[0], 80, "%s-images-idx3-ubyte%s", prefix, gzipped ? ".gz" : "");
+  snprintf(name[1], 80, "%s-labels-idx1-ubyte%s", prefix, gzipped ? ".gz" : "");
+  const uint8_t *bytes[] = {images, labels};
+  const size_t size[] = {16 + 6 * (size_t)n, 8 + (size_t)n};
+  for (int k = 0; k < 2; k++) {
+    if (!gzipped) {
+      write_bytes(name[k], bytes[k], size[k]);
+      continue;
+    }
+    gzFile f = gzopen(path_of(name[k]), "wb");
+    if (!f || gzwrite(f, bytes[k], (unsigned)size[k]) != (int)size[k] || gzclose(f) != Z_OK) abort();
+  }
+}
+
+TEST("IDX files are read, gzipped or not") {
+  for (int gzipped = 0; gzipped < 2; gzipped++) {
+    char spec[100];
+    write_idx(gzipped ? "packed" : "plain", 50, gzipped);
+    snprintf(spec, sizeof spec, "idx:%s", path_of(gzipped ? "packed" : "plain"));
+    Dataset *d = open_data(spec, (DatasetOptions){.in_order = true});
+    REQUIRE(d, "");
+    int n = (int)dataset_count(d, WORLD_TRAIN);
+    EXPECT(n + (int)dataset_count(d, WORLD_VALIDATION) == 50 && dataset_class_count(d) == 3, "%d", n);
+    uint8_t pixel[50];
+    int32_t class[50];
+    Error err;
+    DataWant image = {"image", DTYPE_U8, 3, {1, 1, 1}, pixel}, w = {"class", DTYPE_I32, 0, {0}, class};
+    REQUIRE(fill(d, WORLD_TRAIN, 0, n, &image, &err) && fill(d, WORLD_TRAIN, 0, n, &w, &err), "%s", err.text);
+    for (int i = 0; i < n; i++) {
+      int want = pixel[i] % 3;
+      EXPECT(class[i] == want, "example %d", i);
+    }
+    dataset_close(d);
+  }
+}
+
+TEST("IDX files that say what they do not hold are refused by name") {
+  static const struct {
+    uint8_t bytes[20];
+    size_t n;
+    const char *says;
+  } cases[] = {{{0}, 0, "not an IDX file (0 bytes)"},
+               {{0, 1, 8, 1}, 4, "not an IDX file (4 bytes)"},
+               {{0, 0, 13, 3, 0, 0, 0, 1}, 8, "IDX elements of type 0x0d; only 0x08 (u8) is read"},
+               {{0, 0, 8, 0}, 4, "an IDX array of 0 axes; 1 to 4 are read"},
+               {{0, 0, 8, 200}, 4, "an IDX array of 200 axes"},
+               {{0, 0, 8, 3, 0, 0, 0}, 7, "ends within its head"},
+               {{0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2, 1}, 17, "an IDX array of 2 elements in 1 bytes"},
+               {{0, 0, 8, 3, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255}, 16, "elements in 0 bytes"},
+               {{0, 0, 8, 3, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1}, 16, "\"image\" holds no example"},
+               {{0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1}, 16, "pictures of 1 x 0"},
+               {{0, 0, 8, 1, 0, 0, 0, 1, 7}, 9, "an array of 1 axes, not 3"},
+               {{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 1, 2}, 12, "gzip"}};
+  char spec[100];
+  write_idx("bad", 4, false);
+  snprintf(spec, sizeof spec, "idx:%s", path_of("bad"));
+  for (int i = 0; i < COUNT_OF(cases); i++) {
+    write_bytes("bad-images-idx3-ubyte", cases[i].bytes, cases[i].n);
+    EXPECT_HAS(refusal(spec), "bad-images-idx3-ubyte: ");
+    EXPECT_HAS(refusal(spec), cases[i].says);
+  }
+  write_idx("cut", 50, true);
+  size_t n;
+  Error err;
+  char *bytes = file_read(path_of("cut-images-idx3-ubyte.gz"), &n, &err);
+  write_bytes("cut-images-idx3-ubyte.gz", bytes, n - 12);
+  mem_free(bytes);
+  snprintf(spec, sizeof spec, "idx:%s", path_of("cut"));
+  EXPECT_HAS(refusal(spec), "cut-images-idx3-ubyte.gz: ");
+  EXPECT_HAS(refusal("idx:/no/such"),
+             "neither /no/such-images-idx3-ubyte nor /no/such-images-idx3-ubyte.gz is there");
+}
+
+TEST_MAIN()
