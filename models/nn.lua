@@ -412,7 +412,7 @@ end
 -- The padding counts as elements of 0, as PyTorch's does unless told otherwise.
 local function avg_pool(x, size, options, what)
   local y = pooled(x, size, options or {}, 0, function(a, b) return a + b end, what)
-  return y * (1 / size ^ (x.rank - 2))
+  return y / size ^ (x.rank - 2)
 end
 
 -- The largest element, or the mean, of windows of size x size.  options: stride (size), padding (0).

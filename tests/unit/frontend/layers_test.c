@@ -94,6 +94,12 @@ static const Case cases[] = {
     {"f32(batch, 7, 5, 2)", "nn.max_pool2d(x.x, 3, { stride = 2, padding = 1 })",
      "y f32[2,4,3,2] 0.3224319\n"
      "x -3.186522\n"},
+    {"f32(batch, 5, 5, 2)", "nn.max_pool2d(stairs(x.x), 3, { stride = 1, padding = 1 })",
+     "y f32[2,5,5,2] 0.6216909\n"
+     "x 3.073959\n"},
+    {"f32(batch, 3, 3, 4, 1)", "nn.max_pool3d(stairs(x.x), 2, { stride = 1 })",
+     "y f32[2,2,2,3,1] 0.1750073\n"
+     "x -0.1874518\n"},
     {"f32(batch, 5, 7, 2)", "nn.avg_pool2d(x.x, 2)",
      "y f32[2,2,3,2] -0.263542\n"
      "x 0.4230848\n"},
@@ -234,6 +240,7 @@ static void check_line(const Ran *r, const Case *c, const char *line) {
 }
 
 static const char head[] = "local nn = require 'nn'\n"
+                           "local function stairs(x) return floor(x * 2) * 0.5 + (x - detach(x)) end\n"
                            "local function targets(list)\n"
                            "  for i, n in ipairs(list) do list[i] = fill(n, i32(1)) end\n"
                            "  return reshape(concat(list, 0), 2, 3)\n"
@@ -357,19 +364,19 @@ static const struct {
   const char *type, *expression, *complaint;
 } mistakes[] = {
     {"f32(batch, 4, 4, 3)", "nn.conv('c', x.x, 4, { groups = 2 })",
-     "model.lua:6: conv: 2 groups must divide the channels, 3 and 4"},
+     "model.lua:7: conv: 2 groups must divide the channels, 3 and 4"},
     {"f32(batch, 4, 4, 3)", "nn.conv('c', x.x, 4, { size = { 1, 2, 3 } })",
-     "model.lua:6: conv: size must be a number or a table { h, w }"},
-    {"f32(batch, 4, 3)", "nn.max_pool2d(x.x, 2)", "model.lua:6: max_pool2d: x must be [b, h, w, c], not f32[B,4,3]"},
+     "model.lua:7: conv: size must be a number or a table { h, w }"},
+    {"f32(batch, 4, 3)", "nn.max_pool2d(x.x, 2)", "model.lua:7: max_pool2d: x must be [b, h, w, c], not f32[B,4,3]"},
     {"f32(batch, 4, 4, 3)",
-     "nn.max_pool3d(x.x, 2)", "model.lua:6: max_pool3d: x must be [b, s, h, w, c], not f32[B,4,4,3]"},
-    {"f32(batch, 4, 4, 3)", "nn.avg_pool2d(x.x, 5)", "model.lua:6: avg_pool2d: the window is larger than x"},
+     "nn.max_pool3d(x.x, 2)", "model.lua:7: max_pool3d: x must be [b, s, h, w, c], not f32[B,4,4,3]"},
+    {"f32(batch, 4, 4, 3)", "nn.avg_pool2d(x.x, 5)", "model.lua:7: avg_pool2d: the window is larger than x"},
     {"f32(batch, 4, 4, 3)", "nn.max_pool2d(x.x, 2, { padding = 2 })",
-     "model.lua:6: max_pool2d: the padding must be at most half the size"},
+     "model.lua:7: max_pool2d: the padding must be at most half the size"},
     {"f32(batch, 4, 4, 3)", "nn.conv_transpose2d('c', x.x, 2, { size = 2, padding = 2 })",
-     "model.lua:6: conv_transpose2d: the padding must be below the size"},
+     "model.lua:7: conv_transpose2d: the padding must be below the size"},
     {"f32(batch, 4, 4, 3)",
-     "nn.conv3d('c', x.x, 2)", "model.lua:6: conv3d: x must be [b, s, h, w, c], not f32[B,4,4,3]"},
+     "nn.conv3d('c', x.x, 2)", "model.lua:7: conv3d: x must be [b, s, h, w, c], not f32[B,4,4,3]"},
     {"f32(2, 3, 3)",
      "nn.cross_entropy(x.x, targets { 0, 0, 0, 0, 0, 0 }, {})", "options.ignore must be a whole number"},
 };
