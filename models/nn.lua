@@ -117,6 +117,15 @@ function nn.instance_norm(name, x, options)
   return group_norm(x, gain, bias, { groups = c, eps = options.eps or 1e-5 })
 end
 
+-- How many elements these sizes make, a scalar f32: the batch is counted where the function runs.
+local function count_of(sizes)
+  local known, open = 1, {}
+  for _, n in ipairs(sizes) do
+    if math.type(n) == "integer" then known = known * n else open[#open + 1] = n end
+  end
+  return sum(fill(known, f32(open)))
+end
+
 -- x [..., c]: every channel by its mean and variance over all else, the batch too, while the model trains; else by
 -- their running averages, NAME.running_mean and NAME.running_var, which are params that training updates, so that they
 -- are saved with the weights.  options: affine (true), eps (1e-5), momentum (0.1). Ioffe, Szegedy: Batch Normalization,
@@ -132,7 +141,7 @@ function nn.batch_norm(name, x, options)
   local centred, variance
   if is_training() then
     local keep = options.momentum or 0.1
-    local centre, count = mean(x, axes), sum(fill(1, f32(others)))
+    local centre, count = mean(x, axes), count_of(others)
     centred = x - centre
     variance = mean(centred * centred, axes)
     local unbiased = variance * (count / maximum(count - 1, 1))

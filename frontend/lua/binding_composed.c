@@ -11,7 +11,9 @@ static int is_tensor(lua_State *L) {
 
 /* Each is a global and a method of tensors; pow is ^ too. */
 void binding_open_composed(lua_State *L) {
-  if (luaL_loadbufferx(L, ops_lua, ops_lua_bytes, "@ops.lua", "t") != LUA_OK) lua_error(L);
+  int status = luaL_loadbufferx(L, ops_lua, ops_lua_bytes, "@ops.lua", "t");
+  if (status == LUA_ERRMEM) sandbox_exhaust(L, ERROR_MEMORY, "out of memory");
+  BUG_IF(status != LUA_OK, "%s", lua_tostring(L, -1));
   lua_pushcfunction(L, is_tensor);
   lua_call(L, 1, 1);
   sandbox_wrap_functions(L);

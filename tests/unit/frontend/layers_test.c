@@ -171,6 +171,13 @@ static const Case training_cases[] = {
      "n.weight -1.22905\n"
      "-> n.running_mean 0.5563152\n"
      "-> n.running_var 1.411388\n"},
+    {"f32(2, 4)", "nn.batch_norm('n', x.x, { momentum = 0.3, eps = 0.01 })",
+     "y f32[2,4] 2.755973\n"
+     "x -0.9953001\n"
+     "n.bias 1.365141\n"
+     "n.weight -1.22905\n"
+     "-> n.running_mean 0.5563152\n"
+     "-> n.running_var 1.411388\n"},
     {"f32(batch, 2, 3, 2)", "nn.batch_norm('n', nn.batch_norm('n', x.x))",
      "y f32[2,2,3,2] -0.2797623\n"
      "x -0.1873241\n"
