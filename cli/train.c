@@ -15,7 +15,7 @@ typedef struct TrainArgs {
   TrainingSpec spec;       /* as the options say it, */
   TrainOptions loop;       /* and what of these they do not say as they do: */
   DatasetOptions data;
-  const char *spec_of_data, *merges, *out, *store;
+  const char *spec_of_data, *spec_of_eval, *merges, *out, *store;
   int64_t seed;
   bool json, profile;
 } TrainArgs;
@@ -25,7 +25,7 @@ typedef struct TrainCommand {
   TrainArgs a;
   CliTarget target;
   Training training;
-  Dataset *data;
+  Dataset *data, *eval_data;
   Bpe *bpe;
   Lowered lowered;         /* for --profile */
   TrainProgress progress;
@@ -61,6 +61,8 @@ static int list_args(TrainArgs *a, Arg out[ARGS_MAX]) {
       {"--weights", ARG_TEXT, "FILE", "begin with these weights", &a->spec.weights, 0, 0, .shapes = RECIPE_START},
       {"--data", ARG_TEXT, "SPEC", "what to train on: world:OPTIONS, FOLDER, FILE.safetensors, idx:PREFIX (world)",
        &a->spec_of_data, 0, 0, .shapes = RECIPE_DATA},
+      {"--eval-data", ARG_TEXT, "SPEC", "what --eval measures on, all of it; nothing of --data is held out then",
+       &a->spec_of_eval, 0, 0, .shapes = RECIPE_EVAL_DATA, .with = "--eval"},
       {"--strict", ARG_FLAG, NULL, "an example that cannot be read ends the run; else the next stands in for it",
        &a->data.strict, 0, 0},
       {"--allow-missing", ARG_FLAG, NULL, "a picture without a caption has an empty one; else that is refused",
@@ -100,8 +102,11 @@ static int list_args(TrainArgs *a, Arg out[ARGS_MAX]) {
 static bool open_data(TrainCommand *t, Error *err) {
   TrainArgs *a = &t->a;
   a->data.seed = (uint64_t)a->seed;
+  a->data.whole = a->spec_of_eval != NULL;
   if (!error_asked((t->data = dataset_open(a->spec_of_data, &a->data, err)) != NULL, err)) return false;
-  if (!dataset_world(t->data) && (a->data.names_path || a->data.font_path))
+  if (a->spec_of_eval && !error_asked((t->eval_data = dataset_open(a->spec_of_eval, &a->data, err)) != NULL, err))
+    return false;
+  if (!dataset_world(t->data) && !(t->eval_data && dataset_world(t->eval_data)) && (a->data.names_path || a->data.font_path))
     return error_set(err, ERROR_USAGE, "--names and --font are of the world: %s is another", a->spec_of_data);
   return !a->merges || (t->bpe = merges_read(a->merges, err));
 }
@@ -111,6 +116,7 @@ static bool open_training(TrainCommand *t, Error *err) {
   s.model = cli_spec(&t->a.model);
   s.vq = cli_spec(&t->a.vq);
   s.data = t->data;
+  s.eval_data = t->eval_data;
   s.bpe = t->bpe;
   s.seed = (uint64_t)t->a.seed;
   s.evaluates = t->a.loop.evaluate_every > 0;
@@ -195,6 +201,7 @@ static void run_done(void *ctx) {
   training_close(&t->training);
   bpe_free(t->bpe);
   dataset_close(t->data);
+  dataset_close(t->eval_data);
   cli_target_close(&t->target);
 }
 

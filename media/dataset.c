@@ -49,7 +49,7 @@ static bool divide(Dataset *d, Error *err) {
   for (uint64_t i = 0; ok && i < d->n; i++) {
     key.len = 0;
     d->kind->key(d, &(DataExample){WORLD_TRAIN, i, 0}, &key);
-    int k = key_hash(key.data, key.len) % DATA_HELD_OUT_OF == 0;
+    int k = !d->o.whole && key_hash(key.data, key.len) % DATA_HELD_OUT_OF == 0;
     d->part[k][d->n_part[k]++] = (uint32_t)i;
     ok = !key.failed;
   }

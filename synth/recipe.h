@@ -31,6 +31,7 @@ enum { RECIPE_RUN = 1, RECIPE_DRAWING = 2, RECIPE_PAIR = 4, RECIPE_BOTH = RECIPE
   X(START,       "start_sha256",      RECIPE_RUN)                                                                    \
   X(DATA,        "data",              RECIPE_RUN)                                                                    \
   X(DATA_DIGEST, "data_sha256",       RECIPE_RUN)                                                                    \
+  X(EVAL_DATA,   "eval_data",         RECIPE_RUN)                                                                    \
   X(STEPS,       "steps",             RECIPE_RUN)                                                                    \
   X(BATCH,       "batch",             RECIPE_RUN)                                                                    \
   X(SEED,        "seed",              RECIPE_BOTH)                                                                   \

@@ -122,12 +122,29 @@ static bool check_sizes(const Training *t, Error *err) {
   return true;
 }
 
+/* What evaluates must be there, and mean the same by its classes. */
+static bool check_evaluated(const Training *t, Error *err) {
+  const Dataset *d = t->spec.data, *e = t->spec.eval_data;
+  if (!e)
+    return dataset_is_endless(d) || dataset_count(d, WORLD_VALIDATION) ||
+           error_set(err, ERROR_ARGUMENT, "%s: of so few examples none is held out: --eval needs --eval-data",
+                     dataset_spec(d));
+  if (!plan_find_input(&t->plan->function[t->evaluate], PORT_CLASS)) return true;
+  for (int i = 0; i < dataset_class_count(e); i++) {
+    const char *name = dataset_class_name(e, i);
+    const char *trained = i < dataset_class_count(d) ? dataset_class_name(d, i) : NULL;
+    if (name && dataset_class_count(d) && (!trained || strcmp(name, trained) != 0))
+      return error_set(err, ERROR_ARGUMENT, "class %d is \"%s\" in %s and \"%s\" in %s", i, name, dataset_spec(e),
+                       trained ? trained : "none", dataset_spec(d));
+  }
+  return true;
+}
+
 static bool open_source(Training *t, Error *err) {
   int n = t->model->n_train, *function = ARENA_ARRAY(t->arena, int, n + 1);
-  SourceOptions o = {.data = t->spec.data, .bpe = t->spec.bpe, .batch = t->spec.batch};
-  if (t->spec.evaluates && !dataset_is_endless(o.data) && !dataset_count(o.data, WORLD_VALIDATION))
-    return error_set(err, ERROR_ARGUMENT, "%s: of so few examples none is held out: --eval has nothing to look at",
-                     dataset_spec(o.data));
+  SourceOptions o = {.data = t->spec.data, .eval_data = t->spec.eval_data, .evaluate = t->evaluate,
+                     .bpe = t->spec.bpe, .batch = t->spec.batch};
+  if (t->spec.evaluates && !check_evaluated(t, err)) return error_asked(false, err);
   for (int i = 0; i < n; i++) function[i] = t->entry[i].function;
   if (t->evaluate >= 0) function[n++] = t->evaluate;
   if (t->vq_plan) o.encoder = (Encoder){t->vq_session, t->vq_plan, plan_find_function(t->vq_plan, FUNC_ENCODE)};

@@ -13,7 +13,8 @@ typedef struct TrainingSpec {
   const char *weights;          /* a file to begin with, trained with the same autoencoder and merges as far as it says;
                                  * NULL: initial weights */
   const char *vq_weights;       /* of the autoencoder that makes tokens of pictures; NULL: no function wants them */
-  const Dataset *data;          /* as the next, outlives the training */
+  const Dataset *data;          /* as the next two, outlives the training */
+  const Dataset *eval_data;     /* opened whole: what `evaluate` is fed; NULL: what data hold out */
   const Bpe *bpe;               /* NULL: no function wants text */
   int64_t batch;                /* examples a step */
   uint64_t seed;                /* of initial weights, and of all that a step draws */

@@ -24,6 +24,12 @@ struct Source {
 
 /* ---- checking ---- */
 
+static bool is_evaluated_apart(const Source *s, int function) { return s->o.eval_data && function == s->o.evaluate; }
+
+static const Dataset *data_of(const Source *s, int function) {
+  return is_evaluated_apart(s, function) ? s->o.eval_data : s->o.data;
+}
+
 static bool refuse(const PlanFunction *f, const PlanTensor *t, const char *want, Error *err) {
   return error_set(err, ERROR_ARGUMENT, "input \"%s\" of \"%s\" must be %s", t->name, f->name, want);
 }
@@ -37,7 +43,8 @@ static bool add_want(Source *s, Inputs *in, const PlanFunction *f, const PlanTen
                        f->name);
     w->dim[i] = t->dim[i + 1].c;
   }
-  return dataset_match(s->o.data, s->o.bpe, w, err) || error_prefix(err, "input \"%s\" of \"%s\"", t->name, f->name);
+  return dataset_match(data_of(s, in->function), s->o.bpe, w, err) ||
+         error_prefix(err, "input \"%s\" of \"%s\"", t->name, f->name);
 }
 
 static bool is_dim(const PlanTensor *t, int axis, int64_t size) { return dim_equal(t->dim[axis], dim_const(size)); }
@@ -166,8 +173,13 @@ static bool source_fill(void *ctx, NuwaSession *session, int function, WorldSpli
     want[i] = in->want[i];
     want[i].out = in->tokens && i == in->n - 1 ? s->frames : nuwa_input(session, function, want[i].name);
   }
-  if (!dataset_fill(s->o.data, s->o.bpe, split, first, n, want, in->n, err)) return false;
+  const Dataset *d = data_of(s, function);
+  if (is_evaluated_apart(s, function) && !dataset_is_endless(d)) split = WORLD_TRAIN; /* all there is */
+  if (!dataset_fill(d, s->o.bpe, split, first, n, want, in->n, err)) return false;
   return !in->tokens || encode(s, nuwa_input(session, function, PORT_TOKENS), n * in->tokens->dim[1].c, err);
 }
 
-TrainSource source_interface(Source *s) { return (TrainSource){source_fill, dataset_is_endless(s->o.data), s}; }
+TrainSource source_interface(Source *s) {
+  const Dataset *evaluated = s->o.eval_data ? s->o.eval_data : s->o.data;
+  return (TrainSource){source_fill, dataset_is_endless(evaluated), s};
+}

@@ -19,6 +19,9 @@ typedef struct Encoder {
 
 typedef struct SourceOptions {
   const Dataset *data;
+  const Dataset
+      *eval_data; /* opened whole, for the inputs of function `evaluate`; NULL: these are fed what data hold out */
+  int evaluate;
   const Bpe *bpe; /* NULL: no function wants text */
   Encoder encoder;
   int64_t batch; /* largest n of a fill */

@@ -65,6 +65,25 @@ TEST("a model is trained on a folder: sizes as it wants them, captions, classes;
   expect_shell("rm -r pets && mv same pets");
 }
 
+TEST("--eval-data measures on all of another data set, and trains on all of the first") {
+  make_folder();
+  write_text("pets.lua", model);
+  expect_shell("nuwa data pets --bpe merges --vocab 560 >/dev/null && cp -r pets other && mv other/dog other/fox");
+#define APART "train pets.lua --models models --bpe merges --batch 6 --steps 2 --eval 1 "
+  EXPECT_STATUS(2, APART "--data pets --eval-data other", "class 1 is \"fox\" in other and \"dog\" in pets");
+  expect_shell("mv other/fox other/dog && rm other/dog/00001?.png");
+  EXPECT_STATUS(0, APART "--data pets --eval-data other --checkpoint apart.ckpt --stop 1", "val.loss");
+  EXPECT_STATUS(1, APART "--data pets --checkpoint apart.ckpt --resume", "its eval_data is other, this run's is ");
+  expect_shell("mkdir -p lone/cat lone/dog && cp scenes/000000.png lone/cat && cp scenes/000010.png lone/dog");
+  EXPECT_STATUS(2, "train models/vq.lua --models models --data lone --steps 1 --eval 1",
+                "none is held out: --eval needs --eval-data");
+  EXPECT_STATUS(0, "train models/vq.lua --models models --data lone --eval-data lone --steps 1 --eval 1", "val.loss");
+  EXPECT_STATUS(0, "train models/vq.lua --models models --data lone --eval-data world --steps 1 --eval 1",
+                "held.loss");
+  EXPECT_STATUS(2, "train models/vq.lua --models models --data lone --eval-data lone --steps 1",
+                "--eval-data has no effect without --eval");
+}
+
 TEST("what the data do not have is refused beside what they have, and missing captions unless they are allowed") {
   make_folder();
   write_text("pets.lua", model);

@@ -148,6 +148,8 @@ static const struct {
     {"--names"}, {"--font"}, {"--vq"}, {"--vq-define"}, {"--device"}, {"--products"},
     /* What is refused. */
     {"--strict"}, {"--allow-missing"},
+    /* data_test.c has it. */
+    {"--eval-data"},
     /* How far, where to, and how fast. */
     {"--stop"}, {"--out"}, {"--store"}, {"--checkpoint"}, {"--every"}, {"--resume"}, {"--log"}, {"--log-every"},
     {"--eval"}, {"--eval-batches"}, {"--raw"}, {"--profile"}, {"--json"}, {"--cuda-driver"}, {"--cublaslt"}, {"--nvrtc"},

@@ -12,6 +12,7 @@
 #include "media/dataset.h"
 #include "media/image.h"
 #include "runtime/base/file.h"
+#include "runtime/base/hooks.h"
 #include "tests/test.h"
 
 /* ---- files ---- */
@@ -461,6 +462,19 @@ TEST("positions are an endless sequence of epochs, each of which shows every exa
   dataset_close(d);
 }
 
+TEST("of data that are opened whole nothing is held out") {
+  char name[60];
+  for (int i = 0; i < 60; i++) snprintf(name, sizeof name, "whole/%02d.png", i), write_picture(name, 1, 1, i);
+  Dataset *d = open_data(path_of("whole"), (DatasetOptions){.whole = true});
+  REQUIRE(d, "");
+  EXPECT(dataset_count(d, WORLD_TRAIN) == 60 && dataset_count(d, WORLD_VALIDATION) == 0, "");
+  dataset_close(d);
+  d = open_data(path_of("whole"), (DatasetOptions){0});
+  REQUIRE(d, "");
+  EXPECT(dataset_count(d, WORLD_TRAIN) < 60, "else some are");
+  dataset_close(d);
+}
+
 /* ---- arrays ---- */
 
 TEST("arrays of a safetensors file are fed by their own names and sizes, image as a picture, class as a class") {
@@ -586,6 +600,47 @@ TEST("IDX files that say what they do not hold are refused by name") {
   EXPECT_HAS(refusal(spec), "cut-images-idx3-ubyte.gz: ");
   EXPECT_HAS(refusal("idx:/no/such"),
              "neither /no/such-images-idx3-ubyte nor /no/such-images-idx3-ubyte.gz is there");
+}
+
+TEST("running out of memory anywhere is reported, and nothing is told to be broken for it") {
+  static const uint8_t map[4] = {1, 2, 3, 4};
+  char spec[2][100];
+  write_picture("short/a/x.png", 2, 2, 1);
+  write_labels("short/a/x.labels.png", 2, 2, map);
+  write_text("short/a/x.txt", "one\n");
+  write_picture("short/b/y.png", 2, 2, 1);
+  write_labels("short/b/y.labels.png", 2, 2, map);
+  write_text("short/b/metadata.jsonl", "{\"file_name\": \"y.png\", \"text\": \"two\"}\n");
+  write_idx("short_idx", 4, false);
+  snprintf(spec[0], 100, "%s", path_of("short"));
+  snprintf(spec[1], 100, "idx:%s", path_of("short_idx"));
+  bpe();
+  for (int k = 0; k < 2; k++) {
+    int failures = 0;
+    for (uint64_t at = 1;; at++) {
+      uint8_t image[2 * 3];
+      int32_t text[2 * 4], labels[2], class[2];
+      DataWant w[] = {{"image", DTYPE_U8, 3, {1, 1, 3}, image},
+                      {"class", DTYPE_I32, 0, {0}, class},
+                      {"text", DTYPE_I32, 1, {4}, text},
+                      {"labels", DTYPE_I32, 2, {1, 1}, labels}};
+      Error err = {0};
+      int n = k ? 2 : 4;
+      *warnings = 0;
+      mem_fail_at(at);
+      Dataset *d = dataset_open(spec[k], &(DatasetOptions){.warn = warn, .whole = true}, &err);
+      bool ok = d != NULL;
+      for (int i = 0; ok && i < n; i++) ok = dataset_match(d, bpe(), &w[i], &err);
+      ok = ok && dataset_fill(d, bpe(), WORLD_TRAIN, 0, 2, w, n, &err);
+      mem_fail_at(0);
+      dataset_close(d);
+      EXPECT(ok || err.code == ERROR_MEMORY, "allocation %d: %s", (int)at, err.text);
+      EXPECT(!*warnings, "allocation %d: %s", (int)at, warnings);
+      failures += !ok;
+      if (ok && at > 200) break;
+    }
+    EXPECT(failures > 10, "%d", failures);
+  }
 }
 
 TEST_MAIN()
