@@ -91,6 +91,24 @@ static void write_labels(const char *name, int width, int height, const uint8_t 
   if (!png_image_write_to_file(&png, path_of(name), 0, labels, 0, NULL)) abort();
 }
 
+/* Indices of two bits into a palette of four colours, one row of four pixels. */
+static void write_packed_labels(const char *name, uint8_t row) {
+  png_color palette[4] = {{9, 9, 9}, {200, 0, 0}, {0, 200, 0}, {0, 0, 200}};
+  png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, NULL, NULL, NULL);
+  png_infop info = png ? png_create_info_struct(png) : NULL;
+  FILE *f = fopen(path_of(name), "wb");
+  if (!info || !f) abort();
+  png_init_io(png, f);
+  png_set_IHDR(png, info, 4, 1, 2, PNG_COLOR_TYPE_PALETTE, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
+               PNG_FILTER_TYPE_DEFAULT);
+  png_set_PLTE(png, info, palette, 4);
+  png_write_info(png, info);
+  png_write_row(png, &row);
+  png_write_end(png, NULL);
+  png_destroy_write_struct(&png, &info);
+  fclose(f);
+}
+
 /* ---- data sets ---- */
 
 static char warnings[4000];
@@ -239,24 +257,33 @@ TEST("captions lie beside pictures, in a table of names, or in a table of object
   dataset_close(d);
 }
 
-TEST("each line of a picture's text is drawn in some epoch, and the same one when a position is read again") {
-  write_picture("lines/x.png", 2, 2, 0);
-  write_text("lines/x.txt", "one\ntwo\nthree\n");
-  Dataset *d = open_data(path_of("lines"), (DatasetOptions){.seed = 3});
-  REQUIRE(d, "");
-  int seen[3] = {0};
-  for (uint64_t i = 0; i < 60; i++) {
+/* How often positions draw "one", "two" and "three"; each the same when it is read again. */
+static void count_captions(const char *spec, int seen[3]) {
+  Dataset *d = open_data(spec, (DatasetOptions){.seed = 3});
+  for (uint64_t i = 0; d && i < 60; i++) {
+    static const char *const caption[] = {"one", "two", "three"};
     Buffer a = {0}, b = {0};
     Error err;
-    REQUIRE(dataset_caption(d, WORLD_TRAIN, i, &a, &err) && dataset_caption(d, WORLD_TRAIN, i, &b, &err), "%s",
-            err.text);
+    if (!dataset_caption(d, WORLD_TRAIN, i, &a, &err) || !dataset_caption(d, WORLD_TRAIN, i, &b, &err))
+      TEST_FAIL_("%s", err.text);
     EXPECT_TEXT(a.data, b.data);
-    seen[a.data[0] == 'o' ? 0 : a.data[1] == 'w' ? 1 : 2]++;
+    for (int k = 0; k < 3; k++) seen[k] += strcmp(a.data, caption[k]) == 0;
     buffer_done(&a);
     buffer_done(&b);
   }
-  EXPECT(seen[0] > 8 && seen[1] > 8 && seen[2] > 8, "%d %d %d", seen[0], seen[1], seen[2]);
   dataset_close(d);
+}
+
+TEST("each caption of a picture is drawn in some epoch, and the same one when a position is read again") {
+  int own[3] = {0}, table[3] = {0};
+  write_picture("lines/x.png", 2, 2, 0);
+  write_text("lines/x.txt", "one\nfr.utf8=un\ntwo\n\nthree\n");
+  count_captions(path_of("lines"), own);
+  write_picture("rows/x.png", 2, 2, 0);
+  write_text("rows/captions.txt", "x\tone\nother\tfour\nx\ttwo\nx\tthree\n");
+  count_captions(path_of("rows"), table);
+  for (int k = 0; k < 3; k++) EXPECT(own[k] > 8 && table[k] > 8, "%d: %d and %d of 60", k, own[k], table[k]);
+  EXPECT(own[0] + own[1] + own[2] == 60 && table[0] + table[1] + table[2] == 60, "others are drawn too");
 }
 
 TEST("pictures without a caption are counted and named, refused where text is wanted, and empty if that is allowed") {
@@ -317,6 +344,7 @@ TEST("maps of labels are cropped as their picture is, each pixel the label at it
   Dataset *d = open_data(path_of("maps"), (DatasetOptions){.strict = true});
   REQUIRE(d, "");
   int32_t labels[16];
+  uint8_t pixels[12];
   Error err;
   DataWant w = {"labels", DTYPE_I32, 2, {2, 2}, labels};
   REQUIRE(fill(d, WORLD_TRAIN, 0, 1, &w, &err), "%s", err.text);
@@ -324,6 +352,20 @@ TEST("maps of labels are cropped as their picture is, each pixel the label at it
   w = (DataWant){"labels", DTYPE_I32, 2, {4, 4}, labels};
   REQUIRE(fill(d, WORLD_TRAIN, 0, 1, &w, &err), "%s", err.text);
   EXPECT(labels[0] == 2 && labels[1] == 2 && labels[2] == 3 && labels[15] == 6, "%d %d", labels[0], labels[1]);
+  static const uint8_t square[9] = {1, 1, 1, 1, 5, 1, 1, 1, 1};
+  write_picture("maps/x.png", 3, 3, 7);
+  write_labels("maps/x.labels.png", 3, 3, square);
+  w = (DataWant){"labels", DTYPE_I32, 2, {1, 1}, labels};
+  REQUIRE(fill(d, WORLD_TRAIN, 0, 1, &w, &err), "%s", err.text);
+  EXPECT(labels[0] == 5, "the centre, not %d", labels[0]);
+  write_packed_labels("maps/x.labels.png", 0xd8); /* 3, 1, 2, 0 */
+  w = (DataWant){"labels", DTYPE_I32, 2, {1, 4}, labels};
+  REQUIRE(fill(d, WORLD_TRAIN, 0, 1, &w, &err), "%s", err.text);
+  EXPECT(labels[0] == 3 && labels[1] == 1 && labels[2] == 2 && labels[3] == 0, "%d %d", labels[0], labels[1]);
+  DataWant both[] = {w, {"image", DTYPE_U8, 3, {1, 4, 3}, pixels}};
+  REQUIRE(dataset_match(d, NULL, &both[1], &err), "%s", err.text);
+  EXPECT(!dataset_fill(d, NULL, WORLD_TRAIN, 0, 1, both, 2, &err), "labels of another size");
+  EXPECT_HAS(err.text, "x.labels.png: labels of 4 x 1 for a picture of 3 x 3");
   dataset_close(d);
   write_picture("maps/x.labels.png", 6, 2, 7);
   d = open_data(path_of("maps"), (DatasetOptions){.strict = true});
