@@ -1,8 +1,9 @@
 /* Arrays as a data set: the tensors [n, ...] of a safetensors file, or the two files of IDX.
  *
- * An array feeds inputs of its own name, sizes and a type that holds its numbers, with two exceptions.  "image" u8
- * [n, h, w], [n, h, w, 1] or [n, h, w, 3] is a picture, resized as others are.  "class" [n] of whole numbers from 0
- * on is a class. */
+ * An array feeds inputs of its own name, sizes and a type that holds its numbers, with two exceptions.  "image"
+ * [n, h, w], [n, h, w, 1] or [n, h, w, 3], u8 or f32 in [-1, 1], is a picture, resized as others are; floats of just
+ * the sizes that are wanted stay what they are, others go through 8 bits.  "class" [n] of whole numbers from 0 on is
+ * a class. */
 #include <string.h>
 #include <sys/stat.h>
 
@@ -32,15 +33,33 @@ static TensorView slice(const TensorView *v, uint64_t n, uint64_t i) {
   return s;
 }
 
+/* All of it as RGB of 8 bits. */
+static void to_rgb(const TensorView *v, Image *im) {
+  size_t channels = v->rank == 3 ? (size_t)v->dim[2] : 1, pixels = (size_t)im->width * (size_t)im->height;
+  const uint8_t *bytes = v->data;
+  for (size_t i = 0; i < pixels * 3; i++) {
+    size_t at = i / 3 * channels + (channels == 3 ? i % 3 : 0);
+    float x;
+    if (v->stored == STORED_U8) {
+      im->rgb[i] = bytes[at];
+    } else {
+      memcpy(&x, bytes + at * sizeof x, sizeof x);
+      image_from_floats(&x, 1, im->rgb + i);
+    }
+  }
+}
+
 static bool put_picture(const TensorView *v, const DataWant *want, int64_t at, Error *err) {
   Image im;
+  int height, width;
+  data_want_frames(want, &height, &width);
+  if (v->stored == STORED_F32 && want->dtype == DTYPE_F32 && height == v->dim[0] && width == v->dim[1] &&
+      want->dim[want->rank - 1] == (v->rank == 3 ? v->dim[2] : 1)) {
+    memcpy((char *)want->out + (size_t)at * v->bytes, v->data, v->bytes);
+    return true;
+  }
   if (!image_init(&im, (int)v->dim[1], (int)v->dim[0], err)) return false;
-  size_t pixels = (size_t)im.width * (size_t)im.height;
-  const uint8_t *p = v->data;
-  if (v->rank == 3 && v->dim[2] == 3)
-    memcpy(im.rgb, p, pixels * 3);
-  else
-    for (size_t i = 0; i < pixels; i++) memset(im.rgb + 3 * i, p[i], 3);
+  to_rgb(v, &im);
   bool ok = data_put_picture(want, at, 0, &im, err);
   image_done(&im);
   return ok;
@@ -74,7 +93,7 @@ static const DatasetKind kind = {arrays_read, NULL, arrays_key, NULL, arrays_clo
 /* ---- opening ---- */
 
 static bool is_picture(const TensorView *v) {
-  return strcmp(v->name, PORT_IMAGE) == 0 && v->stored == STORED_U8 &&
+  return strcmp(v->name, PORT_IMAGE) == 0 && (v->stored == STORED_U8 || v->stored == STORED_F32) &&
          (v->rank == 3 || (v->rank == 4 && (v->dim[3] == 1 || v->dim[3] == 3)));
 }
 

@@ -1,4 +1,5 @@
 /* Data sets other than the world: looked into with `nuwa data`, and trained on. */
+#include "runtime/base/safetensors.h"
 #include "tests/cli/commands.h"
 
 /* A hundred captioned pictures in two folders, which are classes. */
@@ -45,6 +46,13 @@ TEST("a contact sheet shows any data's pictures, those of the world's scenes in 
       "nuwa data --sheet world.png --count 1 >/dev/null && { cmp one.png world.png || cmp held.png world.png; }");
   expect_shell("printf 'no picture' >one/000000.png && mkdir -p two && cp one/000000.png two/a.png && cp "
                "one/000000.png two/b.png");
+  float x[3 * 2 * 2] = {0};
+  TensorView v = {.name = "image", .dtype = DTYPE_F32, .rank = 3, .dim = {3, 2, 2}, .data = x, .bytes = sizeof x};
+  char path[100];
+  Error err;
+  snprintf(path, sizeof path, "%s/f.safetensors", folder);
+  REQUIRE(safetensors_write(path, &v, 1, NULL, 0, &err), "%s", err.text);
+  expect_shell("nuwa data f.safetensors --sheet floats.png >/dev/null && test -s floats.png");
   EXPECT_STATUS(1, "data two --sheet two.png", "two: none of ");
   EXPECT_HAS(output, "neither a PNG nor a JPEG");
 }

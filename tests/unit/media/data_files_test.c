@@ -565,6 +565,28 @@ TEST("arrays of a safetensors file are fed by their own names and sizes, image a
   EXPECT_HAS(refusal(path_of("c.safetensors")), "c.safetensors");
 }
 
+TEST("pictures of floats are fed as they are where the sizes fit, and resized where they do not") {
+  float x[2 * 2 * 2 * 3], got[2 * 2 * 2 * 3];
+  uint8_t small[2 * 3];
+  for (int i = 0; i < 24; i++) x[i] = (float)i / 23.0f - 0.3f;
+  TensorView v = {.name = "image", .dtype = DTYPE_F32, .rank = 4, .dim = {2, 2, 2, 3}, .data = x, .bytes = sizeof x};
+  Error err;
+  REQUIRE(safetensors_write(path_of("f.safetensors"), &v, 1, NULL, 0, &err), "%s", err.text);
+  Dataset *d = open_data(path_of("f.safetensors"), (DatasetOptions){.in_order = true, .whole = true});
+  REQUIRE(d, "");
+  DataWant w = {"image", DTYPE_F32, 3, {2, 2, 3}, got};
+  REQUIRE(fill(d, WORLD_TRAIN, 0, 2, &w, &err), "%s", err.text);
+  EXPECT(memcmp(got, x, sizeof x) == 0, "not one bit is lost");
+  w = (DataWant){"image", DTYPE_U8, 3, {1, 1, 3}, small};
+  REQUIRE(fill(d, WORLD_TRAIN, 0, 2, &w, &err), "%s", err.text);
+  for (int i = 0; i < 6; i++) {
+    const float *p = x + i / 3 * 12 + i % 3;
+    float mean = (p[0] + p[3] + p[6] + p[9]) / 4 * 127.5f + 127.5f;
+    EXPECT(mean - (float)small[i] < 1 && mean - (float)small[i] > -1, "%d: %d, not %g", i, small[i], (double)mean);
+  }
+  dataset_close(d);
+}
+
 /* images [n, 2, 3] of bytes i, and labels i % 3. */
 static void write_idx(const char *prefix, int n, bool gzipped) {
   uint8_t images[16 + 6 * 50] = {0, 0, 8, 3, 0, 0, 0, (uint8_t)n, 0, 0, 0, 2, 0, 0, 0, 3};
