@@ -7,7 +7,8 @@
  * What becomes bf16: results of products, of attention, of norms and other composites, and maps and moves of those; so
  * the weights are read as bf16, by casts that layout moves into the prepare function.  What stays f32:
  *   - inputs, params, states, outputs, updates, and what computes outputs, updates, differentiated values and operands of
- *     argmax back to the last product (included), norm or gradient: logits, losses and pictures are not rounded;
+ *     argmax back to the last product (included), norm or gradient, of updates also to the last sum: logits, losses and
+ *     pictures are not rounded;
  *   - statistics: sums, largest values, means, log sum exp; and maps of them with anything else;
  *   - what is made of inputs, params and constants by maps and moves alone, until something of bf16 meets it. */
 #include "passes/passes.h"
@@ -33,18 +34,23 @@ static bool is_float(const Node *n) { return dtype_is_float(n->type.dtype); }
 
 static bool is_norm(Op op) { return op == OP_LAYER_NORM || op == OP_GROUP_NORM; }
 
-static void keep(Precision *p, const Node *n) {
+static bool is_statistic(const Node *n) {
+  return n->op == OP_MEAN || op_info[n->op].class == CLASS_REDUCE || op_info[n->op].class == CLASS_SCATTER;
+}
+
+/* of_update: what a statistic is taken of may be rounded, as running means and counts are of activations. */
+static void keep(Precision *p, const Node *n, bool of_update) {
   if (n->type.dtype != DTYPE_F32 || p->kept[n->id] || op_info[n->op].class == CLASS_ATTEND) return;
   p->kept[n->id] = true;
-  if (op_info[n->op].class == CLASS_CONTRACT || is_norm(n->op) || n->op == OP_GRAD) return;
-  for (int i = 0; i < n->n_in; i++) keep(p, n->in[i]);
+  if (op_info[n->op].class == CLASS_CONTRACT || is_norm(n->op) || n->op == OP_GRAD || (of_update && is_statistic(n))) return;
+  for (int i = 0; i < n->n_in; i++) keep(p, n->in[i], of_update);
 }
 
 static void keep_roots(Precision *p, const Func *f, Node *const *nodes, int n) {
-  for (int i = 0; i < f->n_out; i++) keep(p, f->out[i].node);
-  for (int i = 0; i < f->n_update; i++) keep(p, f->update[i].value);
+  for (int i = 0; i < f->n_out; i++) keep(p, f->out[i].node, false);
   for (int i = 0; i < n; i++)
-    if (nodes[i]->op == OP_ARGMAX || nodes[i]->op == OP_GRAD) keep(p, nodes[i]->in[0]);
+    if (nodes[i]->op == OP_ARGMAX || nodes[i]->op == OP_GRAD) keep(p, nodes[i]->in[0], false);
+  for (int i = 0; i < f->n_update; i++) keep(p, f->update[i].value, true); /* last: these stop earlier */
 }
 
 /* ---- what becomes bf16 ---- */

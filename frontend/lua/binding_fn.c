@@ -6,8 +6,8 @@
  *                                                  of the module's `train`, it is that entry's own, ENTRY.name, unless
  *                                                  { shared = true }
  *   grad(loss, { x, y })                           a list in the same order
- *   parameters(loss, ..., "^decoder%.", ...)       the params that the tensors depend on, sorted by name; with patterns,
- *                                                  those whose name one of them finds */
+ *   parameters(loss, ..., "^decoder%.", ...)       the params that the tensors depend on but behind detach, by name;
+ *                                                  with patterns, those whose name one of them finds */
 #include "frontend/lua/binding.h"
 
 #include <math.h>
@@ -127,10 +127,20 @@ typedef struct Reached {
   int n;
 } Reached;
 
+/* What gradients of the tensors can reach. */
 static void *find_reached(Graph *g, void *ctx) {
   Reached *r = ctx;
   Func view = {.name = "parameters", .graph = g, .out = r->out, .n_out = r->n_out, .loc = g->here};
-  r->nodes = func_nodes(&view, &r->n);
+  int n;
+  Node **all = func_nodes(&view, &n);
+  bool *reached = ARENA_ARRAY(g->arena, bool, g->n_nodes);
+  r->nodes = ARENA_ARRAY(g->arena, Node *, n);
+  for (int i = 0; i < r->n_out; i++) reached[r->out[i].node->id] = true;
+  for (int i = n - 1; i >= 0; i--) {
+    if (!reached[all[i]->id]) continue;
+    r->nodes[r->n++] = all[i];
+    for (int k = 0; all[i]->op != OP_DETACH && k < all[i]->n_in; k++) reached[all[i]->in[k]->id] = true;
+  }
   return r;
 }
 

@@ -5,6 +5,7 @@
 
 #include "tests/num/rig.h"
 #include "tests/test.h"
+#include "tests/unit/frontend/load.h"
 
 enum { SAMPLES = 3, MAX_DEFINES = 20 };
 
@@ -173,6 +174,25 @@ TEST("inputs, outputs and params keep their types, and all products but those of
     EXPECT(count_products(p.to, DTYPE_BF16) == count_products(f, DTYPE_F32) - wide[i], "products were lost");
     model_free(m);
   }
+}
+
+TEST("products stay bf16 whose statistics training keeps: a batch norm's running mean is no reason to compute in f32") {
+  static const char text[] =
+      "local nn, optim = require 'nn', require 'optim'\n"
+      "local loss = fn({ x = f32(batch, 8, 8, 3) }, function(a)\n"
+      "  local y = a.x\n"
+      "  for i = 1, 3 do y = relu(nn.batch_norm('n' .. i, nn.conv('c' .. i, y, 8))) end\n"
+      "  return { loss = mean(y * y) } end)\n"
+      "return module { train = { { 'main', optim.sgd(loss, { lr = 0.1 }) } } }\n";
+  Error err = {0};
+  Model *m = load_with(text, (ModelOptions){.models_dir = MODELS_DIR}, &err);
+  Precise p = {m ? m->train[0].func : NULL, NULL};
+  REQUIRE(m && arena_protect(m->graph->arena, make_precise, &p, &err) && p.to, "%s", err.text);
+  EXPECT(count_products(p.to, DTYPE_BF16) == 2 && count_products(p.to, DTYPE_F32) == 1, "%d in bf16, %d in f32: the loss's own last",
+         count_products(p.to, DTYPE_BF16), count_products(p.to, DTYPE_F32));
+  for (int i = 0; i < p.to->n_update; i++)
+    EXPECT(type_equal(&p.to->update[i].value->type, &p.to->update[i].target->type), "update %d", i);
+  model_free(m);
 }
 
 TEST("a bundle says its precision, and holds prepared weights in bf16") {

@@ -431,6 +431,12 @@ TEST("calls are checked like declarations, and an update is never dropped in sil
              "\"w\" is updated twice, and the second value does not go on from the first");
   EXPECT_HAS(load_error("fn({ a = f32(2) }, function(i) return { y = parameters(param('w', f32()), '^v')[1] } end)"),
              "no param has a name that \"^v\" finds; there are: w");
+  Error err = {0};
+  Model *m = load_text("local v, w = param('v', f32()), param('w', f32())\n"
+                       "return module { f = fn({ a = f32() }, function(i) local y = i.a * v + detach(w * w)\n"
+                       "  assert(#parameters(y) == 1 and parameters(y)[1] == v and #parameters(y + w) == 2) return { y = y } end) }", &err);
+  EXPECT(m, "behind detach: %s", err.text);
+  model_free(m);
   EXPECT_HAS(load_error(F "return f.output"), "fn: there is no field \"output\"; the fields are: inputs, outputs");
 #undef F
 }
