@@ -54,6 +54,10 @@ static bool divide(Dataset *d, Error *err) {
     ok = !key.failed;
   }
   buffer_done(&key);
+  for (int k = 0; ok && k < 2; k++) { /* none needs room for all */
+    uint32_t *fits = mem_realloc(d->part[k], (size_t)d->n_part[k] * sizeof *fits + 1);
+    if (fits) d->part[k] = fits;
+  }
   return ok || error_set(err, ERROR_MEMORY, "%s: out of memory", d->spec);
 }
 

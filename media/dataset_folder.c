@@ -240,11 +240,25 @@ static bool join(Folder *f, Error *err) {
   return ok;
 }
 
-static void drop_all_but_pictures(Folder *f) {
-  size_t n = 0;
+/* Of a million pictures every byte counts: what is kept has no room to grow. */
+static bool drop_all_but_pictures(Folder *f, Error *err) {
+  size_t n = 0, bytes = 0;
   for (size_t i = 0; i < f->n; i++)
-    if (f->file[i].kind == FILE_PICTURE) f->file[n++] = f->file[i];
+    if (f->file[i].kind == FILE_PICTURE) n++, bytes += strlen(path_of(f, i)) + 1;
+  FolderFile *file = mem_alloc(n * sizeof *file);
+  Buffer paths = {.data = mem_alloc(bytes + 1), .cap = bytes + 1};
+  for (size_t i = 0, at = 0; file && paths.data && i < f->n; i++) {
+    if (f->file[i].kind != FILE_PICTURE) continue;
+    file[at++] = (FolderFile){paths.len, FILE_PICTURE, f->file[i].has};
+    buffer_append(&paths, path_of(f, i), strlen(path_of(f, i)) + 1);
+  }
+  bool ok = (file && paths.data) || error_set(err, ERROR_MEMORY, "%s: out of memory", f->root);
+  mem_free(f->file);
+  buffer_done(&f->paths);
+  f->file = file;
+  f->paths = paths;
   f->base.n = f->n = n;
+  return ok;
 }
 
 /* Names and sizes of all that is used, and the tables. */
@@ -433,7 +447,7 @@ static bool open_folder(Folder *f, const char *path, Error *err) {
   if (f->n >= UINT32_MAX) return error_set(err, ERROR_LIMIT, "%s: %zu files are too many", path, f->n);
   if (f->n) qsort_r(f->file, f->n, sizeof *f->file, compare_paths, f->paths.data);
   if (!join(f, err) || !digest(f, err)) return false;
-  drop_all_but_pictures(f);
+  if (!drop_all_but_pictures(f, err)) return false;
   if (!f->n)
     return error_set(err, ERROR_ARGUMENT, "%s: holds no PNG or JPEG picture (%llu other files)", path,
                      (unsigned long long)f->skipped);
