@@ -300,7 +300,7 @@ static bool load_into(Model *m, const ModelOptions *options, Error *err) {
   m->options.n_define = 0;
   if (!ok && m->options.refused && err->code == ERROR_MODEL) err->code = ERROR_ARGUMENT;
   if (!ok) return false;
-  qsort(m->func, (size_t)m->n_func, sizeof *m->func, by_name);
+  if (m->n_func) qsort(m->func, (size_t)m->n_func, sizeof *m->func, by_name);
   Options with_defines = m->options;
   with_defines.define = options->define;
   with_defines.n_define = options->n_define;
