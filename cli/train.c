@@ -29,6 +29,7 @@ typedef struct TrainCommand {
   Bpe *bpe;
   Lowered lowered;         /* for --profile */
   TrainProgress progress;
+  int64_t done;            /* the last whole step */
 } TrainCommand;
 
 static const char about[] =
@@ -148,7 +149,7 @@ static bool set_recipe(TrainCommand *t, Arena *arena, Error *err) {
 static int64_t last_step(const TrainArgs *a) { return a->loop.stop ? a->loop.stop : a->loop.steps; }
 
 static bool say_interrupted(const TrainCommand *t, Error *err) {
-  long long step = (long long)t->progress.steps;
+  long long step = (long long)t->done;
   if (!t->a.loop.checkpoint)
     return error_set(err, ERROR_CANCELLED, "interrupted after step %lld; without --checkpoint nothing is kept", step);
   return error_set(err, ERROR_CANCELLED, "interrupted after step %lld, which %s holds: --resume goes on from it",
@@ -161,11 +162,12 @@ static bool train(TrainCommand *t, Error *err) {
   TrainOptions loop = a->loop;
   loop.is_cancelled = cli_is_interrupted;
   loop.report = progress_show;
+  loop.done = &t->done;
   loop.report_ctx = &t->progress;
   fprintf(stderr, "%.1f MB for the session, %d threads\n", (double)nuwa_session_bytes(s) * 1e-6, nuwa_threads(s));
   bool ok = training_run(&t->training, &loop, err);
   progress_end(&t->progress);
-  if (ok && t->progress.steps < last_step(a)) return say_interrupted(t, err);
+  if (ok && t->done < last_step(a)) return say_interrupted(t, err);
   if (ok && a->profile)
     for (int i = 0; i < t->training.model->n_train; i++)
       profile_print(s, t->training.plan, t->training.model->train[i].func->name, &t->lowered, last_step(a), a->spec.batch);
@@ -177,6 +179,9 @@ static bool check(void *ctx, Error *err) {
   if (o->checkpoint && file_is_stream(o->checkpoint))
     return error_set(err, ERROR_ARGUMENT, "--checkpoint %s: must be a file, which is replaced again and again",
                      o->checkpoint);
+  const char *out = ((TrainCommand *)ctx)->a.out;
+  if (o->checkpoint && out && strcmp(o->checkpoint, out) == 0)
+    return error_set(err, ERROR_ARGUMENT, "--checkpoint and --out are both %s: they hold different things", out);
   return o->stop <= o->steps || error_set(err, ERROR_ARGUMENT, "--stop %lld has no effect: --steps %lld come first",
                                           (long long)o->stop, (long long)o->steps);
 }
@@ -191,7 +196,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   if (!cli_target_open(&a->model, &t->target, err) || !open_data(t, err) || !open_training(t, err) ||
       !check_effects(t, err) || !set_recipe(t, arena, err) || !train(t, err))
     return false;
-  if (a->json) printf("{\"steps\": %lld, \"loss\": %.9g}\n", (long long)t->progress.steps, t->progress.loss);
+  if (a->json) printf("{\"steps\": %lld, \"loss\": %.9g}\n", (long long)t->done, t->progress.loss);
   return true;
 }
 

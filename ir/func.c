@@ -126,7 +126,7 @@ static Func *rewrite_signature(Func *f, Node **new_of) {
     Node *target = new_of[f->update[i].target->id];
     if (target->op != OP_PARAM && target->op != OP_STATE)
       return graph_error(g, f->loc, "function %s: an update's target became %s", f->name, op_info[target->op].text);
-    to->update[i] = (Update){target, new_of[f->update[i].value->id]};
+    to->update[i] = (Update){target, new_of[f->update[i].value->id], f->update[i].by_call};
   }
   return to;
 }
@@ -193,7 +193,7 @@ static Func *copy_signature(Graph *to, const Func *f, Node *const *new_of) {
   for (int i = 0; i < f->n_in; i++) copy->in[i].node = new_of[f->in[i].node->id];
   for (int i = 0; i < f->n_out; i++) copy->out[i].node = new_of[f->out[i].node->id];
   for (int i = 0; i < f->n_update; i++)
-    copy->update[i] = (Update){new_of[f->update[i].target->id], new_of[f->update[i].value->id]};
+    copy->update[i] = (Update){new_of[f->update[i].target->id], new_of[f->update[i].value->id], f->update[i].by_call};
   return copy;
 }
 

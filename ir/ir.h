@@ -198,6 +198,7 @@ typedef struct Port {
 typedef struct Update {
   Node *target;      /* a PARAM or STATE node of the same type as value */
   Node *value;       /* what it holds after the function has run; all reads inside see the old contents */
+  bool by_call;      /* made only by functions that the traced one called: running statistics, not what it trains */
 } Update;
 
 typedef struct Func {

@@ -58,13 +58,18 @@ static bool ends_in(const char *path, const char *suffix) {
   return n > k && strcasecmp(path + n - k, suffix) == 0;
 }
 
+static bool ends_as(const char *name, const char *suffix) {
+  size_t n = strlen(name), k = strlen(suffix);
+  return n > k && strcmp(name + n - k, suffix) == 0;
+}
+
 static FileKind kind_of(const char *path) {
   const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
   if (*name == '.') return FILE_OTHER;
   if (strcmp(name, "captions.txt") == 0 || strcmp(name, "metadata.jsonl") == 0) return FILE_TABLE;
-  if (ends_in(name, ".labels.png")) return FILE_LABELS;
+  if (ends_as(name, ".labels.png")) return FILE_LABELS;   /* opened under that name, so written so */
   if (ends_in(name, ".png") || ends_in(name, ".jpg") || ends_in(name, ".jpeg")) return FILE_PICTURE;
-  return ends_in(name, ".txt") ? FILE_TEXT : FILE_OTHER;
+  return ends_as(name, ".txt") ? FILE_TEXT : FILE_OTHER;
 }
 
 /* root/path, with another suffix where one is given; false: too long. */
@@ -339,6 +344,8 @@ static bool folder_read_caption(const Dataset *d, const DataExample *e, Buffer *
     char *bytes = file_read(full, &n, err);
     bool ok = bytes && (n <= CAPTION_MAX_BYTES || error_set(err, ERROR_LIMIT, "%s: captions of %zu bytes; at most %d",
                                                             full, n, CAPTION_MAX_BYTES));
+    if (ok && memchr(bytes, 0, n))
+      ok = error_set(err, ERROR_FORMAT, "%s holds a zero byte: captions are UTF-8 text", full);
     if (ok) captions_choose(bytes, n, e->draw, out);
     mem_free(bytes);
     return ok;

@@ -52,6 +52,8 @@ typedef struct Averaged {
 } Averaged;
 /* f without its updates, reading averages for params where there are some. */
 Func *pass_evaluate(Func *f, const Averaged *a, int n);
+/* Whether the entry that makes this update keeps an average of its target. */
+bool train_averages(const Update *u);
 /* The states of an entry: a param's average, and how many steps are in it. */
 Node *train_average(Graph *g, const char *entry, const Node *param);
 Node *train_averaged(Graph *g, const char *entry);

@@ -3,7 +3,7 @@
  * needs: FORM_GIVEN.  gives: the same signature.  breaks: nothing.
  *
  * Where a scalar output is not finite (a loss, the norm of a gradient), every update writes back what was there: the state
- * after such a step is that before it.  An entry with an average d keeps for every param p that it updates
+ * after such a step is that before it.  An entry with an average d keeps for every param p that it updates itself
  *
  *   ENTRY.average.p <- d ENTRY.average.p + (1 - d) p     after each step; after the first, p itself
  *
@@ -50,6 +50,10 @@ static Node *state(Graph *g, const char *name, const Type *type) {
   return graph_op(g, OP_STATE, NULL, 0, &(Attrs){.leaf.name = name}, type);
 }
 
+bool train_averages(const Update *u) {
+  return u->target->op == OP_PARAM && u->target->type.dtype == DTYPE_F32 && !u->by_call;
+}
+
 Node *train_average(Graph *g, const char *entry, const Node *param) {
   return state(g, arena_printf(g->arena, "%s.average.%s", entry, param->attrs.leaf.name), &param->type);
 }
@@ -75,7 +79,7 @@ static bool push_averages(Step *s, const char *entry, double d) {
   Node *count = train_averaged(s->g, entry);
   for (int i = 0; i < s->f->n_update; i++) {
     Update u = s->f->update[i];
-    if (u.target->op != OP_PARAM || u.target->type.dtype != DTYPE_F32) continue;
+    if (!train_averages(&u)) continue;
     Node *average = train_average(s->g, entry, u.target);
     if (!average || !push(s, average, follow(s->g, count, average, u.value, d))) return false;
   }

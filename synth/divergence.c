@@ -5,11 +5,12 @@
 #include <math.h>
 #include <stdarg.h>
 #include <string.h>
+#include <time.h>
 
 #include "runtime/base/names.h"
 
 /* So many tensors are looked at in one compile; the first ones first. */
-enum { AT_ONCE = 200 };
+enum { AT_ONCE = 200, MOST_SECONDS = 30 /* after which no further ones are begun */ };
 static const char checking_name[] = "check";
 
 typedef struct Check {
@@ -21,6 +22,7 @@ typedef struct Check {
   int n;
   Func *checking;      /* gives those of [from, to) */
   int from, to;
+  double begin;        /* seconds */
   Error err;
   bool ok;
 } Check;
@@ -61,10 +63,11 @@ static bool copy_state(Check *c, const Plan *p, NuwaSession *s) {
     if (!copy_tensor(c, s, &p->param[i].type, true)) return false;
   for (int i = 0; i < p->n_state; i++)
     if (plan_find_state(c->t->plan, p->state[i].type.name) >= 0 && !copy_tensor(c, s, &p->state[i].type, false)) return false;
-  for (int i = 0; i < p->function[0].n_in; i++) {
-    const PlanTensor *t = &p->function[0].in[i];
+  int f = plan_find_function(p, checking_name);
+  for (int i = 0; i < p->function[f].n_in; i++) {
+    const PlanTensor *t = &p->function[f].in[i];
     int64_t bytes = 0;
-    void *to = nuwa_input(s, plan_find_function(p, checking_name), t->name);
+    void *to = nuwa_input(s, f, t->name);
     const void *from = nuwa_input(c->t->session, c->e->function, t->name);
     if (to && from && plan_tensor_bytes(t, c->t->spec.batch, 1, &bytes)) memcpy(to, from, (size_t)bytes);
   }
@@ -93,7 +96,26 @@ static bool run_checking(Check *c, DType precision) {
   return ok;
 }
 
-/* Up to the first chunk that holds what is not finite.  That one's place, or -1. */
+/* An infinity that an op was given, or that models put where nothing is to be chosen, is no fault. */
+static bool is_fault(const Check *c, int i) {
+  const Node *n = c->node[i];
+  if (isnan(c->most[i])) return true;
+  if (isfinite(c->most[i]) || n->op == OP_PAD || n->op == OP_SELECT || n->op == OP_MAXIMUM || n->op == OP_MINIMUM) return false;
+  for (int k = 0; k < n->n_in; k++)
+    for (int j = 0; j < i; j++)
+      if (c->node[j] == n->in[k] && isinf(c->most[j])) return false;
+  for (int k = 0; k < n->n_in; k++)
+    if (n->in[k]->op == OP_FILL && isinf(n->in[k]->attrs.fill.value)) return false;
+  return true;
+}
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Up to the first chunk that holds a fault.  That one's place, or -1. */
 static int find_first(Check *c, DType precision) {
   Model *m = c->t->model;
   for (c->from = 0; c->from < c->n; c->from = c->to) {
@@ -104,7 +126,8 @@ static int find_first(Check *c, DType precision) {
     m->graph->err = &m->diag;
     if (!built || !run_checking(c, precision)) return -1;
     for (int i = c->from; i < c->to; i++)
-      if (!isfinite(c->most[i])) return i;
+      if (is_fault(c, i)) return i;
+    if (now() - c->begin > MOST_SECONDS) return -1;
   }
   return -1;
 }
@@ -181,7 +204,7 @@ static void explain_body(void *ctx) {
 }
 
 void divergence_explain(Training *t, const TrainEntry *e, Error *err) {
-  Check c = {.t = t, .e = e};
+  Check c = {.t = t, .e = e, .begin = now()};
   Error ignored = {0};
   if (arena_protect(t->arena, explain_body, &c, &ignored)) append(err, "%s", c.err.text);
 }

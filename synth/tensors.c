@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "ir/text.h"
-#include "runtime/base/names.h"
+#include "train/trainer.h"
 
 void tensors_print_shape(const TensorView *v, char *out, size_t cap) {
   size_t at = (size_t)snprintf(out, cap, "%s[", v->dtype < DTYPE_COUNT ? dtype_name(v->dtype) : stored_name(v->stored));
@@ -71,14 +71,6 @@ static bool check_sizes(const PlanTensor *t, const TensorView *v, int64_t B, int
   return true;
 }
 
-bool tensors_may_be_absent(const PlanTensor *t) {
-  if (t->dtype != DTYPE_I32) return false;
-  if (strcmp(t->name, PORT_STEP) == 0 || strcmp(t->name, PORT_STEPS) == 0) return t->rank == 0;
-  if (t->rank != 1) return false;
-  return (strcmp(t->name, PORT_SEED) == 0 && dim_equal(t->dim[0], dim_const(2))) ||
-         (strcmp(t->name, PORT_EXAMPLE) == 0 && dim_equal(t->dim[0], (Dim){.b = 1}));
-}
-
 static bool check_names(const PlanTensor *in, int n, const Safetensors *file, Error *err) {
   for (int i = 0; file && i < safetensors_count(file); i++) {
     const char *name = safetensors_get(file, i)->name;
@@ -97,7 +89,7 @@ bool tensors_bind(const PlanTensor *in, int n, const Safetensors *file, int64_t 
   if (!check_names(in, n, file, err)) return false;
   for (int i = 0; i < n; i++) {
     const TensorView *v = file ? safetensors_find(file, in[i].name) : NULL;
-    if (!v && tensors_may_be_absent(&in[i])) continue;
+    if (!v && train_feeds(&in[i])) continue;
     if (!check_input(&in[i], v, err)) return false;
     for (int axis = 0; axis < in[i].rank; axis++)
       if (!learn_axis(&B, &R, &in[i], axis, v->dim[axis], err)) return false;

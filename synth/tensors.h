@@ -12,8 +12,6 @@ void tensors_print_shape(const TensorView *v, char *out, size_t cap);
 const char *tensors_print_type(const PlanTensor *t, char *out, size_t cap);
 /* Whether t is an input of random numbers, which is 0 where nobody says otherwise. */
 bool tensors_may_be_absent(const PlanTensor *t);
-/* Whether t is an input that is 0 where nobody says otherwise: seed, step, steps, example. */
-bool tensors_may_be_absent(const PlanTensor *t);
 /* Checks the file's tensors (file NULL: none) against the inputs: names, element types, shapes.  Sizes B and R are
  * what all inputs agree on (1 where none says).  err names the input, the axis and both sizes. */
 bool tensors_bind(const PlanTensor *in, int n, const Safetensors *file, int64_t *out_B, int64_t *out_R, Error *err);

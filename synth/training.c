@@ -262,7 +262,7 @@ static bool use_averages(Training *t, Error *err) {
     for (int k = 0; has_averages(t, e, err) && k < e->func->n_update; k++) {
       const Node *p = e->func->update[k].target;
       int64_t bytes = 0;
-      int at = p->op == OP_PARAM && p->type.dtype == DTYPE_F32 ? plan_find_param(t->plan, p->attrs.leaf.name) : -1;
+      int at = train_averages(&e->func->update[k]) ? plan_find_param(t->plan, p->attrs.leaf.name) : -1;
       if (at < 0) continue;
       BUG_IF(!plan_tensor_bytes(&t->plan->param[at].type, 0, 0, &bytes), "\"%s\" has no size", p->attrs.leaf.name);
       void *values = arena_alloc(t->arena, (size_t)bytes + 1);

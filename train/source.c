@@ -83,14 +83,6 @@ static bool add_tokens(Source *s, Inputs *in, const PlanFunction *f, const PlanT
   return add_want(s, in, f, &frames, err) || error_prefix(err, "tokens");
 }
 
-/* What train_feed gives. */
-static bool is_trainers(const PlanTensor *t) {
-  static const char *const name[] = {PORT_SEED, PORT_STEP, PORT_STEPS, PORT_EXAMPLE};
-  for (int i = 0; i < COUNT_OF(name); i++)
-    if (t->dtype == DTYPE_I32 && t->rank <= 1 && strcmp(t->name, name[i]) == 0) return true;
-  return false;
-}
-
 static bool check_function(Source *s, const Plan *p, int function, Error *err) {
   Inputs *in = &s->inputs[s->n_inputs++];
   const PlanFunction *f = &p->function[function];
@@ -100,7 +92,7 @@ static bool check_function(Source *s, const Plan *p, int function, Error *err) {
     return error_set(err, ERROR_LIMIT, "\"%s\" has %d inputs; at most %d", f->name, f->n_in, MAX_INPUTS);
   for (int i = 0; i < f->n_in; i++) {
     const PlanTensor *t = &f->in[i];
-    if (is_trainers(t)) continue;
+    if (train_feeds(t)) continue;
     if (t->rank == 0 || !dim_equal(t->dim[0], (Dim){0, 1, 0}))
       return refuse(f, t, "a batch: its first size must be B", err);
     if (strcmp(t->name, PORT_TOKENS) == 0)

@@ -48,8 +48,17 @@ uint64_t train_seed(uint64_t seed, const char *name) {
   return mixed;
 }
 
+bool train_feeds(const PlanTensor *t) {
+  if (t->dtype != DTYPE_I32) return false;
+  if (strcmp(t->name, PORT_STEP) == 0 || strcmp(t->name, PORT_STEPS) == 0) return t->rank == 0;
+  if (t->rank != 1) return false;
+  return (strcmp(t->name, PORT_SEED) == 0 && dim_equal(t->dim[0], dim_const(2))) ||
+         (strcmp(t->name, PORT_EXAMPLE) == 0 && dim_equal(t->dim[0], (Dim){.b = 1}));
+}
+
 static int32_t *own_input(NuwaSession *s, const Plan *p, int function, const char *name) {
-  return plan_find_input(&p->function[function], name) ? nuwa_input(s, function, name) : NULL;
+  const PlanTensor *t = plan_find_input(&p->function[function], name);
+  return t && train_feeds(t) ? nuwa_input(s, function, name) : NULL;
 }
 
 void train_feed(NuwaSession *s, const Plan *p, int function, uint64_t seed, int64_t step, int64_t steps, uint64_t first, int64_t n) {
@@ -114,9 +123,9 @@ static bool check_finite(Trainer *t, const TrainEntry *e, Error *err) {
     float x = *(const float *)nuwa_output(t->session, e->function, f->out[i].name);
     if (isfinite(x)) continue;
     error_set(err, ERROR_ARGUMENT,
-              "step %lld: \"%s\" of \"%s\" is %g: training diverged; the step was not made, and nothing was written; a "
+              "step %lld: \"%s\" of \"%s\" is %g: training diverged; \"%s\" changed nothing, and no weights were written; a "
               "smaller learning rate may help",
-              (long long)(t->checkpoint.step + 1), f->out[i].name, e->name, (double)x);
+              (long long)(t->checkpoint.step + 1), f->out[i].name, e->name, (double)x, e->name);
     if (t->o->explain) t->o->explain(t->o->explain_ctx, e, err);
     return false;
   }
@@ -127,9 +136,18 @@ static bool is_active(const TrainEntry *e, int64_t step) {
   return step >= e->from && step <= e->to && (step - e->from) % e->every == 0;
 }
 
+/* Training ends, and stands where the step before left it: that is worth keeping. */
+static void keep_last(Trainer *t, Error *err) {
+  Error ignored;
+  size_t at = strlen(err->text);
+  if (!t->o->checkpoint || t->checkpoint.step == t->begin_step || !checkpoint_write(&t->checkpoint, t->o->checkpoint, &ignored)) return;
+  snprintf(err->text + at, sizeof err->text - at, "; %s holds step %lld", t->o->checkpoint, (long long)t->checkpoint.step);
+}
+
 /* *n: how many metrics there are. */
 static bool run_step(Trainer *t, int *n, Error *err) {
   int64_t step = t->checkpoint.step + 1;
+  bool has_moved = false;   /* an entry, in this step */
   *n = 0;
   for (int i = 0; i < t->o->n_entry; i++) {
     const TrainEntry *e = &t->o->entry[i];
@@ -137,7 +155,11 @@ static bool run_step(Trainer *t, int *n, Error *err) {
     if (!is_active(e, step)) continue;
     if (!fill(t, e->function, e->name, WORLD_TRAIN, step - 1, err)) return false;
     if (!nuwa_run(t->session, e->function, t->o->batch, 1)) return nuwa_check(t->session, err);
-    if (!check_finite(t, e, err)) return false;
+    if (!check_finite(t, e, err)) {
+      if (!has_moved) keep_last(t, err);
+      return false;
+    }
+    has_moved = true;
     if (t->o->n_entry > 1) snprintf(prefix, sizeof prefix, "%s.", e->name);
     *n = collect(t, e->function, prefix, *n);
   }
@@ -227,6 +249,7 @@ bool train_run(NuwaSession *s, const Plan *p, const TrainOptions *o, const Train
   t->checkpoint = (Checkpoint){.session = s, .plan = p, .entry = o->entry, .n_entry = o->n_entry,
                                .recipe = o->recipe ? o->recipe : "{}"};
   bool ok = check(t, err) && begin_or_resume(t, err) && loop(t, err);
+  if (o->done) *o->done = t->checkpoint.step;
   Error ignored;
   if (!metrics_close(t->log, ok ? err : &ignored)) ok = false;
   if (ok && !nuwa_prepare(s)) ok = nuwa_check(s, err);

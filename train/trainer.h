@@ -61,11 +61,15 @@ typedef struct TrainOptions {
   /* Appends to the error of an entry that gave no finite number where that began; may be NULL. */
   void (*explain)(void *ctx, const TrainEntry *e, Error *err);
   void *report_ctx, *explain_ctx;
+  int64_t *done; /* set to the last whole step, whether it was made now or before; may be NULL */
 } TrainOptions;
 
 /* The seed that entry or function `name` is fed: SHA-256 of the run's seed and the name, its first eight bytes. */
 uint64_t train_seed(uint64_t seed, const char *name);
 
+/* Whether t is an input that the trainer feeds: seed i32 [2], step and steps i32 [], example i32 [B].  Others of these
+ * names are data like any. */
+bool train_feeds(const PlanTensor *t);
 /* Feeds a function's inputs that are the trainer's: seed, step, steps (the run's), example (first, first + 1, ...). */
 void train_feed(NuwaSession *s, const Plan *p, int function, uint64_t seed, int64_t step, int64_t steps, uint64_t first, int64_t n);
 

@@ -129,7 +129,7 @@ static void find_averages(Compile *c) {
     Averaged *to = &c->averaged[c->n_averaged++];
     *to = (Averaged){t->name, ARENA_ARRAY(a, const char *, t->func->n_update), 0};
     for (int k = 0; k < t->func->n_update; k++)
-      if (t->func->update[k].target->op == OP_PARAM) to->param[to->n_param++] = t->func->update[k].target->attrs.leaf.name;
+      if (train_averages(&t->func->update[k])) to->param[to->n_param++] = t->func->update[k].target->attrs.leaf.name;
   }
 }
 

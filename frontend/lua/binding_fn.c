@@ -2,8 +2,8 @@
  * module say what is generated and what the model offers.  fn itself: binding_trace.c.
  *
  *   param("name", f32(8, 8), { normal = 0.02 })    { uniform = half_width }, "zeros" (the default), "ones"
- *   state("name", f32(8, 8))                       zeros at first, written by updates; declared in the body of an entry
- *                                                  of the module's `train`, it is that entry's own, ENTRY.name, unless
+ *   state("name", f32(8, 8))                       zeros at first, written by updates; declared while an entry of the
+ *                                                  module's `train` is made, it is that entry's own, ENTRY.name, unless
  *                                                  { shared = true }
  *   grad(loss, { x, y })                           a list in the same order
  *   parameters(loss, ..., "^decoder%.", ...)       the params that the tensors depend on but behind detach, by name;
@@ -68,7 +68,7 @@ static int declare_state(lua_State *L) {
     lua_getfield(L, 3, "shared");
     is_shared = lua_toboolean(L, -1);
   }
-  if (t->entry && t->calls == 0 && !is_shared)
+  if (t->entry && !is_shared)
     l.attrs.leaf.name = lua_pushfstring(L, "%s.%s", t->entry, l.attrs.leaf.name);
   bind_push_node(L, bind_graph(L, make_leaf, &l));
   return 1;

@@ -72,7 +72,14 @@ static void *make_draw(Graph *g, void *ctx) {
   Node *in[] = {element(g, d, &whole), examples(g, d, &whole), spread(g, d->step, &whole), word_of_seed(g, d, 0, &whole),
                 word_of_seed(g, d, 1, &whole)};
   Node *n = graph_op(g, d->op, in, COUNT_OF(in), &(Attrs){.random.stream = d->stream}, NULL);
-  return n && d->type.dtype != DTYPE_F32 ? graph_cast(g, n, d->type.dtype) : n;
+  if (!n || d->type.dtype == DTYPE_F32) return n;
+  /* bf16 has eight digits: rounding would give 1. */
+  if (d->op == OP_UNIFORM) {
+    n = graph_binary(g, OP_MUL, n, graph_fill_like(g, 256, n));
+    n = n ? graph_unary(g, OP_FLOOR, n) : NULL;
+    n = n ? graph_binary(g, OP_MUL, n, graph_fill_like(g, 0x1p-8, n)) : NULL;
+  }
+  return graph_cast(g, n, d->type.dtype);
 }
 
 static void check_draw(lua_State *L, const Draw *d, const char *op) {

@@ -205,12 +205,14 @@ static void *push_update(Graph *g, void *ctx) {
     return graph_error(g, NULL, "\"%s\" is updated twice, and the second value does not go on from the first, which is updated(x)",
                        target->attrs.leaf.name);
   u->value = value;
+  u->by_call &= p->update.by_call;
   t->is_read[before] = false;
   return target;
 }
 
 static void make_update(lua_State *L, Node *target, Node *value) {
-  PushUpdate p = {bind_tracing(L)->trace, {target, value}};
+  const Tracing *now = bind_tracing(L);
+  PushUpdate p = {now->trace, {target, value, now->calls > 0}};
   if (!p.trace) luaL_error(L, "update: has a meaning only in the body of a function");
   sandbox_charge(L, (uint64_t)binding_of(L)->g->n_nodes);
   bind_graph(L, push_update, &p);

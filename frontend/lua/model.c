@@ -177,8 +177,9 @@ static void check_averages(lua_State *L, const Model *m) {
     for (int k = 0; k < i; k++)
       for (int u = 0; m->train[i].average > 0 && m->train[k].average > 0 && u < m->train[i].func->n_update; u++)
         for (int v = 0; v < m->train[k].func->n_update; v++) {
-          const Node *p = m->train[i].func->update[u].target;
-          if (p->op == OP_PARAM && p == m->train[k].func->update[v].target)
+          const Update *x = &m->train[i].func->update[u], *y = &m->train[k].func->update[v];
+          const Node *p = x->target;
+          if (p->op == OP_PARAM && p == y->target && !x->by_call && !y->by_call)
             luaL_error(L, "module: train: \"%s\" and \"%s\" both average \"%s\"", m->train[k].name, m->train[i].name,
                        p->attrs.leaf.name);
         }

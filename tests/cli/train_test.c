@@ -147,4 +147,41 @@ TEST("several networks train in turn: in their steps, on their params, with aver
   safetensors_close(raw);
 }
 
+/* A layer whose weights are packed before the step, a step that is data, and a loss that ends at step 4. */
+static const char layer[] =
+    "local nn, optim = require 'nn', require 'optim'\n"
+    "local o = options { per_sample = false }\n"
+    "local inputs = { image = f32(batch, 32, 32, 3), step = i32() }\n"
+    "if o.per_sample then inputs.step = i32(batch) end\n"
+    "local loss = fn(inputs, function(a)\n"
+    "  local y = nn.linear('w', reshape(a.image, a.image.shape[1], 3072), 4)\n"
+    "  local late = o.per_sample and mean(cast(a.step, f32)) or cast(a.step, f32)\n"
+    "  local padded = max(pad(y, { lo = { 0, 1 }, hi = { 0, 0 }, value = -math.huge }), { 1 })\n"
+    "  return { loss = mean(padded * padded) + log(4.0 - late) * 0.0 } end)\n"
+    "return module { train = { { 'main', optim.sgd(loss, { lr = 1e-4 }) } } }\n";
+
+TEST("a diverged step is explained on its own inputs, infinities of padding are no fault, and the step before it is kept") {
+  open_folder();
+  write_text("layer.lua", layer);
+  EXPECT_STATUS(1, "train layer.lua --data world:things=4 --batch 2 --steps 9 --checkpoint layer.ckpt --every 100 --out layer.out",
+                "step 4: \"loss\" of \"main\" is ");
+  EXPECT_HAS(output, "the first tensor that is not finite is the result of \"log\" of layer.lua:9");
+  EXPECT_HAS(output, "layer.ckpt holds step 3");
+  expect_shell("test ! -e layer.out");
+}
+
+TEST("what the trainer feeds has its shape; another input of such a name is data, and is refused where there is none") {
+  open_folder();
+  write_text("layer.lua", layer);
+  EXPECT_STATUS(1, "train layer.lua -D per_sample=true --data world:things=4 --batch 2 --steps 2",
+                "input \"step\" needs i32[B], has i32[]");
+}
+
+TEST("a run that is finished still gives its weights, and its checkpoint is no place for them") {
+  make_model();
+  expect_shell("nuwa " TRAIN "--checkpoint done.ckpt --out done.out && nuwa " TRAIN "--checkpoint done.ckpt --resume --out again.out && "
+               "cmp done.out again.out");
+  EXPECT_STATUS(2, TRAIN "--checkpoint same --out same", "--checkpoint and --out are both same");
+}
+
 TEST_MAIN()

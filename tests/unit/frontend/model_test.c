@@ -469,7 +469,8 @@ TEST("a module lists what training does, and each entry has states of its own") 
 #define LOSS                                                                                                     \
   "local w, n = param('w', f32(3)), state('shared', f32(3))\n"                                                   \
   "local loss = fn({ x = f32(batch, 3) }, function(i)\n"                                                        \
-  "  update(state('seen', f32()), updated(state('seen', f32())) + (is_training() and 1.0 or 2.0))\n"            \
+  "  local seen = state('seen', f32(), { shared = true })\n"                                                      \
+  "  update(seen, updated(seen) + (is_training() and 1.0 or 2.0))\n"                                             \
   "  return { loss = mean(i.x * w) } end)\n"                                                                    \
   "local function step() return fn(loss.inputs, function(i)\n"                                                  \
   "  local out = loss(i)\n"                                                                                     \
