@@ -143,9 +143,16 @@ static bool has_captions(const DataCommand *c) {
   return false;
 }
 
+/* Pictures written among those of the data set would replace them. */
+static bool is_the_data(const DataCommand *c) {
+  struct stat out, data;
+  return c->a.spec && stat(c->a.out, &out) == 0 && stat(c->a.spec, &data) == 0 && out.st_dev == data.st_dev && out.st_ino == data.st_ino;
+}
+
 static bool write_folder(const DataCommand *c, Error *err) {
   char path[1100];
   const char *out = c->a.out;
+  if (is_the_data(c)) return error_set(err, ERROR_ARGUMENT, "--out %s is the data set itself: another folder is needed", out);
   if (mkdir(out, 0777) && errno != EEXIST) return error_set(err, ERROR_IO, "%s: %s", out, strerror(errno));
   for (int i = 0; i < c->count; i++)
     if (!write_picture(c, i, err)) return false;

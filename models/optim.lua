@@ -49,6 +49,7 @@ end
 -- Then is multiplied by `factor` every `every` steps, counted from the first.
 function optim.steps(lr, every, factor, warmup)
   if math.type(every) ~= "integer" or every < 1 then error("steps: `every` is a number of steps, not " .. tostring(every), 2) end
+  if factor <= 0 then error("steps: `factor` must be above 0, not " .. tostring(factor), 2) end
   local slope = math.log(factor)
   return warmed(lr, warmup, function(_, step) return exp(floor((step - 1.0) / every) * slope) end)
 end
@@ -73,6 +74,15 @@ local function merged(options, defaults, what)
     if o[name] == nil then o[name] = shared[name] end
   end
   if o.lr == 0 and (options or {}).lr == nil then error(what .. ": needs lr", 4) end
+  for name, default in pairs(defaults) do
+    if type(o[name]) ~= type(default) then error(what .. ": " .. name .. " must be a " .. type(default) .. ", not " .. tostring(o[name]), 4) end
+  end
+  for _, name in ipairs { "clip", "clip_value" } do
+    if type(o[name]) ~= "number" or o[name] < 0 then error(what .. ": " .. name .. " must be a number, 0 for no limit, not " .. tostring(o[name]), 4) end
+  end
+  if type(o.lr) ~= "number" and type(o.lr) ~= "function" then
+    error(what .. ": lr must be a number or a schedule, not " .. tostring(o.lr), 4)
+  end
   if math.type(o.accumulate) ~= "integer" or o.accumulate < 1 then
     error(what .. ": accumulate is a number of steps, not " .. tostring(o.accumulate), 4)
   end

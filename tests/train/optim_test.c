@@ -116,6 +116,9 @@ TEST("options that an optimiser does not have are refused, and a step needs its 
                {"optim.sgd(loss, {})", "sgd: needs lr"},
                {"optim.sgd(loss, { lr = 1, params = '^none' })", "no param has a name that \"^none\" finds"},
                {"optim.sgd(loss, { lr = 1, accumulate = 0 })", "accumulate is a number of steps"},
+               {"optim.sgd(loss, { lr = 1, clip = -1 })", "sgd: clip must be a number, 0 for no limit, not -1"},
+               {"optim.sgd(loss, { lr = 'x' })", "sgd: lr must be a number or a schedule, not x"},
+               {"optim.adam(loss, { lr = 1, beta1 = true })", "adam: beta1 must be a number, not true"},
                {"optim.sgd(nothing, { lr = 1 })", "no scalar output \"loss\""}};
   for (int i = 0; i < COUNT_OF(cases); i++) {
     char text[600];
