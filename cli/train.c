@@ -148,6 +148,12 @@ static bool set_recipe(TrainCommand *t, Arena *arena, Error *err) {
 
 static int64_t last_step(const TrainArgs *a) { return a->loop.stop ? a->loop.stop : a->loop.steps; }
 
+/* How often an entry ran up to a step; 1 where it never did, for a mean of nothing. */
+static int64_t runs_of(const TrainEntry *e, int64_t last) {
+  int64_t to = last < e->to ? last : e->to;
+  return to < e->from ? 1 : (to - e->from) / e->every + 1;
+}
+
 static bool say_interrupted(const TrainCommand *t, Error *err) {
   long long step = (long long)t->done;
   if (!t->a.loop.checkpoint)
@@ -170,7 +176,8 @@ static bool train(TrainCommand *t, Error *err) {
   if (ok && t->done < last_step(a)) return say_interrupted(t, err);
   if (ok && a->profile)
     for (int i = 0; i < t->training.model->n_train; i++)
-      profile_print(s, t->training.plan, t->training.model->train[i].func->name, &t->lowered, last_step(a), a->spec.batch);
+      profile_print(s, t->training.plan, t->training.model->train[i].func->name, &t->lowered,
+                    runs_of(&t->training.entry[i], last_step(a)), a->spec.batch);
   return ok && (!a->out || training_write(&t->training, a->out, strcmp(a->store, "bf16") == 0, err));
 }
 

@@ -20,6 +20,7 @@ typedef struct Check {
   Node **node;         /* [n] */
   double *most;        /* [n] their largest absolute values */
   int n;
+  bool gradients;      /* only those that the model asked for, of params */
   Func *checking;      /* gives those of [from, to) */
   int from, to;
   double begin;        /* seconds */
@@ -138,23 +139,21 @@ static void list_nodes(void *ctx) {
   Check *c = ctx;
   int n;
   Node **all = func_nodes(c->f, &n);
-  bool gradients = c->node != NULL;   /* only those that the model asked for */
   Arena *a = c->f->graph->arena;
   c->node = ARENA_ARRAY(a, Node *, n);
   c->most = ARENA_ARRAY(a, double, n);
   for (int i = 0; i < n; i++) {
-    bool is_wanted = gradients ? all[i]->op == OP_GRAD && all[i]->in[1]->op == OP_PARAM
+    bool is_wanted = c->gradients ? all[i]->op == OP_GRAD && all[i]->in[1]->op == OP_PARAM
                                : dtype_is_float(all[i]->type.dtype) && all[i]->op != OP_FILL;
     if (is_wanted) c->node[c->n++] = all[i];
   }
 }
 
 static bool look_at(Check *c, Func *f, bool gradients) {
-  static Node *some;
   Model *m = c->t->model;
   c->f = f;
   c->n = 0;
-  c->node = gradients ? &some : NULL;
+  c->gradients = gradients;
   return f && arena_protect(m->graph->arena, list_nodes, c, &c->err) && c->n > 0;
 }
 
