@@ -52,11 +52,11 @@ static const Define codec[] = {{"size", "8"},    {"channels", "16"}, {"multiplie
                                {"groups", "4"}};
 
 static double fit(void *ctx, const char *name, int64_t i, double x) {
-  bool is_lr = strcmp(name, "lr") == 0, is_correction = strncmp(name, "correction", 10) == 0;
   if (strcmp(name, "text") == 0) return (double)((i * 5 + 1) % 7);
-  if (strcmp(name, "tokens") == 0 || strcmp(name, "seen") == 0 || strcmp(name, "codes") == 0) return (double)((i * 7 + 3) % 24);
+  if (strcmp(name, "tokens") == 0 || strcmp(name, "codes") == 0) return (double)((i * 7 + 3) % 24);
   if (strcmp(name, "image") == 0) return 0.5 * x;
-  return is_lr ? 0.01 : is_correction ? 2 : x;
+  if (strcmp(name, "step") == 0) return 50;
+  return strcmp(name, "steps") == 0 ? 100 : x;
 }
 static const RigData data = {3, fit, NULL};
 
@@ -121,7 +121,7 @@ static Compared compare(Pair *p, bool is_state, const PlanTensor *t) {
 /* A param that the loss does not depend on (a key's bias: softmax does not see it) has a gradient of 0 and what is
  * computed of it is noise, another one on each device; Adam makes steps of full length of it.  So gradients count as large
  * as a part of the largest one, and what only noise moves may be off by the length of two steps. */
-static const double lr = 0.01, least_gradient = 1e-3;
+static const double lr = 1e-3, least_gradient = 1e-3;
 
 static bool is_moment(const PlanTensor *t) { return strncmp(t->name, "main.m.", 7) == 0; }
 
