@@ -5,13 +5,13 @@
  * compilation, so nothing waits for the disk (synchronous = OFF), and a file that turns out damaged is deleted. */
 #include "autotune/store.h"
 
-#include <errno.h>
 #include <sqlite3.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/base/file.h"
 #include "runtime/base/sha256.h"
 
 enum { NAP_MS = 10, DIGEST = 32, PUTS_BETWEEN_SWEEPS = 64 };
@@ -36,18 +36,6 @@ static const char schema[] =
     "CREATE INDEX IF NOT EXISTS kernel_used ON kernel (used);";
 
 /* ---- the file ---- */
-
-/* Makes the folders of path. */
-static bool make_folders(char *path, Error *err) {
-  for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-    *slash = 0;
-    bool ok = mkdir(path, 0777) == 0 || errno == EEXIST;
-    if (!ok) error_set(err, ERROR_IO, "kernel store: cannot make folder %s: %s", path, strerror(errno));
-    *slash = '/';
-    if (!ok) return false;
-  }
-  return true;
-}
 
 static bool prepare(Store *s) {
   static const char get[] = "SELECT key, object FROM kernel WHERE digest = ?1";
@@ -220,7 +208,7 @@ Store *store_open(const char *path, int wait_ms, Error *err) {
   s->path = copy.data;
   s->wait_ns = (int64_t)wait_ms * 1000000;
   s->objects = (ObjectStore){store_get, store_put, s};
-  if (make_folders(s->path, err) && open_file(s, err)) return s;
+  if (file_make_folders(s->path, err) && open_file(s, err)) return s;
   store_close(s);
   return NULL;
 }

@@ -150,6 +150,11 @@ bool cli_archs(const char *text, int arch[CUDA_MAX_ARCHS], int *out_n, Error *er
 
 enum { CLI_PATH_BYTES = 4096 + 64 };
 
+/* $XDG_CACHE_HOME/nuwa/NAME, or ~/.cache/nuwa/NAME; NULL when there is no home. */
+const char *cli_cache(const char *name, char out[CLI_PATH_BYTES]);
+/* The folder in it of what data sets hold. */
+#define CACHE_LISTINGS "listings"
+
 /* What the options say, opened: the store of kernels is. */
 typedef struct CliTarget {
   SynthTarget synth;

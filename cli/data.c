@@ -43,6 +43,7 @@ typedef struct DataCommand {
   int count;                       /* examples that there are, at most a.count */
   int vocab, merges, longest_text; /* 0: no encoder was trained */
   SlotScore score;
+  char cache[CLI_PATH_BYTES];
 } DataCommand;
 
 static bool check(void *ctx, Error *err) {
@@ -259,6 +260,7 @@ static void print_text(const DataCommand *c) {
 /* ---- the command ---- */
 
 static bool open_data(DataCommand *c, Error *err) {
+  c->a.data.cache = cli_cache(CACHE_LISTINGS, c->cache);
   if (!error_asked((c->data = dataset_open(c->a.spec, &c->a.data, err)) != NULL, err)) return false;
   c->world = dataset_world(c->data);
   c->count = c->a.count;

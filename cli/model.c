@@ -82,15 +82,19 @@ static void show_progress(void *ctx, int64_t done, int64_t total) {
   fprintf(stderr, "\r%lld of %lld tokens%s", (long long)done, (long long)total, done == total ? "\n" : "");
 }
 
-/* $XDG_CACHE_HOME/nuwa/kernels.sqlite, or ~/.cache/...; NULL when there is no home. */
-static Store *open_store(Error *err) {
+const char *cli_cache(const char *name, char out[CLI_PATH_BYTES]) {
   const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-  Buffer path = {0};
-  if (cache && cache[0] == '/') buffer_printf(&path, "%s/nuwa/kernels.sqlite", cache);
-  else if (home && home[0] == '/') buffer_printf(&path, "%s/.cache/nuwa/kernels.sqlite", home);
-  Store *s = path.data && !path.failed ? store_open(path.data, STORE_WAIT_MS, err) : NULL;
-  buffer_done(&path);
-  return s;
+  int n = CLI_PATH_BYTES;
+  if (cache && cache[0] == '/')
+    n = snprintf(out, CLI_PATH_BYTES, "%s/nuwa/%s", cache, name);
+  else if (home && home[0] == '/')
+    n = snprintf(out, CLI_PATH_BYTES, "%s/.cache/nuwa/%s", home, name);
+  return n < CLI_PATH_BYTES ? out : NULL;
+}
+
+static Store *open_store(Error *err) {
+  char path[CLI_PATH_BYTES];
+  return cli_cache("kernels.sqlite", path) ? store_open(path, STORE_WAIT_MS, err) : NULL;
 }
 
 static bool fill_compile(const ModelArgs *m, CliTarget *t, Error *err) {

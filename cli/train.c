@@ -30,6 +30,7 @@ typedef struct TrainCommand {
   Lowered lowered;         /* for --profile */
   TrainProgress progress;
   int64_t done;            /* the last whole step */
+  char cache[CLI_PATH_BYTES];
 } TrainCommand;
 
 static const char about[] =
@@ -100,8 +101,22 @@ static int list_args(TrainArgs *a, Arg out[ARGS_MAX]) {
 
 /* ---- opening ---- */
 
+/* What was left out, a line each. */
+static void say_notes(const Dataset *d) {
+  Buffer notes = {0};
+  dataset_print_notes(d, &notes);
+  for (char *rest = notes.data, *line; rest && (line = strsep(&rest, "\n"));) {
+    if (!*line) continue;
+    fprintf(stderr, "%s: ", dataset_spec(d));
+    cli_show(stderr, line);
+    fputc('\n', stderr);
+  }
+  buffer_done(&notes);
+}
+
 static bool open_data(TrainCommand *t, Error *err) {
   TrainArgs *a = &t->a;
+  a->data.cache = a->model.no_cache ? NULL : cli_cache(CACHE_LISTINGS, t->cache);
   a->data.seed = (uint64_t)a->seed;
   a->data.whole = a->spec_of_eval != NULL;
   if (!error_asked((t->data = dataset_open(a->spec_of_data, &a->data, err)) != NULL, err)) return false;
@@ -109,6 +124,8 @@ static bool open_data(TrainCommand *t, Error *err) {
     return false;
   if (!dataset_world(t->data) && !(t->eval_data && dataset_world(t->eval_data)) && (a->data.names_path || a->data.font_path))
     return error_set(err, ERROR_USAGE, "--names and --font are of the world: %s is another", a->spec_of_data);
+  say_notes(t->data);
+  if (t->eval_data) say_notes(t->eval_data);
   return !a->merges || (t->bpe = merges_read(a->merges, err));
 }
 

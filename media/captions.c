@@ -120,30 +120,30 @@ bool captions_parse_jsonl(Captions *c, const char *bytes, size_t n, const char *
 
 /* ---- looking up ---- */
 
-const char *captions_text(const Captions *c, size_t i) { return c->text.data + c->item[i].text; }
-const char *captions_name(const Captions *c, size_t i) { return c->text.data + c->item[i].name; }
+const char *captions_text(const CaptionTable *t, size_t i) { return t->text + t->item[i].text; }
 
 static int compare(const void *a, const void *b, void *text) {
   const Caption *x = a, *y = b;
   int order = strcmp((char *)text + x->name, (char *)text + y->name);
-  return order ? order : (x->name > y->name) - (x->name < y->name);
+  return order ? order : (x->text > y->text) - (x->text < y->text);
 }
 
-void captions_sort(Captions *c) {
+CaptionTable captions_sort(Captions *c) {
   if (c->n) qsort_r(c->item, c->n, sizeof *c->item, compare, c->text.data);
+  return (CaptionTable){c->text.data, c->item, c->n};
 }
 
-size_t captions_find(const Captions *c, const char *name, size_t *out) {
-  size_t lo = 0, hi = c->n;
+size_t captions_find(const CaptionTable *t, const char *name, size_t *out) {
+  size_t lo = 0, hi = t->n;
   while (lo < hi) {
     size_t mid = lo + (hi - lo) / 2;
-    if (strcmp(captions_name(c, mid), name) < 0)
+    if (strcmp(t->text + t->item[mid].name, name) < 0)
       lo = mid + 1;
     else
       hi = mid;
   }
   *out = lo;
-  while (hi < c->n && strcmp(captions_name(c, hi), name) == 0) hi++;
+  while (hi < t->n && strcmp(t->text + t->item[hi].name, name) == 0) hi++;
   return hi - lo;
 }
 

@@ -8,15 +8,22 @@
 enum { CAPTION_MAX_BYTES = 1 << 20 };
 
 typedef struct Caption {
-  size_t name, text; /* where they begin in Captions.text */
+  uint64_t name, text; /* where they begin in the text of all */
 } Caption;
 
-/* Zeroed: empty. */
+/* As they are parsed.  Zeroed: empty. */
 typedef struct Captions {
   Buffer text;
   Caption *item;
   size_t n, cap;
 } Captions;
+
+/* As they are looked up: sorted by name, those of one name in the order of their lines. */
+typedef struct CaptionTable {
+  const char *text;
+  const Caption *item;
+  size_t n;
+} CaptionTable;
 
 void captions_done(Captions *c);
 
@@ -27,12 +34,11 @@ bool captions_parse_text(Captions *c, const char *bytes, size_t n, const char *w
 bool captions_parse_jsonl(Captions *c, const char *bytes, size_t n, const char *where, const char *folder,
                           Error *err);
 
-/* Sorts, which the next needs: by name, those of one name in the order of their lines. */
-void captions_sort(Captions *c);
+/* Sorts c; valid as long as c stays what it is. */
+CaptionTable captions_sort(Captions *c);
 /* How many a name has; *out: the first. */
-size_t captions_find(const Captions *c, const char *name, size_t *out);
-const char *captions_text(const Captions *c, size_t i);
-const char *captions_name(const Captions *c, size_t i);
+size_t captions_find(const CaptionTable *t, const char *name, size_t *out);
+const char *captions_text(const CaptionTable *t, size_t i);
 
 /* The caption that draw (any number) chooses among the lines of a picture's own text, appended; nothing where there
  * is none.  Empty lines do not count, nor do "xx.utf8=..." ones, which are translations. */

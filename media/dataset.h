@@ -32,6 +32,7 @@ typedef struct DatasetOptions {
   bool strict;                        /* a broken example is an error, else the next one stands in for it */
   bool allow_missing;                 /* a picture without a caption has an empty one, else that is refused */
   const char *names_path, *font_path; /* of the world; NULL: Debian's */
+  const char *cache;                  /* folder of listings, made as needed; NULL: none are kept (listing.h) */
   void (*warn)(void *ctx,
                const char *text); /* told once of each broken example; may be NULL, may be called by any thread */
   void *warn_ctx;

@@ -34,6 +34,9 @@ void file_abort(FileWriter *w);
  * nothing, and it can be written only once. */
 bool file_is_stream(const char *path);
 
+/* Makes the folders of path, which is what stands before its last slash, where they are not there. */
+bool file_make_folders(const char *path, Error *err);
+
 /* Create, write, commit. */
 bool file_write_all(const char *path, const void *bytes, size_t n, Error *err);
 

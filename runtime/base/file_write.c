@@ -275,3 +275,16 @@ bool file_write_all(const char *path, const void *bytes, size_t n, Error *err) {
   file_abort(w);
   return false;
 }
+
+bool file_make_folders(const char *path, Error *err) {
+  char folder[PATH_MAX];
+  if ((size_t)snprintf(folder, sizeof folder, "%s", path) >= sizeof folder)
+    return error_set(err, ERROR_LIMIT, "%s: too long a path", path);
+  for (char *slash = strchr(folder + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+    *slash = 0;
+    if (mkdir(folder, 0777) != 0 && errno != EEXIST)
+      return error_set(err, ERROR_IO, "cannot make folder %s: %s", folder, strerror(errno));
+    *slash = '/';
+  }
+  return true;
+}

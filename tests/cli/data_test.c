@@ -62,6 +62,7 @@ TEST("a model is trained on a folder: sizes as it wants them, captions, classes;
   write_text("pets.lua", model);
   expect_shell("nuwa data pets --bpe merges --vocab 560 >/dev/null");
   EXPECT_STATUS(0, PETS "--log log --out whole --checkpoint whole.ckpt", "step 12/12");
+  EXPECT_HAS(output, "pets: 1 files are no PNG or JPEG and were passed over, \"dog/x.svg\" the first\n");
   expect_shell("grep -q 'val.loss' log/metrics.jsonl && ! grep -q 'held.loss' log/metrics.jsonl");
   EXPECT_STATUS(0, PETS "--checkpoint part.ckpt --stop 7", "");
   EXPECT_STATUS(0, PETS "--checkpoint part.ckpt --resume --out part", "");

@@ -2,6 +2,7 @@
  * last byte of what they say. */
 #include "media/captions.h"
 #include "media/idx.h"
+#include "media/listing.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/test.h"
 
@@ -77,10 +78,10 @@ static void check_table(Parser *parse, const char *text, int least) {
     char *bytes = damaged(&f, text, &n);
     bool ok = parse(&c, bytes, n, "damaged", "in/", &err);
     EXPECT(ok || (err.code != ERROR_NONE && strncmp(err.text, "damaged:", 8) == 0), "case %d: \"%s\"", i, err.text);
-    captions_sort(&c);
-    for (size_t k = 0; ok && k < c.n; k++) {
-      const char *name = captions_name(&c, k);
-      EXPECT(strncmp(name, "in/", 3) == 0 && captions_find(&c, name, &first) >= 1 && first <= k, "case %d: \"%s\"", i,
+    CaptionTable t = captions_sort(&c);
+    for (size_t k = 0; ok && k < t.n; k++) {
+      const char *name = t.text + t.item[k].name;
+      EXPECT(strncmp(name, "in/", 3) == 0 && captions_find(&t, name, &first) >= 1 && first <= k, "case %d: \"%s\"", i,
              name);
     }
     read += ok && c.n;
@@ -110,6 +111,61 @@ TEST("a damaged text of a picture gives one of its lines, or nothing") {
     buffer_done(&out);
     free(bytes);
   }
+}
+
+/* A listing of two pictures and a caption, as its bytes; the caller frees them. */
+static uint8_t *make_listing(size_t *out_n) {
+  char folder[] = "/tmp/nuwa-listing-XXXXXX", path[200];
+  Error err;
+  if (!mkdtemp(folder)) abort();
+  snprintf(path, sizeof path,
+           "cd %s && mkdir data cache && echo >data/a.png && echo >data/b.png && echo 'a\tone' >data/captions.txt", folder);
+  if (system(path) != 0) abort();
+  snprintf(path, sizeof path, "%s/data", folder);
+  char cache[100];
+  snprintf(cache, sizeof cache, "%s/cache", folder);
+  listing_close(listing_open(path, &(DatasetOptions){.cache = cache}, &err));
+  snprintf(path, sizeof path, "cat %s/cache/*", folder);
+  FILE *f = popen(path, "r");
+  uint8_t *bytes = malloc(1 << 16);
+  *out_n = f ? fread(bytes, 1, 1 << 16, f) : 0;
+  if (f) pclose(f);
+  snprintf(path, sizeof path, "rm -r %s", folder);
+  if (system(path) != 0) abort();
+  return bytes;
+}
+
+TEST("damaged listings are refused with the reason, or all that they say is there") {
+  size_t n, read = 0, first;
+  uint8_t *good = make_listing(&n);
+  REQUIRE(n > sizeof(ListingHead), "%zu", n);
+  const ListingHead *h = (const ListingHead *)good;
+  const char *root = (const char *)good + sizeof *h + h->n_file * sizeof(ListedFile) + h->n_caption * sizeof(Caption);
+  for (int i = 0; i < 20000; i += FUZZ_STRIDE) {
+    Fuzz f = {(uint64_t)i};
+    size_t size = fuzz_below(&f, 8) ? n : fuzz_below(&f, n);
+    uint8_t *bytes = malloc(n);
+    memcpy(bytes, good, n);
+    for (size_t edits = fuzz_below(&f, 3) + 1; edits > 0; edits--)
+      if (fuzz_below(&f, 3))
+        fuzz_damage(&f, bytes + sizeof *h, n - sizeof *h);
+      else
+        fuzz_damage(&f, bytes + offsetof(ListingHead, n_example), 64);
+    uint8_t *exact = malloc(size + 1);
+    memcpy(exact, bytes, size);
+    Listing l;
+    Error err = {0};
+    bool ok = listing_parse(&l, exact, size, root, &err);
+    EXPECT(ok || err.code == ERROR_FORMAT, "case %d: %s", i, err.text);
+    for (uint64_t k = 0; ok && k < l.head.n_example; k++) {
+      size_t of_it = listing_captions(&l, k, &first);
+      for (size_t c = 0; c < of_it; c++) read += strlen(captions_text(&l.captions, first + c));
+    }
+    free(exact);
+    free(bytes);
+  }
+  EXPECT(read > 100, "%zu", read);
+  free(good);
 }
 
 TEST_MAIN()

@@ -1,6 +1,5 @@
 /* Folders of pictures and files of arrays as data sets: what is found, what is fed, what is refused. */
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <stdio.h> /* which jpeglib.h needs */
@@ -10,56 +9,11 @@
 #include <zlib.h>
 
 #include "media/dataset.h"
-#include "media/image.h"
-#include "runtime/base/file.h"
 #include "runtime/base/hooks.h"
 #include "tests/test.h"
+#include "tests/unit/media/data_files.h"
 
 /* ---- files ---- */
-
-static char folder[64];
-
-static void remove_folder(void) {
-  char command[100];
-  snprintf(command, sizeof command, "rm -rf '%s'", folder);
-  if (system(command) != 0) fputs("cannot remove the folder\n", stderr);
-}
-
-/* A path of the test's own; valid until the eighth call from now. */
-static const char *path_of(const char *name) {
-  static char path[8][300];
-  static int turn;
-  if (!folder[0]) {
-    strcpy(folder, "/tmp/nuwa-data-XXXXXX");
-    if (!mkdtemp(folder)) abort();
-    atexit(remove_folder);
-  }
-  turn = (turn + 1) % 8;
-  snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-  for (char *p = path[turn] + strlen(folder) + 1; (p = strchr(p, '/')); p++) {
-    *p = 0;
-    mkdir(path[turn], 0777);
-    *p = '/';
-  }
-  return path[turn];
-}
-
-static void write_bytes(const char *name, const void *bytes, size_t n) {
-  Error err;
-  if (!file_write_all(path_of(name), bytes, n, &err)) abort();
-}
-
-static void write_text(const char *name, const char *text) { write_bytes(name, text, strlen(text)); }
-
-/* One colour, whose red says which picture it is. */
-static void write_picture(const char *name, int width, int height, int red) {
-  Image im;
-  Error err;
-  if (!image_init(&im, width, height, &err)) abort();
-  for (int i = 0; i < width * height; i++) im.rgb[3 * i] = (uint8_t)red;
-  if (!image_write_png(path_of(name), &im, NULL, 0, &err)) abort();
-  image_done(&im);
-}
 
 /* The same as JPEG. */
 static void write_jpeg(const char *name, int width, int height, int red) {
@@ -200,7 +154,7 @@ TEST("a folder is listed in the order of its paths, with folders within, and all
   Buffer notes = {0};
   dataset_print_notes(d, &notes);
   EXPECT_HAS(notes.data, "2 files are no PNG or JPEG and were passed over, \".hidden.png\" the first\n");
-  EXPECT_HAS(notes.data, "1 texts are empty\n1 texts belong to no picture\n");
+  EXPECT_HAS(notes.data, "1 texts are empty, \"b/empty.txt\" the first\n1 texts belong to no picture, \"b/lone.txt\" the first\n");
   buffer_done(&notes);
   EXPECT(dataset_class_count(d) == 0, "a.png lies in no folder: these are no classes");
   dataset_close(d);
@@ -250,7 +204,7 @@ TEST("captions lie beside pictures, in a table of names, or in a table of object
   EXPECT_TEXT(caption_of(d, "in/json"), "an \"e\xcc\x81\"");
   Buffer notes = {0};
   dataset_print_notes(d, &notes);
-  EXPECT_HAS(notes.data, "1 captions in tables belong to no picture\n");
+  EXPECT_HAS(notes.data, "1 captions in tables belong to no picture, \"in/gone.png\" the first\n");
   buffer_done(&notes);
   EXPECT_TEXT(mismatch(d, (DataWant){"text", DTYPE_I32, 1, {8}}), "");
   EXPECT_HAS(mismatch(d, (DataWant){"text", DTYPE_I32, 1, {1}}), "is wanted of every example");
