@@ -1,5 +1,5 @@
 /* Pictures in memory: sizes, floats, contact sheets.  Files are image_file.c's. */
-#include "media/image.h"
+#include "media/image_internal.h"
 
 #include <math.h>
 #include <string.h>
@@ -137,6 +137,39 @@ bool image_fit(const Image *im, int width, int height, Image *out, Error *err) {
   bool ok = image_resize(&part, width, height, out, err);
   image_done(&part);
   return ok;
+}
+
+bool image_turn(Image *im, int orientation, Error *err) {
+  bool swaps = orientation >= 5, mirrors_x = orientation == 2 || orientation == 3 || orientation == 6 || orientation == 7,
+       mirrors_y = orientation == 3 || orientation == 4 || orientation == 7 || orientation == 8;
+  int width = swaps ? im->height : im->width, height = swaps ? im->width : im->height;
+  Image shown;
+  if (orientation == 1) return true;
+  if (!image_init(&shown, width, height, err)) return false;
+  for (int y = 0; y < im->height; y++)
+    for (int x = 0; x < im->width; x++) {
+      int sx = swaps ? y : x, sy = swaps ? x : y;
+      if (mirrors_x) sx = width - 1 - sx;
+      if (mirrors_y) sy = height - 1 - sy;
+      memcpy(shown.rgb + ((size_t)sy * (size_t)width + (size_t)sx) * 3,
+             im->rgb + ((size_t)y * (size_t)im->width + (size_t)x) * 3, 3);
+    }
+  image_done(im);
+  *im = shown;
+  return true;
+}
+
+bool image_from_rgba(const uint8_t *rgba, size_t stride, int width, int height, Image *out, Error *err) {
+  Image im;
+  if (!image_init(&im, width, height, err)) return false;
+  uint8_t *rgb = im.rgb;
+  for (int y = 0; y < height; y++) {
+    const uint8_t *p = rgba + (size_t)y * stride;
+    for (int x = 0; x < width; x++, p += 4)
+      for (int c = 0; c < 3; c++) *rgb++ = (uint8_t)((p[c] * p[3] + 255 * (255 - p[3]) + 127) / 255);
+  }
+  *out = im;
+  return true;
 }
 
 void image_to_floats(const uint8_t *rgb, size_t values, float *out) {

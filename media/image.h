@@ -33,8 +33,8 @@ typedef struct ImageText {
 bool image_encode_png(const Image *im, const ImageText *texts, int n_texts, Buffer *out, Error *err);
 bool image_write_png(const char *path, const Image *im, const ImageText *texts, int n_texts, Error *err);
 
-/* Decodes PNG or JPEG, told apart by their first bytes; `where` names the bytes in errors.  Damaged and truncated
- * data are refused, not guessed at.  *out is untouched on failure. */
+/* Decodes PNG, JPEG or WebP (of an animated one the first frame), told apart by their first bytes; `where` names the
+ * bytes in errors.  Damaged and truncated data are refused, not guessed at.  *out is untouched on failure. */
 bool image_decode(const void *bytes, size_t n, const char *where, Image *out, Error *err);
 bool image_read(const char *path, Image *out, Error *err);
 

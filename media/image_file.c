@@ -1,4 +1,4 @@
-/* Pictures to PNG files, and what is common to the files that are read (image_png.c, image_jpeg.c).
+/* Pictures to PNG files, and what is common to the files that are read (image_png.c, image_jpeg.c, clip_webp.c).
  *
  * Pixels are written through libpng's simplified interface, which keeps its error handling to itself.  It knows
  * nothing of text chunks, so those are put into and looked up in the finished file here. */
@@ -7,6 +7,7 @@
 
 #include <png.h>
 
+#include "media/clip_internal.h"
 #include "media/image_internal.h"
 #include "runtime/base/file.h"
 
@@ -93,7 +94,8 @@ bool image_decode(const void *bytes, size_t n, const char *where, Image *out, Er
   const uint8_t *p = bytes;
   if (n >= 8 && !memcmp(p, png_signature, 8)) return image_decode_png(bytes, n, where, out, err);
   if (n >= 3 && p[0] == 0xff && p[1] == 0xd8 && p[2] == 0xff) return image_decode_jpeg(bytes, n, where, out, err);
-  return error_set(err, ERROR_FORMAT, "%s: neither a PNG nor a JPEG file (%zu bytes)", where, n);
+  if (clip_is_webp(bytes, n)) return image_decode_webp(bytes, n, where, out, err);
+  return error_set(err, ERROR_FORMAT, "%s: not a PNG, JPEG or WebP file (%zu bytes)", where, n);
 }
 
 bool image_read(const char *path, Image *out, Error *err) {

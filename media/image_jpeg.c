@@ -68,27 +68,6 @@ static int jpeg_orientation(const JpegState *s) {
   return 1;
 }
 
-/* Row 0 and column 0 of the stored picture are, by orientation: 1 top left, 2 top right, 3 bottom right, 4 bottom
- * left, 5 left top, 6 right top, 7 right bottom, 8 left bottom of what is shown. */
-static bool turn(Image *im, int orientation, Error *err) {
-  bool swaps = orientation >= 5, mirrors_x = orientation == 2 || orientation == 3 || orientation == 6 || orientation == 7,
-       mirrors_y = orientation == 3 || orientation == 4 || orientation == 7 || orientation == 8;
-  int width = swaps ? im->height : im->width, height = swaps ? im->width : im->height;
-  Image shown;
-  if (!image_init(&shown, width, height, err)) return false;
-  for (int y = 0; y < im->height; y++)
-    for (int x = 0; x < im->width; x++) {
-      int sx = swaps ? y : x, sy = swaps ? x : y;
-      if (mirrors_x) sx = width - 1 - sx;
-      if (mirrors_y) sy = height - 1 - sy;
-      memcpy(shown.rgb + ((size_t)sy * (size_t)width + (size_t)sx) * 3,
-             im->rgb + ((size_t)y * (size_t)im->width + (size_t)x) * 3, 3);
-    }
-  image_done(im);
-  *im = shown;
-  return true;
-}
-
 /* ---- pixels ---- */
 
 /* Programs of Adobe store how much paper shows rather than how much ink is on it, and say who they are. */
@@ -127,7 +106,7 @@ static bool jpeg_run(JpegState *s, const void *bytes, size_t n, const char *wher
   read_rows(s);
   int orientation = jpeg_orientation(s);
   jpeg_finish_decompress(&s->jpeg);
-  return orientation == 1 || turn(&s->im, orientation, err);
+  return image_turn(&s->im, orientation, err);
 }
 
 bool image_decode_jpeg(const void *bytes, size_t n, const char *where, Image *out, Error *err) {

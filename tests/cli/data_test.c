@@ -54,7 +54,7 @@ TEST("a contact sheet shows any data's pictures, those of the world's scenes in 
   REQUIRE(safetensors_write(path, &v, 1, NULL, 0, &err), "%s", err.text);
   expect_shell("nuwa data f.safetensors --sheet floats.png >/dev/null && test -s floats.png");
   EXPECT_STATUS(1, "data two --sheet two.png", "two: none of ");
-  EXPECT_HAS(output, "neither a PNG nor a JPEG");
+  EXPECT_HAS(output, "not a PNG, JPEG or WebP file");
 }
 
 TEST("a model is trained on a folder: sizes as it wants them, captions, classes; resumed bit for bit") {

@@ -356,7 +356,7 @@ TEST(
   int n = (int)dataset_count(d, WORLD_TRAIN);
   REQUIRE(n > 9, "%d", n);
   for (int round = 0; round < 2; round++) REQUIRE(fill(d, WORLD_TRAIN, 0, n, &w, &err), "%s", err.text);
-  EXPECT_HAS(warnings, "03.png: neither a PNG nor a JPEG file (17 bytes); the next one stands in for it\n");
+  EXPECT_HAS(warnings, "03.png: not a PNG, JPEG or WebP file (17 bytes); the next one stands in for it\n");
   EXPECT_HAS(warnings, "05.png: damaged PNG: it ends too early; the next one");
   int lines = 0;
   for (const char *p = warnings; (p = strchr(p, '\n')); p++) lines++;
@@ -365,7 +365,7 @@ TEST(
   dataset_close(d);
   d = open_data(path_of("broken"), (DatasetOptions){.in_order = true, .strict = true});
   REQUIRE(d && !fill(d, WORLD_TRAIN, 0, n, &w, &err), "strict");
-  EXPECT_HAS(err.text, "03.png: neither a PNG");
+  EXPECT_HAS(err.text, "03.png: not a PNG");
   dataset_close(d);
   write_text("all/a.png", "x");
   write_text("all/b.png", "y");

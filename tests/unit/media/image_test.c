@@ -178,7 +178,7 @@ TEST("what is neither PNG nor JPEG is named so, and a missing file too") {
   Image b;
   Error err;
   EXPECT(!image_decode("GIF89a..", 8, "x.gif", &b, &err), "");
-  EXPECT_HAS(err.text, "x.gif: neither a PNG nor a JPEG");
+  EXPECT_HAS(err.text, "x.gif: not a PNG, JPEG or WebP file");
   EXPECT(!image_read("no such file.png", &b, &err), "");
   EXPECT_HAS(err.text, "no such file.png");
 }

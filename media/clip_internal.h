@@ -1,0 +1,36 @@
+/* Between what reads clips. */
+#ifndef NUWA_CLIP_INTERNAL_H
+#define NUWA_CLIP_INTERNAL_H
+
+#include "media/clip.h"
+
+typedef struct ClipSource ClipSource;
+
+/* When a stored frame is shown, in ticks from the first one's beginning; to >= from. */
+typedef struct ClipSpan {
+  int64_t from, to;
+  bool is_last;
+} ClipSpan;
+
+typedef struct ClipKind {
+  /* Decodes the next stored frame.  False at the end with err->code ERROR_NONE, or with err set. */
+  bool (*next)(ClipSource *s, ClipSpan *out, Error *err);
+  /* That frame as a picture, as often as it is asked for. */
+  bool (*picture)(ClipSource *s, Image *out, Error *err);
+  void (*close)(ClipSource *s); /* frees it too */
+} ClipKind;
+
+struct ClipSource {
+  const ClipKind *kind;
+  const char *where;
+  int32_t tick_num, tick_den; /* seconds of a tick */
+  uint64_t pixels;            /* of a frame */
+};
+
+/* Each NULL with err set; the first bytes have been looked at. */
+ClipSource *clip_open_ffmpeg(const void *bytes, size_t n, const char *where, Error *err);
+ClipSource *clip_open_webp(const void *bytes, size_t n, const char *where, Error *err);
+
+bool clip_is_webp(const void *bytes, size_t n);
+
+#endif
