@@ -17,9 +17,14 @@ static const char about[] =
     "  world, world:clips,size=64,things=64  the training world (the default); options single, two, clips, recolour, "
     "sized,\n"
     "                                        things, size, thing_min, thing_max, jitter, seed\n"
-    "  FOLDER             PNG and JPEG pictures, with NAME.txt, captions.txt or metadata.jsonl as captions, "
-    "NAME.labels.png as\n"
-    "                     maps of labels, sub-folders as classes\n"
+    "  FOLDER, FOLDER:fps=8,short=hold\n"
+    "                     pictures (PNG, JPEG, WebP) and clips (GIF, MP4, WebM, animated WebP ..., or NAME.frames/, a "
+    "folder of\n"
+    "                     pictures), with NAME.txt, captions.txt or metadata.jsonl as captions, NAME.labels.png as "
+    "maps of\n"
+    "                     labels, sub-folders as classes; fps: frames a second of clips (else all that are stored); "
+    "short=hold:\n"
+    "                     the last frame of a short clip stays (else it is refused)\n"
     "  FILE.safetensors   arrays [n, ...]\n"
     "  idx:PREFIX         PREFIX-images-idx3-ubyte and PREFIX-labels-idx1-ubyte, gzipped or not\n"
     "--sheet, --out, --captions and --bpe write files beside that.\n";
@@ -30,7 +35,7 @@ typedef struct DataArgs {
   const char *spec;
   DatasetOptions data;
   int64_t first;
-  int count, columns, zoom, vocab, size;
+  int count, columns, zoom, vocab, size, frames;
   const char *sheet, *out, *captions, *bpe;
   bool held_out, judge, json;
 } DataArgs;
@@ -62,7 +67,8 @@ static WorldSplit part_of(const DataCommand *c) {
 /* ---- pictures ---- */
 
 static int frames_of(const DataCommand *c) {
-  return c->world && world_options(c->world)->kinds & WORLD_CLIPS ? WORLD_FRAMES : 1;
+  if (!c->world) return c->a.frames;
+  return world_options(c->world)->kinds & WORLD_CLIPS ? WORLD_FRAMES : 1;
 }
 
 static int size_of(const DataCommand *c) { return c->world ? world_options(c->world)->size : c->a.size; }
@@ -314,7 +320,8 @@ int cli_data(int argc, char **argv) {
                          .columns = 8,
                          .zoom = 3,
                          .vocab = 1024,
-                         .size = 64}};
+                         .size = 64,
+                         .frames = 1}};
   DataArgs *a = &c.a;
   const Arg arg[] = {
       {"--names", ARG_TEXT, "FILE", "of the world: emoji-test.txt, if not in Debian's place", &a->data.names_path, 0,
@@ -330,6 +337,8 @@ int cli_data(int argc, char **argv) {
       {"--size", ARG_INT32, "N",
        "pictures of N x N pixels in --sheet and --out, of data that have others than the world's (64)", &a->size, 1,
        1024, .with = "--sheet|--out"},
+      {"--frames", ARG_INT32, "N", "of clips in a row in --sheet and --out, of data other than the world (1: the first)",
+       &a->frames, 1, 64, .with = "--sheet|--out"},
       {"--columns", ARG_INT32, "N", "of the sheet (8)", &a->columns, 1, 1000, .with = "--sheet"},
       {"--zoom", ARG_INT32, "N", "of the sheet (3)", &a->zoom, 1, 64, .with = "--sheet"},
       {"--out", ARG_FOLDER, "DIR", "each as DIR/NNNNNN.png with its caption inside, and DIR/captions.txt: a data set",

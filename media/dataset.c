@@ -1,6 +1,7 @@
 /* What data sets have in common: which kind a spec names, what feeds an input, parts and epochs, broken examples. */
 #include "media/dataset_internal.h"
 
+#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -16,16 +17,34 @@ static bool has_suffix(const char *text, const char *suffix) {
   return n > k && strcmp(text + n - k, suffix) == 0;
 }
 
-static Dataset *open_kind(const char *spec, const DatasetOptions *o, Error *err) {
+static bool is_folder(const char *path) {
   struct stat st;
+  return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* Where the options of "PATH:a=b" begin, behind its last colon; NULL: there are none. */
+static const char *options_of(const char *spec, char *path, size_t room) {
+  const char *colon = strrchr(spec, ':');
+  size_t n = colon ? (size_t)(colon - spec) : 0;
+  if (!n || n >= room) return NULL;
+  memcpy(path, spec, n);
+  path[n] = 0;
+  return colon + 1;
+}
+
+static Dataset *open_kind(const char *spec, const DatasetOptions *o, Error *err) {
+  char path[PATH_MAX];
   if (strcmp(spec, "world") == 0) return dataset_open_world("", o, err);
   if (strncmp(spec, "world:", 6) == 0) return dataset_open_world(spec + 6, o, err);
   if (strncmp(spec, "idx:", 4) == 0) return dataset_open_idx(spec + 4, o, err);
   if (has_suffix(spec, ".safetensors")) return dataset_open_safetensors(spec, o, err);
-  if (stat(spec, &st) == 0 && S_ISDIR(st.st_mode)) return dataset_open_folder(spec, o, err);
+  if (is_folder(spec)) return dataset_open_folder(spec, "", o, err);
+  const char *options = options_of(spec, path, sizeof path);
+  if (options && is_folder(path)) return dataset_open_folder(path, options, o, err);
   error_set(
       err, ERROR_ARGUMENT,
-      "data %s: no such folder; data are world, world:OPTIONS, a folder of pictures, FILE.safetensors, or idx:PREFIX",
+      "data %s: no such folder; data are world, world:OPTIONS, FOLDER or FOLDER:OPTIONS (pictures and clips), "
+      "FILE.safetensors, or idx:PREFIX",
       spec);
   return NULL;
 }

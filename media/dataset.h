@@ -4,7 +4,7 @@
  * (captions), "class", and arrays under names of their own.  It is one of
  *
  *   world, world:clips,size=64,things=64    scenes drawn when asked for (world.h): endless
- *   FOLDER                                  PNG and JPEG pictures and what lies beside them (dataset_folder.c)
+ *   FOLDER, FOLDER:fps=8,short=hold         pictures, clips and what lies beside them (dataset_folder.c)
  *   FILE.safetensors                        arrays [n, ...] of one n
  *   idx:PREFIX                              PREFIX-images-idx3-ubyte and PREFIX-labels-idx1-ubyte, gzipped or not
  *

@@ -1,18 +1,20 @@
-/* A folder of pictures, and what lies beside them:
+/* A folder of pictures and clips, and what lies beside them:
  *
- *   DIR/NAME.png .jpg .jpeg       an example, of key DIR/NAME; folders are looked into, links followed
+ *   DIR/NAME.png .jpg .jpeg .webp  an example, of key DIR/NAME; folders are looked into, links followed
+ *   DIR/NAME.mp4 .webm .gif ...   a clip (clip.h): all its frames, or FOLDER:fps=N of a second
+ *   DIR/NAME.frames/              a clip of the pictures within, in the order of their names, numbers by their values
  *   DIR/NAME.txt                  its captions, one a line (captions.h)
  *   DIR/NAME.labels.png           what its pixels show (image_read_labels)
- *   DIR/captions.txt              captions of pictures in DIR and below
+ *   DIR/captions.txt              captions of examples in DIR and below
  *   DIR/metadata.jsonl            the same
- *   CLASS/...                     its class, where all pictures lie in folders of the data's folder
+ *   CLASS/...                     its class, where all examples lie in folders of the data's folder
  *
  * What there is listing.h says; files are opened when they are read. */
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "media/dataset_internal.h"
+#include "media/dataset_clip.h"
 #include "media/listing.h"
 #include "runtime/base/names.h"
 
@@ -20,6 +22,7 @@ typedef struct Folder {
   Dataset base;
   char *root;
   Listing *listing;
+  ClipOptions clips;
   const char **class_name;
 } Folder;
 
@@ -112,37 +115,110 @@ static bool folder_read_caption(const Dataset *d, const DataExample *e, Buffer *
   return true;
 }
 
-static bool put_labels(const Folder *f, const char *path, const Image *im, const DataWant *want, int n, int64_t at,
+static bool put_labels(const Folder *f, const char *path, const int size[2], const DataWant *want, int n, int64_t at,
                        Error *err) {
   char full[PATH_MAX];
   uint16_t *labels = NULL;
   int width, height;
   bool ok = full_path(f, path, ".labels.png", full, err) && image_read_labels(full, &labels, &width, &height, err);
-  if (ok && im->rgb && (width != im->width || height != im->height))
-    ok = error_set(err, ERROR_FORMAT, "%s: labels of %d x %d for a picture of %d x %d", full, width, height,
-                   im->width, im->height);
+  if (ok && size[0] && (width != size[0] || height != size[1]))
+    ok = error_set(err, ERROR_FORMAT, "%s: labels of %d x %d for a picture of %d x %d", full, width, height, size[0],
+                   size[1]);
   for (int i = 0; ok && i < n; i++)
     if (want[i].field->fit == FIT_LABELS) data_put_labels(&want[i], at, 0, labels, width, height);
   mem_free(labels);
   return ok;
 }
 
+/* ---- frames in folders of their own ---- */
+
+typedef struct FrameList {
+  const Folder *f;
+  uint64_t *file, n, next;
+} FrameList;
+
+/* "b2" before "b10"; those that differ in zeros alone by their bytes. */
+static int compare_numbered(const char *a, const char *b) {
+  const char *p = a, *q = b;
+  while (*p && *q) {
+    size_t n = strspn(p, "0123456789"), m = strspn(q, "0123456789");
+    if (!n || !m) {
+      if (*p != *q) break;
+      p++, q++;
+      continue;
+    }
+    for (; n > 1 && *p == '0'; n--) p++;
+    for (; m > 1 && *q == '0'; m--) q++;
+    int order = n == m ? memcmp(p, q, n) : n < m ? -1 : 1;
+    if (order) return order;
+    p += n, q += m;
+  }
+  return *p == *q ? strcmp(a, b) : (unsigned char)*p < (unsigned char)*q ? -1 : 1;
+}
+
+static int compare_frames(const void *a, const void *b, void *folder) {
+  return compare_numbered(path_of(folder, *(const uint64_t *)a), path_of(folder, *(const uint64_t *)b));
+}
+
+static bool next_frame(void *ctx, Image *out, Error *err) {
+  FrameList *l = ctx;
+  char full[PATH_MAX];
+  err->code = ERROR_NONE;
+  return l->next < l->n && full_path(l->f, path_of(l->f, l->file[l->next++]), NULL, full, err) &&
+         image_read(full, out, err);
+}
+
+static bool read_frames(const Folder *f, uint64_t example, const char *full, const DataWant *want, int n, int64_t at,
+                        int out_size[2], Error *err) {
+  uint64_t first, count = listing_frames(f->listing, example, &first);
+  FrameList l = {f, mem_alloc((size_t)count * sizeof *l.file), 0, 0};
+  if (!l.file) return error_set(err, ERROR_MEMORY, "%s: out of memory", full);
+  for (uint64_t i = first; i < first + count; i++)
+    if (f->listing->file[i].kind == FILE_FRAME) l.file[l.n++] = i;
+  qsort_r(l.file, (size_t)l.n, sizeof *l.file, compare_frames, (void *)(uintptr_t)f);
+  bool ok = data_put_frames(next_frame, &l, full, &f->clips, want, n, at, out_size, err);
+  mem_free(l.file);
+  return ok;
+}
+
+/* ---- pictures ---- */
+
+static bool read_clip(const Folder *f, const char *full, const DataWant *want, int n, int64_t at, int out_size[2],
+                      Error *err) {
+  FileMap m;
+  if (!file_map(full, &m, err)) return false;
+  bool ok = data_put_clip(m.data, m.len, full, &f->clips, want, n, at, out_size, err);
+  file_unmap(&m);
+  return ok;
+}
+
+static bool read_picture(const char *full, const DataWant *want, int n, int64_t at, int out_size[2], Error *err) {
+  Image im = {0};
+  bool ok = image_read(full, &im, err);
+  for (int i = 0; ok && i < n; i++)
+    if (want[i].field->fit == FIT_PICTURE) ok = data_put_picture(&want[i], at, 0, &im, err);
+  out_size[0] = im.width, out_size[1] = im.height;
+  image_done(&im);
+  return ok;
+}
+
 static bool folder_read(const Dataset *d, const DataExample *e, const DataWant *want, int n, int64_t at, Error *err) {
   const Folder *f = folder_of(d);
   const char *path = path_of(f, e->number);
+  FileKind file = (FileKind)f->listing->file[e->number].kind;
   char full[PATH_MAX];
   bool has[FIT_ARRAY + 1] = {false};
-  Image im = {0};
+  int size[2] = {0};
   for (int i = 0; i < n; i++) {
     has[want[i].field->fit] = true;
     if (want[i].field->fit == FIT_CLASS) ((int32_t *)want[i].out)[at] = class_of(f, path);
   }
-  bool ok = full_path(f, path, NULL, full, err) && (!has[FIT_PICTURE] || image_read(full, &im, err));
-  for (int i = 0; ok && i < n; i++)
-    if (want[i].field->fit == FIT_PICTURE) ok = data_put_picture(&want[i], at, 0, &im, err);
-  ok = ok && (!has[FIT_LABELS] || put_labels(f, path, &im, want, n, at, err));
-  image_done(&im);
-  return ok;
+  bool ok = full_path(f, path, NULL, full, err);
+  if (ok && has[FIT_PICTURE])
+    ok = file == FILE_CLIP     ? read_clip(f, full, want, n, at, size, err)
+         : file == FILE_FRAMES ? read_frames(f, e->number, full, want, n, at, size, err)
+                               : read_picture(full, want, n, at, size, err);
+  return ok && (!has[FIT_LABELS] || put_labels(f, path, size, want, n, at, err));
 }
 
 static void folder_key(const Dataset *d, const DataExample *e, Buffer *out) {
@@ -152,11 +228,11 @@ static void folder_key(const Dataset *d, const DataExample *e, Buffer *out) {
 
 static void folder_notes(const Dataset *d, Buffer *out) {
   static const char *const what[LISTING_NOTES] = {
-      [NOTE_OTHER] = "files are no PNG or JPEG and were passed over",
+      [NOTE_OTHER] = "files are neither pictures nor clips and were passed over",
       [NOTE_EMPTY_TEXT] = "texts are empty",
-      [NOTE_LONE_TEXT] = "texts belong to no picture",
-      [NOTE_LONE_LABELS] = "maps of labels belong to no picture",
-      [NOTE_LONE_CAPTION] = "captions in tables belong to no picture",
+      [NOTE_LONE_TEXT] = "texts belong to no example",
+      [NOTE_LONE_LABELS] = "maps of labels belong to no example",
+      [NOTE_LONE_CAPTION] = "captions in tables belong to no example",
       [NOTE_NOWHERE] = "links lead nowhere",
       [NOTE_LISTED_BEFORE] = "links lead to folders that are listed already",
   };
@@ -175,13 +251,17 @@ static void folder_close(Dataset *d) {
 
 /* ---- opening ---- */
 
+enum { IS_CLIP = 0x100 };
+
+static int has_of(const ListedFile *file) { return file->has | (file->kind != FILE_PICTURE ? IS_CLIP : 0); }
+
 /* A field that some have. */
-static bool add_partial(Folder *f, const char *name, DataFit fit, int rank, uint8_t has, Error *err) {
+static bool add_partial(Folder *f, const char *name, DataFit fit, int rank, int has, Error *err) {
   uint64_t missing = 0, first = 0;
   for (uint64_t i = f->base.n; i-- > 0;)
-    if (!(f->listing->file[i].has & has)) missing++, first = i;
+    if (!(has_of(&f->listing->file[i]) & has)) missing++, first = i;
   if (missing == f->base.n) return true;
-  if (!dataset_add_field(&f->base, name, fit, rank, (int64_t[]){DATA_ANY, DATA_ANY}, err)) return false;
+  if (!dataset_add_field(&f->base, name, fit, rank, (int64_t[]){DATA_ANY, DATA_ANY, DATA_ANY, 3}, err)) return false;
   f->base.field[f->base.n_field - 1].missing = missing;
   f->base.field[f->base.n_field - 1].first_missing = first;
   return true;
@@ -189,6 +269,7 @@ static bool add_partial(Folder *f, const char *name, DataFit fit, int rank, uint
 
 static bool add_fields(Folder *f, Error *err) {
   return dataset_add_field(&f->base, PORT_IMAGE, FIT_PICTURE, 3, (int64_t[]){DATA_ANY, DATA_ANY, 3}, err) &&
+         add_partial(f, PORT_VIDEO, FIT_PICTURE, 4, IS_CLIP, err) &&
          add_partial(f, PORT_LABELS, FIT_LABELS, 2, HAS_LABELS, err) &&
          add_partial(f, PORT_TEXT, FIT_TEXT, 1, HAS_TEXT | HAS_TABLE, err) &&
          (!f->base.n_class || dataset_add_field(&f->base, PORT_CLASS, FIT_CLASS, 0, (int64_t[]){0}, err));
@@ -201,7 +282,7 @@ static bool open_folder(Folder *f, const char *path, const DatasetOptions *o, Er
   if (!(f->listing = listing_open(f->root, o, err))) return false;
   const ListingHead *h = &f->listing->head;
   if (!(f->base.n = h->n_example))
-    return error_set(err, ERROR_ARGUMENT, "%s: holds no PNG or JPEG picture (%llu other files)", path,
+    return error_set(err, ERROR_ARGUMENT, "%s: holds neither pictures nor clips (%llu other files)", path,
                      (unsigned long long)h->note[NOTE_OTHER].n);
   memcpy(f->base.digest, h->digest, sizeof f->base.digest);
   return list_classes(f, err) && add_fields(f, err);
@@ -209,14 +290,14 @@ static bool open_folder(Folder *f, const char *path, const DatasetOptions *o, Er
 
 static const DatasetKind kind = {folder_read, folder_read_caption, folder_key, folder_notes, folder_close};
 
-Dataset *dataset_open_folder(const char *path, const DatasetOptions *o, Error *err) {
+Dataset *dataset_open_folder(const char *path, const char *options, const DatasetOptions *o, Error *err) {
   Folder *f = mem_alloc(sizeof *f);
   if (!f) {
     error_set(err, ERROR_MEMORY, "%s: out of memory", path);
     return NULL;
   }
   f->base.kind = &kind;
-  if (open_folder(f, path, o, err)) return &f->base;
+  if (clip_options_parse(options, path, &f->clips, err) && open_folder(f, path, o, err)) return &f->base;
   dataset_close(&f->base);
   return NULL;
 }

@@ -41,7 +41,7 @@ struct Dataset {
 
 /* Each NULL with err set. */
 Dataset *dataset_open_world(const char *options, const DatasetOptions *o, Error *err);
-Dataset *dataset_open_folder(const char *path, const DatasetOptions *o, Error *err);
+Dataset *dataset_open_folder(const char *path, const char *options, const DatasetOptions *o, Error *err);
 Dataset *dataset_open_safetensors(const char *path, const DatasetOptions *o, Error *err);
 Dataset *dataset_open_idx(const char *prefix, const DatasetOptions *o, Error *err);
 

@@ -73,7 +73,7 @@ static bool check_places(const Listing *l, Error *err) {
   const ListingHead *h = &l->head;
   for (uint64_t i = 0; i < h->n_file; i++) {
     const ListedFile *f = &l->file[i];
-    if (f->path >= h->path_bytes || f->kind >= FILE_OTHER || (f->kind == FILE_PICTURE) != (i < h->n_example))
+    if (f->path >= h->path_bytes || f->kind >= FILE_OTHER || listing_is_example((FileKind)f->kind) != (i < h->n_example))
       return bad(err, "a file in it is damaged");
   }
   for (uint64_t i = 0; i < h->n_caption; i++)
@@ -154,7 +154,8 @@ static bool map_listing(Listing *l, const char *root, const char *path, Error *e
 static bool is_as_listed(int root, const ListedFile *f, const char *path) {
   struct stat st;
   if (fstatat(root, *path ? path : ".", &st, 0) != 0) return f->kind == FILE_NOWHERE;
-  if (f->kind == FILE_FOLDER ? !S_ISDIR(st.st_mode) : !S_ISREG(st.st_mode) || st.st_size != f->size) return false;
+  bool is_folder = f->kind == FILE_FOLDER || f->kind == FILE_FRAMES;
+  if (is_folder ? !S_ISDIR(st.st_mode) : !S_ISREG(st.st_mode) || st.st_size != f->size) return false;
   return st.st_mtim.tv_sec * INT64_C(1000000000) + st.st_mtim.tv_nsec == f->mtime_ns;
 }
 

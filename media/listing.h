@@ -14,7 +14,10 @@
 
 /* The examples come first, in the order of their paths' bytes; then what else is watched. */
 typedef enum FileKind {
-  FILE_PICTURE, /* an example */
+  FILE_PICTURE, /* an example, as the next two */
+  FILE_CLIP,
+  FILE_FRAMES,  /* the folder NAME.frames: a clip of which each frame is a picture within */
+  FILE_FRAME,   /* one of these */
   FILE_TEXT,    /* NAME.txt: captions of the example NAME */
   FILE_LABELS,  /* NAME.labels.png: what its pixels show */
   FILE_TABLE,   /* captions.txt, metadata.jsonl */
@@ -79,12 +82,16 @@ Listing *listing_open(const char *root, const DatasetOptions *o, Error *err);
 void listing_close(Listing *l); /* NULL is fine */
 const char *listing_path(const Listing *l, uint64_t i);
 
-/* What a name says its file is. */
+/* What a name says its file is (and of a .webp its head, where the folder is listed). */
 FileKind listing_kind(const char *path);
+bool listing_is_example(FileKind k);
 /* Where the suffix of a path begins; its end where it has none. */
 size_t listing_suffix(const char *path);
 /* The range of captions of example i in l's table; how many. */
 size_t listing_captions(const Listing *l, uint64_t i, size_t *out_first);
+
+/* The frames of example i, a folder of them: files *out_first and following, in the order of their names' bytes. */
+uint64_t listing_frames(const Listing *l, uint64_t i, uint64_t *out_first);
 
 /* ---- between the files of this module ---- */
 

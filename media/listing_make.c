@@ -1,7 +1,7 @@
 /* Lists a folder: walks it, sorts what it finds, and says what belongs to which example.
  *
  * A folder is listed once, under the path that reaches it without links, or else under the first of the links.  Hidden
- * folders are passed over. */
+ * folders are passed over.  A folder NAME.frames is an example, and what else lies in it is counted. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +16,7 @@
 #include "media/listing.h"
 #include "runtime/base/sha256.h"
 
-enum { MAX_DEPTH = 32, LISTING_VERSION = 1 };
+enum { MAX_DEPTH = 32, LISTING_VERSION = 2 };
 /* Time stamps of file systems are coarse: two seconds, of the coarsest. */
 static const int64_t settled_ns = 2000000000;
 
@@ -31,7 +31,11 @@ typedef struct Suffix {
 /* Of two that fit the first counts. */
 static const Suffix suffixes[] = {
     {".labels.png", FILE_LABELS, false}, {".png", FILE_PICTURE, true}, {".jpg", FILE_PICTURE, true},
-    {".jpeg", FILE_PICTURE, true},       {".txt", FILE_TEXT, false},
+    {".jpeg", FILE_PICTURE, true},       {".webp", FILE_CLIP, true},   {".gif", FILE_CLIP, true},
+    {".mp4", FILE_CLIP, true},           {".m4v", FILE_CLIP, true},    {".mov", FILE_CLIP, true},
+    {".webm", FILE_CLIP, true},          {".mkv", FILE_CLIP, true},    {".avi", FILE_CLIP, true},
+    {".ogv", FILE_CLIP, true},           {".mpg", FILE_CLIP, true},    {".mpeg", FILE_CLIP, true},
+    {".frames", FILE_FRAMES, false},     {".txt", FILE_TEXT, false},
 };
 
 static const char *const tables[] = {"captions.txt", "metadata.jsonl"};
@@ -67,7 +71,7 @@ FileKind listing_kind(const char *path) {
   return FILE_OTHER;
 }
 
-static bool is_example(FileKind k) { return k == FILE_PICTURE; }
+bool listing_is_example(FileKind k) { return k <= FILE_FRAMES; }
 
 /* The bytes of the path of a file of captions or labels that say whose they are. */
 static size_t stem_bytes(const char *path, FileKind k) {
@@ -167,6 +171,34 @@ static bool full_path(const Maker *m, const char *path, char out[PATH_MAX]) {
 
 static bool list_folder(Maker *m, const char *path, int depth, Error *err);
 
+/* A still WebP is a picture: bit 1 of the flags of its VP8X chunk says that it moves. */
+static bool is_still_webp(int folder, const char *name) {
+  uint8_t head[21] = {0};
+  size_t n = strlen(name);
+  if (n < 5 || strcasecmp(name + n - 5, ".webp") != 0) return false;
+  int fd = openat(folder, name, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return true; /* whoever reads it says why not */
+  bool has_flags = read(fd, head, sizeof head) == (ssize_t)sizeof head && memcmp(head + 12, "VP8X", 4) == 0;
+  close(fd);
+  return !has_flags || !(head[20] & 2);
+}
+
+/* What a regular file is where it lies. */
+static FileKind kind_in(int folder, const char *name, bool in_frames) {
+  FileKind k = listing_kind(name);
+  if (k == FILE_CLIP && is_still_webp(folder, name)) k = FILE_PICTURE;
+  if (in_frames) return k == FILE_PICTURE ? FILE_FRAME : FILE_OTHER;
+  return k == FILE_FRAMES ? FILE_OTHER : k;
+}
+
+static bool is_frames(const char *path) { return listing_kind(path) == FILE_FRAMES; }
+
+static bool is_in_frames(const char *path) {
+  static const char end[] = ".frames/";
+  const char *name = name_of(path);
+  return (size_t)(name - path) > strlen(end) && memcmp(name - strlen(end), end, strlen(end)) == 0;
+}
+
 /* A link: *st is of what it leads to, unless that is nothing (*out_done) or a folder, which waits. */
 static bool list_link(Maker *m, int folder, const char *path, const char *name, struct stat *st, bool *out_done,
                       Error *err) {
@@ -178,7 +210,7 @@ static bool list_link(Maker *m, int folder, const char *path, const char *name, 
     count(m, NOTE_NOWHERE, path);
     return add(m, path, FILE_NOWHERE, NULL, err);
   }
-  *out_done = S_ISDIR(st->st_mode);
+  *out_done = S_ISDIR(st->st_mode) && !is_in_frames(path);
   if (*out_done && *name != '.') buffer_append(&m->links, path, strlen(path) + 1);
   return !m->links.failed || no_memory(m, err);
 }
@@ -193,9 +225,10 @@ static bool list_entry(Maker *m, int folder, const char *at, const char *name, i
     return errno == ENOENT || error_set(err, ERROR_IO, "%s/%s: %s", m->root, path, strerror(errno));
   if (S_ISLNK(st.st_mode) && !list_link(m, folder, path, name, &st, &is_done, err)) return false;
   if (is_done) return true;
-  if (S_ISDIR(st.st_mode)) return *name == '.' || list_folder(m, path, depth + 1, err);
-  if (!S_ISREG(st.st_mode)) return true;
-  FileKind kind = listing_kind(name);
+  bool in_frames = is_in_frames(path);
+  if (S_ISDIR(st.st_mode) && !in_frames) return *name == '.' || list_folder(m, path, depth + 1, err);
+  if (!S_ISREG(st.st_mode) && !in_frames) return true;
+  FileKind kind = S_ISREG(st.st_mode) ? kind_in(folder, name, in_frames) : FILE_OTHER;
   if (kind != FILE_OTHER) return add(m, path, kind, &st, err);
   count(m, NOTE_OTHER, path);
   return true;
@@ -207,7 +240,7 @@ static bool list_entries(Maker *m, DIR *dir, const char *path, int depth, Error 
   if (fstat(dirfd(dir), &st) != 0) return error_set(err, ERROR_IO, "%s/%s: %s", m->root, path, strerror(errno));
   if (!see(m, &st, &was_seen, err)) return false;
   if (was_seen) return count(m, NOTE_LISTED_BEFORE, path), true;
-  if (!add(m, path, FILE_FOLDER, &st, err)) return false; /* with its time before it is read */
+  if (!add(m, path, is_frames(path) ? FILE_FRAMES : FILE_FOLDER, &st, err)) return false; /* with its time before it is read */
   errno = 0;
   for (struct dirent *e; ok && (e = readdir(dir)); errno = 0)
     if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
@@ -322,7 +355,7 @@ static void mark_captions(Maker *m, const Stems *s) {
   for (size_t i = 0; i < c->n; i++) {
     char *name = c->text.data + c->item[i].name;
     if (mark_path(m, name, HAS_TABLE)) continue;
-    size_t n = is_example(listing_kind(name)) ? listing_suffix(name) : strlen(name);
+    size_t n = listing_is_example(listing_kind(name)) ? listing_suffix(name) : strlen(name);
     if (mark(m, s, name, n, HAS_TABLE))
       name[n] = 0;
     else
@@ -337,6 +370,22 @@ size_t listing_captions(const Listing *l, uint64_t i, size_t *out_first) {
   if (n) return n;
   snprintf(stem, sizeof stem, "%.*s", (int)listing_suffix(path), path);
   return captions_find(&l->captions, stem, out_first);
+}
+
+uint64_t listing_frames(const Listing *l, uint64_t i, uint64_t *out_first) {
+  char within[PATH_MAX + 1];
+  uint64_t lo = l->head.n_example, hi = l->head.n_file, n = 0;
+  size_t k = (size_t)snprintf(within, sizeof within, "%s/", listing_path(l, i));
+  while (lo < hi) {
+    uint64_t mid = lo + (hi - lo) / 2;
+    if (strcmp(listing_path(l, mid), within) < 0)
+      lo = mid + 1;
+    else
+      hi = mid;
+  }
+  while (lo + n < l->head.n_file && strncmp(listing_path(l, lo + n), within, k) == 0) n++;
+  *out_first = lo;
+  return n;
 }
 
 /* An empty text says nothing of its example. */
@@ -374,10 +423,11 @@ static void digest(Listing *l) {
   for (uint64_t i = 0; i < l->head.n_file; i++) {
     const ListedFile *f = &l->own_file[i];
     char line[32];
+    int64_t size = f->kind == FILE_FRAMES ? 0 : f->size; /* what a folder's is says nothing */
     if (f->kind == FILE_FOLDER || f->kind == FILE_NOWHERE || (f->kind == FILE_TEXT && !f->size)) continue;
     const char *path = l->own_paths.data + f->path;
     sha256_update(&h, path, strlen(path) + 1);
-    sha256_update(&h, line, (size_t)snprintf(line, sizeof line, "%lld\n", (long long)f->size));
+    sha256_update(&h, line, (size_t)snprintf(line, sizeof line, "%lld\n", (long long)size));
   }
   sha256_update(&h, l->own_captions.text.data, l->own_captions.text.len);
   sha256_done(&h, bytes);
@@ -389,7 +439,7 @@ static void digest(Listing *l) {
 /* Examples first, then by path. */
 static int compare_files(const void *a, const void *b, void *paths) {
   const ListedFile *x = a, *y = b;
-  bool x_first = is_example((FileKind)x->kind), y_first = is_example((FileKind)y->kind);
+  bool x_first = listing_is_example((FileKind)x->kind), y_first = listing_is_example((FileKind)y->kind);
   return x_first != y_first ? y_first - x_first : strcmp((char *)paths + x->path, (char *)paths + y->path);
 }
 
@@ -420,7 +470,7 @@ static bool make(Maker *m, Error *err) {
   if (h->n_file >= UINT32_MAX)
     return error_set(err, ERROR_LIMIT, "%s: %llu files are too many", m->root, (unsigned long long)h->n_file);
   qsort_r(l->own_file, (size_t)h->n_file, sizeof *l->own_file, compare_files, l->own_paths.data);
-  while (h->n_example < h->n_file && is_example((FileKind)l->own_file[h->n_example].kind)) h->n_example++;
+  while (h->n_example < h->n_file && listing_is_example((FileKind)l->own_file[h->n_example].kind)) h->n_example++;
   if (!join(m, err)) return false;
   digest(l);
   finish(l);

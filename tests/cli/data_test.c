@@ -26,7 +26,7 @@ TEST("a folder is shown with its counts, fields, classes and what was passed ove
   make_folder();
   EXPECT_STATUS(0, "data pets", "examples for training, ");
   EXPECT_HAS(output, "  image f32 or u8 [any, any, 3 or 1]\n  text i32 [any]\n  class i32 []\n2 classes: cat, dog\n");
-  EXPECT_HAS(output, "1 files are no PNG or JPEG and were passed over, \"dog/x.svg\" the first");
+  EXPECT_HAS(output, "1 files are neither pictures nor clips and were passed over, \"dog/x.svg\" the first");
   EXPECT_STATUS(0, "data pets --json",
                 "\"fields\": [\"image f32 or u8 [any, any, 3 or 1]\", \"text i32 [any]\", \"class i32 []\"]");
   EXPECT_HAS(output, "\"classes\": 2}");
@@ -62,7 +62,7 @@ TEST("a model is trained on a folder: sizes as it wants them, captions, classes;
   write_text("pets.lua", model);
   expect_shell("nuwa data pets --bpe merges --vocab 560 >/dev/null");
   EXPECT_STATUS(0, PETS "--log log --out whole --checkpoint whole.ckpt", "step 12/12");
-  EXPECT_HAS(output, "pets: 1 files are no PNG or JPEG and were passed over, \"dog/x.svg\" the first\n");
+  EXPECT_HAS(output, "pets: 1 files are neither pictures nor clips and were passed over, \"dog/x.svg\" the first\n");
   expect_shell("grep -q 'val.loss' log/metrics.jsonl && ! grep -q 'held.loss' log/metrics.jsonl");
   EXPECT_STATUS(0, PETS "--checkpoint part.ckpt --stop 7", "");
   EXPECT_STATUS(0, PETS "--checkpoint part.ckpt --resume --out part", "");

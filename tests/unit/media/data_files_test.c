@@ -153,8 +153,8 @@ TEST("a folder is listed in the order of its paths, with folders within, and all
   EXPECT_TEXT(keys_of(d, WORLD_TRAIN), "a b/a b/z ");
   Buffer notes = {0};
   dataset_print_notes(d, &notes);
-  EXPECT_HAS(notes.data, "2 files are no PNG or JPEG and were passed over, \".hidden.png\" the first\n");
-  EXPECT_HAS(notes.data, "1 texts are empty, \"b/empty.txt\" the first\n1 texts belong to no picture, \"b/lone.txt\" the first\n");
+  EXPECT_HAS(notes.data, "2 files are neither pictures nor clips and were passed over, \".hidden.png\" the first\n");
+  EXPECT_HAS(notes.data, "1 texts are empty, \"b/empty.txt\" the first\n1 texts belong to no example, \"b/lone.txt\" the first\n");
   buffer_done(&notes);
   EXPECT(dataset_class_count(d) == 0, "a.png lies in no folder: these are no classes");
   dataset_close(d);
@@ -204,7 +204,7 @@ TEST("captions lie beside pictures, in a table of names, or in a table of object
   EXPECT_TEXT(caption_of(d, "in/json"), "an \"e\xcc\x81\"");
   Buffer notes = {0};
   dataset_print_notes(d, &notes);
-  EXPECT_HAS(notes.data, "1 captions in tables belong to no picture, \"in/gone.png\" the first\n");
+  EXPECT_HAS(notes.data, "1 captions in tables belong to no example, \"in/gone.png\" the first\n");
   buffer_done(&notes);
   EXPECT_TEXT(mismatch(d, (DataWant){"text", DTYPE_I32, 1, {8}}), "");
   EXPECT_HAS(mismatch(d, (DataWant){"text", DTYPE_I32, 1, {1}}), "is wanted of every example");
@@ -377,7 +377,7 @@ TEST(
 
 TEST("folders and tables that cannot be are refused by name") {
   write_text("empty/readme.md", "x");
-  EXPECT_HAS(refusal(path_of("empty")), "empty: holds no PNG or JPEG picture (1 other files)");
+  EXPECT_HAS(refusal(path_of("empty")), "empty: holds neither pictures nor clips (1 other files)");
   write_picture("table/x.png", 2, 2, 0);
   write_text("table/captions.txt", "x.png\tone\nx.png two\n");
   EXPECT_HAS(refusal(path_of("table")), "captions.txt:2: a line must be NAME, a tab, and its caption");

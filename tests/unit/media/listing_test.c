@@ -99,7 +99,7 @@ TEST("a listing is kept, mapped, and read again without being written") {
   REQUIRE(l, "");
   EXPECT(l->map.data && !l->own_file && !*told, "%s", told);
   EXPECT_HAS(say(l), "0 1 a.png\n0 4 b/c d.jpg \"four\"\n0 6 b/c.PNG \"two\" \"three\"\n0 6 b/c.png \"two\" \"three\"\n"
-                     "4 0 \n1 0 a.txt\n4 0 b\n2 0 b/c.labels.png\n3 0 captions.txt\nnote 0: 1, b/notes.md\n");
+                     "7 0 \n4 0 a.txt\n7 0 b\n5 0 b/c.labels.png\n6 0 captions.txt\nnote 0: 1, b/notes.md\n");
   listing_close(l);
   ino_t first = kept_file(NULL);
   EXPECT(first, "a file is there");
@@ -282,11 +282,11 @@ TEST("a table names a picture by its path, by another suffix, or by none") {
   write_text("named/x.jpg", "x");
   write_text("named/y.png", "x");
   write_text("named/z.jpeg", "x");
-  write_text("named/captions.txt", "x.png\tone\nx.gif\tno\ny.jpg\ttwo\nz\tthree\nx\tfour\n");
+  write_text("named/captions.txt", "x.png\tone\nx.svg\tno\ny.jpg\ttwo\nz\tthree\nx\tfour\n");
   Listing *l = open_kept(path_of("named"), NULL);
   REQUIRE(l, "");
   EXPECT_HAS(say(l), "0 4 x.jpg \"four\"\n0 4 x.png \"one\"\n0 4 y.png \"two\"\n0 4 z.jpeg \"three\"\n");
-  EXPECT_HAS(say(l), "note 4: 1, x.gif\n");
+  EXPECT_HAS(say(l), "note 4: 1, x.svg\n");
   listing_close(l);
 }
 

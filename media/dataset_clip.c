@@ -1,0 +1,78 @@
+/* See dataset_clip.h. */
+#include "media/dataset_clip.h"
+
+#include <string.h>
+
+/* ---- options ---- */
+
+static bool set_option(const char *text, size_t n, const char *where, ClipOptions *o, Error *err) {
+  char value[24];
+  if (n == 10 && memcmp(text, "short=hold", n) == 0) return o->holds = true;
+  if (n > 4 && n - 4 < sizeof value && memcmp(text, "fps=", 4) == 0) {
+    snprintf(value, sizeof value, "%.*s", (int)n - 4, text + 4);
+    return clip_parse_rate(value, &o->rate, err) || error_prefix(err, "%s", where);
+  }
+  return error_set(err, ERROR_ARGUMENT,
+                   "%s: \"%.*s\" is no option; there are fps=N (frames a second that clips give) and "
+                   "short=hold (the last frame of a short clip stays)",
+                   where, (int)n, text);
+}
+
+bool clip_options_parse(const char *text, const char *where, ClipOptions *out, Error *err) {
+  *out = (ClipOptions){0};
+  for (const char *p = text; *text && p;) {
+    size_t n = strcspn(p, ",");
+    if (!set_option(p, n, where, out, err)) return false;
+    p = p[n] ? p + n + 1 : NULL;
+  }
+  return true;
+}
+
+/* ---- frames ---- */
+
+static int64_t wanted_frames(const DataWant *w) {
+  int height, width;
+  return w->field->fit == FIT_PICTURE ? data_want_frames(w, &height, &width) : 0;
+}
+
+static bool put_frame(const Image *im, const DataWant *want, int n, int64_t at, int64_t frame, Error *err) {
+  for (int i = 0; i < n; i++)
+    if (wanted_frames(&want[i]) > frame && !data_put_picture(&want[i], at, frame, im, err)) return false;
+  return true;
+}
+
+bool data_put_frames(FrameReader next, void *ctx, const char *where, const ClipOptions *o, const DataWant *want,
+                     int n, int64_t at, int out_size[2], Error *err) {
+  Image im = {0};
+  int64_t frames = 0;
+  bool ok = true, ended = false;
+  for (int i = 0; i < n; i++)
+    if (wanted_frames(&want[i]) > frames) frames = wanted_frames(&want[i]);
+  for (int64_t f = 0; ok && f < frames; f++) {
+    Image read;
+    if (!ended && next(ctx, &read, err)) {
+      image_done(&im);
+      im = read;
+      if (!f) out_size[0] = im.width, out_size[1] = im.height;
+    } else if (!ended) {
+      ended = ok = err->code == ERROR_NONE && f && o->holds;
+      if (!ok && err->code == ERROR_NONE)
+        error_set(err, ERROR_FORMAT, "%s: a clip of %lld frames%s, where %lld are wanted%s", where, (long long)f,
+                  o->rate.frames ? " at this rate" : "", (long long)frames,
+                  f ? " (short=hold lets the last one stay)" : "");
+    }
+    ok = ok && put_frame(&im, want, n, at, f, err);
+  }
+  image_done(&im);
+  return ok;
+}
+
+static bool next_of_clip(void *ctx, Image *out, Error *err) { return clip_next(ctx, out, err); }
+
+bool data_put_clip(const void *bytes, size_t n_bytes, const char *where, const ClipOptions *o, const DataWant *want,
+                   int n, int64_t at, int out_size[2], Error *err) {
+  Clip *c = clip_open(bytes, n_bytes, where, o->rate, err);
+  bool ok = c && data_put_frames(next_of_clip, c, where, o, want, n, at, out_size, err);
+  clip_close(c);
+  return ok;
+}
