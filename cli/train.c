@@ -65,6 +65,8 @@ static int list_args(TrainArgs *a, Arg out[ARGS_MAX]) {
        &a->spec_of_data, 0, 0, .shapes = RECIPE_DATA},
       {"--eval-data", ARG_TEXT, "SPEC", "what --eval measures on, all of it; nothing of --data is held out then",
        &a->spec_of_eval, 0, 0, .shapes = RECIPE_EVAL_DATA, .with = "--eval"},
+      {"--load-threads", ARG_INT32, "N",
+       "threads that read the data ahead of the step; 0: none (half the processors, at most 8)", &a->spec.loading, 0, 64},
       {"--strict", ARG_FLAG, NULL, "an example that cannot be read ends the run; else the next stands in for it",
        &a->data.strict, 0, 0},
       {"--allow-missing", ARG_FLAG, NULL, "a picture without a caption has an empty one; else that is refused",
@@ -89,7 +91,7 @@ static int list_args(TrainArgs *a, Arg out[ARGS_MAX]) {
       {"--log-every", ARG_INT, "N", "steps between their lines (1)", &a->loop.log_every, 1, 1e12, .with = "--log"},
       {"--eval", ARG_INT, "N", "steps between calls of `evaluate`: val.loss on seen pairs, held.loss on held-out ones (none)",
        &a->loop.evaluate_every, 1, 1e12},
-      {"--eval-batches", ARG_INT, "N", "batches of each of the two (4)", &a->loop.evaluate_batches, 1, 1e6,
+      {"--eval-batches", ARG_INT, "N", "at most so many batches of each, no example twice (4; of --eval-data all)", &a->loop.evaluate_batches, 1, 1e6,
        .with = "--eval"},
       {"--profile", ARG_FLAG, NULL, "time of each kernel at the end", &a->profile, 0, 0},
       {"--json", ARG_FLAG, NULL, "the last loss as JSON on stdout", &a->json, 0, 0},
@@ -183,13 +185,16 @@ static bool train(TrainCommand *t, Error *err) {
   const TrainArgs *a = &t->a;
   const NuwaSession *s = t->training.session;
   TrainOptions loop = a->loop;
+  double waiting = 0.0;
   loop.is_cancelled = cli_is_interrupted;
   loop.report = progress_show;
   loop.done = &t->done;
+  loop.waiting = &waiting;
   loop.report_ctx = &t->progress;
   fprintf(stderr, "%.1f MB for the session, %d threads\n", (double)nuwa_session_bytes(s) * 1e-6, nuwa_threads(s));
   bool ok = training_run(&t->training, &loop, err);
   progress_end(&t->progress);
+  if (ok) fprintf(stderr, "steps waited for data %.1f %% of the time\n", 100.0 * waiting);
   if (ok && t->done < last_step(a)) return say_interrupted(t, err);
   if (ok && a->profile)
     for (int i = 0; i < t->training.model->n_train; i++)

@@ -292,24 +292,39 @@ static bool read_example(const Dataset *d, const Bpe *bpe, const DataExample *e,
   return d->kind->read(d, e, want, n, at, err);
 }
 
-/* Tells of a broken example, once. */
-static void tell(const Dataset *d, const DataExample *e, const Error *err) {
-  if (atomic_exchange(&d->told[e->number], 1) || !d->o.warn) return;
-  char text[sizeof err->text + 40];
-  snprintf(text, sizeof text, "%s; the next one stands in for it", err->text);
-  d->o.warn(d->o.warn_ctx, text);
+/* Puts a broken example behind the list, unless it is known. */
+static bool note_broken(const Dataset *d, uint64_t number, const Error *why, DataBroken **list) {
+  if (atomic_load_explicit(&d->told[number], memory_order_relaxed)) return true;
+  while (*list) list = &(*list)->next;
+  if (!(*list = mem_alloc(sizeof **list))) return false;
+  **list = (DataBroken){NULL, number, *why};
+  return true;
 }
 
-/* What cannot be read is replaced by the next readable one of its part. */
-static bool fill_one(const Dataset *d, const Bpe *bpe, WorldSplit part, uint64_t position, const DataWant *want,
-                     int n_want, int64_t at, Error *err) {
+void dataset_tell(const Dataset *d, DataBroken *broken) {
+  for (DataBroken *next; broken; broken = next) {
+    char text[sizeof broken->why.text + 40];
+    next = broken->next;
+    if (!atomic_exchange(&d->told[broken->number], 1) && d->o.warn) {
+      snprintf(text, sizeof text, "%s; the next one stands in for it", broken->why.text);
+      d->o.warn(d->o.warn_ctx, text);
+    }
+    mem_free(broken);
+  }
+}
+
+bool dataset_read(const Dataset *d, const Bpe *bpe, WorldSplit part, uint64_t position, const DataWant *want,
+                  int n_want, int64_t at, DataBroken **broken, Error *err) {
   if (d->is_endless) return read_example(d, bpe, &(DataExample){part, position, 0}, want, n_want, at, err);
-  uint64_t n = dataset_count(d, part), place = place_of(d, part, position);
+  uint64_t n = dataset_count(d, part), place = n ? place_of(d, part, position) : 0;
+  if (!n)
+    return error_set(err, ERROR_ARGUMENT, "%s: none of its %llu examples is %s", d->spec, (unsigned long long)d->n,
+                     part == WORLD_TRAIN ? "for training" : "held out");
   for (uint64_t tries = 0; tries < n; tries++) {
     DataExample e = example_at(d, part, position, place);
     if (read_example(d, bpe, &e, want, n_want, at, err)) return true;
     if (d->o.strict || err->code == ERROR_MEMORY) return false;
-    tell(d, &e, err);
+    if (!note_broken(d, e.number, err, broken)) return error_set(err, ERROR_MEMORY, "%s: out of memory", d->spec);
     place = (place + 1) % n;
   }
   return error_prefix(err, "%s: none of %llu examples can be read, this one neither", d->spec, (unsigned long long)n);
@@ -317,12 +332,13 @@ static bool fill_one(const Dataset *d, const Bpe *bpe, WorldSplit part, uint64_t
 
 bool dataset_fill(const Dataset *d, const Bpe *bpe, WorldSplit part, uint64_t first, int64_t n, const DataWant *want,
                   int n_want, Error *err) {
-  if (!d->is_endless && dataset_count(d, part) == 0)
-    return error_set(err, ERROR_ARGUMENT, "%s: none of its %llu examples is %s", d->spec, (unsigned long long)d->n,
-                     part == WORLD_TRAIN ? "for training" : "held out");
-  for (int64_t i = 0; i < n; i++)
-    if (!fill_one(d, bpe, part, first + (uint64_t)i, want, n_want, i, err)) return false;
-  return true;
+  bool ok = true;
+  for (int64_t i = 0; ok && i < n; i++) {
+    DataBroken *broken = NULL;
+    ok = dataset_read(d, bpe, part, first + (uint64_t)i, want, n_want, i, &broken, err);
+    dataset_tell(d, broken);
+  }
+  return ok;
 }
 
 /* ---- pictures and labels into wants ---- */

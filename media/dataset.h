@@ -89,11 +89,27 @@ typedef struct DataWant {
   const DataField *field;       /* dataset_match sets it */
 } DataWant;
 
+/* Bytes of one example. */
+size_t data_want_bytes(const DataWant *w);
+
 /* Finds what feeds a want.  False with what is wanted and what there is side by side; bpe may be NULL where no text
  * is wanted. */
 bool dataset_match(const Dataset *d, const Bpe *bpe, DataWant *want, Error *err);
-/* Reads what stands at positions first ... first + n - 1 into the wants, all matched.  Nothing is said of what was
- * filled when it fails: memory is short, nothing can be read, or (strict) something cannot. */
+/* An example that could not be read, and why. */
+typedef struct DataBroken {
+  struct DataBroken *next;
+  uint64_t number;
+  Error why;
+} DataBroken;
+
+/* Reads what stands at a position into place `at` of the wants, all matched; what is broken is put behind the list
+ * *broken, NULL at first, and the next readable one stands in for it.  Nothing is said of what was read when it fails:
+ * memory is short, nothing can be read, or (strict) something cannot. */
+bool dataset_read(const Dataset *d, const Bpe *bpe, WorldSplit part, uint64_t position, const DataWant *want,
+                  int n_want, int64_t at, DataBroken **broken, Error *err);
+/* Tells of what it has not told yet, in the order of the list, and frees that. */
+void dataset_tell(const Dataset *d, DataBroken *broken);
+/* Both, for positions first ... first + n - 1. */
 bool dataset_fill(const Dataset *d, const Bpe *bpe, WorldSplit part, uint64_t first, int64_t n, const DataWant *want,
                   int n_want, Error *err);
 

@@ -49,8 +49,6 @@ Dataset *dataset_open_idx(const char *prefix, const DatasetOptions *o, Error *er
 bool dataset_add_field(Dataset *d, const char *name, DataFit fit, int rank, const int64_t *dim, Error *err);
 void dataset_set_digest(Dataset *d, Sha256 *h);
 
-/* Bytes of one example. */
-size_t data_want_bytes(const DataWant *w);
 /* Frames of a want of pictures or labels: 1 where it has no axis for them.  *h, *w: sizes of each. */
 int64_t data_want_frames(const DataWant *w, int *out_h, int *out_w);
 /* A picture into frame `frame` of place `at`, cropped and resized as image_fit does where the sizes differ. */

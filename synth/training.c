@@ -9,8 +9,8 @@
 #include "train/checkpoint.h"
 
 void training_init(TrainingSpec *spec, TrainOptions *loop) {
-  *spec = (TrainingSpec){.batch = 32};
-  *loop = (TrainOptions){.steps = 1000, .evaluate_batches = 4, .checkpoint_every = 500, .log_every = 1};
+  *spec = (TrainingSpec){.batch = 32, .loading = source_default_threads()};
+  *loop = (TrainOptions){.steps = 1000, .checkpoint_every = 500, .log_every = 1};
 }
 
 /* ---- opening ---- */
@@ -143,7 +143,7 @@ static bool check_evaluated(const Training *t, Error *err) {
 static bool open_source(Training *t, Error *err) {
   int n = t->model->n_train, *function = ARENA_ARRAY(t->arena, int, n + 1);
   SourceOptions o = {.data = t->spec.data, .eval_data = t->spec.eval_data, .evaluate = t->evaluate,
-                     .bpe = t->spec.bpe, .batch = t->spec.batch};
+                     .bpe = t->spec.bpe, .batch = t->spec.batch, .threads = t->spec.loading};
   if (t->spec.evaluates && !check_evaluated(t, err)) return error_asked(false, err);
   for (int i = 0; i < n; i++) function[i] = t->entry[i].function;
   if (t->evaluate >= 0) function[n++] = t->evaluate;
@@ -232,6 +232,15 @@ bool training_recipe(Training *t, const Recipe *r, Error *err) {
 
 /* ---- the run ---- */
 
+enum { EVALUATE_BATCHES = 4 };
+
+/* Of data that are there to measure all, else some batches. */
+static int64_t evaluate_batches(const Training *t) {
+  const Dataset *e = t->spec.eval_data;
+  if (!e || dataset_is_endless(e)) return EVALUATE_BATCHES;
+  return (int64_t)((dataset_count(e, WORLD_TRAIN) + (uint64_t)t->spec.batch - 1) / (uint64_t)t->spec.batch);
+}
+
 static void explain(void *ctx, const TrainEntry *e, Error *err) { divergence_explain(ctx, e, err); }
 
 bool training_run(Training *t, const TrainOptions *loop, Error *err) {
@@ -242,6 +251,7 @@ bool training_run(Training *t, const TrainOptions *loop, Error *err) {
   o.entry = t->entry;
   o.n_entry = t->model->n_train;
   o.evaluate = t->evaluate;
+  if (!o.evaluate_batches) o.evaluate_batches = evaluate_batches(t);
   o.recipe = t->recipe;
   o.explain = explain;
   o.explain_ctx = t;

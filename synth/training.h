@@ -17,6 +17,7 @@ typedef struct TrainingSpec {
   const Dataset *eval_data;     /* opened whole: what `evaluate` is fed; NULL: what data hold out */
   const Bpe *bpe;               /* NULL: no function wants text */
   int64_t batch;                /* examples a step */
+  int loading;                  /* threads that load ahead of the step */
   uint64_t seed;                /* of initial weights, and of all that a step draws */
   bool raw;                     /* evaluate and write the params themselves, not their averages */
   bool evaluates;               /* the model's `evaluate` is wanted, and refused where there is none */

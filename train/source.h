@@ -3,7 +3,7 @@
  *   tokens  i32 [B, s, h, w]   codes that another model's "encode" gives for the frames
  *
  * and every other by its name and type from the data's fields (media/dataset.h).  What the trainer feeds (train_feed)
- * is left alone. */
+ * is left alone.  All functions of a step read the same examples, which are read once. */
 #ifndef NUWA_SOURCE_H
 #define NUWA_SOURCE_H
 
@@ -25,6 +25,7 @@ typedef struct SourceOptions {
   const Bpe *bpe; /* NULL: no function wants text */
   Encoder encoder;
   int64_t batch; /* largest n of a fill */
+  int threads;   /* that load ahead while a run lasts; 0: each batch is loaded when it is asked for */
 } SourceOptions;
 
 typedef struct Source Source;
@@ -34,5 +35,8 @@ Source *source_new(const Plan *p, const int *function, int n_function, const Sou
 void source_free(Source *s); /* NULL is fine */
 /* For train_run; valid as long as s. */
 TrainSource source_interface(Source *s);
+
+/* A sensible number of threads where nobody says one. */
+int source_default_threads(void);
 
 #endif

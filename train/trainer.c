@@ -10,6 +10,7 @@
 
 #include "runtime/base/sha256.h"
 #include "train/checkpoint.h"
+#include "train/schedule.h"
 
 enum { MAX_METRICS = 64, NAME_BYTES = 96 };
 
@@ -32,8 +33,6 @@ static double seconds(clockid_t clock) {
   clock_gettime(clock, &t);
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
-
-static int64_t last_step(const TrainOptions *o) { return o->stop && o->stop < o->steps ? o->stop : o->steps; }
 
 uint64_t train_seed(uint64_t seed, const char *name) {
   Sha256 h;
@@ -90,6 +89,12 @@ static bool write_log(Trainer *t, int n, Error *err) {
   return !t->log || metrics_write(t->log, seconds(CLOCK_REALTIME), t->checkpoint.step, t->metric, n, err);
 }
 
+/* The share of the time since the run began that steps have waited for data. */
+static double waiting(const Trainer *t) {
+  double spent = seconds(CLOCK_MONOTONIC) - t->begin;
+  return t->source->waited && spent > 0.0 ? t->source->waited(t->source->ctx) / spent : 0.0;
+}
+
 static void report(Trainer *t, bool is_evaluation, int n) {
   if (!t->o->report) return;
   double spent = seconds(CLOCK_MONOTONIC) - t->begin;
@@ -98,21 +103,21 @@ static void report(Trainer *t, bool is_evaluation, int n) {
                    .steps = t->o->steps,
                    .is_evaluation = is_evaluation,
                    .metric = t->metric,
-                   .n_metric = n};
+                   .n_metric = n,
+                   .waiting = waiting(t)};
   if (done > 0 && spent > 0.0) {
     r.samples_per_s = (double)(done * t->o->batch) / spent;
-    r.seconds_left = spent / (double)done * (double)(last_step(t->o) - r.step);
+    r.seconds_left = spent / (double)done * (double)(schedule_last(t->o) - r.step);
   }
   t->o->report(t->o->report_ctx, &r);
 }
 
 /* ---- one step, one evaluation ---- */
 
-static bool fill(Trainer *t, int function, const char *name, WorldSplit split, int64_t batch, Error *err) {
-  uint64_t first = (uint64_t)(batch * t->o->batch);
-  int64_t step = split == WORLD_TRAIN ? batch + 1 : t->checkpoint.step;
-  train_feed(t->session, t->plan, function, train_seed(t->o->seed, name), step, t->o->steps, first, t->o->batch);
-  return t->source->fill(t->source->ctx, t->session, function, split, first, t->o->batch, err);
+static bool fill(Trainer *t, int function, const char *name, const LoaderBatch *b, Error *err) {
+  int64_t step = t->checkpoint.step + !b->is_evaluation;
+  train_feed(t->session, t->plan, function, train_seed(t->o->seed, name), step, t->o->steps, b->first, b->n);
+  return t->source->fill(t->source->ctx, t->session, function, b->split, b->first, b->n, err);
 }
 
 /* An entry that gave no finite number changed nothing. */
@@ -132,10 +137,6 @@ static bool check_finite(Trainer *t, const TrainEntry *e, Error *err) {
   return true;
 }
 
-static bool is_active(const TrainEntry *e, int64_t step) {
-  return step >= e->from && step <= e->to && (step - e->from) % e->every == 0;
-}
-
 /* Training ends, and stands where the step before left it: that is worth keeping. */
 static void keep_last(Trainer *t, Error *err) {
   Error ignored;
@@ -148,12 +149,13 @@ static void keep_last(Trainer *t, Error *err) {
 static bool run_step(Trainer *t, int *n, Error *err) {
   int64_t step = t->checkpoint.step + 1;
   bool has_moved = false;   /* an entry, in this step */
+  LoaderBatch batch = schedule_batch(t->o, false, WORLD_TRAIN, step - 1, step * t->o->batch);
   *n = 0;
   for (int i = 0; i < t->o->n_entry; i++) {
     const TrainEntry *e = &t->o->entry[i];
     char prefix[NAME_BYTES] = "";
-    if (!is_active(e, step)) continue;
-    if (!fill(t, e->function, e->name, WORLD_TRAIN, step - 1, err)) return false;
+    if (!schedule_has_entry(e, step)) continue;
+    if (!fill(t, e->function, e->name, &batch, err)) return false;
     if (!nuwa_run(t->session, e->function, t->o->batch, 1)) return nuwa_check(t->session, err);
     if (!check_finite(t, e, err)) {
       if (!has_moved) keep_last(t, err);
@@ -167,18 +169,19 @@ static bool run_step(Trainer *t, int *n, Error *err) {
   return true;
 }
 
-/* Means over the first batches of a split, put behind the first *n metrics. */
+/* Means over the first examples of a split, put behind the first *n metrics. */
 static bool evaluate_split(Trainer *t, WorldSplit split, const char *prefix, int *n, Error *err) {
-  int64_t batches = t->o->evaluate_batches;
+  int64_t examples = schedule_evaluated(t->o, t->source, split);
   int first = *n;
   memset(t->sum, 0, sizeof t->sum);
-  for (int64_t b = 0; b < batches; b++) {
-    if (!fill(t, t->o->evaluate, FUNC_EVALUATE, split, b, err)) return false;
-    if (!nuwa_run(t->session, t->o->evaluate, t->o->batch, 1)) return nuwa_check(t->session, err);
+  for (int64_t b = 0; b * t->o->batch < examples; b++) {
+    LoaderBatch batch = schedule_batch(t->o, true, split, b, examples);
+    if (!fill(t, t->o->evaluate, FUNC_EVALUATE, &batch, err)) return false;
+    if (!nuwa_run(t->session, t->o->evaluate, batch.n, 1)) return nuwa_check(t->session, err);
     *n = collect(t, t->o->evaluate, prefix, first);
-    for (int i = first; i < *n; i++) t->sum[i] += t->metric[i].value;
+    for (int i = first; i < *n; i++) t->sum[i] += t->metric[i].value * (double)batch.n;
   }
-  for (int i = first; i < *n; i++) t->metric[i].value = t->sum[i] / (double)batches;
+  for (int i = first; i < *n; i++) t->metric[i].value = t->sum[i] / (double)examples;
   return true;
 }
 
@@ -209,28 +212,34 @@ static bool begin_or_resume(Trainer *t, Error *err) {
   return !o->log || t->log;
 }
 
-static bool is_due(int64_t step, int64_t every, int64_t last) {
-  return every > 0 && (step % every == 0 || step == last);
-}
-
 static bool loop(Trainer *t, Error *err) {
   const TrainOptions *o = t->o;
-  int64_t last = last_step(o);
-  t->begin = seconds(CLOCK_MONOTONIC);
+  int64_t last = schedule_last(o);
   while (t->checkpoint.step < last) {
     int n;
     if (!run_step(t, &n, err)) return false;
     int64_t step = t->checkpoint.step;
     report(t, false, n);
-    if (is_due(step, o->log_every, o->steps) && !write_log(t, n, err)) return false;
-    if (o->evaluate >= 0 && is_due(step, o->evaluate_every, o->steps) && !evaluate(t, err)) return false;
+    if (schedule_is_due(step, o->log_every, o->steps) && !write_log(t, n, err)) return false;
+    if (o->evaluate >= 0 && schedule_is_due(step, o->evaluate_every, o->steps) && !evaluate(t, err)) return false;
     bool is_cancelled = o->is_cancelled && o->is_cancelled(o->report_ctx);
-    if (o->checkpoint && (is_cancelled || is_due(step, o->checkpoint_every, last)) &&
+    if (o->checkpoint && (is_cancelled || schedule_is_due(step, o->checkpoint_every, last)) &&
         !checkpoint_write(&t->checkpoint, o->checkpoint, err))
       return false;
     if (is_cancelled) return true;
   }
   return true;
+}
+
+/* The loop, while the source loads ahead. */
+static bool run(Trainer *t, Error *err) {
+  TrainSchedule schedule = {t->o, t->source, t->checkpoint.step, -1};
+  t->begin = seconds(CLOCK_MONOTONIC);
+  if (t->source->begin) t->source->begin(t->source->ctx, &(LoaderBatches){schedule_next, &schedule});
+  bool ok = loop(t, err);
+  if (t->o->waiting) *t->o->waiting = waiting(t);
+  if (t->source->end) t->source->end(t->source->ctx);
+  return ok;
 }
 
 static bool check(const Trainer *t, Error *err) {
@@ -248,7 +257,7 @@ bool train_run(NuwaSession *s, const Plan *p, const TrainOptions *o, const Train
   *t = (Trainer){.session = s, .plan = p, .o = o, .source = source};
   t->checkpoint = (Checkpoint){.session = s, .plan = p, .entry = o->entry, .n_entry = o->n_entry,
                                .recipe = o->recipe ? o->recipe : "{}"};
-  bool ok = check(t, err) && begin_or_resume(t, err) && loop(t, err);
+  bool ok = check(t, err) && begin_or_resume(t, err) && run(t, err);
   if (o->done) *o->done = t->checkpoint.step;
   Error ignored;
   if (!metrics_close(t->log, ok ? err : &ignored)) ok = false;

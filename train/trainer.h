@@ -13,16 +13,24 @@
 #include "runtime/base/safetensors.h"
 #include "runtime/include/nuwa.h"
 #include "runtime/plan.h"
+#include "train/loader.h"
 
 /* What the names of metrics of an evaluation begin with: of validation, and of pairs kept from training. */
 #define METRIC_VALIDATION "val."
 #define METRIC_HELD_OUT "held."
 
-/* Fills the inputs of one function with examples [first, first + n) of a split. */
+/* Fills the inputs of one function with examples [first, first + n) of a split.  All but fill may be NULL. */
 typedef struct TrainSource {
   bool (*fill)(void *ctx, NuwaSession *s, int function, WorldSplit split, uint64_t first, int64_t n, Error *err);
   bool has_held_out; /* examples of WORLD_HELD_OUT: pairs that training never shows */
   void *ctx;
+  /* How many examples of a split an evaluation can see; 0: without end. */
+  uint64_t (*count)(void *ctx, WorldSplit split);
+  /* Told of all batches that will be asked for, each once for every function that reads it, in this order; then that no
+   * more will be. */
+  void (*begin)(void *ctx, const LoaderBatches *b);
+  void (*end)(void *ctx);
+  double (*waited)(void *ctx); /* seconds that fill has waited for data since begin */
 } TrainSource;
 
 /* One of the updates of a step, in order: those after it see what it left. */
@@ -39,6 +47,7 @@ typedef struct TrainReport {
   int n_metric;
   double samples_per_s; /* since this process began to train */
   double seconds_left;
+  double waiting; /* the share of the time that steps have waited for data */
 } TrainReport;
 
 typedef struct TrainOptions {
@@ -49,7 +58,7 @@ typedef struct TrainOptions {
   const TrainEntry *entry;
   int n_entry;
   int evaluate; /* function for validation, -1: none */
-  int64_t evaluate_every, evaluate_batches; /* batches of each of the two splits */
+  int64_t evaluate_every, evaluate_batches; /* at most so many batches of each of the two splits, and no example twice */
   const char *checkpoint; /* path, NULL: none */
   int64_t checkpoint_every;
   bool resume;        /* go on from the checkpoint if it exists; else one that exists is refused */
@@ -62,6 +71,7 @@ typedef struct TrainOptions {
   void (*explain)(void *ctx, const TrainEntry *e, Error *err);
   void *report_ctx, *explain_ctx;
   int64_t *done; /* set to the last whole step, whether it was made now or before; may be NULL */
+  double *waiting; /* set to the share of the run's time that steps waited for data; may be NULL */
 } TrainOptions;
 
 /* The seed that entry or function `name` is fed: SHA-256 of the run's seed and the name, its first eight bytes. */

@@ -113,6 +113,20 @@ TEST("what the data do not have is refused beside what they have, and missing ca
   EXPECT_STATUS(0, "train models/vq.lua --models models --data few --steps 1 --batch 4", "step 1/1");
 }
 
+TEST("an evaluation on other data shows each of them once, whatever the batch") {
+  make_folder();
+  write_text("still.lua",
+             "local optim = require 'optim'\n"
+             "local w = param('w', f32(1), { normal = 1 })\n"
+             "local f = fn({ image = f32(batch, 8, 8, 1) }, function(a)\n"
+             "  return { loss = mean(a.image * a.image) + mean(w) * 0 } end)\n"
+             "return module { train = { { 'main', optim.sgd(f, { lr = 0 }) } }, evaluate = f }\n");
+#define STILL "train still.lua --models models --data pets --eval-data pets --steps 1 --eval 1 --log still"
+  expect_shell("nuwa " STILL "1 --batch 7 && nuwa " STILL "2 --batch 100 && nuwa " STILL "3 --batch 64 && "
+               "grep -ho 'val.loss\": [0-9.]\\{6\\}' still[123]/metrics.jsonl | sort | uniq -c | grep ' 3 '");
+  EXPECT_HAS(output, "steps waited for data ");
+}
+
 TEST("a broken picture is told of and passed over while training, or ends it") {
   make_folder();
   expect_shell("mkdir -p worn && cp scenes/00001?.png worn && head -c 99 scenes/000010.png >worn/000010.png && "
@@ -120,6 +134,10 @@ TEST("a broken picture is told of and passed over while training, or ends it") {
   EXPECT_STATUS(0, "train models/vq.lua --models models --data worn --steps 4 --batch 8", "damaged PNG");
   EXPECT_HAS(output, "; the next one stands in for it");
   EXPECT_STATUS(1, "train models/vq.lua --models models --data worn --steps 4 --batch 8 --strict", "damaged PNG");
+#define WORN "nuwa train models/vq.lua --models models --data worn --steps 5 --batch 6 --load-threads "
+  expect_shell(WORN "0 --out none 2>&1 | grep 'damaged PNG' >none.txt && " WORN
+                    "4 --out four 2>&1 | grep 'damaged PNG' >four.txt; cmp none four && cmp none.txt four.txt && "
+                    "test $(wc -l <four.txt) -ge 2");
 }
 
 TEST_MAIN()

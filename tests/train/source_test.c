@@ -31,6 +31,7 @@ static SourceOptions told_options(NuwaSession *encoder) {
   return (SourceOptions){.data = tiny_data(),
                          .bpe = bpe(),
                          .encoder = {encoder, plan(), plan_find_function(plan(), "encode")},
+                         .evaluate = -1,
                          .batch = BATCH};
 }
 
@@ -44,7 +45,7 @@ static const char *refusal(const char *name, const SourceOptions *o) {
 
 TEST("inputs are refused that the data do not give, with what is wanted and what there is") {
   REQUIRE(plan(), "");
-  SourceOptions o = {.data = tiny_data(), .batch = BATCH};
+  SourceOptions o = {.data = tiny_data(), .evaluate = -1, .batch = BATCH};
   EXPECT_HAS(refusal("strange", &o),
              "input \"sound\" of \"strange\": sound f32 [7] is wanted of every example; world:things=8 has image f32 or u8 [");
   EXPECT_HAS(refusal("large", &o), "image f32 [64, 64, 3] is wanted of every example; world:things=8 has image f32 or u8 [32, 32, 3");

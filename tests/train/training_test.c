@@ -78,7 +78,7 @@ static void keep_weights(NuwaSession *s, Result *r) {
 static bool train_with(const Plan *p, TrainOptions o, int threads, Result *r, Error *err) {
   NuwaOptions open = {.threads = threads, .samples = BATCH, .rows = 1};
   int function[] = {plan_find_function(p, "evaluate"), plan_find_function(p, "train.main")};
-  SourceOptions from = {.data = tiny_data(), .batch = BATCH};
+  SourceOptions from = {.data = tiny_data(), .evaluate = function[0], .batch = BATCH, .threads = 2};
   memset(r, 0, sizeof *r);
   o.report_ctx = r;
   NuwaSession *s = nuwa_session_open(p, &open, err);
@@ -169,7 +169,7 @@ static bool file_has(const char *path, const char *word) {
 static double mean_of_split(const Result *trained, WorldSplit split, int64_t batches) {
   Error err = {0};
   NuwaOptions open = {.threads = 1, .samples = BATCH, .rows = 1};
-  SourceOptions from = {.data = tiny_data(), .batch = BATCH};
+  SourceOptions from = {.data = tiny_data(), .evaluate = -1, .batch = BATCH};
   int loss = plan_find_function(plan(), "loss");
   NuwaSession *s = nuwa_session_open(plan(), &open, &err);
   Source *source = s ? source_new(plan(), &loss, 1, &from, &err) : NULL;
@@ -290,7 +290,7 @@ TEST("a code that nothing uses for the window is put on a vector of the batch, a
   enum { WIDTH = 4, CODES = 16, FAR = 15 };
   NuwaOptions open = {.threads = 1, .samples = BATCH, .rows = 1};
   int f = plan_find_function(plan(), "train.main"), function[] = {f};
-  SourceOptions from = {.data = tiny_data(), .batch = BATCH};
+  SourceOptions from = {.data = tiny_data(), .evaluate = -1, .batch = BATCH};
   NuwaSession *s = nuwa_session_open(plan(), &open, &err);
   Source *source = s ? source_new(plan(), function, 1, &from, &err) : NULL;
   REQUIRE(source, "%s", err.text);
