@@ -40,21 +40,62 @@ bool grad_matmul(Graph *g, Node *n, Node *dy, Node **dx) {
   return dx[0] && dx[1];
 }
 
-/* Gradient of conv2d(x, w) for x [b, h, w, c]: dy with stride - 1 zeros between its elements and kh - 1 around it,
- * convolved with the filter turned by 180 degrees and its channels exchanged. */
-static Node *conv_grad_x(Graph *g, Node *x, Node *w, Node *dy, int64_t stride) {
-  Attrs pad = {0};
-  for (int i = 0; i < 2; i++) {
-    int64_t k = w->type.dim[i].c, size = x->type.dim[i + 1].c;
-    pad.pad.lo[i + 1] = dim_const(k - 1);
-    pad.pad.hi[i + 1] = dim_const(k - 1 + (size - k) % stride);
-    pad.pad.interior[i + 1] = stride - 1;
+/* How many elements of dy a place of x meets along an axis, at most. */
+static int64_t most_met(Dim window, int64_t stride) { return (window.c + stride - 1) / stride; }
+
+/* w [kh, kw, c, o] as the filter [m, n, o, s s c] that gives all elements s q + r of dx, r in a square of s x s, from what
+ * is around element q of dy: its row j from the end is row s j + r of w, or zeros. */
+static Node *turned_filter(Graph *g, Node *w, int64_t s) {
+  const Dim *d = w->type.dim;
+  int64_t m = most_met(d[0], s), n = most_met(d[1], s), perm[] = {0, 2, 5, 1, 3, 4};
+  Attrs fill = {0}, turn = {.axes.axes = 1 << 0 | 1 << 2};
+  fill.pad.hi[0] = dim_const(m * s - d[0].c);
+  fill.pad.hi[1] = dim_const(n * s - d[1].c);
+  Type split = {w->type.dtype, 6, {dim_const(m), dim_const(s), dim_const(n), dim_const(s), d[2], d[3]}};
+  Type filter = {w->type.dtype, 4, {dim_const(m), dim_const(n), d[3], dim_const(s * s * d[2].c)}};
+  Node *y = graph_op(g, OP_PAD, &w, 1, &fill, NULL);
+  y = y ? graph_reshape(g, y, &split) : NULL;
+  y = y ? graph_op(g, OP_REVERSE, &y, 1, &turn, NULL) : NULL;
+  y = y ? graph_transpose(g, y, perm) : NULL;
+  return y ? graph_reshape(g, y, &filter) : NULL;
+}
+
+/* y [b, q, p, s s c] with the squares where they belong: [b, q s, p s, c]. */
+static Node *unfold_squares(Graph *g, Node *y, int64_t s) {
+  const Dim *d = y->type.dim;
+  int64_t perm[] = {0, 1, 3, 2, 4, 5};
+  Dim c = dim_const(d[3].c / (s * s));
+  Type split = {y->type.dtype, 6, {d[0], d[1], d[2], dim_const(s), dim_const(s), c}};
+  Type joined = {y->type.dtype, 4, {d[0], dim_scale(d[1], s), dim_scale(d[2], s), c}};
+  y = graph_reshape(g, y, &split);
+  y = y ? graph_transpose(g, y, perm) : NULL;
+  return y ? graph_reshape(g, y, &joined) : NULL;
+}
+
+/* y with rows and columns cut off, or zeros put, at the ends so that it is as large as x. */
+static Node *fit_ends(Graph *g, Node *y, const Node *x) {
+  Attrs cut = {0}, fill = {0};
+  for (int i = 0; i < 4; i++) {
+    int64_t have = y->type.dim[i].c, want = x->type.dim[i].c;
+    bool is_side = i == 1 || i == 2;
+    cut.slice.step[i] = 1;
+    cut.slice.stop[i] = is_side && have > want ? x->type.dim[i] : y->type.dim[i];
+    if (is_side && have < want) fill.pad.hi[i] = dim_const(want - have);
   }
-  Attrs turn = {.axes.axes = 1 << 0 | 1 << 1}, conv = {.conv.stride = 1};
-  Node *in[2] = {graph_op(g, OP_PAD, &dy, 1, &pad, NULL), graph_op(g, OP_REVERSE, &w, 1, &turn, NULL)};
-  if (!in[0] || !in[1]) return NULL;
-  in[1] = swap_last(g, in[1]);
-  return in[1] ? graph_op(g, OP_CONV2D, in, 2, &conv, NULL) : NULL;
+  y = graph_op(g, OP_SLICE, &y, 1, &cut, NULL);
+  return y ? graph_op(g, OP_PAD, &y, 1, &fill, NULL) : NULL;
+}
+
+/* Gradient of conv2d(x, w) for x [b, h, w, c]: dy convolved with the filter turned by 180 degrees and its channels
+ * exchanged.  Of a stride s the s x s elements of dx that meet the same elements of dy are channels of one convolution. */
+static Node *conv_grad_x(Graph *g, Node *x, Node *w, Node *dy, int64_t stride) {
+  Attrs around = {0}, conv = {.conv.stride = 1};
+  for (int i = 0; i < 2; i++)
+    around.pad.lo[i + 1] = around.pad.hi[i + 1] = dim_const(most_met(w->type.dim[i], stride) - 1);
+  Node *in[2] = {graph_op(g, OP_PAD, &dy, 1, &around, NULL), turned_filter(g, w, stride)};
+  Node *y = in[0] && in[1] ? graph_op(g, OP_CONV2D, in, 2, &conv, NULL) : NULL;
+  if (y && stride > 1) y = unfold_squares(g, y, stride);
+  return y ? fit_ends(g, y, x) : NULL;
 }
 
 bool grad_conv2d(Graph *g, Node *n, Node *dy, Node **dx) {
