@@ -7,8 +7,14 @@
 
 static bool grad_zero(Graph *g, Node *n, Node *dy, Node **dx) { return true; }
 
+/* What the gradient of an attention is made of, the model's author never wrote. */
+static bool is_of_attend(Op op) {
+  return op == OP_ATTEND_LSE || op == OP_ATTEND_GRAD_Q || op == OP_ATTEND_GRAD_K || op == OP_ATTEND_GRAD_V;
+}
+
 static bool grad_none(Graph *g, Node *n, Node *dy, Node **dx) {
-  graph_error(g, n->loc, "%s has no gradient", op_info[n->op].text);
+  if (is_of_attend(n->op)) graph_error(g, n->loc, "attend: its gradient has no gradient");
+  else graph_error(g, n->loc, "%s has no gradient", op_info[n->op].text);
   return false;
 }
 

@@ -66,7 +66,7 @@ TEST("the gradient of attention's gradient is refused by name") {
   REQUIRE(y && grad_build(c.g, y, c.wrt, 3, dx), "%s", c.err.text);
   Node *again = grad_case_weigh(&c, dx[0], "v");
   EXPECT(again && !grad_build(c.g, again, c.wrt, 3, dx));
-  EXPECT_HAS(c.err.text, "attend_grad_q has no gradient");
+  EXPECT_HAS(c.err.text, "attend: its gradient has no gradient");
   grad_case_done(&c);
 }
 
