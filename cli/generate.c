@@ -8,13 +8,15 @@
 #include "runtime/base/file.h"
 #include "runtime/base/names.h"
 #include "synth/given.h"
+#include "synth/painter.h"
 
 typedef struct GenerateArgs {
   KitArgs kit;
   CliTarget target;
   Kit open;
+  Painter painter;
   const char *text, *image, *mask, *rebuilt, *out, *tokens_out, *order;
-  int64_t seed, top_k, count, first;
+  int64_t seed, top_k, count, first, class;
   double temperature, top_p, guidance;
   bool json;
   const Arg *arg;
@@ -22,7 +24,8 @@ typedef struct GenerateArgs {
 } GenerateArgs;
 
 static const char about[] =
-    "Draws COUNT pictures for a caption.  With --image and --mask it completes a picture, the masked part of which\n"
+    "Draws COUNT pictures for a caption; or, where the model draws by a plain function of its `tasks` (GAN, VAE), of random\n"
+    "numbers, and of a class where it has some.  With --image and --mask it completes a picture, the masked part of which\n"
     "is unknown; --reconstruct writes what the autoencoder makes of the whole picture.\n"
     "The weights name the model, its options and the text encoder; without --weights the shipped ones are used.\n"
     "PNG files carry the recipe (model, weights, seed, options) as text \"nuwa\".";
@@ -106,6 +109,7 @@ static bool set_recipe(GenerateCommand *d, Error *err) {
   const GenerateArgs *a = d->a;
   d->recipe.arena = d->arena;
   kit_recipe(d->kit, &d->recipe);
+  if (a->class >= 0) recipe_set_int(&d->recipe, RECIPE_CLASS, a->class);
   return args_recipe(a->arg, a->n_arg, &d->recipe, err) &&
          (!a->image || recipe_set_file(&d->recipe, RECIPE_IMAGE_BYTES, a->image, err)) &&
          (!a->mask || given_is_word(a->mask) || recipe_set_file(&d->recipe, RECIPE_MASK_BYTES, a->mask, err));
@@ -123,14 +127,24 @@ static bool finish(GenerateCommand *d, const NuwaGenerateStats *stats, int64_t d
 
 enum { AT_ONCE = 16 };   /* drawings, so that the first ones are soon there */
 
-static bool draw(Kit *k, const GenerateArgs *a, Arena *arena, Error *err) {
+/* What draws of text or of a class needs to be told of which; a picture is completed without words, too. */
+static bool check_conditions(const Kit *k, GenerateArgs *a, Error *err) {
+  if (k->text_tokens && !a->text && !a->image) return error_set(err, ERROR_USAGE, "give --text CAPTION, or --image and --mask");
+  if (!k->text_tokens && a->text) return error_set(err, ERROR_USAGE, "--text has no effect: the model draws of no text");
+  if (k->text_tokens && !a->text) a->text = "";
+  return true;
+}
+
+static bool draw(Kit *k, GenerateArgs *a, Arena *arena, Error *err) {
   if (a->rebuilt && !write_rebuilt(k, a, arena, err)) return false;
   if (!wants_drawings(a)) return true;
+  if (!check_conditions(k, a, err)) return false;
   GenerateCommand d = {.a = a, .kit = k, .arena = arena};
   int64_t most = a->count < AT_ONCE ? a->count : AT_ONCE, done;
   KitRequest r = {.count = a->count,
                   .first = a->first,
                   .at_once = most,
+                  .class = (int32_t)a->class,
                   .seed = (uint64_t)a->seed,
                   .guidance = (float)a->guidance,
                   .raster = strcmp(a->order, "raster") == 0,
@@ -139,14 +153,14 @@ static bool draw(Kit *k, const GenerateArgs *a, Arena *arena, Error *err) {
                   .ctx = &d};
   const char **text = ARENA_ARRAY(arena, const char *, a->count);
   for (int64_t i = 0; i < a->count; i++) text[i] = a->text;
-  r.text = text;
+  if (k->text_tokens) r.text = text;
   if (a->image && !given_read(k, arena, a->image, a->mask, &d.given, err)) return false;
   r.given = d.given.given;
   r.given_tokens = d.given.tokens;
   d.tokens = ARENA_ARRAY(arena, int32_t, a->count * k->positions);
   d.rgb = arena_alloc(arena, (size_t)(most * k->grid[0] * k->size * k->size * 3));
   NuwaGenerateStats stats;
-  return kit_check_caption(k, a->text, err) && set_recipe(&d, err) &&
+  return (!k->text_tokens || kit_check_caption(k, a->text, err)) && set_recipe(&d, err) &&
          kit_generate(k, &r, d.tokens, &stats, &done, err) && finish(&d, &stats, done, err);
 }
 
@@ -155,7 +169,10 @@ static bool check(void *ctx, Error *err) {
   if (!wants_drawings(a) && !a->rebuilt)
     return error_set(err, ERROR_ARGUMENT,
                      "nothing to write: give -o FILE.png, --tokens-out FILE.safetensors or --reconstruct FILE.png");
-  if (!a->text && !a->image) return error_set(err, ERROR_ARGUMENT, "give --text CAPTION, or --image and --mask");
+  if (a->class >= 0 && !a->kit.weights)
+    return error_set(err, ERROR_ARGUMENT, "--class is for models that draw of classes: give --weights");
+  if (!a->text && !a->image && !a->kit.weights)
+    return error_set(err, ERROR_ARGUMENT, "give --text CAPTION, or --image and --mask");
   if (wants_drawings(a) && a->image && !a->mask)
     return error_set(err, ERROR_ARGUMENT, "--image and --mask go together");
   if (a->mask && !wants_drawings(a))
@@ -163,7 +180,53 @@ static bool check(void *ctx, Error *err) {
   if (a->temperature == 0.0 && (a->top_k || a->top_p != 1.0))
     return error_set(err, ERROR_ARGUMENT, "--top-k and --top-p have no effect at --temperature 0, which takes the "
                                           "likeliest token");
-  if (!a->text) a->text = "";
+  return true;
+}
+
+/* ---- a model that draws by a plain function ---- */
+
+/* Options that only models of tokens know. */
+static bool check_plain(const GenerateArgs *a, Error *err) {
+  static const char has_no[] = "%s has no effect: %s draws by \"%s\", which reads %s";
+  const char *fn = a->painter.single.f->name;
+  const char *given = a->text ? "--text" : a->image ? "--image" : a->tokens_out ? "--tokens-out" : NULL;
+  if (given) return error_set(err, ERROR_USAGE, has_no, given, a->kit.weights, fn, "nothing of the kind");
+  bool samples = a->temperature != 1.0 || a->top_k || a->top_p != 1.0 || a->guidance != 1.0 || strcmp(a->order, "wavefront") != 0;
+  if (samples)
+    return error_set(err, ERROR_USAGE, has_no, "what is said of sampling", a->kit.weights, fn, "random numbers, not tokens");
+  return true;
+}
+
+static bool write_plain(GenerateCommand *d, int64_t first, int64_t n, const uint8_t *rgb, Error *err) {
+  const GenerateArgs *a = d->a;
+  size_t bytes = (size_t)(3 * a->painter.height * a->painter.width);
+  for (int64_t i = 0; i < n; i++) {
+    recipe_set_int(&d->recipe, RECIPE_SAMPLE, first + i);
+    Image picture = {(int)a->painter.width, (int)a->painter.height, (uint8_t *)rgb + (size_t)i * bytes};
+    ImageText text = {"nuwa", recipe_print(&d->recipe, RECIPE_DRAWING)};
+    if (!image_write_png(picture_path(d->arena, a->out, first + i, a->count), &picture, &text, 1, err)) return false;
+  }
+  return true;
+}
+
+static bool draw_plain(GenerateArgs *a, Arena *arena, Error *err) {
+  Painter *p = &a->painter;
+  GenerateCommand d = {.a = a, .arena = arena, .recipe = {.arena = arena}};
+  uint8_t *rgb = arena_alloc(arena, (size_t)(3 * PAINTER_PART * p->height * p->width));
+  int32_t *class = ARENA_ARRAY(arena, int32_t, PAINTER_PART);
+  if (!check_plain(a, err)) return false;
+  painter_recipe(p, &d.recipe);
+  recipe_set_int(&d.recipe, RECIPE_SEED, a->seed);
+  if (p->classes) recipe_set_int(&d.recipe, RECIPE_CLASS, a->class);
+  for (int i = 0; i < PAINTER_PART; i++) class[i] = (int32_t)a->class;
+  for (int64_t at = 0; at < a->count; at += PAINTER_PART) {
+    int64_t n = a->count - at < PAINTER_PART ? a->count - at : PAINTER_PART;
+    if (cli_is_interrupted(NULL))
+      return error_set(err, ERROR_CANCELLED, "interrupted: %" PRId64 " of %" PRId64 " drawings are written", at, a->count);
+    if (!painter_draw(p, (uint64_t)a->seed, a->first + at, n, class, rgb, err) ||
+        !write_plain(&d, a->first + at, n, rgb, err))
+      return false;
+  }
   return true;
 }
 
@@ -171,8 +234,12 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   GenerateArgs *a = ctx;
   KitSpec spec = cli_kit(&a->kit);
   cli_catch_interrupts();
-  return cli_target_open(&a->kit.model, &a->target, err) &&
-         kit_open(&a->open, &a->target.synth, &spec, wants_drawings(a), a->count < AT_ONCE ? a->count : AT_ONCE,
+  if (!cli_target_open(&a->kit.model, &a->target, err)) return false;
+  if (a->kit.weights && wants_drawings(a) &&
+      !painter_open(&a->painter, &a->target.synth, &spec.model, a->kit.weights, a->class, err))
+    return false;
+  if (a->painter.is_one) return draw_plain(a, arena, err);
+  return kit_open(&a->open, &a->target.synth, &spec, wants_drawings(a), a->count < AT_ONCE ? a->count : AT_ONCE,
                   err) &&
          draw(&a->open, a, arena, err);
 }
@@ -180,15 +247,17 @@ static bool run(void *ctx, Arena *arena, Error *err) {
 static void run_done(void *ctx) {
   GenerateArgs *a = ctx;
   kit_close(&a->open);
+  painter_close(&a->painter);
   cli_target_close(&a->target);
 }
 
 #define DRAWS .with = "-o|--tokens-out"   /* of no effect on a reconstruction alone */
 
 int cli_generate(int argc, char **argv) {
-  GenerateArgs a = {.order = "wavefront", .count = 1, .temperature = 1.0, .top_p = 1.0, .guidance = 1.0};
+  GenerateArgs a = {.order = "wavefront", .count = 1, .class = PAINTER_NO_CLASS, .temperature = 1.0, .top_p = 1.0, .guidance = 1.0};
   const Arg arg[] = {
       {"--text", ARG_TEXT, "CAPTION", "what to draw", &a.text, 0, 0, .shapes = RECIPE_TEXT, DRAWS},
+      {"--class", ARG_INT, "N", "which class to draw, of a model that has some", &a.class, 0, INT32_MAX, DRAWS},
       {"--image", ARG_TEXT, "FILE", "a picture to complete (PNG or JPEG)", &a.image, 0, 0, .shapes = RECIPE_IMAGE,
        .with = "--mask|--reconstruct"},
       {"--mask", ARG_TEXT, "FILE|WORD",

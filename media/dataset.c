@@ -350,17 +350,6 @@ int64_t data_want_frames(const DataWant *w, int *out_h, int *out_w) {
   return w->rank > planes ? w->dim[0] : 1;
 }
 
-/* Grey as Rec. 601 weighs colours, in 256ths: what is grey already stays as it is. */
-static void put_grey(const uint8_t *rgb, size_t pixels, DType t, void *out) {
-  for (size_t i = 0; i < pixels; i++, rgb += 3) {
-    uint8_t grey = (uint8_t)((77 * rgb[0] + 150 * rgb[1] + 29 * rgb[2] + 128) >> 8);
-    if (t == DTYPE_U8)
-      ((uint8_t *)out)[i] = grey;
-    else
-      image_to_floats(&grey, 1, (float *)out + i);
-  }
-}
-
 bool data_put_picture(const DataWant *w, int64_t at, int64_t frame, const Image *im, Error *err) {
   int height, width;
   int64_t frames = data_want_frames(w, &height, &width), channels = w->dim[w->rank - 1];
@@ -370,12 +359,12 @@ bool data_put_picture(const DataWant *w, int64_t at, int64_t frame, const Image 
   const uint8_t *rgb = fits ? im->rgb : fitted.rgb;
   size_t pixels = (size_t)width * (size_t)height, values = pixels * (size_t)channels;
   uint8_t *out = (uint8_t *)w->out + ((size_t)at * (size_t)frames + (size_t)frame) * values * dtype_bytes(w->dtype);
-  if (channels == 1)
-    put_grey(rgb, pixels, w->dtype, out);
-  else if (w->dtype == DTYPE_U8)
+  if (w->dtype == DTYPE_F32)
+    image_to_channels(rgb, pixels, channels, (float *)out);
+  else if (channels == 3)
     memcpy(out, rgb, values);
   else
-    image_to_floats(rgb, values, (float *)out);
+    for (size_t i = 0; i < pixels; i++) out[i] = image_grey(rgb + 3 * i);
   image_done(&fitted);
   return true;
 }

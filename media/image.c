@@ -183,6 +183,24 @@ void image_from_floats(const float *values, size_t n, uint8_t *out) {
   }
 }
 
+uint8_t image_grey(const uint8_t rgb[3]) { return (uint8_t)((77 * rgb[0] + 150 * rgb[1] + 29 * rgb[2] + 128) >> 8); }
+
+void image_to_channels(const uint8_t *rgb, size_t pixels, int64_t channels, float *out) {
+  if (channels == 3) return image_to_floats(rgb, 3 * pixels, out);
+  for (size_t i = 0; i < pixels; i++) {
+    uint8_t grey = image_grey(rgb + 3 * i);
+    image_to_floats(&grey, 1, out + i);
+  }
+}
+
+void image_from_channels(const float *values, size_t pixels, int64_t channels, uint8_t *rgb) {
+  if (channels == 3) return image_from_floats(values, 3 * pixels, rgb);
+  for (size_t i = 0; i < pixels; i++) {
+    image_from_floats(values + i, 1, rgb + 3 * i);
+    rgb[3 * i + 1] = rgb[3 * i + 2] = rgb[3 * i];
+  }
+}
+
 static void sheet_place(const uint8_t *rgb, int width, int height, int zoom, int x0, int y0, Image *sheet) {
   for (int y = 0; y < height * zoom; y++) {
     uint8_t *q = sheet->rgb + ((size_t)(y0 + y) * (size_t)sheet->width + (size_t)x0) * 3;

@@ -57,6 +57,11 @@ bool image_read_labels(const char *path, uint16_t **out, int *out_width, int *ou
 /* pixels values (three a pixel): u8 -> f32 in [-1, 1] and back, rounded and clamped.  NaN gives 0. */
 void image_to_floats(const uint8_t *rgb, size_t values, float *out);
 void image_from_floats(const float *values, size_t n, uint8_t *out);
+/* The same of whole pixels that have 3 values, or 1: grey as Rec. 601 weighs colours. */
+void image_to_channels(const uint8_t *rgb, size_t pixels, int64_t channels, float *out);
+void image_from_channels(const float *values, size_t pixels, int64_t channels, uint8_t *out_rgb);
+/* In 256ths: what is grey already stays as it is. */
+uint8_t image_grey(const uint8_t rgb[3]);
 
 /* n pictures of width x height, one after another in `rgb`, in rows of `columns`, each pixel drawn `zoom` times as
  * large, with `gap` pixels of mid-grey around them. */

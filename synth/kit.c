@@ -11,6 +11,24 @@
 
 /* ---- what the plans must have ---- */
 
+/* What the generating model draws of: text, a class, or nothing. */
+static bool find_conditions(Kit *k, const PlanFunction *prologue, Error *err) {
+  const char *classes = plan_text(k->plan, PLAN_TEXT_FIELD MODEL_CLASSES);
+  for (int i = 0; i < prologue->n_in; i++) {
+    const PlanTensor *t = &prologue->in[i];
+    if (strcmp(t->name, PORT_TEXT) == 0 && t->dtype == DTYPE_I32 && t->rank == 2) k->text_tokens = t->dim[1].c;
+    else if (strcmp(t->name, PORT_CLASS) == 0 && t->dtype == DTYPE_I32 && t->rank == 1) k->classes = classes ? strtoll(classes, NULL, 10) : 0;
+    else
+      return error_set(err, ERROR_ARGUMENT,
+                       "the generating model has an input \"%s\", which nothing here gives: it draws of text i32[batch,words] or "
+                       "of a class i32[batch]", t->name);
+  }
+  if (plan_find_input(prologue, PORT_CLASS) && k->classes < 1)
+    return error_set(err, ERROR_ARGUMENT, "the generating model draws of a class, and its module does not say how many there "
+                     "are:  %s = N", MODEL_CLASSES);
+  return true;
+}
+
 /* Functions of the generating model, whose grid must be one of the autoencoder's pictures. */
 static bool find_generator(Kit *k, Error *err) {
   k->decode = plan_find_decode(k->plan, FUNC_DECODE);
@@ -21,16 +39,7 @@ static bool find_generator(Kit *k, Error *err) {
                      (long long)k->grid[1], (long long)k->grid[2], (long long)d->grid[1], (long long)d->grid[2]);
   k->grid[0] = d->grid[0];
   k->positions = d->grid[0] * d->grid[1] * d->grid[2];
-  const PlanFunction *prologue = d->prologue >= 0 ? &k->plan->function[d->prologue] : NULL;
-  const PlanTensor *text = prologue ? plan_find_input(prologue, PORT_TEXT) : NULL;
-  if (!text || text->rank != 2)
-    return error_set(err, ERROR_ARGUMENT, "the generating model has no input \"text\" i32[batch,words]");
-  k->text_tokens = text->dim[1].c;
-  for (int i = 0; i < prologue->n_in; i++)
-    if (strcmp(prologue->in[i].name, PORT_TEXT) != 0)
-      return error_set(err, ERROR_ARGUMENT,
-                       "the generating model has an input \"%s\", which nothing here gives: it draws from text",
-                       prologue->in[i].name);
+  if (d->prologue >= 0 && !find_conditions(k, &k->plan->function[d->prologue], err)) return false;
   if (k->codes && k->codes != d->vocab)
     return error_set(err, ERROR_ARGUMENT, "the autoencoder has %lld codes, the generating model draws from %lld",
                      (long long)k->codes, (long long)d->vocab);
@@ -45,9 +54,9 @@ static bool find_autoencoder(Kit *k, Error *err) {
   const PlanFunction *f = &k->vq_plan->function[k->encode_codes];
   const PlanTensor *image = plan_find_input(f, PORT_IMAGE),
                    *codes = plan_find_output(f, PORT_CODES);
-  if (!image || image->rank != 4 || !codes || codes->rank != 4 || image->dim[3].c != 3)
+  if (!image || image->rank != 4 || !codes || codes->rank != 4 || (image->dim[3].c != 3 && image->dim[3].c != 1))
     return error_set(err, ERROR_ARGUMENT,
-                     "the autoencoder must map image f32[batch,h,w,3] to codes i32[batch,1,h,w]");
+                     "the autoencoder must map image f32[batch,h,w,3 or 1] to codes i32[batch,1,h,w]");
   const char *codebook = plan_text(k->vq_plan, PLAN_TEXT_FIELD MODEL_CODEBOOK);
   k->codes = codebook ? strtoll(codebook, NULL, 10) : 0;
   k->size = image->dim[1].c;
@@ -61,6 +70,7 @@ static bool find_autoencoder(Kit *k, Error *err) {
 
 static bool open_bpe(Kit *k, Error *err) {
   const char *merges = safetensors_metadata(k->weights, WEIGHTS_BPE);
+  if (!k->text_tokens) return true;
   if (!merges) merges = plan_text(k->plan, PLAN_TEXT_BPE);
   if (!merges) return error_set(err, ERROR_ARGUMENT, "the weights hold no text encoder (metadata \"bpe\")");
   k->bpe = bpe_parse(merges, strlen(merges), "merges in the weights", err);
@@ -216,26 +226,9 @@ void kit_close(Kit *k) {
 
 /* ---- the recipe ---- */
 
-/* The name of the model's main file: where folders lie is no part of a drawing. */
-static const char *model_name(const Plan *p) {
-  const char *path = plan_text(p, PLAN_TEXT_MODEL), *slash = path ? strrchr(path, '/') : NULL;
-  return slash ? slash + 1 : path ? path : "";
-}
-
-static void recipe_of_plan(Recipe *r, const Plan *p, RecipeField source, RecipeField options) {
-  const char *digest = plan_text(p, PLAN_TEXT_SOURCE);
-  if (digest) recipe_set_text(r, source, digest);
-  recipe_set_plan_options(r, options, p);
-}
-
 void kit_recipe(const Kit *k, Recipe *r) {
-  const char *precision = plan_text(k->plan, PLAN_TEXT_PRECISION);
-  recipe_set_text(r, RECIPE_MODEL, model_name(k->plan));
-  recipe_of_plan(r, k->plan, RECIPE_SOURCE, RECIPE_OPTIONS);
-  recipe_of_plan(r, k->vq_plan, RECIPE_VQ_SOURCE, RECIPE_VQ_OPTIONS);
-  if (precision) recipe_set_text(r, RECIPE_PRECISION, precision);
-  recipe_set_text(r, RECIPE_DEVICE, plan_device_name(k->plan->device));
-  if (k->plan->device == PLAN_CUDA) recipe_set_text(r, RECIPE_PRODUCTS, k->plan->n_product ? "cublaslt" : "own");
+  recipe_set_plan(r, k->plan);
+  recipe_set_plan_model(r, RECIPE_VQ_SOURCE, RECIPE_VQ_OPTIONS, k->vq_plan);
   recipe_set_text(r, RECIPE_WEIGHTS, k->digest);
   recipe_set_text(r, RECIPE_VQ, k->vq_digest);
 }
@@ -268,6 +261,23 @@ static bool fill_text(const Kit *k, NuwaSession *s, const SampleRange *p, Error 
   return true;
 }
 
+static bool fill_conditions(const Kit *k, NuwaSession *s, const SampleRange *p, Error *err) {
+  int32_t *class = k->classes ? nuwa_input(s, k->plan->decode[k->decode].prologue, PORT_CLASS) : NULL;
+  for (int64_t i = 0; class && i < p->count; i++) class[i] = p->r->class;
+  return !k->text_tokens || fill_text(k, s, p, err);
+}
+
+/* Does the request name what the model draws of, and no more? */
+static bool check_conditions(const Kit *k, const KitRequest *r, Error *err) {
+  if (!r->text != !k->text_tokens)
+    return error_set(err, ERROR_ARGUMENT, "the generating model draws of %s text", k->text_tokens ? "a" : "no");
+  if (k->classes ? r->class < 0 || r->class >= k->classes : r->class >= 0)
+    return error_set(err, ERROR_ARGUMENT, k->classes ? "the generating model draws of a class from 0 to %lld" : "the generating model draws of no class",
+                     (long long)k->classes - 1);
+  return r->guidance == 1.0f || (k->text_tokens && !k->classes) ||
+         error_set(err, ERROR_ARGUMENT, "guidance is between a text and none: the generating model has no such condition");
+}
+
 static NuwaSession *open_generating(const Kit *k, const NuwaGenerate *g, Error *err) {
   int64_t slots, rows;
   if (!nuwa_generate_needs(k->plan, g, &slots, &rows, err)) return NULL;
@@ -298,7 +308,7 @@ static bool draw_part(Kit *k, NuwaSession *s, NuwaGenerate *g, SampleRange *p, i
   if (p->count > p->r->count - p->first) p->count = p->r->count - p->first;
   g->count = p->count;
   g->first = p->r->first + p->first;
-  if (!fill_text(k, s, p, err) ||
+  if (!fill_conditions(k, s, p, err) ||
       !nuwa_generate(s, g, tokens + p->first * k->positions, &part, pass_progress, p, err))
     return false;
   add_stats(stats, &part);
@@ -313,6 +323,7 @@ bool kit_generate(Kit *k, const KitRequest *r, int32_t *tokens, NuwaGenerateStat
                     .sample = r->sample, .guidance = r->guidance, .given = r->given};
   int32_t *given = NULL;
   *out_done = 0;
+  if (!check_conditions(k, r, err)) return false;
   if (r->given && !(given = repeat_given(k, r, p.count, err))) return false;
   g.given_tokens = given;
   NuwaSession *s = open_generating(k, &g, err);
@@ -331,10 +342,10 @@ bool kit_generate(Kit *k, const KitRequest *r, int32_t *tokens, NuwaGenerateStat
 static int64_t vq_samples(const Kit *k) { return nuwa_samples(k->vq); }
 
 bool kit_encode(Kit *k, const uint8_t *rgb, int64_t n, int32_t *codes, Error *err) {
-  int64_t values = k->size * k->size * k->colours, per_picture = k->grid[1] * k->grid[2];
+  int64_t pixels = k->size * k->size, per_picture = k->grid[1] * k->grid[2];
   for (int64_t at = 0; at < n; at += vq_samples(k)) {
     int64_t B = n - at < vq_samples(k) ? n - at : vq_samples(k);
-    image_to_floats(rgb + at * values, (size_t)(B * values), nuwa_input(k->vq, k->encode_codes, PORT_IMAGE));
+    image_to_channels(rgb + 3 * at * pixels, (size_t)(B * pixels), k->colours, nuwa_input(k->vq, k->encode_codes, PORT_IMAGE));
     if (!nuwa_run(k->vq, k->encode_codes, B, 0)) return nuwa_check(k->vq, err);
     memcpy(codes + at * per_picture, nuwa_output(k->vq, k->encode_codes, PORT_CODES),
            sizeof *codes * (size_t)(B * per_picture));
@@ -343,13 +354,13 @@ bool kit_encode(Kit *k, const uint8_t *rgb, int64_t n, int32_t *codes, Error *er
 }
 
 bool kit_decode(Kit *k, const int32_t *codes, int64_t n, uint8_t *rgb, Error *err) {
-  int64_t values = k->size * k->size * k->colours, per_picture = k->grid[1] * k->grid[2];
+  int64_t pixels = k->size * k->size, per_picture = k->grid[1] * k->grid[2];
   for (int64_t at = 0; at < n; at += vq_samples(k)) {
     int64_t B = n - at < vq_samples(k) ? n - at : vq_samples(k);
     memcpy(nuwa_input(k->vq, k->decode_codes, PORT_CODES), codes + at * per_picture,
            sizeof *codes * (size_t)(B * per_picture));
     if (!nuwa_run(k->vq, k->decode_codes, B, 0)) return nuwa_check(k->vq, err);
-    image_from_floats(nuwa_output(k->vq, k->decode_codes, PORT_IMAGE), (size_t)(B * values), rgb + at * values);
+    image_from_channels(nuwa_output(k->vq, k->decode_codes, PORT_IMAGE), (size_t)(B * pixels), k->colours, rgb + 3 * at * pixels);
   }
   return true;
 }

@@ -27,9 +27,10 @@ typedef struct Kit {
   Bpe *bpe;
   int decode;                   /* of plan */
   int encode_codes, decode_codes;   /* functions of vq_plan */
-  int64_t size, colours;        /* of pictures */
+  int64_t size, colours;        /* of pictures; 3, or 1: grey */
   int64_t codes;                /* that the autoencoder has; 0: it does not say */
-  int64_t text_tokens;
+  int64_t text_tokens;          /* 0: the model draws of no text */
+  int64_t classes;              /* 0: of no class */
   int64_t grid[3], positions;
   const SynthTarget *target;    /* of all sessions */
 } Kit;
@@ -47,7 +48,8 @@ enum { KIT_PART = 64 };          /* most samples that are drawn at once, and pic
 bool kit_check_caption(const Kit *k, const char *text, Error *err);
 
 typedef struct KitRequest {
-  const char *const *text;      /* [count] */
+  const char *const *text;      /* [count]; NULL: none */
+  int32_t class;                /* of all; -1: none */
   int64_t count, first;         /* samples first, first + 1, ... of the seed */
   int64_t at_once;              /* samples drawn together, 0: KIT_PART.  The same tokens whatever it is */
   uint64_t seed;

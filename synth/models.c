@@ -43,7 +43,7 @@ void models_define(Arena *a, ModelSpec *m, const char *name, const char *value) 
 
 /* A value that nothing reads is a mistake: the writer believes that it does something. */
 static bool check_fields(const Model *m, Error *err) {
-  static const char *const read[] = {MODEL_CODEBOOK, MODEL_VOCAB, "size", "text_tokens", "grid", "grid.1", "grid.2", "grid.3"};
+  static const char *const read[] = {MODEL_CODEBOOK, MODEL_VOCAB, MODEL_CLASSES, "size", "text_tokens", "grid", "grid.1", "grid.2", "grid.3"};
   for (int i = 0; i < m->n_field; i++) {
     int k = 0;
     while (k < COUNT_OF(read) && strcmp(read[k], m->field[i].name) != 0) k++;
@@ -138,15 +138,15 @@ static int by_name(const void *x, const void *y) {
   return strcmp((*(Node *const *)x)->attrs.leaf.name, (*(Node *const *)y)->attrs.leaf.name);
 }
 
-/* A graph has one node a param, but functions share them. */
+/* A graph has one node a param, but functions share them; some only training has. */
 Node **models_params(const Model *model, int *out_n) {
   Arena *a = model->graph->arena;
   bool *seen = ARENA_ARRAY(a, bool, model->graph->n_nodes);
   Node **param = NULL;
   int n = 0, cap = 0;
-  for (int i = 0; i < model->n_func; i++) {
+  for (int i = 0; i < model->n_func + model->n_train; i++) {
     int n_nodes;
-    Node **nodes = func_nodes(model->func[i], &n_nodes);
+    Node **nodes = func_nodes(i < model->n_func ? model->func[i] : model->train[i - model->n_func].func, &n_nodes);
     for (int k = 0; k < n_nodes; k++) {
       if (nodes[k]->op != OP_PARAM || seen[nodes[k]->id]) continue;
       seen[nodes[k]->id] = true;

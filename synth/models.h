@@ -18,6 +18,7 @@ typedef struct ModelSpec {
 /* Plain values of a module that something reads; no others may be there. */
 #define MODEL_CODEBOOK "codebook"              /* codes there are, of an autoencoder and of what draws them */
 #define MODEL_VOCAB "vocab"                    /* tokens of texts */
+#define MODEL_CLASSES "classes"                /* classes there are, of what reads or gives one */
 
 /* What all compilations and sessions share, and who listens.  synth itself prints nothing. */
 typedef struct SynthTarget {

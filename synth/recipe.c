@@ -77,13 +77,34 @@ void recipe_set_options(Recipe *r, RecipeField f, const Options *o) {
   set_list(r, f, &b);
 }
 
-void recipe_set_plan_options(Recipe *r, RecipeField f, const Plan *p) {
+static void set_plan_options(Recipe *r, RecipeField f, const Plan *p) {
   Buffer b = {0};
   size_t prefix = strlen(PLAN_TEXT_OPTION);
   for (int i = 0; i < p->n_text; i++)
     if (strncmp(p->text[i].key, PLAN_TEXT_OPTION, prefix) == 0)
       add_option(&b, p->text[i].key + prefix, p->text[i].value);
   set_list(r, f, &b);
+}
+
+void recipe_set_plan_model(Recipe *r, RecipeField source, RecipeField options, const Plan *p) {
+  const char *digest = plan_text(p, PLAN_TEXT_SOURCE);
+  if (digest) recipe_set_text(r, source, digest);
+  set_plan_options(r, options, p);
+}
+
+/* The name of the model's main file: where folders lie is no part of a drawing. */
+static const char *model_name(const Plan *p) {
+  const char *path = plan_text(p, PLAN_TEXT_MODEL), *slash = path ? strrchr(path, '/') : NULL;
+  return slash ? slash + 1 : path ? path : "";
+}
+
+void recipe_set_plan(Recipe *r, const Plan *p) {
+  const char *precision = plan_text(p, PLAN_TEXT_PRECISION);
+  recipe_set_text(r, RECIPE_MODEL, model_name(p));
+  recipe_set_plan_model(r, RECIPE_SOURCE, RECIPE_OPTIONS, p);
+  if (precision) recipe_set_text(r, RECIPE_PRECISION, precision);
+  recipe_set_text(r, RECIPE_DEVICE, plan_device_name(p->device));
+  if (p->device == PLAN_CUDA) recipe_set_text(r, RECIPE_PRODUCTS, p->n_product ? "cublaslt" : "own");
 }
 
 const char *recipe_name(RecipeField f) { return fields[f].name; }

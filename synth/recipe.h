@@ -36,6 +36,7 @@ enum { RECIPE_RUN = 1, RECIPE_DRAWING = 2, RECIPE_PAIR = 4, RECIPE_BOTH = RECIPE
   X(BATCH,       "batch",             RECIPE_RUN)                                                                    \
   X(SEED,        "seed",              RECIPE_BOTH)                                                                   \
   X(SAMPLE,      "sample",            RECIPE_DRAWING)                                                                \
+  X(CLASS,       "class",             RECIPE_DRAWING)                                                                \
   X(TEMPERATURE, "temperature",       RECIPE_DRAWING)                                                                \
   X(TOP_K,       "top_k",             RECIPE_DRAWING)                                                                \
   X(TOP_P,       "top_p",             RECIPE_DRAWING)                                                                \
@@ -65,9 +66,11 @@ void recipe_set_real(Recipe *r, RecipeField f, double x);
 /* SHA-256 of bytes, of a file's. */
 void recipe_set_digest(Recipe *r, RecipeField f, const void *bytes, size_t n);
 bool recipe_set_file(Recipe *r, RecipeField f, const char *path, Error *err);
-/* {"dim": "64", ...}: of a model that was loaded, or as its plan tells. */
+/* {"dim": "64", ...}: of a model that was loaded. */
 void recipe_set_options(Recipe *r, RecipeField f, const Options *o);
-void recipe_set_plan_options(Recipe *r, RecipeField f, const Plan *p);
+/* Source and options of a plan's model into these fields; and all that a drawing's recipe says of the plan that draws. */
+void recipe_set_plan_model(Recipe *r, RecipeField source, RecipeField options, const Plan *p);
+void recipe_set_plan(Recipe *r, const Plan *p);
 
 /* The name of a field. */
 const char *recipe_name(RecipeField f);

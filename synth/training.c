@@ -116,6 +116,10 @@ static bool check_sizes(const Training *t, Error *err) {
   if (t->spec.bpe && vocab && vocab < bpe_vocab(t->spec.bpe))
     return error_set(err, ERROR_ARGUMENT, "the merges make %d tokens, the model's vocab is %lld",
                      bpe_vocab(t->spec.bpe), (long long)vocab);
+  int64_t classes = int_field(t->model, MODEL_CLASSES), shown = dataset_class_count(t->spec.data);
+  if (classes && classes < shown)
+    return error_set(err, ERROR_ARGUMENT, "%s has %lld classes, the model's classes are %lld", dataset_spec(t->spec.data),
+                     (long long)shown, (long long)classes);
   if (codes && codebook && codebook < codes)
     return error_set(err, ERROR_ARGUMENT, "the autoencoder has %lld codes, the model's codebook %lld",
                      (long long)codes, (long long)codebook);

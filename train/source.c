@@ -95,11 +95,11 @@ static bool is_dim(const PlanTensor *t, int axis, int64_t size) { return dim_equ
 static bool check_encoder(const PlanFunction *e, const PlanTensor *image, const PlanTensor *codes, Error *err) {
   bool ok = codes && codes->rank == 4 && codes->dtype == DTYPE_I32 && is_dim(codes, 1, 1) && e->n_in == 1 && image &&
             image->rank == 4 && image->dtype == DTYPE_F32 && dim_is_const(image->dim[1]) &&
-            dim_is_const(image->dim[2]) && is_dim(image, 3, 3);
+            dim_is_const(image->dim[2]) && (is_dim(image, 3, 3) || is_dim(image, 3, 1));
   return ok ||
          error_set(
              err, ERROR_ARGUMENT,
-             "\"%s\" of the autoencoder must take image f32 [B, height, width, 3] and give codes i32 [B, 1, h, w]",
+             "\"%s\" of the autoencoder must take image f32 [B, height, width, 3 or 1] and give codes i32 [B, 1, h, w]",
              e->name);
 }
 
@@ -121,7 +121,7 @@ static bool add_tokens(Source *s, Inputs *in, const PlanFunction *f, const PlanT
                        .rank = 5,
                        .dim = {t->dim[0], t->dim[1], image->dim[1], image->dim[2], image->dim[3]}};
   in->tokens = t;
-  s->frame_values = image->dim[1].c * image->dim[2].c * 3;
+  s->frame_values = image->dim[1].c * image->dim[2].c * image->dim[3].c;
   return add_want(s, in, f, &frames, err) || error_prefix(err, "tokens");
 }
 

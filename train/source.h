@@ -10,7 +10,7 @@
 #include "media/dataset.h"
 #include "train/trainer.h"
 
-/* "encode" of an autoencoder: image f32 [B, height, width, 3] -> codes i32 [B, 1, h, w]. */
+/* "encode" of an autoencoder: image f32 [B, height, width, 3 or 1] -> codes i32 [B, 1, h, w]. */
 typedef struct Encoder {
   NuwaSession *session; /* with its weights, for `batch` samples */
   const Plan *plan;     /* NULL: there is none */

@@ -9,6 +9,10 @@
 #define FUNC_DECODE "decode"    /* of an autoencoder: codes to image; of a generating model: what is drawn with */
 #define FUNC_EVALUATE "evaluate" /* what measures a model while it trains */
 #define FUNC_TRAIN "train"      /* the module's list of what training does; its entries are functions "train.NAME" */
+#define FUNC_TASKS "tasks"      /* the module's table of what can be drawn: functions "tasks.TASK", of which each is one of */
+#define TASK_NONE "none_image"  /* image f32 [B, h, w, 1 or 3] in [-1, 1] from random numbers alone */
+#define TASK_CLASS "class_image" /* the same of a class i32 [B] */
+#define FUNC_FEATURES "features" /* of a classifier: image to features f32 [B, n] */
 #define PORT_IMAGE "image"      /* f32 [B, h, w, 3] in [-1, 1] */
 #define PORT_VIDEO "video"      /* f32 [B, s, h, w, 3] */
 #define PORT_TEXT "text"        /* i32 [B, n]: start, tokens, end, zeros */
@@ -17,6 +21,7 @@
 #define PORT_CODES "codes"      /* i32 [B, 1, h, w]: of one picture */
 #define PORT_TOKENS "tokens"    /* i32 [B, s, h, w]: the codes of all frames */
 #define PORT_LOSS "loss"        /* f32, a scalar */
+#define PORT_FEATURES "features" /* f32 [B, n]: what is known of a picture */
 #define SHIPPED_DRAWER "demo"   /* models/weights/NAME.safetensors: of the generating model, */
 #define SHIPPED_IMAGE "demo_vq" /* and of its autoencoder */
 
