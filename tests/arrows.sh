@@ -73,6 +73,7 @@ only() {   # PATTERN of system headers, the one folder that may include them
 only 'llvm-c|nvrtc' codegen/emit
 only 'sqlite3' autotune
 only 'lua|lauxlib|lualib' frontend/lua
+only 'lapacke' synth
 only 'png|jpeglib|ft2build|freetype|libav|libsw|webp|archive' media
 
 if [ $# -gt 1 ]; then

@@ -1,0 +1,69 @@
+/* See likeness.h. */
+#include "synth/likeness.h"
+
+#include <string.h>
+
+#include "runtime/base/names.h"
+
+static bool check_ports(Likeness *l, const char *weights, Error *err) {
+  const PlanFunction *f = l->features.f;
+  if (!f) return error_set(err, ERROR_ARGUMENT, "%s: its model has no function \"%s\"", weights, FUNC_FEATURES);
+  l->image = plan_find_input(f, PORT_IMAGE);
+  l->vector = plan_find_output(f, PORT_FEATURES);
+  bool ok = f->n_in == 1 && l->image && single_is_picture(l->image) && l->vector && l->vector->dtype == DTYPE_F32 &&
+            l->vector->rank == 2 && dim_equal(l->vector->dim[0], (Dim){.b = 1}) && dim_is_const(l->vector->dim[1]) &&
+            l->vector->dim[1].c >= 1 && l->vector->dim[1].c <= FRECHET_MAX_D;
+  return ok || error_set(err, ERROR_ARGUMENT, "%s: \"%s\" must take %s f32[batch, h, w, 1 or 3] and give %s f32[batch, n], n up to %d",
+                         weights, FUNC_FEATURES, PORT_IMAGE, PORT_FEATURES, FRECHET_MAX_D);
+}
+
+bool likeness_open(Likeness *l, const SynthTarget *t, const ModelSpec *m, const char *weights, Error *err) {
+  static const char *const names[] = {FUNC_FEATURES};
+  *l = (Likeness){0};
+  return single_open(&l->features, t, m, weights, names, 1, PAINTER_PART, err) && check_ports(l, weights, err);
+}
+
+void likeness_close(Likeness *l) {
+  single_close(&l->features);
+  *l = (Likeness){0};
+}
+
+static void *port(const Likeness *l) { return nuwa_input(l->features.session, l->features.function, PORT_IMAGE); }
+
+/* What is in the port by now. */
+static bool add(Likeness *l, int64_t n, Moments *m, Error *err) {
+  Single *s = &l->features;
+  if (!single_run(s, n, err)) return false;
+  moments_add(m, nuwa_output(s->session, s->function, PORT_FEATURES), n);
+  return true;
+}
+
+static int64_t part(int64_t n, int64_t at) { return n - at < PAINTER_PART ? n - at : PAINTER_PART; }
+
+bool likeness_of_data(Likeness *l, const Dataset *d, int64_t n, Arena *a, Moments *out, Error *err) {
+  DataWant want = {.name = PORT_IMAGE, .dtype = DTYPE_F32, .rank = 3, .out = port(l)};
+  for (int i = 0; i < 3; i++) want.dim[i] = l->image->dim[i + 1].c;
+  *out = moments_new(a, l->vector->dim[1].c);
+  if (!dataset_match(d, NULL, &want, err)) return false;
+  for (int64_t at = 0; at < n; at += PAINTER_PART)
+    if (!dataset_fill(d, NULL, WORLD_TRAIN, (uint64_t)at, part(n, at), &want, 1, err) || !add(l, part(n, at), out, err))
+      return false;
+  return true;
+}
+
+bool likeness_of_drawings(Likeness *l, Painter *p, uint64_t seed, int64_t n, Arena *a, Moments *out, Error *err) {
+  int64_t height = l->image->dim[1].c, width = l->image->dim[2].c;
+  if (p->height != height || p->width != width)
+    return error_set(err, ERROR_ARGUMENT, "drawings of %lld x %lld pixels, features of pictures of %lld x %lld", (long long)p->width,
+                     (long long)p->height, (long long)width, (long long)height);
+  uint8_t *rgb = arena_alloc(a, (size_t)(3 * PAINTER_PART * height * width));
+  int32_t class[PAINTER_PART] = {0};
+  *out = moments_new(a, l->vector->dim[1].c);
+  for (int64_t at = 0; at < n; at += PAINTER_PART) {
+    for (int64_t i = 0; p->classes && i < PAINTER_PART; i++) class[i] = (int32_t)((at + i) % p->classes);
+    if (!painter_draw(p, seed, at, part(n, at), class, rgb, err)) return false;
+    single_put_pictures(l->image, rgb, part(n, at), port(l));
+    if (!add(l, part(n, at), out, err)) return false;
+  }
+  return true;
+}
