@@ -1,7 +1,9 @@
 /* The formats: JSON lines; TFRecord framing (length, masked CRC of it, data, masked CRC of them; little-endian); and
- * the two messages of tensorflow/core/util/event.proto that scalars need, written by hand:
- *   Event   { 1: double wall_time, 2: int64 step, 3: string file_version, 5: Summary }
- *   Summary { 1: repeated Value { 1: string tag, 2: float simple_value } } */
+ * of tensorflow/core/util/event.proto and framework/summary.proto, histogram.proto what is needed, written by hand:
+ *   Event     { 1: double wall_time, 2: int64 step, 3: string file_version, 5: Summary }
+ *   Summary   { 1: repeated Value { 1: string tag, 2: float simple_value | 4: Image | 5: Histogram } }
+ *   Image     { 1: int32 height, 2: int32 width, 3: int32 colorspace (3: RGB), 4: bytes encoded_image_string }
+ *   Histogram { 1: double min, 2: max, 3: num, 4: sum, 5: sum_squares, 6: repeated double bucket_limit, 7: bucket } */
 #include "media/events.h"
 
 #include <errno.h>
@@ -125,22 +127,85 @@ void event_format_version(Buffer *out, double wall_time) {
   put_record(out, &event);
 }
 
-void event_format_scalars(Buffer *out, double wall_time, int64_t step, const Metric *metrics, int n) {
-  Buffer event = {0}, summary = {0};
+static void put_int(Buffer *b, int field, uint64_t v) {
+  put_tag(b, field, 0);
+  put_varint(b, v);
+}
+
+/* Puts `message` as a field and frees it. */
+static void put_message(Buffer *b, int field, Buffer *message) {
+  if (!message->failed) put_bytes(b, field, message->data ? message->data : "", message->len);
+  b->failed |= message->failed;
+  buffer_done(message);
+}
+
+static void put_picture(Buffer *value, const LogPicture *p) {
+  Buffer image = {0};
+  put_int(&image, 1, (uint64_t)p->height);
+  put_int(&image, 2, (uint64_t)p->width);
+  put_int(&image, 3, 3);
+  put_bytes(&image, 4, p->png, p->bytes);
+  put_message(value, 4, &image);
+}
+
+static void put_packed(Buffer *b, int field, const double *v, int n) {
+  Buffer list = {0};
   for (int i = 0; i < n; i++) {
-    Buffer value = {0};
-    put_bytes(&value, 1, metrics[i].name, strlen(metrics[i].name));
-    put_float(&value, 2, (float)metrics[i].value);
-    if (!value.failed) put_bytes(&summary, 1, value.data, value.len);
-    summary.failed |= value.failed;
-    buffer_done(&value);
+    uint64_t bits;
+    memcpy(&bits, &v[i], 8);
+    put_little(&list, bits, 8);
+  }
+  put_message(b, field, &list);
+}
+
+/* A bucket holds what is up to its limit and above that of the one before: the limits lie half way between numbers. */
+static void put_histogram(Buffer *value, const LogCounts *c) {
+  Buffer histogram = {0};
+  double sums[5] = {0}, limit[EVENT_BUCKETS], bucket[EVENT_BUCKETS] = {0}; /* sums: min, max, num, sum, sum_squares */
+  int buckets = c->n < EVENT_BUCKETS ? c->n : EVENT_BUCKETS;
+  for (int k = 0; k < buckets; k++) {
+    int from = (int)((int64_t)c->n * k / buckets), to = (int)((int64_t)c->n * (k + 1) / buckets);
+    limit[k] = to - 0.5;
+    for (int i = from; i < to; i++) {
+      double count = (double)c->count[i];
+      if (count > 0 && sums[2] == 0) sums[0] = i;
+      if (count > 0) sums[1] = i;
+      bucket[k] += count, sums[2] += count, sums[3] += i * count, sums[4] += (double)i * i * count;
+    }
+  }
+  for (int i = 0; i < COUNT_OF(sums); i++) put_double(&histogram, i + 1, sums[i]);
+  put_packed(&histogram, 6, limit, buckets);
+  put_packed(&histogram, 7, bucket, buckets);
+  put_message(value, 5, &histogram);
+}
+
+/* A value of the summary under a tag, whose content is still to be put. */
+static Buffer begin_value(const char *tag) {
+  Buffer value = {0};
+  put_bytes(&value, 1, tag, strlen(tag));
+  return value;
+}
+
+void event_format_record(Buffer *out, double wall_time, int64_t step, const LogRecord *r) {
+  Buffer event = {0}, summary = {0};
+  for (int i = 0; i < r->n_metric; i++) {
+    Buffer value = begin_value(r->metric[i].name);
+    put_float(&value, 2, (float)r->metric[i].value);
+    put_message(&summary, 1, &value);
+  }
+  for (int i = 0; i < r->n_picture; i++) {
+    Buffer value = begin_value(r->picture[i].name);
+    put_picture(&value, &r->picture[i]);
+    put_message(&summary, 1, &value);
+  }
+  for (int i = 0; i < r->n_counts; i++) {
+    Buffer value = begin_value(r->counts[i].name);
+    put_histogram(&value, &r->counts[i]);
+    put_message(&summary, 1, &value);
   }
   put_double(&event, 1, wall_time);
-  put_tag(&event, 2, 0);
-  put_varint(&event, (uint64_t)step);
-  if (!summary.failed && summary.data) put_bytes(&event, 5, summary.data, summary.len);
-  event.failed |= summary.failed;
-  buffer_done(&summary);
+  put_int(&event, 2, (uint64_t)step);
+  put_message(&event, 5, &summary);
   put_record(out, &event);
 }
 
@@ -182,66 +247,3 @@ bool events_truncate_after(const char *path, int64_t last_step, int64_t *out_kep
   return ok;
 }
 
-struct MetricsLog {
-  FILE *lines, *events;
-};
-
-static FILE *open_log(const char *path, Error *err) {
-  FILE *f = fopen(path, "ab");
-  if (!f) error_set(err, ERROR_IO, "%s: %s", path, strerror(errno));
-  return f;
-}
-
-static bool append(FILE *f, Buffer *b, Error *err) {
-  bool ok = !b->failed && fwrite(b->data, 1, b->len, f) == b->len && !fflush(f);
-  if (!ok)
-    error_set(err, b->failed ? ERROR_MEMORY : ERROR_IO, "writing metrics: %s", strerror(b->failed ? ENOMEM : errno));
-  buffer_done(b);
-  return ok;
-}
-
-MetricsLog *metrics_open(const char *dir, int64_t last_step, Error *err) {
-  char lines[1024], events[1024];
-  if (snprintf(lines, sizeof lines, "%s/metrics.jsonl", dir) >= (int)sizeof lines ||
-      snprintf(events, sizeof events, "%s/events.out.tfevents.nuwa", dir) >= (int)sizeof events) {
-    error_set(err, ERROR_ARGUMENT, "the folder of the metrics has too long a name");
-    return NULL;
-  }
-  if (mkdir(dir, 0777) && errno != EEXIST) {
-    error_set(err, ERROR_IO, "%s: %s", dir, strerror(errno));
-    return NULL;
-  }
-  int64_t kept_events;
-  MetricsLog *log = mem_alloc(sizeof *log);
-  bool ok = log || error_set(err, ERROR_MEMORY, "opening metrics: out of memory");
-  ok = ok && jsonl_truncate_after(lines, last_step, NULL, err);
-  /* The version record is no step's; a log begun anew gets a new one. */
-  ok = ok && events_truncate_after(events, last_step < 0 ? -1 : last_step, &kept_events, err);
-  ok = ok && (log->lines = open_log(lines, err)) && (log->events = open_log(events, err));
-  if (ok && !kept_events) {
-    Buffer b = {0};
-    event_format_version(&b, 0);
-    ok = append(log->events, &b, err);
-  }
-  if (ok) return log;
-  Error ignored;
-  metrics_close(log, &ignored);
-  return NULL;
-}
-
-bool metrics_write(MetricsLog *log, double wall_time, int64_t step, const Metric *metrics, int n, Error *err) {
-  Buffer line = {0}, event = {0};
-  jsonl_format(&line, step, metrics, n);
-  event_format_scalars(&event, wall_time, step, metrics, n);
-  bool ok = append(log->lines, &line, err);
-  return append(log->events, &event, err) && ok;
-}
-
-bool metrics_close(MetricsLog *log, Error *err) {
-  if (!log) return true;
-  bool ok = true;
-  if (log->lines && fclose(log->lines)) ok = false;
-  if (log->events && fclose(log->events)) ok = false;
-  mem_free(log);
-  return ok || error_set(err, ERROR_IO, "closing the metrics: %s", strerror(errno));
-}

@@ -1,4 +1,5 @@
-/* Logs of a training run that grow line by line: metrics as JSON lines and as TensorBoard event files.
+/* What the logs of a training run are made of: metrics as JSON lines; metrics, pictures and counts as records of
+ * TensorBoard's event files.  metrics_log.h keeps a run's.
  *
  * Both are append-only and so may end in half a record after a crash.  Opening one to go on from a step first drops
  * that half record and everything after the step, so a resumed run leaves the log an uninterrupted one leaves. */
@@ -15,6 +16,30 @@ typedef struct Metric {
   double value; /* in JSON, what is not finite is null */
 } Metric;
 
+typedef struct LogPicture {
+  const char *name;
+  const void *png; /* the file */
+  size_t bytes;
+  int width, height; /* of it */
+} LogPicture;
+
+/* How often each of the whole numbers 0 ... n - 1 was there. */
+typedef struct LogCounts {
+  const char *name;
+  const int64_t *count; /* [n] */
+  int n;
+} LogCounts;
+
+/* What there is to say of a step. */
+typedef struct LogRecord {
+  const Metric *metric;
+  int n_metric;
+  const LogPicture *picture;
+  int n_picture;
+  const LogCounts *counts;
+  int n_counts;
+} LogRecord;
+
 /* CRC-32C (Castagnoli), and TensorBoard's masked form of it. */
 uint32_t crc32c(const void *bytes, size_t n);
 uint32_t crc32c_masked(const void *bytes, size_t n);
@@ -25,18 +50,12 @@ void jsonl_format(Buffer *out, int64_t step, const Metric *metrics, int n);
  * *out_kept (may be NULL) is the number of lines kept. */
 bool jsonl_truncate_after(const char *path, int64_t last_step, int64_t *out_kept, Error *err);
 
-/* One event as TensorBoard's record: framing, checksums, protocol buffer. */
+/* One event as TensorBoard's record: framing, checksums, protocol buffer.  Counts become a histogram of at most
+ * EVENT_BUCKETS buckets, each of which holds as many neighbours. */
+enum { EVENT_BUCKETS = 512 };
 void event_format_version(Buffer *out, double wall_time);
-void event_format_scalars(Buffer *out, double wall_time, int64_t step, const Metric *metrics, int n);
+void event_format_record(Buffer *out, double wall_time, int64_t step, const LogRecord *r);
 /* The same as jsonl_truncate_after, for event files. */
 bool events_truncate_after(const char *path, int64_t last_step, int64_t *out_kept, Error *err);
-
-/* The log of a run: DIR/metrics.jsonl and DIR/events.out.tfevents.nuwa, whose first record is the version. */
-typedef struct MetricsLog MetricsLog;
-/* Creates DIR if need be.  last_step < 0 begins anew; otherwise what comes after that step is dropped. */
-MetricsLog *metrics_open(const char *dir, int64_t last_step, Error *err);
-/* Appends to both files and hands them to the operating system.  wall_time: seconds since 1970. */
-bool metrics_write(MetricsLog *log, double wall_time, int64_t step, const Metric *metrics, int n, Error *err);
-bool metrics_close(MetricsLog *log, Error *err); /* NULL is fine */
 
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "synth/divergence.h"
+#include "synth/showing.h"
 #include "synth/weights_file.h"
 #include "train/checkpoint.h"
 
@@ -21,17 +22,20 @@ static NuwaSession *open_session(const Training *t, const Plan *p, Error *err) {
 
 /* Which model and which options, the weights know if they were trained here. */
 static bool open_encoder(Training *t, Error *err) {
-  static const char *const encode[] = {FUNC_ENCODE};
+  static const char *const functions[] = {FUNC_ENCODE, FUNC_DECODE};
   const char *path = t->spec.vq_weights;
   if (!path) return true;
   SynthTarget target = *t->target;
   target.compile.precision = DTYPE_F32;   /* tokens are what they are, whatever the model computes in */
-  CompileOptions o = {.function = encode, .n_function = 1};
+  CompileOptions o = {.function = functions, .n_function = 1};
   ModelSpec m = t->spec.vq;
+  Error ignored;
   Safetensors *w = weights_file_open(&target, path, err);
   bool ok = w && weights_file_check_finite(w, path, err) &&
             weights_file_complete(t->arena, &target, &m, w, path, err) &&
-            (t->vq_model = models_load(&target, &m, err)) &&
+            (t->vq_model = models_load(&target, &m, err));
+  if (ok && t->spec.shows && model_find(t->vq_model, FUNC_DECODE, &ignored)) o.n_function = 2; /* to look at tokens */
+  ok = ok &&
             (t->vq_plan = models_compile_plan(&target, t->vq_model, &o, err)) &&
             (t->vq_session = open_session(t, t->vq_plan, err)) &&
             ((models_check_weights(t->vq_model, w, err) && /* it has params that "encode" lacks: the decoder's */
@@ -144,6 +148,10 @@ static bool check_evaluated(const Training *t, Error *err) {
   return true;
 }
 
+Encoder training_encoder(const Training *t) {
+  return t->vq_plan ? (Encoder){t->vq_session, t->vq_plan, plan_find_function(t->vq_plan, FUNC_ENCODE)} : (Encoder){0};
+}
+
 static bool open_source(Training *t, Error *err) {
   int n = t->model->n_train, *function = ARENA_ARRAY(t->arena, int, n + 1);
   SourceOptions o = {.data = t->spec.data, .eval_data = t->spec.eval_data, .evaluate = t->evaluate,
@@ -151,7 +159,7 @@ static bool open_source(Training *t, Error *err) {
   if (t->spec.evaluates && !check_evaluated(t, err)) return error_asked(false, err);
   for (int i = 0; i < n; i++) function[i] = t->entry[i].function;
   if (t->evaluate >= 0) function[n++] = t->evaluate;
-  if (t->vq_plan) o.encoder = (Encoder){t->vq_session, t->vq_plan, plan_find_function(t->vq_plan, FUNC_ENCODE)};
+  o.encoder = training_encoder(t);
   t->source = source_new(t->plan, function, n, &o, err);
   return error_asked(t->source != NULL, err); /* an input that nothing gives */
 }
@@ -167,7 +175,7 @@ typedef struct TrainingCall {
 static void open_body(void *ctx) {
   TrainingCall *c = ctx;
   c->ok = open_encoder(c->t, c->err) && open_model(c->t, c->err) && check_sizes(c->t, c->err) &&
-          open_source(c->t, c->err);
+          open_source(c->t, c->err) && (!c->t->spec.shows || showing_open(c->t, &c->t->showing, c->err));
 }
 
 static bool call(TrainingCall *c, void (*body)(void *)) {
@@ -181,6 +189,7 @@ bool training_open(Training *t, const SynthTarget *target, const TrainingSpec *s
 }
 
 void training_close(Training *t) {
+  showing_close(t->showing);
   source_free(t->source);
   nuwa_session_close(t->session);
   nuwa_session_close(t->vq_session);
@@ -247,6 +256,8 @@ static int64_t evaluate_batches(const Training *t) {
 
 static void explain(void *ctx, const TrainEntry *e, Error *err) { divergence_explain(ctx, e, err); }
 
+static bool show(void *ctx, LogRecord *out, Error *err) { return showing_make(ctx, out, err); }
+
 bool training_run(Training *t, const TrainOptions *loop, Error *err) {
   TrainOptions o = *loop;
   TrainSource source = source_interface(t->source);
@@ -257,6 +268,8 @@ bool training_run(Training *t, const TrainOptions *loop, Error *err) {
   o.evaluate = t->evaluate;
   if (!o.evaluate_batches) o.evaluate_batches = evaluate_batches(t);
   o.recipe = t->recipe;
+  o.show = t->showing ? show : NULL;
+  o.show_ctx = t->showing;
   o.explain = explain;
   o.explain_ctx = t;
   return train_run(t->session, t->plan, &o, &source, err);
@@ -265,25 +278,43 @@ bool training_run(Training *t, const TrainOptions *loop, Error *err) {
 /* Whether an entry's averages have a step in them. */
 static bool has_averages(Training *t, const ModelTrain *e, Error *err) {
   int32_t steps = 0;
-  const char *name = arena_printf(t->arena, "%s.averaged", e->name);
-  return e->average > 0 && nuwa_read_state(t->session, name, &steps, err) && steps > 0;
+  char name[512];
+  return e->average > 0 && snprintf(name, sizeof name, "%s.averaged", e->name) < (int)sizeof name &&
+         nuwa_read_state(t->session, name, &steps, err) && steps > 0;
+}
+
+/* The state that holds the average of a param; NULL where there is none.  Free it with buffer_done. */
+static const char *find_average(Training *t, const char *param, Buffer *name, Error *err) {
+  for (int i = 0; i < t->model->n_train && !t->spec.raw; i++) {
+    const ModelTrain *e = &t->model->train[i];
+    name->len = 0;
+    buffer_printf(name, "%s.average.%s", e->name, param);
+    if (!name->failed && plan_find_state(t->plan, name->data) >= 0 && has_averages(t, e, err)) return name->data;
+  }
+  return NULL;
+}
+
+bool training_read_param(Training *t, const char *name, void *to, Error *err) {
+  Buffer state = {0};
+  const char *average = find_average(t, name, &state, err);
+  bool ok = !state.failed || error_set(err, ERROR_MEMORY, "\"%s\": out of memory", name);
+  ok = ok && (average ? nuwa_read_state(t->session, average, to, err) : nuwa_read_param(t->session, name, to, err));
+  buffer_done(&state);
+  return ok;
 }
 
 /* Puts averages where the params were, for writing. */
 static bool use_averages(Training *t, Error *err) {
-  for (int i = 0; i < t->model->n_train; i++) {
-    const ModelTrain *e = &t->model->train[i];
-    for (int k = 0; has_averages(t, e, err) && k < e->func->n_update; k++) {
-      const Node *p = e->func->update[k].target;
-      int64_t bytes = 0;
-      int at = train_averages(&e->func->update[k]) ? plan_find_param(t->plan, p->attrs.leaf.name) : -1;
-      if (at < 0) continue;
-      BUG_IF(!plan_tensor_bytes(&t->plan->param[at].type, 0, 0, &bytes), "\"%s\" has no size", p->attrs.leaf.name);
-      void *values = arena_alloc(t->arena, (size_t)bytes + 1);
-      if (!nuwa_read_state(t->session, arena_printf(t->arena, "%s.average.%s", e->name, p->attrs.leaf.name), values, err) ||
-          !nuwa_write_param(t->session, p->attrs.leaf.name, values, err))
-        return false;
-    }
+  for (int i = 0; i < t->plan->n_param; i++) {
+    const PlanTensor *p = &t->plan->param[i].type;
+    int64_t bytes = 0;
+    Buffer state = {0};
+    bool has_average = find_average(t, p->name, &state, err) != NULL;
+    buffer_done(&state);
+    if (!has_average) continue;
+    BUG_IF(!plan_tensor_bytes(p, 0, 0, &bytes), "\"%s\" has no size", p->name);
+    void *values = arena_alloc(t->arena, (size_t)bytes + 1);
+    if (!training_read_param(t, p->name, values, err) || !nuwa_write_param(t->session, p->name, values, err)) return false;
   }
   return true;
 }

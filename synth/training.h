@@ -21,9 +21,12 @@ typedef struct TrainingSpec {
   uint64_t seed;                /* of initial weights, and of all that a step draws */
   bool raw;                     /* evaluate and write the params themselves, not their averages */
   bool evaluates;               /* the model's `evaluate` is wanted, and refused where there is none */
+  bool shows;                   /* its evaluations show what the model makes (showing.h) in the log */
 } TrainingSpec;
 /* Sets the loop as it is when nobody says otherwise: 1000 steps of 32. */
 void training_init(TrainingSpec *spec, TrainOptions *loop);
+
+typedef struct Showing Showing;
 
 typedef struct Training {
   Arena *arena;
@@ -35,6 +38,7 @@ typedef struct Training {
   Source *source;
   TrainEntry *entry;            /* [model->n_train] */
   int evaluate;                 /* function; -1: none */
+  Showing *showing;             /* NULL: nothing is shown */
   const char *recipe;           /* JSON, of a run; NULL before training_recipe */
 } Training;
 
@@ -42,6 +46,10 @@ typedef struct Training {
  * either way. */
 bool training_open(Training *t, const SynthTarget *target, const TrainingSpec *spec, Error *err);
 void training_close(Training *t);
+/* What makes tokens of pictures; its plan is NULL without an autoencoder. */
+Encoder training_encoder(const Training *t);
+/* A param as --eval and --out take it: its average where an entry keeps one, once it made a step, unless the spec is raw. */
+bool training_read_param(Training *t, const char *name, void *to, Error *err);
 /* Whether an entry or the evaluation has such an input. */
 bool training_has_input(const Training *t, const char *name);
 /* Kernels and launches with what these are estimated to do, as of models_lower. */

@@ -12,7 +12,7 @@
 #include "train/checkpoint.h"
 #include "train/schedule.h"
 
-enum { MAX_METRICS = 64, NAME_BYTES = 96 };
+enum { MAX_SHOWN = 64 }; /* metrics */
 
 typedef struct Trainer {
   NuwaSession *session;
@@ -21,9 +21,10 @@ typedef struct Trainer {
   const TrainSource *source;
   MetricsLog *log;
   Checkpoint checkpoint;     /* .step: steps done */
-  Metric metric[MAX_METRICS];
-  double sum[MAX_METRICS]; /* over the batches of an evaluation */
-  char name[MAX_METRICS][NAME_BYTES];
+  Arena *arena;
+  const char ***name;      /* [n_entry + 2][outputs]: of the metrics of each entry, of both evaluations; NULL: no metric */
+  Metric *metric;          /* room for all metrics of a step or of an evaluation */
+  double *sum;             /* likewise, over the batches of an evaluation */
   double begin; /* seconds, and the step then */
   int64_t begin_step;
 } Trainer;
@@ -71,22 +72,24 @@ void train_feed(NuwaSession *s, const Plan *p, int function, uint64_t seed, int6
 
 /* ---- metrics: the scalar outputs of a function ---- */
 
+enum { EVALUATE_VALIDATION, EVALUATE_HELD_OUT }; /* names of these follow those of the entries */
+
 static bool is_metric(const PlanTensor *t) { return t->rank == 0 && t->dtype == DTYPE_F32; }
 
-/* Values of a function, put behind the first n.  How many there are then. */
-static int collect(Trainer *t, int function, const char *prefix, int n) {
+/* Values of a function, put behind the first n under their names.  How many there are then. */
+static int collect(Trainer *t, int function, const char *const *name, int n) {
   const PlanFunction *f = &t->plan->function[function];
-  for (int i = 0; i < f->n_out && n < MAX_METRICS; i++) {
-    if (!is_metric(&f->out[i])) continue;
-    snprintf(t->name[n], NAME_BYTES, "%s%s", prefix, f->out[i].name);
-    t->metric[n] = (Metric){t->name[n], (double)*(float *)nuwa_output(t->session, function, f->out[i].name)};
-    n++;
-  }
+  for (int i = 0; i < f->n_out; i++)
+    if (name[i]) t->metric[n++] = (Metric){name[i], (double)*(float *)nuwa_output(t->session, function, f->out[i].name)};
   return n;
 }
 
-static bool write_log(Trainer *t, int n, Error *err) {
-  return !t->log || metrics_write(t->log, seconds(CLOCK_REALTIME), t->checkpoint.step, t->metric, n, err);
+static const char **name_outputs(Trainer *t, int function, const char *prefix, const char *dot) {
+  const PlanFunction *f = &t->plan->function[function];
+  const char **name = ARENA_ARRAY(t->arena, const char *, f->n_out + 1);
+  for (int i = 0; i < f->n_out; i++)
+    if (is_metric(&f->out[i])) name[i] = arena_printf(t->arena, "%s%s%s", prefix, dot, f->out[i].name);
+  return name;
 }
 
 /* The share of the time since the run began that steps have waited for data. */
@@ -95,15 +98,41 @@ static double waiting(const Trainer *t) {
   return t->source->waited && spent > 0.0 ? t->source->waited(t->source->ctx) / spent : 0.0;
 }
 
-static void report(Trainer *t, bool is_evaluation, int n) {
+static void name_metrics(void *ctx) {
+  Trainer *t = ctx;
+  const TrainOptions *o = t->o;
+  int n = MAX_SHOWN;
+  t->name = ARENA_ARRAY(t->arena, const char **, o->n_entry + 2);
+  for (int i = 0; i < o->n_entry; i++) {
+    bool is_one = o->n_entry == 1;
+    t->name[i] = name_outputs(t, o->entry[i].function, is_one ? "" : o->entry[i].name, is_one ? "" : ".");
+    n += t->plan->function[o->entry[i].function].n_out;
+  }
+  if (o->evaluate >= 0) {
+    t->name[o->n_entry + EVALUATE_VALIDATION] = name_outputs(t, o->evaluate, METRIC_VALIDATION, "");
+    t->name[o->n_entry + EVALUATE_HELD_OUT] = name_outputs(t, o->evaluate, METRIC_HELD_OUT, "");
+    n += 2 * t->plan->function[o->evaluate].n_out;
+  }
+  t->metric = ARENA_ARRAY(t->arena, Metric, n);
+  t->sum = ARENA_ARRAY(t->arena, double, n);
+}
+
+static bool write_log(Trainer *t, const LogRecord *r, Error *err) {
+  return !t->log || metrics_write(t->log, seconds(CLOCK_REALTIME), t->checkpoint.step, r, err);
+}
+
+static void report(Trainer *t, bool is_evaluation, const LogRecord *record) {
   if (!t->o->report) return;
   double spent = seconds(CLOCK_MONOTONIC) - t->begin;
   int64_t done = t->checkpoint.step - t->begin_step;
   TrainReport r = {.step = t->checkpoint.step,
                    .steps = t->o->steps,
+                   .begin = t->begin_step,
                    .is_evaluation = is_evaluation,
-                   .metric = t->metric,
-                   .n_metric = n,
+                   .metric = record->metric,
+                   .n_metric = record->n_metric,
+                   .counts = record->counts,
+                   .n_counts = record->n_counts,
                    .waiting = waiting(t)};
   if (done > 0 && spent > 0.0) {
     r.samples_per_s = (double)(done * t->o->batch) / spent;
@@ -153,7 +182,6 @@ static bool run_step(Trainer *t, int *n, Error *err) {
   *n = 0;
   for (int i = 0; i < t->o->n_entry; i++) {
     const TrainEntry *e = &t->o->entry[i];
-    char prefix[NAME_BYTES] = "";
     if (!schedule_has_entry(e, step)) continue;
     if (!fill(t, e->function, e->name, &batch, err)) return false;
     if (!nuwa_run(t->session, e->function, t->o->batch, 1)) return nuwa_check(t->session, err);
@@ -162,24 +190,22 @@ static bool run_step(Trainer *t, int *n, Error *err) {
       return false;
     }
     has_moved = true;
-    if (t->o->n_entry > 1) snprintf(prefix, sizeof prefix, "%s.", e->name);
-    *n = collect(t, e->function, prefix, *n);
+    *n = collect(t, e->function, t->name[i], *n);
   }
   t->checkpoint.step = step;
   return true;
 }
 
 /* Means over the first examples of a split, put behind the first *n metrics. */
-static bool evaluate_split(Trainer *t, WorldSplit split, const char *prefix, int *n, Error *err) {
+static bool evaluate_split(Trainer *t, WorldSplit split, int names, int *n, Error *err) {
   int64_t examples = schedule_evaluated(t->o, t->source, split);
   int first = *n;
-  memset(t->sum, 0, sizeof t->sum);
   for (int64_t b = 0; b * t->o->batch < examples; b++) {
     LoaderBatch batch = schedule_batch(t->o, true, split, b, examples);
     if (!fill(t, t->o->evaluate, FUNC_EVALUATE, &batch, err)) return false;
     if (!nuwa_run(t->session, t->o->evaluate, batch.n, 1)) return nuwa_check(t->session, err);
-    *n = collect(t, t->o->evaluate, prefix, first);
-    for (int i = first; i < *n; i++) t->sum[i] += t->metric[i].value * (double)batch.n;
+    *n = collect(t, t->o->evaluate, t->name[t->o->n_entry + names], first);
+    for (int i = first; i < *n; i++) t->sum[i] = (b ? t->sum[i] : 0) + t->metric[i].value * (double)batch.n;
   }
   for (int i = first; i < *n; i++) t->metric[i].value = t->sum[i] / (double)examples;
   return true;
@@ -189,11 +215,16 @@ static bool evaluate_split(Trainer *t, WorldSplit split, const char *prefix, int
 static bool evaluate(Trainer *t, Error *err) {
   int n = 0;
   if (!nuwa_prepare(t->session)) return nuwa_check(t->session, err);
-  if (!evaluate_split(t, WORLD_VALIDATION, METRIC_VALIDATION, &n, err) ||
-      (t->source->has_held_out && !evaluate_split(t, WORLD_HELD_OUT, METRIC_HELD_OUT, &n, err)))
+  if (!evaluate_split(t, WORLD_VALIDATION, EVALUATE_VALIDATION, &n, err) ||
+      (t->source->has_held_out && !evaluate_split(t, WORLD_HELD_OUT, EVALUATE_HELD_OUT, &n, err)))
     return false;
-  report(t, true, n);
-  return write_log(t, n, err);
+  LogRecord r = {0};
+  if (t->log && t->o->show && !t->o->show(t->o->show_ctx, &r, err)) return false;
+  for (int i = 0; i < r.n_metric && i < MAX_SHOWN; i++) t->metric[n++] = r.metric[i];
+  r.metric = t->metric, r.n_metric = n;
+  if (!write_log(t, &r, err)) return false;
+  report(t, true, &r);
+  return true;
 }
 
 /* ---- the run ---- */
@@ -208,7 +239,7 @@ static bool begin_or_resume(Trainer *t, Error *err) {
     return error_set(err, ERROR_ARGUMENT, "%s is at step %lld, after the last, %lld", o->checkpoint,
                      (long long)t->checkpoint.step, (long long)o->steps);
   t->begin_step = t->checkpoint.step;
-  if (o->log) t->log = metrics_open(o->log, exists ? t->checkpoint.step : -1, err);
+  if (o->log) t->log = metrics_open(o->log, o->resume ? t->checkpoint.step : -1, err);
   return !o->log || t->log;
 }
 
@@ -219,8 +250,9 @@ static bool loop(Trainer *t, Error *err) {
     int n;
     if (!run_step(t, &n, err)) return false;
     int64_t step = t->checkpoint.step;
-    report(t, false, n);
-    if (schedule_is_due(step, o->log_every, o->steps) && !write_log(t, n, err)) return false;
+    LogRecord record = {.metric = t->metric, .n_metric = n};
+    if (schedule_is_due(step, o->log_every, o->steps) && !write_log(t, &record, err)) return false;
+    report(t, false, &record);
     if (o->evaluate >= 0 && schedule_is_due(step, o->evaluate_every, o->steps) && !evaluate(t, err)) return false;
     bool is_cancelled = o->is_cancelled && o->is_cancelled(o->report_ctx);
     if (o->checkpoint && (is_cancelled || schedule_is_due(step, o->checkpoint_every, last)) &&
@@ -257,11 +289,13 @@ bool train_run(NuwaSession *s, const Plan *p, const TrainOptions *o, const Train
   *t = (Trainer){.session = s, .plan = p, .o = o, .source = source};
   t->checkpoint = (Checkpoint){.session = s, .plan = p, .entry = o->entry, .n_entry = o->n_entry,
                                .recipe = o->recipe ? o->recipe : "{}"};
-  bool ok = check(t, err) && begin_or_resume(t, err) && run(t, err);
+  if (!(t->arena = arena_new())) error_set(err, ERROR_MEMORY, "training: out of memory");
+  bool ok = t->arena && check(t, err) && arena_protect(t->arena, name_metrics, t, err) && begin_or_resume(t, err) && run(t, err);
   if (o->done) *o->done = t->checkpoint.step;
   Error ignored;
   if (!metrics_close(t->log, ok ? err : &ignored)) ok = false;
   if (ok && !nuwa_prepare(s)) ok = nuwa_check(s, err);
+  arena_free(t->arena);
   mem_free(t);
   return ok;
 }

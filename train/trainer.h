@@ -8,7 +8,7 @@
 #ifndef NUWA_TRAINER_H
 #define NUWA_TRAINER_H
 
-#include "media/events.h"
+#include "media/metrics_log.h"
 #include "media/world.h"
 #include "runtime/base/safetensors.h"
 #include "runtime/include/nuwa.h"
@@ -42,9 +42,12 @@ typedef struct TrainEntry {
 
 typedef struct TrainReport {
   int64_t step, steps; /* steps done, of how many */
-  bool is_evaluation;  /* metrics are means over batches of either split, under its prefix */
-  const Metric *metric; /* scalar outputs of the entries that ran: "loss", or "NAME.loss" where there are several entries */
+  int64_t begin;       /* the step that this process began after */
+  bool is_evaluation;  /* metrics are means over batches of either split, under its prefix; after them what was shown */
+  const Metric *metric; /* [n_metric] scalar outputs of the entries that ran: "loss", or "NAME.loss" where there are several entries */
   int n_metric;
+  const LogCounts *counts; /* [n_counts] of an evaluation; valid until the next one */
+  int n_counts;
   double samples_per_s; /* since this process began to train */
   double seconds_left;
   double waiting; /* the share of the time that steps have waited for data */
@@ -63,13 +66,16 @@ typedef struct TrainOptions {
   int64_t checkpoint_every;
   bool resume;        /* go on from the checkpoint if it exists; else one that exists is refused */
   const char *recipe; /* all that shapes the result, a JSON object: a checkpoint of another is refused; NULL: {} */
-  const char *log;    /* folder of metrics.jsonl and the event file, NULL: none */
+  const char *log;    /* folder (metrics_log.h), NULL: none.  One that holds a run is refused unless that is resumed */
   int64_t log_every;
+  /* What an evaluation has to show beside its metrics: more of them, pictures, counts.  Valid until the next call; asked
+   * only where there is a log; may be NULL. */
+  bool (*show)(void *ctx, LogRecord *out, Error *err);
   bool (*is_cancelled)(void *ctx);   /* asked after every step: ends the run, with a checkpoint; may be NULL */
-  void (*report)(void *ctx, const TrainReport *r); /* after every step and evaluation; may be NULL */
+  void (*report)(void *ctx, const TrainReport *r); /* after every step and evaluation, when the log has it; may be NULL */
   /* Appends to the error of an entry that gave no finite number where that began; may be NULL. */
   void (*explain)(void *ctx, const TrainEntry *e, Error *err);
-  void *report_ctx, *explain_ctx;
+  void *show_ctx, *report_ctx, *explain_ctx;
   int64_t *done; /* set to the last whole step, whether it was made now or before; may be NULL */
   double *waiting; /* set to the share of the run's time that steps waited for data; may be NULL */
 } TrainOptions;

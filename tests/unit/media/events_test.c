@@ -3,7 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "media/events.h"
+#include "media/metrics_log.h"
 #include "runtime/base/file.h"
 #include "tests/test.h"
 
@@ -42,7 +42,7 @@ TEST("the first record is byte for byte what TensorFlow writes") {
 
 TEST("scalars are an Event with a Summary of tags and floats") {
   Buffer b = {0};
-  event_format_scalars(&b, 1.5, 300, (Metric[]){{"loss", 0.25}, {"lr", 1}}, 2);
+  event_format_record(&b, 1.5, 300, &(LogRecord){.metric = (Metric[]){{"loss", 0.25}, {"lr", 1}}, .n_metric = 2});
   REQUIRE(!b.failed && b.len == 12 + 9 + 3 + 2 + 13 + 11 + 4, "%zu", b.len);
   const uint8_t *p = (const uint8_t *)b.data + 12;
   double wall;
@@ -51,6 +51,44 @@ TEST("scalars are an Event with a Summary of tags and floats") {
   static const uint8_t rest[] = {0x10, 0xac, 0x02, 0x2a, 24, 0x0a, 11, 0x0a, 4,   'l',  'o', 's', 's',  0x15, 0,
                                  0,    0x80, 0x3e, 0x0a, 9,  0x0a, 2,  'l',  'r', 0x15, 0,   0,   0x80, 0x3f};
   EXPECT(!memcmp(p + 9, rest, sizeof rest), "");
+  buffer_done(&b);
+}
+
+TEST("pictures and counts are an Image and a Histogram under their tags") {
+  static const uint8_t image[] = {0x0a, 22, 0x0a, 3, 'i', 'm', 'g', 0x22, 15, 0x08, 4, 0x10, 0xac, 0x02, 0x18, 3, 0x22, 6, 'p', 'n', 'g', '\0', 0xff, '!'};
+  const int64_t count[] = {0, 3, 0, 5};
+  const LogPicture picture = {"img", "png\0\xff!", 6, 300, 4};
+  const LogCounts counts = {"use", count, 4};
+  Buffer b = {0};
+  event_format_record(&b, 0, 1, &(LogRecord){.picture = &picture, .n_picture = 1, .counts = &counts, .n_counts = 1});
+  REQUIRE(!b.failed && b.len == 12 + 9 + 2 + 3 + sizeof image + 122 + 4, "%zu", b.len);
+  const uint8_t *p = (const uint8_t *)b.data + 12 + 9 + 2;
+  EXPECT(p[0] == 0x2a && !memcmp(p + 3, image, sizeof image), "");
+  static const uint8_t head[] = {0x0a, 120, 0x0a, 3, 'u', 's', 'e', 0x2a, 113};
+  p += 3 + sizeof image;
+  EXPECT(!memcmp(p, head, sizeof head), "");
+  static const double sums[] = {1, 3, 8, 18, 48}, limit[] = {0.5, 1.5, 2.5, 3.5}, bucket[] = {0, 3, 0, 5};
+  p += sizeof head;
+  for (int i = 0; i < 5; i++) {
+    double have;
+    memcpy(&have, p + 9 * i + 1, 8);
+    EXPECT(p[9 * i] == ((i + 1) << 3 | 1) && have == sums[i], "%d: %g", i, have);
+  }
+  EXPECT(!memcmp(p + 47, limit, sizeof limit) && !memcmp(p + 47 + 34, bucket, sizeof bucket), "");
+  buffer_done(&b);
+}
+
+TEST("many counts become buckets of neighbours, none of which is lost") {
+  enum { N = 12288 };
+  static int64_t count[N];
+  for (int i = 0; i < N; i++) count[i] = 1;
+  Buffer b = {0};
+  event_format_record(&b, 0, 1, &(LogRecord){.counts = &(LogCounts){"use", count, N}, .n_counts = 1});
+  const char *bucket = b.data + b.len - 4 - 8 * EVENT_BUCKETS;
+  double sum = 0, one, limit;
+  for (int i = 0; i < EVENT_BUCKETS; i++) memcpy(&one, bucket + 8 * i, 8), sum += one;
+  memcpy(&limit, bucket - 3 - 8, 8); /* behind it a tag and two bytes of length */
+  EXPECT(sum == N && limit == N - 0.5, "%g below %g", sum, limit);
   buffer_done(&b);
 }
 
@@ -101,7 +139,7 @@ static void log_steps(const char *dir, int64_t from_after, int64_t first, int64_
     return;
   }
   for (int64_t s = first; s <= last; s++) {
-    bool ok = metrics_write(log, (double)s, s, (Metric[]){{"loss", 1.0 / (double)s}, {"rate", 2}}, 2, &err);
+    bool ok = metrics_write(log, (double)s, s, &(LogRecord){.metric = (Metric[]){{"loss", 1.0 / (double)s}, {"rate", 2}}, .n_metric = 2}, &err);
     EXPECT(ok, "%s", err.text);
   }
   EXPECT(metrics_close(log, &err), "%s", err.text);
@@ -141,7 +179,7 @@ TEST("a damaged record ends what is kept of an event file") {
   Error err;
   Buffer b = {0};
   event_format_version(&b, 0);
-  for (int64_t s = 1; s <= 5; s++) event_format_scalars(&b, 0, s, (Metric[]){{"x", 1}}, 1);
+  for (int64_t s = 1; s <= 5; s++) event_format_record(&b, 0, s, &(LogRecord){.metric = (Metric[]){{"x", 1}}, .n_metric = 1});
   size_t record = (b.len - 40) / 5;
   b.data[40 + 2 * record + 20] ^= 1;
   REQUIRE(file_write_all(path, b.data, b.len, &err), "%s", err.text);
