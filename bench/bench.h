@@ -160,6 +160,8 @@ typedef struct BenchReport {
 
 /* Measures all that the filter takes.  command: how it was called, for the report. */
 bool bench_run(const BenchOptions *o, const char *command, BenchReport *out, Error *err);
+/* Of /proc/cpuinfo. */
+void bench_cpu_name(char *out, size_t n);
 void bench_report(const Bench *b, const char *command, BenchReport *out);
 /* Puts the markdown between the lines "<!-- PART:begin -->" and "<!-- PART:end -->" of a file. */
 bool bench_rewrite(const char *path, const char *part, const char *markdown, Error *err);

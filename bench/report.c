@@ -8,7 +8,7 @@
 
 /* ---- the machine ---- */
 
-static void read_cpu_name(char *out, size_t n) {
+void bench_cpu_name(char *out, size_t n) {
   char line[512];
   FILE *f = fopen("/proc/cpuinfo", "r");
   snprintf(out, n, "unknown CPU");
@@ -37,7 +37,7 @@ static BenchMachine describe_machine(void) {
   BenchMachine m;
   time_t now = time(NULL);
   struct tm utc;
-  read_cpu_name(m.cpu, sizeof m.cpu);
+  bench_cpu_name(m.cpu, sizeof m.cpu);
   strftime(m.date, sizeof m.date, "%Y-%m-%d %H:%M UTC", gmtime_r(&now, &utc));
   if (getloadavg(&m.load, 1) != 1) m.load = -1.0;
   return m;

@@ -1,10 +1,12 @@
 /* `nuwa train`: what a user says of a training and sees of it.  What is opened is synth/training.h's, the loop is
  * train/'s. */
+#include <math.h>
 #include <string.h>
 
 #include "cli/cli.h"
 #include "cli/profile.h"
 #include "cli/progress.h"
+#include "cli/train_page.h"
 #include "media/merges.h"
 #include "runtime/base/file.h"
 #include "runtime/base/names.h"
@@ -15,7 +17,7 @@ typedef struct TrainArgs {
   TrainingSpec spec;       /* as the options say it, */
   TrainOptions loop;       /* and what of these they do not say as they do: */
   DatasetOptions data;
-  const char *spec_of_data, *spec_of_eval, *merges, *out, *store;
+  const char *spec_of_data, *spec_of_eval, *merges, *out, *store, *report;
   int64_t seed;
   bool json, profile;
 } TrainArgs;
@@ -27,9 +29,11 @@ typedef struct TrainCommand {
   Training training;
   Dataset *data, *eval_data;
   Bpe *bpe;
-  Lowered lowered;         /* for --profile */
+  Lowered lowered;         /* for --profile and --report */
+  TrainPage page;          /* its path NULL: none */
+  const char *command;     /* as it was typed */
   TrainProgress progress;
-  int64_t done;            /* the last whole step */
+  int64_t begin, done;     /* the steps after which this process began, and ended */
   char cache[CLI_PATH_BYTES];
 } TrainCommand;
 
@@ -93,6 +97,7 @@ static int list_args(TrainArgs *a, Arg out[ARGS_MAX]) {
        &a->loop.evaluate_every, 1, 1e12},
       {"--eval-batches", ARG_INT, "N", "at most so many batches of each, no example twice (4; of --eval-data all)", &a->loop.evaluate_batches, 1, 1e6,
        .with = "--eval"},
+      {"--report", ARG_OUT, "FILE.html", "a page with curves, pictures, recipe and times, made anew at each evaluation", &a->report, 0, 0},
       {"--profile", ARG_FLAG, NULL, "time of each kernel at the end", &a->profile, 0, 0},
       {"--json", ARG_FLAG, NULL, "the last loss as JSON on stdout", &a->json, 0, 0},
   };
@@ -131,6 +136,22 @@ static bool open_data(TrainCommand *t, Error *err) {
   return !a->merges || (t->bpe = merges_read(a->merges, err));
 }
 
+/* The page is drawn from a log; where none is asked for it has one beside it. */
+static void choose_log(TrainCommand *t, Arena *arena) {
+  TrainArgs *a = &t->a;
+  if (!a->report) return;
+  if (!a->loop.log) a->loop.log = arena_printf(arena, "%s.log", a->report);
+  t->page = (TrainPage){.path = a->report, .log = a->loop.log, .command = t->command, .training = &t->training};
+}
+
+/* On a GPU a measured launch is waited for: only where that is asked for. */
+static bool start_profile(TrainCommand *t, Error *err) {
+  if (!t->a.profile && !(t->a.report && t->training.plan->device == PLAN_CPU)) return true;
+  if (!training_lower(&t->training, &t->lowered, err) || !nuwa_profile_start(t->training.session, err)) return false;
+  t->page.lowered = &t->lowered;
+  return true;
+}
+
 static bool open_training(TrainCommand *t, Error *err) {
   TrainingSpec s = t->a.spec;
   s.model = cli_spec(&t->a.model);
@@ -140,10 +161,9 @@ static bool open_training(TrainCommand *t, Error *err) {
   s.bpe = t->bpe;
   s.seed = (uint64_t)t->a.seed;
   s.evaluates = t->a.loop.evaluate_every > 0;
+  s.shows = s.evaluates && t->a.loop.log;
   fprintf(stderr, "compiling the steps of training\n");
-  return training_open(&t->training, &t->target.synth, &s, err) &&
-         (!t->a.profile || (training_lower(&t->training, &t->lowered, err) &&
-                            nuwa_profile_start(t->training.session, err)));
+  return training_open(&t->training, &t->target.synth, &s, err) && start_profile(t, err);
 }
 
 /* Options that the model makes meaningless. */
@@ -167,12 +187,6 @@ static bool set_recipe(TrainCommand *t, Arena *arena, Error *err) {
 
 static int64_t last_step(const TrainArgs *a) { return a->loop.stop ? a->loop.stop : a->loop.steps; }
 
-/* How often an entry ran up to a step; 1 where it never did, for a mean of nothing. */
-static int64_t runs_of(const TrainEntry *e, int64_t last) {
-  int64_t to = last < e->to ? last : e->to;
-  return to < e->from ? 1 : (to - e->from) / e->every + 1;
-}
-
 static bool say_interrupted(const TrainCommand *t, Error *err) {
   long long step = (long long)t->done;
   if (!t->a.loop.checkpoint)
@@ -181,26 +195,53 @@ static bool say_interrupted(const TrainCommand *t, Error *err) {
                    step, t->a.loop.checkpoint);
 }
 
+static void report(void *ctx, const TrainReport *r) {
+  TrainCommand *t = ctx;
+  t->begin = r->begin;
+  progress_show(&t->progress, r);
+  if (t->page.path) train_page_report(&t->page, r);
+}
+
+/* What became of the run, as the page's last word. */
+static bool finish_page(TrainCommand *t, bool ok, const Error *why, Error *err) {
+  char state[sizeof why->text + 80];
+  if (!t->page.path) return true;
+  if (!ok) t->page.last.n_counts = 0; /* they may be gone with what failed */
+  if (!ok) snprintf(state, sizeof state, "stopped after step %lld: %s", (long long)t->done, why->text);
+  else if (t->done < t->a.loop.steps) snprintf(state, sizeof state, "stopped after step %lld of %lld", (long long)t->done, (long long)t->a.loop.steps);
+  else snprintf(state, sizeof state, "finished: %lld steps", (long long)t->done);
+  return train_page_write(&t->page, state, err);
+}
+
+static void print_profile(const TrainCommand *t) {
+  const Training *open = &t->training;
+  for (int i = 0; i < open->model->n_train; i++) {
+    int64_t runs = progress_runs(&open->entry[i], t->done) - progress_runs(&open->entry[i], t->begin);
+    profile_print(open->session, open->plan, open->model->train[i].func->name, &t->lowered, runs, t->a.spec.batch);
+  }
+}
+
 static bool train(TrainCommand *t, Error *err) {
   const TrainArgs *a = &t->a;
   const NuwaSession *s = t->training.session;
   TrainOptions loop = a->loop;
   double waiting = 0.0;
   loop.is_cancelled = cli_is_interrupted;
-  loop.report = progress_show;
+  loop.report = report;
   loop.done = &t->done;
   loop.waiting = &waiting;
-  loop.report_ctx = &t->progress;
+  loop.report_ctx = t;
   fprintf(stderr, "%.1f MB for the session, %d threads\n", (double)nuwa_session_bytes(s) * 1e-6, nuwa_threads(s));
   bool ok = training_run(&t->training, &loop, err);
+  Error of_page = {0};
   progress_end(&t->progress);
   if (ok) fprintf(stderr, "steps waited for data %.1f %% of the time\n", 100.0 * waiting);
+  bool has_page = finish_page(t, ok, err, &of_page);
   if (ok && t->done < last_step(a)) return say_interrupted(t, err);
-  if (ok && a->profile)
-    for (int i = 0; i < t->training.model->n_train; i++)
-      profile_print(s, t->training.plan, t->training.model->train[i].func->name, &t->lowered,
-                    runs_of(&t->training.entry[i], last_step(a)), a->spec.batch);
-  return ok && (!a->out || training_write(&t->training, a->out, strcmp(a->store, "bf16") == 0, err));
+  if (ok && a->profile) print_profile(t);
+  if (ok && a->out) ok = training_write(&t->training, a->out, strcmp(a->store, "bf16") == 0, err);
+  if (ok && !has_page) *err = of_page;
+  return ok && has_page;
 }
 
 static bool check(void *ctx, Error *err) {
@@ -208,7 +249,11 @@ static bool check(void *ctx, Error *err) {
   if (o->checkpoint && file_is_stream(o->checkpoint))
     return error_set(err, ERROR_ARGUMENT, "--checkpoint %s: must be a file, which is replaced again and again",
                      o->checkpoint);
-  const char *out = ((TrainCommand *)ctx)->a.out;
+  const char *out = ((TrainCommand *)ctx)->a.out, *report = ((TrainCommand *)ctx)->a.report;
+  if (report && file_is_stream(report))
+    return error_set(err, ERROR_ARGUMENT, "--report %s: must be a file, which is replaced again and again", report);
+  if (report && ((out && strcmp(out, report) == 0) || (o->checkpoint && strcmp(o->checkpoint, report) == 0)))
+    return error_set(err, ERROR_ARGUMENT, "--report and another output are both %s", report);
   if (o->checkpoint && out && strcmp(o->checkpoint, out) == 0)
     return error_set(err, ERROR_ARGUMENT, "--checkpoint and --out are both %s: they hold different things", out);
   return o->stop <= o->steps || error_set(err, ERROR_ARGUMENT, "--stop %lld has no effect: --steps %lld come first",
@@ -219,18 +264,21 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   TrainCommand *t = ctx;
   const TrainArgs *a = &t->a;
   cli_catch_interrupts();
+  choose_log(t, arena);
   if (!a->out && !a->loop.checkpoint)
     fprintf(stderr,
             "nuwa train: nothing will be left of what is trained: neither --out nor --checkpoint names a file\n");
   if (!cli_target_open(&a->model, &t->target, err) || !open_data(t, err) || !open_training(t, err) ||
       !check_effects(t, err) || !set_recipe(t, arena, err) || !train(t, err))
     return false;
-  if (a->json) printf("{\"steps\": %lld, \"loss\": %.9g}\n", (long long)t->done, t->progress.loss);
+  if (a->json && isfinite(t->progress.loss)) printf("{\"steps\": %lld, \"loss\": %.9g}\n", (long long)t->done, t->progress.loss);
+  else if (a->json) printf("{\"steps\": %lld, \"loss\": null}\n", (long long)t->done);   /* no step was left to make */
   return true;
 }
 
 static void run_done(void *ctx) {
   TrainCommand *t = ctx;
+  train_page_done(&t->page);
   lowered_done(&t->lowered);
   training_close(&t->training);
   bpe_free(t->bpe);
@@ -241,10 +289,15 @@ static void run_done(void *ctx) {
 
 int cli_train(int argc, char **argv) {
   TrainCommand t = {.progress = progress_begin()};
+  Buffer command = {0};
   Arg arg[ARGS_MAX];
   args_init(&t.a);
   const Command c = {.name = "train", .usage = "MODEL.lua [-D NAME=VALUE]... [options]", .about = about, .arg = arg,
                      .n_arg = list_args(&t.a, arg), .model = &t.a.model.path, .target = &t.a.model, .ctx = &t,
                      .check = check, .run = run, .done = run_done};
-  return cli_command(&c, argc, argv);
+  train_page_command(&command, argc, argv);
+  t.command = command.data ? command.data : "";
+  int status = cli_command(&c, argc, argv);
+  buffer_done(&command);
+  return status;
 }

@@ -1,4 +1,4 @@
-/* What a user sees of a training while it runs and afterwards: pictures and counts in its log. */
+/* What a user sees of a training while it runs and afterwards: pictures and counts in its log, a page, a bar. */
 #include <sys/stat.h>
 
 #include "media/image.h"
@@ -8,7 +8,7 @@
 /* Reconstructs exactly, with codes 5 alone, of 8; draws squares of noise without inputs; and has what is not to be shown: a
  * picture of inputs that no data have, one of params that are not trained, and one that is no picture. */
 static const char model[] =
-    "local optim = require 'optim'\n"
+    "local optim, o = require 'optim', options { note = '' }\n"
     "local image = f32(batch, 32, 32, 3)\n"
     "local w, other = param('w', f32(3), { normal = 1 }), param('other', f32(3), { normal = 1 })\n"
     "local loss = fn({ image = image }, function(a) return { loss = mean((a.image - w) * (a.image - w)) } end)\n"
@@ -28,6 +28,7 @@ static const char model[] =
 #define TRAIN "train shown.lua --data world:things=4 --batch 4 --steps 6 --eval 2 --eval-batches 1 "
 
 static void make_model(void) {
+  setenv("NUWA", NUWA, 1);
   open_folder();
   write_text("shown.lua", model);
 }
@@ -92,6 +93,100 @@ TEST("a run is not written over the log of another; --resume goes on with it, fr
   EXPECT_STATUS(1, TRAIN "--log log", "log holds the log of a run already: resume that run, or name another folder, or remove it");
   expect_shell("cmp log/metrics.jsonl first");
   expect_shell("nuwa " TRAIN "--log log --checkpoint none.ckpt --resume && cmp log/metrics.jsonl first");
+}
+
+/* How often `part` is in a file of the folder. */
+static int count_in(const char *name, const char *part) {
+  char path[200];
+  size_t len;
+  Error err;
+  int n = 0;
+  snprintf(path, sizeof path, "%s/%s", folder, name);
+  char *text = file_read(path, &len, &err);
+  for (const char *p = text; p && (p = strstr(p, part)); p += strlen(part)) n++;
+  mem_free(text);
+  return n;
+}
+
+TEST("--report writes one page of curves, pictures over time, use of codes, times, recipe, command and data") {
+  make_model();
+  EXPECT_STATUS(0, TRAIN "-D 'note=</pre><b>' --report page.html", "step 6/6");
+  EXPECT(count_in("page.html", "<p class=\"lead\">finished: 6 steps (") == 1, "");
+  EXPECT(count_in("page.html", "<svg viewBox=\"0 0 480 250\"") >= 5, "%d plots", count_in("page.html", "<svg viewBox"));
+  EXPECT(count_in("page.html", "val.loss <b>") == 1 && count_in("page.html", "held.loss <b>") == 1, "");
+  EXPECT(count_in("page.html", "src=\"data:image/png;base64,") == 9, "three evaluations of three functions");
+  EXPECT(count_in("page.html", "<figcaption>step 4</figcaption>") == 3, "");
+  EXPECT(count_in("page.html", "<figcaption>reconstruct.codes</figcaption>") == 1, "");
+  EXPECT(count_in("page.html", "train.main: ") == 1 && count_in("page.html", "over 6 runs") == 1, "");
+  EXPECT(count_in("page.html", "<dt>source_sha256</dt>") == 1 && count_in("page.html", "<dt>machine</dt>") == 1, "");
+  EXPECT(count_in("page.html", "nuwa train shown.lua --data world:things=4 ") == 1 && count_in("page.html", "&#39;note=&lt;/pre&gt;&lt;b&gt;&#39; --report page.html") == 1, "");
+  EXPECT(count_in("page.html", "world:things=4: endless") == 1, "");
+  EXPECT(count_in("page.html", "</html>") == 1 && count_in("page.html", "http:") == 0 && count_in("page.html", "https:") == 0, "");
+}
+
+TEST("the page of a run that was stopped and resumed goes on, and says how the run stands") {
+  make_model();
+  EXPECT_STATUS(0, TRAIN "--checkpoint r.ckpt --report r.html --stop 4", "");
+  EXPECT(count_in("r.html", "stopped after step 4 of 6") == 1 && count_in("r.html", "data:image/png") == 6, "");
+  EXPECT_STATUS(1, TRAIN "--report r.html", "r.html.log holds the log of a run already");
+  EXPECT(count_in("r.html", "data:image/png") == 6, "the page is still there");
+  EXPECT_STATUS(0, TRAIN "--checkpoint r.ckpt --resume --report r.html", "");
+  EXPECT(count_in("r.html", "finished: 6 steps") == 1 && count_in("r.html", "data:image/png") == 9, "");
+  EXPECT(count_in("r.html", "over 2 runs") == 1, "times are of what ran since");
+}
+
+TEST("the page is there and whole while a run goes on, and after it was killed") {
+  make_model();
+  expect_shell("\"$NUWA\" train shown.lua --data world:things=4 --batch 4 --steps 100000 --eval 20 --eval-batches 1 --report k.html & "
+               "for i in $(seq 200); do grep -qs data:image k.html && break; sleep 0.05; done; kill -9 $!; wait $! || true");
+  EXPECT(count_in("k.html", "<p class=\"lead\">running: step ") == 1 && count_in("k.html", " of 100000, ") == 1 && count_in("k.html", "</html>") == 1, "");
+  EXPECT(count_in("k.html", "data:image/png") >= 3, "");
+}
+
+/* Runs on a terminal of so many columns; `output` has what came to it, each drawing of the bar on a line of its own. */
+static void run_on_terminal(const char *arguments, int columns) {
+  char command[700];
+  snprintf(command, sizeof command, "script -qec 'stty cols %d; \"$NUWA\" %s' /dev/null | tr '\r' '\n'", columns, arguments);
+  expect_shell(command);
+}
+
+TEST("on a terminal there is a bar with losses, rate and time left, within its columns: the least important goes first") {
+  make_model();
+  if (shell("command -v script") != 0) SKIP("no script(1)");
+  const char *train = "train shown.lua --data world:things=4 --batch 4 --steps 2 --eval 2 --eval-batches 1 --out bar";
+  run_on_terminal(train, 120);
+  EXPECT_HAS(output, "[############            ]  step 1/2  loss 0.");
+  EXPECT_HAS(output, "[########################]  step 2/2  loss 0.");
+  EXPECT_HAS(output, " samples/s  0s left");
+  EXPECT_HAS(output, "\nstep 2  val.loss 0.");
+  run_on_terminal(train, 60);
+  EXPECT(!strstr(output, "[#"), "no bar fits:\n%s", output);
+  EXPECT_HAS(output, "step 2/2  loss 0.");
+  EXPECT_HAS(output, " samples/s  0s left");
+  run_on_terminal(train, 40);
+  EXPECT(!strstr(output, "samples/s"), "%s", output);
+  EXPECT_HAS(output, "step 2/2  loss 0.");
+  EXPECT_HAS(output, "  0s left");
+  EXPECT_STATUS(0, TRAIN, "step 6/6  loss 0.");
+  EXPECT(!strchr(output, '\r') && !strstr(output, "[#"), "not on a terminal:\n%s", output);
+}
+
+TEST("the page of a run that failed says why, and there is one without evaluations") {
+  make_model();
+  write_text("fails.lua", "local optim = require 'optim'\nlocal w = param('w', f32(3), { normal = 1 })\n"
+                          "local loss = fn({ image = f32(batch, 32, 32, 3), step = i32() }, function(a)\n"
+                          "  return { loss = mean(w * w) + mean(a.image) + log(3.0 - cast(a.step, f32)) } end)\n"
+                          "return module { train = { { 'main', optim.sgd(loss, { lr = 0.1 }) } } }\n");
+  EXPECT_STATUS(1, "train fails.lua --data world:things=4 --batch 2 --steps 6 --report f.html", "training diverged");
+  EXPECT(count_in("f.html", "stopped after step 2: step 3: &quot;loss&quot; of &quot;main&quot; is -inf") == 1, "");
+  EXPECT(count_in("f.html", "<figcaption>loss</figcaption>") == 1, "");
+}
+
+TEST("a page is a file of its own") {
+  make_model();
+  EXPECT_STATUS(2, TRAIN "--report /dev/stdout", "--report /dev/stdout: must be a file");
+  EXPECT_STATUS(2, TRAIN "--report same --out same", "--report and another output are both same");
+  EXPECT_STATUS(1, TRAIN "--report none/page.html", "--report: ");
 }
 
 TEST_MAIN()
