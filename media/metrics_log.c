@@ -124,9 +124,9 @@ bool metrics_write(MetricsLog *log, double wall_time, int64_t step, const LogRec
   Buffer line = {0}, event = {0};
   for (int i = 0; i < r->n_picture; i++)
     if (!write_picture(log, step, &r->picture[i], err)) return false;
-  jsonl_format(&line, step, r->metric, r->n_metric);
+  if (r->n_metric) jsonl_format(&line, step, r->metric, r->n_metric);
   event_format_record(&event, wall_time, step, r);
-  bool ok = append(log->lines, &line, err);
+  bool ok = !r->n_metric || append(log->lines, &line, err);
   return append(log->events, &event, err) && ok;
 }
 

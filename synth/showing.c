@@ -164,7 +164,8 @@ static bool open_source(Showing *s, Error *err) {
   SourceOptions o = {.data = data_of(t), .evaluate = -1, .bpe = t->spec.bpe, .batch = SHOWN, .encoder = training_encoder(t)};
   for (int i = 0; i < s->n; i++)
     if (s->shown[i].has_inputs) function[n++] = s->shown[i].function;
-  s->split = t->spec.eval_data && !dataset_is_endless(t->spec.eval_data) ? WORLD_TRAIN : WORLD_VALIDATION;
+  bool is_held_out = dataset_is_endless(data_of(t)) || (!t->spec.eval_data && dataset_count(data_of(t), WORLD_VALIDATION) > 0);
+  s->split = is_held_out ? WORLD_VALIDATION : WORLD_TRAIN; /* another data set is for this as a whole */
   if (!(s->source = source_new(s->plan, function, n, &o, err))) return false;
   s->fed = source_interface(s->source);
   return true;
@@ -257,14 +258,7 @@ static Frames frames_of(const PlanTensor *t, const float *values) {
 static void copy_frame(const Frames *f, int64_t example, int64_t frame, uint8_t *rgb) {
   size_t pixels = (size_t)f->width * (size_t)f->height;
   const float *from = f->values + (size_t)(example * f->count + frame) * pixels * (size_t)f->channels;
-  if (f->channels == 3) {
-    image_from_floats(from, 3 * pixels, rgb);
-    return;
-  }
-  for (size_t i = 0; i < pixels; i++) {
-    image_from_floats(from + i, 1, &rgb[3 * i]);
-    rgb[3 * i + 1] = rgb[3 * i + 2] = rgb[3 * i];
-  }
+  image_from_channels(from, pixels, f->channels, rgb);
 }
 
 /* A row of examples, or a row of frames for every clip; what went in (NULL: nothing like it) above what came out. */

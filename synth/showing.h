@@ -3,7 +3,7 @@
  * Shown is every function of the module that gives `image` or `video` and whose inputs the data feed: `reconstruct`, with what
  * it was given above what it made, and what a GAN or VAE draws from noise.  A `decode` is shown by drawing for the
  * conditions of these examples, where there is an autoencoder that turns its tokens into pictures.  Examples are the first
- * that are held out, and all randomness is fixed, so that pictures of two steps differ by what was learnt between them.
+ * that are held out (where none are, the first of training), and all randomness is fixed, so that pictures of two steps differ by what was learnt between them.
  * Whole numbers that such a function gives (`codes`), and drawn tokens, are counted over more examples.
  *
  * It computes in a session of its own: training does not notice. */

@@ -78,16 +78,22 @@ static bool load_weights(Training *t, Error *err) {
 }
 
 /* What a module needs to be trained. */
+static bool refuse_evaluation(const Training *t, Error *err) {
+  return error_set(err, ERROR_USAGE, "%s: --eval needs a function in its module:  evaluate = loss", t->model->path);
+}
+
+static bool has_evaluate(const Training *t) {
+  Error ignored;
+  return model_find(t->model, FUNC_EVALUATE, &ignored) != NULL;
+}
+
 static bool check_module(const Training *t, Error *err) {
   const Model *m = t->model;
-  Error ignored;
   if (!m->n_train)
     return error_set(err, ERROR_USAGE,
                      "%s does not say how it is trained: its module needs  train = { { \"main\", optim.adam(loss, { lr = 1e-3 }) } }  "
                      "(and before it  local optim = require \"optim\")", m->path);
-  if (t->spec.evaluates && !model_find(m, FUNC_EVALUATE, &ignored))
-    return error_set(err, ERROR_USAGE, "%s: --eval needs a function in its module:  evaluate = loss", m->path);
-  return true;
+  return !t->spec.evaluates || t->spec.shows || has_evaluate(t) || refuse_evaluation(t, err);
 }
 
 static void list_entries(Training *t) {
@@ -100,10 +106,11 @@ static void list_entries(Training *t) {
 }
 
 static bool open_model(Training *t, Error *err) {
-  CompileOptions o = compile_options(t);
-  if (!error_asked((t->model = models_load(t->target, &t->spec.model, err)) != NULL, err) || !check_module(t, err) ||
-      !(t->plan = models_compile_plan(t->target, t->model, &o, err)))
+  if (!error_asked((t->model = models_load(t->target, &t->spec.model, err)) != NULL, err) || !check_module(t, err))
     return false;
+  t->spec.evaluates &= has_evaluate(t);
+  CompileOptions o = compile_options(t);
+  if (!(t->plan = models_compile_plan(t->target, t->model, &o, err))) return false;
   list_entries(t);
   return (t->session = open_session(t, t->plan, err)) && load_weights(t, err);
 }
@@ -172,10 +179,16 @@ typedef struct TrainingCall {
   Error *err;
 } TrainingCall;
 
+/* Where there is no `evaluate` there must be something to look at. */
+static bool open_showing(Training *t, Error *err) {
+  if (!t->spec.shows) return true;
+  return showing_open(t, &t->showing, err) && (t->spec.evaluates || t->showing || refuse_evaluation(t, err));
+}
+
 static void open_body(void *ctx) {
   TrainingCall *c = ctx;
   c->ok = open_encoder(c->t, c->err) && open_model(c->t, c->err) && check_sizes(c->t, c->err) &&
-          open_source(c->t, c->err) && (!c->t->spec.shows || showing_open(c->t, &c->t->showing, c->err));
+          open_source(c->t, c->err) && open_showing(c->t, c->err);
 }
 
 static bool call(TrainingCall *c, void (*body)(void *)) {

@@ -20,7 +20,7 @@ typedef struct TrainingSpec {
   int loading;                  /* threads that load ahead of the step */
   uint64_t seed;                /* of initial weights, and of all that a step draws */
   bool raw;                     /* evaluate and write the params themselves, not their averages */
-  bool evaluates;               /* the model's `evaluate` is wanted, and refused where there is none */
+  bool evaluates;               /* the model's `evaluate` is wanted, and refused where there is none, nor anything to show */
   bool shows;                   /* its evaluations show what the model makes (showing.h) in the log */
 } TrainingSpec;
 /* Sets the loop as it is when nobody says otherwise: 1000 steps of 32. */

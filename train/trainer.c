@@ -212,12 +212,15 @@ static bool evaluate_split(Trainer *t, WorldSplit split, int names, int *n, Erro
 }
 
 /* Unseen examples, and where there are some those of pairs that training never shows. */
+static bool measure(Trainer *t, int *n, Error *err) {
+  return evaluate_split(t, WORLD_VALIDATION, EVALUATE_VALIDATION, n, err) &&
+         (!t->source->has_held_out || evaluate_split(t, WORLD_HELD_OUT, EVALUATE_HELD_OUT, n, err));
+}
+
 static bool evaluate(Trainer *t, Error *err) {
   int n = 0;
   if (!nuwa_prepare(t->session)) return nuwa_check(t->session, err);
-  if (!evaluate_split(t, WORLD_VALIDATION, EVALUATE_VALIDATION, &n, err) ||
-      (t->source->has_held_out && !evaluate_split(t, WORLD_HELD_OUT, EVALUATE_HELD_OUT, &n, err)))
-    return false;
+  if (t->o->evaluate >= 0 && !measure(t, &n, err)) return false;
   LogRecord r = {0};
   if (t->log && t->o->show && !t->o->show(t->o->show_ctx, &r, err)) return false;
   for (int i = 0; i < r.n_metric && i < MAX_SHOWN; i++) t->metric[n++] = r.metric[i];
@@ -246,6 +249,7 @@ static bool begin_or_resume(Trainer *t, Error *err) {
 static bool loop(Trainer *t, Error *err) {
   const TrainOptions *o = t->o;
   int64_t last = schedule_last(o);
+  bool evaluates = o->evaluate >= 0 || (t->log && o->show);
   while (t->checkpoint.step < last) {
     int n;
     if (!run_step(t, &n, err)) return false;
@@ -253,7 +257,7 @@ static bool loop(Trainer *t, Error *err) {
     LogRecord record = {.metric = t->metric, .n_metric = n};
     if (schedule_is_due(step, o->log_every, o->steps) && !write_log(t, &record, err)) return false;
     report(t, false, &record);
-    if (o->evaluate >= 0 && schedule_is_due(step, o->evaluate_every, o->steps) && !evaluate(t, err)) return false;
+    if (evaluates && schedule_is_due(step, o->evaluate_every, o->steps) && !evaluate(t, err)) return false;
     bool is_cancelled = o->is_cancelled && o->is_cancelled(o->report_ctx);
     if (o->checkpoint && (is_cancelled || schedule_is_due(step, o->checkpoint_every, last)) &&
         !checkpoint_write(&t->checkpoint, o->checkpoint, err))

@@ -60,7 +60,7 @@ typedef struct TrainOptions {
   uint64_t seed;
   const TrainEntry *entry;
   int n_entry;
-  int evaluate; /* function for validation, -1: none */
+  int evaluate; /* function for validation, -1: none: evaluations then only show */
   int64_t evaluate_every, evaluate_batches; /* at most so many batches of each of the two splits, and no example twice */
   const char *checkpoint; /* path, NULL: none */
   int64_t checkpoint_every;

@@ -87,6 +87,15 @@ TEST("averages are what is shown, and --raw shows the params") {
   image_done(&average), image_done(&raw);
 }
 
+TEST("a model without `evaluate` shows what it draws; one with nothing to show is refused") {
+  make_model();
+  expect_shell("sed '/evaluate/d' shown.lua >draws.lua && rm -rf log && sed '/reconstruct/,/draw/d; /mean =/d; /evaluate/d' shown.lua >silent.lua");
+  EXPECT_STATUS(0, "train draws.lua --data world:things=4 --batch 4 --steps 4 --eval 2 --log log", "step 2  reconstruct.codes.used 1 ");
+  expect_shell("test $(ls log/pictures | grep -c draw.image) = 2 && ! grep -q val.loss log/metrics.jsonl");
+  EXPECT_STATUS(2, "train silent.lua --data world:things=4 --batch 4 --steps 4 --eval 2 --log none", "--eval needs a function in its module:  evaluate = loss");
+  EXPECT_STATUS(2, "train draws.lua --data world:things=4 --batch 4 --steps 4 --eval 2", "--eval needs a function in its module:  evaluate = loss");
+}
+
 TEST("a run is not written over the log of another; --resume goes on with it, from the start where no checkpoint is") {
   make_model();
   expect_shell("rm -rf log && nuwa " TRAIN "--log log && cp log/metrics.jsonl first");
