@@ -17,6 +17,7 @@ typedef struct TrainArgs {
   TrainingSpec spec;       /* as the options say it, */
   TrainOptions loop;       /* and what of these they do not say as they do: */
   DatasetOptions data;
+  DefineList parts;
   const char *spec_of_data, *spec_of_eval, *merges, *out, *store, *report;
   int64_t seed;
   bool json, profile;
@@ -65,6 +66,8 @@ static int list_args(TrainArgs *a, Arg out[ARGS_MAX]) {
       {"--seed", ARG_INT, "N", "of initial weights, and of all that steps draw (0)", &a->seed, 0, 9e15,
        .shapes = RECIPE_SEED},
       {"--weights", ARG_TEXT, "FILE", "begin with these weights", &a->spec.weights, 0, 0, .shapes = RECIPE_START},
+      {"--weights-of", ARG_DEFINE, "PREFIX=FILE", "params PREFIX.NAME begin with the file's NAME; may be given several times",
+       &a->parts, 0, 0},
       {"--data", ARG_TEXT, "SPEC", "what to train on: world:OPTIONS, FOLDER, FILE.safetensors, idx:PREFIX (world)",
        &a->spec_of_data, 0, 0, .shapes = RECIPE_DATA},
       {"--eval-data", ARG_TEXT, "SPEC", "what --eval measures on, all of it; nothing of --data is held out then",
@@ -159,6 +162,8 @@ static bool open_training(TrainCommand *t, Error *err) {
   s.data = t->data;
   s.eval_data = t->eval_data;
   s.bpe = t->bpe;
+  s.part = t->a.parts.item;
+  s.n_part = t->a.parts.n;
   s.seed = (uint64_t)t->a.seed;
   s.evaluates = t->a.loop.evaluate_every > 0;
   s.shows = s.evaluates && t->a.loop.log;

@@ -128,8 +128,8 @@ end
 
 -- x [..., c]: every channel by its mean and variance over all else, the batch too, while the model trains; else by
 -- their running averages, NAME.running_mean and NAME.running_var, which are params that training updates, so that they
--- are saved with the weights.  options: affine (true), eps (1e-5), momentum (0.1). Ioffe, Szegedy: Batch Normalization,
--- 2015.
+-- are saved with the weights.  options: affine (true), eps (1e-5), momentum (0.1), running (false: by the running ones
+-- though the model trains). Ioffe, Szegedy: Batch Normalization, 2015.
 function nn.batch_norm(name, x, options)
   name = full(name)
   options = options or {}
@@ -139,7 +139,7 @@ function nn.batch_norm(name, x, options)
   local average = param(name .. ".running_mean", f32(c), "zeros")
   local spread = param(name .. ".running_var", f32(c), "ones")
   local centred, variance
-  if is_training() then
+  if is_training() and not options.running then
     local keep = options.momentum or 0.1
     local centre, count = mean(x, axes), count_of(others)
     centred = x - centre

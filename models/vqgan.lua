@@ -1,8 +1,10 @@
 -- VQ-GAN's autoencoder (Esser, Rombach, Ommer: Taming Transformers, 2021): pictures <-> grids of codes.  Parameter names
 -- and layouts are those of taming-transformers checkpoints, so one converted to safetensors loads, strictly.
--- The defaults are NUWA's: 336 pixels, factor 16, 21 x 21 codes out of 12288, of width 256.
+-- The defaults are NUWA's: 336 pixels, factor 16, 21 x 21 codes out of 12288, of width 256.  With loss = "taming" it is
+-- trained as there, against a discriminator; options, metrics and weights of that have taming's names.
 
 local nn, optim = require "nn", require "optim"
+local patchgan, perceptual = require "patchgan", require "perceptual"
 
 local o = options {
   size = 336,               -- pixels on a side
@@ -21,6 +23,12 @@ local o = options {
   sees = one_of { "picture", "patch" }, -- what a code is made from: all around it as in taming, or its own pixels alone
   commitment = 0.25,
   -- How it is trained.
+  loss = one_of { "square", "taming" },   -- squared differences alone; or absolute ones and a discriminator
+  codebook_weight = 1.0,
+  perceptual = one_of { "none", "lpips", "classifier" },  -- whose weights --weights-of loss.perceptual_loss=FILE gives
+  perceptual_weight = 1.0, perceptual_channels = 32,      -- of the classifier's first convolution
+  disc_start = 250001, disc_factor = 1.0, disc_weight = 0.8, disc_num_layers = 3, disc_ndf = 64,
+  disc_loss = one_of { "hinge", "vanilla" },
   lr = 1e-3, schedule = one_of { "cosine", "constant" }, warmup = 0.05, clip = 1.0, weight_decay = 0.0,
   window = 50,              -- steps after which codes without use are put on vectors of the batch; 0: never
 }
@@ -98,20 +106,60 @@ local function mean_square(x) return mean(x * x) end
 local picture = f32(batch, o.size, o.size, o.colours)
 local codes = i32(batch, 1, grid, grid)
 
--- Reconstruction, codebook and commitment (van den Oord, Vinyals, Kavukcuoglu: VQ-VAE, 2017); the decoder's gradient
--- passes straight through to the encoder.
-local loss = fn({ image = picture }, function(x)
-  local z = encoder(x.image)
+-- Codes with the gradient passed straight through to the encoder, the picture that the decoder makes of them, and the
+-- loss of codebook and commitment (van den Oord, Vinyals, Kavukcuoglu: VQ-VAE, 2017).
+local function autoencoder(image)
+  local z = encoder(image)
   local found = nn.nearest_code(z, codebook)
   local quantised = gather(codebook, found)
-  local image = decoder(z + detach(quantised - z))
-  local error_of_picture = mean_square(image - x.image)
-  local error_of_codes = mean_square(quantised - detach(z)) + o.commitment * mean_square(z - detach(quantised))
   if is_training() and o.window > 0 then nn.revive("quantize", codebook, z, found, o.window) end
-  return { loss = error_of_picture + error_of_codes, mse = error_of_picture }
+  return decoder(z + detach(quantised - z)),
+         mean_square(quantised - detach(z)) + o.commitment * mean_square(z - detach(quantised))
+end
+
+local square_loss = fn({ image = picture }, function(x)
+  local image, quant_loss = autoencoder(x.image)
+  local mse = mean_square(image - x.image)
+  return { loss = mse + quant_loss, mse = mse }
+end)
+
+-- ---- taming's VQLPIPSWithDiscriminator ----
+
+local function discriminator(x)
+  return patchgan.discriminator("loss.discriminator", x, { ndf = o.disc_ndf, layers = o.disc_num_layers })
+end
+
+local taming_loss = fn({ image = picture, step = i32() }, function(x)
+  local image, quant_loss = autoencoder(x.image)
+  local p_loss = o.perceptual ~= "none"
+    and mean(perceptual[o.perceptual]("loss.perceptual_loss", x.image, image, { channels = o.perceptual_channels }))
+  local l1 = mean(abs(x.image - image))
+  local nll_loss = p_loss and l1 + o.perceptual_weight * p_loss or l1
+  local g_loss = -mean(discriminator(image))
+  local last_layer = parameters(image, "^decoder%.conv_out%.weight$")[1]
+  local d_weight = patchgan.adaptive_weight(nll_loss, g_loss, last_layer) * o.disc_weight
+  local disc_factor = patchgan.adopted(o.disc_factor, x.step, o.disc_start)
+  return { loss = nll_loss + d_weight * disc_factor * g_loss + o.codebook_weight * quant_loss, quant_loss = quant_loss,
+           nll_loss = nll_loss, rec_loss = nll_loss, p_loss = p_loss or nil, d_weight = d_weight, disc_factor = disc_factor, g_loss = g_loss,
+           mse = mean_square(image - x.image) }
+end)
+
+local disc_loss = fn({ image = picture }, function(x)
+  local real, fake = discriminator(x.image), discriminator(detach((decoder(gather(codebook, nn.nearest_code(encoder(x.image), codebook))))))
+  return { loss = o.disc_factor * patchgan.losses[o.disc_loss](real, fake), logits_real = mean(real), logits_fake = mean(fake) }
 end)
 
 local rate = o.schedule == "cosine" and optim.cosine(o.lr, o.warmup, 0.1) or optim.constant(o.lr, o.warmup)
+
+local loss, train = square_loss, { { "main", optim.adamw(square_loss, { lr = rate, clip = o.clip, weight_decay = o.weight_decay }) } }
+if o.loss == "taming" then
+  local function adam(f, params) return optim.adam(f, { params = params, lr = rate, beta1 = 0.5, beta2 = 0.9, clip = o.clip }) end
+  loss = taming_loss
+  train = {
+    { "autoencoder", adam(taming_loss, { "^encoder%.", "^decoder%.", "quant_conv%.", "^quantize%." }) },
+    { "discriminator", adam(disc_loss, "^loss%.discriminator%."), from = o.disc_start + 1 },
+  }
+end
 
 return module {
   size = o.size, grid = grid, codebook = o.codebook,
@@ -131,5 +179,5 @@ return module {
 
   loss = loss,
   evaluate = loss,
-  train = { { "main", optim.adamw(loss, { lr = rate, clip = o.clip, weight_decay = o.weight_decay }) } },
+  train = train,
 }

@@ -129,9 +129,9 @@ static const Plan *open_plan_of(OpenCall *c, const char *part, ModelSpec *m, con
   Kit *k = c->k;
   const Plan *p = k->bundle ? nuwa_bundle_plan(k->bundle, part) : NULL;
   Plan **owned = &k->owned[strcmp(part, BUNDLE_DRAWER) == 0];
-  if (p && (m == &c->spec.model || !m->path)) return p;
+  if (p && (m == &c->spec.model || !m->path)) return nuwa_check_weights(p, w, false, c->err) ? p : NULL;
   if (!weights_file_complete(k->arena, k->target, m, w, path, c->err)) return NULL;
-  return *owned = models_open_plan(k->target, m, functions, n, c->err);
+  return *owned = models_open_plan(k->target, m, functions, n, w, c->err);
 }
 
 /* ---- opening ---- */
@@ -164,11 +164,10 @@ static bool open_vq(OpenCall *c) {
   const char *path = is_embedded ? NULL : find_vq(c), *where = is_embedded ? c->spec.model.path : path;
   k->vq_weights_path = path;
   return where && (k->vq_weights = open_weights_of(c, BUNDLE_IMAGE, path, k->vq_digest)) &&
-         (k->vq_plan = open_plan_of(c, BUNDLE_IMAGE, m, k->vq_weights, where, functions, 2)) &&
+         ((k->vq_plan = open_plan_of(c, BUNDLE_IMAGE, m, k->vq_weights, where, functions, 2)) || error_prefix(c->err, "the autoencoder")) &&
          find_autoencoder(k, c->err) &&
-         (nuwa_check_weights(k->vq_plan, k->vq_weights, false, c->err) || error_prefix(c->err, "the autoencoder")) &&
          (!c->samples || ((k->vq = open_session(k, k->vq_plan, c->samples, c->err)) &&
-                          nuwa_load_weights(k->vq, k->vq_weights, false, c->err)));
+                          nuwa_load_weights(k->vq, k->vq_weights, true, c->err)));
 }
 
 static bool open_weights(OpenCall *c) {
@@ -327,7 +326,7 @@ bool kit_generate(Kit *k, const KitRequest *r, int32_t *tokens, NuwaGenerateStat
   if (r->given && !(given = repeat_given(k, r, p.count, err))) return false;
   g.given_tokens = given;
   NuwaSession *s = open_generating(k, &g, err);
-  bool ok = s && nuwa_load_weights(s, k->weights, false, err);
+  bool ok = s && nuwa_load_weights(s, k->weights, true, err);
   *stats = (NuwaGenerateStats){0};
   for (; ok && p.first < r->count && !is_cancelled(k->target); p.first += p.count) {
     ok = draw_part(k, s, &g, &p, tokens, stats, err);

@@ -100,14 +100,21 @@ Plan *models_compile_plan(const SynthTarget *t, Model *model, const CompileOptio
   return p;
 }
 
-Plan *models_open_plan(const SynthTarget *t, const ModelSpec *m, const char *const *functions, int n, Error *err) {
-  if (!m->source && models_is_bundle(m->path)) return bundle_open_plan(m->path, n ? functions[0] : NULL, err);
+static Plan *compile_for(const SynthTarget *t, const ModelSpec *m, const CompileOptions *o, const Safetensors *w, Error *err) {
   Model *model = models_load(t, m, err);
-  if (!model) return NULL;
-  CompileOptions o = {.function = functions, .n_function = n};
-  Plan *p = models_compile_plan(t, model, &o, err);
+  Plan *p = model && models_check_weights(model, w, err) ? models_compile_plan(t, model, o, err) : NULL;
   model_free(model);
   return p;
+}
+
+Plan *models_open_plan(const SynthTarget *t, const ModelSpec *m, const char *const *functions, int n, const Safetensors *w,
+                       Error *err) {
+  CompileOptions o = {.function = functions, .n_function = n};
+  bool is_bundle = !m->source && models_is_bundle(m->path);
+  Plan *p = is_bundle ? bundle_open_plan(m->path, n ? functions[0] : NULL, err) : compile_for(t, m, &o, w, err);
+  if (!p || nuwa_check_weights(p, w, !is_bundle, err)) return p;
+  plan_free(p);
+  return NULL;
 }
 
 /* A driver that compiles PTX takes seconds for it, every time. */

@@ -48,8 +48,10 @@ bool models_compile(const SynthTarget *t, Model *model, const CompileOptions *o,
 Plan *models_compile_plan(const SynthTarget *t, Model *model, const CompileOptions *o, Error *err);
 /* Kernels and launches with what these are estimated to do; lowered_done frees them, also after a failure. */
 bool models_lower(const SynthTarget *t, const Model *model, const CompileOptions *o, Lowered *out, Error *err);
-/* A bundle's plan, or some functions of a model as one. */
-Plan *models_open_plan(const SynthTarget *t, const ModelSpec *m, const char *const *functions, int n, Error *err);
+/* A bundle's plan, or some functions of a model as one; w must have its params, and none that the model does not have (what
+ * only training uses, a discriminator say, the functions do not read). */
+Plan *models_open_plan(const SynthTarget *t, const ModelSpec *m, const char *const *functions, int n, const Safetensors *w,
+                       Error *err);
 /* A session of the plan for these sizes (NuwaOptions has them; ring_slots 0: as planned).  Says when a GPU runs PTX
  * although the plan has machine code for others. */
 NuwaSession *models_open_session(const SynthTarget *t, const Plan *p, int64_t samples, int64_t rows,

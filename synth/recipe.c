@@ -40,14 +40,19 @@ void recipe_set_digest(Recipe *r, RecipeField f, const void *bytes, size_t n) {
   recipe_set_text(r, f, hex);
 }
 
-bool recipe_set_file(Recipe *r, RecipeField f, const char *path, Error *err) {
+static bool file_digest(const char *path, char hex[65], Error *err) {
   FileMap map;
-  if (!file_map(path, &map, err)) return false;
   uint8_t digest[32];
-  char hex[65];
+  if (!file_map(path, &map, err)) return false;
   sha256(map.data, map.len, digest);
   file_unmap(&map);
   sha256_hex(digest, hex);
+  return true;
+}
+
+bool recipe_set_file(Recipe *r, RecipeField f, const char *path, Error *err) {
+  char hex[65];
+  if (!file_digest(path, hex, err)) return false;
   recipe_set_text(r, f, hex);
   return true;
 }
@@ -63,6 +68,17 @@ static void set_list(Recipe *r, RecipeField f, Buffer *b) {
   if (!b->len) buffer_append(b, "{", 1);
   buffer_append(b, "}", 1);
   set(r, f, b);
+}
+
+bool recipe_set_files(Recipe *r, RecipeField f, const Define *file, int n, Error *err) {
+  Buffer b = {0};
+  char hex[65];
+  bool ok = true;
+  for (int i = 0; ok && i < n; i++)
+    if ((ok = file_digest(file[i].value, hex, err))) add_option(&b, file[i].name, hex);
+  if (ok && n) set_list(r, f, &b);
+  else buffer_done(&b);
+  return ok;
 }
 
 void recipe_set_options(Recipe *r, RecipeField f, const Options *o) {

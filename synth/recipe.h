@@ -29,6 +29,7 @@ enum { RECIPE_RUN = 1, RECIPE_DRAWING = 2, RECIPE_PAIR = 4, RECIPE_BOTH = RECIPE
   X(VQ_OPTIONS,  "vq_options",        RECIPE_BOTH)                                                                   \
   X(BPE,         "bpe_sha256",        RECIPE_RUN)                                                                    \
   X(START,       "start_sha256",      RECIPE_RUN)                                                                    \
+  X(PARTS,       "parts_sha256",      RECIPE_RUN)                                                                    \
   X(DATA,        "data",              RECIPE_RUN)                                                                    \
   X(DATA_DIGEST, "data_sha256",       RECIPE_RUN)                                                                    \
   X(EVAL_DATA,   "eval_data",         RECIPE_RUN)                                                                    \
@@ -66,6 +67,8 @@ void recipe_set_real(Recipe *r, RecipeField f, double x);
 /* SHA-256 of bytes, of a file's. */
 void recipe_set_digest(Recipe *r, RecipeField f, const void *bytes, size_t n);
 bool recipe_set_file(Recipe *r, RecipeField f, const char *path, Error *err);
+/* {"name": digest, ...} of files by name; n 0: not set. */
+bool recipe_set_files(Recipe *r, RecipeField f, const Define *file, int n, Error *err);
 /* {"dim": "64", ...}: of a model that was loaded. */
 void recipe_set_options(Recipe *r, RecipeField f, const Options *o);
 /* Source and options of a plan's model into these fields; and all that a drawing's recipe says of the plan that draws. */

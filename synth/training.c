@@ -67,13 +67,20 @@ static bool check_pair(Training *t, const Safetensors *w, Error *err) {
   return ok;
 }
 
-static bool load_weights(Training *t, Error *err) {
+static bool load_start(Training *t, Error *err) {
   const char *path = t->spec.weights;
   if (!path) return nuwa_init_weights(t->session, t->spec.seed) || nuwa_check(t->session, err);
   Safetensors *w = weights_file_open(t->target, path, err);
   bool ok = w && ((check_pair(t, w, err) && nuwa_load_weights(t->session, w, false, err)) ||
                   error_prefix(err, "%s", path));
   safetensors_close(w);
+  return ok;
+}
+
+static bool load_weights(Training *t, Error *err) {
+  bool ok = load_start(t, err);
+  for (int i = 0; ok && i < t->spec.n_part; i++)
+    ok = weights_file_load_part(t->target, t->session, t->plan, t->spec.part[i].name, t->spec.part[i].value, err);
   return ok;
 }
 
@@ -247,6 +254,7 @@ static void recipe_body(void *ctx) {
     recipe_set_text(&r, RECIPE_VQ_SOURCE, digest);
     recipe_set_options(&r, RECIPE_VQ_OPTIONS, &t->vq_model->options);
   }
+  if (!recipe_set_files(&r, RECIPE_PARTS, t->spec.part, t->spec.n_part, c->err)) return;
   c->t->recipe = recipe_print(&r, RECIPE_RUN);
   c->ok = true;
 }

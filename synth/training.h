@@ -15,6 +15,8 @@ typedef struct TrainingSpec {
   const char *vq_weights;       /* of the autoencoder that makes tokens of pictures; NULL: no function wants them */
   const Dataset *data;          /* as the next two, outlives the training */
   const Dataset *eval_data;     /* opened whole: what `evaluate` is fed; NULL: what data hold out */
+  const Define *part;           /* [n_part] PREFIX=FILE: params PREFIX.NAME begin with the file's NAME */
+  int n_part;
   const Bpe *bpe;               /* NULL: no function wants text */
   int64_t batch;                /* examples a step */
   int loading;                  /* threads that load ahead of the step */

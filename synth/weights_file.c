@@ -9,6 +9,7 @@
 #include "runtime/base/json.h"
 #include "runtime/base/sha256.h"
 #include "synth/recipe.h"
+#include "synth/tensors.h"
 
 const char *weights_file_shipped(Arena *a, const SynthTarget *t, const char *name) {
   return models_find(a, t, arena_printf(a, "weights/%s.safetensors", name));
@@ -146,6 +147,52 @@ bool weights_file_check_finite(const Safetensors *w, const char *path, Error *er
                          v->name, at / step);
   }
   return true;
+}
+
+/* ---- parts ---- */
+
+static bool write_part(NuwaSession *s, const PlanTensor *want, const TensorView *v, Error *err) {
+  char have[200];
+  int64_t bytes = 0;
+  bool fits = v->rank == want->rank && convert_is_possible(v, want->dtype);
+  for (int i = 0; fits && i < v->rank; i++) fits = dim_equal(want->dim[i], dim_const(v->dim[i]));
+  tensors_print_shape(v, have, sizeof have);
+  if (!fits) {
+    char wanted[200];
+    return error_set(err, ERROR_ARGUMENT, "\"%s\" is %s; \"%s\" is %s", v->name, have, want->name,
+                     tensors_print_type(want, wanted, sizeof wanted));
+  }
+  BUG_IF(!plan_tensor_bytes(want, 0, 0, &bytes), "param \"%s\" has no size", want->name);
+  void *values = mem_alloc((size_t)bytes + 1);
+  bool ok = (values || error_set(err, ERROR_MEMORY, "out of memory for \"%s\"", want->name)) &&
+            convert_tensor(v, want->dtype, values, err) && nuwa_write_param(s, want->name, values, err);
+  mem_free(values);
+  return ok;
+}
+
+static bool load_part(NuwaSession *s, const Plan *p, const char *prefix, const Safetensors *w, int *taken, Error *err) {
+  size_t n = strlen(prefix);
+  *taken = 0;
+  for (int i = 0; i < p->n_param; i++) {
+    const char *name = p->param[i].type.name;
+    if (strncmp(name, prefix, n) != 0 || name[n] != '.') continue;
+    const TensorView *v = safetensors_find(w, name + n + 1);
+    if (!v) return error_set(err, ERROR_ARGUMENT, "holds no \"%s\", which \"%s\" is to begin with", name + n + 1, name);
+    if (!write_part(s, &p->param[i].type, v, err)) return false;
+    ++*taken;
+  }
+  return *taken || error_set(err, ERROR_ARGUMENT, "the model has no params \"%s.*\"", prefix);
+}
+
+bool weights_file_load_part(const SynthTarget *t, NuwaSession *s, const Plan *p, const char *prefix, const char *path,
+                            Error *err) {
+  int taken;
+  Safetensors *w = weights_file_open(t, path, err);
+  bool ok = w && weights_file_check_finite(w, path, err) && (load_part(s, p, prefix, w, &taken, err) || error_prefix(err, "%s", path));
+  if (ok && taken < safetensors_count(w))
+    synth_say(t, "%s: %d of its %d tensors are no params \"%s.*\"", path, safetensors_count(w) - taken, safetensors_count(w), prefix);
+  safetensors_close(w);
+  return ok && (nuwa_prepare(s) || nuwa_check(s, err));
 }
 
 /* ---- embedding ---- */

@@ -30,6 +30,9 @@ const char *weights_file_vq(Arena *a, const Safetensors *w);
  * In a. */
 bool weights_file_complete(Arena *a, const SynthTarget *t, ModelSpec *m, const Safetensors *w, const char *path,
                            Error *err);
+/* Gives the params PREFIX.NAME of a session the values of the tensors NAME of a file; says how many others it holds. */
+bool weights_file_load_part(const SynthTarget *t, NuwaSession *s, const Plan *p, const char *prefix, const char *path,
+                            Error *err);
 /* Fails with the name of a tensor that holds NaN or an infinity. */
 bool weights_file_check_finite(const Safetensors *w, const char *path, Error *err);
 

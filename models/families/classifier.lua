@@ -2,7 +2,7 @@
 -- values are the features by which drawings are judged (`nuwa score --features`).
 -- Ioffe, Szegedy: Batch Normalization, 2015;  Srivastava et al.: Dropout, 2014;  Szegedy et al., 2016: label smoothing.
 
-local nn, optim = require "nn", require "optim"
+local nn, optim, perceptual = require "nn", require "optim", require "perceptual"
 
 local o = options {
   size = 28, colours = 1, classes = 10,
@@ -17,11 +17,8 @@ local o = options {
 local picture, labels = f32(batch, o.size, o.size, o.colours), i32(batch)
 
 local function features(x)
-  for i = 0, 2 do
-    x = relu(nn.batch_norm("norm." .. i, nn.conv("conv." .. i, x, o.channels << i, { bias = false })))
-    x = nn.max_pool2d(x, 2)
-  end
-  return relu(nn.linear("hidden", reshape(x, x.shape[1], -1), o.features))
+  local last = nn.max_pool2d(perceptual.maps(x, { channels = o.channels })[3], 2)
+  return relu(nn.linear("hidden", reshape(last, last.shape[1], -1), o.features))
 end
 
 local function logits(x) return nn.linear("class", nn.dropout("dropout", features(x), o.dropout), o.classes) end

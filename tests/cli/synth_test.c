@@ -143,7 +143,7 @@ static const struct {
     {"--steps 3", "steps"}, {"--batch 3", "batch"}, {"--seed 5", "seed"}, {"--data world:things=32", "data"},
     {"--precision bf16", "precision"},
     {"--weights start", "start_sha256"}, {"-D dim=5", "options.dim"}, {"--bpe more", "bpe_sha256"},
-    {"--vq-weights vq2", "vq_sha256"},
+    {"--vq-weights vq2", "vq_sha256"}, {"--weights-of part=plain", "parts_sha256"},
     /* Told by data_sha256, vq_source_sha256, vq_options; device and products need a GPU. */
     {"--names"}, {"--font"}, {"--vq"}, {"--vq-define"}, {"--device"}, {"--products"},
     /* What is refused. */
@@ -162,7 +162,7 @@ static const char reads_all[] =
     "local function mean_of(name, ids) local v = gather(param(name, f32(600, o.dim), { uniform = 0.1 }), ids)\n"
     "  return mean(v * v) end\n"
     "local f = fn({ text = i32(batch, 8), tokens = i32(batch, 1, 16, 16) }, function(a)\n"
-    "  return { loss = mean_of('t', a.text) + mean_of('c', a.tokens) } end)\n"
+    "  return { loss = mean_of('part.t', a.text) + mean_of('c', a.tokens) } end)\n"
     "return module { train = { { 'main', optim.sgd(f, { lr = 0.1 }) } } }\n";
 
 TEST("every option of train is part of the recipe, or known to shape nothing") {
@@ -172,6 +172,8 @@ TEST("every option of train is part of the recipe, or known to shape nothing") {
                 "T='nuwa train --models models --batch 2 --steps 1' && $T models/vq16.lua --out vq && "
                 "$T models/vq16.lua --seed 1 --out vq2 && nuwa data --bpe text && nuwa data --bpe more --vocab 520 && "
                 "R='nuwa train models/all.lua --models models --bpe text --vq-weights vq --steps 2 --batch 2' && "
+                "sed \"s/'part.t'/'t'/\" models/all.lua >models/plain.lua && "
+                "nuwa train models/plain.lua --models models --bpe text --vq-weights vq --steps 1 --batch 2 --out plain && "
                 "$R --out start && $R --stop 1 --checkpoint all.ckpt") == 0, "%s", output);
   for (int i = 0; i < COUNT_OF(train_options) && train_options[i].field; i++) {
     static const struct { const char *name, *text; } same[] = {{"--bpe ", "--bpe text "}, {"--steps ", "--steps 2 "},
