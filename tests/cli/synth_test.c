@@ -152,7 +152,7 @@ static const struct {
     {"--eval-data"},
     /* How far, where to, and how fast. */
     {"--stop"}, {"--out"}, {"--store"}, {"--checkpoint"}, {"--every"}, {"--resume"}, {"--log"}, {"--log-every"},
-    {"--eval"}, {"--eval-batches"}, {"--raw"}, {"--profile"}, {"--json"}, {"--cuda-driver"}, {"--cublaslt"}, {"--nvrtc"},
+    {"--report"}, {"--load-threads"}, {"--eval"}, {"--eval-batches"}, {"--raw"}, {"--profile"}, {"--json"}, {"--cuda-driver"}, {"--cublaslt"}, {"--nvrtc"},
     {"--isa"}, {"--threads"}, {"--models"}, {"--ignore"}, {"--no-cache"}};
 
 /* A model that reads all there is, as little as it can of it. */
