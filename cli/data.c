@@ -27,6 +27,9 @@ static const char about[] =
     "                     the last frame of a short clip stays (else it is refused)\n"
     "  FILE.safetensors   arrays [n, ...]\n"
     "  idx:PREFIX         PREFIX-images-idx3-ubyte and PREFIX-labels-idx1-ubyte, gzipped or not\n"
+    "Of all but the world, the option flip (FOLDER:flip) mirrors half of the examples of an epoch of training, with "
+    "their maps\n"
+    "of labels.\n"
     "--sheet, --out, --captions and --bpe write files beside that.\n";
 
 enum { BPE_EXAMPLES = 20000 };

@@ -10,6 +10,8 @@
 #include "runtime/base/names.h"
 #include "runtime/base/philox.h"
 
+enum { FLIP_ROUND = 0xff }; /* of the counter: no round of epoch.c's */
+
 /* ---- opening ---- */
 
 static bool has_suffix(const char *text, const char *suffix) {
@@ -80,14 +82,55 @@ static bool divide(Dataset *d, Error *err) {
   return ok || error_set(err, ERROR_MEMORY, "%s: out of memory", d->spec);
 }
 
+/* The spec without "flip" among its options, in `rest`; false: it is not there.  A prefix of IDX files, and a folder,
+ * may be called so. */
+static bool take_flip(const char *spec, Buffer *rest) {
+  static const char flip[] = "flip";
+  const char *colon = strrchr(spec, ':'), *word = colon ? colon + 1 : NULL;
+  bool is_there = false;
+  if (!word || is_folder(spec) || (strncmp(spec, "idx:", 4) == 0 && word == spec + 4)) return false;
+  buffer_append(rest, spec, (size_t)(colon - spec));
+  for (char before = ':'; word;) {
+    size_t n = strcspn(word, ",");
+    bool is_flip = n == sizeof flip - 1 && memcmp(word, flip, n) == 0;
+    is_there |= is_flip;
+    if (!is_flip) buffer_printf(rest, "%c%.*s", before, (int)n, word), before = ',';
+    word = word[n] ? word + n + 1 : NULL;
+  }
+  return is_there;
+}
+
+/* What is flipped must be so in everything that says where something is. */
+static bool check_flip(const Dataset *d, Error *err) {
+  if (d->is_endless)
+    return error_set(err, ERROR_ARGUMENT, "%s: no flip: captions of the world say left and right", d->spec);
+  for (int i = 0; i < d->n_field; i++)
+    if (d->field[i].fit == FIT_ARRAY && strcmp(d->field[i].name, PORT_LABELS) == 0)
+      return error_set(err, ERROR_ARGUMENT, "%s: no flip: the array \"%s\" would stay as it is", d->spec,
+                       d->field[i].name);
+  return true;
+}
+
+static Dataset *open_rest(const char *spec, const DatasetOptions *o, Error *err) {
+  Buffer rest = {0};
+  bool flips = take_flip(spec, &rest);
+  Dataset *d = NULL;
+  if (rest.failed)
+    error_set(err, ERROR_MEMORY, "%s: out of memory", spec);
+  else if ((d = open_kind(flips ? rest.data : spec, o, err)))
+    d->flips = flips;
+  buffer_done(&rest);
+  return d;
+}
+
 Dataset *dataset_open(const char *spec, const DatasetOptions *o, Error *err) {
-  Dataset *d = open_kind(spec, o, err);
+  Dataset *d = open_rest(spec, o, err);
   if (!d) return NULL;
   d->o = *o;
   d->spec = mem_alloc(strlen(spec) + 1);
   bool ok = d->spec || error_set(err, ERROR_MEMORY, "%s: out of memory", spec);
   if (ok) strcpy(d->spec, spec);
-  if (ok && (d->is_endless || divide(d, err))) return d;
+  if (ok && (!d->flips || check_flip(d, err)) && (d->is_endless || divide(d, err))) return d;
   dataset_close(d);
   return NULL;
 }
@@ -292,6 +335,35 @@ static bool read_example(const Dataset *d, const Bpe *bpe, const DataExample *e,
   return d->kind->read(d, e, want, n, at, err);
 }
 
+/* Mirrors a picture's rows, left to right. */
+static void mirror(const DataWant *w, int64_t at) {
+  int height, width;
+  int64_t rows = data_want_frames(w, &height, &width) * height;
+  size_t bytes = data_want_bytes(w), pixel = bytes / (size_t)(rows * width);
+  uint8_t *row = (uint8_t *)w->out + (size_t)at * bytes, kept[16];
+  BUG_IF(pixel > sizeof kept, "a pixel of %zu bytes", pixel);
+  for (int64_t y = 0; y < rows; y++, row += pixel * (size_t)width)
+    for (uint8_t *a = row, *b = row + pixel * (size_t)(width - 1); a < b; a += pixel, b -= pixel) {
+      memcpy(kept, a, pixel);
+      memcpy(a, b, pixel);
+      memcpy(b, kept, pixel);
+    }
+}
+
+/* Whether an example is flipped is drawn anew in every epoch; what measures a model is shown as it is. */
+static bool is_flipped(const Dataset *d, const DataExample *e, uint64_t position) {
+  if (!d->flips || d->o.in_order || e->part != WORLD_TRAIN) return false;
+  uint64_t epoch = position / dataset_count(d, e->part);
+  const uint32_t counter[4] = {(uint32_t)e->number, (uint32_t)epoch, (uint32_t)(epoch >> 32),
+                               STREAM_DATA | FLIP_ROUND << 8};
+  return philox_block(d->o.seed, counter).word[0] & 1;
+}
+
+static void flip(const DataWant *want, int n, int64_t at) {
+  for (int i = 0; i < n; i++)
+    if (want[i].field->fit == FIT_PICTURE || want[i].field->fit == FIT_LABELS) mirror(&want[i], at);
+}
+
 /* Puts a broken example behind the list, unless it is known. */
 static bool note_broken(const Dataset *d, uint64_t number, const Error *why, DataBroken **list) {
   if (atomic_load_explicit(&d->told[number], memory_order_relaxed)) return true;
@@ -322,7 +394,10 @@ bool dataset_read(const Dataset *d, const Bpe *bpe, WorldSplit part, uint64_t po
                      part == WORLD_TRAIN ? "for training" : "held out");
   for (uint64_t tries = 0; tries < n; tries++) {
     DataExample e = example_at(d, part, position, place);
-    if (read_example(d, bpe, &e, want, n_want, at, err)) return true;
+    if (read_example(d, bpe, &e, want, n_want, at, err)) {
+      if (is_flipped(d, &e, position)) flip(want, n_want, at);
+      return true;
+    }
     if (d->o.strict || err->code == ERROR_MEMORY) return false;
     if (!note_broken(d, e.number, err, broken)) return error_set(err, ERROR_MEMORY, "%s: out of memory", d->spec);
     place = (place + 1) % n;

@@ -8,6 +8,9 @@
  *   FILE.safetensors                        arrays [n, ...] of one n
  *   idx:PREFIX                              PREFIX-images-idx3-ubyte and PREFIX-labels-idx1-ubyte, gzipped or not
  *
+ * The option "flip" (FOLDER:flip) of all but the world mirrors pictures, left to right, in half of the examples of each
+ * epoch of training, with their maps of labels.
+ *
  * Every example has a key: its path without suffix, or its number.  One key in DATA_HELD_OUT_OF, chosen by its hash,
  * is kept from training as validation.  A part is read as the endless sequence of its epochs, each a permutation that
  * is computed (epoch.h): what stands at a position is a function of (data, seed, part, position), so that a run that

@@ -13,7 +13,7 @@ static bool set_option(const char *text, size_t n, const char *where, ClipOption
     return clip_parse_rate(value, &o->rate, err) || error_prefix(err, "%s", where);
   }
   return error_set(err, ERROR_ARGUMENT,
-                   "%s: \"%.*s\" is no option; there are fps=N (frames a second that clips give) and "
+                   "%s: \"%.*s\" is no option; there are flip (half of the examples are mirrored), fps=N (frames a second that clips give) and "
                    "short=hold (the last frame of a short clip stays)",
                    where, (int)n, text);
 }

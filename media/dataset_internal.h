@@ -29,7 +29,7 @@ struct Dataset {
   char *spec;
   DataField field[DATA_MAX_FIELDS];
   int n_field;
-  bool is_endless;
+  bool is_endless, flips;
   uint64_t n; /* examples, below 2^32 */
   int n_class;
   const char *const *class_name; /* [n_class], or NULL */

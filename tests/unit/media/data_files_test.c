@@ -471,6 +471,79 @@ TEST("of data that are opened whole nothing is held out") {
   dataset_close(d);
 }
 
+/* ---- flips ---- */
+
+/* Whether position i shows its picture mirrored: its columns have the values 10 and 20, as its labels do. */
+static void read_flips(const Dataset *d, WorldSplit part, uint64_t first, int n, bool *out) {
+  enum { MOST = 80 };
+  static float image[MOST * 2 * 3];
+  static uint8_t grey[MOST * 2];
+  static int32_t labels[MOST * 4];
+  Error err;
+  DataWant w[] = {{"image", DTYPE_F32, 3, {1, 2, 3}, image},
+                  {"image", DTYPE_U8, 3, {1, 2, 1}, grey},
+                  {"labels", DTYPE_I32, 2, {1, 4}, labels}};
+  for (int i = 0; i < 3; i++)
+    if (!dataset_match(d, NULL, &w[i], &err)) TEST_FAIL_("%s", err.text);
+  if (n > MOST || !dataset_fill(d, NULL, part, first, n, w, 3, &err)) TEST_FAIL_("%s", err.text);
+  for (int i = 0; i < n; i++) {
+    out[i] = image[6 * i] > image[6 * i + 3];
+    EXPECT(out[i] == (grey[2 * i] > grey[2 * i + 1]) && out[i] == (labels[4 * i] > labels[4 * i + 3]) &&
+               labels[4 * i] == labels[4 * i + 1],
+           "example %d: the map of labels flips with its picture", i);
+  }
+}
+
+TEST("half of the examples of an epoch are mirrored with their labels, others in the next, the same when read again") {
+  enum { N = 40 };
+  static const uint8_t map[2] = {10, 20};
+  char name[60];
+  for (int i = 0; i < N; i++) {
+    Image im;
+    Error err;
+    if (!image_init(&im, 2, 1, &err)) abort();
+    for (int k = 0; k < 6; k++) im.rgb[k] = k < 3 ? 10 : 20;
+    snprintf(name, sizeof name, "flips/%02d.png", i);
+    REQUIRE(image_write_png(path_of(name), &im, NULL, 0, &err), "%s", err.text);
+    image_done(&im);
+    snprintf(name, sizeof name, "flips/%02d.labels.png", i);
+    write_labels(name, 2, 1, map);
+  }
+  snprintf(name, sizeof name, "%s:flip", path_of("flips"));
+  Dataset *d = open_data(name, (DatasetOptions){.seed = 4}), *plain = open_data(path_of("flips"), (DatasetOptions){.seed = 4});
+  REQUIRE(d && plain, "");
+  int n = (int)dataset_count(d, WORLD_TRAIN), held = (int)dataset_count(d, WORLD_VALIDATION), flipped = 0, differs = 0;
+  bool two[2 * N], again[7], other[N];
+  read_flips(d, WORLD_TRAIN, 0, 2 * n, two);
+  read_flips(d, WORLD_TRAIN, (uint64_t)n - 3, 7, again);
+  EXPECT(memcmp(again, two + n - 3, sizeof again) == 0, "a batch that is read again");
+  for (int epoch = 0; epoch < 2; epoch++)
+    for (int i = 0; i < n; i++) flipped += two[epoch * n + i];
+  EXPECT(flipped > n / 2 && flipped < 3 * n / 2, "%d of %d", flipped, 2 * n);
+  for (int i = 0; i < n; i++) {
+    Buffer key[2] = {{0}, {0}};
+    dataset_key(d, WORLD_TRAIN, (uint64_t)i, &key[0]);
+    for (int k = n; k < 2 * n; k++) {
+      key[1].len = 0;
+      dataset_key(d, WORLD_TRAIN, (uint64_t)k, &key[1]);
+      differs += strcmp(key[0].data, key[1].data) == 0 && two[i] != two[k];
+    }
+    buffer_done(&key[0]);
+    buffer_done(&key[1]);
+  }
+  EXPECT(differs > n / 5 && differs < 4 * n / 5, "of %d examples %d are flipped in one epoch alone", n, differs);
+  read_flips(plain, WORLD_TRAIN, 0, n, other);
+  for (int i = 0; i < n; i++) EXPECT(!other[i], "without the option none is");
+  if (held) read_flips(d, WORLD_VALIDATION, 0, held, other);
+  for (int i = 0; i < held; i++) EXPECT(!other[i], "what is held out is shown as it is");
+  dataset_close(d);
+  dataset_close(plain);
+  EXPECT_HAS(refusal("world:flip,size=32"), "no flip: captions of the world say left and right");
+  EXPECT_HAS(refusal("world:size=32,flip"), "no flip: captions");
+  snprintf(name, sizeof name, "%s:flip,mirror", path_of("flips"));
+  EXPECT_HAS(refusal(name), "\"mirror\"");
+}
+
 /* ---- arrays ---- */
 
 TEST("arrays of a safetensors file are fed by their own names and sizes, image as a picture, class as a class") {
@@ -509,6 +582,14 @@ TEST("arrays of a safetensors file are fed by their own names and sizes, image a
              " has x F32 [2, 3], image f32 or u8 [any, any, 3 or 1], class i32 []");
   EXPECT_HAS(mismatch(d, (DataWant){"x", DTYPE_I32, 2, {2, 3}}), "x i32 [2, 3] is wanted");
   dataset_close(d);
+  char flips[100];
+  snprintf(flips, sizeof flips, "%s:flip", path_of("a.safetensors"));
+  EXPECT_TEXT(refusal(flips), "");
+  v[0].name = "labels";
+  REQUIRE(safetensors_write(path_of("b.safetensors"), v, 3, NULL, 0, &err), "%s", err.text);
+  snprintf(flips, sizeof flips, "%s:flip", path_of("b.safetensors"));
+  EXPECT_HAS(refusal(flips), "no flip: the array \"labels\" would stay as it is");
+  v[0].name = "x";
   class[2] = -1;
   REQUIRE(safetensors_write(path_of("b.safetensors"), v, 3, NULL, 0, &err), "%s", err.text);
   EXPECT_HAS(refusal(path_of("b.safetensors")), "b.safetensors: example 2 has class -1; they are 0 to ");
