@@ -164,14 +164,19 @@ static bool draw(Kit *k, GenerateArgs *a, Arena *arena, Error *err) {
          kit_generate(k, &r, d.tokens, &stats, &done, err) && finish(&d, &stats, done, err);
 }
 
+/* Whether the model may draw by a plain function: the shipped one does not. */
+static bool may_be_plain(const GenerateArgs *a) {
+  return a->kit.weights || (a->kit.model.path && models_is_bundle(a->kit.model.path));
+}
+
 static bool check(void *ctx, Error *err) {
   GenerateArgs *a = ctx;
   if (!wants_drawings(a) && !a->rebuilt)
     return error_set(err, ERROR_ARGUMENT,
                      "nothing to write: give -o FILE.png, --tokens-out FILE.safetensors or --reconstruct FILE.png");
-  if (a->class >= 0 && !a->kit.weights)
+  if (a->class >= 0 && !may_be_plain(a))
     return error_set(err, ERROR_ARGUMENT, "--class is for models that draw of classes: give --weights");
-  if (!a->text && !a->image && !a->kit.weights)
+  if (!a->text && !a->image && !may_be_plain(a))
     return error_set(err, ERROR_ARGUMENT, "give --text CAPTION, or --image and --mask");
   if (wants_drawings(a) && a->image && !a->mask)
     return error_set(err, ERROR_ARGUMENT, "--image and --mask go together");
@@ -190,10 +195,10 @@ static bool check_plain(const GenerateArgs *a, Error *err) {
   static const char has_no[] = "%s has no effect: %s draws by \"%s\", which reads %s";
   const char *fn = a->painter.single.f->name;
   const char *given = a->text ? "--text" : a->image ? "--image" : a->tokens_out ? "--tokens-out" : NULL;
-  if (given) return error_set(err, ERROR_USAGE, has_no, given, a->kit.weights, fn, "nothing of the kind");
+  if (given) return error_set(err, ERROR_USAGE, has_no, given, a->painter.single.name, fn, "nothing of the kind");
   bool samples = a->temperature != 1.0 || a->top_k || a->top_p != 1.0 || a->guidance != 1.0 || strcmp(a->order, "wavefront") != 0;
   if (samples)
-    return error_set(err, ERROR_USAGE, has_no, "what is said of sampling", a->kit.weights, fn, "random numbers, not tokens");
+    return error_set(err, ERROR_USAGE, has_no, "what is said of sampling", a->painter.single.name, fn, "random numbers, not tokens");
   return true;
 }
 
@@ -235,7 +240,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   KitSpec spec = cli_kit(&a->kit);
   cli_catch_interrupts();
   if (!cli_target_open(&a->kit.model, &a->target, err)) return false;
-  if (a->kit.weights && wants_drawings(a) &&
+  if (may_be_plain(a) && wants_drawings(a) &&
       !painter_open(&a->painter, &a->target.synth, &spec.model, a->kit.weights, a->class, err))
     return false;
   if (a->painter.is_one) return draw_plain(a, arena, err);

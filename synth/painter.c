@@ -14,30 +14,30 @@ static bool is_class(const PlanTensor *t) {
   return strcmp(t->name, PORT_CLASS) == 0 && t->dtype == DTYPE_I32 && t->rank == 1;
 }
 
-static bool check_ports(Painter *p, const char *weights, Error *err) {
+static bool check_ports(Painter *p, Error *err) {
   const PlanFunction *f = p->single.f;
   for (int i = 0; i < f->n_in; i++)
     if (!train_feeds(&f->in[i]) && !is_class(&f->in[i]))
       return error_set(err, ERROR_ARGUMENT, "%s: \"%s\" has an input \"%s\", which nothing here gives: it may have %s i32[batch]",
-                       weights, f->name, f->in[i].name, PORT_CLASS);
+                       p->single.name, f->name, f->in[i].name, PORT_CLASS);
   p->image = plan_find_output(f, PORT_IMAGE);
   if (!p->image || !single_is_picture(p->image))
-    return error_set(err, ERROR_ARGUMENT, "%s: \"%s\" must give %s f32[batch, h, w, 1 or 3]", weights, f->name, PORT_IMAGE);
+    return error_set(err, ERROR_ARGUMENT, "%s: \"%s\" must give %s f32[batch, h, w, 1 or 3]", p->single.name, f->name, PORT_IMAGE);
   p->height = p->image->dim[1].c;
   p->width = p->image->dim[2].c;
   return true;
 }
 
-static bool check_class(Painter *p, const char *weights, int64_t class, Error *err) {
+static bool check_class(Painter *p, int64_t class, Error *err) {
   const char *classes = plan_text(p->single.plan, PLAN_TEXT_FIELD MODEL_CLASSES);
   if (!plan_find_input(p->single.f, PORT_CLASS))
-    return class < 0 || error_set(err, ERROR_USAGE, "%s draws of no class", weights);
+    return class < 0 || error_set(err, ERROR_USAGE, "%s draws of no class", p->single.name);
   p->classes = classes ? strtoll(classes, NULL, 10) : 0;
   if (p->classes < 1)
     return error_set(err, ERROR_ARGUMENT, "%s: \"%s\" draws of a class, and the module does not say how many there are:  %s = N",
-                     weights, p->single.f->name, MODEL_CLASSES);
+                     p->single.name, p->single.f->name, MODEL_CLASSES);
   return class == PAINTER_ANY_CLASS || (class >= 0 && class < p->classes) ||
-         error_set(err, ERROR_USAGE, "%s draws of a class from 0 to %lld, not of %s", weights, (long long)p->classes - 1,
+         error_set(err, ERROR_USAGE, "%s draws of a class from 0 to %lld, not of %s", p->single.name, (long long)p->classes - 1,
                    class < 0 ? "none" : "another");
 }
 
@@ -46,7 +46,7 @@ bool painter_open(Painter *p, const SynthTarget *t, const ModelSpec *m, const ch
   if (!single_open(&p->single, t, m, weights, class < 0 ? none_first : class_first, COUNT_OF(none_first), PAINTER_PART, err))
     return false;
   p->is_one = p->single.f != NULL;
-  return !p->is_one || (check_ports(p, weights, err) && check_class(p, weights, class, err));
+  return !p->is_one || (check_ports(p, err) && check_class(p, class, err));
 }
 
 void painter_close(Painter *p) {

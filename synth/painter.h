@@ -17,7 +17,7 @@ typedef struct Painter {
 enum { PAINTER_PART = 64 };      /* pictures drawn at once */
 enum { PAINTER_NO_CLASS = -1, PAINTER_ANY_CLASS = -2 };   /* to draw of; any: whether it draws of one or not */
 
-/* Opens what the weights (or the bundle m, with them) draw by, of that class.  A model without such
+/* Opens what the weights, or the bundle m, draw by, of that class (weights and m: as of single_open).  A model without such
  * a task is no error: is_one is false then.  False with err set; close p either way. */
 bool painter_open(Painter *p, const SynthTarget *t, const ModelSpec *m, const char *weights, int64_t class, Error *err);
 void painter_close(Painter *p);

@@ -2,6 +2,7 @@
 #include "synth/single.h"
 
 #include "media/image.h"
+#include "runtime/base/sha256.h"
 #include "runtime/bundle.h"
 #include "synth/weights_file.h"
 
@@ -25,18 +26,39 @@ static void choose(OpenCall *c, const Model *m, const Plan *p) {
   if (c->name == end) c->name = NULL;
 }
 
-static bool compile(OpenCall *c, Model *m) {
-  CompileOptions o = {.function = c->name, .n_function = 1, .whole = true};
-  return models_check_weights(m, c->s->weights, c->err) && (c->s->plan = models_compile_plan(c->target, m, &o, c->err));
+static bool open_weights(OpenCall *c) {
+  Single *s = c->s;
+  return (s->weights = weights_file_open(c->target, c->weights, c->err)) && weights_file_digest(c->weights, s->digest, c->err);
 }
 
-static bool open_plan(OpenCall *c) {
+static bool open_embedded(OpenCall *c) {
   Single *s = c->s;
-  if (c->model.path && models_is_bundle(c->model.path)) {
-    if ((s->plan = bundle_open_plan(c->model.path, c->name[0], c->err))) choose(c, NULL, s->plan);
-    return s->plan != NULL;
-  }
-  if (!weights_file_complete(s->arena, c->target, &c->model, s->weights, c->weights, c->err)) return false;
+  const BundlePart *part = bundle_find(s->bundle, NUWA_PART_WEIGHTS, BUNDLE_MODEL);
+  if (!part) return (c->name = NULL, true);
+  if (!(s->weights = nuwa_bundle_weights(s->bundle, BUNDLE_MODEL, c->err))) return false;
+  const char *digest = safetensors_metadata(s->weights, WEIGHTS_DIGEST);
+  if (digest) snprintf(s->digest, sizeof s->digest, "%s", digest);
+  else sha256_hex(bundle_digest(s->bundle, part), s->digest);
+  return true;
+}
+
+static bool open_bundle(OpenCall *c) {
+  Single *s = c->s;
+  if (!(s->bundle = nuwa_bundle_open(c->model.path, c->err))) return false;
+  s->plan = nuwa_bundle_plan(s->bundle, BUNDLE_MODEL);
+  if (s->plan) choose(c, NULL, s->plan);
+  else c->name = NULL;
+  return !c->name || (c->weights ? open_weights(c) : open_embedded(c));
+}
+
+static bool compile(OpenCall *c, Model *m) {
+  CompileOptions o = {.function = c->name, .n_function = 1, .whole = true};
+  return models_check_weights(m, c->s->weights, c->err) &&
+         (c->s->plan = c->s->owned = models_compile_plan(c->target, m, &o, c->err));
+}
+
+static bool open_model(OpenCall *c) {
+  if (!open_weights(c) || !weights_file_complete(c->s->arena, c->target, &c->model, c->s->weights, c->weights, c->err)) return false;
   Model *m = models_load(c->target, &c->model, c->err);
   if (m) choose(c, m, NULL);
   bool ok = m && (!c->name || compile(c, m));
@@ -46,16 +68,18 @@ static bool open_plan(OpenCall *c) {
 
 static bool open_session(OpenCall *c) {
   Single *s = c->s;
-  bool ok = weights_file_digest(c->weights, s->digest, c->err) && weights_file_check_finite(s->weights, c->weights, c->err) &&
+  bool ok = weights_file_check_finite(s->weights, s->name, c->err) &&
             (s->session = models_open_session(c->target, s->plan, c->samples, 1, 0, c->err)) &&
-            (nuwa_load_weights(s->session, s->weights, true, c->err) || error_prefix(c->err, "%s", c->weights));
+            (nuwa_load_weights(s->session, s->weights, true, c->err) || error_prefix(c->err, "%s", s->name));
   if (ok) s->f = &s->plan->function[s->function = plan_find_function(s->plan, *c->name)];
   return ok;
 }
 
 static void open_body(void *ctx) {
   OpenCall *c = ctx;
-  c->ok = (c->s->weights = weights_file_open(c->target, c->weights, c->err)) && open_plan(c) && (!c->name || open_session(c));
+  bool is_bundle = c->model.path && models_is_bundle(c->model.path);
+  c->s->name = c->weights ? c->weights : c->model.path;
+  c->ok = (is_bundle ? open_bundle(c) : open_model(c)) && (!c->name || open_session(c));
 }
 
 bool single_open(Single *s, const SynthTarget *t, const ModelSpec *m, const char *weights, const char *const *names,
@@ -68,8 +92,9 @@ bool single_open(Single *s, const SynthTarget *t, const ModelSpec *m, const char
 
 void single_close(Single *s) {
   nuwa_session_close(s->session);
-  plan_free(s->plan);
+  plan_free(s->owned);
   safetensors_close(s->weights);
+  nuwa_bundle_close(s->bundle);
   arena_free(s->arena);
   *s = (Single){0};
 }

@@ -49,6 +49,10 @@ TEST("a plain function draws of random numbers, each picture the same whatever e
   EXPECT(shell("grep -aq '\"model\": \"painter.lua\".*\"device\": \"cpu\", \"weights_sha256\": \"[0-9a-f]*\", \"seed\": 5, \"sample\": 66}' p.png") == 0, "the recipe");
   EXPECT_STATUS(0, "compile --weights p.safetensors --models models -o p.nuwa", "");
   EXPECT_STATUS(0, "generate p.nuwa --weights p.safetensors --first 66 --seed 5 -o bundled.png", "");
+  EXPECT(shell("cmp p.png bundled.png") == 0, "%s", output);
+  EXPECT_STATUS(0, "compile --weights p.safetensors --models models --embed -o p.nuwa", "");
+  EXPECT_STATUS(0, "generate p.nuwa --first 66 --seed 5 -o embedded.png", "");
+  EXPECT(shell("cmp p.png embedded.png") == 0, "%s", output);
   EXPECT_STATUS(0, "run models/painter.lua --models models --weights p.safetensors --fn tasks.none_image --rng-seed 5 --out run.safetensors", "");
 }
 
