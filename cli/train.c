@@ -68,7 +68,7 @@ static int list_args(TrainArgs *a, Arg out[ARGS_MAX]) {
       {"--weights", ARG_TEXT, "FILE", "begin with these weights", &a->spec.weights, 0, 0, .shapes = RECIPE_START},
       {"--weights-of", ARG_DEFINE, "PREFIX=FILE", "params PREFIX.NAME begin with the file's NAME; may be given several times",
        &a->parts, 0, 0},
-      {"--data", ARG_TEXT, "SPEC", "what to train on: world:OPTIONS, FOLDER, FILE.safetensors, idx:PREFIX (world)",
+      {"--data", ARG_TEXT, "SPEC", "what to train on: world:OPTIONS, FOLDER, shards-{000..031}.tar, FILE.safetensors, idx:PREFIX (world)",
        &a->spec_of_data, 0, 0, .shapes = RECIPE_DATA},
       {"--eval-data", ARG_TEXT, "SPEC", "what --eval measures on, all of it; nothing of --data is held out then",
        &a->spec_of_eval, 0, 0, .shapes = RECIPE_EVAL_DATA, .with = "--eval"},

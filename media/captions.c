@@ -172,3 +172,27 @@ void captions_choose(const char *bytes, size_t n, uint64_t draw, Buffer *out) {
     }
   }
 }
+
+/* ---- an example's own JSON ---- */
+
+static void find_json_text(void *ctx) {
+  JsonLine *j = ctx;
+  JsonField *list;
+  int n;
+  if (!json_read_object(j->arena, j->line, &list, &n, j->err)) return;
+  const JsonField *text = json_find(list, n, PORT_TEXT);
+  if (!text || !text->is_text) text = json_find(list, n, "caption");
+  j->text = text && text->is_text ? text->value : "";
+  j->ok = true;
+}
+
+bool captions_read_json(const char *bytes, size_t n, const char *where, Buffer *out, Error *err) {
+  JsonLine j = {.arena = arena_new(), .line = mem_alloc(n + 1), .err = err};
+  bool ok = (j.arena && j.line) || error_set(err, ERROR_MEMORY, "out of memory");
+  if (ok) memcpy(j.line, bytes, n);
+  ok = ok && arena_protect(j.arena, find_json_text, &j, err) && j.ok;
+  if (ok) buffer_append(out, j.text, strlen(j.text));
+  arena_free(j.arena);
+  mem_free(j.line);
+  return ok || error_prefix(err, "%s", where);
+}

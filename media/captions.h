@@ -44,4 +44,7 @@ const char *captions_text(const CaptionTable *t, size_t i);
  * is none.  Empty lines do not count, nor do "xx.utf8=..." ones, which are translations. */
 void captions_choose(const char *bytes, size_t n, uint64_t draw, Buffer *out);
 
+/* The caption of one example's JSON object, appended: its "text", or else its "caption"; nothing where it has neither. */
+bool captions_read_json(const char *bytes, size_t n, const char *where, Buffer *out, Error *err);
+
 #endif

@@ -43,10 +43,12 @@ static Dataset *open_kind(const char *spec, const DatasetOptions *o, Error *err)
   if (is_folder(spec)) return dataset_open_folder(spec, "", o, err);
   const char *options = options_of(spec, path, sizeof path);
   if (options && is_folder(path)) return dataset_open_folder(path, options, o, err);
+  if (has_suffix(spec, ".tar")) return dataset_open_shards(spec, "", o, err);
+  if (options && has_suffix(path, ".tar")) return dataset_open_shards(path, options, o, err);
   error_set(
       err, ERROR_ARGUMENT,
       "data %s: no such folder; data are world, world:OPTIONS, FOLDER or FOLDER:OPTIONS (pictures and clips), "
-      "FILE.safetensors, or idx:PREFIX",
+      "shards-{000..031}.tar, FILE.safetensors, or idx:PREFIX",
       spec);
   return NULL;
 }
@@ -57,6 +59,15 @@ static uint64_t key_hash(const char *key, size_t n) {
   sha256(key, n, digest);
   for (int i = 0; i < 8; i++) h |= (uint64_t)digest[i] << 8 * i;
   return h;
+}
+
+/* Where the groups begin in a part. */
+static bool find_groups(Dataset *d, int k) {
+  uint64_t *start = d->start[k] = mem_alloc(((size_t)d->n_group + 1) * sizeof *start);
+  if (!start) return false;
+  for (uint64_t i = 0; i < d->n_part[k]; i++) start[d->kind->group(d, d->part[k][i]) + 1]++;
+  for (uint32_t g = 0; g < d->n_group; g++) start[g + 1] += start[g];
+  return true;
 }
 
 /* Parts by the hash of keys, so that an example stays where it is whatever else comes or goes. */
@@ -78,6 +89,7 @@ static bool divide(Dataset *d, Error *err) {
   for (int k = 0; ok && k < 2; k++) { /* none needs room for all */
     uint32_t *fits = mem_realloc(d->part[k], (size_t)d->n_part[k] * sizeof *fits + 1);
     if (fits) d->part[k] = fits;
+    if (d->kind->group) ok = find_groups(d, k);
   }
   return ok || error_set(err, ERROR_MEMORY, "%s: out of memory", d->spec);
 }
@@ -140,6 +152,8 @@ void dataset_close(Dataset *d) {
   d->kind->close(d);
   mem_free(d->part[0]);
   mem_free(d->part[1]);
+  mem_free(d->start[0]);
+  mem_free(d->start[1]);
   mem_free(d->told);
   mem_free(d->spec);
   mem_free(d);
@@ -280,7 +294,10 @@ size_t data_want_bytes(const DataWant *w) {
 /* Place of a position in its part, and the example there. */
 static uint64_t place_of(const Dataset *d, WorldSplit part, uint64_t position) {
   uint64_t n = dataset_count(d, part), epoch = position / n, place = position % n;
-  return d->o.in_order ? place : epoch_permute(d->o.seed, epoch, n, place);
+  const uint64_t *start = d->start[part == WORLD_VALIDATION];
+  if (d->o.in_order) return place;
+  return start ? epoch_permute_groups(d->o.seed, epoch, start, d->n_group, place)
+               : epoch_permute(d->o.seed, epoch, n, place);
 }
 
 static DataExample example_at(const Dataset *d, WorldSplit part, uint64_t position, uint64_t place) {

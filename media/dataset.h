@@ -5,13 +5,14 @@
  *
  *   world, world:clips,size=64,things=64    scenes drawn when asked for (world.h): endless
  *   FOLDER, FOLDER:fps=8,short=hold         pictures, clips and what lies beside them (dataset_folder.c)
+ *   shards-{000..031}.tar, with options     members of tar files (dataset_shards.c)
  *   FILE.safetensors                        arrays [n, ...] of one n
  *   idx:PREFIX                              PREFIX-images-idx3-ubyte and PREFIX-labels-idx1-ubyte, gzipped or not
  *
  * The option "flip" (FOLDER:flip) of all but the world mirrors pictures, left to right, in half of the examples of each
  * epoch of training, with their maps of labels.
  *
- * Every example has a key: its path without suffix, or its number.  One key in DATA_HELD_OUT_OF, chosen by its hash,
+ * Every example has a key: its path without suffix, its tar key, or its number.  One key in DATA_HELD_OUT_OF, by its hash,
  * is kept from training as validation.  A part is read as the endless sequence of its epochs, each a permutation that
  * is computed (epoch.h): what stands at a position is a function of (data, seed, part, position), so that a run that
  * resumes at a position reads what it would have read.  Of the world a position is a scene.

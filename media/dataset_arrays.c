@@ -88,7 +88,7 @@ static void arrays_close(Dataset *d) {
   for (int i = 0; i < 2; i++) buffer_done(&a->idx[i]);
 }
 
-static const DatasetKind kind = {arrays_read, NULL, arrays_key, NULL, arrays_close};
+static const DatasetKind kind = {arrays_read, NULL, arrays_key, NULL, NULL, arrays_close};
 
 /* ---- opening ---- */
 

@@ -4,7 +4,7 @@
  *   DIR/NAME.mp4 .webm .gif ...   a clip (clip.h): all its frames, or FOLDER:fps=N of a second
  *   DIR/NAME.frames/              a clip of the pictures within, in the order of their names, numbers by their values
  *   DIR/NAME.txt                  its captions, one a line (captions.h)
- *   DIR/NAME.labels.png           what its pixels show (image_read_labels)
+ *   DIR/NAME.labels.png           what its pixels show (image_decode_labels)
  *   DIR/captions.txt              captions of examples in DIR and below
  *   DIR/metadata.jsonl            the same
  *   CLASS/...                     its class, where all examples lie in folders of the data's folder
@@ -14,8 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "media/dataset_clip.h"
-#include "media/listing.h"
+#include "media/dataset_files.h"
 #include "runtime/base/names.h"
 
 typedef struct Folder {
@@ -91,11 +90,7 @@ static int32_t class_of(const Folder *f, const char *path) {
 static bool read_own_caption(const char *path, uint64_t draw, Buffer *out, Error *err) {
   size_t n;
   char *bytes = file_read(path, &n, err);
-  bool ok = bytes && (n <= CAPTION_MAX_BYTES || error_set(err, ERROR_LIMIT, "%s: captions of %zu bytes; at most %d",
-                                                          path, n, CAPTION_MAX_BYTES));
-  if (ok && memchr(bytes, 0, n))
-    ok = error_set(err, ERROR_FORMAT, "%s holds a zero byte: captions are UTF-8 text", path);
-  if (ok) captions_choose(bytes, n, draw, out);
+  bool ok = bytes && data_choose_caption(bytes, n, path, draw, out, err);
   mem_free(bytes);
   return ok;
 }
@@ -118,15 +113,10 @@ static bool folder_read_caption(const Dataset *d, const DataExample *e, Buffer *
 static bool put_labels(const Folder *f, const char *path, const int size[2], const DataWant *want, int n, int64_t at,
                        Error *err) {
   char full[PATH_MAX];
-  uint16_t *labels = NULL;
-  int width, height;
-  bool ok = full_path(f, path, ".labels.png", full, err) && image_read_labels(full, &labels, &width, &height, err);
-  if (ok && size[0] && (width != size[0] || height != size[1]))
-    ok = error_set(err, ERROR_FORMAT, "%s: labels of %d x %d for a picture of %d x %d", full, width, height, size[0],
-                   size[1]);
-  for (int i = 0; ok && i < n; i++)
-    if (want[i].field->fit == FIT_LABELS) data_put_labels(&want[i], at, 0, labels, width, height);
-  mem_free(labels);
+  FileMap m;
+  if (!full_path(f, path, ".labels.png", full, err) || !file_map(full, &m, err)) return false;
+  bool ok = data_put_label_map(m.data, m.len, full, size, want, n, at, err);
+  file_unmap(&m);
   return ok;
 }
 
@@ -183,22 +173,13 @@ static bool read_frames(const Folder *f, uint64_t example, const char *full, con
 
 /* ---- pictures ---- */
 
-static bool read_clip(const Folder *f, const char *full, const DataWant *want, int n, int64_t at, int out_size[2],
-                      Error *err) {
+static bool read_file(const Folder *f, FileKind kind, const char *full, const DataWant *want, int n, int64_t at,
+                      int out_size[2], Error *err) {
   FileMap m;
   if (!file_map(full, &m, err)) return false;
-  bool ok = data_put_clip(m.data, m.len, full, &f->clips, want, n, at, out_size, err);
+  bool ok = kind == FILE_CLIP ? data_put_clip(m.data, m.len, full, &f->clips, want, n, at, out_size, err)
+                              : data_put_image(m.data, m.len, full, want, n, at, out_size, err);
   file_unmap(&m);
-  return ok;
-}
-
-static bool read_picture(const char *full, const DataWant *want, int n, int64_t at, int out_size[2], Error *err) {
-  Image im = {0};
-  bool ok = image_read(full, &im, err);
-  for (int i = 0; ok && i < n; i++)
-    if (want[i].field->fit == FIT_PICTURE) ok = data_put_picture(&want[i], at, 0, &im, err);
-  out_size[0] = im.width, out_size[1] = im.height;
-  image_done(&im);
   return ok;
 }
 
@@ -215,9 +196,8 @@ static bool folder_read(const Dataset *d, const DataExample *e, const DataWant *
   }
   bool ok = full_path(f, path, NULL, full, err);
   if (ok && has[FIT_PICTURE])
-    ok = file == FILE_CLIP     ? read_clip(f, full, want, n, at, size, err)
-         : file == FILE_FRAMES ? read_frames(f, e->number, full, want, n, at, size, err)
-                               : read_picture(full, want, n, at, size, err);
+    ok = file == FILE_FRAMES ? read_frames(f, e->number, full, want, n, at, size, err)
+                             : read_file(f, file, full, want, n, at, size, err);
   return ok && (!has[FIT_LABELS] || put_labels(f, path, size, want, n, at, err));
 }
 
@@ -226,21 +206,7 @@ static void folder_key(const Dataset *d, const DataExample *e, Buffer *out) {
   buffer_append(out, path, listing_suffix(path));
 }
 
-static void folder_notes(const Dataset *d, Buffer *out) {
-  static const char *const what[LISTING_NOTES] = {
-      [NOTE_OTHER] = "files are neither pictures nor clips and were passed over",
-      [NOTE_EMPTY_TEXT] = "texts are empty",
-      [NOTE_LONE_TEXT] = "texts belong to no example",
-      [NOTE_LONE_LABELS] = "maps of labels belong to no example",
-      [NOTE_LONE_CAPTION] = "captions in tables belong to no example",
-      [NOTE_NOWHERE] = "links lead nowhere",
-      [NOTE_LISTED_BEFORE] = "links lead to folders that are listed already",
-  };
-  const ListingCount *note = folder_of(d)->listing->head.note;
-  for (int i = 0; i < LISTING_NOTES; i++)
-    if (note[i].n)
-      buffer_printf(out, "%llu %s, \"%s\" the first\n", (unsigned long long)note[i].n, what[i], note[i].first);
-}
+static void folder_notes(const Dataset *d, Buffer *out) { listing_print_notes(folder_of(d)->listing, out); }
 
 static void folder_close(Dataset *d) {
   Folder *f = (Folder *)d;
@@ -251,27 +217,8 @@ static void folder_close(Dataset *d) {
 
 /* ---- opening ---- */
 
-enum { IS_CLIP = 0x100 };
-
-static int has_of(const ListedFile *file) { return file->has | (file->kind != FILE_PICTURE ? IS_CLIP : 0); }
-
-/* A field that some have. */
-static bool add_partial(Folder *f, const char *name, DataFit fit, int rank, int has, Error *err) {
-  uint64_t missing = 0, first = 0;
-  for (uint64_t i = f->base.n; i-- > 0;)
-    if (!(has_of(&f->listing->file[i]) & has)) missing++, first = i;
-  if (missing == f->base.n) return true;
-  if (!dataset_add_field(&f->base, name, fit, rank, (int64_t[]){DATA_ANY, DATA_ANY, DATA_ANY, 3}, err)) return false;
-  f->base.field[f->base.n_field - 1].missing = missing;
-  f->base.field[f->base.n_field - 1].first_missing = first;
-  return true;
-}
-
 static bool add_fields(Folder *f, Error *err) {
-  return dataset_add_field(&f->base, PORT_IMAGE, FIT_PICTURE, 3, (int64_t[]){DATA_ANY, DATA_ANY, 3}, err) &&
-         add_partial(f, PORT_VIDEO, FIT_PICTURE, 4, IS_CLIP, err) &&
-         add_partial(f, PORT_LABELS, FIT_LABELS, 2, HAS_LABELS, err) &&
-         add_partial(f, PORT_TEXT, FIT_TEXT, 1, HAS_TEXT | HAS_TABLE, err) &&
+  return data_add_listed_fields(&f->base, f->listing, err) &&
          (!f->base.n_class || dataset_add_field(&f->base, PORT_CLASS, FIT_CLASS, 0, (int64_t[]){0}, err));
 }
 
@@ -288,7 +235,7 @@ static bool open_folder(Folder *f, const char *path, const DatasetOptions *o, Er
   return list_classes(f, err) && add_fields(f, err);
 }
 
-static const DatasetKind kind = {folder_read, folder_read_caption, folder_key, folder_notes, folder_close};
+static const DatasetKind kind = {folder_read, folder_read_caption, folder_key, folder_notes, NULL, folder_close};
 
 Dataset *dataset_open_folder(const char *path, const char *options, const DatasetOptions *o, Error *err) {
   Folder *f = mem_alloc(sizeof *f);

@@ -20,6 +20,9 @@ typedef struct DatasetKind {
   bool (*caption)(const Dataset *d, const DataExample *e, Buffer *out, Error *err); /* NULL: it has none */
   void (*key)(const Dataset *d, const DataExample *e, Buffer *out);
   void (*notes)(const Dataset *d, Buffer *out); /* may be NULL */
+  /* NULL, or: which of d->n_group groups an example is of, which stand one after another.  An epoch reads group by
+   * group. */
+  uint32_t (*group)(const Dataset *d, uint64_t number);
   void (*close)(Dataset *d);                    /* all but d and what follows here */
 } DatasetKind;
 
@@ -36,12 +39,15 @@ struct Dataset {
   char digest[65];
   uint32_t *part[2]; /* numbers of the examples of training and validation */
   uint64_t n_part[2];
+  uint32_t n_group;
+  uint64_t *start[2]; /* [n_group + 1] where groups begin in part; NULL: there are none */
   atomic_uchar *told; /* [n]: of this example the user knows */
 };
 
 /* Each NULL with err set. */
 Dataset *dataset_open_world(const char *options, const DatasetOptions *o, Error *err);
 Dataset *dataset_open_folder(const char *path, const char *options, const DatasetOptions *o, Error *err);
+Dataset *dataset_open_shards(const char *pattern, const char *options, const DatasetOptions *o, Error *err);
 Dataset *dataset_open_safetensors(const char *path, const DatasetOptions *o, Error *err);
 Dataset *dataset_open_idx(const char *prefix, const DatasetOptions *o, Error *err);
 

@@ -74,7 +74,7 @@ static void world_done(Dataset *d) {
   mem_free(w->name);
 }
 
-static const DatasetKind kind = {world_read, world_read_caption, world_key, NULL, world_done};
+static const DatasetKind kind = {world_read, world_read_caption, world_key, NULL, NULL, world_done};
 
 const World *dataset_world(const Dataset *d) { return d->kind == &kind ? world_of(d) : NULL; }
 

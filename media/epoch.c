@@ -27,3 +27,12 @@ uint64_t epoch_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t i) {
   while (i >= n);
   return i;
 }
+
+uint64_t epoch_permute_groups(uint64_t seed, uint64_t epoch, const uint64_t *start, uint64_t n_group, uint64_t i) {
+  const uint64_t odd = UINT64_C(0x9e3779b97f4a7c15); /* groups of one size get orders of their own */
+  for (uint64_t k = 0;; k++) {
+    uint64_t g = epoch_permute(seed, epoch, n_group, k), n = start[g + 1] - start[g];
+    if (i < n) return start[g] + epoch_permute(seed ^ (g + 1) * odd, epoch, n, i);
+    i -= n;
+  }
+}

@@ -9,4 +9,8 @@
  * (seed, epoch). */
 uint64_t epoch_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t i);
 
+/* The same of what lies in groups that are read one after another: a permutation of the groups, and one within each.
+ * Group g is [start[g], start[g + 1]), may be empty, start[0] is 0 and n is start[n_group]. */
+uint64_t epoch_permute_groups(uint64_t seed, uint64_t epoch, const uint64_t *start, uint64_t n_group, uint64_t i);
+
 #endif

@@ -52,7 +52,8 @@ bool image_fit(const Image *im, int width, int height, Image *out, Error *err);
 void image_fit_part(int from_width, int from_height, int width, int height, int *out_width, int *out_height);
 /* A label map: PNG samples as they are stored (the index into a palette, or grey of 1 to 16 bits).
  * *out [height, width] is the caller's to free; untouched on failure. */
-bool image_read_labels(const char *path, uint16_t **out, int *out_width, int *out_height, Error *err);
+bool image_decode_labels(const void *bytes, size_t n, const char *where, uint16_t **out, int *out_width,
+                         int *out_height, Error *err);
 
 /* pixels values (three a pixel): u8 -> f32 in [-1, 1] and back, rounded and clamped.  NaN gives 0. */
 void image_to_floats(const uint8_t *rgb, size_t values, float *out);

@@ -176,15 +176,13 @@ bool image_decode_png(const void *bytes, size_t n, const char *where, Image *out
   return ok;
 }
 
-bool image_read_labels(const char *path, uint16_t **out, int *out_width, int *out_height, Error *err) {
-  FileMap m;
-  if (!file_map(path, &m, err)) return false;
-  bool is_png = (m.len >= 8 && !png_sig_cmp(m.data, 0, 8)) || error_set(err, ERROR_FORMAT, "%s: not a PNG file", path);
-  PngState *s = is_png ? state_new(path, err) : NULL;
+bool image_decode_labels(const void *bytes, size_t n, const char *where, uint16_t **out, int *out_width,
+                         int *out_height, Error *err) {
+  bool is_png = (n >= 8 && !png_sig_cmp(bytes, 0, 8)) || error_set(err, ERROR_FORMAT, "%s: not a PNG file", where);
+  PngState *s = is_png ? state_new(where, err) : NULL;
   if (s) s->wants_labels = true;
-  bool ok = s && decode(s, m.data, m.len, path, err);
+  bool ok = s && decode(s, bytes, n, where, err);
   if (ok) *out = s->labels, *out_width = s->im.width, *out_height = s->im.height;
   mem_free(s);
-  file_unmap(&m);
   return ok;
 }

@@ -20,6 +20,7 @@ const char *listing_path(const Listing *l, uint64_t i) { return l->paths + l->fi
 void listing_done(Listing *l) {
   file_unmap(&l->map);
   mem_free(l->own_file);
+  mem_free(l->own_member);
   buffer_done(&l->own_paths);
   captions_done(&l->own_captions);
   *l = (Listing){0};
@@ -28,6 +29,28 @@ void listing_done(Listing *l) {
 void listing_close(Listing *l) {
   if (l) listing_done(l);
   mem_free(l);
+}
+
+void listing_print_notes(const Listing *l, Buffer *out) {
+  static const char *const what[LISTING_NOTES] = {
+      [NOTE_OTHER] = "files are neither pictures nor clips and were passed over",
+      [NOTE_EMPTY_TEXT] = "texts are empty",
+      [NOTE_LONE_TEXT] = "texts belong to no example",
+      [NOTE_LONE_LABELS] = "maps of labels belong to no example",
+      [NOTE_LONE_CAPTION] = "captions in tables belong to no example",
+      [NOTE_NOWHERE] = "links lead nowhere",
+      [NOTE_LISTED_BEFORE] = "links lead to folders that are listed already",
+      [NOTE_BAD_NAME] = "members have no key, or a path that leaves the archive, and were passed over",
+      [NOTE_TWICE] = "members are there a second time in their example and were passed over",
+      [NOTE_LONE_MEMBER] = "keys have neither a picture nor a clip",
+      [NOTE_BAD_CLASS] = "classes are no whole numbers from 0 to 16777215",
+      [NOTE_NO_EXAMPLE] = "shards hold no example",
+      [NOTE_CUT] = "shards are cut short or damaged, and what follows is left out",
+  };
+  const ListingCount *note = l->head.note;
+  for (int i = 0; i < LISTING_NOTES; i++)
+    if (note[i].n)
+      buffer_printf(out, "%llu %s, \"%s\" the first\n", (unsigned long long)note[i].n, what[i], note[i].first);
 }
 
 /* ---- form ---- */
@@ -52,7 +75,7 @@ static bool check_head(const ListingHead *h, Error *err) {
   if (memcmp(h->magic, magic, sizeof magic) != 0) return bad(err, "it is no listing");
   if (h->byte_order != BYTE_ORDER_MARK || h->head_bytes != sizeof *h || memcmp(h->rules, rules, sizeof rules) != 0)
     return bad(err, "it is of another version");
-  if (h->n_example > h->n_file || !memchr(h->digest, 0, sizeof h->digest)) return bad(err, "its head is damaged");
+  if (h->n_example > h->n_file || (h->n_member && h->n_member != h->n_example) || !memchr(h->digest, 0, sizeof h->digest)) return bad(err, "its head is damaged");
   for (int i = 0; i < LISTING_NOTES; i++)
     if (!memchr(h->note[i].first, 0, sizeof h->note[i].first)) return bad(err, "its head is damaged");
   return true;
@@ -76,6 +99,9 @@ static bool check_places(const Listing *l, Error *err) {
     if (f->path >= h->path_bytes || f->kind >= FILE_OTHER || listing_is_example((FileKind)f->kind) != (i < h->n_example))
       return bad(err, "a file in it is damaged");
   }
+  for (uint64_t i = 0; i < h->n_member; i++)
+    if (l->member[i].shard >= h->n_file - h->n_example || l->member[i].class_id < 0)
+      return bad(err, "a member in it is damaged");
   for (uint64_t i = 0; i < h->n_caption; i++)
     if (l->captions.item[i].name >= h->caption_bytes || l->captions.item[i].text >= h->caption_bytes)
       return bad(err, "a caption in it is damaged");
@@ -92,7 +118,8 @@ bool listing_parse(Listing *l, const uint8_t *bytes, size_t n, const char *root,
   size_t left = n - sizeof *h;
   l->file = take(&at, &left, h->n_file, sizeof *l->file);
   l->captions.item = l->file ? take(&at, &left, h->n_caption, sizeof *l->captions.item) : NULL;
-  const char *named = l->captions.item ? take(&at, &left, h->root_bytes, 1) : NULL;
+  l->member = l->captions.item ? take(&at, &left, h->n_member, sizeof *l->member) : NULL;
+  const char *named = l->member ? take(&at, &left, h->root_bytes, 1) : NULL;
   l->paths = named ? take(&at, &left, h->path_bytes, 1) : NULL;
   l->captions.text = l->paths ? take(&at, &left, h->caption_bytes, 1) : NULL;
   l->captions.n = (size_t)h->n_caption;
@@ -113,6 +140,7 @@ static bool write_listing(Listing *l, const char *root, const char *path, Error 
   ListingHead *h = &l->head;
   const Part part[] = {{l->file, (size_t)h->n_file * sizeof *l->file},
                        {l->captions.item, (size_t)h->n_caption * sizeof *l->captions.item},
+                       {l->member, (size_t)h->n_member * sizeof *l->member},
                        {root, (size_t)h->root_bytes},
                        {l->paths, (size_t)h->path_bytes},
                        {l->captions.text, (size_t)h->caption_bytes}};
@@ -159,11 +187,11 @@ static bool is_as_listed(int root, const ListedFile *f, const char *path) {
   return st.st_mtim.tv_sec * INT64_C(1000000000) + st.st_mtim.tv_nsec == f->mtime_ns;
 }
 
-/* Every file is looked at: one that was written in place changes no folder's time. */
-static bool is_fresh(const Listing *l, const char *root) {
-  int fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+/* Every file is looked at: one that was written in place changes no folder's time.  Members are none. */
+static bool is_fresh(const Listing *l, const char *folder) {
+  int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   bool ok = fd >= 0 && l->head.is_settled;
-  for (uint64_t i = 0; ok && i < l->head.n_file; i++) ok = is_as_listed(fd, &l->file[i], listing_path(l, i));
+  for (uint64_t i = l->head.n_member; ok && i < l->head.n_file; i++) ok = is_as_listed(fd, &l->file[i], listing_path(l, i));
   if (fd >= 0) close(fd);
   return ok;
 }
@@ -220,15 +248,19 @@ static void tell(const DatasetOptions *o, const char *root, const Error *why) {
 
 /* ---- opening ---- */
 
-static bool open_listing(Listing *l, const char *root, const DatasetOptions *o, Error *err) {
-  char full[PATH_MAX], path[PATH_MAX];
+typedef bool (*Make)(Listing *l, const char *root, Error *err);
+
+/* `full` names the same as root, to any process; NULL: it is not there.  Paths are relative to `folder`. */
+static bool open_listing(Listing *l, const char *root, const char *full, const char *folder, Make make,
+                         const DatasetOptions *o, Error *err) {
+  char path[PATH_MAX];
   Error why;
-  bool has_cache = o->cache && realpath(root, full) && cache_path(o->cache, full, path);
+  bool has_cache = o->cache && full && cache_path(o->cache, full, path);
   if (has_cache && map_listing(l, full, path, &why)) {
-    if (is_fresh(l, full)) return touch(path), true;
+    if (is_fresh(l, folder)) return touch(path), true;
     listing_done(l);
   }
-  if (!listing_make(l, root, err)) return false;
+  if (!make(l, root, err)) return false;
   if (!has_cache) return true;
   ListingHead *h = &l->head;
   memcpy(h->magic, magic, sizeof magic);
@@ -240,10 +272,25 @@ static bool open_listing(Listing *l, const char *root, const DatasetOptions *o, 
   return true;
 }
 
-Listing *listing_open(const char *root, const DatasetOptions *o, Error *err) {
+static Listing *open_new(const char *root, const char *full, const char *folder, Make make, const DatasetOptions *o,
+                         Error *err) {
   Listing *l = mem_alloc(sizeof *l);
   if (!l) return error_set(err, ERROR_MEMORY, "%s: out of memory", root), NULL;
-  if (open_listing(l, root, o, err)) return l;
+  if (open_listing(l, root, full, folder, make, o, err)) return l;
   listing_close(l);
   return NULL;
+}
+
+Listing *listing_open(const char *root, const DatasetOptions *o, Error *err) {
+  char full[PATH_MAX];
+  return open_new(root, realpath(root, full), full, listing_make, o, err);
+}
+
+Listing *listing_open_shards(const char *pattern, const DatasetOptions *o, Error *err) {
+  char folder[PATH_MAX], full[2 * PATH_MAX], real[PATH_MAX];
+  const char *slash = strrchr(pattern, '/');
+  int n = snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - pattern) + 1 : 1, slash ? pattern : ".");
+  bool known = n < PATH_MAX && realpath(folder, real);
+  if (known) snprintf(full, sizeof full, "%s/%s", real, slash ? slash + 1 : pattern);
+  return open_new(pattern, known ? full : NULL, real, listing_make_shards, o, err);
 }

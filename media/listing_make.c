@@ -16,7 +16,7 @@
 #include "media/listing.h"
 #include "runtime/base/sha256.h"
 
-enum { MAX_DEPTH = 32, LISTING_VERSION = 2 };
+enum { MAX_DEPTH = 32, LISTING_VERSION = 3 };
 /* Time stamps of file systems are coarse: two seconds, of the coarsest. */
 static const int64_t settled_ns = 2000000000;
 
@@ -101,12 +101,19 @@ static bool no_memory(const Maker *m, Error *err) {
 
 static char *path_at(const Maker *m, size_t i) { return m->l->own_paths.data + m->l->own_file[i].path; }
 
-/* The first by name, so that it depends on no order of the file system's. */
-static void count(Maker *m, ListingNote note, const char *path) {
-  ListingCount *c = &m->l->head.note[note];
+void listing_count(Listing *l, ListingNote note, const char *path) {
+  ListingCount *c = &l->head.note[note];
   char cut[sizeof c->first];
   snprintf(cut, sizeof cut, "%s", path);
   if (!c->n++ || strcmp(cut, c->first) < 0) strcpy(c->first, cut);
+}
+
+static void count(Maker *m, ListingNote note, const char *path) { listing_count(m->l, note, path); }
+
+void listing_stamp(Listing *l, ListedFile *f, const struct stat *st, int64_t begin_ns) {
+  f->size = st->st_size;
+  f->mtime_ns = st->st_mtim.tv_sec * INT64_C(1000000000) + st->st_mtim.tv_nsec;
+  if (f->mtime_ns > begin_ns - settled_ns) l->head.is_settled = 0;
 }
 
 static bool add(Maker *m, const char *path, FileKind kind, const struct stat *st, Error *err) {
@@ -121,11 +128,7 @@ static bool add(Maker *m, const char *path, FileKind kind, const struct stat *st
   }
   ListedFile *f = &l->own_file[l->head.n_file++];
   *f = (ListedFile){.path = l->own_paths.len, .kind = (uint8_t)kind};
-  if (st) {
-    f->size = st->st_size;
-    f->mtime_ns = st->st_mtim.tv_sec * INT64_C(1000000000) + st->st_mtim.tv_nsec;
-    if (f->mtime_ns > m->begin_ns - settled_ns) l->head.is_settled = 0;
-  }
+  if (st) listing_stamp(l, f, st, m->begin_ns);
   buffer_append(&l->own_paths, path, strlen(path) + 1);
   return !l->own_paths.failed || no_memory(m, err);
 }
@@ -171,16 +174,20 @@ static bool full_path(const Maker *m, const char *path, char out[PATH_MAX]) {
 
 static bool list_folder(Maker *m, const char *path, int depth, Error *err);
 
-/* A still WebP is a picture: bit 1 of the flags of its VP8X chunk says that it moves. */
+bool listing_webp_moves(const uint8_t *bytes, size_t n) {
+  enum { FLAGS = 20, ANIMATION = 2 };
+  return n > FLAGS && memcmp(bytes + 12, "VP8X", 4) == 0 && bytes[FLAGS] & ANIMATION;
+}
+
 static bool is_still_webp(int folder, const char *name) {
   uint8_t head[21] = {0};
   size_t n = strlen(name);
   if (n < 5 || strcasecmp(name + n - 5, ".webp") != 0) return false;
   int fd = openat(folder, name, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return true; /* whoever reads it says why not */
-  bool has_flags = read(fd, head, sizeof head) == (ssize_t)sizeof head && memcmp(head + 12, "VP8X", 4) == 0;
+  ssize_t got = read(fd, head, sizeof head);
   close(fd);
-  return !has_flags || !(head[20] & 2);
+  return got < 0 || !listing_webp_moves(head, (size_t)got);
 }
 
 /* What a regular file is where it lies. */
@@ -416,22 +423,18 @@ static bool join(Maker *m, Error *err) {
 }
 
 /* Names and sizes of all that is used, and the tables.  Texts of folders, and links to nowhere, say nothing. */
-static void digest(Listing *l) {
-  Sha256 h;
-  uint8_t bytes[32];
-  sha256_init(&h);
+static void digest(const Listing *l, Sha256 *h) {
+  sha256_init(h);
   for (uint64_t i = 0; i < l->head.n_file; i++) {
     const ListedFile *f = &l->own_file[i];
     char line[32];
     int64_t size = f->kind == FILE_FRAMES ? 0 : f->size; /* what a folder's is says nothing */
     if (f->kind == FILE_FOLDER || f->kind == FILE_NOWHERE || (f->kind == FILE_TEXT && !f->size)) continue;
     const char *path = l->own_paths.data + f->path;
-    sha256_update(&h, path, strlen(path) + 1);
-    sha256_update(&h, line, (size_t)snprintf(line, sizeof line, "%lld\n", (long long)size));
+    sha256_update(h, path, strlen(path) + 1);
+    sha256_update(h, line, (size_t)snprintf(line, sizeof line, "%lld\n", (long long)size));
   }
-  sha256_update(&h, l->own_captions.text.data, l->own_captions.text.len);
-  sha256_done(&h, bytes);
-  sha256_hex(bytes, l->head.digest);
+  sha256_update(h, l->own_captions.text.data, l->own_captions.text.len);
 }
 
 /* ---- all of it ---- */
@@ -449,16 +452,21 @@ static void *fit(void *p, size_t bytes) {
   return fits ? fits : p;
 }
 
-static void finish(Listing *l) {
+void listing_finish(Listing *l, Sha256 *digest_of_all) {
   ListingHead *h = &l->head;
+  uint8_t bytes[32];
+  sha256_done(digest_of_all, bytes);
+  sha256_hex(bytes, h->digest);
   Captions *c = &l->own_captions;
   h->path_bytes = l->own_paths.len;
   h->n_caption = c->n;
   h->caption_bytes = c->text.len;
   l->own_file = fit(l->own_file, (size_t)h->n_file * sizeof *l->own_file);
+  if (l->own_member) l->own_member = fit(l->own_member, (size_t)h->n_member * sizeof *l->own_member);
   l->own_paths.data = fit(l->own_paths.data, l->own_paths.len);
   if (c->n) c->text.data = fit(c->text.data, c->text.len), c->item = fit(c->item, c->n * sizeof *c->item);
   l->file = l->own_file;
+  l->member = l->own_member;
   l->paths = l->own_paths.data;
   l->captions = captions_sort(c);
 }
@@ -472,8 +480,9 @@ static bool make(Maker *m, Error *err) {
   qsort_r(l->own_file, (size_t)h->n_file, sizeof *l->own_file, compare_files, l->own_paths.data);
   while (h->n_example < h->n_file && listing_is_example((FileKind)l->own_file[h->n_example].kind)) h->n_example++;
   if (!join(m, err)) return false;
-  digest(l);
-  finish(l);
+  Sha256 all;
+  digest(l, &all);
+  listing_finish(l, &all);
   return true;
 }
 

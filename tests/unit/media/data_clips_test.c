@@ -128,7 +128,7 @@ TEST("options of a folder that are none, and folders that are none, are refused"
   static const struct {
     const char *options, *reason;
   } bad[] = {{":fps=0", "\"0\" is no rate"},
-             {":speed=2", "\"speed=2\" is no option; there are fps=N"},
+             {":speed=2", "\"speed=2\" is no option; there are flip"},
              {":fps=8,", "\"\" is no option"},
              {"/none:fps=8", "no such folder; data are "}};
   make_folder();
