@@ -31,11 +31,17 @@ typedef struct FnBody {
   const Loc *loc;
 } FnBody;
 
+/* An update of a function being made; one of the same target before it is over.  In the graph's arena, never taken away: the
+ * list as it was is the pointer to its end. */
+typedef struct TraceUpdate {
+  Update update;
+  bool is_read;           /* updated() gave the value */
+  struct TraceUpdate *before;
+} TraceUpdate;
+
 /* A function being made. */
 typedef struct Trace {
-  Update *update;
-  bool *is_read;          /* [n_update] whether updated() gave the value since it was set */
-  int n_update, cap_update, n_read, cap_read;
+  TraceUpdate *last;      /* of its updates; NULL: none */
 } Trace;
 
 /* What is under way while a model's Lua runs: Sandbox.context, which lives on the C stack of who changes it. */

@@ -165,11 +165,11 @@ typedef struct PushUpdate {
   Update update;
 } PushUpdate;
 
-/* -1: there is none. */
-static int find_update(const Trace *t, const Node *target) {
-  for (int i = 0; i < t->n_update; i++)
-    if (t->update[i].target == target) return i;
-  return -1;
+/* The one that counts; NULL: there is none. */
+static TraceUpdate *find_update(const Trace *t, const Node *target) {
+  TraceUpdate *u = t->last;
+  while (u && u->update.target != target) u = u->before;
+  return u;
 }
 
 /* Whether y is computed from x. */
@@ -193,20 +193,13 @@ static void *push_update(Graph *g, void *ctx) {
   if (!type_equal(&target->type, &value->type))
     return graph_error(g, NULL, "update of \"%s\": types differ: %s vs %s", target->attrs.leaf.name,
                        type_print(&target->type, had, sizeof had), type_print(&value->type, has, sizeof has));
-  Trace *t = p->trace;
-  int before = find_update(t, target);
-  if (before < 0) {
-    ARENA_PUSH(g->arena, t->update, t->n_update, t->cap_update, p->update);
-    ARENA_PUSH(g->arena, t->is_read, t->n_read, t->cap_read, false);
-    return target;
-  }
-  Update *u = &t->update[before];
-  if (u->value != value && !(t->is_read[before] && depends_on(g, value, u->value)))
+  TraceUpdate *before = find_update(p->trace, target), *u = ARENA_NEW(g->arena, TraceUpdate);
+  if (before && before->update.value != value && !(before->is_read && depends_on(g, value, before->update.value)))
     return graph_error(g, NULL, "\"%s\" is updated twice, and the second value does not go on from the first, which is updated(x)",
                        target->attrs.leaf.name);
-  u->value = value;
-  u->by_call &= p->update.by_call;
-  t->is_read[before] = false;
+  *u = (TraceUpdate){p->update, false, p->trace->last};
+  if (before) u->update.by_call &= before->update.by_call;
+  p->trace->last = u;
   return target;
 }
 
@@ -223,13 +216,24 @@ static int call_update(lua_State *L) {
   return 0;
 }
 
+/* What an error that is caught leaves of a function being made: the updates before what failed. */
+static void *mark_updates(Sandbox *sb) {
+  const Tracing *now = sb->context;
+  return now && now->trace ? now->trace->last : NULL;
+}
+
+static void undo_updates(Sandbox *sb, void *mark) {
+  const Tracing *now = sb->context;
+  if (now && now->trace) now->trace->last = mark;
+}
+
 static int call_updated(lua_State *L) {
   Node *target = bind_check_tensor(L, 1, "updated");
   const Trace *t = bind_tracing(L)->trace;
   if (!t) return luaL_error(L, "updated: has a meaning only in the body of a function");
-  int u = find_update(t, target);
-  if (u >= 0) t->is_read[u] = true;
-  bind_push_node(L, u >= 0 ? t->update[u].value : target);
+  TraceUpdate *u = find_update(t, target);
+  if (u) u->is_read = true;
+  bind_push_node(L, u ? u->update.value : target);
   return 1;
 }
 
@@ -295,9 +299,33 @@ static Port *keep_ports(Arena *a, const Port *p, int n) {
   return kept;
 }
 
+/* A function and its updates, which are to be put into it. */
+typedef struct NewFn {
+  FnBody f;
+  const Trace *made;
+} NewFn;
+
+static void put_update(FnBody *f, const Update *u) {
+  int i = 0;
+  while (i < f->n_update && f->update[i].target != u->target) i++;
+  f->update[i] = *u;
+  if (i == f->n_update) f->n_update++;
+}
+
+/* One of each target, the last, in the order of the first ones. */
+static void keep_updates(Arena *a, const Trace *t, FnBody *f) {
+  int n = 0;
+  for (const TraceUpdate *u = t->last; u; u = u->before) n++;
+  const TraceUpdate **all = ARENA_ARRAY(a, const TraceUpdate *, n + 1);
+  f->update = ARENA_ARRAY(a, Update, n + 1);
+  for (const TraceUpdate *u = t->last; u; u = u->before) all[--n] = u;
+  for (; all[n]; n++) put_update(f, &all[n]->update);
+}
+
 static void *make_fn(Graph *g, void *ctx) {
   FnBody *f = ARENA_NEW(g->arena, FnBody);
-  *f = *(FnBody *)ctx;
+  *f = ((NewFn *)ctx)->f;
+  keep_updates(g->arena, ((NewFn *)ctx)->made, f);
   f->loc = g->here;
   f->in = keep_ports(g->arena, f->in, f->n_in);
   f->n_declared = f->n_in;
@@ -320,9 +348,8 @@ static const FnBody *trace(lua_State *L, int types, int body, const Tracing *aro
   sandbox_of(L)->context = &now;
   make_updates(L, results + 1);
   sandbox_of(L)->context = before;
-  FnBody f = {.in = in.port, .n_in = in.n, .out = out.port, .n_out = out.n, .prefix = around->prefix,
-              .update = made.update, .n_update = made.n_update};
-  if (!f.n_out && !f.n_update) luaL_error(L, "fn: the body returns nothing");
+  NewFn f = {{.in = in.port, .n_in = in.n, .out = out.port, .n_out = out.n, .prefix = around->prefix}, &made};
+  if (!out.n && !made.last) luaL_error(L, "fn: the body returns nothing");
   sandbox_charge(L, (uint64_t)binding_of(L)->g->n_nodes);
   return bind_graph(L, make_fn, &f);
 }
@@ -439,6 +466,8 @@ static int call_is_training(lua_State *L) {
 
 void binding_open_trace(lua_State *L) {
   static const luaL_Reg of_fn[] = {{"__call", call_fn}, {"__index", fn_index}, {NULL, NULL}};
+  sandbox_of(L)->mark = mark_updates;
+  sandbox_of(L)->undo = undo_updates;
   bind_new_kind(L, BIND_FN, of_fn);
   lua_register(L, "fn", new_fn);
   lua_register(L, "update", call_update);

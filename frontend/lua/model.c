@@ -185,6 +185,40 @@ static void check_averages(lua_State *L, const Model *m) {
         }
 }
 
+/* What an entry with an average keeps for it (passes/train.c): ENTRY.averaged, ENTRY.average.PARAM. */
+static bool is_of_average(const ModelTrain *e, const char *state) {
+  size_t n = strlen(e->name);
+  return e->average > 0 && strncmp(state, e->name, n) == 0 &&
+         (strcmp(state + n, ".averaged") == 0 || strncmp(state + n, ".average.", strlen(".average.")) == 0);
+}
+
+typedef struct StateOfAverage {
+  const Model *m;
+  const ModelTrain *holder, *of; /* of NULL: there is none */
+  const char *state;
+} StateOfAverage;
+
+static void *find_state_of_average(Graph *g, void *ctx) {
+  StateOfAverage *s = ctx;
+  for (int i = 0; i < s->m->n_train; i++) {
+    int n;
+    Node **node = func_nodes(s->m->train[i].func, &n);
+    for (int k = 0; k < n; k++)
+      for (int e = 0; node[k]->op == OP_STATE && e < s->m->n_train; e++)
+        if (is_of_average(&s->m->train[e], node[k]->attrs.leaf.name))
+          *s = (StateOfAverage){s->m, &s->m->train[i], &s->m->train[e], node[k]->attrs.leaf.name};
+  }
+  return s;
+}
+
+static void check_states(lua_State *L, const Model *m) {
+  StateOfAverage s = {.m = m};
+  bind_graph(L, find_state_of_average, &s);
+  if (s.of)
+    luaL_error(L, "module: train: \"%s\" has a state \"%s\", a name under which the average of \"%s\" is kept", s.holder->name,
+               s.state, s.of->name);
+}
+
 /* The list on top of the stack. */
 static void collect_train(lua_State *L, ModelLoad *load) {
   if (!lua_istable(L, -1))
@@ -199,6 +233,7 @@ static void collect_train(lua_State *L, ModelLoad *load) {
     lua_settop(L, list);
   }
   check_averages(L, load->m);
+  check_states(L, load->m);
 }
 
 /* The table on top of the stack. */

@@ -43,6 +43,9 @@ typedef struct Sandbox {
   int n_read;
   FILE *print_to;         /* where `print` writes */
   const void *context;    /* of the binding: what is under way; where an error is caught, what was begun inside is over */
+  /* Of the binding; may be NULL: what is done so far of that, and undoing what was done since, where an error is caught. */
+  void *(*mark)(struct Sandbox *sb);
+  void (*undo)(struct Sandbox *sb, void *mark);
   void *user;             /* of the binding */
 } Sandbox;
 

@@ -10,9 +10,11 @@
 static int protected_call(lua_State *L, int n_args, int n_results) {
   Sandbox *sb = sandbox_of(L);
   const void *context = sb->context;
+  void *mark = sb->mark ? sb->mark(sb) : NULL;
   int status = lua_pcall(L, n_args, n_results, 0);
   if (status == LUA_OK) return status;
   sb->context = context;
+  if (sb->undo) sb->undo(sb, mark);
   sb->has_callers = false;
   if (sb->exhausted) lua_error(L);
   if (status == LUA_ERRMEM)

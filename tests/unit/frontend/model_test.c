@@ -325,6 +325,47 @@ TEST("a function inside another cannot use the other's input, nor what was made 
   model_free(m);
 }
 
+TEST("updates made in a call that failed and was caught are not made; those before it are") {
+  Error err;
+  Model *m = load_text("local w, v, n = param('w', f32(3)), param('v', f32(3)), state('n', i32())\n"
+                       "return module { f = fn({ x = f32(3) }, function(x)\n"
+                       "  update(w, w + x.x)\n"
+                       "  assert(not pcall(function() update(w, updated(w) * 2) update(v, x.x) error('left') end))\n"
+                       "  assert(not xpcall(function() update(n, n + 1) error('left') end, function() end))\n"
+                       "  assert(updated(v) == v and updated(n) == n)\n"
+                       "  assert(pcall(update, v, v * 3))\n"
+                       "  return { y = x.x } end) }", &err);
+  REQUIRE(m, "%s", err.text);
+  const Func *f = m->func[0];
+  REQUIRE(f->n_update == 2, "%d updates", f->n_update);
+  EXPECT_TEXT(f->update[0].target->attrs.leaf.name, "w");
+  EXPECT(f->update[0].value->op == OP_ADD && f->update[1].value->op == OP_MUL, "");
+  EXPECT_TEXT(f->update[1].target->attrs.leaf.name, "v");
+  model_free(m);
+}
+
+TEST("a state under the name of what an average is kept in is refused") {
+  static const char text[] = "local w, n = param('w', f32(3)), nil\n"
+                             "local f = fn({ x = f32(3) }, function(x) local n = state('%s', f32(3)%s)\n"
+                             "  return { loss = sum(w * x.x) }, { { w, w - n }, { n, n + 1 } } end)\n"
+                             "return module { train = { { 'main', f%s } } }";
+  static const struct {
+    const char *state, *options, *average, *says;
+  } cases[] = {{"averaged", "", ", average = 0.5", "module: train: \"main\" has a state \"main.averaged\", a name under which the average of \"main\" is kept"},
+               {"main.average.w", ", { shared = true }", ", average = 0.5", "has a state \"main.average.w\""},
+               {"averaged", "", "", NULL},
+               {"averages", "", ", average = 0.5", NULL}};
+  for (int i = 0; i < COUNT_OF(cases); i++) {
+    char model[500];
+    Error err;
+    snprintf(model, sizeof model, text, cases[i].state, cases[i].options, cases[i].average);
+    Model *m = load_text(model, &err);
+    EXPECT(!m == !!cases[i].says, "%d: %s", i, m ? "it loaded" : err.text);
+    if (!m && cases[i].says) EXPECT_HAS(err.text, cases[i].says);
+    model_free(m);
+  }
+}
+
 TEST("updates and states carry over") {
   Error err;
   Model *m = load_text("local w, n = param('w', f32(3), { uniform = 0.5 }), state('n', i32())\n"
