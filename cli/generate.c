@@ -196,10 +196,10 @@ static bool check_plain(const GenerateArgs *a, Error *err) {
   const char *fn = a->painter.single.f->name;
   const char *given = a->text ? "--text" : a->image ? "--image" : a->tokens_out ? "--tokens-out" : NULL;
   if (given) return error_set(err, ERROR_USAGE, has_no, given, a->painter.single.name, fn, "nothing of the kind");
-  bool samples = a->temperature != 1.0 || a->top_k || a->top_p != 1.0 || a->guidance != 1.0 || strcmp(a->order, "wavefront") != 0;
-  if (samples)
-    return error_set(err, ERROR_USAGE, has_no, "what is said of sampling", a->painter.single.name, fn, "random numbers, not tokens");
-  return true;
+  bool samples = a->temperature != 1.0 || a->top_k || a->top_p != 1.0 || a->guidance != 1.0 ||
+                 strcmp(a->order, "wavefront") != 0;
+  return !samples || error_set(err, ERROR_USAGE, has_no, "what is said of sampling", a->painter.single.name, fn,
+                               "random numbers, not tokens");
 }
 
 static bool write_plain(GenerateCommand *d, int64_t first, int64_t n, const uint8_t *rgb, Error *err) {

@@ -135,9 +135,12 @@ static bool score_features(ScoreCommand *c, Arena *arena, Error *err) {
   if (n < 2 || n_data < 2)
     return error_set(err, ERROR_ARGUMENT, "%s: a distribution needs two pictures at least", n < 2 ? a->pictures : a->data);
   if (!frechet_distance(&data, &others, arena, &distance, err)) return false;
-  if (a->json) printf("{\"frechet\": %.6g, \"pictures\": %" PRId64 ", \"data\": %" PRId64 ", \"features\": %" PRId64 "}\n", distance, n, n_data, data.d);
-  else printf("Frechet distance of %" PRId64 " features: %.3f (%" PRId64 " %s, %" PRId64 " of %s)\n", data.d, distance, n,
-              a->pictures ? "pictures" : "drawings", n_data, a->data);
+  if (a->json)
+    printf("{\"frechet\": %.6g, \"pictures\": %" PRId64 ", \"data\": %" PRId64 ", \"features\": %" PRId64 "}\n", distance, n,
+           n_data, data.d);
+  else
+    printf("Frechet distance of %" PRId64 " features: %.3f (%" PRId64 " %s, %" PRId64 " of %s)\n", data.d, distance, n,
+           a->pictures ? "pictures" : "drawings", n_data, a->data);
   return true;
 }
 
@@ -146,7 +149,8 @@ static bool score_features(ScoreCommand *c, Arena *arena, Error *err) {
 static bool check_features(const ScoreArgs *a, Error *err) {
   if (!a->data) return error_set(err, ERROR_ARGUMENT, "--features needs --data SPEC to compare with");
   if (!a->kit.weights == !a->pictures)
-    return error_set(err, ERROR_ARGUMENT, "--features compares drawings of --weights FILE, or --pictures SPEC: give one of the two");
+    return error_set(err, ERROR_ARGUMENT,
+                     "--features compares drawings of --weights FILE, or --pictures SPEC: give one of the two");
   if (a->temperature != 1.0 || a->top_k || a->top_p != 1.0 || a->guidance != 1.0)
     return error_set(err, ERROR_ARGUMENT, "what is said of sampling has no effect with --features: no tokens are drawn");
   return true;

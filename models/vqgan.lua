@@ -140,25 +140,32 @@ local taming_loss = fn({ image = picture, step = i32() }, function(x)
   local d_weight = patchgan.adaptive_weight(nll_loss, g_loss, last_layer) * o.disc_weight
   local disc_factor = patchgan.adopted(o.disc_factor, x.step, o.disc_start)
   return { loss = nll_loss + d_weight * disc_factor * g_loss + o.codebook_weight * quant_loss, quant_loss = quant_loss,
-           nll_loss = nll_loss, rec_loss = nll_loss, p_loss = p_loss or nil, d_weight = d_weight, disc_factor = disc_factor, g_loss = g_loss,
-           mse = mean_square(image - x.image) }
+           nll_loss = nll_loss, rec_loss = nll_loss, p_loss = p_loss or nil, d_weight = d_weight,
+           disc_factor = disc_factor, g_loss = g_loss, mse = mean_square(image - x.image) }
 end)
 
 local disc_loss = fn({ image = picture }, function(x)
-  local real, fake = discriminator(x.image), discriminator(detach((decoder(gather(codebook, nn.nearest_code(encoder(x.image), codebook))))))
+  local image = decoder(gather(codebook, nn.nearest_code(encoder(x.image), codebook)))
+  local real, fake = discriminator(x.image), discriminator(detach(image))
   return { loss = o.disc_factor * patchgan.losses[o.disc_loss](real, fake), logits_real = mean(real), logits_fake = mean(fake) }
 end)
 
 local rate = o.schedule == "cosine" and optim.cosine(o.lr, o.warmup, 0.1) or optim.constant(o.lr, o.warmup)
 
-local loss, train = square_loss, { { "main", optim.adamw(square_loss, { lr = rate, clip = o.clip, weight_decay = o.weight_decay }) } }
+local function adam(f, params)
+  return optim.adam(f, { params = params, lr = rate, beta1 = 0.5, beta2 = 0.9, clip = o.clip, weight_decay = o.weight_decay })
+end
+
+local loss, train
 if o.loss == "taming" then
-  local function adam(f, params) return optim.adam(f, { params = params, lr = rate, beta1 = 0.5, beta2 = 0.9, clip = o.clip }) end
   loss = taming_loss
   train = {
     { "autoencoder", adam(taming_loss, { "^encoder%.", "^decoder%.", "quant_conv%.", "^quantize%." }) },
     { "discriminator", adam(disc_loss, "^loss%.discriminator%."), from = o.disc_start + 1 },
   }
+else
+  loss = square_loss
+  train = { { "main", optim.adamw(square_loss, { lr = rate, clip = o.clip, weight_decay = o.weight_decay }) } }
 end
 
 return module {

@@ -7,7 +7,7 @@
 
 Moments moments_new(Arena *a, int64_t d) {
   BUG_IF(d < 1 || d > FRECHET_MAX_D, "vectors of %lld elements", (long long)d);
-  return (Moments){d, 0, ARENA_ARRAY(a, double, d), ARENA_ARRAY(a, double, d), ARENA_ARRAY(a, double, d * d)};
+  return (Moments){d, 0, ARENA_ARRAY(a, double, d), ARENA_ARRAY(a, double, d), ARENA_ARRAY(a, double, d *d)};
 }
 
 static void add_one(Moments *m, const float *x, double *moved) {
@@ -30,7 +30,7 @@ static double mean_of(const Moments *m, int64_t i) { return m->first[i] + m->sum
 /* [d, d], both halves. */
 static double *covariance(const Moments *m, Arena *a) {
   int64_t d = m->d;
-  double *c = ARENA_ARRAY(a, double, d * d), n = (double)m->n;
+  double *c = ARENA_ARRAY(a, double, d *d), n = (double)m->n;
   for (int64_t i = 0; i < d; i++)
     for (int64_t j = 0; j <= i; j++)
       c[i * d + j] = c[j * d + i] = (m->product[i * d + j] - m->sum[i] * m->sum[j] / n) / (n - 1);
@@ -54,7 +54,8 @@ static void multiply(const double *a, const double *x, int64_t d, double *b) {
 /* tr (C1 C2)^(1/2): with C1 = V L V^T and W = V L^(1/2), the eigenvalues of C1 C2 are those of W^T C2 W, which is
  * symmetric.  What rounding makes of 0 may be below it. */
 static bool trace_of_root(double *c1, const double *c2, int64_t d, Arena *a, double *out, Error *err) {
-  double *values = ARENA_ARRAY(a, double, d), *half = ARENA_ARRAY(a, double, d * d), *whole = ARENA_ARRAY(a, double, d * d);
+  double *values = ARENA_ARRAY(a, double, d), *half = ARENA_ARRAY(a, double, d *d),
+         *whole = ARENA_ARRAY(a, double, d *d);
   if (!eigen(c1, d, true, values, err)) return false;
   for (int64_t i = 0; i < d * d; i++) c1[i] *= sqrt(fmax(values[i % d], 0));
   multiply(c2, c1, d, half);

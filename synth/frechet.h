@@ -9,10 +9,10 @@
 
 /* Sums over vectors, from which mean and covariance follow. */
 typedef struct Moments {
-  int64_t d, n;                 /* elements of a vector, vectors so far */
-  double *first;                /* [d], the first vector, from which all are measured: so little cancels */
-  double *sum;                  /* [d] */
-  double *product;              /* [d, d], sums of x_i x_j, i >= j */
+  int64_t d, n;    /* elements of a vector, vectors so far */
+  double *first;   /* [d], the first vector, from which all are measured: so little cancels */
+  double *sum;     /* [d] */
+  double *product; /* [d, d], sums of x_i x_j, i >= j */
 } Moments;
 
 enum { FRECHET_MAX_D = 4096 };

@@ -13,7 +13,8 @@ static bool check_ports(Likeness *l, const char *weights, Error *err) {
   bool ok = f->n_in == 1 && l->image && single_is_picture(l->image) && l->vector && l->vector->dtype == DTYPE_F32 &&
             l->vector->rank == 2 && dim_equal(l->vector->dim[0], (Dim){.b = 1}) && dim_is_const(l->vector->dim[1]) &&
             l->vector->dim[1].c >= 1 && l->vector->dim[1].c <= FRECHET_MAX_D;
-  return ok || error_set(err, ERROR_ARGUMENT, "%s: \"%s\" must take %s f32[batch, h, w, 1 or 3] and give %s f32[batch, n], n up to %d",
+  return ok || error_set(err, ERROR_ARGUMENT,
+                         "%s: \"%s\" must take %s f32[batch, h, w, 1 or 3] and give %s f32[batch, n], n up to %d",
                          weights, FUNC_FEATURES, PORT_IMAGE, PORT_FEATURES, FRECHET_MAX_D);
 }
 
@@ -46,7 +47,8 @@ bool likeness_of_data(Likeness *l, const Dataset *d, int64_t n, Arena *a, Moment
   *out = moments_new(a, l->vector->dim[1].c);
   if (!dataset_match(d, NULL, &want, err)) return false;
   for (int64_t at = 0; at < n; at += PAINTER_PART)
-    if (!dataset_fill(d, NULL, WORLD_TRAIN, (uint64_t)at, part(n, at), &want, 1, err) || !add(l, part(n, at), out, err))
+    if (!dataset_fill(d, NULL, WORLD_TRAIN, (uint64_t)at, part(n, at), &want, 1, err) ||
+        !add(l, part(n, at), out, err))
       return false;
   return true;
 }
@@ -54,8 +56,8 @@ bool likeness_of_data(Likeness *l, const Dataset *d, int64_t n, Arena *a, Moment
 bool likeness_of_drawings(Likeness *l, Painter *p, uint64_t seed, int64_t n, Arena *a, Moments *out, Error *err) {
   int64_t height = l->image->dim[1].c, width = l->image->dim[2].c;
   if (p->height != height || p->width != width)
-    return error_set(err, ERROR_ARGUMENT, "drawings of %lld x %lld pixels, features of pictures of %lld x %lld", (long long)p->width,
-                     (long long)p->height, (long long)width, (long long)height);
+    return error_set(err, ERROR_ARGUMENT, "drawings of %lld x %lld pixels, features of pictures of %lld x %lld",
+                     (long long)p->width, (long long)p->height, (long long)width, (long long)height);
   uint8_t *rgb = arena_alloc(a, (size_t)(3 * PAINTER_PART * height * width));
   int32_t class[PAINTER_PART] = {0};
   *out = moments_new(a, l->vector->dim[1].c);

@@ -1,5 +1,5 @@
-/* How like a data set's pictures are those that a model draws, or those of another data set: the Frechet distance of what
- * a classifier's function "features" (image f32 [B, h, w, 1 or 3] to features f32 [B, n]) tells of both. */
+/* How like a data set's pictures are those that a model draws, or those of another data set: the Frechet distance of
+ * what a classifier's function "features" (image f32 [B, h, w, 1 or 3] to features f32 [B, n]) tells of both. */
 #ifndef NUWA_SYNTH_LIKENESS_H
 #define NUWA_SYNTH_LIKENESS_H
 
@@ -9,7 +9,7 @@
 
 typedef struct Likeness {
   Single features;
-  const PlanTensor *image, *vector;   /* its input and output */
+  const PlanTensor *image, *vector; /* its input and output */
 } Likeness;
 
 /* Opens the features.  False with err set; close l either way. */

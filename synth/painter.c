@@ -18,11 +18,13 @@ static bool check_ports(Painter *p, Error *err) {
   const PlanFunction *f = p->single.f;
   for (int i = 0; i < f->n_in; i++)
     if (!train_feeds(&f->in[i]) && !is_class(&f->in[i]))
-      return error_set(err, ERROR_ARGUMENT, "%s: \"%s\" has an input \"%s\", which nothing here gives: it may have %s i32[batch]",
+      return error_set(err, ERROR_ARGUMENT,
+                       "%s: \"%s\" has an input \"%s\", which nothing here gives: it may have %s i32[batch]",
                        p->single.name, f->name, f->in[i].name, PORT_CLASS);
   p->image = plan_find_output(f, PORT_IMAGE);
   if (!p->image || !single_is_picture(p->image))
-    return error_set(err, ERROR_ARGUMENT, "%s: \"%s\" must give %s f32[batch, h, w, 1 or 3]", p->single.name, f->name, PORT_IMAGE);
+    return error_set(err, ERROR_ARGUMENT, "%s: \"%s\" must give %s f32[batch, h, w, 1 or 3]", p->single.name, f->name,
+                     PORT_IMAGE);
   p->height = p->image->dim[1].c;
   p->width = p->image->dim[2].c;
   return true;
@@ -34,16 +36,19 @@ static bool check_class(Painter *p, int64_t class, Error *err) {
     return class < 0 || error_set(err, ERROR_USAGE, "%s draws of no class", p->single.name);
   p->classes = classes ? strtoll(classes, NULL, 10) : 0;
   if (p->classes < 1)
-    return error_set(err, ERROR_ARGUMENT, "%s: \"%s\" draws of a class, and the module does not say how many there are:  %s = N",
+    return error_set(err, ERROR_ARGUMENT,
+                     "%s: \"%s\" draws of a class, and the module does not say how many there are:  %s = N",
                      p->single.name, p->single.f->name, MODEL_CLASSES);
   return class == PAINTER_ANY_CLASS || (class >= 0 && class < p->classes) ||
-         error_set(err, ERROR_USAGE, "%s draws of a class from 0 to %lld, not of %s", p->single.name, (long long)p->classes - 1,
-                   class < 0 ? "none" : "another");
+         error_set(err, ERROR_USAGE, "%s draws of a class from 0 to %lld, not of %s", p->single.name,
+                   (long long)p->classes - 1, class < 0 ? "none" : "another");
 }
 
-bool painter_open(Painter *p, const SynthTarget *t, const ModelSpec *m, const char *weights, int64_t class, Error *err) {
+bool painter_open(Painter *p, const SynthTarget *t, const ModelSpec *m, const char *weights, int64_t class,
+                  Error *err) {
   *p = (Painter){0};
-  if (!single_open(&p->single, t, m, weights, class < 0 ? none_first : class_first, COUNT_OF(none_first), PAINTER_PART, err))
+  if (!single_open(&p->single, t, m, weights, class < 0 ? none_first : class_first, COUNT_OF(none_first),
+                   PAINTER_PART, err))
     return false;
   p->is_one = p->single.f != NULL;
   return !p->is_one || (check_ports(p, err) && check_class(p, class, err));
@@ -54,7 +59,8 @@ void painter_close(Painter *p) {
   *p = (Painter){0};
 }
 
-bool painter_draw(Painter *p, uint64_t seed, int64_t first, int64_t n, const int32_t *class, uint8_t *rgb, Error *err) {
+bool painter_draw(Painter *p, uint64_t seed, int64_t first, int64_t n, const int32_t *class, uint8_t *rgb,
+                  Error *err) {
   Single *s = &p->single;
   BUG_IF(n > PAINTER_PART, "more than a part");
   train_feed(s->session, s->plan, s->function, seed, 0, 0, (uint64_t)first, n);

@@ -22,13 +22,15 @@ typedef struct OpenCall {
 static void choose(OpenCall *c, const Model *m, const Plan *p) {
   Error ignored;
   const char *const *end = c->name + c->n_name;
-  while (c->name < end && !(m ? model_find(m, *c->name, &ignored) != NULL : plan_find_function(p, *c->name) >= 0)) c->name++;
+  while (c->name < end && !(m ? model_find(m, *c->name, &ignored) != NULL : plan_find_function(p, *c->name) >= 0))
+    c->name++;
   if (c->name == end) c->name = NULL;
 }
 
 static bool open_weights(OpenCall *c) {
   Single *s = c->s;
-  return (s->weights = weights_file_open(c->target, c->weights, c->err)) && weights_file_digest(c->weights, s->digest, c->err);
+  return (s->weights = weights_file_open(c->target, c->weights, c->err)) &&
+         weights_file_digest(c->weights, s->digest, c->err);
 }
 
 static bool open_embedded(OpenCall *c) {
@@ -37,8 +39,10 @@ static bool open_embedded(OpenCall *c) {
   if (!part) return (c->name = NULL, true);
   if (!(s->weights = nuwa_bundle_weights(s->bundle, BUNDLE_MODEL, c->err))) return false;
   const char *digest = safetensors_metadata(s->weights, WEIGHTS_DIGEST);
-  if (digest) snprintf(s->digest, sizeof s->digest, "%s", digest);
-  else sha256_hex(bundle_digest(s->bundle, part), s->digest);
+  if (digest)
+    snprintf(s->digest, sizeof s->digest, "%s", digest);
+  else
+    sha256_hex(bundle_digest(s->bundle, part), s->digest);
   return true;
 }
 
@@ -46,8 +50,10 @@ static bool open_bundle(OpenCall *c) {
   Single *s = c->s;
   if (!(s->bundle = nuwa_bundle_open(c->model.path, c->err))) return false;
   s->plan = nuwa_bundle_plan(s->bundle, BUNDLE_MODEL);
-  if (s->plan) choose(c, NULL, s->plan);
-  else c->name = NULL;
+  if (s->plan)
+    choose(c, NULL, s->plan);
+  else
+    c->name = NULL;
   return !c->name || (c->weights ? open_weights(c) : open_embedded(c));
 }
 
@@ -58,7 +64,9 @@ static bool compile(OpenCall *c, Model *m) {
 }
 
 static bool open_model(OpenCall *c) {
-  if (!open_weights(c) || !weights_file_complete(c->s->arena, c->target, &c->model, c->s->weights, c->weights, c->err)) return false;
+  if (!open_weights(c) ||
+      !weights_file_complete(c->s->arena, c->target, &c->model, c->s->weights, c->weights, c->err))
+    return false;
   Model *m = models_load(c->target, &c->model, c->err);
   if (m) choose(c, m, NULL);
   bool ok = m && (!c->name || compile(c, m));

@@ -59,9 +59,11 @@ end)
 
 local function adam(loss, params) return optim.adam(loss, { params = params, lr = o.lr, beta1 = o.beta1 }) end
 
+local draw = fn(inputs, function(x) return { image = drawing(class_of(x)) } end)
+
 return module {
   size = o.size, classes = inputs.class and o.classes,
-  tasks = { [o.classes > 0 and "class_image" or "none_image"] = fn(inputs, function(x) return { image = drawing(class_of(x)) } end) },
+  tasks = { [inputs.class and "class_image" or "none_image"] = draw },
   train = {
     { "discriminator", adam(discriminator_loss, "^discriminator%.") },
     { "generator", adam(generator_loss, "^generator%."), average = 0.999 },

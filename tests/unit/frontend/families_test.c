@@ -2,10 +2,11 @@
 #include "tests/test.h"
 #include "tests/unit/frontend/trial.h"
 
-#define SMALL {"size", "8"}
+#define SMALL                                                                                                        \
+  { "size", "8" }
 #define OPEN(x, name, ...)                                                                                           \
   const Define define_[] = {__VA_ARGS__};                                                                            \
-  Trial x;                                                                                                          \
+  Trial x;                                                                                                           \
   if (!trial_open(&x, "families/" name, define_, COUNT_OF(define_))) return
 
 static void expect_falls(Trial *x, int steps, double share) {
@@ -16,7 +17,8 @@ static void expect_falls(Trial *x, int steps, double share) {
 
 TEST("the classifier, the VAE, the VQ-VAE and the prior of its codes learn in a few steps") {
   {
-    OPEN(x, "classifier", SMALL, {"classes", "2"}, {"channels", "2"}, {"features", "6"}, {"flip", "false"}, {"lr", "0.02"}, {"warmup", "0"});
+    OPEN(x, "classifier", SMALL, {"classes", "2"}, {"channels", "2"}, {"features", "6"}, {"flip", "false"},
+         {"lr", "0.02"}, {"warmup", "0"});
     expect_falls(&x, 12, 0.9);
     trial_close(&x);
   }
@@ -26,24 +28,30 @@ TEST("the classifier, the VAE, the VQ-VAE and the prior of its codes learn in a 
     trial_close(&x);
   }
   {
-    OPEN(x, "vqvae", SMALL, {"channels", "4"}, {"blocks", "1"}, {"codebook", "6"}, {"width", "3"}, {"lr", "0.02"}, {"warmup", "0"});
+    OPEN(x, "vqvae", SMALL, {"channels", "4"}, {"blocks", "1"}, {"codebook", "6"}, {"width", "3"}, {"lr", "0.02"},
+         {"warmup", "0"});
     expect_falls(&x, 12, 0.9);
     trial_close(&x);
   }
-  OPEN(x, "prior", {"grid", "2"}, {"codebook", "5"}, {"classes", "2"}, {"dim", "8"}, {"heads", "2"}, {"layers", "1"}, {"lr", "0.03"},
-       {"warmup", "0"});
+  OPEN(x, "prior", {"grid", "2"}, {"codebook", "5"}, {"classes", "2"}, {"dim", "8"}, {"heads", "2"}, {"layers", "1"},
+       {"lr", "0.03"}, {"warmup", "0"});
   expect_falls(&x, 12, 0.9);
   trial_close(&x);
 }
 
-/* With D at one half, as it nearly is at first, both parts of D's loss are log 2, and those of G's are of either sign. */
+/* With D at one half, as it nearly is at first, both parts of D's loss are log 2, and those of G's are of either
+ * sign. */
 TEST("the losses of the GANs begin at log 2, and each network moves alone") {
-  static const struct { const char *name, *loss; double generator; } gans[] = {
-      {"gan", "minimax", -0.6931}, {"gan", "non_saturating", 0.6931}, {"dcgan", NULL, 0.6931}};
+  static const struct {
+    const char *name, *loss;
+    double generator;
+  } gans[] = {{"gan", "minimax", -0.6931}, {"gan", "non_saturating", 0.6931}, {"dcgan", NULL, 0.6931}};
   for (int k = 0; k < COUNT_OF(gans); k++) {
     double d = NAN, g = NAN, after = NAN;
     Trial x;
-    const Define define[] = {SMALL, {"latent", "3"}, gans[k].loss ? (Define){"loss", gans[k].loss} : (Define){"classes", "2"},
+    const Define define[] = {SMALL,
+                             {"latent", "3"},
+                             gans[k].loss ? (Define){"loss", gans[k].loss} : (Define){"classes", "2"},
                              gans[k].loss ? (Define){"hidden", "6"} : (Define){"channels", "2"}};
     char path[40];
     snprintf(path, sizeof path, "families/%s", gans[k].name);
@@ -51,7 +59,8 @@ TEST("the losses of the GANs begin at log 2, and each network moves alone") {
     train(&x, "train.discriminator", 1, 1, &d, &after);
     EXPECT(fabs(d - 2 * 0.6931) < 0.4, "%s: D's loss is %g", gans[k].name, d);
     train(&x, "train.generator", 1, 1, &g, &after);
-    EXPECT(fabs(g - gans[k].generator) < 0.3, "%s %s: G's loss is %g", gans[k].name, gans[k].loss ? gans[k].loss : "", g);
+    EXPECT(fabs(g - gans[k].generator) < 0.3, "%s %s: G's loss is %g", gans[k].name, gans[k].loss ? gans[k].loss : "",
+           g);
     Func *f = model_find(x.m, "train.generator", &x.err);
     for (int i = 0; i < f->n_update; i++)
       if (f->update[i].target->op == OP_PARAM && !f->update[i].by_call)
@@ -62,7 +71,8 @@ TEST("the losses of the GANs begin at log 2, and each network moves alone") {
 
 /* ---- the gradient of a gradient ---- */
 
-/* The loss of an entry, and the gradients that its optimiser asks for: of the params whose names begin with `prefix`. */
+/* The loss of an entry, and the gradients that its optimiser asks for: of the params whose names begin with `prefix`.
+ */
 static Func *with_gradients(Trial *x, const char *entry, const char *prefix) {
   Func *f = model_find(x->m, entry, &x->err);
   Port out[RUN_MAX];
@@ -73,7 +83,8 @@ static Func *with_gradients(Trial *x, const char *entry, const char *prefix) {
   out[n++] = (Port){"a_loss", loss};
   for (int i = 0; i < n_nodes && n < RUN_MAX; i++) {
     Node *of = nodes[i]->op == OP_GRAD ? nodes[i]->in[1] : NULL;
-    if (nodes[i]->op == OP_GRAD && nodes[i]->in[0] == loss && of->op == OP_PARAM && strncmp(of->attrs.leaf.name, prefix, strlen(prefix)) == 0)
+    if (nodes[i]->op == OP_GRAD && nodes[i]->in[0] == loss && of->op == OP_PARAM &&
+        strncmp(of->attrs.leaf.name, prefix, strlen(prefix)) == 0)
       out[n++] = (Port){of->attrs.leaf.name, nodes[i]};
   }
   f = func_new(x->m->graph, "gradients", f->in, f->n_in, out, n);

@@ -5,7 +5,9 @@
 #define TINY                                                                                                         \
   {"size", "16"}, {"channels", "2"}, {"multipliers", "1,1"}, {"blocks", "1"}, {"attention", ""}, {"latent", "2"},    \
       {"width", "2"}, {"codebook", "4"}, {"groups", "1"}, {"window", "0"}, {"loss", "taming"}, {"disc_start", "3"},  \
-      {"disc_ndf", "2"}
+  {                                                                                                                  \
+    "disc_ndf", "2"                                                                                                  \
+  }
 
 static bool open_tiny(Trial *x) {
   const Define define[] = {TINY, {"disc_num_layers", "1"}};
@@ -33,7 +35,8 @@ static bool outputs(Trial *x, const Func *f, double *out, int n) {
 }
 
 TEST("the discriminator has the names of taming's, and only its own step moves it") {
-  static const char *const names[] = {"main.0.weight", "main.0.bias", "main.2.weight", "main.3.weight", "main.3.bias", "main.5.weight", "main.5.bias"};
+  static const char *const names[] = {"main.0.weight", "main.0.bias",   "main.2.weight", "main.3.weight",
+                                      "main.3.bias",   "main.5.weight", "main.5.bias"};
   Trial x;
   REQUIRE(open_tiny(&x), "");
   Func *f = model_find(x.m, "train.discriminator", &x.err);
@@ -50,13 +53,15 @@ TEST("the discriminator has the names of taming's, and only its own step moves i
   EXPECT(x.m->train[1].from == 4, "it begins in step %lld", (long long)x.m->train[1].from);
   f = model_find(x.m, "train.autoencoder", &x.err);
   for (int i = 0; i < f->n_update; i++)
-    EXPECT(f->update[i].target->op != OP_PARAM || f->update[i].by_call || !strstr(f->update[i].target->attrs.leaf.name, "discriminator"),
+    EXPECT(f->update[i].target->op != OP_PARAM || f->update[i].by_call ||
+               !strstr(f->update[i].target->attrs.leaf.name, "discriminator"),
            "%s", f->update[i].target->attrs.leaf.name);
   trial_close(&x);
 }
 
 TEST("the discriminator counts from the step after disc_start on") {
-  static const char *const wanted[] = {"loss", "nll_loss", "quant_loss"}, *const more[] = {"d_weight", "disc_factor", "g_loss"};
+  static const char *const wanted[] = {"loss", "nll_loss", "quant_loss"}, *const more[] = {"d_weight", "disc_factor",
+                                                                                           "g_loss"};
   Trial x;
   double a[3], b[3];
   REQUIRE(open_tiny(&x), "");
@@ -64,7 +69,8 @@ TEST("the discriminator counts from the step after disc_start on") {
   for (x.step = 3; x.step <= 4; x.step++) {
     REQUIRE(f && g && outputs(&x, f, a, 3) && outputs(&x, g, b, 3), "%s", x.err.text);
     EXPECT(b[1] == (x.step > 3), "a factor of %g in step %lld", b[1], (long long)x.step);
-    EXPECT(b[0] != 0 && b[2] != 0 && fabs(a[0] - (a[1] + a[2] + b[0] * b[1] * b[2])) < 1e-9, "%g of %g + %g + %g %g %g", a[0], a[1], a[2], b[0], b[1], b[2]);
+    EXPECT(b[0] != 0 && b[2] != 0 && fabs(a[0] - (a[1] + a[2] + b[0] * b[1] * b[2])) < 1e-9,
+           "%g of %g + %g + %g %g %g", a[0], a[1], a[2], b[0], b[1], b[2]);
   }
   trial_close(&x);
 }
@@ -123,14 +129,18 @@ static void fill_test(Tensor *t, const char *name) {
 static double perceptual(const char *kind) {
   char text[600];
   double d = NAN;
-  snprintf(text, sizeof text, "local p = require 'perceptual'\nreturn module { f = fn({ x = f32(batch, 16, 16, 3), y = f32(batch, 16, 16, 3) }, function(x)\n"
-           "return { same = p.%s('p', x.x, x.x, { channels = 2 }), apart = p.%s('p', x.x, x.y, { channels = 2 }), back = p.%s('p', x.y, x.x, { channels = 2 }) } end) }",
+  snprintf(text, sizeof text,
+           "local p = require 'perceptual'\nreturn module { f = fn({ x = f32(batch, 16, 16, 3), y = f32(batch, 16, "
+           "16, 3) }, function(x)\n"
+           "return { same = p.%s('p', x.x, x.x, { channels = 2 }), apart = p.%s('p', x.x, x.y, { channels = 2 }), "
+           "back = p.%s('p', x.y, x.x, { channels = 2 }) } end) }",
            kind, kind, kind);
   Ran r;
   if (run_model(&r, text, "f", fill_test)) {
     EXPECT(r.out[run_output(&r, "same")].data[0] == 0, "%g from itself", r.out[run_output(&r, "same")].data[0]);
     d = r.out[run_output(&r, "apart")].data[0];
-    EXPECT(d > 0 && fabs(d - r.out[run_output(&r, "back")].data[0]) < 1e-12 * d, "%g, and back %g", d, r.out[run_output(&r, "back")].data[0]);
+    EXPECT(d > 0 && fabs(d - r.out[run_output(&r, "back")].data[0]) < 1e-12 * d, "%g, and back %g", d,
+           r.out[run_output(&r, "back")].data[0]);
   } else {
     EXPECT(false, "%s", r.err.text);
   }
@@ -138,7 +148,8 @@ static double perceptual(const char *kind) {
   return d;
 }
 
-TEST("the distance by a classifier's convolutions is 0 of a picture from itself, the same both ways, and depends on every pixel") {
+TEST("the distance by a classifier's convolutions is 0 of a picture from itself, the same both ways, and depends on "
+     "every pixel") {
   fill_step = 0;
   double near = perceptual("classifier");
   fill_step = 0.5;
@@ -147,12 +158,15 @@ TEST("the distance by a classifier's convolutions is 0 of a picture from itself,
 
 TEST("LPIPS has the names of taming's") {
   Error err;
-  Model *m = load_with("local p = require 'perceptual'\nreturn module { f = fn({ x = f32(batch, 16, 16, 3), y = f32(batch, 16, 16, 3) }, function(x)\n"
-                       "return { d = p.lpips('loss.perceptual_loss', x.x, x.y) } end) }", (ModelOptions){.models_dir = MODELS_DIR}, &err);
+  Model *m = load_with("local p = require 'perceptual'\nreturn module { f = fn({ x = f32(batch, 16, 16, 3), y = "
+                       "f32(batch, 16, 16, 3) }, function(x)\n"
+                       "return { d = p.lpips('loss.perceptual_loss', x.x, x.y) } end) }",
+                       (ModelOptions){.models_dir = MODELS_DIR}, &err);
   REQUIRE(m, "%s", err.text);
-  static const char *const some[] = {"net.slice1.0.weight", "net.slice1.2.bias", "net.slice2.5.weight", "net.slice2.7.weight", "net.slice3.10.weight",
-                                     "net.slice3.14.weight", "net.slice4.17.weight", "net.slice4.21.weight", "net.slice5.24.weight",
-                                     "net.slice5.28.bias", "lin0.model.1.weight", "lin4.model.1.weight"};
+  static const char *const some[] = {"net.slice1.0.weight",  "net.slice1.2.bias",    "net.slice2.5.weight",
+                                     "net.slice2.7.weight",  "net.slice3.10.weight", "net.slice3.14.weight",
+                                     "net.slice4.17.weight", "net.slice4.21.weight", "net.slice5.24.weight",
+                                     "net.slice5.28.bias",   "lin0.model.1.weight",  "lin4.model.1.weight"};
   int n_nodes, n = 0;
   Node **nodes = func_nodes(m->func[0], &n_nodes);
   for (int i = 0; i < n_nodes; i++) {

@@ -1,5 +1,5 @@
-/* A model file trained for some steps by the interpreter, on pictures of two kinds: a bright square on the left, which is
- * class 0, or on the right. */
+/* A model file trained for some steps by the interpreter, on pictures of two kinds: a bright square on the left,
+ * which is class 0, or on the right. */
 #ifndef NUWA_TEST_TRIAL_H
 #define NUWA_TEST_TRIAL_H
 
@@ -43,10 +43,14 @@ static inline void fill_image(Tensor *t) {
 
 static inline void fill(Trial *x, const Node *leaf, Tensor *t) {
   const char *name = leaf->attrs.leaf.name;
-  if (leaf->op == OP_PARAM) fill_param(x, t, &leaf->attrs.leaf.init);
-  else if (strcmp(name, "image") == 0) fill_image(t);
+  if (leaf->op == OP_PARAM)
+    fill_param(x, t, &leaf->attrs.leaf.init);
+  else if (strcmp(name, "image") == 0)
+    fill_image(t);
   for (int64_t i = 0; i < tensor_elems(t) && leaf->op == OP_INPUT && t->dtype == DTYPE_I32; i++)
-    t->data[i] = strcmp(name, "class") == 0 ? (double)(i % 2) : strcmp(name, "tokens") == 0 ? (double)(i * i % 5) : (double)i;
+    t->data[i] = strcmp(name, "class") == 0    ? (double)(i % 2)
+                 : strcmp(name, "tokens") == 0 ? (double)(i * i % 5)
+                                               : (double)i;
 }
 
 static inline const Tensor *read_leaf(void *ctx, const Node *leaf, Error *err) {
@@ -103,7 +107,8 @@ static inline void trial_close(Trial *x) {
   model_free(x->m);
 }
 
-/* Steps first ... last of an entry; its loss before the first of them and after, both in step `first`'s random numbers. */
+/* Steps first ... last of an entry; its loss before the first of them and after, both in step `first`'s random
+ * numbers. */
 static inline void train(Trial *x, const char *entry, int first, int last, double *before, double *after) {
   Func *f = model_find(x->m, entry, &x->err), *g = f ? pass_grad(f) : NULL;
   REQUIRE(g, "%s", x->err.text);

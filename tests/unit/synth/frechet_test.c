@@ -5,8 +5,8 @@
 
 #include "tests/test.h"
 
-/* Vectors of d elements that are a mean plus, in equal numbers, + and - each column of root [d, d]: their covariance is
- * 2 / (2 d - 1) root root^T. */
+/* Vectors of d elements that are a mean plus, in equal numbers, + and - each column of root [d, d]: their covariance
+ * is 2 / (2 d - 1) root root^T. */
 static Moments spread(Arena *a, int d, const double *mean, const double *root) {
   Moments m = moments_new(a, d);
   for (int k = 0; k < d; k++)
@@ -57,7 +57,7 @@ TEST("the distance of a distribution from itself is 0, also where it is flat or 
 
 TEST("means apart count by their squares, and deviations along the same axes by those of their differences") {
   const double one[9] = {1, 0, 0, 0, 2, 0, 0, 0, 3}, other[9] = {4, 0, 0, 0, 2, 0, 0, 0, 1};
-  const double k = 2.0 / 5;   /* of the covariance */
+  const double k = 2.0 / 5; /* of the covariance */
   EXPECT_NEAR(distance(3, zero, one, mean, one), 1 + 4 + 0.25);
   EXPECT_NEAR(distance(3, zero, one, zero, other), k * (9 + 0 + 4));
   EXPECT_NEAR(distance(3, mean, other, zero, one), 5.25 + k * 13);
