@@ -1,9 +1,14 @@
 /* A function that updates params, as a step of training.
  *
- * needs: FORM_GIVEN.  gives: the same signature.  breaks: nothing.
+ * needs: FORM_GIVEN.  gives: the same signature, and perhaps one output more.  breaks: nothing.
  *
  * Where a scalar output is not finite (a loss, the norm of a gradient), every update writes back what was there: the state
- * after such a step is that before it.  An entry with an average d keeps for every param p that it updates itself
+ * after such a step is that before it.  A loss does
+ * not show all that can go wrong (the root of 0 is 0, its gradient infinite).  The norm of the whole gradient does, and
+ * optimisers give it as PORT_GRAD_NORM; a step without it has one output more, PORT_LARGEST, of all that it would write,
+ * for one more copy of the params.
+ *
+ * An entry with an average d keeps for every param p that it updates itself
  *
  *   ENTRY.average.p <- d ENTRY.average.p + (1 - d) p     after each step; after the first, p itself
  *
@@ -12,6 +17,7 @@
 #include <string.h>
 
 #include "passes/passes.h"
+#include "runtime/base/names.h"
 
 typedef struct Step {
   Func *f;
@@ -21,7 +27,51 @@ typedef struct Step {
   int n_update;
 } Step;
 
+/* ---- what says that a step went wrong ---- */
+
+/* ---- what says that a step went wrong ---- */
+
 static bool is_scalar(const Node *n) { return n->type.rank == 0 && n->type.dtype == DTYPE_F32; }
+
+static bool is_float(const Node *n) { return n->type.dtype == DTYPE_F32 || n->type.dtype == DTYPE_BF16; }
+
+static bool has_output(const Func *f, const char *name) {
+  for (int i = 0; i < f->n_out; i++)
+    if (strcmp(f->out[i].name, name) == 0) return true;
+  return false;
+}
+
+/* f32 [1]: of the absolute values, NaN where one is. */
+static Node *largest(Graph *g, Node *x) {
+  static const Type one = {.rank = 1, .dim = {{.c = 1}}};
+  Node *size = graph_unary(g, OP_ABS, graph_cast(g, x, DTYPE_F32));
+  if (size && x->type.rank > 0) size = graph_max(g, size, (1u << x->type.rank) - 1);
+  return graph_reshape(g, size, &one);
+}
+
+/* f with the output PORT_LARGEST; NULL after a diagnostic. */
+static Func *show_updates(Func *f) {
+  Graph *g = f->graph;
+  Node **each = ARENA_ARRAY(g->arena, Node *, f->n_update);
+  int n = 0;
+  for (int i = 0; i < f->n_update; i++)
+    if (is_float(f->update[i].value)) each[n++] = largest(g, f->update[i].value);
+  if (n == 0) return f;
+  if (has_output(f, PORT_LARGEST))
+    return graph_error(g, f->loc, "function %s: \"%s\" is the largest value that training writes; another output needs another name",
+                       f->name, PORT_LARGEST);
+  Node *all = graph_op(g, OP_CONCAT, each, n, &(Attrs){.axis.axis = 0}, NULL);
+  Port *out = ARENA_ARRAY(g->arena, Port, f->n_out + 1);
+  memcpy(out, f->out, (size_t)f->n_out * sizeof *out);
+  out[f->n_out] = (Port){PORT_LARGEST, graph_max(g, all, 1)};
+  Func *to = func_new(g, f->name, f->in, f->n_in, out, f->n_out + 1);
+  if (!to) return NULL;
+  to->update = f->update;
+  to->n_update = f->n_update;
+  return to;
+}
+
+/* ---- the step ---- */
 
 /* u8: 1 where all scalar outputs are finite; no comparison with NaN holds.  NULL without any, or after a diagnostic. */
 static Node *all_finite(const Func *f) {
@@ -87,6 +137,8 @@ static bool push_averages(Step *s, const char *entry, double d) {
 }
 
 Func *pass_train(Func *f, const char *entry, double average) {
+  if (!has_output(f, PORT_GRAD_NORM)) f = show_updates(f);
+  if (!f) return NULL;
   Step s = {.f = f, .g = f->graph, .is_finite = all_finite(f)};
   s.update = ARENA_ARRAY(s.g->arena, Update, 2 * f->n_update + 1);
   for (int i = 0; i < f->n_update; i++)

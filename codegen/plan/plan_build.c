@@ -154,7 +154,8 @@ static void find_aliases(Kernel *k, const PlanRef *ref, int n) {
         k->buf[i].restrict_ = k->buf[j].restrict_ = false;
 }
 
-/* "conv2d_Bx32x32x64", "map_mul_add_Bx1024": what profiles and `inspect --kernels` call it. */
+/* "conv2d_Bx32x32x64", "map_mul_add_Bx1024", "max_scalar": what profiles and `inspect --kernels` call it, and a symbol, so
+ * never an op's text alone: CUDA has a function max. */
 static const char *kernel_name(PlanBuild *b, const Group *g) {
   enum { MAX_OPS = 3 };
   const Node *out = g->out[0];
@@ -164,6 +165,7 @@ static const char *kernel_name(PlanBuild *b, const Group *g) {
     name = arena_printf(b->arena, "%s_%s", name, op_info[g->node[i]->op].text);
     ops++;
   }
+  if (out->type.rank == 0) return arena_printf(b->arena, "%s_scalar", name);
   for (int i = 0; i < out->type.rank; i++) {
     Dim d = out->type.dim[i];
     const char *symbol = d.b ? "B" : d.r ? "R" : "";

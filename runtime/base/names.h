@@ -34,6 +34,11 @@
 #define PORT_STEPS "steps"     /* i32 [], of the whole training */
 #define PORT_EXAMPLE "example" /* i32 [B], numbers of the samples */
 
+/* Outputs of a step of training, f32 []: one that says whether gradients are finite, and one that does where a step lacks
+ * it: the largest of the absolute values that it writes (passes/train.c). */
+#define PORT_GRAD_NORM "grad_norm"
+#define PORT_LARGEST "largest_value"
+
 /* The step of a decode, over R rows. */
 #define STEP_ROWS "rows"                  /* i32 [R, 2]: sample, position */
 #define STEP_ROW_SLOT "row_slot"          /* i32 [R]: the row of the rings that it writes */

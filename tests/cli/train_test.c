@@ -68,6 +68,39 @@ TEST("training stops before an update that is not finite: step and tensor are na
   }
 }
 
+/* Steps written by hand, whose outputs show nothing of what they write. */
+static const char by_hand[] =
+    "local o = options { fault = one_of { 'gradient', 'rate', 'average', 'name' } }\n"
+    "local w, m = param('w', f32(4), { normal = 1 }), state('m', bf16(4))\n"
+    "return module { train = { { 'main', fn({ image = f32(batch, 32, 32, 3), step = i32() }, function(a)\n"
+    "  local late = cast(a.step, f32)\n"
+    "  local loss = mean(abs(w))\n"
+    "  if o.fault == 'gradient' then loss = loss + sum(sqrt(w * w * maximum(4.0 - late, 0.0))) end\n"
+    "  local g = grad(loss, { w })[1]\n"
+    "  local rate = o.fault == 'rate' and exp(sum(a.image * 0.0) + late * 40.0) or 0.01\n"
+    "  local kept = o.fault == 'average' and sum(a.image * 0.0) + 1.0 / (4.0 - late) or 0.0 * sum(a.image)\n"
+    "  local out = { loss = loss }\n"
+    "  if o.fault == 'name' then out.largest_value = loss end\n"
+    "  return out, { { w, w - rate * g }, { m, cast(broadcast(kept, 4), bf16) } }\n"
+    "end) } } }\n";
+
+TEST("a step by hand whose outputs do not show its gradients still stops before what it would write is not finite") {
+  static const char *const fault[] = {"gradient", "rate", "average"};
+  static const int step[] = {4, 3, 4};
+  open_folder();
+  write_text("hand.lua", by_hand);
+  for (int i = 0; i < COUNT_OF(fault); i++) {
+    char command[300], says[100];
+    snprintf(command, sizeof command, "train hand.lua -D fault=%s --data world:things=4 --batch 2 --steps 6 --checkpoint %s.ckpt --out %s.out",
+             fault[i], fault[i], fault[i]);
+    snprintf(says, sizeof says, "step %d: \"largest_value\" of \"main\" is ", step[i]);
+    EXPECT_STATUS(1, command, says);
+    snprintf(says, sizeof says, "%s.ckpt holds step %d", fault[i], step[i] - 1);
+    EXPECT_HAS(output, says);
+  }
+  EXPECT_STATUS(1, "train hand.lua -D fault=name --data world:things=4 --batch 2 --steps 6", "another output needs another name");
+}
+
 TEST("updates of a loss are made in training, not in validation, and a param that has one is not trained") {
   make_model();
   EXPECT_STATUS(0, TRAIN "--eval 1 --eval-batches 2 --out counted --log log", "");
