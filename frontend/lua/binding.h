@@ -20,6 +20,11 @@ typedef struct Binding {
   uint64_t charged_nodes;
 } Binding;
 
+typedef struct NodeList {
+  Node **node;
+  int n, cap;
+} NodeList;
+
 /* A traced function, not yet named.  In the graph's arena. */
 typedef struct FnBody {
   Port *in, *out;
@@ -27,6 +32,7 @@ typedef struct FnBody {
   int n_declared;         /* inputs that Lua declared; the others are those of random numbers */
   Update *update;
   int n_update;
+  NodeList params;        /* that its outputs are made of */
   const char *prefix;     /* of names, where it was made */
   const Loc *loc;
 } FnBody;
@@ -114,6 +120,13 @@ const FnBody *bind_check_fn(lua_State *L, int i, const char *what);
 const FnBody *bind_trace_entry(lua_State *L, int i, const char *entry);
 /* The input of that name and type; those of one scope are shared. */
 Node *bind_input(lua_State *L, const char *name, const Type *type, int scope);
+
+/* ---- traces of one body (binding_retrace.c) ---- */
+
+/* The params that outputs are made of, beside what they are made of `given`.  Call inside bind_graph. */
+NodeList bind_params(Graph *g, const Port *out, int n_out, const Port *given, int n_given);
+/* Refuses outputs of another trace of a body that are made of other params instead of its own. */
+void bind_check_retrace(lua_State *L, const FnBody *before, const Port *out, int n_out, const Port *given, int n_given);
 
 /* ---- the parts ---- */
 

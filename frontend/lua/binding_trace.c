@@ -331,6 +331,7 @@ static void *make_fn(Graph *g, void *ctx) {
   f->n_declared = f->n_in;
   f->out = keep_ports(g->arena, f->out, f->n_out);
   f->prefix = arena_strdup(g->arena, f->prefix);
+  f->params = bind_params(g, f->out, f->n_out, NULL, 0);
   return take_inputs(g, f) ? f : NULL;
 }
 
@@ -390,9 +391,10 @@ const FnBody *bind_trace_entry(lua_State *L, int i, const char *entry) {
   Tracing around = {.prefix = f->prefix, .entry = entry};
   push_types(L, f->in, f->n_declared);
   lua_getiuservalue(L, i, 1);
-  f = trace(L, top + 1, top + 2, &around);
+  const FnBody *made = trace(L, top + 1, top + 2, &around);
+  bind_check_retrace(L, f, made->out, made->n_out, NULL, 0);
   lua_settop(L, top);
-  return f;
+  return made;
 }
 
 /* Sizes that the declared type leaves open may be any: a batch of two halves is one. */
@@ -403,15 +405,17 @@ static bool fits(const Type *declared, const Type *given) {
   return same;
 }
 
-/* The table of tensors at index 2, checked, as a table of its own that knows its names. */
-static void push_arguments(lua_State *L, const FnBody *f) {
+/* The table of tensors at index 2, checked, as a table of its own that knows its names; and as ports, below it. */
+static Ports push_arguments(lua_State *L, const FnBody *f) {
+  Ports given = push_ports(L, f->n_declared);
   lua_createtable(L, 0, f->n_declared);
   int table = lua_gettop(L);
   for (int i = 0; i < f->n_declared; i++) {
     const Port *p = &f->in[i];
     char wants[300], has[300];
     lua_getfield(L, 2, p->name);
-    const Node *n = bind_test_tensor(L, -1);
+    Node *n = bind_test_tensor(L, -1);
+    given.port[i] = (Port){p->name, n};
     if (!n || !fits(&p->node->type, &n->type))
       luaL_error(L, "fn: input \"%s\" needs %s, has %s", p->name, type_print(&p->node->type, wants, sizeof wants),
                  n ? type_print(&n->type, has, sizeof has) : lua_isnil(L, -1) ? "nothing" : sandbox_tostring(L, -1));
@@ -431,6 +435,7 @@ static void push_arguments(lua_State *L, const FnBody *f) {
   }
   lua_settop(L, table);
   guard_inputs(L, table, f->in, f->n_declared);
+  return given;
 }
 
 static int call_fn(lua_State *L) {
@@ -440,11 +445,13 @@ static int call_fn(lua_State *L) {
   Tracing now = *bind_tracing(L);
   now.prefix = f->prefix;
   now.calls++;
+  Ports given = push_arguments(L, f);
   lua_getiuservalue(L, 1, 1);
-  push_arguments(L, f);
+  lua_insert(L, -2);
   call_within(L, &now, 1, 2);
   int results = lua_gettop(L) - 1;
-  read_outputs(L, results);
+  Ports out = read_outputs(L, results);
+  bind_check_retrace(L, f, out.port, out.n, given.port, given.n);
   if (!lua_isnil(L, results + 1)) make_updates(L, results + 1);
   lua_settop(L, results);
   return 1;

@@ -458,6 +458,42 @@ TEST("a function can be called on tensors in another: traced again, with the par
   model_free(m);
 }
 
+TEST("a body that makes other params each time it is traced is refused; fewer or more of its own are not") {
+  static const char counted[] =
+      "local n, own, kind = 0, 0, '%s'\n"
+      "local f = fn({ x = f32(batch, 4) }, function(a)\n"
+      "  if kind == 'counts' then n = n + 1 end\n"
+      "  local y = a.x * param('layer' .. n, f32(4))\n"
+      "  if kind == 'more' and is_training() then y = y * param('late', f32(4)) end\n"
+      "  if kind == 'fewer' and not is_training() then y = y * param('early', f32(4)) end\n"
+      "  return { y = y, loss = sum(y) }\n"
+      "end)\n"
+      "local step = fn(f.inputs, function(a)\n"
+      "  local loss, w = f { x = a.x * param('outer', f32(4)) }.loss, param('layer0', f32(4))\n"
+      "  return { loss = loss }, { { w, w + loss } }\n"
+      "end)\n"
+      "local once = fn({ x = f32(batch, 4) }, function(a)\n"
+      "  if kind == 'entry' then own = own + 1 end\n"
+      "  local w = param('own' .. own, f32(4))\n"
+      "  return { loss = sum(a.x * w) }, { { w, w * 0.5 } }\n"
+      "end)\n"
+      "return module { f = f, train = { { 'main', step }, { 'own', once } } }\n";
+  static const struct {
+    const char *kind, *says;
+  } cases[] = {{"none", NULL}, {"more", NULL}, {"fewer", NULL},
+               {"counts", ":10: fn: traced again, the body made param \"layer2\" where it made \"layer1\" before: is a name counted outside"},
+               {"entry", "fn: traced again, the body made param \"own2\" where it made \"own1\" before"}};
+  for (int i = 0; i < COUNT_OF(cases); i++) {
+    char text[2000];
+    Error err = {0};
+    snprintf(text, sizeof text, counted, cases[i].kind);
+    Model *m = load_text(text, &err);
+    if (cases[i].says) EXPECT_HAS(err.text, cases[i].says);
+    EXPECT(!m == !!cases[i].says, "%s: %s", cases[i].kind, err.text);
+    model_free(m);
+  }
+}
+
 TEST("calls are checked like declarations, and an update is never dropped in silence") {
 #define F "local f = fn({ x = f32(batch, 3) }, function(i) return { y = i.x } end)\n"
   EXPECT_HAS(load_error(F "fn({ a = f32(batch, 4) }, function(i) return f { x = i.a } end)"),
