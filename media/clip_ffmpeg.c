@@ -28,7 +28,8 @@ typedef struct FfmpegSource {
   AVStream *stream;
   AVCodecContext *decoder;
   AVPacket *packet;
-  AVFrame *now, *ahead; /* `ahead` tells when `now` ends */
+  struct SwsContext *sws; /* of the last picture */
+  AVFrame *now, *ahead;   /* `ahead` tells when `now` ends */
   bool has_ahead, is_drained;
   int64_t first, from, ahead_from, gap; /* stamps in ticks; the gap before ahead_from */
   int orientation;                      /* of EXIF */
@@ -299,7 +300,7 @@ static bool has_full_range(const AVFrame *f, const AVPixFmtDescriptor *d) {
 }
 
 /* All of a frame as RGBA in `plane`, rows of `stride` bytes. */
-static bool convert(const FfmpegSource *s, uint8_t *plane[4], int stride[4], Error *err) {
+static bool convert(FfmpegSource *s, uint8_t *plane[4], int stride[4], Error *err) {
   const Ffmpeg *ff = s->ff;
   const AVFrame *f = s->now;
   const AVPixFmtDescriptor *d = ff->av_pix_fmt_desc_get(f->format);
@@ -307,14 +308,13 @@ static bool convert(const FfmpegSource *s, uint8_t *plane[4], int stride[4], Err
   if (!d || d->flags & AV_PIX_FMT_FLAG_HWACCEL || !matrix)
     return error_set(err, ERROR_FORMAT, "%s: pixels of %s with matrix %d are not read", s->base.where,
                      d ? d->name : "an unknown kind", f->colorspace);
-  struct SwsContext *sws =
-      ff->sws_getContext(f->width, f->height, f->format, f->width, f->height, AV_PIX_FMT_RGBA,
-                         SWS_BILINEAR | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT | SWS_BITEXACT, NULL, NULL, NULL);
+  struct SwsContext *sws = s->sws =
+      ff->sws_getCachedContext(s->sws, f->width, f->height, f->format, f->width, f->height, AV_PIX_FMT_RGBA,
+                               SWS_BILINEAR | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT | SWS_BITEXACT, NULL, NULL, NULL);
   if (!sws) return fail(s, "its pixels cannot be converted", 0, err);
   ff->sws_setColorspaceDetails(sws, ff->sws_getCoefficients(matrix), has_full_range(f, d),
                                ff->sws_getCoefficients(SWS_CS_DEFAULT), 1, 0, 1 << 16, 1 << 16);
   int rows = ff->sws_scale(sws, (const uint8_t *const *)f->data, f->linesize, 0, f->height, plane, stride);
-  ff->sws_freeContext(sws);
   return rows == f->height || fail(s, "its pixels cannot be converted", 0, err);
 }
 
@@ -384,6 +384,7 @@ static void ffmpeg_close(ClipSource *base) {
   ff->av_frame_free(&s->now);
   ff->av_frame_free(&s->ahead);
   ff->av_packet_free(&s->packet);
+  ff->sws_freeContext(s->sws);
   ff->avcodec_free_context(&s->decoder);
   ff->avformat_close_input(&s->format);
   if (s->io) ff->av_freep(&s->io->buffer);

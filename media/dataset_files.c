@@ -33,24 +33,35 @@ bool clip_options_parse(const char *text, const char *where, ClipOptions *out, E
 
 /* ---- frames ---- */
 
-static int64_t wanted_frames(const DataWant *w) {
+static int64_t wanted_frames(const DataWant *w, DataFit fit) {
   int height, width;
-  return w->field->fit == FIT_PICTURE ? data_want_frames(w, &height, &width) : 0;
+  return w->field->fit == fit ? data_want_frames(w, &height, &width) : 0;
+}
+
+int64_t data_most_frames(const DataWant *want, int n, DataFit fit) {
+  int64_t most = 0;
+  for (int i = 0; i < n; i++)
+    if (wanted_frames(&want[i], fit) > most) most = wanted_frames(&want[i], fit);
+  return most;
+}
+
+bool data_refuse_short(const char *where, const ClipOptions *o, int64_t has, int64_t wants, Error *err) {
+  return error_set(err, ERROR_FORMAT, "%s: a clip of %lld frames%s, where %lld are wanted%s", where, (long long)has,
+                   o->rate.frames ? " at this rate" : "", (long long)wants,
+                   has ? " (short=hold lets the last one stay)" : "");
 }
 
 static bool put_frame(const Image *im, const DataWant *want, int n, int64_t at, int64_t frame, Error *err) {
   for (int i = 0; i < n; i++)
-    if (wanted_frames(&want[i]) > frame && !data_put_picture(&want[i], at, frame, im, err)) return false;
+    if (wanted_frames(&want[i], FIT_PICTURE) > frame && !data_put_picture(&want[i], at, frame, im, err)) return false;
   return true;
 }
 
 bool data_put_frames(FrameReader next, void *ctx, const char *where, const ClipOptions *o, const DataWant *want,
                      int n, int64_t at, int out_size[2], Error *err) {
+  int64_t frames = data_most_frames(want, n, FIT_PICTURE);
   Image im = {0};
-  int64_t frames = 0;
   bool ok = true, ended = false;
-  for (int i = 0; i < n; i++)
-    if (wanted_frames(&want[i]) > frames) frames = wanted_frames(&want[i]);
   for (int64_t f = 0; ok && f < frames; f++) {
     Image read;
     if (!ended && next(ctx, &read, err)) {
@@ -59,10 +70,7 @@ bool data_put_frames(FrameReader next, void *ctx, const char *where, const ClipO
       if (!f) out_size[0] = im.width, out_size[1] = im.height;
     } else if (!ended) {
       ended = ok = err->code == ERROR_NONE && f && o->holds;
-      if (!ok && err->code == ERROR_NONE)
-        error_set(err, ERROR_FORMAT, "%s: a clip of %lld frames%s, where %lld are wanted%s", where, (long long)f,
-                  o->rate.frames ? " at this rate" : "", (long long)frames,
-                  f ? " (short=hold lets the last one stay)" : "");
+      if (!ok && err->code == ERROR_NONE) data_refuse_short(where, o, f, frames, err);
     }
     ok = ok && put_frame(&im, want, n, at, f, err);
   }
@@ -92,7 +100,7 @@ bool data_put_image(const void *bytes, size_t n_bytes, const char *where, const 
 }
 
 bool data_put_label_map(const void *bytes, size_t n_bytes, const char *where, const int size[2], const DataWant *want,
-                        int n, int64_t at, Error *err) {
+                        int n, int64_t at, int64_t frame, Error *err) {
   uint16_t *labels = NULL;
   int width, height;
   bool ok = image_decode_labels(bytes, n_bytes, where, &labels, &width, &height, err);
@@ -100,7 +108,7 @@ bool data_put_label_map(const void *bytes, size_t n_bytes, const char *where, co
     ok = error_set(err, ERROR_FORMAT, "%s: labels of %d x %d for a picture of %d x %d", where, width, height, size[0],
                    size[1]);
   for (int i = 0; ok && i < n; i++)
-    if (want[i].field->fit == FIT_LABELS) data_put_labels(&want[i], at, 0, labels, width, height);
+    if (wanted_frames(&want[i], FIT_LABELS) > frame) data_put_labels(&want[i], at, frame, labels, width, height);
   mem_free(labels);
   return ok;
 }
@@ -136,6 +144,7 @@ bool data_add_listed_fields(Dataset *d, const Listing *l, Error *err) {
   return dataset_add_field(d, PORT_IMAGE, FIT_PICTURE, 3, (int64_t[]){DATA_ANY, DATA_ANY, 3}, err) &&
          add_partial(d, l, PORT_VIDEO, FIT_PICTURE, 4, IS_CLIP, err) &&
          add_partial(d, l, PORT_LABELS, FIT_LABELS, 2, HAS_LABELS, err) &&
+         add_partial(d, l, PORT_LABELS, FIT_LABELS, 3, HAS_FRAME_LABELS, err) &&
          add_partial(d, l, PORT_TEXT, FIT_TEXT, 1, HAS_TEXT | HAS_TABLE | HAS_JSON, err) &&
          add_partial(d, l, PORT_CLASS, FIT_CLASS, 0, HAS_CLASS, err);
 }

@@ -2,12 +2,11 @@
  *
  *   DIR/NAME.png .jpg .jpeg .webp  an example, of key DIR/NAME; folders are looked into, links followed
  *   DIR/NAME.mp4 .webm .gif ...   a clip (clip.h): all its frames, or FOLDER:fps=N of a second
- *   DIR/NAME.frames/              a clip of the pictures within, in the order of their names, numbers by their values
- *   DIR/NAME.txt                  its captions, one a line (captions.h)
- *   DIR/NAME.labels.png           what its pixels show (image_decode_labels)
- *   DIR/captions.txt              captions of examples in DIR and below
- *   DIR/metadata.jsonl            the same
- *   CLASS/...                     its class, where all examples lie in folders of the data's folder
+ *   DIR/NAME.frames/              a clip of the pictures within, in the order of their names, numbers by their
+ * values; FRAME.labels.png among them is what FRAME shows DIR/NAME.txt                  its captions, one a line
+ * (captions.h) DIR/NAME.labels.png           what its pixels show (image_decode_labels) DIR/captions.txt captions of
+ * examples in DIR and below DIR/metadata.jsonl            the same CLASS/...                     its class, where all
+ * examples lie in folders of the data's folder
  *
  * What there is listing.h says; files are opened when they are read. */
 #include <limits.h>
@@ -111,11 +110,11 @@ static bool folder_read_caption(const Dataset *d, const DataExample *e, Buffer *
 }
 
 static bool put_labels(const Folder *f, const char *path, const int size[2], const DataWant *want, int n, int64_t at,
-                       Error *err) {
+                       int64_t frame, Error *err) {
   char full[PATH_MAX];
   FileMap m;
   if (!full_path(f, path, ".labels.png", full, err) || !file_map(full, &m, err)) return false;
-  bool ok = data_put_label_map(m.data, m.len, full, size, want, n, at, err);
+  bool ok = data_put_label_map(m.data, m.len, full, size, want, n, at, frame, err);
   file_unmap(&m);
   return ok;
 }
@@ -158,15 +157,28 @@ static bool next_frame(void *ctx, Image *out, Error *err) {
          image_read(full, out, err);
 }
 
+static bool read_frame_labels(const FrameList *l, const char *full, const int size[2], const DataWant *want, int n,
+                              int64_t at, Error *err) {
+  const Folder *f = l->f;
+  int64_t frames = data_most_frames(want, n, FIT_LABELS), has = (int64_t)l->n;
+  if (has < frames && !(has && f->clips.holds)) return data_refuse_short(full, &f->clips, has, frames, err);
+  for (int64_t k = 0; k < frames; k++)
+    if (!put_labels(f, path_of(f, l->file[k < has ? k : has - 1]), size, want, n, at, k, err)) return false;
+  return true;
+}
+
+/* Pictures and labels alike. */
 static bool read_frames(const Folder *f, uint64_t example, const char *full, const DataWant *want, int n, int64_t at,
-                        int out_size[2], Error *err) {
+                        Error *err) {
   uint64_t first, count = listing_frames(f->listing, example, &first);
+  int size[2] = {0};
   FrameList l = {f, mem_alloc((size_t)count * sizeof *l.file), 0, 0};
   if (!l.file) return error_set(err, ERROR_MEMORY, "%s: out of memory", full);
   for (uint64_t i = first; i < first + count; i++)
     if (f->listing->file[i].kind == FILE_FRAME) l.file[l.n++] = i;
   qsort_r(l.file, (size_t)l.n, sizeof *l.file, compare_frames, (void *)(uintptr_t)f);
-  bool ok = data_put_frames(next_frame, &l, full, &f->clips, want, n, at, out_size, err);
+  bool ok = data_put_frames(next_frame, &l, full, &f->clips, want, n, at, size, err) &&
+            read_frame_labels(&l, full, size, want, n, at, err);
   mem_free(l.file);
   return ok;
 }
@@ -194,11 +206,10 @@ static bool folder_read(const Dataset *d, const DataExample *e, const DataWant *
     has[want[i].field->fit] = true;
     if (want[i].field->fit == FIT_CLASS) ((int32_t *)want[i].out)[at] = class_of(f, path);
   }
-  bool ok = full_path(f, path, NULL, full, err);
-  if (ok && has[FIT_PICTURE])
-    ok = file == FILE_FRAMES ? read_frames(f, e->number, full, want, n, at, size, err)
-                             : read_file(f, file, full, want, n, at, size, err);
-  return ok && (!has[FIT_LABELS] || put_labels(f, path, size, want, n, at, err));
+  if (!full_path(f, path, NULL, full, err)) return false;
+  if (file == FILE_FRAMES) return read_frames(f, e->number, full, want, n, at, err);
+  return (!has[FIT_PICTURE] || read_file(f, file, full, want, n, at, size, err)) &&
+         (!has[FIT_LABELS] || put_labels(f, path, size, want, n, at, 0, err));
 }
 
 static void folder_key(const Dataset *d, const DataExample *e, Buffer *out) {

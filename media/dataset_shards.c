@@ -108,7 +108,7 @@ static bool put_labels(const Shards *s, uint64_t i, const int size[2], const Dat
                        Error *err) {
   Part p;
   bool ok =
-      read_part(s, i, MEMBER_LABELS, &p, err) && data_put_label_map(p.bytes, p.n, p.where, size, want, n, at, err);
+      read_part(s, i, MEMBER_LABELS, &p, err) && data_put_label_map(p.bytes, p.n, p.where, size, want, n, at, 0, err);
   mem_free(p.bytes);
   return ok;
 }

@@ -48,7 +48,7 @@
   F(avformat, avio_context_free)                                                                                     \
   F(swscale, sws_freeContext)                                                                                        \
   F(swscale, sws_getCoefficients)                                                                                    \
-  F(swscale, sws_getContext)                                                                                         \
+  F(swscale, sws_getCachedContext)                                                                                   \
   F(swscale, sws_scale)                                                                                              \
   F(swscale, sws_setColorspaceDetails)
 

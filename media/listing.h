@@ -21,6 +21,7 @@ typedef enum FileKind {
   FILE_CLIP,
   FILE_FRAMES,  /* the folder NAME.frames: a clip of which each frame is a picture within */
   FILE_FRAME,   /* one of these */
+  FILE_FRAME_LABELS, /* NAME.labels.png among them: what the frame NAME shows */
   FILE_TEXT,    /* NAME.txt: captions of the example NAME */
   FILE_LABELS,  /* NAME.labels.png: what its pixels show */
   FILE_TABLE,   /* captions.txt, metadata.jsonl */
@@ -31,7 +32,7 @@ typedef enum FileKind {
 } FileKind;
 
 enum { /* what belongs to an example; of a table, captions; of a shard's JSON, a text or none */
-  HAS_TEXT = 1, HAS_LABELS = 2, HAS_TABLE = 4, HAS_JSON = 8, HAS_CLASS = 16
+  HAS_TEXT = 1, HAS_LABELS = 2, HAS_TABLE = 4, HAS_JSON = 8, HAS_CLASS = 16, HAS_FRAME_LABELS = 32
 };
 
 typedef struct ListedFile {

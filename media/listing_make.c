@@ -16,7 +16,7 @@
 #include "media/listing.h"
 #include "runtime/base/sha256.h"
 
-enum { MAX_DEPTH = 32, LISTING_VERSION = 3 };
+enum { MAX_DEPTH = 32, LISTING_VERSION = 4 };
 /* Time stamps of file systems are coarse: two seconds, of the coarsest. */
 static const int64_t settled_ns = 2000000000;
 
@@ -194,7 +194,7 @@ static bool is_still_webp(int folder, const char *name) {
 static FileKind kind_in(int folder, const char *name, bool in_frames) {
   FileKind k = listing_kind(name);
   if (k == FILE_CLIP && is_still_webp(folder, name)) k = FILE_PICTURE;
-  if (in_frames) return k == FILE_PICTURE ? FILE_FRAME : FILE_OTHER;
+  if (in_frames) return k == FILE_PICTURE ? FILE_FRAME : k == FILE_LABELS ? FILE_FRAME_LABELS : FILE_OTHER;
   return k == FILE_FRAMES ? FILE_OTHER : k;
 }
 
@@ -405,6 +405,14 @@ static void join_beside(Maker *m, const Stems *s, size_t i) {
     count(m, f->kind == FILE_TEXT ? NOTE_LONE_TEXT : NOTE_LONE_LABELS, path);
 }
 
+/* A folder of frames has labels when one of them has. */
+static void join_frame_labels(Maker *m, size_t i) {
+  char folder[PATH_MAX];
+  const char *path = path_at(m, i);
+  snprintf(folder, sizeof folder, "%.*s", (int)(name_of(path) - path - 1), path);
+  mark_path(m, folder, HAS_LABELS | HAS_FRAME_LABELS);
+}
+
 static bool join(Maker *m, Error *err) {
   const ListingHead *h = &m->l->head;
   Stems s = {mem_alloc((size_t)h->n_example * sizeof *s.at), (size_t)h->n_example};
@@ -415,6 +423,7 @@ static bool join(Maker *m, Error *err) {
   for (size_t i = s.n; ok && i < h->n_file; i++) {
     FileKind kind = (FileKind)m->l->own_file[i].kind;
     if (kind == FILE_TEXT || kind == FILE_LABELS) join_beside(m, &s, i);
+    if (kind == FILE_FRAME_LABELS) join_frame_labels(m, i);
     if (kind == FILE_TABLE) ok = read_table(m, path_at(m, i), err);
   }
   if (ok) mark_captions(m, &s);

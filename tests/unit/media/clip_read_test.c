@@ -235,6 +235,27 @@ TEST("sizes beyond the limits are refused before anything is allocated for them"
   EXPECT_HAS(frames_made(&wide, (ClipRate){0}), "a picture of 640000 x 24; the limits are");
 }
 
+/* A GIF of n frames of one pixel, each shown for a tenth of a second; it says that it repeats for ever. */
+static Buffer make_long_gif(int n) {
+  static const uint8_t head[] = "GIF89a\1\0\1\0\x80\0\0\x1e\x1e\x1e\xff\xff\xff!\xff\x0bNETSCAPE2.0\3\1\0\0\0",
+                       frame[] = "!\xf9\4\0\x0a\0\0\0,\0\0\0\0\1\0\1\0\0\2\2\x44\1\0";
+  Buffer b = {0};
+  buffer_append(&b, head, sizeof head - 1);
+  for (int i = 0; i < n; i++) buffer_append(&b, frame, sizeof frame - 1);
+  buffer_append(&b, ";", 1);
+  return b;
+}
+
+TEST("a clip that repeats is read once, and one that goes on and on costs no more than it may") {
+  Buffer b = make_long_gif(3);
+  EXPECT_TEXT(frames_of(&b, (ClipRate){0}), "0 0 0");
+  buffer_done(&b);
+  b = make_long_gif(CLIP_MAX_STORED + 10);
+  EXPECT_HAS(frames_of(&b, (ClipRate){1, 10000}),
+             "0! clip: frame 1 stands after 65537 stored ones of 65537 pixels in all; at most 65536 are passed");
+  buffer_done(&b);
+}
+
 /* Cuts and flips in turn: a clip gives all of its frames as they are, fewer and a reason, or is refused. */
 static void expect_honest(const char *what, const Buffer *whole) {
   const char *all = "0 1 2 3 4 5";

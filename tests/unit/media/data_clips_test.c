@@ -1,4 +1,6 @@
 /* Clips in folders as examples: files, folders of frames, rates, clips that are too short. */
+#include <png.h>
+
 #include "media/dataset.h"
 #include "tests/test.h"
 #include "tests/unit/media/clip_make.h"
@@ -120,6 +122,45 @@ TEST("a rate picks frames by time, of folders of frames takes all; short clips a
   dataset_close(d);
   d = open_data(path_of("clips"));
   EXPECT_HAS(videos_of(d, 6), "clips: none of 3 examples can be read, this one neither: ");
+  dataset_close(d);
+}
+
+static void write_labels(const char *name, int label) {
+  png_image png = {.version = PNG_IMAGE_VERSION, .format = PNG_FORMAT_GRAY, .width = 16, .height = 12};
+  uint8_t labels[16 * 12];
+  memset(labels, label, sizeof labels);
+  if (!png_image_write_to_file(&png, path_of(name), 0, labels, 0, NULL)) abort();
+}
+
+TEST("frames of a folder have labels each, of which a picture of it has the first") {
+  for (int i = 0; i < 3; i++) {
+    char name[40];
+    snprintf(name, sizeof name, "sketch/v.frames/%d.png", i);
+    write_picture(name, 16, 12, make_grey(i));
+    snprintf(name, sizeof name, "sketch/v.frames/%d.labels.png", i);
+    write_labels(name, 7 + i);
+  }
+  Dataset *d = open_data(path_of("sketch"));
+  REQUIRE(d, "%s", warnings);
+  EXPECT_HAS(fields_of(d), "labels i32 [any, any] (0)\nlabels i32 [any, any, any] (0)\n");
+  uint8_t rgb[3 * 3];
+  int32_t labels[3], first[1];
+  Error err;
+  DataWant w[] = {{"video", DTYPE_U8, 4, {3, 1, 1, 3}, rgb},
+                  {"labels", DTYPE_I32, 3, {3, 1, 1}, labels},
+                  {"labels", DTYPE_I32, 2, {1, 1}, first}};
+  for (int i = 0; i < 3; i++) REQUIRE(dataset_match(d, NULL, &w[i], &err), "%s", err.text);
+  REQUIRE(dataset_fill(d, NULL, WORLD_TRAIN, 0, 1, w, 3, &err), "%s", err.text);
+  EXPECT(labels[0] == 7 && labels[1] == 8 && labels[2] == 9 && first[0] == 7, "%d %d %d %d", labels[0], labels[1],
+         labels[2], first[0]);
+  EXPECT(rgb[0] == make_grey(0) && rgb[6] == make_grey(2), "%d %d", rgb[0], rgb[6]);
+  DataWant longer = {"labels", DTYPE_I32, 3, {4, 1, 1}, labels};
+  REQUIRE(dataset_match(d, NULL, &longer, &err) && !dataset_fill(d, NULL, WORLD_TRAIN, 0, 1, &longer, 1, &err),
+          "4 of 3");
+  EXPECT_HAS(err.text, "v.frames: a clip of 3 frames, where 4 are wanted (short=hold lets the last one stay)");
+  if (unlink(path_of("sketch/v.frames/1.labels.png")) != 0) abort();
+  EXPECT(!dataset_fill(d, NULL, WORLD_TRAIN, 0, 1, &w[1], 1, &err), "one is gone");
+  EXPECT_HAS(err.text, "v.frames/1.labels.png: No such file");
   dataset_close(d);
 }
 

@@ -99,7 +99,7 @@ TEST("a listing is kept, mapped, and read again without being written") {
   REQUIRE(l, "");
   EXPECT(l->map.data && !l->own_file && !*told, "%s", told);
   EXPECT_HAS(say(l), "0 1 a.png\n0 4 b/c d.jpg \"four\"\n0 6 b/c.PNG \"two\" \"three\"\n0 6 b/c.png \"two\" \"three\"\n"
-                     "7 0 \n4 0 a.txt\n7 0 b\n5 0 b/c.labels.png\n6 0 captions.txt\nnote 0: 1, b/notes.md\n");
+                     "8 0 \n5 0 a.txt\n8 0 b\n6 0 b/c.labels.png\n7 0 captions.txt\nnote 0: 1, b/notes.md\n");
   listing_close(l);
   ino_t first = kept_file(NULL);
   EXPECT(first, "a file is there");
