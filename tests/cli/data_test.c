@@ -127,6 +127,46 @@ TEST("an evaluation on other data shows each of them once, whatever the batch") 
   EXPECT_HAS(output, "steps waited for data ");
 }
 
+TEST("a model of clips is trained on folders of frames, resumed bit for bit; they are shown in rows of frames") {
+  make_folder();
+  write_text("moves.lua",
+             "local optim = require 'optim'\n"
+             "local w = param('w', f32(3), { normal = 1 })\n"
+             "local f = fn({ video = f32(batch, 4, 12, 8, 3) }, function(a)\n"
+             "  return { loss = mean(abs(a.video * w)) } end)\n"
+             "return module { train = { { 'main', optim.sgd(f, { lr = 0.1 }) } }, evaluate = f }\n");
+  expect_shell("for i in 1 2 3 4 5 6 7 8 9; do mkdir -p moves/$i.frames && cp scenes/0000${i}[0-3].png moves/$i.frames; "
+               "done && rm moves/7.frames/*3.png");
+  EXPECT_STATUS(0, "data moves --sheet moves.png --frames 4 --size 16", "  video f32 or u8 [any, any, any, 3 or 1]\n");
+  EXPECT_HAS(output, "7.frames: a clip of 3 frames, where 4 are wanted (short=hold lets the last one stay)");
+#define MOVES "train moves.lua --models models --data moves:short=hold,flip --batch 3 --steps 9 "
+  EXPECT_STATUS(0, MOVES "--out moves.whole", "step 9/9");
+  EXPECT_STATUS(0, MOVES "--checkpoint moves.ckpt --stop 5", "");
+  EXPECT_STATUS(0, MOVES "--checkpoint moves.ckpt --resume --out moves.part", "");
+  expect_shell("cmp moves.whole moves.part");
+  EXPECT_STATUS(2, "train moves.lua --models models --data scenes --steps 1",
+                "video f32 [4, 12, 8, 3] is wanted of every example; scenes has image f32 or u8 [");
+}
+
+TEST("shards that tar makes are shown and trained on, with captions and classes, resumed bit for bit") {
+  make_folder();
+  write_text("pets.lua", model);
+  expect_shell("nuwa data pets --bpe merges --vocab 560 >/dev/null && mkdir -p tars && cd tars && cp ../scenes/0000*.png . && "
+               "while IFS='\t' read -r n text; do echo \"$text\" >${n%.png}.txt && echo $((1$n % 2)) >${n%.png}.cls; done "
+               "<<EOF\n$(sed 's/.png//' ../scenes/captions.txt)\nEOF\n"
+               "tar cf s-0.tar 0000[0-4]* && tar cf s-1.tar --format=pax 0000[5-9]*");
+  EXPECT_STATUS(0, "data 'tars/s-{0..1}.tar' --sheet tars.png --size 16",
+                "  image f32 or u8 [any, any, 3 or 1]\n  text i32 [any]\n  class i32 []\n2 classes\n");
+#define TARS "train pets.lua --models models --data 'tars/s-{0..1}.tar' --bpe merges --batch 6 --steps 20 "
+  EXPECT_STATUS(0, TARS "--out tars.whole", "step 20/20");
+  EXPECT_STATUS(0, TARS "--checkpoint tars.ckpt --stop 13", "");
+  EXPECT_STATUS(0, TARS "--checkpoint tars.ckpt --resume --out tars.part", "");
+  expect_shell("cmp tars.whole tars.part");
+  expect_shell("head -c 20000 tars/s-1.tar >cut-1.tar");
+  EXPECT_STATUS(0, "data cut-1.tar", "1 shards are cut short or damaged, and what follows is left out, \"cut-1.tar (");
+  EXPECT_STATUS(1, "data cut-1.tar --strict", "cut-1.tar: 1 shards are cut short or damaged, cut-1.tar (");
+}
+
 TEST("a broken picture is told of and passed over while training, or ends it") {
   make_folder();
   expect_shell("mkdir -p worn && cp scenes/00001?.png worn && head -c 99 scenes/000010.png >worn/000010.png && "

@@ -207,10 +207,10 @@ TEST("what is no clip is refused by name, whatever it is called") {
              {"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n/etc/passwd\n", "clip: not a clip that is read"},
              {"ffconcat version 1.0\nfile /etc/passwd\n", "clip: not a clip that is read"},
              {"GIF89a", "clip: "},
-             {"RIFF\20\0\0\0WEBPVP8 ", "clip: damaged WebP"}};
+             {"RIFF1234WEBPVP8 ", "clip: damaged WebP"}};
   for (int k = 0; k < COUNT_OF(bad); k++) {
     Buffer b = {0};
-    buffer_append(&b, bad[k].bytes, strlen(bad[k].bytes) + (k == 5 ? 16 : 0));
+    buffer_append(&b, bad[k].bytes, strlen(bad[k].bytes));
     EXPECT_HAS(frames_of(&b, (ClipRate){0}), bad[k].reason);
     buffer_done(&b);
   }
