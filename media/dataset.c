@@ -130,7 +130,7 @@ static Dataset *open_rest(const char *spec, const DatasetOptions *o, Error *err)
   if (rest.failed)
     error_set(err, ERROR_MEMORY, "%s: out of memory", spec);
   else if ((d = open_kind(flips ? rest.data : spec, o, err)))
-    d->flips = flips;
+    d->flips = flips, dataset_digest_options(d, flips ? "flip" : NULL);
   buffer_done(&rest);
   return d;
 }
@@ -172,6 +172,15 @@ void dataset_set_digest(Dataset *d, Sha256 *h) {
   uint8_t digest[32];
   sha256_done(h, digest);
   sha256_hex(digest, d->digest);
+}
+
+void dataset_digest_options(Dataset *d, const char *options) {
+  Sha256 h;
+  if (!options || !*options) return;
+  sha256_init(&h);
+  sha256_update(&h, d->digest, strlen(d->digest));
+  sha256_update(&h, options, strlen(options));
+  dataset_set_digest(d, &h);
 }
 
 /* ---- what there is ---- */

@@ -78,7 +78,7 @@ int dataset_class_count(const Dataset *d);
 const char *dataset_class_name(const Dataset *d, int i);
 /* What opening found and left out, as lines; appended. */
 void dataset_print_notes(const Dataset *d, Buffer *out);
-/* SHA-256, in hexadecimal, of the listing: names and sizes of files and captions, the bytes of arrays. */
+/* SHA-256, in hexadecimal, of all that its examples follow from, wherever it lies: its options, and of its listing the names and sizes of files and captions, the bytes of arrays. */
 const char *dataset_digest(const Dataset *d);
 /* NULL where d is not the world. */
 const World *dataset_world(const Dataset *d);

@@ -233,7 +233,7 @@ static bool add_fields(Folder *f, Error *err) {
          (!f->base.n_class || dataset_add_field(&f->base, PORT_CLASS, FIT_CLASS, 0, (int64_t[]){0}, err));
 }
 
-static bool open_folder(Folder *f, const char *path, const DatasetOptions *o, Error *err) {
+static bool open_folder(Folder *f, const char *path, const char *options, const DatasetOptions *o, Error *err) {
   if (!(f->root = mem_alloc(strlen(path) + 1))) return error_set(err, ERROR_MEMORY, "%s: out of memory", path);
   strcpy(f->root, path);
   for (size_t n = strlen(f->root); n > 1 && f->root[n - 1] == '/';) f->root[--n] = 0;
@@ -243,6 +243,7 @@ static bool open_folder(Folder *f, const char *path, const DatasetOptions *o, Er
     return error_set(err, ERROR_ARGUMENT, "%s: holds neither pictures nor clips (%llu other files)", path,
                      (unsigned long long)h->note[NOTE_OTHER].n);
   memcpy(f->base.digest, h->digest, sizeof f->base.digest);
+  dataset_digest_options(&f->base, options);
   return list_classes(f, err) && add_fields(f, err);
 }
 
@@ -255,7 +256,7 @@ Dataset *dataset_open_folder(const char *path, const char *options, const Datase
     return NULL;
   }
   f->base.kind = &kind;
-  if (clip_options_parse(options, path, &f->clips, err) && open_folder(f, path, o, err)) return &f->base;
+  if (clip_options_parse(options, path, &f->clips, err) && open_folder(f, path, options, o, err)) return &f->base;
   dataset_close(&f->base);
   return NULL;
 }

@@ -54,6 +54,8 @@ Dataset *dataset_open_idx(const char *prefix, const DatasetOptions *o, Error *er
 /* Adds a field with n sizes; false with err set when there are too many. */
 bool dataset_add_field(Dataset *d, const char *name, DataFit fit, int rank, const int64_t *dim, Error *err);
 void dataset_set_digest(Dataset *d, Sha256 *h);
+/* Adds options that say how the examples are read, as they were written; NULL and "": there are none. */
+void dataset_digest_options(Dataset *d, const char *options);
 
 /* Frames of a want of pictures or labels: 1 where it has no axis for them.  *h, *w: sizes of each. */
 int64_t data_want_frames(const DataWant *w, int *out_h, int *out_w);

@@ -153,7 +153,7 @@ static void count_classes(Shards *s) {
       s->base.n_class = s->listing->member[i].class_id + 1;
 }
 
-static bool open_shards(Shards *s, const char *pattern, const DatasetOptions *o, Error *err) {
+static bool open_shards(Shards *s, const char *pattern, const char *options, const DatasetOptions *o, Error *err) {
   const char *slash = strrchr(pattern, '/');
   size_t n = slash ? (size_t)(slash + 1 - pattern) : 0;
   if (!(s->folder = mem_alloc(n + 1))) return error_set(err, ERROR_MEMORY, "%s: out of memory", pattern);
@@ -169,6 +169,7 @@ static bool open_shards(Shards *s, const char *pattern, const DatasetOptions *o,
                      cut->n ? "; one is cut short or damaged: " : "", cut->n ? cut->first : "");
   s->base.n_group = (uint32_t)(h->n_file - h->n_example);
   memcpy(s->base.digest, h->digest, sizeof s->base.digest);
+  dataset_digest_options(&s->base, options);
   count_classes(s);
   return data_add_listed_fields(&s->base, s->listing, err);
 }
@@ -180,7 +181,7 @@ Dataset *dataset_open_shards(const char *pattern, const char *options, const Dat
     return NULL;
   }
   s->base.kind = &kind;
-  if (clip_options_parse(options, pattern, &s->clips, err) && open_shards(s, pattern, o, err)) return &s->base;
+  if (clip_options_parse(options, pattern, &s->clips, err) && open_shards(s, pattern, options, o, err)) return &s->base;
   dataset_close(&s->base);
   return NULL;
 }

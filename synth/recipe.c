@@ -123,6 +123,12 @@ void recipe_set_plan(Recipe *r, const Plan *p) {
   if (p->device == PLAN_CUDA) recipe_set_text(r, RECIPE_PRODUCTS, p->n_product ? "cublaslt" : "own");
 }
 
+bool recipe_is_told(const char *name) {
+  for (int i = 1; i < RECIPE_COUNT; i++)
+    if (strcmp(fields[i].name, name) == 0) return fields[i].shapes & RECIPE_TOLD;
+  return false;
+}
+
 const char *recipe_name(RecipeField f) { return fields[f].name; }
 
 const char *recipe_print(const Recipe *r, unsigned shapes) {

@@ -11,8 +11,8 @@
 #include "runtime/plan.h"
 
 /* What a field shapes: a training run (all of these must match to resume it), a drawing, and what weights used
- * together must agree on. */
-enum { RECIPE_RUN = 1, RECIPE_DRAWING = 2, RECIPE_PAIR = 4, RECIPE_BOTH = RECIPE_RUN | RECIPE_DRAWING };
+ * together must agree on.  What is only told shapes nothing: where data lie, whose digest counts. */
+enum { RECIPE_RUN = 1, RECIPE_DRAWING = 2, RECIPE_PAIR = 4, RECIPE_TOLD = 8, RECIPE_BOTH = RECIPE_RUN | RECIPE_DRAWING };
 
 /*  id           name                 shapes        */
 #define RECIPE_TABLE(X)                                                                                              \
@@ -30,9 +30,10 @@ enum { RECIPE_RUN = 1, RECIPE_DRAWING = 2, RECIPE_PAIR = 4, RECIPE_BOTH = RECIPE
   X(BPE,         "bpe_sha256",        RECIPE_RUN)                                                                    \
   X(START,       "start_sha256",      RECIPE_RUN)                                                                    \
   X(PARTS,       "parts_sha256",      RECIPE_RUN)                                                                    \
-  X(DATA,        "data",              RECIPE_RUN)                                                                    \
+  X(DATA,        "data",              RECIPE_RUN | RECIPE_TOLD)                                                      \
   X(DATA_DIGEST, "data_sha256",       RECIPE_RUN)                                                                    \
-  X(EVAL_DATA,   "eval_data",         RECIPE_RUN)                                                                    \
+  X(EVAL_DATA,   "eval_data",         RECIPE_RUN | RECIPE_TOLD)                                                      \
+  X(EVAL_DIGEST, "eval_data_sha256",  RECIPE_RUN)                                                                    \
   X(STEPS,       "steps",             RECIPE_RUN)                                                                    \
   X(BATCH,       "batch",             RECIPE_RUN)                                                                    \
   X(SEED,        "seed",              RECIPE_BOTH)                                                                   \
@@ -75,6 +76,8 @@ void recipe_set_options(Recipe *r, RecipeField f, const Options *o);
 void recipe_set_plan_model(Recipe *r, RecipeField source, RecipeField options, const Plan *p);
 void recipe_set_plan(Recipe *r, const Plan *p);
 
+/* Whether the field of that name is only told. */
+bool recipe_is_told(const char *name);
 /* The name of a field. */
 const char *recipe_name(RecipeField f);
 /* The recipe of a run, or of a drawing, as JSON.  In the recipe's arena. */

@@ -249,6 +249,7 @@ static void recipe_body(void *ctx) {
   if (t->plan->device == PLAN_CUDA)
     recipe_set_text(&r, RECIPE_PRODUCTS, t->target->compile.cublaslt ? "cublaslt" : "own");
   recipe_set_text(&r, RECIPE_DATA_DIGEST, dataset_digest(t->spec.data));
+  if (t->spec.eval_data) recipe_set_text(&r, RECIPE_EVAL_DIGEST, dataset_digest(t->spec.eval_data));
   if (t->vq_model) {
     source_digest(&t->vq_model->source, digest);
     recipe_set_text(&r, RECIPE_VQ_SOURCE, digest);
@@ -289,6 +290,7 @@ bool training_run(Training *t, const TrainOptions *loop, Error *err) {
   o.evaluate = t->evaluate;
   if (!o.evaluate_batches) o.evaluate_batches = evaluate_batches(t);
   o.recipe = t->recipe;
+  o.is_told = recipe_is_told;
   o.show = t->showing ? show : NULL;
   o.show_ctx = t->showing;
   o.explain = explain;

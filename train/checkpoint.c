@@ -165,6 +165,11 @@ static bool refuse(const Reading *r, const char *within, const char *name, const
                    r->path, within, *within ? "." : "", name, theirs ? theirs : unset, ours ? ours : unset);
 }
 
+/* Fields within others are all compared. */
+static bool is_compared(const Reading *r, const char *within, const char *name) {
+  return *within || !r->c->is_told || !r->c->is_told(name);
+}
+
 static bool check_fields(const Reading *r, const char *within, const char *have, const char *want) {
   JsonField *theirs, *ours;
   int n_theirs, n_ours;
@@ -173,6 +178,7 @@ static bool check_fields(const Reading *r, const char *within, const char *have,
     return error_prefix(r->err, "%s: the recipe", r->path);
   for (int i = 0; i < n_ours; i++) {
     const JsonField *f = json_find(theirs, n_theirs, ours[i].name);
+    if (!is_compared(r, within, ours[i].name)) continue;
     if (!f) return refuse(r, within, ours[i].name, NULL, ours[i].value);
     if (strcmp(f->value, ours[i].value) == 0) continue;
     bool is_object = *f->value == '{' && *ours[i].value == '{' && !*within;
@@ -180,7 +186,7 @@ static bool check_fields(const Reading *r, const char *within, const char *have,
     if (!check_fields(r, ours[i].name, f->value, ours[i].value)) return false;
   }
   for (int i = 0; i < n_theirs; i++)
-    if (!json_find(ours, n_ours, theirs[i].name)) return refuse(r, within, theirs[i].name, theirs[i].value, NULL);
+    if (is_compared(r, within, theirs[i].name) && !json_find(ours, n_ours, theirs[i].name)) return refuse(r, within, theirs[i].name, theirs[i].value, NULL);
   return true;
 }
 

@@ -15,6 +15,7 @@ typedef struct Checkpoint {
   const TrainEntry *entry; /* whose states belong to the run */
   int n_entry;
   const char *recipe; /* a JSON object of all that shapes the run: a checkpoint with another is refused by the field */
+  bool (*is_told)(const char *field); /* as of TrainOptions */
   int64_t step;
 } Checkpoint;
 

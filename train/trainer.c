@@ -292,7 +292,7 @@ bool train_run(NuwaSession *s, const Plan *p, const TrainOptions *o, const Train
   if (!t) return error_set(err, ERROR_MEMORY, "training: out of memory");
   *t = (Trainer){.session = s, .plan = p, .o = o, .source = source};
   t->checkpoint = (Checkpoint){.session = s, .plan = p, .entry = o->entry, .n_entry = o->n_entry,
-                               .recipe = o->recipe ? o->recipe : "{}"};
+                               .recipe = o->recipe ? o->recipe : "{}", .is_told = o->is_told};
   if (!(t->arena = arena_new())) error_set(err, ERROR_MEMORY, "training: out of memory");
   bool ok = t->arena && check(t, err) && arena_protect(t->arena, name_metrics, t, err) && begin_or_resume(t, err) && run(t, err);
   if (o->done) *o->done = t->checkpoint.step;

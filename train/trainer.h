@@ -66,6 +66,7 @@ typedef struct TrainOptions {
   int64_t checkpoint_every;
   bool resume;        /* go on from the checkpoint if it exists; else one that exists is refused */
   const char *recipe; /* all that shapes the result, a JSON object: a checkpoint of another is refused; NULL: {} */
+  bool (*is_told)(const char *field); /* that field of a recipe is for people, and may differ; NULL: none is */
   const char *log;    /* folder (metrics_log.h), NULL: none.  One that holds a run is refused unless that is resumed */
   int64_t log_every;
   /* What an evaluation has to show beside its metrics: more of them, pictures, counts.  Valid until the next call; asked

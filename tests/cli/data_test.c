@@ -20,7 +20,8 @@ static const char model[] =
     "  return { loss = mean(w * w) + mean(k * k) * mean(a.image * a.image) } end)\n"
     "return module { train = { { 'main', optim.sgd(f, { lr = 0.1 }) } }, evaluate = f }\n";
 
-#define PETS "train pets.lua --models models --data pets --bpe merges --batch 6 --steps 12 --eval 6 --eval-batches 1 "
+#define PETS_OF(data) "train pets.lua --models models --data " data " --bpe merges --batch 6 --steps 12 --eval 6 --eval-batches 1 "
+#define PETS PETS_OF("pets")
 
 TEST("a folder is shown with its counts, fields, classes and what was passed over, as text and as JSON") {
   make_folder();
@@ -71,6 +72,9 @@ TEST("a model is trained on a folder: sizes as it wants them, captions, classes;
   expect_shell(
       "cp -r pets same && cp scenes/000000.png pets/cat/more.png && echo 'more\ta cat' >>pets/cat/captions.txt");
   EXPECT_STATUS(1, PETS "--checkpoint part.ckpt --resume", "its data_sha256 is ");
+  expect_shell("mkdir elsewhere && cp -r same elsewhere/moved && nuwa " PETS_OF("elsewhere/moved") "--checkpoint part.ckpt --resume");
+  EXPECT_STATUS(1, PETS_OF("same:fps=8") "--checkpoint part.ckpt --resume", "its data_sha256 is ");
+  EXPECT_STATUS(1, PETS_OF("same:flip") "--checkpoint part.ckpt --resume", "its data_sha256 is ");
   expect_shell("rm -r pets && mv same pets");
 }
 
@@ -82,7 +86,7 @@ TEST("--eval-data measures on all of another data set, and trains on all of the 
   EXPECT_STATUS(2, APART "--data pets --eval-data other", "class 1 is \"fox\" in other and \"dog\" in pets");
   expect_shell("mv other/fox other/dog && rm other/dog/00001?.png");
   EXPECT_STATUS(0, APART "--data pets --eval-data other --checkpoint apart.ckpt --stop 1", "val.loss");
-  EXPECT_STATUS(1, APART "--data pets --checkpoint apart.ckpt --resume", "its eval_data is other, this run's is ");
+  EXPECT_STATUS(1, APART "--data pets --checkpoint apart.ckpt --resume", "its eval_data_sha256 is ");
   expect_shell("mkdir -p lone/cat lone/dog && cp scenes/000000.png lone/cat && cp scenes/000010.png lone/dog");
   EXPECT_STATUS(2, "train models/vq.lua --models models --data lone --steps 1 --eval 1",
                 "none is held out: --eval needs --eval-data");

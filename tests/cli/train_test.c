@@ -210,6 +210,24 @@ TEST("what the trainer feeds has its shape; another input of such a name is data
                 "input \"step\" needs i32[B], has i32[]");
 }
 
+TEST("a hundred metrics are logged, all of them, and those of an evaluation too") {
+  open_folder();
+  write_text("many.lua", "local optim, w = require 'optim', param('w', f32(3), { normal = 1 })\n"
+                         "local loss = fn({ image = f32(batch, 32, 32, 3) }, function(a)\n"
+                         "  local out = { loss = mean(w * w) + 0 * mean(a.image) }\n"
+                         "  for i = 1, 99 do out['m' .. i] = out.loss * i end return out end)\n"
+                         "return module { evaluate = loss, train = { { 'main', optim.sgd(loss, { lr = 0.1 }) } } }\n");
+  expect_shell("nuwa train many.lua --data world:things=4 --batch 2 --steps 1 --eval 1 --eval-batches 1 --log many");
+  expect_shell("test $(head -1 many/metrics.jsonl | grep -oE '\"m[0-9]+\": [0-9]' | wc -l) = 99");
+  expect_shell("test $(tail -1 many/metrics.jsonl | grep -oE '\"(val|held).m[0-9]+\": [0-9]' | wc -l) = 198");
+}
+
+TEST("--json tells the last loss, and null where no step was left to make") {
+  make_model();
+  expect_shell("rm -f json.ckpt; nuwa " TRAIN "--checkpoint json.ckpt --json 2>/dev/null >first && nuwa " TRAIN "--checkpoint json.ckpt --resume --json 2>/dev/null >second");
+  expect_shell("grep -qE '^.\"steps\": 6, \"loss\": [0-9.]+.$' first && grep -qxF '{\"steps\": 6, \"loss\": null}' second");
+}
+
 TEST("a run that is finished still gives its weights, and its checkpoint is no place for them") {
   make_model();
   expect_shell("nuwa " TRAIN "--checkpoint done.ckpt --out done.out && nuwa " TRAIN "--checkpoint done.ckpt --resume --out again.out && "
