@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "media/image_internal.h"
+
 struct Clip {
   ClipSource *source;
   ClipRate rate;
@@ -71,22 +73,31 @@ static bool is_past(const Clip *c) {
   return c->now.is_last ? wanted >= c->now.to * scale : 2 * wanted > (c->now.from + c->now.to) * scale;
 }
 
+bool clip_check_size(const char *where, uint64_t width, uint64_t height, Error *err) {
+  return image_check_size(where, width, height, err) &&
+         (width * height <= CLIP_MAX_FRAME ||
+          error_set(err, ERROR_LIMIT, "%s: a clip of %llu x %llu; at most %d pixels a frame are read", where,
+                    (unsigned long long)width, (unsigned long long)height, CLIP_MAX_FRAME));
+}
+
+bool clip_check_pixels(const char *where, uint64_t pixels, Error *err) {
+  return pixels <= CLIP_MAX_PIXELS || error_set(err, ERROR_LIMIT, "%s: more than %llu pixels are to be decoded",
+                                                where, (unsigned long long)CLIP_MAX_PIXELS);
+}
+
 static bool advance(Clip *c, Error *err) {
   const ClipSource *s = c->source;
   const int64_t most = (int64_t)1 << 50;
   if (!s->kind->next(c->source, &c->now, err)) return false;
   c->stored++;
   c->pixels += s->pixels;
-  if (c->stored > CLIP_MAX_STORED || c->pixels > CLIP_MAX_PIXELS)
-    return error_set(err, ERROR_LIMIT,
-                     "%s: frame %lld stands after %llu stored ones of %llu pixels in all; at most %d are passed, "
-                     "of %llu pixels",
-                     s->where, (long long)c->n, (unsigned long long)c->stored, (unsigned long long)c->pixels,
-                     CLIP_MAX_STORED, (unsigned long long)CLIP_MAX_PIXELS);
+  if (c->stored > CLIP_MAX_STORED)
+    return error_set(err, ERROR_LIMIT, "%s: more than %d stored frames before frame %lld", s->where, CLIP_MAX_STORED,
+                     (long long)c->n);
   if (c->now.to > most || c->now.from < -most)
     return error_set(err, ERROR_FORMAT, "%s: frame %llu is shown at a time out of all bounds", s->where,
                      (unsigned long long)c->stored - 1);
-  return true;
+  return clip_check_pixels(s->where, c->pixels, err);
 }
 
 bool clip_next(Clip *c, Image *out, Error *err) {

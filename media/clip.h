@@ -18,9 +18,10 @@
 
 #include "media/image.h"
 
-/* What one clip may cost: stored frames passed on the way, and their pixels in all. */
-enum { CLIP_MAX_STORED = 1 << 16 };
-#define CLIP_MAX_PIXELS ((uint64_t)1 << 36)
+/* What one clip may cost: pixels of a frame (decoders keep up to 16), stored frames passed on the way, and the pixels
+ * of all that is decoded. */
+enum { CLIP_MAX_FRAME = 1 << 25, CLIP_MAX_STORED = 1 << 16 };
+#define CLIP_MAX_PIXELS ((uint64_t)1 << 34)
 
 /* frames in so many seconds; zeroed: the stored frames one after another, whatever their times. */
 typedef struct ClipRate {

@@ -31,6 +31,7 @@ typedef struct FfmpegSource {
   struct SwsContext *sws; /* of the last picture */
   AVFrame *now, *ahead;   /* `ahead` tells when `now` ends */
   bool has_ahead, is_drained;
+  uint64_t sent;                        /* pixels of all packets, whether they give frames or not */
   int64_t first, from, ahead_from, gap; /* stamps in ticks; the gap before ahead_from */
   int orientation;                      /* of EXIF */
   FfmpegLog log;
@@ -155,7 +156,7 @@ static bool open_decoder(FfmpegSource *s, Error *err) {
   const AVCodec *codec = ff->avcodec_find_decoder(p->codec_id);
   if (!codec)
     return error_set(err, ERROR_FORMAT, "%s: no decoder for %s", s->base.where, ff->avcodec_get_name(p->codec_id));
-  if ((p->width || p->height) && !image_check_size(s->base.where, (uint64_t)p->width, (uint64_t)p->height, err))
+  if ((p->width || p->height) && !clip_check_size(s->base.where, (uint64_t)p->width, (uint64_t)p->height, err))
     return false;
   AVCodecContext *d = s->decoder = ff->avcodec_alloc_context3(codec);
   int code = d ? ff->avcodec_parameters_to_context(d, p) : AVERROR(ENOMEM);
@@ -165,7 +166,7 @@ static bool open_decoder(FfmpegSource *s, Error *err) {
     d->flags |= AV_CODEC_FLAG_BITEXACT;
     d->err_recognition = AV_EF_CRCCHECK | AV_EF_EXPLODE;
     d->error_concealment = 0;
-    d->max_pixels = IMAGE_MAX_PIXELS;
+    d->max_pixels = CLIP_MAX_FRAME;
     d->pkt_timebase = s->stream->time_base;
     code = ff->avcodec_open2(d, codec, NULL);
   }
@@ -198,7 +199,8 @@ static bool feed(FfmpegSource *s, Error *err) {
     if (ours && !is_cut) code = ff->avcodec_send_packet(s->decoder, s->packet);
     ff->av_packet_unref(s->packet);
     if (code < 0) return fail(s, is_cut ? "cut short" : "a damaged frame", code, err);
-    if (ours) return true;
+    if (ours) s->sent += (uint64_t)s->decoder->width * (uint64_t)s->decoder->height;
+    if (ours) return clip_check_pixels(s->base.where, s->sent, err);
     if (others == MAX_FRUITLESS)
       return error_set(err, ERROR_LIMIT, "%s: %d packets without video", s->base.where, others);
   }
@@ -207,7 +209,7 @@ static bool feed(FfmpegSource *s, Error *err) {
 static bool check_frame(FfmpegSource *s, const AVFrame *f, Error *err) {
   if (f->flags & AV_FRAME_FLAG_CORRUPT || f->decode_error_flags || complained(s, OF_DECODER))
     return fail(s, "a damaged frame", 0, err);
-  return image_check_size(s->base.where, (uint64_t)f->width, (uint64_t)f->height, err);
+  return clip_check_size(s->base.where, (uint64_t)f->width, (uint64_t)f->height, err);
 }
 
 /* False at the end with ERROR_NONE. */

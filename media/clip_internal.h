@@ -31,6 +31,10 @@ struct ClipSource {
 ClipSource *clip_open_ffmpeg(const void *bytes, size_t n, const char *where, Error *err);
 ClipSource *clip_open_webp(const void *bytes, size_t n, const char *where, Error *err);
 
+/* Whether a frame of this size, and pixels in all, are within the limits of clip.h. */
+bool clip_check_size(const char *where, uint64_t width, uint64_t height, Error *err);
+bool clip_check_pixels(const char *where, uint64_t pixels, Error *err);
+
 bool clip_is_webp(const void *bytes, size_t n);
 
 #endif
