@@ -220,16 +220,17 @@ static void set_class(Maker *m, const Member *x) {
 }
 
 /* A caption in it makes it worth keeping. */
-static void set_json(Maker *m, const Member *x) {
+static bool set_json(Maker *m, const Member *x, Error *err) {
   Buffer text = {0};
-  Error why;
-  if (x->bytes <= CAPTION_MAX_BYTES &&
-      captions_read_json((const char *)m->map.data + x->at, (size_t)x->bytes, x->name, &text, &why)) {
-    if (text.len) set_part(m, MEMBER_JSON, HAS_JSON, x);
-  } else {
+  bool ok = x->bytes <= CAPTION_MAX_BYTES &&
+            captions_read_json((const char *)m->map.data + x->at, (size_t)x->bytes, x->name, &text, err);
+  bool is_short = text.failed || (!ok && x->bytes <= CAPTION_MAX_BYTES && err->code == ERROR_MEMORY);
+  if (!ok)
     listing_count(m->l, NOTE_OTHER, x->name);
-  }
+  else if (text.len)
+    set_part(m, MEMBER_JSON, HAS_JSON, x);
   buffer_done(&text);
+  return !is_short || no_memory(m, err);
 }
 
 static void set_picture(Maker *m, FileKind kind, const Member *x) {
@@ -245,15 +246,14 @@ static void set_picture(Maker *m, FileKind kind, const Member *x) {
   m->member.bytes[MEMBER_PICTURE] = x->bytes;
 }
 
-static void set_member(Maker *m, const Member *x) {
+static bool set_member(Maker *m, const Member *x, Error *err) {
   char name[MAX_NAME + 2];
   snprintf(name, sizeof name, "x.%s", x->ext);
   FileKind kind = listing_kind(name);
   bool has_dot = strchr(x->ext, '.') != NULL; /* of "seg.png" we know nothing */
+  if (strcmp(x->ext, "json") == 0) return set_json(m, x, err);
   if (strcmp(x->ext, "cls") == 0)
     set_class(m, x);
-  else if (strcmp(x->ext, "json") == 0)
-    set_json(m, x);
   else if (kind == FILE_LABELS)
     set_part(m, MEMBER_LABELS, HAS_LABELS, x);
   else if (!has_dot && kind == FILE_TEXT && !x->bytes)
@@ -264,6 +264,7 @@ static void set_member(Maker *m, const Member *x) {
     set_picture(m, kind, x);
   else
     listing_count(m->l, NOTE_OTHER, x->name);
+  return true;
 }
 
 /* A regular file of the archive; false: the archive is cut short. */
@@ -280,7 +281,7 @@ static bool take_member(Maker *m, const char *full_name, uint64_t bytes, bool *o
   for (size_t i = 0; i + n <= strlen(name); i++) ext[i] = (char)tolower((unsigned char)name[n + i]);
   Member x = {name, dot ? ext + 1 : "", 0, bytes};
   if (!find_bytes(m, &x)) return false;
-  set_member(m, &x);
+  *out_ok = set_member(m, &x, err);
   return true;
 }
 

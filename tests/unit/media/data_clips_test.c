@@ -2,6 +2,7 @@
 #include <png.h>
 
 #include "media/dataset.h"
+#include "runtime/base/hooks.h"
 #include "tests/test.h"
 #include "tests/unit/media/clip_make.h"
 #include "tests/unit/media/data_files.h"
@@ -219,6 +220,31 @@ TEST("broken clips are named with the reason, and the next one stands in: cut sh
     dataset_close(d);
   }
   buffer_done(&b);
+}
+
+TEST("whichever allocation fails, clips are read as ever or memory is said to be short") {
+  int failures = 0;
+  make_folder();
+  for (uint64_t n = 1;; n++) {
+    uint64_t before = mem_alloc_count();
+    uint8_t rgb[3 * 2 * 3];
+    Error err = {0};
+    DataWant w = {"video", DTYPE_U8, 4, {2, 1, 1, 3}, rgb};
+    mem_fail_at(n);
+    Dataset *d =
+        dataset_open(path_of("clips"), &(DatasetOptions){.in_order = true, .whole = true, .strict = true}, &err);
+    bool ok = d && dataset_match(d, NULL, &w, &err) && dataset_fill(d, NULL, WORLD_TRAIN, 0, 3, &w, 1, &err);
+    bool reached = mem_alloc_count() - before >= n;
+    mem_fail_at(0);
+    if (ok)
+      EXPECT(rgb[0] == 75 && rgb[3] == 95 && rgb[12] == 30 && rgb[15] == 70, "allocation %d: %d %d", (int)n, rgb[0],
+             rgb[3]);
+    if (!ok) EXPECT(err.code == ERROR_MEMORY, "allocation %d: %s", (int)n, err.text);
+    failures += !ok;
+    dataset_close(d);
+    if (!reached) break;
+  }
+  EXPECT(failures > 20, "%d", failures);
 }
 
 TEST_MAIN()

@@ -2,7 +2,7 @@
 #include <zlib.h>
 
 #include "media/dataset.h"
-#include "runtime/text/bpe.h"
+#include "runtime/base/hooks.h"
 #include "tests/test.h"
 #include "tests/unit/media/clip_make.h"
 #include "tests/unit/media/data_files.h"
@@ -413,6 +413,34 @@ TEST("seeded damage in a shard crashes nothing, and every example that is left i
   }
   buffer_done(&b);
   EXPECT(opened > 100 && read > 100 && opened < 300, "%d opened, %d read", opened, read);
+}
+
+TEST("whichever allocation fails, shards and their clips are read as ever or memory is said to be short") {
+  int failures = 0;
+  make_shards();
+  for (uint64_t n = 1;; n++) {
+    uint64_t before = mem_alloc_count();
+    uint8_t rgb[9];
+    Error err = {0};
+    DataWant w = {"image", DTYPE_U8, 3, {1, 1, 3}, rgb};
+    mem_fail_at(n);
+    Dataset *d = dataset_open(path_of("two/s-{08..09}.tar"),
+                              &(DatasetOptions){.in_order = true, .whole = true, .strict = true}, &err);
+    Buffer caption = {0};
+    bool ok = d && dataset_match(d, NULL, &w, &err) && dataset_fill(d, NULL, WORLD_TRAIN, 0, 3, &w, 1, &err) &&
+              dataset_caption(d, WORLD_TRAIN, 0, &caption, &err) &&
+              dataset_caption(d, WORLD_TRAIN, 1, &caption, &err);
+    bool reached = mem_alloc_count() - before >= n;
+    mem_fail_at(0);
+    if (ok) EXPECT(rgb[0] == 1 && rgb[3] == 2 && rgb[6] == 75, "allocation %d: %d", (int)n, rgb[0]);
+    if (ok && !caption.failed) EXPECT_TEXT(caption.data, "onetwo");
+    if (!ok) EXPECT(err.code == ERROR_MEMORY, "allocation %d: %s", (int)n, err.text);
+    failures += !ok;
+    buffer_done(&caption);
+    dataset_close(d);
+    if (!reached) break;
+  }
+  EXPECT(failures > 20, "%d", failures);
 }
 
 TEST_MAIN()
