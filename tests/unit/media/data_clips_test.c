@@ -1,4 +1,6 @@
 /* Clips in folders as examples: files, folders of frames, rates, clips that are too short. */
+#include <pthread.h>
+
 #include <png.h>
 
 #include "media/dataset.h"
@@ -41,7 +43,7 @@ static const char *videos_of(const Dataset *d, int64_t frames) {
                            !i                   ? ""
                            : i % (size_t)frames ? " "
                                                 : " | ",
-                           (out[i * 12 * 16 * 3] - 30) / 40);
+                           (out[i * 12 * 16 * 3] - 30 + 20) / 40);
   return text;
 }
 
@@ -220,6 +222,45 @@ TEST("broken clips are named with the reason, and the next one stands in: cut sh
     dataset_close(d);
   }
   buffer_done(&b);
+}
+
+typedef struct Reader {
+  const Dataset *d;
+  uint8_t rgb[4 * 3 * 6 * 8 * 3]; /* of four examples, three frames of 6 x 8 */
+  bool ok;
+} Reader;
+
+static void *read_all(void *ctx) {
+  Reader *r = ctx;
+  Error err;
+  DataWant w = {"video", DTYPE_U8, 4, {3, 6, 8, 3}, r->rgb};
+  r->ok = dataset_match(r->d, NULL, &w, &err);
+  for (int round = 0; r->ok && round < 5; round++) r->ok = dataset_fill(r->d, NULL, WORLD_TRAIN, 0, 4, &w, 1, &err);
+  if (!r->ok) fprintf(stderr, "%s\n", err.text);
+  return NULL;
+}
+
+TEST("any number of threads read clips at once, and the same of them") {
+  enum { THREADS = 4 };
+  static const ClipMake kinds[] = {{"gif", "gif", AV_PIX_FMT_PAL8, 32, 24, 4},
+                                   {"mp4", "libx264", AV_PIX_FMT_YUV420P, 32, 24, 4},
+                                   {"webm", "libvpx-vp9", AV_PIX_FMT_YUV420P, 32, 24, 4},
+                                   {.width = 32, .height = 24, .frames = 4}};
+  static const char *const names[] = {"many/a.gif", "many/b.mp4", "many/c.webm", "many/d.webp"};
+  static Reader reader[THREADS];
+  pthread_t thread[THREADS];
+  for (int i = 0; i < 4; i++) write_clip(names[i], &kinds[i]);
+  Dataset *d = open_data(path_of("many"));
+  REQUIRE(d, "%s", warnings);
+  for (int i = 0; i < THREADS; i++) {
+    reader[i].d = d;
+    if (pthread_create(&thread[i], NULL, read_all, &reader[i]) != 0) abort();
+  }
+  for (int i = 0; i < THREADS; i++) pthread_join(thread[i], NULL);
+  for (int i = 0; i < THREADS; i++)
+    EXPECT(reader[i].ok && memcmp(reader[i].rgb, reader[0].rgb, sizeof reader[i].rgb) == 0, "thread %d", i);
+  EXPECT_TEXT(videos_of(d, 3), "0 1 2 | 0 1 2 | 0 1 2 | 0 1 2");
+  dataset_close(d);
 }
 
 TEST("whichever allocation fails, clips are read as ever or memory is said to be short") {
