@@ -129,7 +129,13 @@ static inline AVCodecContext *make_encoder(const ClipMake *m, AVFormatContext *o
   s->time_base = c->time_base;
   s->sample_aspect_ratio = m->shape;
   if (m->matrix[0] || m->matrix[1]) {
+#if LIBAVCODEC_VERSION_INT >= AV_VERSION_INT(60, 31, 100)
+    AVCodecParameters *to = s->codecpar;
+    int32_t *matrix = (int32_t *)av_packet_side_data_new(&to->coded_side_data, &to->nb_coded_side_data,
+                                                         AV_PKT_DATA_DISPLAYMATRIX, 9 * sizeof *matrix, 0)->data;
+#else
     int32_t *matrix = (int32_t *)av_stream_new_side_data(s, AV_PKT_DATA_DISPLAYMATRIX, 9 * sizeof *matrix);
+#endif
     memset(matrix, 0, 9 * sizeof *matrix);
     matrix[0] = m->matrix[0], matrix[1] = m->matrix[1], matrix[3] = m->matrix[2], matrix[4] = m->matrix[3];
     matrix[8] = 1 << 30;
