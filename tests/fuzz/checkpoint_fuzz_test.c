@@ -30,7 +30,7 @@ static bool case_init(Case *k, Error *err) {
     return false;
   nuwa_init_weights(k->session, 3);
   k->entry = (TrainEntry){.name = "main", .function = plan_find_function(k->plan, "train.main")};
-  k->c = (Checkpoint){k->session, k->plan, &k->entry, 1, "{\"lr\": 1, \"options\": {\"a\": \"x\"}}", 7};
+  k->c = (Checkpoint){k->session, k->plan, &k->entry, 1, "{\"lr\": 1, \"options\": {\"a\": \"x\"}}", .step = 7};
   const char *path = load_path("whole.ckpt");
   return k->entry.function >= 0 && checkpoint_write(&k->c, path, err) && (k->file = file_read(path, &k->n, err)) != NULL;
 }
