@@ -164,6 +164,12 @@ void graph_free(Graph *g);
  * broadcast `type` is the result's type (cast: only dtype matters); for others it is NULL. attrs NULL: all zero. */
 Node *graph_op(Graph *g, Op op, Node *const *in, int n_in, const Attrs *attrs, const Type *type);
 
+/* The mask of an attention: its last operand where that is u8, which no other is.  NULL: it has none. */
+static inline Node *attend_mask(const Node *n) {
+  Node *last = n->in[n->n_in - 1];
+  return last->type.dtype == DTYPE_U8 ? last : NULL;
+}
+
 /* Sets the first diagnostic, with the location of `here` (and its callers).  Returns NULL. */
 void *graph_error(Graph *g, const Loc *loc, const char *fmt, ...) PRINTF_LIKE(3, 4);
 

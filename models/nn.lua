@@ -198,19 +198,21 @@ end
 
 -- ---- attention ----
 
--- x [b?, s, h, w, d] sees `context` (x itself when nil).  options: those of attend, and width (of queries, keys
--- and values together over all heads; d), init, out_init, bias.
+-- x [b?, s, h, w, d] sees `context` (x itself when nil).  options: those of attend, and width (of queries over all heads;
+-- d, of which keys and values have kv_heads / heads), init, out_init, bias.
 function nn.attention(name, x, context, options)
   context = context or x
   local d = constant(last(x), "attention: the width of x")
-  local width = options.width or d
+  local width, key_width = options.width or d, options.width or d
+  if options.kv_heads then key_width = width * options.kv_heads // options.heads end
   local layer = { init = options.init, bias = options.bias }
   return nn.scope(name, function()
     local q = nn.linear("q", x, width, layer)
-    local k = nn.linear("k", context, width, layer)
-    local v = nn.linear("v", context, width, layer)
-    local y = attend(q, k, v, { heads = options.heads, kind = options.kind, extent = options.extent,
-                                causal = options.causal, edge = options.edge })
+    local k = nn.linear("k", context, key_width, layer)
+    local v = nn.linear("v", context, key_width, layer)
+    local y = attend(q, k, v, {
+      heads = options.heads, kv_heads = options.kv_heads, scale = options.scale, mask = options.mask,
+      kind = options.kind, extent = options.extent, causal = options.causal, edge = options.edge })
     return nn.linear("out", y, d, { init = options.out_init or options.init, bias = options.bias })
   end)
 end

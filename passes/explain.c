@@ -1,8 +1,9 @@
 /* What fuse and memplan decided, and what every attention sees, as text for people. */
+#include <math.h>
+#include <string.h>
+
 #include "passes/family.h"
 #include "passes/passes.h"
-
-#include <string.h>
 
 /* ---- cost ---- */
 
@@ -195,6 +196,18 @@ static void print_box(Buffer *out, const AttendAttrs *a) {
   }
 }
 
+/* What is not usual about an attention. */
+static void print_options(Buffer *out, const Node *n) {
+  const AttendAttrs *t = &n->attrs.attend;
+  const Type *q = &n->in[0]->type;
+  if (t->kv_heads != t->heads)
+    buffer_printf(out, "  heads of keys and values: %lld, each read by %lld\n", (long long)t->kv_heads,
+                  (long long)(t->heads / t->kv_heads));
+  if (t->scale != 1 / sqrt((double)(q->dim[q->rank - 1].c / t->heads)))
+    buffer_printf(out, "  scale of scores: %g\n", t->scale);
+  if (attend_mask(n)) buffer_printf(out, "  mask: leaves out keys that are counted here\n");
+}
+
 /* Bytes with every operand read once, and how often each key is read from caches because several queries see it. */
 static void explain_attention(Arena *a, const Node *n, Buffer *out) {
   static const char *const kind[] = {"full", "axis", "nearby", "block"}, *const edge[] = {"clip", "shift"},
@@ -207,6 +220,7 @@ static void explain_attention(Arena *a, const Node *n, Buffer *out) {
   buffer_printf(out, ": %s, edge %s, causal %s, %lld heads, queries %lldx%lldx%lld, keys %lldx%lldx%lld\n",
                 kind[t->kind], edge[t->edge], causal[t->causal], (long long)t->heads, (long long)G[0],
                 (long long)G[1], (long long)G[2], (long long)K[0], (long long)K[1], (long long)K[2]);
+  print_options(out, n);
   buffer_printf(out, "  key box:");
   print_box(out, t);
   buffer_printf(out, "\n  keys a query: at most %lld, %.1f on average of %lld\n", (long long)most,

@@ -220,10 +220,10 @@ static const char *refuse_attention(Fuse *f, int p, int c) {
   bool backward = v->op == OP_ATTEND_GRAD_V && k->op == OP_ATTEND_GRAD_K;
   if (f->cluster[p].n > 1 || f->cluster[c].n > 1 || (!forward && !backward))
     return "attention kernels take no other nodes";
-  bool same = x->in[0] == y->in[0] && x->in[1] == y->in[1] &&
+  bool same = x->in[0] == y->in[0] && x->in[1] == y->in[1] && attend_mask(x) == attend_mask(y) &&
               memcmp(&x->attrs.attend, &y->attrs.attend, sizeof x->attrs.attend) == 0;
   if (backward) same = same && k->in[3] == v->in[2] && k->in[4] == v->in[3];
-  return same ? NULL : "the attentions differ in queries, keys or extent";
+  return same ? NULL : "the attentions differ in queries, keys, mask or extent";
 }
 
 static const char *refuse_product(const Fuse *f, int p, int c) {

@@ -129,16 +129,29 @@ static Node *head_sums(Graph *g, Node *y, Node *dy, int64_t heads) {
   return product ? graph_sum(g, graph_reshape(g, product, &t), 1u << (t.rank - 1)) : NULL;
 }
 
+/* Sum of dx, a gradient for each head of the queries, over those that share a head of x. */
+static Node *sum_shared(Graph *g, Node *dx, const Node *x, int64_t heads, int64_t kv_heads) {
+  if (!dx || heads == kv_heads) return dx;
+  Type t = x->type;
+  t.dim[t.rank + 1] = dim_const(x->type.dim[t.rank - 1].c / kv_heads);
+  t.dim[t.rank] = dim_const(heads / kv_heads);
+  t.dim[t.rank - 1] = dim_const(kv_heads);
+  t.rank += 2;
+  return graph_reshape(g, graph_sum(g, graph_reshape(g, dx, &t), 1u << (t.rank - 2)), &x->type);
+}
+
 /* With p the weights, dp = dy . v, ds = p (dp - delta):  dq = scale sum ds k,  dk = scale sum ds q,  dv = sum p dy
- * (Dao et al., FlashAttention, 2022, appendix B). */
+ * (Dao et al., FlashAttention, 2022, appendix B).  A mask has no gradient; it is the last operand of all. */
 bool grad_attend(Graph *g, Node *n, Node *dy, Node **dx) {
-  Node *q = n->in[0], *k = n->in[1], *v = n->in[2], *qk[2] = {q, k};
-  Node *lse = graph_op(g, OP_ATTEND_LSE, qk, 2, &n->attrs, NULL);
-  Node *delta = head_sums(g, n, dy, n->attrs.attend.heads);
+  const AttendAttrs *a = &n->attrs.attend;
+  Node *q = n->in[0], *k = n->in[1], *v = n->in[2], *mask = attend_mask(n);
+  int more = mask != NULL;
+  Node *qk[] = {q, k, mask}, *lse = graph_op(g, OP_ATTEND_LSE, qk, 2 + more, &n->attrs, NULL);
+  Node *delta = head_sums(g, n, dy, a->heads);
   if (!lse || !delta) return false;
-  Node *all[6] = {q, k, v, dy, lse, delta}, *for_v[4] = {q, k, dy, lse};
-  dx[0] = graph_op(g, OP_ATTEND_GRAD_Q, all, 6, &n->attrs, NULL);
-  dx[1] = graph_op(g, OP_ATTEND_GRAD_K, all, 6, &n->attrs, NULL);
-  dx[2] = graph_op(g, OP_ATTEND_GRAD_V, for_v, 4, &n->attrs, NULL);
+  Node *all[] = {q, k, v, dy, lse, delta, mask}, *for_v[] = {q, k, dy, lse, mask};
+  dx[0] = graph_op(g, OP_ATTEND_GRAD_Q, all, 6 + more, &n->attrs, NULL);
+  dx[1] = sum_shared(g, graph_op(g, OP_ATTEND_GRAD_K, all, 6 + more, &n->attrs, NULL), k, a->heads, a->kv_heads);
+  dx[2] = sum_shared(g, graph_op(g, OP_ATTEND_GRAD_V, for_v, 4 + more, &n->attrs, NULL), v, a->heads, a->kv_heads);
   return dx[0] && dx[1] && dx[2];
 }

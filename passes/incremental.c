@@ -9,6 +9,7 @@
  *
  *   attend(q, k, v) of rows     writes k and v into rings and attends over them (attend_rows, arity 5)
  *   attend(q, k, v), k, v kept  attend_rows over the whole of them (arity 4)
+ *   ... with a mask             is kept whole, so it may not depend on the tokens
  *   shift(x, delta, start)      x computed at the displaced positions, start where they are off the grid.  So x is
  *                               computed again for every stencil entry; it must be a function of single tokens.
  *
@@ -426,7 +427,7 @@ static void note_attend(Incremental *c, const AttendAttrs *attrs) {
 static Node *self_attend(Incremental *c, DisplacedRows *at, Node *n) {
   if (n->attrs.attend.causal == CAUSAL_NONE)
     return refuse(c, n, "without causal = \"raster\" or \"past\" it sees tokens that are not there yet");
-  Node *in[5] = {flat_rows(c, row_value(c, at, n->in[0]))};
+  Node *in[6] = {flat_rows(c, row_value(c, at, n->in[0]))}, *mask = attend_mask(n);
   for (int i = 1; i < 3; i++) {
     Node *rows = flat_rows(c, row_value(c, at, n->in[i]));
     in[i + 1] = rows ? ring_store(c, rows) : NULL;
@@ -434,9 +435,10 @@ static Node *self_attend(Incremental *c, DisplacedRows *at, Node *n) {
   if (!in[0] || !in[2] || !in[3]) return NULL;
   in[1] = c->rows;
   in[4] = c->slots;
+  if (mask && !(in[5] = whole(c, mask))) return NULL;
   c->uses_rings = true;
   note_attend(c, &n->attrs.attend);
-  return graph_op(c->g, OP_ATTEND_ROWS, in, 5, &n->attrs, NULL);
+  return graph_op(c->g, OP_ATTEND_ROWS, in, mask ? 6 : 5, &n->attrs, NULL);
 }
 
 static Node *attend_rows(Incremental *c, DisplacedRows *at, Node *n) {
@@ -446,13 +448,15 @@ static Node *attend_rows(Incremental *c, DisplacedRows *at, Node *n) {
   bool live_k = c->live[n->in[1]->id], live_v = c->live[n->in[2]->id];
   if (live_k != live_v || !c->live[n->in[0]->id])
     return refuse(c, n, "queries, keys and values must all depend on the tokens, or only the queries");
-  Node *y;
+  Node *y, *mask = attend_mask(n);
+  if (mask && c->live[mask->id])
+    return refuse(c, n, "its mask depends on the tokens: causal or extent must say what is not seen");
   if (live_k) {
     y = self_attend(c, at, n);
   } else {
-    Node *in[4] = {flat_rows(c, row_value(c, at, n->in[0])), c->rows, whole(c, n->in[1]), whole(c, n->in[2])};
-    if (!in[0] || !in[2] || !in[3]) return NULL;
-    y = graph_op(c->g, OP_ATTEND_ROWS, in, 4, &n->attrs, NULL);
+    Node *in[5] = {flat_rows(c, row_value(c, at, n->in[0])), c->rows, whole(c, n->in[1]), whole(c, n->in[2])};
+    if (!in[0] || !in[2] || !in[3] || (mask && !(in[4] = whole(c, mask)))) return NULL;
+    y = graph_op(c->g, OP_ATTEND_ROWS, in, mask ? 5 : 4, &n->attrs, NULL);
   }
   Type rows = row_type(&n->type, grid_axes(c, &n->type));
   return y ? graph_reshape(c->g, y, &rows) : NULL;

@@ -113,22 +113,53 @@ static void read_grid_field(lua_State *L, const OpCall *c, int i, const char *na
   lua_pop(L, 1);
 }
 
+/* kv_heads 0, which a model cannot say, stands for as many as the queries have. */
 static void read_heads(lua_State *L, OpCall *c, int at) {
+  AttendAttrs *a = &c->attrs.attend;
   if (lua_getfield(L, at, "heads") == LUA_TNIL) luaL_error(L, "%s: needs heads", c->text);
-  c->attrs.attend.heads = bind_check_integer(L, -1, c->text, "heads");
+  a->heads = bind_check_integer(L, -1, c->text, "heads");
+  if (lua_getfield(L, at, "kv_heads") != LUA_TNIL) {
+    a->kv_heads = bind_check_integer(L, -1, c->text, "kv_heads");
+    if (a->kv_heads < 1) luaL_error(L, "%s: kv_heads must be at least 1, not %I", c->text, (LUAI_UACINT)a->kv_heads);
+  }
+  lua_pop(L, 2);
+}
+
+/* The last operand; make_room has left a place for it. */
+static void read_mask(lua_State *L, OpCall *c, int at) {
+  if (lua_getfield(L, at, "mask") != LUA_TNIL) {
+    Node *mask = bind_test_tensor(L, -1);
+    if (!mask || mask->type.dtype != DTYPE_U8)
+      luaL_error(L, "%s: mask must be a tensor of u8, a byte for every key, not %s", c->text, sandbox_tostring(L, -1));
+    c->in[c->n++] = mask;
+  }
+  lua_pop(L, 1);
+}
+
+/* 0, which a model cannot say, stands for 1 / sqrt(head width). */
+static void read_scale(lua_State *L, OpCall *c, int at) {
+  int kind = lua_getfield(L, at, "scale");
+  double v = lua_tonumber(L, -1);
+  if (kind != LUA_TNIL && (kind != LUA_TNUMBER || !isfinite(v) || v == 0))
+    luaL_error(L, "%s: scale must be a number that is not 0, not %s", c->text, sandbox_tostring(L, -1));
+  c->attrs.attend.scale = v;
   lua_pop(L, 1);
 }
 
 void bind_read_attend(lua_State *L, OpCall *c, int at) {
-  static const char *const known[] = {"heads", "kind", "extent", "causal", "edge", "query_grid", "key_grid"};
+  static const char *const known[] = {"heads",    "kv_heads",   "kind",    "extent", "causal",
+                                      "edge",     "scale",      "mask",    "query_grid", "key_grid"};
   static const char *const kinds[] = {"full", "axis", "nearby", "block"};
   static const char *const edges[] = {"clip", "shift"}, *const causals[] = {"none", "raster", "past"};
   AttendAttrs *a = &c->attrs.attend;
-  if (!lua_istable(L, at)) luaL_error(L, "%s: needs a table of options: heads, kind, extent, causal, edge", c->text);
+  if (!lua_istable(L, at))
+    luaL_error(L, "%s: needs a table of options, heads at least, behind its tensors (there are %d), not %s", c->text, c->n,
+               lua_isnone(L, at) ? "nothing" : sandbox_tostring(L, at));
   if (lua_gettop(L) > at) luaL_error(L, "%s: unexpected argument behind the options", c->text);
   bool rows = c->op == OP_ATTEND_ROWS;
-  bind_check_fields(L, at, c->text, known, rows ? 7 : 5, 0);
+  bind_check_fields(L, at, c->text, known, rows ? COUNT_OF(known) : COUNT_OF(known) - 2, 0);
   read_heads(L, c, at);
+  read_scale(L, c, at);
   bool has_extent = lua_getfield(L, at, "extent") != LUA_TNIL;
   a->kind = (AttendKind)choice_field(L, c, at, "kind", kinds, 4, has_extent ? ATTEND_NEARBY : ATTEND_FULL);
   a->edge = (EdgeRule)choice_field(L, c, at, "edge", edges, 2, EDGE_CLIP);
@@ -140,13 +171,14 @@ void bind_read_attend(lua_State *L, OpCall *c, int at) {
   }
   if (has_extent) read_extent(L, c);
   lua_pop(L, 1);
-  if (!rows) {
+  if (!rows && c->n > 1) {
     grid_of(c->in[0], a->query_grid);
     grid_of(c->in[1], a->key_grid);
-  } else {
+  } else if (rows) {
     read_grid_field(L, c, at, "query_grid", a->query_grid);
     read_grid_field(L, c, at, "key_grid", a->key_grid);
   }
+  read_mask(L, c, at);
 }
 
 /* call_op has put the place behind the operands. */

@@ -17,9 +17,11 @@ typedef enum Causal { CAUSAL_NONE, CAUSAL_RASTER, CAUSAL_PAST } Causal;
 /* Offsets beyond this mean "to the end of the axis". */
 #define EXTENT_INF ((int64_t)1 << 30)
 
-/* An attention as a model states it.  What it sees depends on all but the heads. */
+/* An attention as a model states it.  What it sees depends on neither its heads nor the scale. */
 typedef struct AttendAttrs {
-  int64_t heads;
+  int64_t heads;              /* of queries */
+  int64_t kv_heads;           /* of keys and values: head i of the queries reads i / (heads / kv_heads) */
+  double scale;               /* of scores */
   AttendKind kind;
   int64_t lo[3], hi[3];       /* key - centre on s, h, w; -EXTENT_INF and EXTENT_INF: the whole axis */
   int64_t block[3];           /* kind block only, else 0 */

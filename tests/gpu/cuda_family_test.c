@@ -471,6 +471,36 @@ WIDE_TEST("attend, the gradients: patches over the grid's borders, heads of 9, 4
               "  %1 = attend_grad_v(%q, %k, %dy, %lse) {A} : T[B,G,D]\n  return dv = %1\n}\n");
 }
 
+/* What masks leave out, and keys that two heads share. */
+static const char masked_text[] = "func @f(%%q: T[B,Q,40], %%k: T[B,K,20], %%v: T[B,K,20], %%m: u8[B,K]) {\n"
+                                  "  %%1 = attend(%%q, %%k, %%v, %%m) {kv_heads=1, %s} : T[B,Q,40]\n"
+                                  "  %%2 = attend_lse(%%q, %%k, %%m) {kv_heads=1, %s} : f32[B,Q,2]\n"
+                                  "  return y = %%1, lse = %%2\n}\n";
+static const char masked_q_text[] =
+    "func @f(%%q: T[B,Q,40], %%k: T[B,K,20], %%v: T[B,K,6], %%dy: T[B,Q,12], %%lse: f32[B,Q,2], %%delta: f32[B,Q,2], "
+    "%%m: u8[B,K]) {\n"
+    "  %%1 = attend_grad_q(%%q, %%k, %%v, %%dy, %%lse, %%delta, %%m) {kv_heads=1, scale=-0.25, %s} : T[B,Q,40]\n"
+    "  return dq = %%1\n}\n";
+static const char masked_kv_text[] =
+    "func @f(%%q: T[B,Q,40], %%k: T[B,K,20], %%v: T[B,K,6], %%dy: T[B,Q,12], %%lse: f32[B,Q,2], %%delta: f32[B,Q,2], "
+    "%%m: u8[B,K]) {\n"
+    "  %%1 = attend_grad_k(%%q, %%k, %%v, %%dy, %%lse, %%delta, %%m) {kv_heads=1, scale=-0.25, %s} : T[B,K,40]\n"
+    "  %%2 = attend_grad_v(%%q, %%k, %%dy, %%lse, %%m) {kv_heads=1, scale=-0.25, %s} : T[B,K,12]\n"
+    "  return dk = %%1, dv = %%2\n}\n";
+
+WIDE_TEST("attend under masks, with keys that two heads share") {
+  NEED_NVRTC();
+  const char *const body[] = {masked_text, masked_q_text, masked_kv_text};
+  char text[TEXT_BYTES];
+  for (int i = 0; i < 2 * COUNT_OF(sights); i++) {
+    if (!test_is_long && i % 4) continue;
+    const char *of = body[i / 4 % COUNT_OF(body)];
+    attend_text(text, &sights[i / 2], stored[i / 8 % COUNT_OF(stored)], of, of != masked_q_text);
+    run_f32(FAMILY_ATTEND, text);
+    attend_in_blocks(text, 2);
+  }
+}
+
 static void rows_everywhere(const char *body, int64_t slots) {
   char text[TEXT_BYTES];
   for (int i = 0; i < COUNT_OF(sights) * COUNT_OF(stored); i++) {
@@ -488,6 +518,23 @@ WIDE_TEST("attend_rows over whole keys") {
   NEED_NVRTC();
   rows_everywhere("func @f(%%q: T[R,40], %%rows: i32[R,2], %%k: T[B,K,40], %%v: T[B,K,40]) {\n"
                   "  %%1 = attend_rows(%%q, %%rows, %%k, %%v) {%s} : T[R,40]\n  return y = %%1\n}\n", 1);
+}
+
+WIDE_TEST("attend_rows under masks, with keys that two heads share") {
+  NEED_NVRTC();
+  char text[TEXT_BYTES];
+  const char *const body[] = {
+      "func @f(%%q: T[R,40], %%rows: i32[R,2], %%k: T[B,K,20], %%v: T[B,K,20], %%m: u8[B,K]) {\n"
+      "  %%1 = attend_rows(%%q, %%rows, %%k, %%v, %%m) {kv_heads=1, %s} : T[R,40]\n  return y = %%1\n}\n",
+      "func @f(%%q: T[R,40], %%rows: i32[R,2], %%k: T[17,B,20], %%v: T[17,B,20], %%slot: i32[24], %%m: u8[B,K]) {\n"
+      "  %%1 = attend_rows(%%q, %%rows, %%k, %%v, %%slot, %%m) {kv_heads=1, %s} : T[R,40]\n  return y = %%1\n}\n"};
+  for (int i = 0; i < COUNT_OF(body); i++) {
+    const Sight *s = sights;
+    while (strcmp(s->key_grid, "2,3,4")) s++;
+    attend_text(text, s, stored[i], body[i], false);
+    device_check((DeviceCase){.c = {.family = FAMILY_ATTEND, .B = 2, .R = 11}, .source = text, .positions = 24,
+                              .slots = i ? 17 : 1});
+  }
 }
 
 WIDE_TEST("attend_rows over rings, through a table from position to slot") {

@@ -76,7 +76,8 @@ static Node *seen(Gen *x) {
 /* ---- layers ---- */
 
 static AttendAttrs draw_attention(Gen *x, const int64_t key_grid[3]) {
-  AttendAttrs a = {.heads = x->heads, .kind = (AttendKind)draw(x, 4), .edge = (EdgeRule)draw(x, 2)};
+  AttendAttrs a = {.heads = x->heads, .kv_heads = x->heads, .kind = (AttendKind)draw(x, 4), .edge = (EdgeRule)draw(x, 2)};
+  if (chance(x, 20)) a.scale = 0.4;
   for (int i = 0; i < 3; i++) {
     int width = 1 + draw(x, 4);
     a.query_grid[i] = x->grid[i];
@@ -89,12 +90,26 @@ static AttendAttrs draw_attention(Gen *x, const int64_t key_grid[3]) {
   return a;
 }
 
+/* u8 [B, s, h, w], an input. */
+static Node *mask_of(Gen *x, const char *name, const int64_t grid[3]) {
+  Type t = {.dtype = DTYPE_U8, .rank = 4, .dim = {{0, 1, 0}}};
+  for (int i = 0; i < 3; i++) t.dim[1 + i] = dim_const(grid[i]);
+  return graph_op(x->g, OP_INPUT, NULL, 0, &(Attrs){.leaf.name = name}, &t);
+}
+
 static Node *attention(Gen *x, Node *h, Node *from, const int64_t key_grid[3]) {
   Attrs a = {.attend = draw_attention(x, key_grid)};
   if (from == h) a.attend.causal = chance(x, 50) ? CAUSAL_RASTER : CAUSAL_PAST;
   Node *q = chance(x, 50) ? linear(x, h, x->width) : h, *k = chance(x, 50) ? linear(x, from, x->width) : from;
-  Node *v = chance(x, 50) ? linear(x, from, x->width) : from;
-  return graph_op(x->g, OP_ATTEND, (Node *[]){q, k, v}, 3, &a, NULL);
+  Node *v = chance(x, 50) ? linear(x, from, x->width) : from, *mask = NULL;
+  if (chance(x, 30)) {   /* all queries share one head of keys */
+    a.attend.kv_heads = 1;
+    k = linear(x, from, x->width / x->heads);
+    v = linear(x, from, 1 + draw(x, 9));
+  }
+  if (chance(x, 30)) mask = mask_of(x, from == h ? "seen" : "cond_seen", key_grid);
+  Node *y = graph_op(x->g, OP_ATTEND, (Node *[]){q, k, v, mask}, mask ? 4 : 3, &a, NULL);
+  return y && y->type.dim[4].c != x->width ? linear(x, y, x->width) : y;
 }
 
 static Node *activated(Gen *x, Node *h) {
@@ -188,6 +203,7 @@ static void build(Rig *r) {
 
 static double fit(void *ctx, const char *name, int64_t i, double x) {
   if (strcmp(name, "tokens") == 0) return ctx ? (double)((const int32_t *)ctx)[i] : 0;
+  if (strcmp(name, "seen") == 0 || strcmp(name, "cond_seen") == 0) return (int)x % 3 ? x : 0;
   return strcmp(name, "cond") == 0 ? x : 0.4 * x;
 }
 
@@ -217,9 +233,10 @@ static void fill_session(NuwaSession *s, const Plan *p) {
       rig_fill(&data, p->param[i].type.name, p->param[i].type.dtype, n, nuwa_param(s, p->param[i].type.name));
   EXPECT(nuwa_prepare(s));
   int prologue = p->decode[0].prologue;
-  void *cond = prologue >= 0 ? nuwa_input(s, prologue, "cond") : NULL;
-  n = COUNT * gen.cond_grid[0] * gen.cond_grid[1] * gen.cond_grid[2] * gen.width;
-  if (cond) rig_fill(&data, "cond", DTYPE_F32, n, cond);
+  for (int i = 0; prologue >= 0 && i < p->function[prologue].n_in; i++) {
+    const PlanTensor *t = &p->function[prologue].in[i];
+    if (plan_tensor_elems(t, COUNT, 0, &n)) rig_fill(&data, t->name, t->dtype, n, nuwa_input(s, prologue, t->name));
+  }
 }
 
 static void check_logits(const Record *r, const int32_t *tokens, int64_t positions, bool half) {

@@ -391,8 +391,10 @@ static Node *tamed(Gen *x, Node *n);
 
 /* Queries and keys on small grids, kinds and rules at random. */
 static AttendAttrs draw_attention(Gen *x, int64_t query[3], int64_t key[3]) {
-  AttendAttrs a = {.heads = 1 + draw(x, 3), .kind = (AttendKind)draw(x, 4), .edge = (EdgeRule)draw(x, 2),
+  int heads = 1 + draw(x, 4), share = 1 + draw(x, 4);
+  AttendAttrs a = {.heads = heads, .kv_heads = heads % share ? heads : heads / share, .kind = (AttendKind)draw(x, 4), .edge = (EdgeRule)draw(x, 2),
                    .causal = (Causal)draw(x, 3)};
+  if (chance(x, 20)) a.scale = draw(x, 2) ? 0.4 : -0.3;
   for (int i = 0; i < 3; i++) {
     key[i] = 1 + draw(x, 4);
     query[i] = a.causal != CAUSAL_NONE || chance(x, 60) ? key[i] : 1 + draw(x, 4);
@@ -418,25 +420,37 @@ static void places(Dim out[5], Dim batch, const int64_t grid[3], int64_t width) 
   out[4] = dim_const(width);
 }
 
+/* Sometimes the mask of keys in these places, behind n operands; the number of operands. */
+static int with_mask(Gen *x, Node **in, int n, int rank, const Dim *place) {
+  Type mask = type_make(DTYPE_U8, rank, place), number = type_make(DTYPE_I32, rank, place);
+  if (!fits(&mask) || !chance(x, 30)) return n;
+  if (chance(x, 30)) in[n] = exact_like(x, &mask);
+  else in[n] = attempt(x, OP_LT, (Node *[]){exact_like(x, &number), exact_like(x, &number)}, 2, NULL, NULL);
+  return n + (in[n] != NULL);
+}
+
 static Node *make_attend_rows(Gen *x, DType t) {
   int64_t query[3], key[3];
   Attrs a = {.attend = draw_attention(x, query, key)};
   memcpy(a.attend.query_grid, query, sizeof query);
   memcpy(a.attend.key_grid, key, sizeof key);
-  int64_t width = a.attend.heads * (1 + draw(x, 20)), positions = key[0] * key[1] * key[2];
+  int64_t width = 1 + draw(x, 20), q_width = width * a.attend.heads, positions = key[0] * key[1] * key[2];
   for (int i = 0; i < 3; i++) a.attend.query_grid[i] = query[i] = 4;   /* of what random_data makes rows */
   if (a.attend.causal != CAUSAL_NONE) a.attend.causal = CAUSAL_NONE;
-  Dim q[] = {{0, 0, 1}, dim_const(width)}, rows[] = {{0, 0, 1}, dim_const(2)}, k[5];
+  width *= a.attend.kv_heads;
+  Dim q[] = {{0, 0, 1}, dim_const(q_width)}, rows[] = {{0, 0, 1}, dim_const(2)}, k[5];
   Node *r = index_input(x, "rows", 2, rows);
+  places(k, (Dim){0, 1, 0}, key, width);
   if (chance(x, 50)) {
-    places(k, (Dim){0, 1, 0}, key, width);
-    Node *in[] = {tamed(x, typed(x, t, 2, q)), r, tamed(x, typed(x, t, 5, k)), typed(x, t, 5, k)};
-    return attempt(x, OP_ATTEND_ROWS, in, 4, &a, NULL);
+    Node *in[5] = {tamed(x, typed(x, t, 2, q)), r, tamed(x, typed(x, t, 5, k)), typed(x, t, 5, k)};
+    int n = with_mask(x, in, 4, 4, k);
+    return attempt(x, OP_ATTEND_ROWS, in, n, &a, NULL);
   }
   Dim ring[] = {dim_const(positions + 1), {0, 1, 0}, dim_const(width)}, all = dim_const(positions);
   Node *slot = index_input(x, "place", 1, &all);
-  Node *in[] = {tamed(x, typed(x, t, 2, q)), r, tamed(x, typed(x, t, 3, ring)), typed(x, t, 3, ring), slot};
-  return attempt(x, OP_ATTEND_ROWS, in, 5, &a, NULL);
+  Node *in[6] = {tamed(x, typed(x, t, 2, q)), r, tamed(x, typed(x, t, 3, ring)), typed(x, t, 3, ring), slot};
+  int n = with_mask(x, in, 5, 4, k);
+  return attempt(x, OP_ATTEND_ROWS, in, n, &a, NULL);
 }
 
 static Node *make_attention(Gen *x, Op op) {
@@ -444,22 +458,26 @@ static Node *make_attention(Gen *x, Op op) {
   if (op == OP_ATTEND_ROWS) return make_attend_rows(x, t);
   int64_t query[3], key[3];
   Attrs a = {.attend = draw_attention(x, query, key)};
-  int64_t width = a.attend.heads * (1 + draw(x, 20)), width_v = chance(x, 70) ? width : a.attend.heads * (1 + draw(x, 20));
+  int64_t width = 1 + draw(x, 20), width_v = chance(x, 70) ? width : 1 + draw(x, 20);
+  int64_t heads = a.attend.heads, kv_heads = a.attend.kv_heads;
   Dim batch = {0, 1, 0}, q[5], k[5], v[5], y[5], number[5];
-  places(q, batch, query, width);
-  places(k, batch, key, width);
-  places(v, batch, key, width_v);
-  places(y, batch, query, width_v);
-  places(number, batch, query, a.attend.heads);
+  places(q, batch, query, width * heads);
+  places(k, batch, key, width * kv_heads);
+  places(v, batch, key, width_v * kv_heads);
+  places(y, batch, query, width_v * heads);
+  places(number, batch, query, heads);
   int skip = chance(x, 30), rank = 5 - skip;
   Node *nq = tamed(x, typed(x, t, rank, q + skip)), *nk = tamed(x, typed(x, t, rank, k + skip));
-  Node *nv = typed(x, t, rank, v + skip);
-  if (!nq || !nk || !nv || op == OP_ATTEND) return attempt(x, OP_ATTEND, (Node *[]){nq, nk, nv}, 3, &a, NULL);
-  Node *lse = attempt(x, OP_ATTEND_LSE, (Node *[]){nq, nk}, 2, &a, NULL);
+  Node *nv = typed(x, t, rank, v + skip), *mask[1];
+  if (!nq || !nk || !nv) return NULL;
+  int more = with_mask(x, mask, 0, rank - 1, k + skip);
+  if (!more) mask[0] = NULL;
+  if (op == OP_ATTEND) return attempt(x, op, (Node *[]){nq, nk, nv, mask[0]}, 3 + more, &a, NULL);
+  Node *lse = attempt(x, OP_ATTEND_LSE, (Node *[]){nq, nk, mask[0]}, 2 + more, &a, NULL);
   if (op == OP_ATTEND_LSE || !lse) return lse;
   Node *dy = typed(x, t, rank, y + skip), *delta = typed(x, DTYPE_F32, rank, number + skip);
-  if (op == OP_ATTEND_GRAD_V) return attempt(x, op, (Node *[]){nq, nk, dy, lse}, 4, &a, NULL);
-  return attempt(x, op, (Node *[]){nq, nk, nv, dy, lse, delta}, 6, &a, NULL);
+  if (op == OP_ATTEND_GRAD_V) return attempt(x, op, (Node *[]){nq, nk, dy, lse, mask[0]}, 4 + more, &a, NULL);
+  return attempt(x, op, (Node *[]){nq, nk, nv, dy, lse, delta, mask[0]}, 6 + more, &a, NULL);
 }
 
 static Node *make_composite(Gen *x, Op op) {

@@ -18,6 +18,13 @@ KInst *attend_row(Attention *a, const Side *s, KInst *index) {
   return add(k, mul(k, slot, kir_dim(k, (Dim){0, 1, 0})), a->sample);
 }
 
+KInst *attend_unmasked(Attention *a, KInst *index, KInst *lane) {
+  Kernel *k = a->k;
+  if (a->buf_mask < 0) return NULL;
+  KInst *seen = kir_load(k, a->buf_mask, add(k, times(k, a->sample, a->key.n), index), lane, NULL);
+  return below(k, num32(k, 0), seen);
+}
+
 KInst *attend_raster(Kernel *k, const int64_t grid[3], KInst *const at[3]) {
   return add(k, times(k, add(k, times(k, at[0], grid[1]), at[1]), grid[2]), at[2]);
 }
@@ -30,7 +37,7 @@ void attend_coords(Kernel *k, const int64_t grid[3], KInst *index, KInst *at[3])
 }
 
 KInst *attend_base(Attention *a, const Heads *h, KInst *row) {
-  KInst *head = times(a->k, a->head, h->width);
+  KInst *head = times(a->k, quotient(a->k, a->head, h->share), h->width);
   return add(a->k, times(a->k, row, h->row), head);
 }
 
@@ -76,7 +83,7 @@ void attend_put(Kernel *k, int scratch, KInst *at, KInst *vector) {
 /* ---- arithmetic that nests share ---- */
 
 KInst *attend_scaled(Attention *a, KInst *x) {
-  return mul(a->k, x, kir_f32(a->k, (float)(1.0 / sqrt((double)a->query.of[X].width))));
+  return mul(a->k, x, kir_f32(a->k, (float)a->attrs->scale));
 }
 
 KInst *attend_term(Kernel *k, int operand, KInst *x, KInst *y, KInst *sum) {
@@ -129,14 +136,16 @@ void attend_finish(Attention *a, const Sums *s, KInst *row, KInst *has_keys) {
 
 /* ---- the description of a group ---- */
 
-static Heads heads_of(Attention *a, const Node *n, int buf) {
-  int64_t row = n->type.dim[n->type.rank - 1].c, width = row / a->attrs->heads;
-  Heads h = {buf, n->type.dtype, width, row};
+/* heads: how many n has. */
+static Heads heads_of(Attention *a, const Node *n, int64_t heads, int buf) {
+  int64_t row = n->type.dim[n->type.rank - 1].c;
+  Heads h = {buf, n->type.dtype, row / heads, row, a->attrs->heads / heads};
   if (vectors_of(&h) > a->widest) a->widest = vectors_of(&h);
   return h;
 }
 
-/* Operands, from whichever members of the group name them: their places, -1 where the op has none. */
+/* Operands, from whichever members of the group name them: their places, -1 where the op has none.  The mask is the
+ * last of all, and of every member. */
 static void bind_inputs(Attention *a, const Group *g) {
   enum { Q, K, V, DY, LSE, DELTA, ROWS, SLOTS, PLACES };
   static const struct {
@@ -149,13 +158,16 @@ static void bind_inputs(Attention *a, const Group *g) {
   };
   Heads *const heads[] = {&a->query.of[X], &a->key.of[X], &a->key.of[Y], &a->query.of[Y]};
   int *const buf[] = {&a->number[X], &a->number[Y], &a->buf_rows, &a->buf_slots};
+  Node *mask = attend_mask(g->anchor);
+  a->buf_mask = !mask ? -1 : a->l ? lower_operand(a->l, mask) : 0;
   for (int i = 0; i < g->n_node; i++)
     for (int j = 0; j < COUNT_OF(takes); j++)
       for (int p = 0; p < PLACES && takes[j].op == g->node[i]->op; p++) {
         int at = takes[j].at[p];
-        if (at < 0 || at >= g->node[i]->n_in) continue;
+        if (at < 0 || at >= g->node[i]->n_in || g->node[i]->in[at] == mask) continue;
         int operand = a->l ? lower_operand(a->l, g->node[i]->in[at]) : 0;
-        if (p < LSE) *heads[p] = heads_of(a, g->node[i]->in[at], operand);
+        int64_t n = p == K || p == V ? a->attrs->kv_heads : a->attrs->heads;
+        if (p < LSE) *heads[p] = heads_of(a, g->node[i]->in[at], n, operand);
         else *buf[p - LSE] = operand;
       }
 }
@@ -167,7 +179,7 @@ static void bind_outputs(Attention *a, const Group *g) {
     int buf = a->l ? a->l->out_buf[i] : 0;
     bool is_x = out->op == OP_ATTEND_GRAD_Q || out->op == OP_ATTEND_GRAD_K;
     if (out->op == OP_ATTEND_LSE) a->out_lse = buf;
-    else a->out[is_x ? X : Y] = heads_of(a, out, buf);
+    else a->out[is_x ? X : Y] = heads_of(a, out, a->attrs->heads, buf);
   }
   for (int i = X; i <= Y; i++) a->has[i] = a->out[i].buf >= 0;
 }
@@ -181,7 +193,7 @@ void attend_describe(Attention *a, Arena *arena, const Group *g, Lower *l) {
   a->for_keys = anchor->op == OP_ATTEND_GRAD_K || anchor->op == OP_ATTEND_GRAD_V;
   a->is_rows = anchor->op == OP_ATTEND_ROWS;
   a->is_forward = anchor->op == OP_ATTEND || anchor->op == OP_ATTEND_LSE || a->is_rows;
-  a->has_slots = a->is_rows && anchor->n_in == 5;
+  a->has_slots = a->is_rows && anchor->n_in - (attend_mask(anchor) != NULL) == 5;
   a->samples = anchor->in[0]->type.rank == 5 ? anchor->in[0]->type.dim[0] : dim_const(1);
   a->query.grid = a->attrs->query_grid;
   a->key.grid = a->attrs->key_grid;

@@ -25,6 +25,7 @@ typedef struct Heads {
   DType dtype;
   int64_t width;      /* elements of a head */
   int64_t row;        /* elements of a position: heads * width */
+  int64_t share;      /* heads of queries that read one of these */
 } Heads;
 
 typedef struct Side {
@@ -59,12 +60,13 @@ typedef struct Attention {
   bool has[OPERANDS];             /* they are asked for */
   int number[OPERANDS];           /* of queries, for gradients: lse, which scores are less; delta, which dp are */
   int out_lse, buf_rows, buf_slots;
+  int buf_mask;                   /* u8 [samples, keys], 0 is not visible; -1: all are */
   int64_t most;                   /* others that a position meets, at most */
   int widest;                     /* vectors of the widest head */
   int cut;                        /* axis on which raster order bounds what is met, the first that has any; -1: none */
   AxisTable met[3];               /* of own coordinates: the others that they meet, lo, hi; of lines near_lo, near_hi */
   AxisTable window[3];            /* of queries: lo, hi, centre */
-  KInst *sample, *head;           /* of the item */
+  KInst *sample, *head;           /* of the item; head: of queries */
   int scores;                     /* scratch: a list with an entry for every other that is met */
   KInst *n;                       /* variable: entries so far */
 } Attention;
@@ -128,6 +130,10 @@ void attend_items(Attention *a, int n, const int64_t *grid, const int64_t *size)
 /* Sample and head of an item so made, and its piece on each axis, of `count`. */
 void attend_open_item(Attention *a, int n, const int64_t *count, KInst **out_piece);
 
+/* The mask lets the key be seen whose index in raster order this is, an i64 with an i32 lane (NULL: one key). NULL: there
+ * is no mask. */
+KInst *attend_unmasked(Attention *a, KInst *index, KInst *lane);
+
 /* ---- head vectors ---- */
 
 /* Row of a side's tensors for a position of the item's sample, samples included; index: i64, in raster order. */
@@ -135,7 +141,7 @@ KInst *attend_row(Attention *a, const Side *s, KInst *index);
 /* Index in a grid of a position, and the position of an index. */
 KInst *attend_raster(Kernel *k, const int64_t grid[3], KInst *const at[3]);
 void attend_coords(Kernel *k, const int64_t grid[3], KInst *index, KInst *at[3]);
-/* Offset of the item's head in a row; and in the rows of [.., positions, heads]. */
+/* Offset of the item's head in a row; and in the rows of [.., positions, heads of queries]. */
 KInst *attend_base(Attention *a, const Heads *h, KInst *row);
 KInst *attend_number_at(Attention *a, KInst *row);
 /* That number, of buffer buf. */

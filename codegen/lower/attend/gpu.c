@@ -88,6 +88,7 @@ static void locate_own(Block *e, KInst *const at[3], KInst *exists) {
       own[x] = least(k, p, last);
     }
     o->index = attend_raster(k, a->own->grid, own);
+    o->unmasked = a->for_keys ? attend_unmasked(a, num(k, 0), o->index) : NULL;
     o->sight = attend_sight(a, own);
     if (a->is_axis && !a->for_keys) o->window = attend_window(a, own);
     for (int x = 0; x < 3; x++) {

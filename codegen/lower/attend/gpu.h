@@ -20,6 +20,7 @@ typedef struct Own {
   Sight sight, window;            /* window: of a query, kind axis */
   KInst *index;                   /* in raster order */
   KInst *exists;
+  KInst *unmasked;                /* of a key; NULL: surely */
 } Own;
 
 /* The part of a box of others that is in a chunk; i32. */

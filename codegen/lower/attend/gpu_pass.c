@@ -301,7 +301,9 @@ static void sum_part(Block *e, const Part *p, KInst *slot, KInst *start) {
   }
   Sight other = {{NULL}};
   if (tests_lines(e) && a->for_keys) other = attend_window(a, at);
-  for (int t = 0; t < e->tile; t++) sees[t] = sees_at(e, &seen, &other, t, at);
+  KInst *unmasked = a->for_keys ? NULL : attend_unmasked(a, num(k, 0), attend_raster(k, a->other->grid, at));
+  for (int t = 0; t < e->tile; t++)
+    sees[t] = both(k, sees_at(e, &seen, &other, t, at), a->for_keys ? e->of[t].unmasked : unmasked);
   entry = add(k, start, entry);
   for (int i = X; i <= Y; i++)
     if (a->has[i]) sum_one(e, i, slot, row, entry, sees);
@@ -363,10 +365,11 @@ static void score_chunk(Block *e, KInst *step, KInst *slot) {
   KInst *score[MAX_TILE], *i = kir_for(k, num(k, 0), to_i64(k, p.count), LANES, 0);
   Lanes o = lanes_of(e, &p, i);
   lane_dots(e, X, slot, o.row, score);
+  KInst *counts = both(k, o.mask, attend_unmasked(a, num(k, 0), attend_raster(k, a->other->grid, o.at)));
   for (int t = 0; t < e->tile; t++) {
     KInst *largest = e->number[X][t], *sees = own_sees(e, t, o.at), *old = kir_get(k, largest);
     score[t] = attend_scaled(a, score[t]);
-    kir_set(k, largest, pick(k, both(k, o.mask, sees), most(k, old, score[t]), old));
+    kir_set(k, largest, pick(k, both(k, counts, sees), most(k, old, score[t]), old));
   }
   if (!e->is_streamed) list_put(e, 0, add(k, kir_get(k, a->n), to_i32(k, i)), score, o.mask);
   kir_end(k);

@@ -130,8 +130,23 @@ static KInst *row_vector(List *e, int operand, KInst *row, int j) {
 
 /* ---- lists ---- */
 
+/* Appends keys lo to hi along an axis that the mask lets be seen. */
+static void list_unmasked(List *e, KInst *const at[3], int axis, KInst *lo, KInst *hi) {
+  Kernel *k = e->k;
+  KInst *key[3] = {at[0], at[1], at[2]};
+  key[axis] = kir_for(k, lo, plus(k, hi, 1), 1, 0);
+  KInst *n = kir_get(k, e->n), *seen = attend_unmasked(e->a, attend_raster(k, e->a->key.grid, key), NULL);
+  kir_store(k, e->list, add(k, e->from, n), NULL, to_i32(k, panel_at(e, key)), NULL);
+  kir_set(k, e->n, add(k, n, pick(k, seen, num(k, 1), num(k, 0))));
+  kir_end(k);
+}
+
 /* Appends others lo to hi along an axis, those at `at` on the other axes. */
 static void list_run(List *e, KInst *const at[3], int axis, KInst *lo, KInst *hi) {
+  if (e->a->buf_mask >= 0 && !e->a->for_keys) {
+    list_unmasked(e, at, axis, lo, hi);
+    return;
+  }
   Kernel *k = e->k;
   KInst *from[3] = {at[0], at[1], at[2]};
   int64_t stride = e->pitch;
@@ -167,9 +182,12 @@ static void list_lines(List *e, const Sight *s) {
 
 static void make_list(List *e, KInst *row) {
   Kernel *k = e->k;
+  bool may_be_masked = e->a->buf_mask >= 0 && e->a->for_keys;
   kir_set(k, e->n, num(k, 0));
+  if (may_be_masked) kir_if(k, attend_unmasked(e->a, attend_raster(k, e->a->own->grid, e->own), NULL));
   Sight s = attend_sight(e->a, e->own);
   (e->a->is_axis ? list_lines : list_box)(e, &s);
+  if (may_be_masked) kir_end(k);
   KInst *n = kir_get(k, e->n);
   attend_put(k, e->list, add(k, e->from, n), num32(k, 0));   /* 16 can be taken to the end */
   kir_store(k, e->counts, e->slot, NULL, to_i32(k, n), NULL);

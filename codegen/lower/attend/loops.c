@@ -1,6 +1,7 @@
-/* The loop nest of attention that takes everything, attend_rows included: one own position after the other.  Others
- * are visited by three nested loops whose bounds come from the tables of intervals, so no masked key costs anything;
- * the union of lines (kind axis) and raster order only change the bounds.  Elements of a head run along lanes. */
+/* The loop nest of attention that takes everything, attend_rows included: one own position after the other.  Others are
+ * visited by three nested loops whose bounds come from the tables of intervals, so no invisible key costs anything; the
+ * union of lines (kind axis) and raster order only change the bounds; a mask is asked for each key.  Elements of a
+ * head run along lanes. */
 #include <math.h>
 
 #include "codegen/lower/attend/attend.h"
@@ -19,13 +20,17 @@ static void visit(Attention *a, const Position *p, VisitFn body) {
   Kernel *k = a->k;
   Sight s = attend_sight(a, p->at);
   KInst *at[3], *lo[3], *hi[3];
+  bool is_masked = a->buf_mask >= 0;
+  if (is_masked && a->for_keys) kir_if(k, attend_unmasked(a, attend_raster(k, a->own->grid, p->at), NULL));
   attend_visit(a, &s, 3, at, lo, hi);
+  KInst *index = attend_raster(k, a->other->grid, at);
+  if (is_masked && !a->for_keys) kir_if(k, attend_unmasked(a, index, NULL));
   if (a->tests_lines) {
     Sight window = attend_window(a, a->for_keys ? at : p->at);
     kir_if(k, attend_on_line(k, &window, a->for_keys ? p->at : at));
   }
-  body(a, p, attend_raster(k, a->other->grid, at));
-  for (int i = 0; i < 3 + a->tests_lines; i++) kir_end(k);
+  body(a, p, index);
+  for (int i = 0; i < 3 + is_masked + a->tests_lines; i++) kir_end(k);
 }
 
 /* ---- the list of weights, in scratch: scalars first, then exp over 16 lanes, then scalars again ---- */

@@ -6,7 +6,8 @@
  * time: an element of an other is then one number for all lanes, and an element of the own positions one vector for
  * all others.  Weights stay in scratch, [other][own position], and results are summed with elements along lanes, a few
  * own positions at a time.  A score's 16 partial sums are 16 chains of vectors, added by the tree that tree_add has
- * across lanes; where raster order cuts, sums end at the last other that is seen, and nothing is multiplied by zero. */
+ * across lanes; where raster order cuts, sums end at the last other that is seen, masked keys are left out of them, and
+ * nothing is multiplied by zero. */
 #include <math.h>
 
 #include "codegen/lower/attend/attend.h"
@@ -138,13 +139,20 @@ static KInst *weight_at(Tile *e, KInst *row, KInst *first, int v) {
   return plus(e->k, times(e->k, sub(e->k, row, first), e->lanes), (int64_t)v * LANES);
 }
 
-/* x where a lane sees a row, else y. */
+/* x where a lane's query sees a row, else y. */
 static KInst *where_seen(Tile *e, KInst *row, int v, KInst *x, KInst *y) {
   Kernel *k = e->k;
-  if (!e->a->is_raster) return x;
-  KInst *after = to_i32(k, plus(k, sub(k, row, e->own), -v * LANES));
-  return pick(k, kir_bin(k, KOP_LE, after, kir_lane(k)), x, y);
+  KInst *seen = attend_unmasked(e->a, row, NULL);
+  if (e->a->is_raster) {
+    KInst *after = to_i32(k, plus(k, sub(k, row, e->own), -v * LANES));
+    seen = both(k, seen, kir_bin(k, KOP_LE, after, kir_lane(k)));
+  }
+  return seen ? pick(k, seen, x, y) : x;
 }
+
+/* Whether the mask lets a key be seen, and whether it is this side's to ask; NULL: surely. */
+static KInst *unmasked_row(Tile *e, KInst *row) { return e->a->for_keys ? NULL : attend_unmasked(e->a, row, NULL); }
+static KInst *unmasked_own(Tile *e, KInst *own) { return e->a->for_keys ? attend_unmasked(e->a, own, NULL) : NULL; }
 
 /* ---- results: sums of weighted rows ---- */
 
@@ -162,6 +170,8 @@ typedef struct Few {
 static void weigh_row(Tile *e, const Few *w, KInst *row, int lo, int hi) {
   Kernel *k = e->k;
   int n = vectors_of(w->panel->h);
+  KInst *unmasked = unmasked_row(e, row);
+  if (unmasked) kir_if(k, unmasked);
   KInst *x[MAX_HEAD_VECTORS], *at = row_at(e, w->operand, row);
   KInst *p = add(k, weight_at(e, row, w->first, 0), w->g);
   for (int j = 0; j < n; j++) x[j] = attend_scratch(k, w->panel->rows, plus(k, at, j * LANES));
@@ -169,6 +179,7 @@ static void weigh_row(Tile *e, const Few *w, KInst *row, int lo, int hi) {
     KInst *weight = kir_load(k, w->panel->weights, plus(k, p, q), NULL, NULL);
     for (int j = 0; j < n; j++) attend_add(k, weight, x[j], w->sum[q * n + j]);
   }
+  if (unmasked) kir_end(k);
 }
 
 /* The rows around the diagonal, which some of the few see and some do not. */
@@ -221,17 +232,27 @@ static void clear_sums(Tile *e, int operand) {
   kir_end(e->k);
 }
 
+/* x, or `none` where no key is seen, which only a mask can do here.  The largest score's weight is 1: a sum of 0 has no
+ * terms. */
+static KInst *where_any(Tile *e, KInst *total, KInst *x, float none) {
+  if (e->a->buf_mask < 0) return x;
+  return pick(e->k, equal(e->k, total, zero32(e->k)), kir_f32(e->k, none), x);
+}
+
 static void store_sums(Tile *e, int operand) {
   const Panel *p = &e->panel[operand];
   const Heads *out = &e->a->out[operand];
   if (p->sums < 0) return;
   Kernel *k = e->k;
   KInst *own = kir_for(k, num(k, 0), least(k, num(k, e->lanes), e->left), 1, 0);
-  KInst *row = own_row(e, add(k, e->own, own)), *at = times(k, own, pitch_of(out));
+  KInst *index = add(k, e->own, own), *row = own_row(e, index), *at = times(k, own, pitch_of(out));
+  KInst *unmasked = unmasked_own(e, index);
   for (int j = 0; j < vectors_of(out); j++) {
     KInst *x = attend_scratch(k, p->sums, plus(k, at, j * LANES));
     KInst *total = e->a->is_forward ? kir_load(k, e->total, own, NULL, NULL) : NULL;
-    attend_store(e->a, out, row, j, attend_result(e->a, operand, x, total));
+    if (unmasked) x = pick(k, unmasked, x, zero32(k));
+    x = attend_result(e->a, operand, x, total);
+    attend_store(e->a, out, row, j, e->a->is_forward ? where_any(e, total, x, 0.0f) : x);
   }
   kir_end(k);
 }
@@ -315,6 +336,7 @@ static void finish_total(Tile *e, Tops *t) {
     if (e->a->out_lse < 0) continue;
     KInst *lane = times(k, plus(k, kir_lane(k), v * LANES), e->a->attrs->heads);
     KInst *exists = lanes_below(k, plus(k, e->left, -v * LANES)), *lse = add(k, t->largest[v], kir_log(k, total));
+    lse = where_any(e, total, lse, -INFINITY);
     kir_store(k, e->a->out_lse, attend_number_at(e->a, own_row(e, e->own)), lane, lse, exists);
   }
 }

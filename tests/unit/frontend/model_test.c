@@ -53,7 +53,7 @@ TEST("the ten-line model of the design becomes one attention") {
   func_print(model_find(m, "step", &err), &out);
   EXPECT_TEXT(out.data,
               "func @step(%k: f32[4,8,8,64], %q: f32[4,8,8,64], %v: f32[4,8,8,64]) {\n"
-              "  %1 = attend(%q, %k, %v) {heads=4, kind=nearby, lo=[-1,-1,-1], hi=[1,1,1], block=[0,0,0], edge=clip, "
+              "  %1 = attend(%q, %k, %v) {heads=4, kv_heads=4, scale=0.25, kind=nearby, lo=[-1,-1,-1], hi=[1,1,1], block=[0,0,0], edge=clip, "
               "causal=raster, query_grid=[4,8,8], key_grid=[4,8,8]} : f32[4,8,8,64]\n"
               "  return y = %1\n"
               "}\n");
@@ -230,11 +230,40 @@ TEST("an extent is a width, a pair, or the whole axis") {
   EXPECT(a.query_grid[0] == 2 && a.query_grid[1] == 3 && a.key_grid[2] == 4, "grids");
 }
 
+TEST("scores are divided by the root of the head's width unless a scale is given") {
+  EXPECT(attend_attrs("kind = 'full'").scale == 0.5);
+  EXPECT(attend_attrs("scale = -3").scale == -3);
+  EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 2, scale = 0 })"), "attend: scale must be a number that is not 0, not 0");
+  EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 2, scale = 'big' })"), "attend: scale must be a number that is not 0, not big");
+}
+
+TEST("keys may have fewer heads, and a mask that leaves some out") {
+  EXPECT(attend_attrs("kind = 'full'").kv_heads == 2);
+  EXPECT_TEXT(type_of("attend(x.g, x.g:slice(4, 0, 4), x.g:slice(4, 2, 8), { heads = 2, kv_heads = 1 })"), "f32[B,2,3,4,12]");
+  Error err;
+  Model *m = load_text(wrap("attend(x.g, x.g, x.g, { heads = 2, mask = lt(slice(x.g, 4, 0, 1):reshape(batch, 2, 3, 4), 0) })"), &err);
+  REQUIRE(m, "%s", err.text);
+  EXPECT(attend_mask(m->func[0]->out[0].node)->op == OP_LT && m->func[0]->out[0].node->n_in == 4);
+  model_free(m);
+  EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 2, kv_heads = 0 })"), "attend: kv_heads must be at least 1, not 0");
+  EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 4, kv_heads = 3 })"),
+             "attend: kv_heads must divide heads: f32[B,2,3,4,8] x f32[B,2,3,4,8] x f32[B,2,3,4,8] (3 kv_heads, 4 heads)");
+  EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 4, kv_heads = 2 })"),
+             "attend: heads of queries and keys differ in width: f32[B,2,3,4,8] x f32[B,2,3,4,8] x f32[B,2,3,4,8] (4 of 2 vs 2 of 4)");
+  EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 2, mask = x.g })"),
+             "attend: mask must be a tensor of u8, a byte for every key, not f32[B,2,3,4,8]");
+  EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 2, mask = lt(fill(0, f32(batch, 2, 3, 5)), 1) })"),
+             "attend: sizes differ: f32[B,2,3,4,8] x f32[B,2,3,4,8] x f32[B,2,3,4,8] x u8[B,2,3,5] (axis 3: 4 vs 5)");
+  EXPECT_HAS(complaint("attend(x.g, x.g, { heads = 2 })"), "(needs 3 and perhaps a u8 mask)");
+  EXPECT_HAS(complaint("attend(x.g, nil, x.g, { heads = 2 })"), "behind its tensors (there are 1), not nil");
+}
+
 TEST("wrong attention options are refused with the valid ones") {
   EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 2, kind = 'near' })"),
              "attend: kind must be one of: full, axis, nearby, block; not near");
   EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 2, extents = {} })"),
-             "attend: there is no option \"extents\"; the options are: heads, kind, extent, causal, edge");
+             "attend: there is no option \"extents\"; the options are: heads, kv_heads, kind, extent, causal, "
+             "edge, scale, mask");
   EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 2, extent = { x = 3 } })"), "the options are: s, h, w");
   EXPECT_HAS(complaint("attend(x.g, x.g, x.g, { heads = 2, extent = { s = 0 } })"),
              "extent.s must be at least 1, not 0");

@@ -86,6 +86,11 @@ TEST("a block has self-attention, cross-attention when there is a context, and a
   model_free(m);
 }
 
+TEST("keys and values of an attention have as many heads as they are given") {
+  expect_params("f32(batch, 1, 2, 2, 8)", "nn.attention('a', x.x, nil, { heads = 4, kv_heads = 2, width = 16, bias = false })",
+                "a.k.weight f32[8,8]\na.out.weight f32[8,16]\na.q.weight f32[16,8]\na.v.weight f32[8,8]\n");
+}
+
 /* ---- values ---- */
 
 /* Numbers in [-1, 1] that differ by name and place. */

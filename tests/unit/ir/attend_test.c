@@ -15,8 +15,9 @@ static double number(uint32_t trial, uint32_t i) {
 }
 
 static AttendAttrs random_attrs(uint32_t t) {
-  AttendAttrs a = {.heads = HEADS, .kind = (AttendKind)(t % 4), .edge = (EdgeRule)draw(t, 1, 2)};
+  AttendAttrs a = {.heads = HEADS, .kv_heads = HEADS, .kind = (AttendKind)(t % 4), .edge = (EdgeRule)draw(t, 1, 2)};
   a.causal = (Causal)draw(t, 2, 3);
+  if (draw(t, 3, 3) == 0) a.scale = -0.7;
   for (uint32_t x = 0; x < 3; x++) {
     a.query_grid[x] = 1 + draw(t, 10 + x, 3);
     a.key_grid[x] = a.causal != CAUSAL_NONE ? a.query_grid[x] : 1 + draw(t, 20 + x, 3);
@@ -32,11 +33,11 @@ typedef struct Trial {
   Graph *g;
   Arena *arena;
   AttendAttrs attrs;
-  Tensor leaf[8];     /* q, k, v, dy, rows, ring k, ring v, slot */
+  Tensor leaf[9];     /* q, k, v, dy, rows, ring k, ring v, slot, mask */
   double loss;
 } Trial;
 
-static const char *const leaf_names[] = {"q", "k", "v", "dy", "rows", "ring_k", "ring_v", "slot"};
+static const char *const leaf_names[] = {"q", "k", "v", "dy", "rows", "ring_k", "ring_v", "slot", "mask"};
 
 static const Tensor *leaf_of(void *ctx, const Node *leaf, Error *e) {
   for (int i = 0; i < COUNT_OF(leaf_names); i++)
@@ -57,9 +58,29 @@ static Type tokens(const int64_t grid[3], int64_t width) {
   return t;
 }
 
+/* The mask of a third of the trials, the last operand of all that attends. */
+static Node *mask_of(Trial *c) {
+  Type t = tokens(c->attrs.key_grid, 1);
+  t.dtype = DTYPE_U8;
+  t.rank = 4;
+  return c->t % 3 ? NULL : input(c->g, "mask", t);
+}
+
 static Node *attention(Trial *c, Op op, Node **in, int n) {
   Attrs a = {.attend = c->attrs};
-  return graph_op(c->g, op, in, n, &a, NULL);
+  Node *all[7], *mask = mask_of(c);
+  memcpy(all, in, (size_t)n * sizeof *in);
+  if (mask) all[n++] = mask;
+  return graph_op(c->g, op, all, n, &a, NULL);
+}
+
+static int64_t key_width(const Trial *c, int64_t width) { return width / HEADS * c->attrs.kv_heads; }
+
+/* Each other key is masked; in each fourth trial that has a mask, all are. */
+static void fill_mask(Trial *c) {
+  const int64_t *g = c->attrs.key_grid;
+  c->leaf[8] = tensor_new(c->arena, DTYPE_U8, 4, (int64_t[]){B, g[0], g[1], g[2]});
+  for (int64_t i = 0; c->t % 12 && i < tensor_elems(&c->leaf[8]); i++) c->leaf[8].data[i] = draw(c->t, 900 + (uint32_t)i, 2);
 }
 
 static Tensor random_tensor(Trial *c, const Type *t, uint32_t seed) {
@@ -82,21 +103,22 @@ static Node *delta_of(Graph *g, Node *y, Node *dy) {
 static Func *build(Trial *c) {
   Graph *g = c->g;
   Node *in[] = {input(g, "q", tokens(c->attrs.query_grid, QK_WIDTH)),
-                input(g, "k", tokens(c->attrs.key_grid, QK_WIDTH)),
-                input(g, "v", tokens(c->attrs.key_grid, V_WIDTH)),
+                input(g, "k", tokens(c->attrs.key_grid, key_width(c, QK_WIDTH))),
+                input(g, "v", tokens(c->attrs.key_grid, key_width(c, V_WIDTH))),
                 input(g, "dy", tokens(c->attrs.query_grid, V_WIDTH)),
                 NULL,
                 NULL};
   for (int i = 0; i < 4; i++) c->leaf[i] = random_tensor(c, &in[i]->type, 1000u * (uint32_t)(i + 1));
+  fill_mask(c);
   Node *y = attention(c, OP_ATTEND, in, 3), *lse = attention(c, OP_ATTEND_LSE, in, 2);
   in[4] = lse;
   in[5] = delta_of(g, y, in[3]);
   Node *for_v[] = {in[0], in[1], in[3], lse};
-  Port ports[] = {{"q", in[0]}, {"k", in[1]}, {"v", in[2]}, {"dy", in[3]}};
+  Port ports[] = {{"q", in[0]}, {"k", in[1]}, {"v", in[2]}, {"dy", in[3]}, {"mask", mask_of(c)}};
   Port out[] = {{"dk", attention(c, OP_ATTEND_GRAD_K, in, 6)}, {"dq", attention(c, OP_ATTEND_GRAD_Q, in, 6)},
                 {"dv", attention(c, OP_ATTEND_GRAD_V, for_v, 4)},
                 {"y", y}, {"z", graph_sum(g, graph_binary(g, OP_MUL, y, in[3]), 31)}};
-  return func_new(g, "f", ports, 4, out, 5);
+  return func_new(g, "f", ports, 4 + (ports[4].node != NULL), out, 5);
 }
 
 static double loss_at(Trial *c, const Func *f) {
@@ -150,7 +172,7 @@ static int64_t count(const int64_t g[3]) { return g[0] * g[1] * g[2]; }
 
 /* All positions of all samples as rows, in a mixed-up order; rings that hold position i in slot n - 1 - i. */
 static void fill_rows(Trial *c) {
-  int64_t n = count(c->attrs.query_grid), keys = count(c->attrs.key_grid), widths[] = {QK_WIDTH, V_WIDTH};
+  int64_t n = count(c->attrs.query_grid), keys = count(c->attrs.key_grid), widths[] = {key_width(c, QK_WIDTH), key_width(c, V_WIDTH)};
   c->leaf[4] = tensor_new(c->arena, DTYPE_I32, 2, (int64_t[]){n * B, 2});
   for (int64_t r = 0; r < n * B; r++) {
     c->leaf[4].data[2 * r] = (double)((r + 1) % B);
@@ -176,11 +198,11 @@ static Func *build_rows(Trial *c) {
   Dim R = {0, 0, 1}, samples = {0, 1, 0};
   Type flat = type_make(DTYPE_F32, 2, (Dim[]){{0, n, 0}, dim_const(QK_WIDTH)}), one = type_make(DTYPE_I32, 1, &R);
   Node *q = input(g, "q", tokens(c->attrs.query_grid, QK_WIDTH)),
-       *k = input(g, "k", tokens(c->attrs.key_grid, QK_WIDTH));
-  Node *v = input(g, "v", tokens(c->attrs.key_grid, V_WIDTH));
+       *k = input(g, "k", tokens(c->attrs.key_grid, key_width(c, QK_WIDTH)));
+  Node *v = input(g, "v", tokens(c->attrs.key_grid, key_width(c, V_WIDTH)));
   Node *rows = input(g, "rows", type_make(DTYPE_I32, 2, (Dim[]){R, dim_const(2)}));
-  Node *rk = input(g, "ring_k", type_make(DTYPE_F32, 3, (Dim[]){dim_const(keys), samples, dim_const(QK_WIDTH)}));
-  Node *rv = input(g, "ring_v", type_make(DTYPE_F32, 3, (Dim[]){dim_const(keys), samples, dim_const(V_WIDTH)}));
+  Node *rk = input(g, "ring_k", type_make(DTYPE_F32, 3, (Dim[]){dim_const(keys), samples, k->type.dim[4]}));
+  Node *rv = input(g, "ring_v", type_make(DTYPE_F32, 3, (Dim[]){dim_const(keys), samples, v->type.dim[4]}));
   Node *slot = input(g, "slot", type_make(DTYPE_I32, 1, (Dim[]){dim_const(keys)}));
   Attrs part = {0};
   part.slice.stop[0] = R;
@@ -195,16 +217,17 @@ static Func *build_rows(Trial *c) {
   Node *pick[] = {graph_reshape(g, q, &flat), index};
   Node *qr = graph_op(g, OP_GATHER, pick, 2, NULL, NULL);
   Node *on_grid[] = {qr, rows, k, v}, *in_ring[] = {qr, rows, rk, rv, slot}, *whole[] = {q, k, v};
-  Port in[] = {{"q", q}, {"k", k}, {"v", v}, {"rows", rows}, {"ring_k", rk}, {"ring_v", rv}, {"slot", slot}};
+  Port in[] = {{"q", q}, {"k", k}, {"v", v}, {"rows", rows}, {"ring_k", rk}, {"ring_v", rv}, {"slot", slot}, {"mask", mask_of(c)}};
   Port out[] = {{"grid", attention(c, OP_ATTEND_ROWS, on_grid, 4)},
                 {"ring", attention(c, OP_ATTEND_ROWS, in_ring, 5)},
                 {"whole", attention(c, OP_ATTEND, whole, 3)}};
-  return func_new(g, "f", in, 7, out, 3);
+  return func_new(g, "f", in, 7 + (in[7].node != NULL), out, 3);
 }
 
 static void rows_are_attend(void *ctx) {
   Trial *c = ctx;
   c->attrs = random_attrs(c->t);
+  c->attrs.kv_heads = 1 + draw(c->t, 4, 2);
   int64_t n = count(c->attrs.query_grid);
   REQUIRE(build(c), "%s", err.text);
   fill_rows(c);

@@ -11,9 +11,10 @@ typedef struct OpCase {
 #define X2 "f32[2]"
 #define I3 "i32[3]"
 #define I1x5 "i32[1] i32[1] i32[1] i32[1] i32[1]"
-#define NEAR "heads=1, kind=nearby, lo=[0,0,-1], hi=[0,0,1], block=[0,0,0], edge=clip, causal=none, "
-#define FULL(more)                                                                                                   \
-  "heads=1, kind=full, lo=[-inf,-inf,-inf], hi=[inf,inf,inf], block=[0,0,0], edge=clip, causal=none, " more
+#define NEAR "heads=1, kv_heads=1, scale=1, kind=nearby, lo=[0,0,-1], hi=[0,0,1], block=[0,0,0], edge=clip, causal=none, "
+#define FULL(more) FULL_OF("heads=1, kv_heads=1, scale=1", more)
+#define FULL_OF(heads, more)                                                                                         \
+  heads ", kind=full, lo=[-inf,-inf,-inf], hi=[inf,inf,inf], block=[0,0,0], edge=clip, causal=none, " more
 #define GRID2 "query_grid=[1,1,2], key_grid=[1,1,2]"
 #define TOK "f32[1,1,2,1]"
 #define LN3 "1.0986122886681098"
@@ -142,12 +143,17 @@ static const OpCase cases[] = {
     {"attend", TOK " " TOK " " TOK, NEAR "query_grid=[1,1,2], key_grid=[1,1,2]", TOK, {"0 0", "3 4", "1 5"}, "3 3"},
     {"attend",
      "f32[1,1,2,2] f32[1,1,1,2] f32[1,1,1,4]",
-     "heads=2, kind=nearby, lo=[0,0,-2], hi=[0,0,-1], block=[0,0,0], edge=clip, causal=none, query_grid=[1,1,2], "
+     "heads=2, kv_heads=2, scale=1, kind=nearby, lo=[0,0,-2], hi=[0,0,-1], block=[0,0,0], edge=clip, causal=none, query_grid=[1,1,2], "
      "key_grid=[1,1,1]",
      "f32[1,1,2,4]",
      {"1 1 1 1", "2 2", "1 2 3 4"},
      "0 0 0 0 0 0 0 0"},
+    {"attend", TOK " " TOK " " TOK " u8[1,1,2]", FULL(GRID2), TOK, {"1 2", "0 " LN3, "1 5", "0 1"}, "5 5"},
+    {"attend", TOK " " TOK " " TOK " u8[1,1,2]", FULL(GRID2), TOK, {"1 2", "nan 0", "inf 5", "0 9"}, "5 5"},
+    {"attend", TOK " " TOK " " TOK " u8[1,1,2]", FULL(GRID2), TOK, {"1 2", "0 0", "1 5", "0 0"}, "0 0"},
+    {"attend", "f32[1,1,2,2] " TOK " " TOK, FULL_OF("heads=2, kv_heads=1, scale=1", GRID2), "f32[1,1,2,2]", {"1 2 2 1", "0 " LN3, "1 5"}, "4 4.6 4.6 4"},
     {"attend_lse", TOK " " TOK, FULL(GRID2), TOK, {"1 2", "0 " LN3}, "1.3862943611198906 2.302585092994046"},
+    {"attend_lse", TOK " " TOK, FULL_OF("heads=1, kv_heads=1, scale=-4", GRID2), TOK, {"-0.25 -0.5", "0 " LN3}, "1.3862943611198906 2.302585092994046"},
     {"mean", "f32[2,2]", "axes=[1]", "f32[2]", {"1 2 3 5"}, "1.5 4"},
     {"sigmoid", X2, "", X2, {"0 1"}, "0.5 0.7310585786300049"},
     {"sigmoid", "f32[4]", "", "f32[4]", {"-40 -745 nan -inf"}, "4.2483542552915889e-18 5e-324 nan 0"},
@@ -341,7 +347,11 @@ static const Refusal refusals[] = {
     {"cross_entropy", "f32[2,3] f32[2]", "", "f32[2]", "operand 1 needs i32"},
     {"attend", Q " " Q " " Q, ATTN("3", "full", "[0,0,0]", "[0,0,0]", "[0,0,0]", "none"), Q, "width 8, 3 heads"},
     {"attend", Q " f32[1,2,3,8] " Q, PLAIN, Q, "axis 2: 3 vs 2"},
-    {"attend", Q " f32[1,2,2,4] f32[1,2,2,4]", PLAIN, Q, "axis 3: 8 vs 4"},
+    {"attend", Q " f32[1,2,2,4] f32[1,2,2,4]", PLAIN, Q, "heads of queries and keys differ in width: f32[1,2,2,8] x f32[1,2,2,4] x f32[1,2,2,4] (2 of 4 vs 2 of 2)"},
+    {"attend", Q " f32[1,2,2,4] " Q, PLAIN ", kv_heads=-1", Q, "kv_heads must divide heads"},
+    {"attend", Q " f32[1,2,2,4] f32[1,2,2,4] u8[1,2,3]", PLAIN ", kv_heads=1", Q, "axis 2: 2 vs 3"},
+    {"attend", Q " " Q " " Q " u8[1,2]", PLAIN, Q, "operand 3 needs rank 3, has 2"},
+    {"attend", Q " " Q " " Q " i32[1,2,2]", PLAIN, Q, "wrong number of operands: f32[1,2,2,8] x f32[1,2,2,8] x f32[1,2,2,8] x i32[1,2,2] (needs 3 and perhaps a u8 mask)"},
     {"attend", Q " f32[1,2,3,8] f32[1,2,3,8]", ATTN("2", "full", "[0,0,0]", "[0,0,0]", "[0,0,0]", "raster"), Q,
      "causal needs equal grids: f32[1,2,2,8] x f32[1,2,3,8] x f32[1,2,3,8] (axis w: 2 vs 3)"},
     {"attend", Q " " Q " " Q, ATTN("2", "nearby", "[0,1,0]", "[0,0,0]", "[0,0,0]", "none"), Q, "axis h: lo 1 > hi 0"},
@@ -349,16 +359,19 @@ static const Refusal refusals[] = {
     {"attend", Q " " Q " " Q, PLAIN ", query_grid=[1,2,3]", Q, "axis w: 3 vs 2"},
     {"attend", "f32[B,1,2,2,8] f32[2,1,2,2,8] f32[2,1,2,2,8]", PLAIN, Q, "axis 0: B vs 2"},
     {"attend", "f32[1,B,2,8] f32[1,B,2,8] f32[1,B,2,8]", PLAIN, Q, "axis h: B"},
+    {"attend", Q " " Q " " Q, PLAIN ", scale=1e39", Q, "the scale of scores must be a finite f32"},
     {"attend_lse", Q " f32[2,2,8]", PLAIN, LSE, "operand 1 needs rank 4"},
-    {"attend_grad_q", Q " " Q " " Q " f32[1,2,2,4] " LSE " " LSE, PLAIN, Q, "axis 3: 8 vs 4"},
+    {"attend_grad_q", Q " " Q " " Q " f32[1,2,2,4] " LSE " " LSE, PLAIN, Q, "axis 3 of operand 3: 4 vs 8"},
     {"attend_grad_k", Q " " Q " " Q " " Q " f32[1,2,2,3] " LSE, PLAIN, Q, "operand 4: 3 vs 2 heads"},
     {"attend_grad_v", Q " " Q " f32[1,1,2,8] " LSE, PLAIN, Q, "axis 1: 2 vs 1"},
-    {"attend_rows", "f32[R,8] i32[R,2] f32[B,1,2,2,8]", PLAIN, "f32[R,8]", "4 or 5 operands"},
+    {"attend_rows", "f32[R,8] i32[R,2] f32[B,1,2,2,8]", PLAIN, "f32[R,8]", "needs 4 or 5 and perhaps a u8 mask"},
     {"attend_rows", "f32[R,8] i32[R,3] f32[B,1,2,2,8] f32[B,1,2,2,8]", PLAIN, "f32[R,8]",
      "pairs of sample and position"},
     {"attend_rows", "f32[R,8] i32[R,2] f32[B,1,2,2,8] f32[B,1,2,2,8]", PLAIN, "f32[R,8]", "queries' grid"},
     {"attend_rows", "f32[R,8] i32[R,2] f32[3,B,8] f32[3,B,8] i32[3]", PLAIN ", key_grid=[1,2,2]", "f32[R,8]",
      "3 vs 4"},
+    {"attend_rows", "f32[R,8] i32[R,2] f32[3,B,8] f32[3,B,8] i32[4] u8[B,1,2,3]", PLAIN ", key_grid=[1,2,2]", "f32[R,8]",
+     "the mask needs a byte for every position"},
 };
 
 TEST("shape rules refuse what does not fit, and say what and where") {

@@ -20,7 +20,7 @@ static const char *const two_functions =
     "  %3 = add(%1, %2) : f32[64]\n"
     "  %4 = state() {name=\"ring.0\"} : f32[5,B]\n"
     "  %5 = fill() {value=-inf} : f32[5,B]\n"
-    "  %6 = attend(%q, %q, %q) {heads=4, kind=nearby, lo=[-1,-inf,-1], hi=[1,inf,0], block=[0,0,0], edge=shift, "
+    "  %6 = attend(%q, %q, %q) {heads=4, kv_heads=4, scale=-0.3, kind=nearby, lo=[-1,-inf,-1], hi=[1,inf,0], block=[0,0,0], edge=shift, "
     "causal=raster, query_grid=[4,8,8], key_grid=[4,8,8]} : f32[4,8,8,64]\n"
     "  %7 = param() {name=\"dec.w\\\\1\", init=normal, scale=0.02} : f32[64,64]\n"
     "  %8 = matmul(%6, %7) {trans_a=0, trans_b=1} : f32[4,8,8,64]\n"

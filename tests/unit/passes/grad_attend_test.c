@@ -10,6 +10,7 @@ static uint32_t draw(uint32_t test, uint32_t i, uint32_t n) { return philox(13, 
 static AttendAttrs random_attrs(uint32_t t, int64_t key_grid[3], int64_t query_grid[3]) {
   AttendAttrs a = {.kind = (AttendKind)(t % 4), .edge = (EdgeRule)(t / 4 % 2), .causal = (Causal)(t / 8 % 3)};
   a.heads = 1 + draw(t, 0, 3);
+  if (draw(t, 1, 3) == 0) a.scale = (double)draw(t, 5, 9) / 4 - 1.125;
   for (uint32_t x = 0; x < 3; x++) {
     query_grid[x] = 1 + draw(t, 10 + x, 4);
     key_grid[x] = a.causal != CAUSAL_NONE ? query_grid[x] : 1 + draw(t, 20 + x, 4);
@@ -36,20 +37,23 @@ static Type token_type(bool batch, const int64_t grid[3], int64_t width) {
 static Node *attend_loss(GradCase *c, uint32_t t, bool self) {
   int64_t key_grid[3], query_grid[3];
   Attrs a = {.attend = random_attrs(t, key_grid, query_grid)};
-  bool batch = draw(t, 2, 2);
-  int64_t width = a.attend.heads * (1 + draw(t, 3, 3)), v_width = a.attend.heads * (1 + draw(t, 4, 3));
+  bool batch = draw(t, 2, 2), is_masked = draw(t, 7, 3) == 0;
+  int64_t width = 1 + draw(t, 3, 3), v_width = 1 + draw(t, 4, 3), heads = a.attend.heads, kv_heads = heads;
   if (self) v_width = width, memcpy(key_grid, query_grid, sizeof query_grid);
-  Type type[3] = {token_type(batch, query_grid, width), token_type(batch, key_grid, width),
-                  token_type(batch, key_grid, v_width)};
-  Node *in[3];
+  else if (draw(t, 6, 2)) a.attend.kv_heads = kv_heads = 1;
+  Type type[4] = {token_type(batch, query_grid, width * heads), token_type(batch, key_grid, width * kv_heads),
+                  token_type(batch, key_grid, v_width * kv_heads), token_type(batch, key_grid, 1)};
+  type[3].rank--;
+  Node *in[4];
   for (int i = 0; i < 3; i++)
     in[i] = grad_case_input(c, self ? "x" : (const char *[]){"q", "k", "v"}[i], &type[self ? 0 : i]);
   c->n_wrt = self ? 1 : 3;
-  memcpy(c->wrt, in, sizeof in);
-  return grad_case_weigh(c, graph_op(c->g, OP_ATTEND, in, 3, &a, NULL), "w");
+  memcpy(c->wrt, in, 3 * sizeof *in);
+  if (is_masked) in[3] = graph_binary(c->g, OP_LT, grad_case_input(c, "m", &type[3]), graph_fill(c->g, 0, &type[3]));
+  return grad_case_weigh(c, graph_op(c->g, OP_ATTEND, in, 3 + is_masked, &a, NULL), "w");
 }
 
-TEST("attention of every kind, extent, edge and causal rule, on equal and unequal grids, with one head or several") {
+TEST("attention of every kind, extent, edge and causal rule, on equal and unequal grids, with one head or several, masks and shared keys") {
   for (uint32_t t = 0; t < 240; t++) {
     GradCase c;
     grad_case_init(&c);

@@ -403,6 +403,9 @@ static const Refusal refusals[] = {
      "reshape", "mixes positions"},
     {"  %98 = attend(%4, %4, %4) " SEES("none"), "attend", "causal"},
     {"  %98 = attend(%4, %4, %cond) " SEES("raster"), "attend", "must all depend"},
+    {"  %5 = lt(%tokens, %tokens) : u8[B,2,2,2]\n  %98 = attend(%4, %4, %4, %5) " SEES("raster"), "attend",
+     "its mask depends on the tokens"},
+    {"  %5 = fill() {value=1} : u8[B,2,2,2]\n  %98 = attend(%4, %4, %4, %5) " SEES("raster"), "", ""},
     {"  %5 = attend(%4, %4, %4) " SEES("raster") "  %98 = shift(%5, %3) {delta=[0,0,-1], raster=0} : " GRID, "attend",
      "another ring"},
     {"  %5 = shift(%2, %3) {delta=[0,0,0], raster=1} : " GRID
