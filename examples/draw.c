@@ -40,7 +40,7 @@ static int32_t *draw(const NuwaBundle *b, const char *caption, uint64_t seed) {
   const char *merges = nuwa_bundle_entry(b, "merges");
   int64_t slots, rows;
   NuwaDecode d;
-  NuwaPort text;
+  NuwaPort text, mask;
   NuwaGenerate g;
   memset(&g, 0, sizeof g);
   g.count = 1;
@@ -54,6 +54,8 @@ static int32_t *draw(const NuwaBundle *b, const char *caption, uint64_t seed) {
   int32_t *tokens = (int32_t *)calloc((size_t)d.positions, sizeof *tokens);
   int32_t *words = (int32_t *)nuwa_input(s, d.prologue, "text");
   if (!t || !nuwa_text_encode_fixed(t, caption, words, (int)text.dim[1], &err)) fail("caption");
+  if (nuwa_find_input(plan, d.prologue, "text_mask", 1, 0, &mask))
+    nuwa_text_mask(t, words, (unsigned char *)nuwa_input(s, d.prologue, "text_mask"), (int)mask.dim[1]);
   if (!tokens || !nuwa_generate(s, &g, tokens, NULL, show, NULL, &err)) fail("drawing");
   nuwa_session_close(s);
   nuwa_text_close(t);

@@ -228,6 +228,9 @@ void dataset_print_field(const DataField *f, Buffer *out) {
 
 /* ---- what feeds a want ---- */
 
+/* A caption gives its tokens, and which of them are its own. */
+static bool is_text_mask(const DataWant *w) { return strcmp(w->name, PORT_TEXT_MASK) == 0; }
+
 /* One frame is a picture. */
 static bool sizes_fit(const DataField *f, const DataWant *w) {
   int skip = w->rank == f->rank + 1 && w->dim[0] == 1 && f->fit != FIT_ARRAY;
@@ -242,15 +245,17 @@ static bool sizes_fit(const DataField *f, const DataWant *w) {
   return f->fit != FIT_TEXT || w->dim[0] >= 2;
 }
 
-static bool type_fits(const DataField *f, DType t) {
+static bool type_fits(const DataField *f, const DataWant *w) {
+  DType t = w->dtype;
   TensorView v = {.dtype = f->stored < (StoredType)DTYPE_COUNT ? (DType)f->stored : DTYPE_COUNT, .stored = f->stored};
   if (f->fit == FIT_ARRAY) return convert_is_possible(&v, t);
+  if (f->fit == FIT_TEXT && is_text_mask(w)) return t == DTYPE_U8;
   return f->fit == FIT_PICTURE ? t == DTYPE_F32 || t == DTYPE_U8 : t == DTYPE_I32;
 }
 
-/* A video of one frame is an image. */
+/* A video of one frame is an image; a text has a mask. */
 static bool name_fits(const DataField *f, const DataWant *w) {
-  return strcmp(f->name, w->name) == 0 ||
+  return strcmp(f->name, w->name) == 0 || (f->fit == FIT_TEXT && is_text_mask(w)) ||
          (strcmp(w->name, PORT_VIDEO) == 0 && strcmp(f->name, PORT_IMAGE) == 0 && w->rank == 4 && w->dim[0] == 1);
 }
 
@@ -282,7 +287,7 @@ bool dataset_match(const Dataset *d, const Bpe *bpe, DataWant *w, Error *err) {
   w->field = NULL;
   for (int i = 0; i < d->n_field && !w->field; i++) {
     const DataField *f = &d->field[i];
-    if (name_fits(f, w) && sizes_fit(f, w) && type_fits(f, w->dtype)) w->field = f;
+    if (name_fits(f, w) && sizes_fit(f, w) && type_fits(f, w)) w->field = f;
   }
   if (!w->field) return refuse(d, w, err);
   if (w->field->fit == FIT_TEXT && !bpe)
@@ -342,14 +347,23 @@ static bool refuse_empty(const Dataset *d, const DataExample *e, Error *err) {
   return false;
 }
 
+static bool encode_text(const Bpe *bpe, const char *text, const DataWant *w, int64_t at, Error *err) {
+  int64_t n = w->dim[0];
+  if (!is_text_mask(w)) return bpe_encode_fixed(bpe, text, (int32_t *)w->out + at * n, (int)n, err);
+  int32_t *ids = mem_alloc((size_t)n * sizeof *ids);
+  bool ok = ids ? bpe_encode_fixed(bpe, text, ids, (int)n, err) : error_set(err, ERROR_MEMORY, "a caption: out of memory");
+  if (ok) bpe_mask(bpe, ids, (uint8_t *)w->out + at * n, (int)n);
+  mem_free(ids);
+  return ok;
+}
+
 static bool read_text(const Dataset *d, const Bpe *bpe, const DataExample *e, const DataWant *w, int64_t at,
                       Error *err) {
   Buffer caption = {0};
   bool ok = d->kind->caption(d, e, &caption, err) &&
             (!caption.failed || error_set(err, ERROR_MEMORY, "a caption: out of memory")) &&
             (caption.len || d->o.allow_missing || refuse_empty(d, e, err)) &&
-            bpe_encode_fixed(bpe, caption.data ? caption.data : "", (int32_t *)w->out + at * w->dim[0],
-                             (int)w->dim[0], err);
+            encode_text(bpe, caption.data ? caption.data : "", w, at, err);
   buffer_done(&caption);
   return ok;
 }

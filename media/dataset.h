@@ -50,7 +50,7 @@ void dataset_close(Dataset *d); /* NULL is fine */
 typedef enum DataFit {
   FIT_PICTURE, /* f32 in [-1, 1] or u8, 3 channels or 1 (grey); resized and cropped where a size is DATA_ANY */
   FIT_LABELS,  /* i32; nearest where a size is DATA_ANY */
-  FIT_TEXT,    /* i32 [words]: start, tokens, end, zeros */
+  FIT_TEXT,    /* i32 [words]: start, tokens, end, zeros; u8 [words] for "text_mask": 1, but 0 behind the end */
   FIT_CLASS,   /* i32 [] */
   FIT_ARRAY,   /* exactly these sizes; any element type that holds its numbers (convert.h) */
 } DataFit;

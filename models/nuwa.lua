@@ -16,6 +16,7 @@ local o = options {
   encoder_layers = 12, decoder_layers = 24,
   codebook = 12288,
   text_tokens = 77, vocab = 49408,
+  text_mask = true,                                         -- nothing attends to what a caption is filled up with
   -- How it is trained.
   lr = 1e-3, schedule = one_of { "cosine", "constant" }, warmup = 0.05, clip = 1.0, weight_decay = 0.0,
   null_text = 0.0,         -- share of examples that go without their caption, for guidance
@@ -25,8 +26,8 @@ local o = options {
 local small = { normal = 0.02 }
 local out_init = { normal = 0.02 / math.sqrt(2 * o.decoder_layers) }   -- what is added to the residual stream
 
-local function attend_options(kind, extent, causal)
-  return { heads = o.heads, kind = kind, extent = extent, causal = causal, init = small, out_init = out_init }
+local function attend_options(kind, extent, causal, mask)
+  return { heads = o.heads, kind = kind, extent = extent, causal = causal, mask = mask, init = small, out_init = out_init }
 end
 
 -- Text is a line of words: its extent is (inf, 1, 1), the whole of it; as a block, all of it.
@@ -36,14 +37,24 @@ local function word_extent(kind)
   return words
 end
 
--- i32 [b, words] -> [b, words, 1, 1, dim]
-local function encode(text)
+-- Captions of a batch: text i32 [b, words], text_mask u8 [b, words], 1 for words and 0 for what is behind their end; without
+-- the option, no mask.
+local text, text_mask = i32(batch, o.text_tokens), o.text_mask and u8(batch, o.text_tokens) or nil
+
+-- As attention takes a mask: u8 [b, words, 1, 1].
+local function word_mask(caption)
+  return o.text_mask and reshape(caption.text_mask, batch, o.text_tokens, 1, 1) or nil
+end
+
+-- -> [b, words, 1, 1, dim]
+local function encode(caption)
   return nn.scope("encoder", function()
-    local x = nn.embedding("embedding", text, o.vocab, o.dim, small)
+    local x = nn.embedding("embedding", caption.text, o.vocab, o.dim, small)
     x = reshape(x, x.shape[1], o.text_tokens, 1, 1, o.dim)
     x = nn.positions("position", x, small)
+    local self = attend_options(o.encoder, word_extent(o.encoder), nil, word_mask(caption))
     for i = 0, o.encoder_layers - 1 do
-      x = nn.block("layer." .. i, x, nil, { self = attend_options(o.encoder, word_extent(o.encoder)), init = small, out_init = out_init })
+      x = nn.block("layer." .. i, x, nil, { self = self, init = small, out_init = out_init })
     end
     return nn.layer_norm("norm", x)
   end)
@@ -77,37 +88,40 @@ end
 
 local extent = { s = o.extent_s, h = o.extent_h, w = o.extent_w }
 
-local function decoder(tokens, condition)
+local function decoder(tokens, caption)
+  local condition = encode(caption)
   return nn.scope("decoder", function()
     local x = input(tokens)
+    local cross = attend_options(o.decoder, word_extent(o.decoder), nil, word_mask(caption))
     for i = 0, o.decoder_layers - 1 do
       x = nn.block("layer." .. i, x, condition, {
-        self = attend_options(o.decoder, extent, o.causal), cross = attend_options(o.decoder, word_extent(o.decoder)),
+        self = attend_options(o.decoder, extent, o.causal), cross = cross,
         init = small, out_init = out_init })
     end
     return nn.linear("logits", nn.layer_norm("norm", x), o.codebook, { init = small })
   end)
 end
 
-local text = i32(batch, o.text_tokens)
-local tokens = i32(batch, o.grid_s, o.grid_h, o.grid_w)
+local inputs = { text = text, text_mask = text_mask, tokens = i32(batch, o.grid_s, o.grid_h, o.grid_w) }
 
-local generate = fn({ text = text, tokens = tokens }, function(x)
-  return { logits = decoder(x.tokens, encode(x.text)) }
-end)
+local generate = fn(inputs, function(x) return { logits = decoder(x.tokens, x) } end)
 
 -- ---- training ----
 
--- The caption without words: the start, the end, which is the token after it, and nothing.  text i32 [b, n].
-local function without_words(text)
-  local start = slice(text, 1, 0, 1)
-  return pad(concat({ start, start + 1 }, 1), { lo = { 0, 0 }, hi = { 0, o.text_tokens - 2 } })
+-- The caption without words: the start, the end, which is the token after it, and nothing.
+local function without_words(caption)
+  local start = slice(caption.text, 1, 0, 1)
+  local rest = { lo = { 0, 0 }, hi = { 0, o.text_tokens - 2 } }
+  return { text = pad(concat({ start, start + 1 }, 1), rest),
+           text_mask = pad(fill(1, u8(batch, 2)), rest) }
 end
 
 -- Some examples lose their caption: the decoder learns what is likely without one.
-local function drop(text)
-  if o.null_text == 0 then return text end
-  return select(lt(uniform(f32(batch, 1), "null_text"), o.null_text), without_words(text), text)
+local function drop(caption)
+  if o.null_text == 0 then return caption end
+  local lost, empty = lt(uniform(f32(batch, 1), "null_text"), o.null_text), without_words(caption)
+  return { text = select(lost, empty.text, caption.text),
+           text_mask = o.text_mask and select(lost, empty.text_mask, caption.text_mask) }
 end
 
 -- What the decoder reads has errors in it: one that cannot trust what was drawn so far looks at the condition for every
@@ -119,10 +133,10 @@ local function disturb(tokens)
   return select(lt(uniform(f32(batch, o.grid_s, o.grid_h, o.grid_w), "noise.place"), share), cast(floor(code), i32), tokens)
 end
 
-local loss = fn({ text = text, tokens = tokens }, function(x)
-  local seen, caption = x.tokens, x.text
+local loss = fn(inputs, function(x)
+  local seen, caption = x.tokens, x
   if is_training() then seen, caption = disturb(seen), drop(caption) end
-  return { loss = nn.cross_entropy(decoder(seen, encode(caption)), x.tokens) }
+  return { loss = nn.cross_entropy(decoder(seen, caption), x.tokens) }
 end)
 
 local rate = o.schedule == "cosine" and optim.cosine(o.lr, o.warmup, 0.1) or optim.constant(o.lr, o.warmup)

@@ -14,15 +14,21 @@
 /* What the generating model draws of: text, a class, or nothing. */
 static bool find_conditions(Kit *k, const PlanFunction *prologue, Error *err) {
   const char *classes = plan_text(k->plan, PLAN_TEXT_FIELD MODEL_CLASSES);
+  const PlanTensor *mask = NULL;
   for (int i = 0; i < prologue->n_in; i++) {
     const PlanTensor *t = &prologue->in[i];
     if (strcmp(t->name, PORT_TEXT) == 0 && t->dtype == DTYPE_I32 && t->rank == 2) k->text_tokens = t->dim[1].c;
     else if (strcmp(t->name, PORT_CLASS) == 0 && t->dtype == DTYPE_I32 && t->rank == 1) k->classes = classes ? strtoll(classes, NULL, 10) : 0;
+    else if (strcmp(t->name, PORT_TEXT_MASK) == 0) mask = t;
     else
       return error_set(err, ERROR_ARGUMENT,
                        "the generating model has an input \"%s\", which nothing here gives: it draws of text i32[batch,words] or "
                        "of a class i32[batch]", t->name);
   }
+  Dim words = dim_const(k->text_tokens);
+  if (mask && (mask->dtype != DTYPE_U8 || mask->rank != 2 || !words.c || !dim_equal(mask->dim[1], words)))
+    return error_set(err, ERROR_ARGUMENT, "input \"%s\" of the generating model must be u8[batch,%lld], as its text",
+                     mask->name, (long long)words.c);
   if (plan_find_input(prologue, PORT_CLASS) && k->classes < 1)
     return error_set(err, ERROR_ARGUMENT, "the generating model draws of a class, and its module does not say how many there "
                      "are:  %s = N", MODEL_CLASSES);
@@ -250,13 +256,17 @@ static bool pass_progress(void *ctx, int64_t done, int64_t total) {
   return !is_cancelled(p->target);
 }
 
-/* Texts of the samples, then as many empty ones for the null condition. */
+/* Texts of the samples, then as many empty ones for the null condition; and their masks, if the model takes any. */
 static bool fill_text(const Kit *k, NuwaSession *s, const SampleRange *p, Error *err) {
-  int32_t *to = nuwa_input(s, k->plan->decode[k->decode].prologue, PORT_TEXT);
+  int prologue = k->plan->decode[k->decode].prologue, words = (int)k->text_tokens;
+  bool is_masked = plan_find_input(&k->plan->function[prologue], PORT_TEXT_MASK) != NULL;
+  int32_t *to = nuwa_input(s, prologue, PORT_TEXT);
+  uint8_t *mask = is_masked ? nuwa_input(s, prologue, PORT_TEXT_MASK) : NULL;
   int64_t streams = p->r->guidance != 1.0f ? 2 * p->count : p->count;
-  for (int64_t i = 0; i < streams; i++, to += k->text_tokens)
-    if (!bpe_encode_fixed(k->bpe, i < p->count ? p->r->text[p->first + i] : "", to, (int)k->text_tokens, err))
-      return false;
+  for (int64_t i = 0; i < streams; i++, to += words) {
+    if (!bpe_encode_fixed(k->bpe, i < p->count ? p->r->text[p->first + i] : "", to, words, err)) return false;
+    if (mask) bpe_mask(k->bpe, to, mask + i * words, words);
+  }
   return true;
 }
 

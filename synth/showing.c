@@ -49,8 +49,9 @@ static bool has_field(const Training *t, const char *name) {
   const DataField *f = dataset_fields(data_of(t), &n);
   if (strcmp(name, PORT_TOKENS) == 0) return t->vq_plan != NULL;
   if (strcmp(name, PORT_TEXT) == 0 && !t->spec.bpe) return false;
+  bool is_mask = t->spec.bpe && strcmp(name, PORT_TEXT_MASK) == 0;
   for (int i = 0; i < n; i++)
-    if (strcmp(f[i].name, name) == 0) return true;
+    if (strcmp(f[i].name, name) == 0 || (is_mask && f[i].fit == FIT_TEXT)) return true;
   return false;
 }
 

@@ -16,6 +16,7 @@
 #define PORT_IMAGE "image"      /* f32 [B, h, w, 3] in [-1, 1] */
 #define PORT_VIDEO "video"      /* f32 [B, s, h, w, 3] */
 #define PORT_TEXT "text"        /* i32 [B, n]: start, tokens, end, zeros */
+#define PORT_TEXT_MASK "text_mask" /* u8 [B, n]: 1 for the text, 0 for the zeros behind it */
 #define PORT_LABELS "labels"    /* i32 [B, (s,) h, w]: what each pixel shows */
 #define PORT_CLASS "class"      /* i32 [B]: what a picture shows */
 #define PORT_CODES "codes"      /* i32 [B, 1, h, w]: of one picture */

@@ -266,6 +266,8 @@ NUWA_API bool nuwa_text_encode(const NuwaText *t, const char *text, int32_t *out
 /* Exactly `length` >= 2 ids, as a model's text input takes them: start, the tokens, end, and zeros after it.  What is too
  * long is cut before the end token. */
 NUWA_API bool nuwa_text_encode_fixed(const NuwaText *t, const char *text, int32_t *out, int length, NuwaError *err);
+/* What a model's input "text_mask" takes: 1 for each of `length` ids up to the end token and for it, 0 behind it. */
+NUWA_API void nuwa_text_mask(const NuwaText *t, const int32_t *ids, unsigned char *out, int length);
 /* The text of ids up to the first end token, NUL-terminated, of which cap - 1 bytes at most are written (nothing when
  * cap is 0); *out_bytes is its whole length.  Ids outside of the vocabulary are an error. */
 NUWA_API bool nuwa_text_decode(const NuwaText *t, const int32_t *ids, int n, char *out, size_t cap, size_t *out_bytes,

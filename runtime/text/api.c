@@ -19,6 +19,10 @@ bool nuwa_text_encode_fixed(const NuwaText *t, const char *text, int32_t *out, i
   return bpe_encode_fixed(t, text, out, length, err);
 }
 
+void nuwa_text_mask(const NuwaText *t, const int32_t *ids, unsigned char *out, int length) {
+  bpe_mask(t, ids, out, length);
+}
+
 bool nuwa_text_decode(const NuwaText *t, const int32_t *ids, int n, char *out, size_t cap, size_t *out_bytes, Error *err) {
   Buffer text = {0};
   bool ok = bpe_decode(t, ids, n, &text, err);

@@ -203,6 +203,14 @@ bool bpe_encode_fixed(const Bpe *b, const char *text, int32_t *out, int length, 
   return true;
 }
 
+void bpe_mask(const Bpe *b, const int32_t *ids, uint8_t *out, int length) {
+  bool ended = false;
+  for (int i = 0; i < length; i++) {
+    out[i] = !ended;
+    ended |= ids[i] == bpe_end(b);
+  }
+}
+
 bool bpe_decode(const Bpe *b, const int32_t *ids, int n, Buffer *out, Error *err) {
   bool gap = false;
   for (int i = 0; i < n && ids[i] != bpe_end(b); i++) {

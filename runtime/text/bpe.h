@@ -46,6 +46,9 @@ bool bpe_encode(const Bpe *b, const char *text, int32_t *out, int cap, int *out_
  * before the end token. */
 bool bpe_encode_fixed(const Bpe *b, const char *text, int32_t *out, int length, Error *err);
 
+/* Which of `length` ids are text: 1 up to the end token and with it, 0 behind it. */
+void bpe_mask(const Bpe *b, const int32_t *ids, uint8_t *out, int length);
+
 /* Appends the text of ids, up to the first end token; start tokens are skipped.  Words end with a space, except the
  * last.  Ids outside of the vocabulary are an error. */
 bool bpe_decode(const Bpe *b, const int32_t *ids, int n, Buffer *out, Error *err);

@@ -334,12 +334,45 @@ TEST("a module's plain value that nothing reads is refused") {
 
 TEST("an input that drawing leaves unset is refused") {
   REQUIRE(have_kit(), "");
-  REQUIRE(shell("sed 's/generate = fn({/generate = fn({ labels = i32(batch, 1),/; "
-                "s/encode(x.text)) }$/encode(x.labels and x.text + x.labels)) }/' models/nuwa.lua "
+  REQUIRE(shell("sed 's/^local inputs = {/&labels = i32(batch, 1), /; "
+                "s/{ logits = decoder(x.tokens, x) }/{ logits = decoder(x.tokens, x) + reshape(cast(x.labels, f32), batch, 1, 1, 1, 1) }/' models/nuwa.lua "
                 ">models/labelled.lua && "
                 "grep -c labels models/labelled.lua") == 0, "%s", output);
   EXPECT_STATUS(1, "generate models/labelled.lua --models models --weights kit.safetensors --text panda -o l.png",
                 "has an input \"labels\", which nothing here gives");
+}
+
+/* Tokens drawn with these arguments, all the same; else -1. */
+static int drawn_token(const char *args) {
+  char path[200], command[400];
+  snprintf(command, sizeof command, "generate models/counting.lua --models models --weights kit.safetensors --text panda "
+           "--tokens-out counted.safetensors %s", args);
+  EXPECT_STATUS(0, command, "");
+  path_of("counted.safetensors", path);
+  Error err = {0};
+  Safetensors *w = safetensors_open(path, &err);
+  EXPECT(w, "%s", err.text);
+  int token = w ? ((const int32_t *)safetensors_get(w, 0)->data)[0] : -1;
+  for (int i = 0; w && i < 256; i++)
+    if (((const int32_t *)safetensors_get(w, 0)->data)[i] != token) token = -1;
+  safetensors_close(w);
+  return token;
+}
+
+TEST("drawing says which words a caption has, and the empty one of guidance") {
+  REQUIRE(have_kit(), "");
+  REQUIRE(shell("sed 's/{ logits = decoder(x.tokens, x) }/{ logits = decoder(x.tokens, x) + 1000 * "
+                "one_hot(reshape(sum(cast(x.text_mask, i32), 1), batch, 1, 1, 1), o.codebook) }/' models/nuwa.lua "
+                ">models/counting.lua && grep -q one_hot models/counting.lua") == 0, "%s", output);
+  EXPECT(drawn_token("") == 2 + 5, "start, p, a, n, d, a, end: %s", output);
+  EXPECT(drawn_token("--guidance 0.25") == 2, "start and end: %s", output);
+}
+
+TEST("an evaluation shows what a drawer draws of captions") {
+  REQUIRE(have_kit(), "");
+  EXPECT_STATUS(0, "train models/nuwa.lua --models models " DRAWER " --vq-weights vq.safetensors --steps 1 --batch 1 --eval 1 "
+                "--eval-batches 1 --log seen", "");
+  EXPECT(shell("test -s seen/pictures/decode.image-00000001.png") == 0, "%s", output);
 }
 
 TEST("a full disk is noticed, whatever was to be printed") {

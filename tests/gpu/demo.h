@@ -29,7 +29,7 @@ typedef struct Demo {
 /* "name=value" a line, as `nuwa train` writes them. */
 static inline void read_defines(Demo *d) {
   d->options = strdup(safetensors_metadata(d->weights, "options"));
-  for (char *line = strtok(d->options, "\n"); line && d->n_define < DEMO_DEFINES; line = strtok(NULL, "\n")) {
+  for (char *line = strtok(d->options, "\n"); line && d->n_define < DEMO_DEFINES - 1; line = strtok(NULL, "\n")) {
     char *eq = strchr(line, '=');
     *eq = 0;
     d->define[d->n_define++] = (Define){line, eq + 1};
@@ -43,7 +43,9 @@ static inline bool open_demo(Demo *d, const char *weights, DType precision, int6
   if (!(d->weights = safetensors_open(path, &d->err))) return false;
   read_defines(d);
   ModelOptions o = {.define = d->define, .n_define = d->n_define, .models_dir = MODELS_DIR};
-  snprintf(path, sizeof path, "%s/%s", MODELS_DIR, safetensors_metadata(d->weights, "model"));
+  const char *model = safetensors_metadata(d->weights, "model");
+  if (strcmp(model, "nuwa.lua") == 0) d->define[d->n_define++] = (Define){"text_mask", "false"};   /* they are older */
+  snprintf(path, sizeof path, "%s/%s", MODELS_DIR, model);
   return (d->model = model_load(path, &o, &d->err)) != NULL;
 }
 

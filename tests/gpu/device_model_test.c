@@ -53,6 +53,7 @@ static const Define codec[] = {{"size", "8"},    {"channels", "16"}, {"multiplie
 
 static double fit(void *ctx, const char *name, int64_t i, double x) {
   if (strcmp(name, "text") == 0) return (double)((i * 5 + 1) % 7);
+  if (strcmp(name, "text_mask") == 0) return i % 3 <= i / 3;
   if (strcmp(name, "tokens") == 0 || strcmp(name, "codes") == 0) return (double)((i * 7 + 3) % 24);
   if (strcmp(name, "image") == 0) return 0.5 * x;
   if (strcmp(name, "step") == 0) return 50;
@@ -71,7 +72,9 @@ TEST("nuwa.lua draws the tokens of the CPU on the device") {
   EXPECT(ok, "%s", p.err.text);
   for (int d = ON_CPU; ok && d <= ON_CUDA; d++) {
     NuwaGenerate g = {.count = COUNT, .seed = 5, .guidance = 1, .sample = {.temperature = 0}};
-    rig_fill(&data, "text", DTYPE_I32, COUNT * 3, nuwa_input(p.session[d], p.plan[d]->decode[0].prologue, "text"));
+    int prologue = p.plan[d]->decode[0].prologue;
+    rig_fill(&data, "text", DTYPE_I32, COUNT * 3, nuwa_input(p.session[d], prologue, "text"));
+    rig_fill(&data, "text_mask", DTYPE_U8, COUNT * 3, nuwa_input(p.session[d], prologue, "text_mask"));
     ok = nuwa_generate(p.session[d], &g, tokens[d], NULL, NULL, NULL, &p.err);
     EXPECT(ok, "%s", p.err.text);
   }

@@ -57,6 +57,7 @@ static void toy_close(Toy *t) {
 /* Large enough that every weight shows in the logits. */
 static double fit(void *ctx, const char *name, int64_t i, double x) {
   if (strcmp(name, "text") == 0) return (double)((i * 5 + 1) % 7);
+  if (strcmp(name, "text_mask") == 0) return i % TEXT <= i / TEXT % TEXT;   /* longer with each sample */
   if (strcmp(name, "tokens") == 0) return (double)((const int32_t *)ctx)[i];
   return 0.3 * x;
 }
@@ -74,6 +75,7 @@ static NuwaSession *toy_session(Toy *t, int threads, int64_t rows) {
   int prologue = t->plan->decode[0].prologue;
   int32_t *text = s && prologue >= 0 ? nuwa_input(s, prologue, "text") : NULL;
   if (text) rig_fill(&data, "text", DTYPE_I32, STREAMS * TEXT, text);
+  if (text) rig_fill(&data, "text_mask", DTYPE_U8, STREAMS * TEXT, nuwa_input(s, prologue, "text_mask"));
   return s;
 }
 
@@ -236,12 +238,16 @@ TEST("samples drawn in parts are those drawn at once, and a number that is none 
     NuwaGenerate g = request(mode);
     REQUIRE(s && generate(s, g, false, want, &t.err), "%s", t.err.text);
     int32_t *text = nuwa_input(s, t.plan->decode[0].prologue, "text");
+    uint8_t *mask = nuwa_input(s, t.plan->decode[0].prologue, "text_mask"), seen[STREAMS * TEXT];
+    memcpy(seen, mask, sizeof seen);
     g.count = 1;
     for (g.first = 0; g.first < COUNT; g.first++) {
       int32_t words[STREAMS * TEXT];
       memcpy(words, text, sizeof words);
       memcpy(text, words + g.first * TEXT, sizeof *text * TEXT);
       memcpy(text + TEXT, words + (COUNT + g.first) * TEXT, sizeof *text * TEXT);   /* with guidance: the null condition */
+      memcpy(mask, seen + g.first * TEXT, TEXT);
+      memcpy(mask + TEXT, seen + (COUNT + g.first) * TEXT, TEXT);
       g.given_tokens = g.given ? given_tokens + g.first * POSITIONS : NULL;
       REQUIRE(generate(s, g, false, got, &t.err), "%s", t.err.text);
       EXPECT(memcmp(want + g.first * POSITIONS, got, sizeof got) == 0, "%s: sample %d alone differs", mode_name[mode], (int)g.first);

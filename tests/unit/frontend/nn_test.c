@@ -195,6 +195,39 @@ TEST("the nearest code is the one of the least distance") {
   run_done(&r);
 }
 
+/* Captions of two words and the first, then the second number behind their end. */
+static double word_behind;
+
+static void fill_caption(Tensor *t, const char *name) {
+  for (int64_t i = 0; i < tensor_elems(t); i++) {
+    bool is_word = i % 4 < 2;
+    if (strcmp(name, "text") == 0) t->data[i] = is_word ? (double)(i % 5) : word_behind;
+    else if (strcmp(name, "text_mask") == 0) t->data[i] = is_word;
+    else if (strcmp(name, "tokens") == 0) t->data[i] = (double)(i * 5 % 6);
+    else t->data[i] = sin((double)(i + 1) * 1.7 + name[0]);
+  }
+}
+
+/* The loss of models/nuwa.lua, made small, on them. */
+static double caption_loss(const char *is_masked, double behind) {
+  const Define d[] = {{"grid_s", "1"}, {"grid_h", "2"}, {"grid_w", "2"}, {"dim", "8"}, {"heads", "2"}, {"encoder_layers", "2"},
+                      {"decoder_layers", "1"}, {"codebook", "6"}, {"text_tokens", "4"}, {"vocab", "9"}, {"text_mask", is_masked}};
+  ModelOptions o = {.define = d, .n_define = COUNT_OF(d), .models_dir = MODELS_DIR};
+  Ran r = {0};
+  word_behind = behind;
+  r.m = model_load(MODELS_DIR "/nuwa.lua", &o, &r.err);
+  bool ok = run_function(&r, "loss", fill_caption);
+  EXPECT(ok, "%s", r.err.text);
+  double loss = ok ? r.out[0].data[0] : 0;
+  run_done(&r);
+  return loss;
+}
+
+TEST("models/nuwa.lua attends to nothing behind the end of a caption, unless it is told to") {
+  EXPECT(caption_loss("true", 0) == caption_loss("true", 7), "%g, %g", caption_loss("true", 0), caption_loss("true", 7));
+  EXPECT(caption_loss("false", 0) != caption_loss("false", 7), "the caption is not read at all");
+}
+
 TEST("mistakes with layers name the user's line") {
   Error err;
   EXPECT(!load_layer("f32(2, 3)", "nn.linear(x.x, 4)", &err), "it loaded");

@@ -6,7 +6,7 @@
 #include "passes/passes.h"
 #include "tests/unit/frontend/load.h"
 
-enum { RUN_MAX = 32, RUN_BATCH = 2 };
+enum { RUN_MAX = 96, RUN_BATCH = 2 };
 
 /* What a function gave, and the leafs it read, by name. */
 typedef struct Ran {
@@ -26,6 +26,10 @@ static inline const Tensor *run_leaf(void *ctx, const Node *leaf, Error *err) {
   Ran *r = ctx;
   for (int i = 0; i < r->n_leaf; i++)
     if (strcmp(r->leaf_name[i], leaf->attrs.leaf.name) == 0) return &r->leaf[i];
+  if (r->n_leaf == RUN_MAX) {
+    error_set(err, ERROR_LIMIT, "more than %d leafs", RUN_MAX);
+    return NULL;
+  }
   int64_t dim[MAX_RANK];
   for (int i = 0; i < leaf->type.rank; i++) dim[i] = dim_value(leaf->type.dim[i], RUN_BATCH, 0);
   Tensor *t = &r->leaf[r->n_leaf];
@@ -42,14 +46,21 @@ static inline void run_body(void *ctx) {
   r->ok = r->f && interp_run(r->f, RUN_BATCH, 0, run_leaf, r, r->arena, r->out, r->update, &r->err);
 }
 
-/* That function ("f", "train.main") of the model `text`, with leafs that `fill` fills; run_done in any case. */
-static inline bool run_model(Ran *r, const char *text, const char *function,
-                             void (*fill)(Tensor *t, const char *name)) {
-  *r = (Ran){.fill = fill, .function = function};
-  r->m = load_with(text, (ModelOptions){.models_dir = MODELS_DIR}, &r->err);
+/* That function ("f", "train.main") of r->m, which may be NULL, with leafs that `fill` fills; run_done in any case. */
+static inline bool run_function(Ran *r, const char *function, void (*fill)(Tensor *t, const char *name)) {
+  r->fill = fill;
+  r->function = function;
   r->arena = r->m ? arena_new() : NULL;
   r->ok = r->arena && arena_protect(r->m->graph->arena, run_body, r, &r->err) && r->ok;
   return r->ok;
+}
+
+/* That of the model `text`. */
+static inline bool run_model(Ran *r, const char *text, const char *function,
+                             void (*fill)(Tensor *t, const char *name)) {
+  *r = (Ran){0};
+  r->m = load_with(text, (ModelOptions){.models_dir = MODELS_DIR}, &r->err);
+  return run_function(r, function, fill);
 }
 
 static inline void run_done(Ran *r) {

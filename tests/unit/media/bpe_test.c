@@ -99,6 +99,12 @@ TEST("the first merges of CLIP's file give CLIP's ids, lowest rank first") {
   EXPECT(ids[0] == 520 && ids[1] == 518 && ids[2] == 521 && ids[3] == 0 && ids[5] == 0, "");
   REQUIRE(bpe_encode_fixed(b, "the the the the the", ids, 4, &err), "%s", err.text);
   EXPECT(ids[0] == 520 && ids[2] == 518 && ids[3] == 521, "");
+  uint8_t mask[8];
+  bpe_mask(b, ids, mask, 4);
+  EXPECT(memcmp(mask, "\1\1\1\1", 4) == 0, "a caption that fills its room");
+  REQUIRE(bpe_encode_fixed(b, "the", ids, 8, &err), "%s", err.text);
+  bpe_mask(b, ids, mask, 8);
+  EXPECT(memcmp(mask, "\1\1\1\0\0\0\0\0", 8) == 0, "start, the, end");
   EXPECT(!bpe_encode_fixed(b, "x", ids, 1, &err), "");
   bpe_free(b);
 }

@@ -38,10 +38,12 @@ TEST("a batch holds what the world shows and says") {
   REQUIRE(open_fixture(&f, "world"), "");
   static float images[N * VALUES];
   static int32_t text[N * T], labels[N * 1024], class[N];
+  static uint8_t text_mask[N * T];
   Error err;
   for (int split = WORLD_TRAIN; split <= WORLD_HELD_OUT; split++) {
     DataWant want[] = {{"image", DTYPE_F32, 3, {32, 32, 3}, images},
                        {"text", DTYPE_I32, 1, {T}, text},
+                       {"text_mask", DTYPE_U8, 1, {T}, text_mask},
                        {"labels", DTYPE_I32, 2, {32, 32}, labels},
                        {"class", DTYPE_I32, 0, {0}, class}};
     REQUIRE(fill(&f, (WorldSplit)split, 100, N, want, COUNT_OF(want)), "");
@@ -54,6 +56,9 @@ TEST("a batch holds what the world shows and says") {
       for (int k = 0; k < VALUES; k++) off += images[i * VALUES + k] != (float)rgb[k] * (2.0f / 255.0f) - 1.0f;
       for (int k = 0; k < 1024; k++) off += labels[i * 1024 + k] != map[k];
       EXPECT(off == 0 && class[i] == s.part[0].thing, "example %d: %d values differ", i, off);
+      uint8_t mask[T];
+      bpe_mask(f.bpe, text + i * T, mask, T);
+      EXPECT(memcmp(mask, text_mask + i * T, T) == 0 && mask[2] && !mask[T - 1], "what of example %d is text", i);
       Buffer out = {0};
       REQUIRE(bpe_decode(f.bpe, text + i * T, T, &out, &err), "%s", err.text);
       REQUIRE(world_parse_caption(f.world, out.data, &t, &err), "%s: %s", out.data, err.text);
