@@ -53,7 +53,9 @@ end)
 
 local generator_loss = fn({}, function() return { loss = -mean(critic(drawing())) } end)
 
-local function adam(loss, params) return optim.adam(loss, { params = params, lr = o.lr, beta1 = o.beta1, beta2 = o.beta2 }) end
+local function adam(loss, params)
+  return optim.adam(loss, { params = params, lr = optim.linear(o.lr), beta1 = o.beta1, beta2 = o.beta2 })
+end
 
 return module {
   size = o.size,
