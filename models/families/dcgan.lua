@@ -17,12 +17,12 @@ if o.size % 4 ~= 0 then error("size " .. o.size .. " must be a multiple of 4") e
 local picture, quarter = f32(batch, o.size, o.size, o.colours), o.size // 4
 local small = { normal = 0.02 }
 
-local function embedding(class, width) return nn.embedding("class", class, o.classes, width) end
+local function embedding(class, width, init) return nn.embedding("class", class, o.classes, width, init) end
 
 -- z [b, latent], class i32 [b] or nil
 local function generator(z, class)
   return nn.scope("generator", function()
-    if class then z = concat({ z, embedding(class, o.latent) * 50 }) end
+    if class then z = concat({ z, embedding(class, o.latent, { normal = 1 }) }) end
     local x = nn.linear("in", z, quarter * quarter * 2 * o.channels, { init = small })
     x = relu(nn.batch_norm("norm.1", reshape(x, z.shape[1], quarter, quarter, 2 * o.channels)))
     x = relu(nn.batch_norm("norm.2", nn.conv_transpose2d("up.1", x, o.channels, { bias = false, init = small })))
@@ -38,7 +38,7 @@ local function discriminator(x, class)
     x = leaky_relu(nn.batch_norm("norm.2", nn.conv("down.2", x, 2 * o.channels, down)), 0.2)
     local features = reshape(x, x.shape[1], -1)
     local y = reshape(nn.linear("out", features, 1, { init = small }), x.shape[1])
-    if class then y = y + sum(features * embedding(class, features.shape[2]), 1) end
+    if class then y = y + sum(features * embedding(class, features.shape[2], small), 1) end
     return y
   end)
 end
@@ -66,6 +66,6 @@ return module {
   tasks = { [inputs.class and "class_image" or "none_image"] = draw },
   train = {
     { "discriminator", adam(discriminator_loss, "^discriminator%.") },
-    { "generator", adam(generator_loss, "^generator%."), average = 0.999 },
+    { "generator", adam(generator_loss, "^generator%."), average = 0.99 },
   },
 }
