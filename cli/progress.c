@@ -138,6 +138,7 @@ static void show_step(TrainProgress *p, const TrainReport *r) {
 }
 
 static void show_evaluation(TrainProgress *p, const TrainReport *r) {
+  if (!r->n_metric) return; /* it only showed */
   if (p->is_terminal) draw(p, "");
   fprintf(stderr, p->is_terminal ? "\rstep %" PRId64 " " : "step %" PRId64 " ", r->step);
   for (int i = 0; i < r->n_metric; i++) {

@@ -1,5 +1,6 @@
-/* See divergence.h.  The entry's function is compiled anew with other outputs: the largest absolute value of every tensor
- * on the way, which is NaN where one of its elements is. */
+/* See divergence.h.  The entry's function is compiled anew with other outputs: the largest absolute values of tensors on the
+ * way, which are NaN where one of their elements is.  Looked at are at first some all over the function, then some of what
+ * the first bad one follows from, until all that it is made of is good: each compile holds only what comes before. */
 #include "synth/divergence.h"
 
 #include <math.h>
@@ -9,8 +10,7 @@
 
 #include "runtime/base/names.h"
 
-/* So many tensors are looked at in one compile; the first ones first. */
-enum { AT_ONCE = 200, MOST_SECONDS = 30 /* after which no further ones are begun */ };
+enum { AT_ONCE = 24 /* tensors in one compile */, MOST_SECONDS = 30 /* after which no further one is begun */ };
 static const char checking_name[] = "check";
 
 typedef struct Check {
@@ -18,11 +18,13 @@ typedef struct Check {
   const TrainEntry *e;
   Func *f;             /* whose nodes are looked at */
   Node **node;         /* [n] */
-  double *most;        /* [n] their largest absolute values */
+  double *most;        /* [n] their largest absolute values, as far as they were looked at */
+  bool *is_known, *is_excused;   /* [n] most is set; it is infinite because of what it was given */
+  int *at;             /* [nodes of the graph] a node's place in the list; -1: it has none */
   int n;
   bool gradients;      /* only those that the model asked for, of params */
-  Func *checking;      /* gives those of [from, to) */
-  int from, to;
+  Func *checking;      /* gives those that are looked at, */
+  int *look, n_look;   /* [n_look] places */
   double begin;        /* seconds */
   Error err;
   bool ok;
@@ -33,17 +35,17 @@ static void name_output(char out[16], int i) { snprintf(out, 16, "%08d", i); }
 static void build_checking(void *ctx) {
   Check *c = ctx;
   Graph *g = c->f->graph;
-  Port *out = ARENA_ARRAY(g->arena, Port, c->to - c->from);
-  for (int i = c->from; i < c->to; i++) {
+  Port *out = ARENA_ARRAY(g->arena, Port, c->n_look);
+  for (int i = 0; i < c->n_look; i++) {
     char name[16];
-    Node *x = graph_unary(g, OP_ABS, c->node[i]);
+    Node *x = graph_unary(g, OP_ABS, c->node[c->look[i]]);
     Node *most = x && x->type.rank ? graph_max(g, x, (1u << x->type.rank) - 1) : x;
     if (most && most->type.dtype != DTYPE_F32) most = graph_cast(g, most, DTYPE_F32);
     if (!most) return;
     name_output(name, i);
-    out[i - c->from] = (Port){arena_strdup(g->arena, name), most};
+    out[i] = (Port){arena_strdup(g->arena, name), most};
   }
-  c->checking = func_new(g, checking_name, c->f->in, c->f->n_in, out, c->to - c->from);
+  c->checking = func_new(g, checking_name, c->f->in, c->f->n_in, out, c->n_look);
 }
 
 /* ---- running it where the training stands ---- */
@@ -87,27 +89,35 @@ static bool run_checking(Check *c, DType precision) {
   NuwaSession *s = p ? models_open_session(&target, p, c->t->spec.batch, 1, 0, &c->err) : NULL;
   int f = p ? plan_find_function(p, checking_name) : -1;
   bool ok = s && copy_state(c, p, s) && nuwa_run(s, f, c->t->spec.batch, 1);
-  for (int i = c->from; ok && i < c->to; i++) {
+  for (int i = 0; ok && i < c->n_look; i++) {
     char name[16];
     name_output(name, i);
-    c->most[i] = (double)*(const float *)nuwa_output(s, f, name);
+    c->most[c->look[i]] = (double)*(const float *)nuwa_output(s, f, name);
+    c->is_known[c->look[i]] = true;
   }
   nuwa_session_close(s);
   plan_free(p);
   return ok;
 }
 
-/* An infinity that an op was given, or that models put where nothing is to be chosen, is no fault. */
-static bool is_fault(const Check *c, int i) {
+/* Not finite, other than infinities that models put where nothing is to be chosen. */
+static bool is_bad(const Check *c, int i) {
+  Op op = c->node[i]->op;
+  if (!c->is_known[i] || c->is_excused[i]) return false;
+  return isnan(c->most[i]) || (isinf(c->most[i]) && op != OP_PAD && op != OP_SELECT && op != OP_MAXIMUM && op != OP_MINIMUM);
+}
+
+static int place_of(const Check *c, const Node *n) { return c->at[n->id]; }
+
+/* An infinity that an op was given is none of its own. */
+static bool is_given(const Check *c, int i) {
   const Node *n = c->node[i];
-  if (isnan(c->most[i])) return true;
-  if (isfinite(c->most[i]) || n->op == OP_PAD || n->op == OP_SELECT || n->op == OP_MAXIMUM || n->op == OP_MINIMUM) return false;
-  for (int k = 0; k < n->n_in; k++)
-    for (int j = 0; j < i; j++)
-      if (c->node[j] == n->in[k] && isinf(c->most[j])) return false;
-  for (int k = 0; k < n->n_in; k++)
-    if (n->in[k]->op == OP_FILL && isinf(n->in[k]->attrs.fill.value)) return false;
-  return true;
+  if (isnan(c->most[i])) return false;
+  for (int k = 0; k < n->n_in; k++) {
+    int in = place_of(c, n->in[k]);
+    if ((in >= 0 && isinf(c->most[in])) || (n->in[k]->op == OP_FILL && isinf(n->in[k]->attrs.fill.value))) return true;
+  }
+  return false;
 }
 
 static double now(void) {
@@ -116,24 +126,92 @@ static double now(void) {
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Up to the first chunk that holds a fault.  That one's place, or -1. */
-static int find_first(Check *c, DType precision) {
+static bool is_stopped(const Check *c) {
+  const SynthTarget *t = c->t->target;
+  return now() - c->begin > MOST_SECONDS || (t->is_cancelled && t->is_cancelled(t->ctx));
+}
+
+static bool look(Check *c, DType precision) {
   Model *m = c->t->model;
-  for (c->from = 0; c->from < c->n; c->from = c->to) {
-    c->to = c->from + AT_ONCE < c->n ? c->from + AT_ONCE : c->n;
-    c->checking = NULL;
-    m->graph->err = &c->err;
-    bool built = arena_protect(m->graph->arena, build_checking, c, &c->err) && c->checking;
-    m->graph->err = &m->diag;
-    if (!built || !run_checking(c, precision)) return -1;
-    for (int i = c->from; i < c->to; i++)
-      if (is_fault(c, i)) return i;
-    if (now() - c->begin > MOST_SECONDS) return -1;
-  }
+  c->checking = NULL;
+  m->graph->err = &c->err;
+  bool built = arena_protect(m->graph->arena, build_checking, c, &c->err) && c->checking;
+  m->graph->err = &m->diag;
+  return built && run_checking(c, precision);
+}
+
+static int first_bad(const Check *c) {
+  for (int i = 0; i < c->n; i++)
+    if (is_bad(c, i)) return i;
   return -1;
 }
 
-/* ---- what is looked at ---- */
+/* ---- which to look at next ---- */
+
+typedef struct Choosing {
+  Check *c;
+  int bad;             /* whose ancestors; -1: all */
+} Choosing;
+
+static void choose(Check *c, int i) {
+  if (i < 0 || c->is_known[i] || c->n_look >= AT_ONCE) return;
+  for (int k = 0; k < c->n_look; k++)
+    if (c->look[k] == i) return;
+  c->look[c->n_look++] = i;
+}
+
+/* Marks what the node follows from, itself not. */
+static void mark_ancestors(const Check *c, int bad, bool *is_one) {
+  is_one[bad] = true;
+  for (int i = bad; i >= 0; i--)
+    for (int k = 0; is_one[i] && k < c->node[i]->n_in; k++)
+      if (place_of(c, c->node[i]->in[k]) >= 0) is_one[place_of(c, c->node[i]->in[k])] = true;
+  is_one[bad] = false;
+}
+
+/* What the bad one is made of, and some all over what that follows from; without one what the function gives, and some all
+ * over it. */
+static void choose_next(void *ctx) {
+  const Choosing *h = ctx;
+  Check *c = h->c;
+  bool *is_one = ARENA_ARRAY(c->f->graph->arena, bool, c->n);
+  int n = 0, seen = 0;
+  c->n_look = 0;
+  if (h->bad >= 0) mark_ancestors(c, h->bad, is_one);
+  else memset(is_one, true, (size_t)c->n);
+  for (int k = 0; h->bad >= 0 && k < c->node[h->bad]->n_in; k++) choose(c, place_of(c, c->node[h->bad]->in[k]));
+  for (int k = 0; h->bad < 0 && k < c->f->n_out; k++) choose(c, place_of(c, c->f->out[k].node));
+  for (int i = 0; i < c->n; i++) n += is_one[i] && !c->is_known[i];
+  int stride = (n + AT_ONCE - 1) / AT_ONCE;
+  for (int i = 0; i < c->n; i++)
+    if (is_one[i] && !c->is_known[i] && seen++ % stride == 0) choose(c, i);
+}
+
+static bool operands_are_known(const Check *c, int i) {
+  for (int k = 0; k < c->node[i]->n_in; k++) {
+    int in = place_of(c, c->node[i]->in[k]);
+    if (in >= 0 && !c->is_known[in]) return false;
+  }
+  return true;
+}
+
+/* The place of a node that is not finite although all that it is made of is; -1: none was found. */
+static int find_origin(Check *c, DType precision) {
+  Arena *a = c->f->graph->arena;
+  for (int bad = -1;;) {
+    Choosing h = {c, bad};
+    if (is_stopped(c) || !arena_protect(a, choose_next, &h, &c->err) || (c->n_look && !look(c, precision))) return -1;
+    int before = bad;
+    bad = first_bad(c);
+    if (bad < 0) return -1;
+    if (bad != before || !operands_are_known(c, bad)) continue;
+    if (!is_given(c, bad)) return bad;
+    c->is_excused[bad] = true;
+    bad = first_bad(c);
+  }
+}
+
+/* ---- what there is to look at ---- */
 
 static void list_nodes(void *ctx) {
   Check *c = ctx;
@@ -142,10 +220,17 @@ static void list_nodes(void *ctx) {
   Arena *a = c->f->graph->arena;
   c->node = ARENA_ARRAY(a, Node *, n);
   c->most = ARENA_ARRAY(a, double, n);
+  c->is_known = ARENA_ARRAY(a, bool, n);
+  c->is_excused = ARENA_ARRAY(a, bool, n);
+  c->look = ARENA_ARRAY(a, int, n + AT_ONCE);
+  c->at = ARENA_ARRAY(a, int, c->f->graph->n_nodes);
+  for (int i = 0; i < c->f->graph->n_nodes; i++) c->at[i] = -1;
   for (int i = 0; i < n; i++) {
     bool is_wanted = c->gradients ? all[i]->op == OP_GRAD && all[i]->in[1]->op == OP_PARAM
                                : dtype_is_float(all[i]->type.dtype) && all[i]->op != OP_FILL;
-    if (is_wanted) c->node[c->n++] = all[i];
+    if (!is_wanted) continue;
+    c->at[all[i]->id] = c->n;
+    c->node[c->n++] = all[i];
   }
 }
 
@@ -169,8 +254,9 @@ static void append(Error *err, const char *fmt, ...) {
 static void explain_gradients(Check *c, Error *err) {
   Error ignored = {0};
   if (!look_at(c, model_find(c->t->model, arena_printf(c->t->arena, FUNC_TRAIN ".%s", c->e->name), &ignored), true)) return;
-  int worst = find_first(c, c->t->target->compile.precision);
-  if (worst < 0 && *c->err.text) return;
+  for (c->n_look = 0; c->n_look < c->n; c->n_look++) c->look[c->n_look] = c->n_look;
+  if (is_stopped(c) || !look(c, c->t->target->compile.precision)) return;
+  int worst = first_bad(c);
   if (worst >= 0) {
     append(err, "; the gradient of \"%.200s\" %s", c->node[worst]->in[1]->attrs.leaf.name,
            isnan(c->most[worst]) ? "holds NaN" : "holds infinity");
@@ -186,7 +272,7 @@ static void explain_first(Check *c, Error *err) {
   Error ignored = {0};
   const char *name = arena_printf(c->t->arena, FUNC_TRAIN ".%s", c->e->name);
   if (!look_at(c, compile_meaning(c->t->model, name, c->t->target->compile.precision, &ignored), false)) return;
-  int first = find_first(c, DTYPE_F32);
+  int first = find_origin(c, DTYPE_F32);
   if (first < 0) return;
   const Node *n = c->node[first];
   const char *what = op_info[n->op].class == CLASS_LEAF ? n->attrs.leaf.name : op_info[n->op].text;
