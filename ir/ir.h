@@ -225,6 +225,14 @@ Func *func_new(Graph *g, const char *name, const Port *in, int n_in, const Port 
  * *out_n.  In the graph's arena. */
 Node **func_nodes(const Func *f, int *out_n);
 
+/* What an input of whole numbers may be where tables are read at it, classes told or counted by it: 0 ... n - 1, or
+ * `ignored`, with which it is compared; n is 0 where nothing says.  loc: what says it.  Inside arena_protect. */
+typedef struct IdRange {
+  int64_t n, ignored;
+  const Loc *loc;
+} IdRange;
+IdRange func_ids(const Func *f, const Node *input);
+
 /* A rewriting visit: calls make(ctx, node, new_operands) for every node of f in topological order and builds a new
  * function in the same graph from the results.  make returns NULL after a diagnostic (then so does this).  Leafs are
  * passed too; an input that becomes something else leaves the signature.  node_rebuild gives the node itself over new

@@ -283,18 +283,31 @@ static bool refuse_missing(const Dataset *d, const DataField *f, Error *err) {
   return false;
 }
 
-bool dataset_match(const Dataset *d, const Bpe *bpe, DataWant *w, Error *err) {
-  w->field = NULL;
-  for (int i = 0; i < d->n_field && !w->field; i++) {
+const DataField *dataset_find_field(const Dataset *d, const DataWant *w) {
+  for (int i = 0; i < d->n_field; i++) {
     const DataField *f = &d->field[i];
-    if (name_fits(f, w) && sizes_fit(f, w) && type_fits(f, w)) w->field = f;
+    if (name_fits(f, w) && sizes_fit(f, w) && type_fits(f, w)) return f;
   }
-  if (!w->field) return refuse(d, w, err);
+  return NULL;
+}
+
+/* What is known of ids before anything is read. */
+static bool check_id_count(const Dataset *d, const Bpe *bpe, const DataWant *w, Error *err) {
+  bool is_text = w->field->fit == FIT_TEXT && w->dtype == DTYPE_I32;
+  int64_t n = is_text ? bpe_vocab(bpe) : w->field->fit == FIT_CLASS ? dataset_class_count(d) : 0;
+  if (!w->ids || n <= w->ids) return true;
+  return error_set(err, ERROR_ARGUMENT, "%s: %s %s %lld %s, the model takes %lld", w->name,
+                   is_text ? "the merges" : d->spec, is_text ? "make" : "has", (long long)n, is_text ? "tokens" : "classes",
+                   (long long)w->ids);
+}
+
+bool dataset_match(const Dataset *d, const Bpe *bpe, DataWant *w, Error *err) {
+  if (!(w->field = dataset_find_field(d, w))) return refuse(d, w, err);
   if (w->field->fit == FIT_TEXT && !bpe)
     return error_set(err, ERROR_ARGUMENT, "%s: a merges file is needed", w->name);
   if (w->field->missing && !(w->field->fit == FIT_TEXT && d->o.allow_missing))
     return refuse_missing(d, w->field, err);
-  return true;
+  return check_id_count(d, bpe, w, err);
 }
 
 size_t data_want_bytes(const DataWant *w) {
@@ -368,11 +381,30 @@ static bool read_text(const Dataset *d, const Bpe *bpe, const DataExample *e, co
   return ok;
 }
 
+/* What the model has no place for is nothing that another example could stand in for. */
+static bool check_ids(const Dataset *d, const DataExample *e, const DataWant *w, int64_t at, Error *err) {
+  size_t n = data_want_bytes(w) / sizeof(int32_t);
+  const int32_t *id = (const int32_t *)w->out + (size_t)at * n;
+  for (size_t i = 0; i < n; i++) {
+    if ((id[i] >= 0 && id[i] < w->ids) || id[i] == w->ignored) continue;
+    Buffer key = {0};
+    d->kind->key(d, e, &key);
+    error_set(err, ERROR_USAGE, "%s: %s of \"%s\" has %d; the model takes 0 to %lld", d->spec, w->name,
+              key.data ? key.data : "", id[i], (long long)(w->ids - 1));
+    buffer_done(&key);
+    return false;
+  }
+  return true;
+}
+
 static bool read_example(const Dataset *d, const Bpe *bpe, const DataExample *e, const DataWant *want, int n,
                          int64_t at, Error *err) {
   for (int i = 0; i < n; i++)
     if (want[i].field->fit == FIT_TEXT && !read_text(d, bpe, e, &want[i], at, err)) return false;
-  return d->kind->read(d, e, want, n, at, err);
+  if (!d->kind->read(d, e, want, n, at, err)) return false;
+  for (int i = 0; i < n; i++)
+    if (want[i].ids && want[i].dtype == DTYPE_I32 && !check_ids(d, e, &want[i], at, err)) return false;
+  return true;
 }
 
 /* Mirrors a picture's rows, left to right. */
@@ -404,9 +436,8 @@ static void flip(const DataWant *want, int n, int64_t at) {
     if (want[i].field->fit == FIT_PICTURE || want[i].field->fit == FIT_LABELS) mirror(&want[i], at);
 }
 
-/* Puts a broken example behind the list, unless it is known. */
-static bool note_broken(const Dataset *d, uint64_t number, const Error *why, DataBroken **list) {
-  if (atomic_load_explicit(&d->told[number], memory_order_relaxed)) return true;
+/* Puts a broken example behind the list. */
+static bool note_broken(uint64_t number, const Error *why, DataBroken **list) {
   while (*list) list = &(*list)->next;
   if (!(*list = mem_alloc(sizeof **list))) return false;
   **list = (DataBroken){NULL, number, *why};
@@ -438,8 +469,8 @@ bool dataset_read(const Dataset *d, const Bpe *bpe, WorldSplit part, uint64_t po
       if (is_flipped(d, &e, position)) flip(want, n_want, at);
       return true;
     }
-    if (d->o.strict || err->code == ERROR_MEMORY) return false;
-    if (!note_broken(d, e.number, err, broken)) return error_set(err, ERROR_MEMORY, "%s: out of memory", d->spec);
+    if (d->o.strict || err->code == ERROR_MEMORY || err->code == ERROR_USAGE) return false;
+    if (!note_broken(e.number, err, broken)) return error_set(err, ERROR_MEMORY, "%s: out of memory", d->spec);
     place = (place + 1) % n;
   }
   return error_prefix(err, "%s: none of %llu examples can be read, this one neither", d->spec, (unsigned long long)n);

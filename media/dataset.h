@@ -90,12 +90,15 @@ typedef struct DataWant {
   int rank;
   int64_t dim[TENSOR_MAX_RANK]; /* of one example */
   void *out;                    /* [n, ...] of a fill */
+  int64_t ids, ignored;         /* of i32: 0 ... ids - 1 or `ignored`, else it is refused; ids is 0: whatever */
   const DataField *field;       /* dataset_match sets it */
 } DataWant;
 
 /* Bytes of one example. */
 size_t data_want_bytes(const DataWant *w);
 
+/* What could feed a want; NULL: nothing. */
+const DataField *dataset_find_field(const Dataset *d, const DataWant *w);
 /* Finds what feeds a want.  False with what is wanted and what there is side by side; bpe may be NULL where no text
  * is wanted. */
 bool dataset_match(const Dataset *d, const Bpe *bpe, DataWant *want, Error *err);
@@ -108,7 +111,7 @@ typedef struct DataBroken {
 
 /* Reads what stands at a position into place `at` of the wants, all matched; what is broken is put behind the list
  * *broken, NULL at first, and the next readable one stands in for it.  Nothing is said of what was read when it fails:
- * memory is short, nothing can be read, or (strict) something cannot. */
+ * memory is short, nothing can be read, (strict) something cannot, or (ERROR_USAGE) the model has no place for an id. */
 bool dataset_read(const Dataset *d, const Bpe *bpe, WorldSplit part, uint64_t position, const DataWant *want,
                   int n_want, int64_t at, DataBroken **broken, Error *err);
 /* Tells of what it has not told yet, in the order of the list, and frees that. */

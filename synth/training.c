@@ -166,13 +166,42 @@ Encoder training_encoder(const Training *t) {
   return t->vq_plan ? (Encoder){t->vq_session, t->vq_plan, plan_find_function(t->vq_plan, FUNC_ENCODE)} : (Encoder){0};
 }
 
+typedef struct IdsCall {
+  const Func *f;
+  int input;
+  IdRange range;
+} IdsCall;
+
+static void ids_body(void *ctx) {
+  IdsCall *c = ctx;
+  c->range = func_ids(c->f, c->f->in[c->input].node);
+}
+
+/* What the model's tables say of ids that a function takes. */
+static bool list_ids(Training *t, const Func *f, int function, SourceOptions *o, Error *err) {
+  SourceIds *ids = ARENA_ARRAY(t->arena, SourceIds, o->n_ids + f->n_in);
+  if (o->n_ids) memcpy(ids, o->ids, (size_t)o->n_ids * sizeof *ids);
+  for (int i = 0; i < f->n_in; i++) {
+    IdsCall c = {.f = f, .input = i};
+    if (!arena_protect(f->graph->arena, ids_body, &c, err)) return false;
+    if (c.range.n) ids[o->n_ids++] = (SourceIds){function, f->in[i].name, c.range.n, c.range.ignored};
+  }
+  o->ids = ids;
+  return true;
+}
+
 static bool open_source(Training *t, Error *err) {
   int n = t->model->n_train, *function = ARENA_ARRAY(t->arena, int, n + 1);
   SourceOptions o = {.data = t->spec.data, .eval_data = t->spec.eval_data, .evaluate = t->evaluate,
                      .bpe = t->spec.bpe, .batch = t->spec.batch, .threads = t->spec.loading};
   if (t->spec.evaluates && !check_evaluated(t, err)) return error_asked(false, err);
   for (int i = 0; i < n; i++) function[i] = t->entry[i].function;
-  if (t->evaluate >= 0) function[n++] = t->evaluate;
+  for (int i = 0; i < n; i++)
+    if (!list_ids(t, t->model->train[i].func, function[i], &o, err)) return false;
+  if (t->evaluate >= 0) {
+    if (!list_ids(t, model_find(t->model, FUNC_EVALUATE, err), t->evaluate, &o, err)) return false;
+    function[n++] = t->evaluate;
+  }
   o.encoder = training_encoder(t);
   t->source = source_new(t->plan, function, n, &o, err);
   return error_asked(t->source != NULL, err); /* an input that nothing gives */

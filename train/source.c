@@ -54,7 +54,7 @@ static bool refuse(const PlanFunction *f, const PlanTensor *t, const char *want,
 }
 
 static bool is_same(const DataWant *a, const DataWant *b) {
-  return a->field == b->field && a->dtype == b->dtype && a->rank == b->rank && strcmp(a->name, b->name) == 0 &&
+  return a->field == b->field && a->ids == b->ids && a->ignored == b->ignored && a->dtype == b->dtype && a->rank == b->rank && strcmp(a->name, b->name) == 0 &&
          memcmp(a->dim, b->dim, (size_t)a->rank * sizeof *a->dim) == 0;
 }
 
@@ -81,6 +81,9 @@ static bool add_want(Source *s, Inputs *in, const PlanFunction *f, const PlanTen
                        f->name);
     w.dim[i] = t->dim[i + 1].c;
   }
+  for (int i = 0; i < s->o.n_ids; i++)
+    if (s->o.ids[i].function == in->function && strcmp(s->o.ids[i].input, t->name) == 0)
+      w.ids = s->o.ids[i].ids, w.ignored = s->o.ids[i].ignored;
   if (!dataset_match(data_of(s, in->function), s->o.bpe, &w, err))
     return error_prefix(err, "input \"%s\" of \"%s\"", t->name, f->name);
   int at = find_want(&s->wants[in->is_evaluation], &w);
@@ -125,6 +128,13 @@ static bool add_tokens(Source *s, Inputs *in, const PlanFunction *f, const PlanT
   return add_want(s, in, f, &frames, err) || error_prefix(err, "tokens");
 }
 
+static bool has_field(const Dataset *d, const char *name) {
+  int n;
+  const DataField *f = dataset_fields(d, &n);
+  while (n > 0 && strcmp(f[n - 1].name, name) != 0) n--;
+  return n > 0;
+}
+
 static bool check_function(Source *s, const Plan *p, int function, Error *err) {
   Inputs *in = &s->inputs[s->n_inputs++];
   const PlanFunction *f = &p->function[function];
@@ -138,7 +148,7 @@ static bool check_function(Source *s, const Plan *p, int function, Error *err) {
     if (train_feeds(t)) continue;
     if (t->rank == 0 || !dim_equal(t->dim[0], (Dim){0, 1, 0}))
       return refuse(f, t, "a batch: its first size must be B", err);
-    if (strcmp(t->name, PORT_TOKENS) == 0)
+    if (strcmp(t->name, PORT_TOKENS) == 0 && (s->o.encoder.plan || !has_field(data_of(s, function), t->name)))
       tokens = t;
     else if (!add_want(s, in, f, t, err))
       return false;

@@ -1,6 +1,6 @@
 /* Batches from a data set, for whatever inputs a function has:
  *
- *   tokens  i32 [B, s, h, w]   codes that another model's "encode" gives for the frames
+ *   tokens  i32 [B, s, h, w]   codes that another model's "encode" gives for the frames; without one, an array of the data
  *
  * and every other by its name and type from the data's fields (media/dataset.h).  What the trainer feeds (train_feed)
  * is left alone.  All functions of a step read the same examples, which are read once. */
@@ -17,6 +17,13 @@ typedef struct Encoder {
   int function;
 } Encoder;
 
+/* What ids an input of a function takes, as in a DataWant. */
+typedef struct SourceIds {
+  int function;
+  const char *input;
+  int64_t ids, ignored;
+} SourceIds;
+
 typedef struct SourceOptions {
   const Dataset *data;
   const Dataset
@@ -24,6 +31,8 @@ typedef struct SourceOptions {
   int evaluate;
   const Bpe *bpe; /* NULL: no function wants text */
   Encoder encoder;
+  const SourceIds *ids; /* [n_ids]; of other inputs nothing is known */
+  int n_ids;
   int64_t batch; /* largest n of a fill */
   int threads;   /* that load ahead while a run lasts; 0: each batch is loaded when it is asked for */
 } SourceOptions;

@@ -159,7 +159,7 @@ static const struct {
 static const char reads_all[] =
     "local optim = require 'optim'\n"
     "local o = options { dim = 4 }\n"
-    "local function mean_of(name, ids) local v = gather(param(name, f32(600, o.dim), { uniform = 0.1 }), ids)\n"
+    "local function mean_of(name, ids) local v = gather(param(name, f32(1000, o.dim), { uniform = 0.1 }), ids)\n"
     "  return mean(v * v) end\n"
     "local f = fn({ text = i32(batch, 8), tokens = i32(batch, 1, 16, 16) }, function(a)\n"
     "  return { loss = mean_of('part.t', a.text) + mean_of('c', a.tokens) } end)\n"

@@ -156,4 +156,36 @@ TEST("when any allocation fails, building reports it and leaks nothing") {
   EXPECT(done);
 }
 
+TEST("what ids an input takes is said by the least of the tables, classes and counts that are read at it") {
+  Graph *g = new_graph();
+  Type ids = type_make(DTYPE_I32, 1, (Dim[]){dim_const(6)}), logits = type2(DTYPE_F32, 6, 9);
+  Node *of_table = input(g, "of_table", ids), *of_class = input(g, "of_class", ids), *hot = input(g, "hot", ids);
+  Node *computed = input(g, "computed", ids), *unread = input(g, "unread", ids), *target = input(g, "target", ids);
+  Node *counted = input(g, "counted", ids), *small = param(g, "small", type2(DTYPE_F32, 5, 2), 1);
+  Node *large = param(g, "large", type2(DTYPE_F32, 7, 2), 1), *one = graph_fill(g, 1, &ids), *x = input(g, "x", logits);
+  Type square = type2(DTYPE_I32, 6, 12), column = type2(DTYPE_I32, 6, 1);
+  Type row = type_make(DTYPE_I32, 1, (Dim[]){dim_const(12)}), pair = type2(DTYPE_I32, 2, 3);
+  Node *moved = graph_reshape(g, of_table, &pair), *null = graph_fill(g, 250, &ids);
+  Node *chosen = graph_select(g, graph_binary(g, OP_LT, of_class, one), one, of_class);
+  Attrs rows = {.scatter = {.rows = 4}};
+  Port out[] = {{"a", graph_op(g, OP_GATHER, (Node *[]){large, of_table}, 2, NULL, NULL)},
+                {"b", graph_op(g, OP_GATHER, (Node *[]){small, moved}, 2, NULL, NULL)},
+                {"c", graph_op(g, OP_GATHER, (Node *[]){small, chosen}, 2, NULL, NULL)},
+                {"d", graph_op(g, OP_GATHER, (Node *[]){small, graph_binary(g, OP_ADD, computed, one)}, 2, NULL, NULL)},
+                {"e", graph_binary(g, OP_EQ, graph_broadcast(g, graph_reshape(g, hot, &column), &square),
+                                   graph_broadcast(g, graph_iota(g, 0, &row), &square))},
+                {"f", graph_op(g, OP_CROSS_ENTROPY, (Node *[]){x, target}, 2, NULL, NULL)},
+                {"g", graph_binary(g, OP_EQ, target, null)},
+                {"h", graph_op(g, OP_SCATTER_ADD, (Node *[]){counted, x}, 2, &rows, NULL)}};
+  Port in[] = {{"of_table", of_table}, {"of_class", of_class}, {"hot", hot},         {"computed", computed},
+               {"unread", unread},     {"target", target},     {"counted", counted}, {"x", x}};
+  Func *f = func_new(g, "f", in, 8, out, 8);
+  REQUIRE(f, "%s", err.text);
+  EXPECT(func_ids(f, of_table).n == 5 && func_ids(f, of_class).n == 5 && func_ids(f, hot).n == 12, "");
+  EXPECT(func_ids(f, computed).n == 0 && func_ids(f, unread).n == 0 && func_ids(f, counted).n == 4, "");
+  EXPECT(func_ids(f, target).n == 9 && func_ids(f, target).ignored == 250, "%d", (int)func_ids(f, target).n);
+  EXPECT(func_ids(f, of_table).loc == out[1].node->loc, "the place that says so");
+  graph_free(g);
+}
+
 TEST_MAIN()

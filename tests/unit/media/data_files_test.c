@@ -328,6 +328,29 @@ TEST("maps of labels are cropped as their picture is, each pixel the label at it
   dataset_close(d);
 }
 
+TEST("ids that the model has no table for are refused with both numbers, and nothing stands in for them") {
+  static const uint8_t map[4] = {1, 2, 255, 3};
+  write_picture("ids/ant/x.png", 2, 2, 1);
+  write_picture("ids/bee/y.png", 2, 2, 1);
+  write_labels("ids/ant/x.labels.png", 2, 2, map);
+  write_labels("ids/bee/y.labels.png", 2, 2, map);
+  Dataset *d = open_data(path_of("ids"), (DatasetOptions){.whole = true});
+  REQUIRE(d, "");
+  int32_t labels[4];
+  Error err;
+  EXPECT_HAS(mismatch(d, (DataWant){"class", DTYPE_I32, 0, {0}, .ids = 1}), "ids has 2 classes, the model takes 1");
+  EXPECT_TEXT(mismatch(d, (DataWant){"class", DTYPE_I32, 0, {0}, .ids = 2}), "");
+  DataWant w = {"labels", DTYPE_I32, 2, {2, 2}, labels, .ids = 4, .ignored = 255};
+  EXPECT(fill(d, WORLD_TRAIN, 0, 1, &w, &err), "%s", err.text);
+  w.ignored = 0;
+  EXPECT(!fill(d, WORLD_TRAIN, 0, 1, &w, &err), "255 is no class");
+  EXPECT_HAS(err.text, "has 255; the model takes 0 to 3");
+  w.ids = 3, w.ignored = 255;
+  EXPECT(!fill(d, WORLD_TRAIN, 0, 1, &w, &err) && err.code == ERROR_USAGE, "nor is 3 any more");
+  EXPECT(!*warnings, "%s", warnings);
+  dataset_close(d);
+}
+
 /* Twelve pictures, of which these are broken. */
 static void make_broken(void) {
   for (int i = 0; i < 12; i++) {
