@@ -1,162 +1,379 @@
-/* `nuwa ablate`: the kinds of attention against each other (synth/ablation.h), as a table. */
+/* `nuwa ablate`: variants of a model, trained alike and measured (synth/ablation.h), as a table. */
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
-#include <sys/stat.h>
 
+#include "cli/ablate_table.h"
 #include "cli/cli.h"
 #include "cli/progress.h"
+#include "cli/training_args.h"
+#include "media/metrics_log.h"
+#include "media/report/plot.h"
+#include "runtime/base/file.h"
+#include "runtime/base/names.h"
 #include "synth/ablation.h"
+#include "synth/drawing_cost.h"
 #include "synth/weights_file.h"
 
 typedef struct AblateArgs {
-  ModelArgs model;
-  const char *weights, *vq_weights, *results;
-  AblationTraining training;   /* of which the options say: */
-  int64_t train, seed;
-  bool json;
+  TrainingArgs of;
+  DefineList defines;          /* an option given several times makes variants */
+  const char *variants, *runs, *like, *csv, *report;
+  int64_t seeds, eval;
+  bool json, only_drawing;
 } AblateArgs;
 
 typedef struct AblateCommand {
-  AblateArgs *a;
+  AblateArgs a;
   CliTarget target;
-  Ablation ablation;
-  DrawingCost cost[ABLATION_VARIANTS];
+  Arena *arena;
+  Safetensors *like;           /* NULL: none is named */
+  Recipe recipe;
+  AblationSpec spec;
+  AblationResult *result;      /* [n_variant * seeds]; NULL: nothing is trained */
+  DrawingCost *cost;           /* [n_variant]; NULL: the model draws nothing by itself */
   TrainProgress progress;
 } AblateCommand;
 
 static const char about[] =
-    "Compares FF, NF, FN, AA, NN (encoder, decoder: Full, Nearby, Axis) at the size of the shipped model: decoding\n"
-    "steps, milliseconds a picture, bytes of keys and values, parameters, and the held-out loss after the same\n"
-    "short training.  --train N trains all five again (N steps each) and writes their losses to --results.";
+    "Trains variants of a model alike and shows what came of them: metrics (mean and deviation over --seeds), speed, memory,\n"
+    "and what drawing takes.  -D given several times makes a variant of each value, several such options their product;\n"
+    "--variants names a Lua file that returns a list of tables of options, { \"NAME\", encoder = \"full\" }.\n"
+    "Every run has a folder in --runs: one that was killed goes on, one that is done stays, and any number of processes,\n"
+    "on several machines too, share the work.  Its weights stay there.\n";
 
-/* ---- output ---- */
+/* ---- what is trained ---- */
 
-static void print_table(const AblateCommand *c) {
-  const Ablation *b = &c->ablation;
-  printf("| encoder, decoder | steps | tokens | ms / picture | key/value bytes | parameters | held-out loss |\n"
-         "|---|---|---|---|---|---|---|\n");
-  for (int i = 0; i < ABLATION_VARIANTS; i++) {
-    const DrawingCost *r = &c->cost[i];
-    printf("| %s (%s, %s) | %" PRId64 " | %" PRId64 " | %.2f | %" PRId64 " | %" PRId64 " | ", ablation_variant[i].name,
-           ablation_variant[i].encoder, ablation_variant[i].decoder, r->steps, r->tokens, r->ms, r->kv_bytes,
-           r->params);
-    if (b->results) printf("%.4f |\n", (double)b->loss[i]);
-    else printf("- |\n");
-  }
-  if (b->steps && b->batch) printf("\nlosses after %s steps of %s pictures (%s)\n", b->steps, b->batch, c->a->results);
+/* Options, text encoder and autoencoder of weights, where nobody says otherwise. */
+static bool open_like(AblateCommand *c, Error *err) {
+  AblateArgs *a = &c->a;
+  TrainingArgs *of = &a->of;
+  ModelSpec *m = &c->spec.training.model;
+  if (!a->like) return true;
+  if (!(c->like = weights_file_open(&c->target.synth, a->like, err)) ||
+      !weights_file_complete(c->arena, &c->target.synth, m, c->like, a->like, err))
+    return false;
+  const char *digest = weights_file_vq(c->arena, c->like);
+  if (digest && !of->spec.vq_weights && !(of->spec.vq_weights = weights_file_find(c->arena, &c->target.synth, digest, a->like)))
+    return error_set(err, ERROR_ARGUMENT, "%s: the autoencoder of these weights is not there (SHA-256 %s); --vq-weights names it",
+                     a->like, digest);
+  c->spec.training.vq_weights = of->spec.vq_weights;
+  return true;
 }
 
-static void print_json(const AblateCommand *c) {
-  const Ablation *b = &c->ablation;
-  printf("[");
-  for (int i = 0; i < ABLATION_VARIANTS; i++) {
-    const DrawingCost *r = &c->cost[i];
-    printf("%s{\"name\": \"%s\", \"steps\": %" PRId64 ", \"tokens\": %" PRId64
-           ", \"ms\": %.4f, \"kv_bytes\": %" PRId64 ", \"params\": %" PRId64,
-           i ? ", " : "", ablation_variant[i].name, r->steps, r->tokens, r->ms, r->kv_bytes, r->params);
-    if (b->results) printf(", \"loss\": %.6f", (double)b->loss[i]);
-    printf("}");
-  }
-  printf("]\n");
+static bool open_data(void *ctx, TrainingSpec *spec, Error *err) {
+  AblateCommand *c = ctx;
+  const char *merges = c->like ? safetensors_metadata(c->like, WEIGHTS_BPE) : NULL;
+  if (!training_args_open(&c->a.of, spec, err)) return false;
+  if (!spec->bpe && merges) spec->bpe = bpe_parse(merges, strlen(merges), c->a.like, err);
+  return !merges || spec->bpe;
 }
 
-/* The variants are the encoders and decoders. */
-static bool check(void *ctx, Error *err) {
-  const DefineList *list = &((AblateCommand *)ctx)->a->model.defines;
-  for (int i = 0; i < list->n; i++) {
-    const char *name = list->item[i].name;
-    if (ablation_varies(name))
-      return error_set(err, ERROR_ARGUMENT,
-                       "-D %s=%s has no effect: FF, NF, FN, AA and NN are compared whatever it is; give others",
-                       name, list->item[i].value);
+static void close_data(void *ctx, TrainingSpec *spec) { training_args_close(spec); }
+
+static bool check_training(void *ctx, const Training *t, Error *err) {
+  return training_args_check(&((AblateCommand *)ctx)->a.of, t, err);
+}
+
+static void begin_run(void *ctx, const AblationVariant *v, uint64_t seed) {
+  AblateCommand *c = ctx;
+  c->progress = progress_begin();
+  fprintf(stderr, "%s, seed %" PRIu64 "\n", v->name, seed);
+}
+
+static void end_run(void *ctx, const AblationVariant *v, uint64_t seed, const Error *why) {
+  progress_end(&((AblateCommand *)ctx)->progress);
+  if (!why) return;
+  fprintf(stderr, "%s, seed %" PRIu64 ": ", v->name, seed);
+  cli_show(stderr, why->text);
+  fputc('\n', stderr);
+}
+
+static void report(void *ctx, const TrainReport *r) { progress_show(&((AblateCommand *)ctx)->progress, r); }
+
+static int list_args(AblateArgs *a, Arg out[ARGS_MAX]) {
+  int n = training_args_list(&a->of, NULL, out);
+  const Arg args[] = {
+      {"-D", ARG_VARIANTS, "NAME=VALUE", "an option of the model; given several times: of its variants", &a->defines, 0, 0},
+      {"--variants", ARG_TEXT, "FILE.lua", "more variants, each a table of options", &a->variants, 0, 0},
+      {"--like", ARG_TEXT, "WEIGHTS", "options, text encoder and autoencoder as these weights have them", &a->like, 0, 0},
+      {"--seeds", ARG_INT, "N", "runs of a variant, with seeds one after the other from --seed on (1)", &a->seeds, 1, 10000},
+      {"--eval", ARG_INT, "N", "steps between calls of `evaluate`, where there is one (at the end alone)", &a->eval, 1, 1e12},
+      {"--runs", ARG_FOLDER, "DIR", "where runs are kept, a folder each (runs)", &a->runs, 0, 0},
+      {"--every", ARG_INT, "N", "steps between checkpoints (500)", &a->of.loop.checkpoint_every, 1, 1e12},
+      {"--only-drawing", ARG_FLAG, NULL, "train nothing: what drawing takes is the same of initial weights", &a->only_drawing, 0, 0},
+      {"--csv", ARG_OUT, "FILE", "the table as CSV", &a->csv, 0, 0},
+      {"--report", ARG_OUT, "FILE.html", "the table as a page", &a->report, 0, 0},
+      {"--json", ARG_FLAG, NULL, "the table as JSON on stdout; else it is markdown", &a->json, 0, 0},
+  };
+  BUG_IF(n + COUNT_OF(args) > ARGS_MAX, "too many options");
+  memcpy(out + n, args, sizeof args);
+  return n + COUNT_OF(args);
+}
+
+/* Runs that are done are of the same data. */
+static bool set_data_digest(AblateCommand *c, Error *err) {
+  TrainingSpec spec = c->spec.training;
+  bool ok = training_args_open(&c->a.of, &spec, err);
+  if (ok) recipe_set_text(&c->recipe, RECIPE_DATA_DIGEST, dataset_digest(spec.data));
+  training_args_close(&spec);
+  return ok;
+}
+
+static bool set_recipe(AblateCommand *c, Error *err) {
+  Arg arg[ARGS_MAX];
+  const char *merges = c->like ? safetensors_metadata(c->like, WEIGHTS_BPE) : NULL;
+  c->recipe = (Recipe){.arena = c->arena};
+  if (!args_recipe(arg, list_args(&c->a, arg), &c->recipe, err)) return false;
+  if (merges && !c->a.of.merges) recipe_set_digest(&c->recipe, RECIPE_BPE, merges, strlen(merges));
+  return c->a.only_drawing || set_data_digest(c, err);
+}
+
+static bool open_spec(AblateCommand *c, Error *err) {
+  AblateArgs *a = &c->a;
+  Variant *list = NULL;
+  Define *shared;
+  AblationVariant *variant;
+  int n_list = 0, n_shared;
+  c->spec = (AblationSpec){.arena = c->arena, .target = &c->target.synth, .loop = a->of.loop, .recipe = &c->recipe,
+                           .seed = (uint64_t)a->of.seed, .seeds = a->seeds, .folder = a->runs ? a->runs : "runs",
+                           .open_data = open_data, .close_data = close_data, .check = check_training, .begin = begin_run,
+                           .end = end_run, .is_cancelled = cli_is_interrupted, .report = report, .ctx = c};
+  if (a->variants && !variants_read(c->arena, a->variants, &list, &n_list, err)) return false;
+  if (!ablation_variants(c->arena, list, n_list, a->defines.item, a->defines.n, &shared, &n_shared, &variant, &c->spec.n_variant, err))
+    return false;
+  c->spec.variant = variant;
+  a->of.model.defines = (DefineList){shared, n_shared};
+  c->spec.training = training_args_spec(&a->of);
+  return open_like(c, err) && set_recipe(c, err);
+}
+
+/* What every variant has, the first has. */
+static bool look_at_model(AblateCommand *c, bool *draws, Error *err) {
+  ModelSpec m = ablation_model(&c->spec, 0);
+  Error ignored;
+  Model *model = models_load(&c->target.synth, &m, err);
+  if (!model) return false;
+  c->spec.training.evaluates = model_find(model, FUNC_EVALUATE, &ignored) != NULL;
+  if (c->spec.training.evaluates) c->spec.loop.evaluate_every = c->a.eval ? c->a.eval : c->spec.loop.steps;
+  *draws = model_find_decode(model, FUNC_DECODE, &ignored) != NULL;
+  bool ok = c->spec.training.evaluates || !c->a.eval ||
+            error_set(err, ERROR_USAGE, "%s: --eval needs a function in its module:  evaluate = loss", m.path);
+  model_free(model);
+  return ok;
+}
+
+static bool measure(AblateCommand *c, Error *err) {
+  c->cost = ARENA_ARRAY(c->arena, DrawingCost, c->spec.n_variant);
+  for (int v = 0; v < c->spec.n_variant; v++) {
+    ModelSpec m = ablation_model(&c->spec, v);
+    if (cli_is_interrupted(NULL)) return error_set(err, ERROR_CANCELLED, "interrupted while drawing was measured");
+    if (!drawing_cost_measure(&c->target.synth, &m, &c->cost[v], err)) return error_prefix(err, "%s", c->spec.variant[v].name);
   }
   return true;
 }
 
-/* ---- training ---- */
+/* ---- the table ---- */
 
-static void begin_variant(void *ctx, int variant) {
-  AblateCommand *c = ctx;
-  c->progress = progress_begin();
-  fprintf(stderr, "%s (%d of %d): %" PRId64 " steps of %" PRId64 "\n", ablation_variant[variant].name, variant + 1,
-          ABLATION_VARIANTS, c->a->train, c->a->training.batch);
+typedef struct Columns {
+  Arena *a;
+  FigureColumn *column;
+  int n, cap;
+} Columns;
+
+static void add_column(Columns *l, const char *name, int digits, bool less_is_better) {
+  for (int i = 0; i < l->n; i++)
+    if (strcmp(l->column[i].name, name) == 0) return;
+  FigureColumn column = {name, digits, less_is_better};
+  ARENA_PUSH(l->a, l->column, l->n, l->cap, column);
 }
 
-static void show_progress(void *ctx, const TrainReport *r) { progress_show(&((AblateCommand *)ctx)->progress, r); }
-
-static void end_variant(void *ctx, int variant, double held_loss) {
-  progress_end(&((AblateCommand *)ctx)->progress);
-  fprintf(stderr, "%s: held-out loss %.4f\n", ablation_variant[variant].name, held_loss);
+static bool is_loss(const char *metric) {
+  size_t n = strlen(metric), m = strlen(PORT_LOSS);
+  return n >= m && strcmp(metric + n - m, PORT_LOSS) == 0;
 }
 
-static bool train(AblateCommand *c, Error *err) {
-  AblationTraining o = c->a->training;
-  o.steps = c->a->train;
-  o.seed = (uint64_t)c->a->seed;
-  o.begin = begin_variant;
-  o.report = show_progress;
-  o.end = end_variant;
-  o.ctx = c;
-  return ablation_train(&c->ablation, &o, c->a->results, err);
+static const char runs_done[] = "runs", per_second[] = "samples/s", megabytes[] = "MB to train";
+static const char steps[] = "steps", tokens[] = "tokens", ms[] = "ms / picture", kv[] = "key/value bytes", params[] = "parameters";
+
+static double metric_of(const AblationResult *r, const char *name) {
+  if (strcmp(name, per_second) == 0) return r->samples_per_s;
+  if (strcmp(name, megabytes) == 0) return 1e-6 * (double)r->session_bytes;
+  for (int i = 0; i < r->n_metric; i++)
+    if (strcmp(r->metric[i].name, name) == 0) return r->metric[i].value;
+  return NAN;
+}
+
+static Figure drawing_figure(const DrawingCost *d, const char *name) {
+  double x = strcmp(name, steps) == 0    ? (double)d->steps
+             : strcmp(name, tokens) == 0 ? (double)d->tokens
+             : strcmp(name, ms) == 0     ? d->ms
+             : strcmp(name, kv) == 0     ? (double)d->kv_bytes
+                                         : (double)d->params;
+  return (Figure){x, NAN};
+}
+
+static bool is_of_drawing(const char *name) {
+  return name == steps || name == tokens || name == ms || name == kv || name == params;
+}
+
+static Figure find_figure(const AblateCommand *c, int v, const char *name) {
+  int64_t n = c->spec.seeds;
+  int done = 0, with = 0;
+  if (is_of_drawing(name)) return drawing_figure(&c->cost[v], name);
+  double *x = ARENA_ARRAY(c->arena, double, n);
+  for (int64_t k = 0; k < n; k++) {
+    const AblationResult *r = &c->result[v * n + k];
+    double value = r->state == RUN_DONE ? metric_of(r, name) : NAN;
+    done += r->state == RUN_DONE;
+    if (!isnan(value)) x[with++] = value;
+  }
+  Figure f = name == runs_done ? (Figure){done, NAN} : figure_of(x, with);
+  return name == megabytes ? (Figure){f.mean, NAN} : f;   /* the same every time */
+}
+
+static void list_columns(const AblateCommand *c, Columns *l) {
+  for (int64_t i = 0; c->result && i < c->spec.n_variant * c->spec.seeds; i++)
+    for (int k = 0; k < c->result[i].n_metric; k++) {
+      const char *name = c->result[i].metric[k].name;
+      add_column(l, name, 4, is_loss(name));
+    }
+  if (c->result) {
+    add_column(l, per_second, 1, false);
+    add_column(l, megabytes, 1, false);
+    if (c->spec.seeds > 1) add_column(l, runs_done, 0, false);
+  }
+  if (!c->cost) return;
+  add_column(l, steps, 0, false);
+  add_column(l, tokens, 0, false);
+  add_column(l, ms, 2, false);
+  add_column(l, kv, 0, false);
+  add_column(l, params, 0, false);
+}
+
+static FigureTable make_table(const AblateCommand *c) {
+  Columns l = {.a = c->arena};
+  list_columns(c, &l);
+  int rows = c->spec.n_variant;
+  const char **row = ARENA_ARRAY(c->arena, const char *, rows);
+  Figure *figure = ARENA_ARRAY(c->arena, Figure, rows * l.n);
+  for (int v = 0; v < rows; v++) {
+    row[v] = c->spec.variant[v].name;
+    for (int i = 0; i < l.n; i++) figure[v * l.n + i] = find_figure(c, v, l.column[i].name);
+  }
+  return (FigureTable){row, l.column, figure, rows, l.n};
+}
+
+/* The curves of a metric, one a variant: of its first run. */
+static void plot_metric(const AblateCommand *c, const LogCurves *logs, const char *metric, Buffer *out) {
+  PlotSeries series[PLOT_MAX_SERIES];
+  int n = 0;
+  for (int v = 0; v < c->spec.n_variant && n < PLOT_MAX_SERIES; v++)
+    for (int i = 0; i < logs[v].n; i++)
+      if (strcmp(logs[v].curve[i].name, metric) == 0 && n < PLOT_MAX_SERIES)
+        series[n++] = (PlotSeries){c->spec.variant[v].name, logs[v].curve[i].step, logs[v].curve[i].value, logs[v].curve[i].n};
+  if (n) plot_lines(out, &(Plot){.title = metric, .x_name = "step", .series = series, .n_series = n});
+}
+
+/* Of the losses: what the runs were told of each step, and what evaluations gave. */
+static bool print_curves(const AblateCommand *c, Buffer *out, Error *err) {
+  static const char *const metrics[] = {PORT_LOSS, METRIC_VALIDATION PORT_LOSS, METRIC_HELD_OUT PORT_LOSS};
+  LogCurves *logs = ARENA_ARRAY(c->arena, LogCurves, c->spec.n_variant);
+  bool ok = true;
+  for (int v = 0; v < c->spec.n_variant && ok; v++)
+    ok = log_read_curves(&logs[v], ablation_log(&c->spec, &c->spec.variant[v], c->spec.seed), err);
+  page_figures_begin(out);
+  for (int i = 0; i < COUNT_OF(metrics) && ok; i++) plot_metric(c, logs, metrics[i], out);
+  page_figures_end(out);
+  for (int v = 0; v < c->spec.n_variant; v++) log_curves_done(&logs[v]);
+  return ok;
+}
+
+static bool print_page(const AblateCommand *c, const FigureTable *t, Buffer *out, Error *err) {
+  PageFact *fact = ARENA_ARRAY(c->arena, PageFact, RECIPE_COUNT);
+  int n = 0;
+  page_begin(out, "nuwa ablate", c->spec.training.model.path);
+  figures_print_page(t, c->arena, out);
+  for (int64_t i = 0; c->result && i < c->spec.n_variant * c->spec.seeds; i++)
+    if (c->result[i].state == RUN_FAILED)
+      page_text(out, arena_printf(c->arena, "%s, seed %" PRIu64 ": %s", c->spec.variant[i / c->spec.seeds].name,
+                                  c->spec.seed + (uint64_t)(i % c->spec.seeds), c->result[i].why.text));
+  if (c->result && !print_curves(c, out, err)) return false;
+  page_heading(out, "What the runs share");
+  for (RecipeField f = 1; f < RECIPE_COUNT; f++)
+    if (c->recipe.value[f]) fact[n++] = (PageFact){recipe_name(f), c->recipe.value[f]};
+  page_facts(out, fact, n);
+  page_end(out);
+  return true;
+}
+
+static bool write_text(const char *path, Buffer *text, Error *err) {
+  bool ok = text->failed ? error_set(err, ERROR_MEMORY, "out of memory") : file_write_all(path, text->data, text->len, err);
+  buffer_done(text);
+  return ok;
+}
+
+static bool show(const AblateCommand *c, Error *err) {
+  FigureTable t = make_table(c);
+  Buffer shown = {0}, csv = {0}, page = {0};
+  if (c->a.json) figures_print_json(&t, &shown);
+  else figures_print_markdown(&t, &shown);
+  if (c->a.csv) figures_print_csv(&t, &csv);
+  bool ok = write_text("-", &shown, err) && (!c->a.csv || write_text(c->a.csv, &csv, err)) &&
+            (!c->a.report || (print_page(c, &t, &page, err) && write_text(c->a.report, &page, err)));
+  buffer_done(&page);
+  return ok;
 }
 
 /* ---- the command ---- */
 
-/* Losses of an earlier --train.  The shipped ones may be missing or another model's: the column is then empty. */
-static bool read_results(AblateCommand *c, bool is_shipped, Error *err) {
-  struct stat st;
-  if (is_shipped && stat(c->a->results, &st) != 0) return true;
-  if (ablation_read(&c->ablation, c->a->results, err)) return true;
-  size_t at = strlen(err->text);
-  if (err->code == ERROR_FORMAT) snprintf(err->text + at, sizeof err->text - at, "; --train N makes them anew");
-  if (!is_shipped || err->code != ERROR_FORMAT) return false;
-  fprintf(stderr, "%s\n", err->text);
-  *err = (Error){0}; /* it was no failure, and what follows may ask whether there was one */
-  return true;
+/* Runs that are not in the table, which is as far as it goes a success. */
+static bool count_missing(const AblateCommand *c, Error *err) {
+  int failed = 0, elsewhere = 0;
+  const AblationResult *first = NULL;
+  for (int64_t i = 0; c->result && i < c->spec.n_variant * c->spec.seeds; i++) {
+    const AblationResult *r = &c->result[i];
+    failed += r->state == RUN_FAILED;
+    elsewhere += r->state == RUN_ELSEWHERE;
+    if (r->state == RUN_FAILED && !first) first = r;
+  }
+  if (elsewhere) fprintf(stderr, "%d runs are under way elsewhere: the same command shows them when they are done\n", elsewhere);
+  return !failed || error_set(err, ERROR_ARGUMENT, "%d runs failed, the first: %s", failed, first->why.text);
 }
 
 static bool run(void *ctx, Arena *arena, Error *err) {
   AblateCommand *c = ctx;
-  AblateArgs *a = c->a;
-  bool is_shipped = !a->results && !a->train;
-  const SynthTarget *t = &c->target.synth;
-  ModelSpec model = cli_spec(&a->model);
-  if (a->train && a->results && !cli_check_output("--results", a->results, err)) return false;
-  if (!cli_target_open(&a->model, &c->target, err)) return false;
-  if (!a->weights) a->weights = weights_file_shipped(arena, t, SHIPPED_DRAWER);
-  if (!a->vq_weights) a->vq_weights = weights_file_shipped(arena, t, SHIPPED_IMAGE);
-  if (!a->results) a->results = weights_file_shipped(arena, t, "ablation");
-  bool ok = (!a->train || cli_check_output("--results", a->results, err)) &&
-            ablation_open(&c->ablation, arena, t, &model, a->weights, a->vq_weights, err) &&
-            (!a->train || train(c, err)) && read_results(c, is_shipped, err);
-  for (int i = 0; i < ABLATION_VARIANTS && ok; i++) ok = ablation_measure(&c->ablation, i, &c->cost[i], err);
-  if (ok && a->json) print_json(c);
-  else if (ok) print_table(c);
-  return ok;
+  bool draws = false;
+  cli_catch_interrupts();
+  c->arena = arena;
+  if (!cli_target_open(&c->a.of.model, &c->target, err) || !open_spec(c, err) || !look_at_model(c, &draws, err)) return false;
+  if (!draws && c->a.only_drawing)
+    return error_set(err, ERROR_USAGE, "--only-drawing: %s draws nothing token by token (decode)", c->spec.training.model.path);
+  if (!c->a.only_drawing) {
+    c->result = ARENA_ARRAY(arena, AblationResult, c->spec.n_variant * c->spec.seeds);
+    if (!ablation_train(&c->spec, c->result, err)) return false;
+  }
+  return (!draws || measure(c, err)) && show(c, err) && count_missing(c, err);
+}
+
+static bool check(void *ctx, Error *err) {
+  const AblateArgs *a = &((AblateCommand *)ctx)->a;
+  return !(a->csv && a->report && strcmp(a->csv, a->report) == 0) ||
+         error_set(err, ERROR_ARGUMENT, "--csv and --report are both %s: they hold different things", a->csv);
 }
 
 static void run_done(void *ctx) {
   AblateCommand *c = ctx;
-  ablation_close(&c->ablation);
+  safetensors_close(c->like);
   cli_target_close(&c->target);
 }
 
 int cli_ablate(int argc, char **argv) {
-  AblateArgs a = {.training = ablation_defaults()};
-  AblateCommand b = {.a = &a};
-  a.seed = (int64_t)a.training.seed;
-  const Arg arg[] = {
-      {"--train", ARG_INT, "N", "train each variant for N steps and write --results", &a.train, 1, 1 << 30},
-      {"--batch", ARG_INT, "N", "pictures a step (32)", &a.training.batch, 1, 4096, .with = "--train"},
-      {"--seed", ARG_INT, "N", "of initial weights (1)", &a.seed, 0, 9.0e15, .with = "--train"},
-      {"--results", ARG_TEXT, "FILE",
-       "losses of the variants, read, or written by --train (default: the shipped ones)", &a.results, 0, 0},
-      {"--weights", ARG_TEXT, "FILE", "whose model, options and text encoder are compared", &a.weights, 0, 0},
-      {"--vq-weights", ARG_TEXT, "FILE", "of the autoencoder", &a.vq_weights, 0, 0},
-      ARG_DEFINES(&a.model),
-      {"--json", ARG_FLAG, NULL, "print numbers as JSON", &a.json, 0, 0},
-  };
-  const Command c = {.name = "ablate", .usage = "[options]", .about = about, .arg = arg, .n_arg = COUNT_OF(arg),
-                     .target = &a.model, .ctx = &b, .check = check, .run = run, .done = run_done};
+  AblateCommand a = {.a = {.seeds = 1}};
+  Arg arg[ARGS_MAX];
+  training_args_init(&a.a.of, "ablate");
+  const Command c = {.name = "ablate", .usage = "MODEL.lua [-D NAME=VALUE]... [options]", .about = about, .arg = arg,
+                     .n_arg = list_args(&a.a, arg), .model = &a.a.of.model.path, .target = &a.a.of.model, .ctx = &a,
+                     .check = check, .run = run, .done = run_done};
   return cli_command(&c, argc, argv);
 }

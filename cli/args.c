@@ -84,7 +84,7 @@ static bool read_define(Arena *arena, const Arg *a, const char *text, Error *err
   if (!equals || equals == text)
     return error_set(err, ERROR_USAGE, "%s %s: must be NAME=VALUE", a->name, text);
   const char *name = arena_printf(arena, "%.*s", (int)(equals - text), text);
-  for (int i = 0; i < list->n; i++)
+  for (int i = 0; i < list->n && a->kind == ARG_DEFINE; i++)
     if (strcmp(list->item[i].name, name) == 0)
       return error_set(err, ERROR_USAGE, "%s %s: %s is %s already; give it one value", a->name, text, name,
                        list->item[i].value);
@@ -114,7 +114,8 @@ static bool read_value(Arena *arena, const Arg *a, const char *text, Error *err)
   case ARG_REAL: return read_real(a, text, err);
   case ARG_CHOICE: return read_choice(a, text, err);
   case ARG_LIST: list_push(arena, a->to, text); return true;
-  case ARG_DEFINE: return read_define(arena, a, text, err);
+  case ARG_DEFINE:
+  case ARG_VARIANTS: return read_define(arena, a, text, err);
   }
   return false;
 }
@@ -131,7 +132,7 @@ static bool read_option(const Command *c, int argc, char **argv, int *i, bool *g
     if (*i + 1 >= argc) return error_set(err, ERROR_USAGE, "%s needs a value (%s)", a->name, a->value);
     value = argv[++*i];
   }
-  if (given[a - c->arg] && a->kind != ARG_LIST && a->kind != ARG_DEFINE)
+  if (given[a - c->arg] && a->kind != ARG_LIST && a->kind != ARG_DEFINE && a->kind != ARG_VARIANTS)
     return error_set(err, ERROR_USAGE, "%s is given twice", a->name);
   given[a - c->arg] = true;
   return read_value(arena, a, value, err);

@@ -38,6 +38,7 @@ typedef enum ArgKind {
   ARG_CHOICE,    /* const char *, one of the words of `value`: "interp|cpu" */
   ARG_LIST,      /* ArgList: may be given several times */
   ARG_DEFINE,    /* DefineList: name=value, may be given several times, each name once */
+  ARG_VARIANTS,  /* DefineList: the same, and each name as often as it has values */
 } ArgKind;
 
 typedef struct ArgList {

@@ -27,5 +27,5 @@ echo "lower half completed: $out/completed.png"
 echo "== schedule"
 $nuwa inspect models/nuwa.lua -D grid_s=1 -D grid_h=8 -D grid_w=8 -D extent_h=5 -D extent_w=5 --fn decode --schedule
 
-echo "== ablation"
-$nuwa ablate
+echo "== ablation: what drawing takes"
+$nuwa ablate models/nuwa.lua --like models/weights/demo.safetensors --variants models/variants/attention.lua --only-drawing

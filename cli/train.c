@@ -7,19 +7,13 @@
 #include "cli/profile.h"
 #include "cli/progress.h"
 #include "cli/train_page.h"
-#include "media/merges.h"
+#include "cli/training_args.h"
 #include "runtime/base/file.h"
 #include "runtime/base/names.h"
-#include "synth/training.h"
 
 typedef struct TrainArgs {
-  ModelArgs model, vq;
-  TrainingSpec spec;       /* as the options say it, */
-  TrainOptions loop;       /* and what of these they do not say as they do: */
-  DatasetOptions data;
-  DefineList parts;
-  const char *spec_of_data, *spec_of_eval, *merges, *out, *store, *report;
-  int64_t seed;
+  TrainingArgs of;
+  const char *out, *store, *report;
   bool json, profile;
 } TrainArgs;
 
@@ -28,14 +22,12 @@ typedef struct TrainCommand {
   TrainArgs a;
   CliTarget target;
   Training training;
-  Dataset *data, *eval_data;
-  Bpe *bpe;
+  TrainingSpec spec;
   Lowered lowered;         /* for --profile and --report */
   TrainPage page;          /* its path NULL: none */
   const char *command;     /* as it was typed */
   TrainProgress progress;
   int64_t begin, done;     /* the steps after which this process began, and ended */
-  char cache[CLI_PATH_BYTES];
 } TrainCommand;
 
 static const char about[] =
@@ -45,106 +37,45 @@ static const char about[] =
     "A killed run goes on from its checkpoint with --resume, bit for bit as if nothing had happened.\n"
     "Without --out and --checkpoint (to measure, say) a warning tells that nothing is kept.\n";
 
-static void warn(void *ctx, const char *text) {
-  fprintf(stderr, "nuwa train: ");
-  cli_show(stderr, text);
-  fputc('\n', stderr);
-}
-
 static void args_init(TrainArgs *a) {
-  *a = (TrainArgs){.store = "f32", .spec_of_data = "world", .data = {.warn = warn}};
-  training_init(&a->spec, &a->loop);
+  *a = (TrainArgs){.store = "f32"};
+  training_args_init(&a->of, "train");
 }
 
 /* The options, to be read into a; their number. */
 static int list_args(TrainArgs *a, Arg out[ARGS_MAX]) {
+  int n = training_args_list(&a->of, "--eval", out);
   const Arg args[] = {
-      ARG_DEFINES(&a->model),
-      {"--steps", ARG_INT, "N", "of the whole run (1000)", &a->loop.steps, 1, 1e12, .shapes = RECIPE_STEPS},
-      {"--stop", ARG_INT, "N", "stop after this step, with a checkpoint; --resume goes on", &a->loop.stop, 1, 1e12},
-      {"--batch", ARG_INT, "N", "examples a step (32)", &a->spec.batch, 1, 65536, .shapes = RECIPE_BATCH},
-      {"--seed", ARG_INT, "N", "of initial weights, and of all that steps draw (0)", &a->seed, 0, 9e15,
-       .shapes = RECIPE_SEED},
-      {"--weights", ARG_TEXT, "FILE", "begin with these weights", &a->spec.weights, 0, 0, .shapes = RECIPE_START},
-      {"--weights-of", ARG_DEFINE, "PREFIX=FILE", "params PREFIX.NAME begin with the file's NAME; may be given several times",
-       &a->parts, 0, 0},
-      {"--data", ARG_TEXT, "SPEC", "what to train on: world:OPTIONS, FOLDER, shards-{000..031}.tar, FILE.safetensors, idx:PREFIX (world)",
-       &a->spec_of_data, 0, 0, .shapes = RECIPE_DATA},
-      {"--eval-data", ARG_TEXT, "SPEC", "what --eval measures on, all of it; nothing of --data is held out then",
-       &a->spec_of_eval, 0, 0, .shapes = RECIPE_EVAL_DATA, .with = "--eval"},
-      {"--load-threads", ARG_INT32, "N",
-       "threads that read the data ahead of the step; 0: none (half the processors, at most 8)", &a->spec.loading, 0, 64},
-      {"--strict", ARG_FLAG, NULL, "an example that cannot be read ends the run; else the next stands in for it",
-       &a->data.strict, 0, 0},
-      {"--allow-missing", ARG_FLAG, NULL, "a picture without a caption has an empty one; else that is refused",
-       &a->data.allow_missing, 0, 0},
-      {"--names", ARG_TEXT, "FILE", "of the world: emoji-test.txt, if not in Debian's place", &a->data.names_path, 0, 0},
-      {"--font", ARG_TEXT, "FILE", "NotoColorEmoji.ttf, if not in Debian's place", &a->data.font_path, 0, 0},
-      {"--bpe", ARG_TEXT, "FILE", "merges of the text encoder (nuwa data --bpe makes one)", &a->merges, 0, 0,
-       .shapes = RECIPE_BPE},
-      {"--vq", ARG_TEXT, "MODEL.lua", "the autoencoder that makes tokens of pictures (the weights name it)",
-       &a->vq.path, 0, 0, .with = "--vq-weights"},
-      {"--vq-define", ARG_DEFINE, "NAME=VALUE", "an option of it", &a->vq.defines, 0, 0, .with = "--vq-weights"},
-      {"--vq-weights", ARG_TEXT, "FILE", "its weights", &a->spec.vq_weights, 0, 0, .shapes = RECIPE_VQ},
+      ARG_DEFINES(&a->of.model),
+      {"--stop", ARG_INT, "N", "stop after this step, with a checkpoint; --resume goes on", &a->of.loop.stop, 1, 1e12},
       {"--out", ARG_OUT, "FILE", "the weights at the end", &a->out, 0, 0},
       {"--store", ARG_CHOICE, "f32|bf16", "how --out stores them (f32)", &a->store, 0, 0, .with = "--out"},
-      {"--checkpoint", ARG_OUT, "FILE", "to resume from", &a->loop.checkpoint, 0, 0},
-      {"--every", ARG_INT, "N", "steps between checkpoints (500)", &a->loop.checkpoint_every, 1, 1e12,
+      {"--checkpoint", ARG_OUT, "FILE", "to resume from", &a->of.loop.checkpoint, 0, 0},
+      {"--every", ARG_INT, "N", "steps between checkpoints (500)", &a->of.loop.checkpoint_every, 1, 1e12,
        .with = "--checkpoint"},
-      {"--resume", ARG_FLAG, NULL, "go on from the checkpoint, if there is one", &a->loop.resume, 0, 0,
+      {"--resume", ARG_FLAG, NULL, "go on from the checkpoint, if there is one", &a->of.loop.resume, 0, 0,
        .with = "--checkpoint"},
-      {"--raw", ARG_FLAG, NULL, "--eval and --out take the params themselves, not their averages", &a->spec.raw, 0, 0},
-      {"--log", ARG_FOLDER, "DIR", "metrics.jsonl and a TensorBoard file", &a->loop.log, 0, 0},
-      {"--log-every", ARG_INT, "N", "steps between their lines (1)", &a->loop.log_every, 1, 1e12, .with = "--log"},
+      {"--log", ARG_FOLDER, "DIR", "metrics.jsonl and a TensorBoard file", &a->of.loop.log, 0, 0},
+      {"--log-every", ARG_INT, "N", "steps between their lines (1)", &a->of.loop.log_every, 1, 1e12, .with = "--log"},
       {"--eval", ARG_INT, "N", "steps between calls of `evaluate`: val.loss on seen pairs, held.loss on held-out ones (none)",
-       &a->loop.evaluate_every, 1, 1e12},
-      {"--eval-batches", ARG_INT, "N", "at most so many batches of each, no example twice (4; of --eval-data all)", &a->loop.evaluate_batches, 1, 1e6,
-       .with = "--eval"},
+       &a->of.loop.evaluate_every, 1, 1e12},
       {"--report", ARG_OUT, "FILE.html", "a page with curves, pictures, recipe and times, made anew at each evaluation", &a->report, 0, 0},
       {"--profile", ARG_FLAG, NULL, "time of each kernel at the end", &a->profile, 0, 0},
       {"--json", ARG_FLAG, NULL, "the last loss as JSON on stdout", &a->json, 0, 0},
   };
-  _Static_assert(COUNT_OF(args) <= ARGS_MAX, "too many options");
-  memcpy(out, args, sizeof args);
-  return COUNT_OF(args);
+  BUG_IF(n + COUNT_OF(args) > ARGS_MAX, "too many options");
+  memcpy(out + n, args, sizeof args);
+  return n + COUNT_OF(args);
 }
 
 /* ---- opening ---- */
-
-/* What was left out, a line each. */
-static void say_notes(const Dataset *d) {
-  Buffer notes = {0};
-  dataset_print_notes(d, &notes);
-  for (char *rest = notes.data, *line; rest && (line = strsep(&rest, "\n"));) {
-    if (!*line) continue;
-    fprintf(stderr, "%s: ", dataset_spec(d));
-    cli_show(stderr, line);
-    fputc('\n', stderr);
-  }
-  buffer_done(&notes);
-}
-
-static bool open_data(TrainCommand *t, Error *err) {
-  TrainArgs *a = &t->a;
-  a->data.cache = a->model.no_cache ? NULL : cli_cache(CACHE_LISTINGS, t->cache);
-  a->data.seed = (uint64_t)a->seed;
-  a->data.whole = a->spec_of_eval != NULL;
-  if (!error_asked((t->data = dataset_open(a->spec_of_data, &a->data, err)) != NULL, err)) return false;
-  if (a->spec_of_eval && !error_asked((t->eval_data = dataset_open(a->spec_of_eval, &a->data, err)) != NULL, err))
-    return false;
-  if (!dataset_world(t->data) && !(t->eval_data && dataset_world(t->eval_data)) && (a->data.names_path || a->data.font_path))
-    return error_set(err, ERROR_USAGE, "--names and --font are of the world: %s is another", a->spec_of_data);
-  say_notes(t->data);
-  if (t->eval_data) say_notes(t->eval_data);
-  return !a->merges || (t->bpe = merges_read(a->merges, err));
-}
 
 /* The page is drawn from a log; where none is asked for it has one beside it. */
 static void choose_log(TrainCommand *t, Arena *arena) {
   TrainArgs *a = &t->a;
   if (!a->report) return;
-  if (!a->loop.log) a->loop.log = arena_printf(arena, "%s.log", a->report);
-  t->page = (TrainPage){.path = a->report, .log = a->loop.log, .command = t->command, .training = &t->training};
+  if (!a->of.loop.log) a->of.loop.log = arena_printf(arena, "%s.log", a->report);
+  t->page = (TrainPage){.path = a->report, .log = a->of.loop.log, .command = t->command, .training = &t->training};
 }
 
 /* On a GPU a measured launch is waited for: only where that is asked for. */
@@ -156,30 +87,14 @@ static bool start_profile(TrainCommand *t, Error *err) {
 }
 
 static bool open_training(TrainCommand *t, Error *err) {
-  TrainingSpec s = t->a.spec;
-  s.model = cli_spec(&t->a.model);
-  s.vq = cli_spec(&t->a.vq);
-  s.data = t->data;
-  s.eval_data = t->eval_data;
-  s.bpe = t->bpe;
-  s.part = t->a.parts.item;
-  s.n_part = t->a.parts.n;
-  s.seed = (uint64_t)t->a.seed;
-  s.evaluates = t->a.loop.evaluate_every > 0;
-  s.shows = s.evaluates && t->a.loop.log;
+  TrainingSpec *s = &t->spec;
+  *s = training_args_spec(&t->a.of);
+  s->evaluates = t->a.of.loop.evaluate_every > 0;
+  s->shows = s->evaluates && t->a.of.loop.log;
+  if (!training_args_open(&t->a.of, s, err)) return false;
+  training_args_say_notes(s);
   fprintf(stderr, "compiling the steps of training\n");
-  return training_open(&t->training, &t->target.synth, &s, err) && start_profile(t, err);
-}
-
-/* Options that the model makes meaningless. */
-static bool check_effects(const TrainCommand *t, Error *err) {
-  const TrainArgs *a = &t->a;
-  const Training *open = &t->training;
-  static const char lacks[] = "%s has no effect: nothing that is trained has an input \"%s\"";
-  if (a->merges && !training_has_input(open, PORT_TEXT)) return error_set(err, ERROR_USAGE, lacks, "--bpe", PORT_TEXT);
-  if (a->spec.vq_weights && !training_has_input(open, PORT_TOKENS))
-    return error_set(err, ERROR_USAGE, lacks, "--vq-weights", PORT_TOKENS);
-  return true;
+  return training_open(&t->training, &t->target.synth, s, err) && start_profile(t, err);
 }
 
 static bool set_recipe(TrainCommand *t, Arena *arena, Error *err) {
@@ -190,14 +105,14 @@ static bool set_recipe(TrainCommand *t, Arena *arena, Error *err) {
 
 /* ---- the command ---- */
 
-static int64_t last_step(const TrainArgs *a) { return a->loop.stop ? a->loop.stop : a->loop.steps; }
+static int64_t last_step(const TrainArgs *a) { return a->of.loop.stop ? a->of.loop.stop : a->of.loop.steps; }
 
 static bool say_interrupted(const TrainCommand *t, Error *err) {
   long long step = (long long)t->done;
-  if (!t->a.loop.checkpoint)
+  if (!t->a.of.loop.checkpoint)
     return error_set(err, ERROR_CANCELLED, "interrupted after step %lld; without --checkpoint nothing is kept", step);
   return error_set(err, ERROR_CANCELLED, "interrupted after step %lld, which %s holds: --resume goes on from it",
-                   step, t->a.loop.checkpoint);
+                   step, t->a.of.loop.checkpoint);
 }
 
 static void report(void *ctx, const TrainReport *r) {
@@ -213,7 +128,7 @@ static bool finish_page(TrainCommand *t, bool ok, const Error *why, Error *err) 
   if (!t->page.path) return true;
   if (!ok) t->page.last.n_counts = 0; /* they may be gone with what failed */
   if (!ok) snprintf(state, sizeof state, "stopped after step %lld: %s", (long long)t->done, why->text);
-  else if (t->done < t->a.loop.steps) snprintf(state, sizeof state, "stopped after step %lld of %lld", (long long)t->done, (long long)t->a.loop.steps);
+  else if (t->done < t->a.of.loop.steps) snprintf(state, sizeof state, "stopped after step %lld of %lld", (long long)t->done, (long long)t->a.of.loop.steps);
   else snprintf(state, sizeof state, "finished: %lld steps", (long long)t->done);
   return train_page_write(&t->page, state, err);
 }
@@ -222,14 +137,14 @@ static void print_profile(const TrainCommand *t) {
   const Training *open = &t->training;
   for (int i = 0; i < open->model->n_train; i++) {
     int64_t runs = progress_runs(&open->entry[i], t->done) - progress_runs(&open->entry[i], t->begin);
-    profile_print(open->session, open->plan, open->model->train[i].func->name, &t->lowered, runs, t->a.spec.batch);
+    profile_print(open->session, open->plan, open->model->train[i].func->name, &t->lowered, runs, t->a.of.spec.batch);
   }
 }
 
 static bool train(TrainCommand *t, Error *err) {
   const TrainArgs *a = &t->a;
   const NuwaSession *s = t->training.session;
-  TrainOptions loop = a->loop;
+  TrainOptions loop = a->of.loop;
   double waiting = 0.0;
   loop.is_cancelled = cli_is_interrupted;
   loop.report = report;
@@ -250,7 +165,7 @@ static bool train(TrainCommand *t, Error *err) {
 }
 
 static bool check(void *ctx, Error *err) {
-  const TrainOptions *o = &((TrainCommand *)ctx)->a.loop;
+  const TrainOptions *o = &((TrainCommand *)ctx)->a.of.loop;
   if (o->checkpoint && file_is_stream(o->checkpoint))
     return error_set(err, ERROR_ARGUMENT, "--checkpoint %s: must be a file, which is replaced again and again",
                      o->checkpoint);
@@ -270,11 +185,11 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   const TrainArgs *a = &t->a;
   cli_catch_interrupts();
   choose_log(t, arena);
-  if (!a->out && !a->loop.checkpoint)
+  if (!a->out && !a->of.loop.checkpoint)
     fprintf(stderr,
             "nuwa train: nothing will be left of what is trained: neither --out nor --checkpoint names a file\n");
-  if (!cli_target_open(&a->model, &t->target, err) || !open_data(t, err) || !open_training(t, err) ||
-      !check_effects(t, err) || !set_recipe(t, arena, err) || !train(t, err))
+  if (!cli_target_open(&a->of.model, &t->target, err) || !open_training(t, err) ||
+      !training_args_check(&a->of, &t->training, err) || !set_recipe(t, arena, err) || !train(t, err))
     return false;
   if (a->json && isfinite(t->progress.loss)) printf("{\"steps\": %lld, \"loss\": %.9g}\n", (long long)t->done, t->progress.loss);
   else if (a->json) printf("{\"steps\": %lld, \"loss\": null}\n", (long long)t->done);   /* no step was left to make */
@@ -286,9 +201,7 @@ static void run_done(void *ctx) {
   train_page_done(&t->page);
   lowered_done(&t->lowered);
   training_close(&t->training);
-  bpe_free(t->bpe);
-  dataset_close(t->data);
-  dataset_close(t->eval_data);
+  training_args_close(&t->spec);
   cli_target_close(&t->target);
 }
 
@@ -298,7 +211,7 @@ int cli_train(int argc, char **argv) {
   Arg arg[ARGS_MAX];
   args_init(&t.a);
   const Command c = {.name = "train", .usage = "MODEL.lua [-D NAME=VALUE]... [options]", .about = about, .arg = arg,
-                     .n_arg = list_args(&t.a, arg), .model = &t.a.model.path, .target = &t.a.model, .ctx = &t,
+                     .n_arg = list_args(&t.a, arg), .model = &t.a.of.model.path, .target = &t.a.of.model, .ctx = &t,
                      .check = check, .run = run, .done = run_done};
   train_page_command(&command, argc, argv);
   t.command = command.data ? command.data : "";

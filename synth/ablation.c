@@ -1,246 +1,356 @@
 /* See ablation.h. */
 #include "synth/ablation.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <unistd.h>
 
+#include "media/metrics_log.h"
+#include "runtime/base/file.h"
+#include "runtime/base/json.h"
 #include "runtime/base/names.h"
-#include "synth/weights_file.h"
+#include "runtime/base/sha256.h"
+#include "synth/lease.h"
 
-const AblationVariant ablation_variant[ABLATION_VARIANTS] = {{"FF", "full", "full"},
-                                                             {"NF", "nearby", "full"},
-                                                             {"FN", "full", "nearby"},
-                                                             {"AA", "axis", "axis"},
-                                                             {"NN", "nearby", "nearby"}};
+/* ---- variants ---- */
 
-static const char option_encoder[] = "encoder", option_decoder[] = "decoder";
-
-static const char meta_steps[] = "steps", meta_batch[] = "batch";
-
-enum { HELD_OUT_BATCHES = 8, TIMED_RUNS = 5 };
-
-bool ablation_varies(const char *option) {
-  return strcmp(option, option_encoder) == 0 || strcmp(option, option_decoder) == 0;
+static const Define *find_define(const Define *list, int n, const char *name) {
+  for (int i = 0; i < n; i++)
+    if (strcmp(list[i].name, name) == 0) return &list[i];
+  return NULL;
 }
 
-bool ablation_open(Ablation *b, Arena *arena, const SynthTarget *t, const ModelSpec *model, const char *weights,
-                   const char *vq_weights, Error *err) {
-  *b = (Ablation){.arena = arena, .target = t, .model = *model, .weights_path = weights, .vq_path = vq_weights};
-  return (b->weights = weights_file_open(t, weights, err)) && weights_file_digest(vq_weights, b->vq_digest, err);
+/* "decoder=nearby dim=64" */
+static const char *describe(Arena *a, const Define *define, int n) {
+  const char *text = "";
+  for (int i = 0; i < n; i++) text = arena_printf(a, "%s%s%s=%s", text, i ? " " : "", define[i].name, define[i].value);
+  return n ? text : "model";
 }
 
-void ablation_close(Ablation *b) {
-  safetensors_close(b->weights);
-  safetensors_close(b->results);
-  *b = (Ablation){0};
+/* A name that every file system takes: other characters become "_", and then, as where it is long, a digest tells names
+ * apart. */
+static const char *file_name(Arena *a, const char *name) {
+  enum { LONGEST = 80 };
+  char *made = arena_strdup(a, name), digest[65];
+  bool is_plain = strlen(name) <= LONGEST && *name != '.';
+  for (char *c = made; *c; c++)
+    if (!isalnum((unsigned char)*c) && !strchr("=-+.", *c)) {
+      is_plain &= *c == ' ';
+      *c = *c == ' ' ? ',' : '_';
+    }
+  if (is_plain) return made;
+  Sha256 h;
+  uint8_t bytes[32];
+  sha256_init(&h);
+  sha256_update(&h, name, strlen(name));
+  sha256_done(&h, bytes);
+  sha256_hex(bytes, digest);
+  return arena_printf(a, "%.*s-%.8s", LONGEST, *made == '.' ? made + 1 : made, digest);
 }
 
-static bool variant_spec(Ablation *b, int variant, ModelSpec *out, Error *err) {
-  *out = b->model;
-  if (!weights_file_complete(b->arena, b->target, out, b->weights, b->weights_path, err)) return false;
-  models_define(b->arena, out, option_encoder, ablation_variant[variant].encoder);
-  models_define(b->arena, out, option_decoder, ablation_variant[variant].decoder);
+typedef struct Product {
+  Arena *a;
+  AblationVariant *variant;
+  int n, cap;
+} Product;
+
+static void add_variant(Product *p, const AblationVariant *v) { ARENA_PUSH(p->a, p->variant, p->n, p->cap, *v); }
+
+static AblationVariant with_define(Arena *a, const AblationVariant *v, const Define *d) {
+  AblationVariant more = *v;
+  Define *define = ARENA_ARRAY(a, Define, v->n_define + 1);
+  if (v->n_define) memcpy(define, v->define, (size_t)v->n_define * sizeof *define);
+  define[more.n_define++] = *d;
+  more.define = define;
+  if (v->name) more.name = arena_printf(a, "%s %s=%s", v->name, d->name, d->value);
+  return more;
+}
+
+/* All that is there, with each of the values that `name` was given. */
+static bool multiply(Product *p, const Define *given, int n_given, const char *name, Error *err) {
+  Product more = {.a = p->a};
+  for (int i = 0; i < p->n; i++)
+    for (int k = 0; k < n_given; k++) {
+      if (strcmp(given[k].name, name) != 0) continue;
+      if (more.n >= VARIANTS_MAX) return error_set(err, ERROR_ARGUMENT, "more than %d variants", VARIANTS_MAX);
+      AblationVariant v = with_define(p->a, &p->variant[i], &given[k]);
+      add_variant(&more, &v);
+    }
+  *p = more;
   return true;
 }
 
-/* ---- steps, time, memory ---- */
-
-static double now_ms(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
-}
-
-static int64_t param_count(const Plan *p) {
-  int64_t total = 0;
-  for (int i = 0; i < p->n_param; i++) {
-    int64_t elems;
-    if (plan_tensor_elems(&p->param[i].type, 1, 1, &elems)) total += elems;
+/* Every option is set in one place, and to each of its values once. */
+static bool check_given(const Variant *list, int n, const Define *given, int n_given, Error *err) {
+  for (int i = 0; i < n_given; i++) {
+    for (int k = 0; k < i; k++)
+      if (strcmp(given[i].name, given[k].name) == 0 && strcmp(given[i].value, given[k].value) == 0)
+        return error_set(err, ERROR_USAGE, "-D %s=%s is given twice", given[i].name, given[i].value);
+    for (int k = 0; k < n; k++)
+      if (find_define(list[k].define, list[k].n_define, given[i].name))
+        return error_set(err, ERROR_USAGE, "-D %s=%s has no effect: the variants set %s", given[i].name, given[i].value,
+                         given[i].name);
   }
-  return total;
-}
-
-/* Draws with initial weights, again and again. */
-static bool time_drawing(NuwaSession *s, const Plan *p, const NuwaGenerate *g, DrawingCost *out, Error *err) {
-  const int64_t *grid = p->decode[0].grid;
-  int32_t *tokens = mem_alloc((size_t)(grid[0] * grid[1] * grid[2]) * sizeof *tokens);
-  NuwaGenerateStats stats = {0};
-  if (!tokens) return error_set(err, ERROR_MEMORY, "out of memory");
-  bool ok = nuwa_init_weights(s, 1) || nuwa_check(s, err);
-  out->ms = INFINITY;
-  for (int i = 0; i < TIMED_RUNS && ok; i++) {
-    double begin = now_ms();
-    ok = nuwa_generate(s, g, tokens, &stats, NULL, NULL, err);
-    out->ms = fmin(out->ms, now_ms() - begin);
-  }
-  mem_free(tokens);
-  out->steps = stats.steps;
-  out->tokens = stats.tokens;
-  return ok;
-}
-
-static Plan *compile_variant(Ablation *b, const ModelSpec *m, DrawingCost *out, Error *err) {
-  static const char *const functions[] = {FUNC_DECODE};
-  CompileOptions o = {.function = functions, .n_function = 1};
-  DecodeFacts facts = {0};
-  Model *model = models_load(b->target, m, err);
-  const ModelDecode *md = model ? model_find_decode(model, functions[0], err) : NULL;
-  bool ok = md && compile_decode_describe(model, md, b->target->compile.precision, &facts, err);
-  Plan *p = ok ? models_compile_plan(b->target, model, &o, err) : NULL;
-  out->kv_bytes = facts.kv_bytes;
-  model_free(model);
-  return p;
-}
-
-bool ablation_measure(Ablation *b, int variant, DrawingCost *out, Error *err) {
-  const NuwaGenerate g = {.count = 1, .sample = {.temperature = 1.0f, .top_p = 1.0f}, .guidance = 1.0f};
-  ModelSpec m;
-  *out = (DrawingCost){0};
-  if (!variant_spec(b, variant, &m, err)) return false;
-  Plan *p = compile_variant(b, &m, out, err);
-  int64_t slots, rows;
-  NuwaSession *s = p && nuwa_generate_needs(p, &g, &slots, &rows, err)
-                       ? models_open_session(b->target, p, 1, rows, 0, err)
-                       : NULL;
-  bool ok = s && time_drawing(s, p, &g, out, err);
-  if (ok) out->params = param_count(p);
-  nuwa_session_close(s);
-  plan_free(p);
-  return ok;
-}
-
-/* ---- which losses these are ---- */
-
-enum { N_IDENTITY = 5 };
-
-/* The options that the variants share, a line each.  In the arena. */
-static const char *shared_options(Arena *a, const Options *options) {
-  Buffer text = {0};
-  for (int i = 0; i < options->n; i++) {
-    const Option *o = &options->option[i];
-    if (ablation_varies(o->name)) continue;
-    buffer_printf(&text, "%s=", o->name);
-    value_print(&o->value, &text);
-    buffer_printf(&text, "\n");
-  }
-  return arena_take_buffer(a, &text);
-}
-
-/* All that two sets of losses must share to be shown as one.  out [N_IDENTITY], in the arena. */
-static bool identify(Ablation *b, MetadataEntry *out, Error *err) {
-  ModelSpec m;
-  if (!variant_spec(b, 0, &m, err)) return false;
-  Model *model = models_load(b->target, &m, err);
-  if (!model) return false;
-  const char *slash = strrchr(m.path, '/');
-  out[0] = (MetadataEntry){"variants", "FF NF FN AA NN"};
-  out[1] = (MetadataEntry){"model", arena_strdup(b->arena, slash ? slash + 1 : m.path)};
-  out[2] = (MetadataEntry){META_OPTIONS, shared_options(b->arena, &model->options)};
-  out[3] = (MetadataEntry){"autoencoder", b->vq_digest};
-  out[4] = (MetadataEntry){"precision", dtype_name(b->target->compile.precision)};
-  model_free(model);
   return true;
 }
 
-/* ---- training ---- */
-
-AblationTraining ablation_defaults(void) {
-  return (AblationTraining){.steps = 1000, .batch = 32, .seed = 1};
+/* Names them all; no two may be one. */
+static bool name_variants(Product *p, Error *err) {
+  for (int i = 0; i < p->n; i++) {
+    AblationVariant *v = &p->variant[i];
+    if (!v->name) v->name = describe(p->a, v->define, v->n_define);
+    v->file_name = file_name(p->a, v->name);
+    for (int k = 0; k < i; k++)
+      if (strcmp(p->variant[k].file_name, v->file_name) == 0)
+        return error_set(err, ERROR_ARGUMENT, "two variants are called \"%s\": give each a name of its own", v->name);
+  }
+  return true;
 }
 
-/* Passes reports on, and keeps the loss over held-out pairs. */
-typedef struct HeldLoss {
-  const AblationTraining *o;
-  double value;
-} HeldLoss;
-
-static void on_report(void *ctx, const TrainReport *r) {
-  HeldLoss *h = ctx;
-  for (int i = 0; r->is_evaluation && i < r->n_metric; i++)
-    if (strcmp(r->metric[i].name, METRIC_HELD_OUT PORT_LOSS) == 0) h->value = r->metric[i].value;
-  if (h->o->report) h->o->report(h->o->ctx, r);
+bool ablation_variants(Arena *a, const Variant *list, int n, const Define *given, int n_given, Define **out_shared,
+                       int *out_n_shared, AblationVariant **out, int *out_n, Error *err) {
+  Product p = {.a = a};
+  *out_shared = ARENA_ARRAY(a, Define, n_given + 1);
+  *out_n_shared = 0;
+  if (!check_given(list, n, given, n_given, err)) return false;
+  for (int i = 0; i < n; i++) add_variant(&p, &(AblationVariant){list[i].name, NULL, list[i].define, list[i].n_define});
+  if (n == 0) add_variant(&p, &(AblationVariant){0});
+  for (int i = 0; i < n_given; i++) {
+    if (find_define(given, i, given[i].name)) continue;
+    bool has_several = find_define(given + i + 1, n_given - i - 1, given[i].name) != NULL;
+    if (!has_several) (*out_shared)[(*out_n_shared)++] = given[i];
+    else if (!multiply(&p, given, n_given, given[i].name, err)) return false;
+  }
+  *out = p.variant;
+  *out_n = p.n;
+  return name_variants(&p, err);
 }
 
-static bool train_variant(Ablation *b, int variant, const AblationTraining *o, const Dataset *d, const Bpe *bpe,
-                          Error *err) {
-  HeldLoss held = {.o = o};
+ModelSpec ablation_model(const AblationSpec *s, int variant) {
+  ModelSpec m = s->training.model;
+  for (int i = 0; i < s->variant[variant].n_define; i++)
+    models_define(s->arena, &m, s->variant[variant].define[i].name, s->variant[variant].define[i].value);
+  return m;
+}
+
+/* ---- one run ---- */
+
+static const char *run_folder(const AblationSpec *s, const AblationVariant *v, uint64_t seed) {
+  return arena_printf(s->arena, "%s/%s-seed%" PRIu64, s->folder, v->file_name, seed);
+}
+
+const char *ablation_log(const AblationSpec *s, const AblationVariant *v, uint64_t seed) {
+  return arena_printf(s->arena, "%s/log", run_folder(s, v, seed));
+}
+
+typedef struct Run {
+  const AblationSpec *s;
+  const AblationVariant *variant;
   TrainingSpec spec;
-  TrainOptions loop;
-  training_init(&spec, &loop);
-  if (!variant_spec(b, variant, &spec.model, err)) return false;
-  spec.vq_weights = b->vq_path;
-  spec.data = d;
-  spec.bpe = bpe;
-  spec.batch = o->batch;
-  spec.seed = o->seed;
-  spec.evaluates = true;
-  loop.steps = loop.evaluate_every = o->steps;
-  loop.evaluate_batches = HELD_OUT_BATCHES;
+  AblationResult *result;
+  const char *folder;
+  Lease *lease;
+  Metric *last;              /* [n_last] in the arena: of the last report that counts */
+  int n_last;
+  double samples_per_s;
+} Run;
+
+static const char *path_in(const Run *r, const char *name) { return arena_printf(r->s->arena, "%s/%s", r->folder, name); }
+
+static void on_report(void *ctx, const TrainReport *t) {
+  Run *r = ctx;
+  if (t->samples_per_s > 0) r->samples_per_s = t->samples_per_s;
+  if (r->s->report) r->s->report(r->s->ctx, t);
+}
+
+static double number(const JsonField *f) { return f && !f->is_text && strcmp(f->value, "null") != 0 ? strtod(f->value, NULL) : NAN; }
+
+static bool is_of_evaluation(const char *metric) {
+  return strncmp(metric, METRIC_VALIDATION, strlen(METRIC_VALIDATION)) == 0 ||
+         strncmp(metric, METRIC_HELD_OUT, strlen(METRIC_HELD_OUT)) == 0;
+}
+
+/* Those of the last step, in the log: what an evaluation gave stands for the step itself. */
+static void keep_metrics(Run *r, const LogCurves *c) {
+  bool has_evaluated = false;
+  r->last = ARENA_ARRAY(r->s->arena, Metric, c->n);
+  for (int i = 0; i < c->n; i++) has_evaluated |= is_of_evaluation(c->curve[i].name);
+  for (int i = 0; i < c->n; i++) {
+    const LogCurve *k = &c->curve[i];
+    if (k->step[k->n - 1] == (double)r->s->loop.steps && is_of_evaluation(k->name) == has_evaluated)
+      r->last[r->n_last++] = (Metric){arena_strdup(r->s->arena, k->name), k->value[k->n - 1]};
+  }
+}
+
+/* From the log: a process that finds the run trained to its end was told of no step. */
+static bool read_metrics(Run *r, Error *err) {
+  LogCurves c = {0};
+  bool ok = log_read_curves(&c, ablation_log(r->s, r->variant, r->spec.seed), err);
+  if (ok) keep_metrics(r, &c);
+  log_curves_done(&c);
+  return ok;
+}
+
+static bool is_cancelled(void *ctx) {
+  const Run *r = ctx;
+  return lease_is_lost(r->lease) || (r->s->is_cancelled && r->s->is_cancelled(r->s->ctx));
+}
+
+/* What a finished run must share with this one, as JSON: what shapes it, but for what only compiling it would tell.  NULL
+ * after err was set. */
+static const char *identity(const Run *r, Error *err) {
+  Recipe recipe = *r->s->recipe;
+  char digest[65];
+  Model *m = models_load(r->s->target, &r->spec.model, err);
+  if (!m) return NULL;
+  recipe.arena = r->s->arena;
+  source_digest(&m->source, digest);
+  recipe_set_int(&recipe, RECIPE_SEED, (int64_t)r->spec.seed);
+  recipe_set_text(&recipe, RECIPE_SOURCE, digest);
+  recipe_set_options(&recipe, RECIPE_OPTIONS, &m->options);
+  recipe_set_text(&recipe, RECIPE_PRECISION, dtype_name(r->s->target->compile.precision));
+  model_free(m);
+  return recipe_print(&recipe, RECIPE_RUN);
+}
+
+static bool write_result(const Run *r, const char *recipe, size_t session_bytes, Error *err) {
+  Buffer text = {0};
+  buffer_printf(&text, "{\"variant\": ");
+  json_print_text(&text, r->variant->name);
+  buffer_printf(&text, ", \"seed\": %" PRIu64 ", \"recipe\": %s, \"samples_per_s\": ", r->spec.seed, recipe);
+  json_print_real(&text, r->samples_per_s);
+  buffer_printf(&text, ", \"session_bytes\": %zu, \"metrics\": {", session_bytes);
+  for (int i = 0; i < r->n_last; i++) {
+    buffer_printf(&text, i ? ", " : "");
+    json_print_text(&text, r->last[i].name);
+    buffer_printf(&text, ": ");
+    json_print_real(&text, r->last[i].value);
+  }
+  buffer_printf(&text, "}}\n");
+  bool ok = text.failed ? error_set(err, ERROR_MEMORY, "out of memory")
+                        : file_write_all(path_in(r, "result.json"), text.data, text.len, err);
+  buffer_done(&text);
+  return ok;
+}
+
+static bool same_recipe(const Run *r, const char *path, const char *have, const char *want, Error *err) {
+  JsonField *theirs, *ours;
+  int n_theirs, n_ours;
+  if (strcmp(have, want) == 0) return true;
+  if (!json_read_object(r->s->arena, have, &theirs, &n_theirs, err) || !json_read_object(r->s->arena, want, &ours, &n_ours, err))
+    return error_prefix(err, "%s", path);
+  for (int i = 0; i < n_ours; i++) {
+    const JsonField *f = json_find(theirs, n_theirs, ours[i].name);
+    if (!f || strcmp(f->value, ours[i].value) != 0)
+      return error_set(err, ERROR_ARGUMENT, "%s is of another run: its %s is %s, this run's is %s; --runs names another folder",
+                       path, ours[i].name, f ? f->value : "not set", ours[i].value);
+  }
+  return error_set(err, ERROR_ARGUMENT, "%s is of another run; --runs names another folder", path);
+}
+
+/* The result that the run's folder holds; false with ERROR_NONE where there is none yet. */
+static bool read_result(Run *r, const char *want, Error *err) {
+  const char *path = path_in(r, "result.json");
+  JsonField *field, *metric;
+  int n, n_metric;
+  size_t len;
+  if (access(path, F_OK) != 0) return false;
+  char *text = file_read(path, &len, err);
+  if (!text) return false;
+  const char *kept = arena_strdup(r->s->arena, text);
+  mem_free(text);
+  if (!json_read_object(r->s->arena, kept, &field, &n, err)) return error_prefix(err, "%s", path);
+  const JsonField *recipe = json_find(field, n, META_RECIPE), *metrics = json_find(field, n, "metrics");
+  if (!recipe || !metrics) return error_set(err, ERROR_FORMAT, "%s is no result of a run: remove it to train anew", path);
+  if (!same_recipe(r, path, recipe->value, want, err) || !json_read_object(r->s->arena, metrics->value, &metric, &n_metric, err))
+    return false;
+  Metric *list = ARENA_ARRAY(r->s->arena, Metric, n_metric);
+  for (int i = 0; i < n_metric; i++) list[i] = (Metric){metric[i].name, number(&metric[i])};
+  *r->result = (AblationResult){.state = RUN_DONE, .metric = list, .n_metric = n_metric,
+                                .samples_per_s = number(json_find(field, n, "samples_per_s")),
+                                .session_bytes = (int64_t)number(json_find(field, n, "session_bytes"))};
+  return true;
+}
+
+/* What a run says of itself, to the others as to its own later processes: the lease is ours. */
+static bool train_opened(Run *r, Training *t, const char *recipe, Error *err) {
+  Recipe chosen = *r->s->recipe;
+  TrainOptions loop = r->s->loop;
+  int64_t done = 0;
+  chosen.arena = r->s->arena;
+  recipe_set_int(&chosen, RECIPE_SEED, (int64_t)r->spec.seed);
+  loop.checkpoint = path_in(r, "checkpoint");
+  loop.log = ablation_log(r->s, r->variant, r->spec.seed);
+  loop.resume = true;
+  loop.done = &done;
   loop.report = on_report;
-  loop.report_ctx = &held;
-  Training t;
-  if (o->begin) o->begin(o->ctx, variant);
-  bool ok = training_open(&t, b->target, &spec, err) && training_run(&t, &loop, err);
+  loop.is_cancelled = is_cancelled;
+  loop.report_ctx = r;
+  if (r->s->check && !r->s->check(r->s->ctx, t, err)) return false;
+  if (!training_recipe(t, &chosen, err) || !training_run(t, &loop, err)) return false;
+  if (done < loop.steps || !lease_is_held(r->lease))
+    return error_set(err, ERROR_CANCELLED, "interrupted after step %" PRId64 ", from which the run goes on", done);
+  if (!training_write(t, path_in(r, "weights.safetensors"), false, err) || !read_metrics(r, err) ||
+      !write_result(r, recipe, nuwa_session_bytes(t->session), err))
+    return false;
+  unlink(loop.checkpoint);
+  return true;
+}
+
+static bool train_leased(Run *r, const char *recipe, Error *err) {
+  Training t = {0};
+  bool ok = r->s->open_data(r->s->ctx, &r->spec, err) && training_open(&t, r->s->target, &r->spec, err) &&
+            train_opened(r, &t, recipe, err);
   training_close(&t);
-  if (!ok) return error_prefix(err, "training %s", ablation_variant[variant].name);
-  if (o->end) o->end(o->ctx, variant, held.value);
-  b->loss[variant] = (float)held.value;
-  return true;
+  r->s->close_data(r->s->ctx, &r->spec);
+  return ok;
 }
 
-static bool write_losses(Ablation *b, const AblationTraining *o, const char *path, Error *err) {
-  TensorView t = {.name = PORT_LOSS, .dtype = DTYPE_F32, .rank = 1, .dim = {ABLATION_VARIANTS}, .data = b->loss,
-                  .bytes = sizeof b->loss};
-  MetadataEntry meta[N_IDENTITY + 3] = {[N_IDENTITY] = {meta_steps, arena_printf(b->arena, "%" PRId64, o->steps)},
-                                        {meta_batch, arena_printf(b->arena, "%" PRId64, o->batch)},
-                                        {"seed", arena_printf(b->arena, "%" PRIu64, o->seed)}};
-  return identify(b, meta, err) && safetensors_write(path, &t, 1, meta, COUNT_OF(meta), err);
+/* Whether nothing may go on after it. */
+static bool ends_all(const Error *err) {
+  return err->code == ERROR_CANCELLED || err->code == ERROR_MEMORY || err->code == ERROR_USAGE;
 }
 
-bool ablation_train(Ablation *b, const AblationTraining *o, const char *path, Error *err) {
-  const char *merges = safetensors_metadata(b->weights, WEIGHTS_BPE);
-  if (!merges) return error_set(err, ERROR_ARGUMENT, "%s holds no text encoder", b->weights_path);
-  Dataset *d = dataset_open("world", &(DatasetOptions){.seed = o->seed}, err);
-  Bpe *bpe = d ? bpe_parse(merges, strlen(merges), "merges in the weights", err) : NULL;
-  bool ok = bpe != NULL;
-  for (int i = 0; ok && i < ABLATION_VARIANTS; i++) ok = train_variant(b, i, o, d, bpe, err);
-  bpe_free(bpe);
-  dataset_close(d);
-  return ok && write_losses(b, o, path, err);
-}
-
-/* ---- losses of an earlier training ---- */
-
-/* Whether the file's losses are of this model; err says what differs. */
-static bool are_ours(Ablation *b, const char *path, Error *err) {
-  MetadataEntry want[N_IDENTITY];
-  if (!identify(b, want, err)) return false;
-  for (int i = 0; i < N_IDENTITY; i++) {
-    const char *have = safetensors_metadata(b->results, want[i].key);
-    if (!have && i == 4) have = dtype_name(DTYPE_F32);   /* files from before there was a choice */
-    if (!have || strcmp(have, want[i].value) != 0)
-      return error_set(err, ERROR_FORMAT, "%s: its losses are of other %s", path,
-                       i == 2 ? "options" : i == 1 ? "models" : want[i].key);
+static bool run(Run *r, Error *err) {
+  const AblationSpec *s = r->s;
+  bool is_taken = false;
+  const char *recipe = identity(r, err);
+  if (!recipe) return error_prefix(err, "%s", r->variant->name);
+  if (!file_make_folders(path_in(r, "lease"), err)) return false;
+  if (read_result(r, recipe, err)) return true;
+  if (err->code != ERROR_NONE) return false;
+  r->lease = lease_take(r->folder, &is_taken, err);
+  if (is_taken) r->result->state = RUN_ELSEWHERE;
+  if (!r->lease) return is_taken;
+  bool is_done = read_result(r, recipe, err);   /* by who had the lease just before */
+  bool ok = is_done || err->code == ERROR_NONE;
+  if (ok && !is_done) {
+    if (s->begin) s->begin(s->ctx, r->variant, r->spec.seed);
+    ok = train_leased(r, recipe, err);
+    if (s->end) s->end(s->ctx, r->variant, r->spec.seed, ok || ends_all(err) ? NULL : err);
+    if (ok) ok = read_result(r, recipe, err);
   }
-  return true;
+  lease_release(r->lease);
+  return ok;
 }
 
-bool ablation_read(Ablation *b, const char *path, Error *err) {
-  safetensors_close(b->results);
-  if (!(b->results = safetensors_open(path, err))) return false;
-  const TensorView *t = safetensors_find(b->results, PORT_LOSS);
-  bool ok = t && t->dtype == DTYPE_F32 && t->rank == 1 && t->dim[0] == ABLATION_VARIANTS;
-  if (!ok) error_set(err, ERROR_FORMAT, "%s: no tensor loss f32[%d]", path, ABLATION_VARIANTS);
-  ok = ok && are_ours(b, path, err);
-  if (ok) {
-    memcpy(b->loss, t->data, sizeof b->loss);
-    b->steps = safetensors_metadata(b->results, meta_steps);
-    b->batch = safetensors_metadata(b->results, meta_batch);
-    return true;
-  }
-  safetensors_close(b->results);
-  b->results = NULL;
-  return false;
+bool ablation_train(const AblationSpec *s, AblationResult *result, Error *err) {
+  bool can_go_on = true;
+  for (int64_t k = 0; k < s->seeds; k++)
+    for (int v = 0; v < s->n_variant && can_go_on; v++) {
+      Run r = {.s = s, .variant = &s->variant[v], .spec = s->training, .result = &result[v * s->seeds + k]};
+      Error why = {0};
+      r.spec.model = ablation_model(s, v);
+      r.spec.seed = s->seed + (uint64_t)k;
+      r.folder = run_folder(s, r.variant, r.spec.seed);
+      *r.result = (AblationResult){.state = RUN_OPEN};
+      if (run(&r, &why)) continue;
+      if (why.code != ERROR_CANCELLED) *r.result = (AblationResult){.state = RUN_FAILED, .why = why};
+      can_go_on = !ends_all(&why);
+      if (!can_go_on) *err = why;
+    }
+  return can_go_on;
 }

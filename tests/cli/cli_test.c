@@ -16,7 +16,7 @@ TEST("a wrong command line is wrong usage") {
   EXPECT_STATUS(2, "generate --text x", "nothing to write");
   EXPECT_STATUS(2, "score --sheet s.png --count 7", "--sheet needs --count 8");
   EXPECT_STATUS(2, "bench --repeat 0", "from 1 to 101");
-  EXPECT_STATUS(2, "ablate --train 0", "from 1 to");
+  EXPECT_STATUS(2, "ablate m.lua --steps 0", "from 1 to");
   EXPECT_STATUS(2, "data --count 0", "from 1 to");
   EXPECT_STATUS(2, "data world:odd", "is none of single");
   EXPECT_STATUS(2, "data world:thing_min=20,thing_max=18", "things of 20 to 18 pixels");
@@ -70,7 +70,6 @@ TEST("work that fails is no wrong usage") {
   EXPECT_STATUS(1, "generate --text x -o x.png --vq models/vq.lua --vq-weights none.safetensors", "none.safetensors");
   EXPECT_STATUS(1, "run models/vq.lua --fn encode --in none.safetensors --out o.safetensors", "none.safetensors");
   EXPECT_STATUS(1, "data --font none.ttf", "none.ttf");
-  EXPECT_STATUS(1, "ablate --models none", "none");
 }
 
 TEST("what this version lacks is refused with the reason, and help does not offer it") {
@@ -252,7 +251,7 @@ TEST("a file that cannot be written is noticed before the work, and nothing is l
   EXPECT_STATUS(1, "train none.lua --log no/log/log", "--log: cannot create no/log/log");
   EXPECT_STATUS(1, "train none.lua --log before", "--log: cannot create before/.nuwa-probe: folder before: Not a directory");
   EXPECT_STATUS(1, "train none.lua --log outputs/log --out outputs/w", "none.lua");
-  EXPECT_STATUS(1, "ablate --models none --train 5 --results no/r", "--results: cannot create no/r");
+  EXPECT_STATUS(1, "ablate none.lua --runs no/r/s", "--runs: cannot create no/r/s");
   EXPECT_STATUS(1, "data --font none.ttf --bpe no/b", "--bpe: cannot create no/b");
   EXPECT_STATUS(1, "data --font none.ttf --captions no/c", "--captions: cannot create no/c");
   EXPECT_STATUS(1, "data --font none.ttf --out no/no", "--out: cannot create no/no");
@@ -291,60 +290,6 @@ TEST("keys and values are counted in the type they are stored in, and nothing el
   snprintf(half, sizeof half, "%s --precision bf16", arguments);
   EXPECT_STATUS(0, half, "kv_bytes");
   EXPECT(number("\"kv_bytes\"") == 2 * 2 * (16 + 8) * 16 * 2, "%lld in bf16", number("\"kv_bytes\""));
-}
-
-/* A file of five numbers, "loss", with this metadata. */
-static void write_losses(const char *name, const MetadataEntry *meta, int n) {
-  static const float loss[5] = {1, 2, 3, 4, 5};
-  TensorView t = {.name = "loss", .dtype = DTYPE_F32, .rank = 1, .dim = {5}, .data = loss, .bytes = sizeof loss};
-  char path[100];
-  Error err;
-  snprintf(path, sizeof path, "%s/%s", folder, name);
-  if (!safetensors_write(path, &t, 1, meta, n, &err)) abort();
-}
-
-TEST("losses of another model, other options or unsaid ones are refused") {
-  open_folder();
-  const MetadataEntry weights[] = {{"model", "nuwa.lua"}, {"options", "dim=16\nheads=2\n"}};
-  const char *ablate =
-      "ablate --models models --weights w.safetensors --vq-weights w.safetensors --results r.safetensors";
-  MetadataEntry results[] = {{"variants", "FF NF FN AA NN"}, {"model", "nuwa.lua"}, {"options", "dim=32\n"}};
-  write_losses("w.safetensors", weights, 2);
-  EXPECT_STATUS(1, ablate, "r.safetensors");
-  write_losses("r.safetensors", NULL, 0);
-  EXPECT_STATUS(1, ablate, "of other variants");
-  write_losses("r.safetensors", results, 3);
-  EXPECT_STATUS(1, ablate, "of other options");
-  results[1].value = "other.lua";
-  write_losses("r.safetensors", results, 3);
-  EXPECT_STATUS(1, ablate, "of other models");
-}
-
-/* "| NAME | steps | tokens | ms | bytes |": the bytes. */
-static long long kv_column(const char *row) {
-  for (int i = 0; row && i < 4; i++) row = strchr(row + 1, '|');
-  return row ? atoll(row + 1) : 0;
-}
-
-TEST("shipped losses of another model leave their column empty; bf16 halves the bytes of keys and values") {
-  open_folder();
-  const MetadataEntry weights[] = {
-      {"model", "nuwa.lua"},
-      {"options", "codebook=16\ndecoder_layers=1\ndim=16\nencoder_layers=1\ngrid_h=4\ngrid_s=1\ngrid_w=4\nheads=2\n"
-                  "text_tokens=8\nvocab=300\n"}};
-  const MetadataEntry results[] = {{"variants", "FF NF FN AA NN"}, {"model", "other.lua"}};
-  REQUIRE(shell("mkdir -p models/weights") == 0, "%s", output);
-  write_losses("w.safetensors", weights, 2);
-  write_losses("models/weights/ablation.safetensors", results, 2);
-  EXPECT_STATUS(0, "ablate --models models --weights w.safetensors --vq-weights w.safetensors", "of other models");
-  EXPECT_HAS(output, "| NN (nearby, nearby) | 7 | 16 |");
-  EXPECT_HAS(output, " | - |");
-  const char *in_f32 = strstr(output, "| NN (nearby, nearby) | 7 | 16 |");
-  long long full = in_f32 ? kv_column(in_f32) : 0;
-  EXPECT_STATUS(0, "ablate --models models --weights w.safetensors --vq-weights w.safetensors --precision bf16",
-                "| NN (nearby, nearby) | 7 | 16 |");
-  long long half = kv_column(strstr(output, "| NN (nearby, nearby) | 7 | 16 |"));
-  EXPECT(full > 0 && full == 2 * half, "%lld bytes of keys and values in f32, %lld in bf16", full, half);
 }
 
 TEST_MAIN()

@@ -289,8 +289,6 @@ TEST("words that the model never read are named, and captions that are cut") {
 
 TEST("options without effect are refused, with what would be right") {
   REQUIRE(have_kit(), "");
-  EXPECT_STATUS(2, "ablate -D decoder=block", "-D decoder=block has no effect");
-  EXPECT_STATUS(2, "ablate --batch 8", "--batch has no effect without --train");
   EXPECT_STATUS(2, "train models/vq.lua --every 5", "--every has no effect without --checkpoint");
   EXPECT_STATUS(2, "train models/vq.lua --models models --bpe merges --steps 1", "nothing that is trained has an input \"text\"");
   EXPECT_STATUS(2, "train models/vq.lua --steps 5 --stop 6", "--stop 6 has no effect");
@@ -312,7 +310,6 @@ TEST("values with more behind them, given twice, or out of range are refused") {
                 "-D dim=32: dim is 64 already; give it one value");
   EXPECT_STATUS(2, "generate --vq-define size=32 --vq-define size=32 --text x -o x.png",
                 "--vq-define size=32: size is 32 already");
-  EXPECT_STATUS(2, "ablate -D dim=64 -D dim=32", "dim is 64 already");
   EXPECT_STATUS(2, "data world:single,", "is none of single");
   EXPECT_STATUS(2, "generate --text x -o x.png --top-k -1", "must be a whole number from 0");
   EXPECT_STATUS(2, "generate --text x -o x.png --top-p nan", "must be a number from 0 to 1");

@@ -1,0 +1,115 @@
+/* See training_args.h. */
+#include "cli/training_args.h"
+
+#include <string.h>
+
+#include "media/merges.h"
+#include "runtime/base/names.h"
+
+static void warn(void *command, const char *text) {
+  fprintf(stderr, "nuwa %s: ", (const char *)command);
+  cli_show(stderr, text);
+  fputc('\n', stderr);
+}
+
+void training_args_init(TrainingArgs *a, const char *command) {
+  *a = (TrainingArgs){.spec_of_data = "world", .data = {.warn = warn, .warn_ctx = (void *)(uintptr_t)command}};
+  training_init(&a->spec, &a->loop);
+}
+
+int training_args_list(TrainingArgs *a, const char *with_eval, Arg *out) {
+  const Arg args[] = {
+      {"--steps", ARG_INT, "N", "of the whole run (1000)", &a->loop.steps, 1, 1e12, .shapes = RECIPE_STEPS},
+      {"--batch", ARG_INT, "N", "examples a step (32)", &a->spec.batch, 1, 65536, .shapes = RECIPE_BATCH},
+      {"--seed", ARG_INT, "N", "of initial weights, and of all that steps draw (0)", &a->seed, 0, 9e15,
+       .shapes = RECIPE_SEED},
+      {"--weights", ARG_TEXT, "FILE", "begin with these weights", &a->spec.weights, 0, 0, .shapes = RECIPE_START},
+      {"--weights-of", ARG_DEFINE, "PREFIX=FILE", "params PREFIX.NAME begin with the file's NAME; may be given several times",
+       &a->parts, 0, 0},
+      {"--data", ARG_TEXT, "SPEC", "what to train on: world:OPTIONS, FOLDER, shards-{000..031}.tar, FILE.safetensors, idx:PREFIX (world)",
+       &a->spec_of_data, 0, 0, .shapes = RECIPE_DATA},
+      {"--eval-data", ARG_TEXT, "SPEC", "what --eval measures on, all of it; nothing of --data is held out then",
+       &a->spec_of_eval, 0, 0, .shapes = RECIPE_EVAL_DATA, .with = with_eval},
+      {"--load-threads", ARG_INT32, "N",
+       "threads that read the data ahead of the step; 0: none (half the processors, at most 8)", &a->spec.loading, 0, 64},
+      {"--strict", ARG_FLAG, NULL, "an example that cannot be read ends the run; else the next stands in for it",
+       &a->data.strict, 0, 0},
+      {"--allow-missing", ARG_FLAG, NULL, "a picture without a caption has an empty one; else that is refused",
+       &a->data.allow_missing, 0, 0},
+      {"--names", ARG_TEXT, "FILE", "of the world: emoji-test.txt, if not in Debian's place", &a->data.names_path, 0, 0},
+      {"--font", ARG_TEXT, "FILE", "NotoColorEmoji.ttf, if not in Debian's place", &a->data.font_path, 0, 0},
+      {"--bpe", ARG_TEXT, "FILE", "merges of the text encoder (nuwa data --bpe makes one)", &a->merges, 0, 0,
+       .shapes = RECIPE_BPE},
+      {"--vq", ARG_TEXT, "MODEL.lua", "the autoencoder that makes tokens of pictures (the weights name it)",
+       &a->vq.path, 0, 0, .with = "--vq-weights"},
+      {"--vq-define", ARG_DEFINE, "NAME=VALUE", "an option of it", &a->vq.defines, 0, 0, .with = "--vq-weights"},
+      {"--vq-weights", ARG_TEXT, "FILE", "its weights", &a->spec.vq_weights, 0, 0, .shapes = RECIPE_VQ},
+      {"--raw", ARG_FLAG, NULL, "--eval and --out take the params themselves, not their averages", &a->spec.raw, 0, 0},
+      {"--eval-batches", ARG_INT, "N", "at most so many batches of each, no example twice (4; of --eval-data all)", &a->loop.evaluate_batches, 1, 1e6,
+       .with = with_eval},
+  };
+  memcpy(out, args, sizeof args);
+  return COUNT_OF(args);
+}
+
+TrainingSpec training_args_spec(const TrainingArgs *a) {
+  TrainingSpec s = a->spec;
+  s.model = cli_spec(&a->model);
+  s.vq = cli_spec(&a->vq);
+  s.part = a->parts.item;
+  s.n_part = a->parts.n;
+  s.seed = (uint64_t)a->seed;
+  return s;
+}
+
+/* What was left out, a line each. */
+static void say_notes(const Dataset *d) {
+  Buffer notes = {0};
+  dataset_print_notes(d, &notes);
+  for (char *rest = notes.data, *line; rest && (line = strsep(&rest, "\n"));) {
+    if (!*line) continue;
+    fprintf(stderr, "%s: ", dataset_spec(d));
+    cli_show(stderr, line);
+    fputc('\n', stderr);
+  }
+  buffer_done(&notes);
+}
+
+void training_args_say_notes(const TrainingSpec *spec) {
+  say_notes(spec->data);
+  if (spec->eval_data) say_notes(spec->eval_data);
+}
+
+bool training_args_open(TrainingArgs *a, TrainingSpec *spec, Error *err) {
+  DatasetOptions o = a->data;
+  Dataset *data = NULL, *eval_data = NULL;
+  Bpe *bpe = NULL;
+  o.cache = a->model.no_cache ? NULL : cli_cache(CACHE_LISTINGS, a->cache);
+  o.seed = spec->seed;
+  o.whole = a->spec_of_eval != NULL;
+  bool ok = error_asked((data = dataset_open(a->spec_of_data, &o, err)) != NULL, err) &&
+            (!a->spec_of_eval || error_asked((eval_data = dataset_open(a->spec_of_eval, &o, err)) != NULL, err)) &&
+            (!a->merges || (bpe = merges_read(a->merges, err)));
+  spec->data = data;
+  spec->eval_data = eval_data;
+  spec->bpe = bpe;
+  if (ok && !dataset_world(data) && !(eval_data && dataset_world(eval_data)) && (o.names_path || o.font_path))
+    return error_set(err, ERROR_USAGE, "--names and --font are of the world: %s is another", a->spec_of_data);
+  return ok;
+}
+
+void training_args_close(TrainingSpec *spec) {
+  bpe_free((Bpe *)(uintptr_t)spec->bpe);
+  dataset_close((Dataset *)(uintptr_t)spec->data);
+  dataset_close((Dataset *)(uintptr_t)spec->eval_data);
+  spec->bpe = NULL;
+  spec->data = spec->eval_data = NULL;
+}
+
+bool training_args_check(const TrainingArgs *a, const Training *open, Error *err) {
+  static const char lacks[] = "%s has no effect: nothing that is trained has an input \"%s\"";
+  if (a->merges && !training_has_input(open, PORT_TEXT)) return error_set(err, ERROR_USAGE, lacks, "--bpe", PORT_TEXT);
+  if (a->spec.vq_weights && !training_has_input(open, PORT_TOKENS))
+    return error_set(err, ERROR_USAGE, lacks, "--vq-weights", PORT_TOKENS);
+  return true;
+}

@@ -1,0 +1,24 @@
+/* Leases: who works in a folder that several processes share, on one machine or on several.
+ *
+ * A lease is a file "lease" in the folder, which its holder touches every few seconds; one that was not touched for
+ * LEASE_SECONDS is nobody's any more.  Ages are compared by the clock of whoever keeps the files. */
+#ifndef NUWA_SYNTH_LEASE_H
+#define NUWA_SYNTH_LEASE_H
+
+#include "runtime/base/error.h"
+
+enum { LEASE_SECONDS = 60 };
+
+typedef struct Lease Lease;
+
+/* NULL where somebody else holds it (err untouched, *is_taken set) or after err was set. */
+Lease *lease_take(const char *folder, bool *is_taken, Error *err);
+/* Whether it was found to be somebody else's when it was last touched: a process that stood still for too long has lost it,
+ * and must write nothing more. */
+bool lease_is_lost(Lease *l);
+/* Touches it; whether it is still ours. */
+bool lease_is_held(Lease *l);
+/* NULL is fine. */
+void lease_release(Lease *l);
+
+#endif

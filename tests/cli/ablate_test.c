@@ -1,0 +1,137 @@
+/* Variants of a model against each other: what makes them, runs that go on and are shared, and the table. */
+#include <math.h>
+
+#include "tests/cli/commands.h"
+
+/* A small autoencoder, one whose `kind` is broken in its third step. */
+static const char model[] =
+    "local optim = require 'optim'\n"
+    "local o = options { dim = 2, kind = one_of { 'plain', 'bent', 'breaks' } }\n"
+    "local loss = fn({ image = f32(batch, 32, 32, 3), step = i32() }, function(i)\n"
+    "  local x = reshape(i.image, i.image.shape[1], 3072)\n"
+    "  local w, v = param('w', f32(3072, o.dim), { normal = 0.02 }), param('v', f32(o.dim, 3072), { normal = 0.1 })\n"
+    "  local y = matmul(o.kind == 'bent' and tanh(matmul(x, w)) or matmul(x, w), v)\n"
+    "  local late = o.kind == 'breaks' and log(2.5 - cast(i.step, f32)) or 0.0\n"
+    "  return { loss = mean((y - x) * (y - x)) + late }\n"
+    "end)\n"
+    "return module { train = { { 'main', optim.adam(loss, { lr = 0.01 }) } }, evaluate = loss }\n";
+
+#define ABLATE "ablate m.lua --data world:things=4 --steps 4 --batch 4 "
+
+static void make_model(void) {
+  open_folder();
+  write_text("m.lua", model);
+}
+
+TEST("options given several times make the product of their values, each run as train makes it, with a mean over seeds") {
+  make_model();
+  expect_shell("nuwa " ABLATE "-D dim=2 -D kind=plain -D dim=3 -D kind=bent --seeds 2 --seed 5 --csv t.csv --report t.html "
+               "2>/dev/null > t.md && cat t.md && grep -c '^| dim=' t.md | grep -qx 4 && "
+               "ls runs | wc -l | grep -qx 8 && cut -d, -f1 t.csv | tr '\\n' ';' | "
+               "grep -qx 'variant;dim=2 kind=plain;dim=2 kind=bent;dim=3 kind=plain;dim=3 kind=bent;' && "
+               "head -1 t.csv | grep -q 'val.loss,val.loss.deviation,held.loss,held.loss.deviation,samples/s' && "
+               "grep -q 'dim=3 kind=bent' t.html && ! ls runs/*/checkpoint runs/*/lease 2>/dev/null");
+  expect_shell("nuwa train m.lua -D dim=3 -D kind=bent --data world:things=4 --steps 4 --batch 4 --seed 6 --eval 4 --out w --log log "
+               "2>/dev/null && cmp w 'runs/dim=3,kind=bent-seed6/weights.safetensors' && "
+               "grep -o '\"val.loss\": [0-9.e-]*' log/metrics.jsonl > a && "
+               "grep -o '\"val.loss\": [0-9.e-]*' 'runs/dim=3,kind=bent-seed6/result.json' > b && cmp a b");
+  double first = 0, second = 0, mean = 0, deviation = 0;
+  expect_shell("cat 'runs/dim=2,kind=plain-seed5/result.json'");
+  const char *at = strstr(output, "\"val.loss\": ");
+  if (at) first = atof(at + 12);
+  expect_shell("cat 'runs/dim=2,kind=plain-seed6/result.json'");
+  if ((at = strstr(output, "\"val.loss\": "))) second = atof(at + 12);
+  expect_shell("nuwa " ABLATE "-D dim=2 -D kind=plain -D dim=3 -D kind=bent --seeds 2 --seed 5 --json 2>err; ! grep -q step err");
+  at = strstr(output, "\"val.loss\": {\"mean\": ");
+  int read = at ? sscanf(at, "\"val.loss\": {\"mean\": %lf, \"deviation\": %lf", &mean, &deviation) : 0;
+  EXPECT(read == 2, "%s", output);
+  EXPECT(first > 0 && first != second && fabs(mean - (first + second) / 2) < 1e-12 &&
+             fabs(deviation - fabs(first - second) / sqrt(2)) < 1e-12, "%g %g: %g %g", first, second, mean, deviation);
+}
+
+TEST("a run that was stopped goes on from its checkpoint to the same weights, and processes share the runs of a folder") {
+  make_model();
+  expect_shell("nuwa " ABLATE "-D dim=2 -D dim=3 --seeds 2 --runs whole >/dev/null 2>&1 && "
+               "mkdir -p shared/dim=3-seed0 && nuwa train m.lua -D dim=3 --data world:things=4 --steps 4 --batch 4 --seed 0 --stop 2 "
+               "--eval 4 --log shared/dim=3-seed0/log --checkpoint shared/dim=3-seed0/checkpoint 2>/dev/null && "
+               "{ nuwa " ABLATE "-D dim=2 -D dim=3 --seeds 2 --runs shared >/dev/null 2>one & "
+               "nuwa " ABLATE "-D dim=2 -D dim=3 --seeds 2 --runs shared >/dev/null 2>two; wait; } && "
+               "for r in whole/*; do cmp $r/weights.safetensors shared/${r#whole/}/weights.safetensors || exit 1; done; "
+               "cat one two | grep -c ', seed' | grep -qx 4");
+}
+
+TEST("a run that somebody is at is left to him, until he was not heard of for a minute") {
+  make_model();
+  expect_shell("mkdir -p runs2/dim=2-seed0 && echo other > runs2/dim=2-seed0/lease && nuwa " ABLATE "-D dim=2 -D dim=3 --runs runs2");
+  EXPECT_HAS(output, "1 runs are under way elsewhere");
+  EXPECT_HAS(output, "| dim=2 | - |");
+  expect_shell("touch -d '-2 minutes' runs2/dim=2-seed0/lease && nuwa " ABLATE "-D dim=2 -D dim=3 --runs runs2 2>/dev/null | "
+               "grep -q '| dim=2 | [0-9.]* |' && test ! -e runs2/dim=2-seed0/lease");
+}
+
+TEST("a variant that diverges is named, the others are trained, and the table has them") {
+  make_model();
+  EXPECT_STATUS(1, ABLATE "-D kind=plain -D kind=breaks -D kind=bent --runs broken", "1 runs failed, the first: step 3: \"loss\" of \"main\" is nan");
+  EXPECT_HAS(output, "| kind=breaks | - |");
+  expect_shell("ls broken/*/weights.safetensors | wc -l | grep -qx 2");
+}
+
+TEST("a file of variants is Lua, with names of its own, and is crossed with options") {
+  make_model();
+  write_text("v.lua", "local list = {}\nfor i = 1, 2 do list[i] = { 'size ' .. i, dim = i + 1 } end\nreturn list\n");
+  expect_shell("nuwa " ABLATE "--variants v.lua -D kind=plain -D kind=bent --runs named 2>/dev/null | grep '^| size'");
+  EXPECT_HAS(output, "| size 1 kind=plain | ");
+  EXPECT_HAS(output, "| size 2 kind=bent | ");
+  EXPECT_STATUS(2, ABLATE "--variants v.lua -D dim=3", "-D dim=3 has no effect: the variants set dim");
+  static const struct {
+    const char *text, *says;
+  } wrong[] = {{"return 3", "must return a list"},
+               {"return {}", "returns 0 variants"},
+               {"return { { dim = {} } }", "variant 1: \"dim\" is "},
+               {"return { { 'a', 'b' } }", "names no option"},
+               {"return { { 'a', dim = 2 }, { 'a', dim = 3 } }", "two variants are called \"a\""},
+               {"return { { dim = 2 }, x = 1 }", "other fields have no meaning"},
+               {"while true do end", "w.lua"},
+               {"return os.exit()", "os"}};
+  for (int i = 0; i < COUNT_OF(wrong); i++) {
+    write_text("w.lua", wrong[i].text);
+    EXPECT_STATUS(1, ABLATE "--variants w.lua --runs wrong", wrong[i].says);
+  }
+  expect_shell("test ! -e wrong/*");
+}
+
+TEST("a folder of other runs, values given twice and evaluations without `evaluate` are refused") {
+  make_model();
+  EXPECT_STATUS(0, ABLATE "-D dim=2 -D dim=3 --runs kept", "| dim=2 | ");
+  EXPECT_STATUS(1, "ablate m.lua --data world:things=4 --steps 5 --batch 4 -D dim=2 -D dim=3 --runs kept",
+                "kept/dim=2-seed0/result.json is of another run: its steps is 4, this run's is 5; --runs names another folder");
+  EXPECT_STATUS(2, ABLATE "-D dim=2 -D dim=2", "-D dim=2 is given twice");
+  EXPECT_STATUS(2, ABLATE "-D dim=2 -D dim=3 --only-drawing", "draws nothing token by token");
+  EXPECT_STATUS(1, ABLATE "-D dim=x -D dim=y --runs none", "dim=x");
+  EXPECT_STATUS(1, "ablate none.lua", "none.lua");
+  expect_shell("echo '{\"recipe\": {}' > kept/dim=3-seed0/result.json");
+  EXPECT_STATUS(1, ABLATE "-D dim=2 -D dim=3 --runs kept", "kept/dim=3-seed0/result.json");
+}
+
+/* The bytes of keys and values of NN, which decodes 16 tokens in 7 steps. */
+static long long kv_bytes(const char *precision) {
+  char command[500];
+  long long bytes = -1;
+  snprintf(command, sizeof command,
+           "ablate models/nuwa.lua --variants " MODELS_DIR "/variants/attention.lua --only-drawing --json --precision %s -D codebook=16 "
+           "-D decoder_layers=1 -D dim=16 -D encoder_layers=1 -D grid_h=4 -D grid_s=1 -D grid_w=4 -D heads=2 -D text_tokens=8 "
+           "-D vocab=300", precision);
+  EXPECT_STATUS(0, command, "{\"variant\": \"NN\", \"steps\": 7, \"tokens\": 16, ");
+  const char *at = strstr(output, "{\"variant\": \"NN\"");
+  at = at ? strstr(at, "\"key/value bytes\": ") : NULL;
+  if (at && sscanf(at, "\"key/value bytes\": %lld", &bytes) != 1) bytes = -1;
+  return bytes;
+}
+
+TEST("what drawing takes is measured without training; bf16 halves the bytes of keys and values") {
+  open_folder();
+  long long full = kv_bytes("f32"), half = kv_bytes("bf16");
+  EXPECT(full > 0 && full == 2 * half, "%lld in f32, %lld in bf16", full, half);
+}
+
+TEST_MAIN()
