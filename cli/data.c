@@ -1,11 +1,13 @@
 /* `nuwa data`: looks into a data set.  What it writes is a text encoder, pictures and captions to look at, and
  * numbers. */
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "cli/cli.h"
+#include "cli/data_feeds.h"
 #include "cli/data_world.h"
 #include "media/dataset.h"
 #include "media/image.h"
@@ -44,6 +46,7 @@ typedef struct DataArgs {
   int64_t first;
   int count, columns, zoom, vocab, size, frames;
   const char *sheet, *out, *captions, *bpe;
+  ModelArgs model;
   bool held_out, judge, json;
 } DataArgs;
 
@@ -80,13 +83,18 @@ static int frames_of(const DataCommand *c) {
 
 static int size_of(const DataCommand *c) { return c->world ? world_options(c->world)->size : c->a.size; }
 
+/* All frames of an example. */
+static DataWant want_of(const DataCommand *c) {
+  int64_t frames = frames_of(c), size = size_of(c);
+  return (DataWant){.name = PORT_VIDEO, .dtype = DTYPE_U8, .rank = 4, .dim = {frames, size, size, 3}};
+}
+
 /* All frames of count examples, one after another (a still scene among clips repeats its frame); NULL after an error.
  */
 static uint8_t *read_pictures(const DataCommand *c, int first, int count, Error *err) {
-  int64_t frames = frames_of(c), size = size_of(c);
-  DataWant want = {.name = PORT_VIDEO, .dtype = DTYPE_U8, .rank = 4, .dim = {frames, size, size, 3}};
+  DataWant want = want_of(c);
   if (!error_asked(dataset_match(c->data, NULL, &want, err), err)) return NULL;
-  uint8_t *rgb = mem_alloc((size_t)count * (size_t)(frames * size * size * 3));
+  uint8_t *rgb = mem_alloc((size_t)count * data_want_bytes(&want));
   want.out = rgb;
   if (!rgb) error_set(err, ERROR_MEMORY, "%d pictures: out of memory", count);
   if (rgb && dataset_fill(c->data, NULL, part_of(c), (uint64_t)(c->a.first + first), count, &want, 1, err))
@@ -107,14 +115,74 @@ static bool write_sheet(const DataCommand *c, Error *err) {
 }
 
 static bool append_caption(const DataCommand *c, int i, Buffer *out, Error *err) {
-  return dataset_caption(c->data, part_of(c), (uint64_t)(c->a.first + i), out, err);
+  return dataset_caption(c->data, part_of(c), (uint64_t)(c->a.first + i), out, err) &&
+         (!out->failed || error_set(err, ERROR_MEMORY, "a caption: out of memory"));
 }
 
-/* One example as a file: its frames side by side, its caption under the key "caption". */
-static bool write_picture(const DataCommand *c, int i, Error *err) {
-  char path[1100];
+/* The captions, a line each: their breaks become spaces. */
+static bool write_captions(const DataCommand *c, Error *err) {
+  Buffer b = {0};
+  bool ok = true;
+  for (int i = 0; ok && i < c->count; i++) {
+    size_t from = b.len;
+    ok = append_caption(c, i, &b, err);
+    for (; ok && from < b.len; from++)
+      if (b.data[from] == '\n' || b.data[from] == '\r') b.data[from] = ' ';
+    buffer_append(&b, "\n", 1);
+  }
+  if (ok && b.failed) ok = error_set(err, ERROR_MEMORY, "%d captions: out of memory", c->count);
+  ok = ok && file_write_all(c->a.captions, b.data, b.len, err);
+  buffer_done(&b);
+  return ok;
+}
+
+/* ---- a folder of examples ---- */
+
+/* What is written beside pictures: captions.txt, and metadata.jsonl for captions that a line cannot hold. */
+typedef struct Tables {
+  Buffer lines, objects;
+} Tables;
+
+static bool is_line(const Buffer *caption) {
+  const char *last = caption->data + caption->len - 1;
+  return !strpbrk(caption->data, "\n\r") && !isspace((unsigned char)*last);
+}
+
+static void add_caption(Tables *t, const char *name, const Buffer *caption) {
+  if (!caption->len) return;
+  if (is_line(caption)) {
+    buffer_printf(&t->lines, "%s\t%s\n", name, caption->data);
+    return;
+  }
+  buffer_printf(&t->objects, "{\"file_name\": \"%s\", \"text\": ", name);
+  json_print_text(&t->objects, caption->data);
+  buffer_printf(&t->objects, "}\n");
+}
+
+/* One example's own frames, and its caption; without them where it is broken, of which the user is told. */
+static uint8_t *read_example(const DataCommand *c, int i, Buffer *caption, Error *err) {
+  DataBroken *broken = NULL;
+  uint64_t at = (uint64_t)(c->a.first + i);
+  DataWant want = want_of(c);
+  if (!append_caption(c, i, caption, err) || !error_asked(dataset_match(c->data, NULL, &want, err), err)) return NULL;
+  uint8_t *rgb = want.out = mem_alloc(data_want_bytes(&want));
+  bool ok = rgb ? dataset_read(c->data, NULL, part_of(c), at, &want, 1, 0, &broken, err)
+                : error_set(err, ERROR_MEMORY, "a picture: out of memory");
+  bool is_broken = broken != NULL;
+  dataset_tell(c->data, broken);
+  if (ok && !is_broken) return rgb;
+  mem_free(rgb);
+  if (ok) err->code = ERROR_NONE;
+  return NULL;
+}
+
+/* One example as a file: its frames side by side, its caption under the key "caption".  Nothing is written of a broken
+ * one: what stands in for it has a number of its own. */
+static bool write_example(const DataCommand *c, int i, Tables *t, Error *err) {
+  char path[1100], name[32];
   int frames = frames_of(c), size = size_of(c);
-  if (snprintf(path, sizeof path, "%s/%06" PRId64 ".png", c->a.out, c->a.first + i) >= (int)sizeof path)
+  snprintf(name, sizeof name, "%06" PRId64 ".png", c->a.first + i);
+  if (snprintf(path, sizeof path, "%s/%s", c->a.out, name) >= (int)sizeof path)
     return error_set(err, ERROR_ARGUMENT, "--out: too long a path");
   if (c->world) {
     Scene s = world_scene(c->world, part_of(c), (uint64_t)(c->a.first + i));
@@ -122,31 +190,24 @@ static bool write_picture(const DataCommand *c, int i, Error *err) {
   }
   Buffer caption = {0};
   Image strip = {0};
-  uint8_t *rgb = append_caption(c, i, &caption, err) ? read_pictures(c, i, 1, err) : NULL;
+  uint8_t *rgb = read_example(c, i, &caption, err);
   ImageText text = {"caption", caption.data};
-  bool ok = rgb && image_sheet(rgb, frames, size, size, frames, 0, 1, &strip, err) &&
-            image_write_png(path, &strip, &text, caption.len > 0, err);
+  bool ok = rgb ? image_sheet(rgb, frames, size, size, frames, 0, 1, &strip, err) &&
+                      image_write_png(path, &strip, &text, caption.len > 0, err)
+                : err->code == ERROR_NONE;
+  if (rgb) add_caption(t, name, &caption);
   image_done(&strip);
   mem_free(rgb);
   buffer_done(&caption);
   return ok;
 }
 
-/* ---- captions ---- */
-
-/* A line each; with the names that write_picture gives where pictures lie beside them. */
-static bool write_captions(const DataCommand *c, bool with_names, const char *path, Error *err) {
-  Buffer b = {0};
-  bool ok = true;
-  for (int i = 0; ok && i < c->count; i++) {
-    if (with_names) buffer_printf(&b, "%06" PRId64 ".png\t", c->a.first + i);
-    ok = append_caption(c, i, &b, err);
-    buffer_append(&b, "\n", 1);
-  }
-  if (ok && b.failed) ok = error_set(err, ERROR_MEMORY, "%d captions: out of memory", c->count);
-  ok = ok && file_write_all(path, b.data, b.len, err);
-  buffer_done(&b);
-  return ok;
+static bool write_table(const DataCommand *c, const char *name, const Buffer *b, Error *err) {
+  char path[1100];
+  if (b->failed) return error_set(err, ERROR_MEMORY, "%d captions: out of memory", c->count);
+  if (snprintf(path, sizeof path, "%s/%s", c->a.out, name) >= (int)sizeof path)
+    return error_set(err, ERROR_ARGUMENT, "--out: too long a path");
+  return !b->len || file_write_all(path, b->data, b->len, err);
 }
 
 static bool has_captions(const DataCommand *c) {
@@ -157,23 +218,27 @@ static bool has_captions(const DataCommand *c) {
   return false;
 }
 
-/* Pictures written among those of the data set would replace them. */
+/* Pictures written among those of the data set would replace them.  What stands behind a colon are options. */
 static bool is_the_data(const DataCommand *c) {
+  char path[4096];
   struct stat out, data;
-  return c->a.spec && stat(c->a.out, &out) == 0 && stat(c->a.spec, &data) == 0 && out.st_dev == data.st_dev && out.st_ino == data.st_ino;
+  const char *spec = c->a.spec ? c->a.spec : "", *colon = strrchr(spec, ':');
+  if (stat(c->a.out, &out) != 0) return false;
+  snprintf(path, sizeof path, "%.*s", colon ? (int)(colon - spec) : 0, spec);
+  return (stat(spec, &data) == 0 || stat(path, &data) == 0) && out.st_dev == data.st_dev && out.st_ino == data.st_ino;
 }
 
 static bool write_folder(const DataCommand *c, Error *err) {
-  char path[1100];
   const char *out = c->a.out;
+  Tables t = {{0}, {0}};
   if (is_the_data(c)) return error_set(err, ERROR_ARGUMENT, "--out %s is the data set itself: another folder is needed", out);
   if (mkdir(out, 0777) && errno != EEXIST) return error_set(err, ERROR_IO, "%s: %s", out, strerror(errno));
-  for (int i = 0; i < c->count; i++)
-    if (!write_picture(c, i, err)) return false;
-  if (!has_captions(c)) return true;
-  if (snprintf(path, sizeof path, "%s/captions.txt", out) >= (int)sizeof path)
-    return error_set(err, ERROR_ARGUMENT, "--out: too long a path");
-  return write_captions(c, true, path, err);
+  bool ok = true;
+  for (int i = 0; ok && i < c->count; i++) ok = write_example(c, i, &t, err);
+  ok = ok && write_table(c, "captions.txt", &t.lines, err) && write_table(c, "metadata.jsonl", &t.objects, err);
+  buffer_done(&t.lines);
+  buffer_done(&t.objects);
+  return ok;
 }
 
 static bool train_bpe(DataCommand *c, Error *err) {
@@ -296,7 +361,7 @@ static bool write_all(DataCommand *c, Error *err) {
   if (a->bpe && !train_bpe(c, err)) return false;
   if (a->sheet && !write_sheet(c, err)) return false;
   if (a->out && !write_folder(c, err)) return false;
-  if (a->captions && !write_captions(c, false, a->captions, err)) return false;
+  if (a->captions && !write_captions(c, err)) return false;
   return !a->judge || data_world_judge(c->world, part_of(c), (uint64_t)a->first, a->count, &c->score, err);
 }
 
@@ -304,6 +369,16 @@ static void warn(void *ctx, const char *text) {
   fprintf(stderr, "nuwa data: ");
   cli_show(stderr, text);
   fputc('\n', stderr);
+}
+
+static bool show_feeds(const DataCommand *c, Error *err) {
+  CliTarget t;
+  if (!c->a.model.path) return true;
+  Model *m = cli_target_open(&c->a.model, &t, err) ? cli_load_model(&t, &c->a.model, err) : NULL;
+  bool ok = m && data_feeds_print(c->data, m, err);
+  model_free(m);
+  cli_target_close(&t);
+  return ok;
 }
 
 static bool run(void *ctx, Arena *arena, Error *err) {
@@ -315,7 +390,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
     print_json(c);
   else if (!to_stdout)
     print_text(c);
-  return true;
+  return show_feeds(c, err);
 }
 
 static void run_done(void *ctx) { dataset_close(((DataCommand *)ctx)->data); }
@@ -348,7 +423,7 @@ int cli_data(int argc, char **argv) {
        &a->frames, 1, 64, .with = "--sheet|--out"},
       {"--columns", ARG_INT32, "N", "of the sheet (8)", &a->columns, 1, 1000, .with = "--sheet"},
       {"--zoom", ARG_INT32, "N", "of the sheet (3)", &a->zoom, 1, 64, .with = "--sheet"},
-      {"--out", ARG_FOLDER, "DIR", "each as DIR/NNNNNN.png with its caption inside, and DIR/captions.txt: a data set",
+      {"--out", ARG_FOLDER, "DIR", "each as DIR/NNNNNN.png with its caption inside, and tables of captions: a data set",
        &a->out, 0, 0},
       {"--captions", ARG_OUT, "FILE", "the captions, one a line (-: standard output, and no numbers)", &a->captions,
        0, 0},
@@ -356,6 +431,11 @@ int cli_data(int argc, char **argv) {
        0},
       {"--vocab", ARG_INT32, "N", "its largest vocabulary (1024)", &a->vocab, BPE_BYTES + 2,
        BPE_BYTES + 2 + BPE_MAX_MERGES, .with = "--bpe"},
+      {"--model", ARG_TEXT, "MODEL.lua", "shows what would be fed to its inputs, or which nothing feeds", &a->model.path,
+       0, 0, .without = "--json"},
+      {"-D", ARG_DEFINE, "NAME=VALUE", "an option of it", &a->model.defines, 0, 0, .with = "--model"},
+      {"--models", ARG_TEXT, "DIR", "shipped Lua models, where require looks too", &a->model.models_dir, 0, 0,
+       .with = "--model"},
       {"--judge", ARG_FLAG, NULL, "score the true renderings of the world's scenes (single things only)", &a->judge,
        0, 0},
       {"--json", ARG_FLAG, NULL, "numbers as JSON", &a->json, 0, 0},

@@ -117,6 +117,43 @@ TEST("what the data do not have is refused beside what they have, and missing ca
   EXPECT_STATUS(0, "train models/vq.lua --models models --data few --steps 1 --batch 4", "step 1/1");
 }
 
+TEST("ids beyond a model's tables are refused with both numbers, before training or when they are met") {
+  make_folder();
+  write_text("ids.lua",
+             "local optim = require 'optim'\n"
+             "local o = options { kinds = 2, codes = 8 }\n"
+             "local kinds = param('kinds', f32(o.kinds, 4), { normal = 1 })\n"
+             "local codes = param('codes', f32(o.codes, 4), { normal = 1 })\n"
+             "local f = fn({ class = i32(batch), tokens = i32(batch, 3) }, function(a)\n"
+             "  return { loss = mean(gather(kinds, a.class)) + mean(gather(codes, a.tokens)) } end)\n"
+             "return module { train = { { 'main', optim.sgd(f, { lr = 0.1 }) } } }\n");
+  int32_t class[4] = {0, 1, 2, 1}, tokens[12] = {0, 1, 2, 3, 4, 5, 6, 7, 7, 9, 1, 2};
+  TensorView v[] = {{.name = "class", .dtype = DTYPE_I32, .rank = 1, .dim = {4}, .data = class, .bytes = sizeof class},
+                    {.name = "tokens", .dtype = DTYPE_I32, .rank = 2, .dim = {4, 3}, .data = tokens, .bytes = sizeof tokens}};
+  char path[100];
+  Error err;
+  snprintf(path, sizeof path, "%s/ids.safetensors", folder);
+  REQUIRE(safetensors_write(path, v, 2, NULL, 0, &err), "%s", err.text);
+#define IDS "train ids.lua --models models --data ids.safetensors --steps 3 --batch 2 "
+  EXPECT_STATUS(2, IDS, "input \"class\" of \"train.main\": class: ids.safetensors has 3 classes, the model takes 2");
+  EXPECT_STATUS(2, IDS "-D kinds=3", "tokens of \"3\" has 9; the model takes 0 to 7");
+  EXPECT_STATUS(0, IDS "-D kinds=3 -D codes=10", "step 3/3");
+}
+
+TEST("what a data set would feed to a model's inputs is shown, and what it could not is said") {
+  make_folder();
+  write_text("pets.lua", model);
+  EXPECT_STATUS(0, "data pets --model pets.lua --models models",
+                "pets.lua is fed\n  train.main\n    class i32[B] <- class i32 []; the model takes 0 to 1\n"
+                "    image f32[B,24,16,1] <- image f32 or u8 [any, any, 3 or 1]\n"
+                "    step i32[] <- the trainer\n    steps i32[] <- the trainer\n"
+                "    text i32[B,12] <- text i32 [any], by the merges of nuwa train --bpe; the model takes 0 to 599\n"
+                "  evaluate\n    class i32[B] <- ");
+  EXPECT_STATUS(2, "data scenes --model pets.lua --models models",
+                "input \"class\" of \"train.main\": class i32 [] is wanted of every example; scenes has image ");
+  EXPECT_STATUS(2, "data pets -D x=1", "-D");
+}
+
 TEST("an evaluation on other data shows each of them once, whatever the batch") {
   make_folder();
   write_text("still.lua",
@@ -169,6 +206,20 @@ TEST("shards that tar makes are shown and trained on, with captions and classes,
   expect_shell("head -c 20000 tars/s-1.tar >cut-1.tar");
   EXPECT_STATUS(0, "data cut-1.tar", "1 shards are cut short or damaged, and what follows is left out, \"cut-1.tar (");
   EXPECT_STATUS(1, "data cut-1.tar --strict", "cut-1.tar: 1 shards are cut short or damaged, cut-1.tar (");
+}
+
+TEST("examples are written with their own captions: none of broken ones, those of several lines in metadata.jsonl") {
+  make_folder();
+  expect_shell("mkdir -p odd && cp scenes/00000[0-4].png odd && echo broken >odd/000001.png && "
+               "printf '000000\\tone\\n000001\\ttwo\\n000002\\tthree\\n' >odd/captions.txt && "
+               "printf '{\"file_name\": \"000003\", \"text\": \"two\\\\nlines \"}\\n' >odd/metadata.jsonl");
+  EXPECT_STATUS(0, "data odd --out even --count 5 --size 16", "000001.png: not a PNG");
+  expect_shell("cd even && ls | tr '\\n' ' '; cat captions.txt metadata.jsonl");
+  EXPECT_TEXT(output, "000000.png 000002.png 000003.png 000004.png captions.txt metadata.jsonl "
+                      "000000.png\tone\n000002.png\tthree\n{\"file_name\": \"000003.png\", \"text\": \"two\\nlines \"}\n");
+  EXPECT_STATUS(0, "data even", "text i32 [any], not of 1 examples");
+  EXPECT_STATUS(0, "data odd --captions - --count 4", "one\ntwo\nthree\ntwo lines \n");
+  EXPECT_STATUS(1, "data odd:flip --out odd", "--out odd is the data set itself");
 }
 
 TEST("a broken picture is told of and passed over while training, or ends it") {
