@@ -370,13 +370,22 @@ static bool encode_text(const Bpe *bpe, const char *text, const DataWant *w, int
   return ok;
 }
 
+/* Says of an error whose caption it is of. */
+static bool name_caption(const Dataset *d, const DataExample *e, Error *err) {
+  Buffer key = {0};
+  d->kind->key(d, e, &key);
+  error_prefix(err, "%s: the caption of \"%s\"", d->spec, key.data ? key.data : "");
+  buffer_done(&key);
+  return false;
+}
+
 static bool read_text(const Dataset *d, const Bpe *bpe, const DataExample *e, const DataWant *w, int64_t at,
                       Error *err) {
   Buffer caption = {0};
   bool ok = d->kind->caption(d, e, &caption, err) &&
             (!caption.failed || error_set(err, ERROR_MEMORY, "a caption: out of memory")) &&
             (caption.len || d->o.allow_missing || refuse_empty(d, e, err)) &&
-            encode_text(bpe, caption.data ? caption.data : "", w, at, err);
+            (encode_text(bpe, caption.data ? caption.data : "", w, at, err) || name_caption(d, e, err));
   buffer_done(&caption);
   return ok;
 }
