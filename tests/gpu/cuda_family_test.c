@@ -493,8 +493,8 @@ WIDE_TEST("attend under masks, with keys that two heads share") {
   const char *const body[] = {masked_text, masked_q_text, masked_kv_text};
   char text[TEXT_BYTES];
   for (int i = 0; i < 2 * COUNT_OF(sights); i++) {
-    if (!test_is_long && i % 4) continue;
-    const char *of = body[i / 4 % COUNT_OF(body)];
+    if (!test_is_long && i % 6) continue;
+    const char *of = body[i / 6 % COUNT_OF(body)];
     attend_text(text, &sights[i / 2], stored[i / 8 % COUNT_OF(stored)], of, of != masked_q_text);
     run_f32(FAMILY_ATTEND, text);
     attend_in_blocks(text, 2);

@@ -124,8 +124,6 @@ static void add_large_problems(void) {
       {ATTEND_NEARBY, CAUSAL_NONE, -2, 2, 5, {6, 10, 11}, {3, 9, 22}},
       {ATTEND_FULL, CAUSAL_RASTER, -EXTENT_INF, EXTENT_INF, 20, {2, 7, 7}, {2, 7, 7}, "mask", 1},
       {ATTEND_FULL, CAUSAL_NONE, -EXTENT_INF, EXTENT_INF, 16, {1, 5, 9}, {19, 1, 1}, "mask", 2},
-      {ATTEND_FULL, CAUSAL_NONE, -EXTENT_INF, EXTENT_INF, 16, {1, 4, 9}, {19, 1, 1}, "all_masked", 1},
-      {ATTEND_AXIS, CAUSAL_RASTER, -EXTENT_INF, EXTENT_INF, 17, {3, 7, 11}, {3, 7, 11}, "mask", 2},
       {ATTEND_NEARBY, CAUSAL_NONE, -2, 2, 20, {4, 8, 9}, {4, 8, 9}, "mask", 1},
   };
   for (int i = 0; i < COUNT_OF(large); i++) {
