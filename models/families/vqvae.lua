@@ -77,6 +77,11 @@ return module {
     return { image = decoder(gather(codebook, reshape(x.codes, x.codes.shape[1], grid, grid))) }
   end),
 
+  reconstruct = fn({ image = picture }, function(x)
+    local found = nn.nearest_code(encoder(x.image), codebook)
+    return { codes = as_grid(found), image = decoder(gather(codebook, found)) }
+  end),
+
   loss = loss,
   evaluate = loss,
   train = { { "main", optim.adam(loss, { params = { "^encoder%.", "^decoder%." }, lr = optim.cosine(o.lr, o.warmup, 0.05) }) } },
