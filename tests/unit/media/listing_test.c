@@ -170,7 +170,7 @@ TEST("a damaged, cut or foreign file is replaced, and the listing is right") {
   char *good = file_read(path, &n, &err);
   REQUIRE(good && n > 1000, "");
   for (size_t i = 0; i < 14; i++) {
-    char *bytes = malloc(n + 8);
+    char *bytes = calloc(1, n + 8);
     memcpy(bytes, good, n);
     size_t size = i == 0 ? 0 : i == 1 ? 100 : i == 2 ? n - 1 : i == 3 ? n + 8 : n, at = n * i / 14;
     if (size == n) bytes[at] = (char)(bytes[at] ^ 4);
