@@ -24,8 +24,7 @@ static NuwaSession *open_session(const NuwaBundle *b, const char *name, int64_t 
   NuwaOptions o;
   memset(&o, 0, sizeof o);
   o.device = plan ? nuwa_plan_device(plan) : NUWA_CPU;
-  o.samples = 1;
-  o.rows = rows;
+  o.samples = 1, o.rows = rows;
   if (!plan) fail("not an application: compile it with --embed");
   NuwaSession *s = nuwa_session_open(plan, &o, &err);
   NuwaWeights *w = s ? nuwa_bundle_weights(b, name, &err) : NULL;
@@ -40,11 +39,10 @@ static int32_t *draw(const NuwaBundle *b, const char *caption, uint64_t seed) {
   const char *merges = nuwa_bundle_entry(b, "merges");
   int64_t slots, rows;
   NuwaDecode d;
-  NuwaPort text, mask;
+  NuwaPort text;
   NuwaGenerate g;
   memset(&g, 0, sizeof g);
-  g.count = 1;
-  g.seed = seed;
+  g.count = 1, g.seed = seed;
   g.guidance = g.sample.temperature = g.sample.top_p = 1;
   if (!plan || !merges || !nuwa_decode_info(plan, 0, &d)) fail("not an application: compile it with --embed");
   if (!nuwa_find_input(plan, d.prologue, "text", 1, 0, &text)) fail("it does not draw from text");
@@ -53,9 +51,9 @@ static int32_t *draw(const NuwaBundle *b, const char *caption, uint64_t seed) {
   NuwaSession *s = open_session(b, "drawer", rows);
   int32_t *tokens = (int32_t *)calloc((size_t)d.positions, sizeof *tokens);
   int32_t *words = (int32_t *)nuwa_input(s, d.prologue, "text");
+  unsigned char *mask = (unsigned char *)nuwa_input(s, d.prologue, "text_mask"); /* NULL: it takes none */
   if (!t || !nuwa_text_encode_fixed(t, caption, words, (int)text.dim[1], &err)) fail("caption");
-  if (nuwa_find_input(plan, d.prologue, "text_mask", 1, 0, &mask))
-    nuwa_text_mask(t, words, (unsigned char *)nuwa_input(s, d.prologue, "text_mask"), (int)mask.dim[1]);
+  if (mask) nuwa_text_mask(t, words, mask, (int)text.dim[1]);
   if (!tokens || !nuwa_generate(s, &g, tokens, NULL, show, NULL, &err)) fail("drawing");
   nuwa_session_close(s);
   nuwa_text_close(t);
