@@ -116,16 +116,22 @@ static bool set_data_digest(AblateCommand *c, Error *err) {
   TrainingSpec spec = c->spec.training;
   bool ok = training_args_open(&c->a.of, &spec, err);
   if (ok) recipe_set_text(&c->recipe, RECIPE_DATA_DIGEST, dataset_digest(spec.data));
+  if (ok && spec.eval_data) recipe_set_text(&c->recipe, RECIPE_EVAL_DIGEST, dataset_digest(spec.eval_data));
   training_args_close(&spec);
   return ok;
 }
 
 static bool set_recipe(AblateCommand *c, Error *err) {
   Arg arg[ARGS_MAX];
+  const TrainingArgs *of = &c->a.of;
   const char *merges = c->like ? safetensors_metadata(c->like, WEIGHTS_BPE) : NULL;
   c->recipe = (Recipe){.arena = c->arena};
-  if (!args_recipe(arg, list_args(&c->a, arg), &c->recipe, err)) return false;
-  if (merges && !c->a.of.merges) recipe_set_digest(&c->recipe, RECIPE_BPE, merges, strlen(merges));
+  if (!args_recipe(arg, list_args(&c->a, arg), &c->recipe, err) ||
+      !recipe_set_files(&c->recipe, RECIPE_PARTS, of->parts.item, of->parts.n, err))
+    return false;
+  if (of->spec.raw) recipe_set_int(&c->recipe, RECIPE_RAW, 1);
+  if (of->loop.evaluate_batches) recipe_set_int(&c->recipe, RECIPE_EVAL_BATCHES, of->loop.evaluate_batches);
+  if (merges && !of->merges) recipe_set_digest(&c->recipe, RECIPE_BPE, merges, strlen(merges));
   return c->a.only_drawing || set_data_digest(c, err);
 }
 

@@ -213,7 +213,7 @@ static const char *identity(const Run *r, Error *err) {
   recipe_set_options(&recipe, RECIPE_OPTIONS, &m->options);
   recipe_set_text(&recipe, RECIPE_PRECISION, dtype_name(r->s->target->compile.precision));
   model_free(m);
-  return recipe_print(&recipe, RECIPE_RUN);
+  return recipe_print(&recipe, RECIPE_RUN | RECIPE_MEASURE);
 }
 
 static bool write_result(const Run *r, const char *recipe, size_t session_bytes, Error *err) {
@@ -236,19 +236,30 @@ static bool write_result(const Run *r, const char *recipe, size_t session_bytes,
   return ok;
 }
 
+static const char *value_of(const JsonField *list, int n, const char *name) {
+  const JsonField *f = json_find(list, n, name);
+  return f ? f->value : "not set";
+}
+
+/* Whether all that `names` sets is the same in both; that data lie elsewhere is no difference. */
+static bool same_values(const char *path, const JsonField *names, int n_names, const JsonField *theirs, int n_theirs,
+                        const JsonField *ours, int n_ours, Error *err) {
+  for (int i = 0; i < n_names; i++) {
+    const char *name = names[i].name, *have = value_of(theirs, n_theirs, name), *want = value_of(ours, n_ours, name);
+    if (!recipe_is_told(name) && strcmp(have, want) != 0)
+      return error_set(err, ERROR_ARGUMENT, "%s is of another run: its %s is %s, this run's is %s; --runs names another folder",
+                       path, name, have, want);
+  }
+  return true;
+}
+
 static bool same_recipe(const Run *r, const char *path, const char *have, const char *want, Error *err) {
   JsonField *theirs, *ours;
   int n_theirs, n_ours;
-  if (strcmp(have, want) == 0) return true;
   if (!json_read_object(r->s->arena, have, &theirs, &n_theirs, err) || !json_read_object(r->s->arena, want, &ours, &n_ours, err))
     return error_prefix(err, "%s", path);
-  for (int i = 0; i < n_ours; i++) {
-    const JsonField *f = json_find(theirs, n_theirs, ours[i].name);
-    if (!f || strcmp(f->value, ours[i].value) != 0)
-      return error_set(err, ERROR_ARGUMENT, "%s is of another run: its %s is %s, this run's is %s; --runs names another folder",
-                       path, ours[i].name, f ? f->value : "not set", ours[i].value);
-  }
-  return error_set(err, ERROR_ARGUMENT, "%s is of another run; --runs names another folder", path);
+  return same_values(path, ours, n_ours, theirs, n_theirs, ours, n_ours, err) &&
+         same_values(path, theirs, n_theirs, theirs, n_theirs, ours, n_ours, err);
 }
 
 /* The result that the run's folder holds; false with ERROR_NONE where there is none yet. */

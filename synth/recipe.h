@@ -11,8 +11,11 @@
 #include "runtime/plan.h"
 
 /* What a field shapes: a training run (all of these must match to resume it), a drawing, and what weights used
- * together must agree on.  What is only told shapes nothing: where data lie, whose digest counts. */
-enum { RECIPE_RUN = 1, RECIPE_DRAWING = 2, RECIPE_PAIR = 4, RECIPE_TOLD = 8, RECIPE_BOTH = RECIPE_RUN | RECIPE_DRAWING };
+ * together must agree on; or what is measured of weights.  What is only told shapes nothing: where data lie, whose digest
+ * counts. */
+enum {
+  RECIPE_RUN = 1, RECIPE_DRAWING = 2, RECIPE_PAIR = 4, RECIPE_TOLD = 8, RECIPE_MEASURE = 16, RECIPE_BOTH = RECIPE_RUN | RECIPE_DRAWING
+};
 
 /*  id           name                 shapes        */
 #define RECIPE_TABLE(X)                                                                                              \
@@ -36,6 +39,8 @@ enum { RECIPE_RUN = 1, RECIPE_DRAWING = 2, RECIPE_PAIR = 4, RECIPE_TOLD = 8, REC
   X(EVAL_DIGEST, "eval_data_sha256",  RECIPE_RUN)                                                                    \
   X(STEPS,       "steps",             RECIPE_RUN)                                                                    \
   X(BATCH,       "batch",             RECIPE_RUN)                                                                    \
+  X(RAW,         "raw",               RECIPE_MEASURE)                                                                \
+  X(EVAL_BATCHES, "eval_batches",     RECIPE_MEASURE)                                                                \
   X(SEED,        "seed",              RECIPE_BOTH)                                                                   \
   X(SAMPLE,      "sample",            RECIPE_DRAWING)                                                                \
   X(CLASS,       "class",             RECIPE_DRAWING)                                                                \

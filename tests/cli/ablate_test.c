@@ -113,6 +113,44 @@ TEST("a folder of other runs, values given twice and evaluations without `evalua
   EXPECT_STATUS(1, ABLATE "-D dim=2 -D dim=3 --runs kept", "kept/dim=3-seed0/result.json");
 }
 
+/* idx:DIR/set, n pictures of 4 x 4. */
+static void make_idx(const char *dir, int n) {
+  char command[500];
+  snprintf(command, sizeof command,
+           "mkdir -p %s && { printf '\\0\\0\\10\\3\\0\\0\\0\\%o\\0\\0\\0\\4\\0\\0\\0\\4'; yes | head -c %d; } > %s/set-images-idx3-ubyte && "
+           "{ printf '\\0\\0\\10\\1\\0\\0\\0\\%o'; head -c %d /dev/zero; } > %s/set-labels-idx1-ubyte", dir, n, 16 * n, dir, n, n, dir);
+  expect_shell(command);
+}
+
+TEST("a result is of the data, first weights and evaluation that it was made with, wherever the data lie") {
+  static const char tiny[] =
+      "local optim = require 'optim'\nlocal o = options { prefix = '' }\n"
+      "local loss = fn({ image = f32(batch, 4, 4, 1) }, function(i)\n"
+      "  return { loss = mean((i.image - param(o.prefix .. 'w', f32(4, 1), { normal = 0.1 })) ^ 2) }\nend)\n"
+      "return module { train = { { 'main', optim.adam(loss, { lr = 0.1 }) } }, evaluate = loss }\n";
+  static const struct {
+    const char *options, *says;
+  } run[] = {{"--data idx:some/set --eval-data idx:measured/set --weights-of m=w1", NULL},
+             {"--data idx:moved/set --eval-data idx:measured/set --weights-of m=w1", NULL},
+             {"--data idx:some/set --eval-data idx:others/set --weights-of m=w1", "its eval_data_sha256 is"},
+             {"--data idx:some/set --eval-data idx:measured/set --weights-of m=w2", "its parts_sha256 is"},
+             {"--data idx:some/set --eval-data idx:measured/set --weights-of m=w1 --raw", "its raw is not set, this run's is 1"},
+             {"--data idx:some/set --eval-data idx:measured/set --weights-of m=w1 --eval-batches 1", "its eval_batches is not set, this run's is 1"},
+             {"--data idx:some/set --weights-of m=w1", "its eval_data_sha256 is"}};
+  open_folder();
+  write_text("p.lua", tiny);
+  make_idx("some", 60);
+  make_idx("moved", 60);
+  make_idx("measured", 8);
+  make_idx("others", 9);
+  expect_shell("for s in 1 2; do nuwa train p.lua --data idx:some/set --steps 1 --batch 4 --seed $s --out w$s 2>/dev/null || exit 1; done");
+  for (int i = 0; i < COUNT_OF(run); i++) {
+    char command[300];
+    snprintf(command, sizeof command, "ablate p.lua -D prefix=m. %s --steps 2 --batch 4 --runs of", run[i].options);
+    EXPECT_STATUS(run[i].says ? 1 : 0, command, run[i].says ? run[i].says : "| model | ");
+  }
+}
+
 /* The bytes of keys and values of NN, which decodes 16 tokens in 7 steps. */
 static long long kv_bytes(const char *precision) {
   char command[500];
