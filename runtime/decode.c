@@ -186,11 +186,27 @@ static bool draw_chunk(Drawing *r, int64_t begin, int64_t end) {
   return atomic_load(&r->nan_at) == INT64_MAX;
 }
 
+static bool is_all_zero(const uint8_t *x, size_t n) { return n > 0 && x[0] == 0 && memcmp(x, x + 1, n - 1) == 0; }
+
+/* A caption has its start at least.  A caller who knows nothing of the mask, or forgets the half for the null condition,
+ * would have no word seen, and pictures of anything. */
+static bool check_text_mask(const Drawing *r, Error *err) {
+  const PlanFunction *f = r->d->prologue < 0 ? NULL : &r->s->plan->function[r->d->prologue];
+  const PlanTensor *t = f ? plan_find_input(f, PORT_TEXT_MASK) : NULL;
+  bool is_mask = t && t->dtype == DTYPE_U8 && t->rank == 2 && dim_equal(t->dim[0], (Dim){0, 1, 0}) && dim_is_const(t->dim[1]);
+  const uint8_t *mask = is_mask ? nuwa_input(r->s, r->d->prologue, PORT_TEXT_MASK) : NULL;
+  for (int64_t i = 0; mask && i < r->streams; i++)
+    if (is_all_zero(mask + i * t->dim[1].c, (size_t)t->dim[1].c))
+      return error_set(err, ERROR_ARGUMENT, "input \"%s\" is 0 for the whole %s of sample %lld: nuwa_text_mask fills it",
+                       PORT_TEXT_MASK, i < r->g->count ? "text" : "empty text", (long long)(r->g->first + i % r->g->count));
+  return true;
+}
+
 bool nuwa_generate(NuwaSession *s, const NuwaGenerate *g, int32_t *tokens, NuwaGenerateStats *stats,
                    NuwaProgress *progress, void *ctx, Error *err) {
   Drawing r;
   s->refusal.code = ERROR_NONE;
-  if (!drawing_init(&r, s, g, err)) return false;
+  if (!drawing_init(&r, s, g, err) || !check_text_mask(&r, err)) return false;
   atomic_store(&r.nan_at, INT64_MAX);
   DecodeOrder *o = &s->order;
   write_given(&r);

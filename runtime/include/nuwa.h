@@ -244,9 +244,9 @@ typedef bool NuwaProgress(void *ctx, int64_t done, int64_t total);
  * are then cut), and with guidance 2 count samples. */
 NUWA_API bool nuwa_generate_needs(const NuwaPlan *p, const NuwaGenerate *g, int64_t *out_slots, int64_t *out_rows,
                                   NuwaError *err);
-/* Runs prologue (inputs were written through nuwa_input) and all steps; tokens [count][S*H*W].  progress and stats may be
- * NULL.  When progress stops it, err says NUWA_ERROR_CANCELLED, tokens and stats are not written, and the session is
- * as good as before. */
+/* Runs prologue (inputs were written through nuwa_input; a "text_mask" that is 0 for a whole text is refused) and all
+ * steps; tokens [count][S*H*W].  progress and stats may be NULL.  When progress stops it, err says NUWA_ERROR_CANCELLED,
+ * tokens and stats are not written, and the session is as good as before. */
 NUWA_API bool nuwa_generate(NuwaSession *s, const NuwaGenerate *g, int32_t *tokens, NuwaGenerateStats *stats,
                             NuwaProgress *progress, void *ctx, NuwaError *err);
 

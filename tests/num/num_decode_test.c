@@ -262,6 +262,26 @@ TEST("samples drawn in parts are those drawn at once, and a number that is none 
   toy_close(&t);
 }
 
+TEST("a text whose mask was never filled is refused by its number, and so is the empty one of guidance") {
+  Toy t;
+  REQUIRE(toy_open(&t, &variants[0], isa_best()), "%s", t.err.text);
+  NuwaSession *s = toy_session(&t, 1, STREAMS * POSITIONS);
+  REQUIRE(s, "%s", t.err.text);
+  uint8_t *mask = nuwa_input(s, t.plan->decode[0].prologue, "text_mask");
+  int32_t tokens[COUNT * POSITIONS];
+  memset(mask + (STREAMS - 1) * TEXT, 0, TEXT);
+  EXPECT(generate(s, request(0), false, tokens, &t.err), "%s", t.err.text);
+  EXPECT(!generate(s, request(3), false, tokens, &t.err) && strstr(t.err.text, "\"text_mask\" is 0 for the whole empty text of sample 1"),
+         "%s", t.err.text);
+  memset(mask, 0, TEXT);
+  EXPECT(!generate(s, request(0), false, tokens, &t.err) && strstr(t.err.text, "whole text of sample 0: nuwa_text_mask fills it"),
+         "%s", t.err.text);
+  mask[TEXT - 1] = 255;
+  EXPECT(generate(s, request(0), false, tokens, &t.err), "%s", t.err.text);
+  nuwa_session_close(s);
+  toy_close(&t);
+}
+
 typedef struct Stop {
   int64_t after, done, total, calls;
 } Stop;
@@ -337,6 +357,8 @@ static void run_application(void *ctx) {
   NuwaGenerate g = request(3);
   g.sample.top_k = 5, g.sample.top_p = 0.9f;
   int64_t slots, rows;
+  uint8_t *mask = s ? nuwa_input(s, p->decode[0].prologue, "text_mask") : NULL;
+  if (mask) memset(mask, 1, STREAMS * TEXT);
   a->ok = s && nuwa_init_weights(s, 7) && nuwa_generate_needs(p, &g, &slots, &rows, &a->err) &&
           generate(s, g, false, a->tokens, &a->err);
   nuwa_session_close(s);
