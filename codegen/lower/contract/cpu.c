@@ -471,6 +471,14 @@ static void few_rows_params(const Product *p, int registers, ContractParams *out
   out->tile_k = 128;
 }
 
+/* The least that block_m may be and that has so many tiles, or its largest. */
+static int legal_block(int64_t tiles) {
+  const int *value;
+  int n = params_field_values(PARAMS_CONTRACT, PARAM_AT(ContractParams, block_m), &value), i = 0;
+  while (i < n - 1 && value[i] < tiles) i++;
+  return value[i];
+}
+
 static void choose(const Product *p, const Target *t, ContractParams *out) {
   int vectors_per_lanes = LANES * 32 / t->vector_bits, registers = t->vector_registers / vectors_per_lanes;
   int64_t cols = dim_is_const(p->cols) ? p->cols.c : 64;
@@ -486,7 +494,7 @@ static void choose(const Product *p, const Target *t, ContractParams *out) {
   out->tile_m = pick_tile_m(p, most < 1 ? 1 : most > 14 ? 14 : most);
   int64_t rows = dim_is_const(p->rows) ? p->rows.c : 0, tiles = rows ? (rows + out->tile_m - 1) / out->tile_m : 32;
   out->block_m = (int)(tiles > 32 ? 32 : tiles);
-  if (p->outer_inside && tiles > 1) out->block_m = (int)((tiles + 1) / 2);
+  if (p->outer_inside && tiles > 1) out->block_m = legal_block((tiles + 1) / 2);
   out->tile_k = 512;
   /* A panel pays where b is read along its rows' step, and where that step is so long that a panel's rows share few
    * cache sets; a decoding step has too few rows for the second. */

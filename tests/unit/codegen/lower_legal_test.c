@@ -202,6 +202,29 @@ static const Refusal refusals[] = {
      "parameters of map: grain=4096: it must be 16384 on a GPU"},
 };
 
+static void default_body(void *ctx) {
+  Trial *t = ctx;
+  Params usual;
+  Program *p = pass_fuse(t->c.func);
+  t->c.ran = p && p->n_group == 1 && params_default(t->c.graph->arena, &p->group[0], &t->target, &usual, &t->c.err) &&
+             params_is_legal(&p->group[0], &t->target, &usual, &t->c.err);
+}
+
+TEST("contract: the default of filter gradients is legal from few channels to thousands") {
+  for (int channels = 1; channels < 9000; channels += 1 + channels / 8)
+    for (int i = 0; i < TARGETS; i++) {
+      char text[256];
+      snprintf(text, sizeof text, "func @f(%%x: f32[B,5,5,%d], %%dy: f32[B,4,4,24]) {\n"
+               "  %%1 = conv2d_grad_w(%%x, %%dy) {stride=1, kh=2, kw=2} : f32[2,2,%d,24]\n  return y = %%1\n}\n", channels, channels);
+      Trial t = {.c = {.text = text}, .target = target_number(i)};
+      t.c.graph = graph_new(&t.c.err);
+      REQUIRE(arena_protect(t.c.graph->arena, check_parse, &t.c, &t.c.err) && t.c.func, "%s", t.c.err.text);
+      arena_protect(t.c.graph->arena, default_body, &t, &t.c.err);
+      EXPECT(t.c.ran, "%d channels, target %d: %s", channels, i, t.c.err.text);
+      check_done(&t.c);
+    }
+}
+
 static void refuse_body(void *ctx) {
   Trial *t = ctx;
   Program *p = pass_fuse(t->c.func);
