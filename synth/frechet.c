@@ -73,7 +73,8 @@ bool frechet_distance(const Moments *x, const Moments *y, Arena *a, double *out,
     double apart = mean_of(x, i) - mean_of(y, i);
     distance += apart * apart + c1[i * x->d + i] + c2[i * x->d + i];
   }
+  if (!isfinite(distance)) return error_set(err, ERROR_ARGUMENT, "features that are not finite have no distance");
   if (!trace_of_root(c1, c2, x->d, a, &root, err)) return false;
   *out = fmax(distance - 2 * root, 0);
-  return isfinite(*out) || error_set(err, ERROR_ARGUMENT, "features that are not finite have no distance");
+  return true;
 }

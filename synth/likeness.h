@@ -16,8 +16,8 @@ typedef struct Likeness {
 bool likeness_open(Likeness *l, const SynthTarget *t, const ModelSpec *m, const char *weights, Error *err);
 void likeness_close(Likeness *l);
 
-/* Features of the first n pictures of a data set that was opened whole and in order, and of n drawings of a seed: of
- * classes, each as often as any other.  Moments in a (call inside arena_protect). */
+/* Features of n pictures of a data set that was opened whole and in order, from all over it, and of n drawings of a seed:
+ * of classes, each as often as any other.  Moments in a (call inside arena_protect). */
 bool likeness_of_data(Likeness *l, const Dataset *d, int64_t n, Arena *a, Moments *out, Error *err);
 bool likeness_of_drawings(Likeness *l, Painter *p, uint64_t seed, int64_t n, Arena *a, Moments *out, Error *err);
 

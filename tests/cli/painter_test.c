@@ -112,6 +112,9 @@ TEST("pictures are as far from others as their features are, and not from themse
    * 10^2 and 5^2: 8 (2 / 255)^2 5^2 (11.5^2 + 50). */
   EXPECT_STATUS(0, SCORE "--pictures darker.safetensors", "\"pictures\": 24, \"data\": 24");
   EXPECT(fabs(number_after("\"frechet\": ") - 2.24222) < 1e-4, "%g, not 2.24222", number_after("\"frechet\": "));
+  /* Of both every other: 0, 10, ..., 110 and 0, 20, ..., 220; 8 (2 / 255)^2 10^2 (5.5^2 + 13). */
+  EXPECT_STATUS(0, SCORE "--pictures darker.safetensors --count 12", "\"pictures\": 12, \"data\": 12");
+  EXPECT(fabs(number_after("\"frechet\": ") - 2.12841) < 1e-4, "%g, not 2.12841", number_after("\"frechet\": "));
   EXPECT_STATUS(0, SCORE "--weights p.safetensors --count 100", "\"pictures\": 100, \"data\": 24");
   EXPECT(number_after("\"frechet\": ") > 0.01, "%g from drawings", number_after("\"frechet\": "));
   EXPECT_STATUS(2, SCORE, "--features compares drawings of --weights FILE, or --pictures SPEC: give one of the two");
