@@ -2,6 +2,7 @@
 #include "synth/drawing_cost.h"
 
 #include <math.h>
+#include <string.h>
 #include <time.h>
 
 #include "runtime/base/names.h"
@@ -23,12 +24,21 @@ static int64_t param_count(const Plan *p) {
   return total;
 }
 
+/* A text of one picture that fills its place. */
+static void fill_text(NuwaSession *s, const Plan *p) {
+  int prologue = p->decode[0].prologue;
+  const PlanTensor *t = prologue >= 0 ? plan_find_input(&p->function[prologue], PORT_TEXT_MASK) : NULL;
+  int64_t elems;
+  if (t && plan_tensor_elems(t, 1, 1, &elems)) memset(nuwa_input(s, prologue, PORT_TEXT_MASK), 1, (size_t)elems * dtype_bytes(t->dtype));
+}
+
 /* Draws with initial weights, again and again. */
 static bool time_drawing(NuwaSession *s, const Plan *p, const NuwaGenerate *g, DrawingCost *out, Error *err) {
   const int64_t *grid = p->decode[0].grid;
   int32_t *tokens = mem_alloc((size_t)(grid[0] * grid[1] * grid[2]) * sizeof *tokens);
   NuwaGenerateStats stats = {0};
   if (!tokens) return error_set(err, ERROR_MEMORY, "out of memory");
+  fill_text(s, p);
   bool ok = nuwa_init_weights(s, 1) || nuwa_check(s, err);
   out->ms = INFINITY;
   for (int i = 0; i < TIMED_RUNS && ok; i++) {
