@@ -230,9 +230,10 @@ static Figure find_figure(const AblateCommand *c, int v, const char *name) {
   double *x = ARENA_ARRAY(c->arena, double, n);
   for (int64_t k = 0; k < n; k++) {
     const AblationResult *r = &c->result[v * n + k];
-    double value = r->state == RUN_DONE ? metric_of(r, name) : NAN;
-    done += r->state == RUN_DONE;
-    if (!isnan(value)) x[with++] = value;
+    if (r->state != RUN_DONE) continue;
+    double value = metric_of(r, name);
+    done++;
+    if (!isnan(value) || name != per_second) x[with++] = value;   /* of one that has no number there is no mean */
   }
   Figure f = name == runs_done ? (Figure){done, NAN} : figure_of(x, with);
   return name == megabytes ? (Figure){f.mean, NAN} : f;   /* the same every time */

@@ -221,7 +221,7 @@ static bool write_result(const Run *r, const char *recipe, size_t session_bytes,
   buffer_printf(&text, "{\"variant\": ");
   json_print_text(&text, r->variant->name);
   buffer_printf(&text, ", \"seed\": %" PRIu64 ", \"recipe\": %s, \"samples_per_s\": ", r->spec.seed, recipe);
-  json_print_real(&text, r->samples_per_s);
+  json_print_real(&text, r->samples_per_s > 0 ? r->samples_per_s : NAN);   /* the last process made no step */
   buffer_printf(&text, ", \"session_bytes\": %zu, \"metrics\": {", session_bytes);
   for (int i = 0; i < r->n_last; i++) {
     buffer_printf(&text, i ? ", " : "");

@@ -113,6 +113,22 @@ TEST("a folder of other runs, values given twice and evaluations without `evalua
   EXPECT_STATUS(1, ABLATE "-D dim=2 -D dim=3 --runs kept", "kept/dim=3-seed0/result.json");
 }
 
+TEST("a mean over seeds of which one gave no number is none, and a run that was trained to its end has no speed") {
+  make_model();
+  write_text("odd.lua",
+             "local optim = require 'optim'\nlocal w = param('w', f32(1), { normal = 1 })\n"
+             "local loss = fn({ image = f32(batch, 32, 32, 3) }, function(i) return { loss = mean((i.image - w) ^ 2) } end)\n"
+             "local evaluate = fn({ image = f32(batch, 32, 32, 3) }, function(i)\n"
+             "  return { odd = log(mean(w)), even = mean(i.image - w) }\nend)\n"
+             "return module { train = { { 'main', optim.sgd(loss, { lr = 1e-6 }) } }, evaluate = evaluate }\n");
+  EXPECT_STATUS(0, "ablate odd.lua --data world:things=4 --steps 1 --batch 4 --seeds 6 --runs odd", " | - | ");
+  expect_shell("test $(grep -l 'val.odd\": null' odd/*/result.json | wc -l) = 2");   /* logarithms of what is below 0 */
+  expect_shell("mkdir -p ended/dim=2-seed0 && nuwa train m.lua -D dim=2 --data world:things=4 --steps 4 --batch 4 --eval 4 "
+               "--log ended/dim=2-seed0/log --checkpoint ended/dim=2-seed0/checkpoint 2>/dev/null");
+  EXPECT_STATUS(0, ABLATE "-D dim=2 -D dim=3 --runs ended", "| - | ");
+  EXPECT_HAS(output, "| dim=2 | ");
+}
+
 /* idx:DIR/set, n pictures of 4 x 4. */
 static void make_idx(const char *dir, int n) {
   char command[500];
