@@ -77,10 +77,33 @@ static bool load_start(Training *t, Error *err) {
   return ok;
 }
 
+static bool is_of_part(const Training *t, const char *name) {
+  for (int i = 0; i < t->spec.n_part; i++) {
+    size_t n = strlen(t->spec.part[i].name);
+    if (strncmp(name, t->spec.part[i].name, n) == 0 && name[n] == '.') return true;
+  }
+  return false;
+}
+
+/* Random params that stay so: of a network whose weights were forgotten, or that no pattern of an optimiser meets. */
+static void say_what_stays_random(const Training *t) {
+  const char *first = NULL;
+  int n = 0;
+  for (int i = 0; i < t->plan->n_param && !t->spec.weights; i++) {
+    const PlanParam *p = &t->plan->param[i];
+    bool is_random = p->init > 1;   /* neither zeros nor ones */
+    if (is_random && !p->is_updated && !is_of_part(t, p->type.name) && n++ == 0) first = p->type.name;
+  }
+  if (n > 0)
+    synth_say(t->target, "no step moves \"%s\"%s: random, and to stay so; --weights-of PREFIX=FILE gives them values", first,
+              n > 1 ? " and others" : "");
+}
+
 static bool load_weights(Training *t, Error *err) {
   bool ok = load_start(t, err);
   for (int i = 0; ok && i < t->spec.n_part; i++)
     ok = weights_file_load_part(t->target, t->session, t->plan, t->spec.part[i].name, t->spec.part[i].value, err);
+  if (ok) say_what_stays_random(t);
   return ok;
 }
 

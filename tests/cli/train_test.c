@@ -203,6 +203,21 @@ TEST("a diverged step is explained on its own inputs, infinities of padding are 
   expect_shell("test ! -e layer.out");
 }
 
+TEST("random params that no step moves are named, and not those that a file gives") {
+  open_folder();
+  write_text("frozen.lua",
+             "local optim = require 'optim'\n"
+             "local w, f, one = param('w', f32(4), { normal = 1 }), param('net.f', f32(4), { normal = 1 }), param('one', f32(4), 'ones')\n"
+             "local loss = fn({ image = f32(batch, 32, 32, 3) }, function(a) return { loss = mean(abs(w * f * one)) + 0 * mean(a.image) } end)\n"
+             "return module { train = { { 'main', optim.sgd(loss, { params = '^w$', lr = 0.1 }) } },\n"
+             "  f = fn({ x = f32(1) }, function(a) return { y = sum(f) + a.x } end) }\n");
+  EXPECT_STATUS(0, "train frozen.lua --data world:things=4 --batch 2 --steps 1 --out frozen", "no step moves \"net.f\": random, and to stay so");
+  REQUIRE(shell("sed 's/net\\.f/f/' frozen.lua >plain.lua && nuwa train plain.lua --data world:things=4 --batch 2 --steps 1 --out plain") == 0,
+          "%s", output);
+  EXPECT_STATUS(0, "train frozen.lua --data world:things=4 --batch 2 --steps 1 --weights-of net=plain --out given", "step 1/1");
+  EXPECT(!strstr(output, "no step moves"), "%s", output);
+}
+
 TEST("what the trainer feeds has its shape; another input of such a name is data, and is refused where there is none") {
   open_folder();
   write_text("layer.lua", layer);
