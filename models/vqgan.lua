@@ -129,40 +129,44 @@ local function discriminator(x)
   return patchgan.discriminator("loss.discriminator", x, { ndf = o.disc_ndf, layers = o.disc_num_layers })
 end
 
-local taming_loss = fn({ image = picture, step = i32() }, function(x)
-  local image, quant_loss = autoencoder(x.image)
-  local p_loss = o.perceptual ~= "none"
-    and mean(perceptual[o.perceptual]("loss.perceptual_loss", x.image, image, { channels = o.perceptual_channels }))
-  local l1 = mean(abs(x.image - image))
-  local nll_loss = p_loss and l1 + o.perceptual_weight * p_loss or l1
-  local g_loss = -mean(discriminator(image))
-  local last_layer = parameters(image, "^decoder%.conv_out%.weight$")[1]
-  local d_weight = patchgan.adaptive_weight(nll_loss, g_loss, last_layer) * o.disc_weight
-  local disc_factor = patchgan.adopted(o.disc_factor, x.step, o.disc_start)
-  return { loss = nll_loss + d_weight * disc_factor * g_loss + o.codebook_weight * quant_loss, quant_loss = quant_loss,
-           nll_loss = nll_loss, rec_loss = nll_loss, p_loss = p_loss or nil, d_weight = d_weight,
-           disc_factor = disc_factor, g_loss = g_loss, mse = mean_square(image - x.image) }
-end)
-
-local disc_loss = fn({ image = picture }, function(x)
-  local image = decoder(gather(codebook, nn.nearest_code(encoder(x.image), codebook)))
-  local real, fake = discriminator(x.image), discriminator(detach(image))
-  return { loss = o.disc_factor * patchgan.losses[o.disc_loss](real, fake), logits_real = mean(real), logits_fake = mean(fake) }
-end)
-
 local rate = o.schedule == "cosine" and optim.cosine(o.lr, o.warmup, 0.1) or optim.constant(o.lr, o.warmup)
 
 local function adam(f, params)
   return optim.adam(f, { params = params, lr = rate, beta1 = 0.5, beta2 = 0.9, clip = o.clip, weight_decay = o.weight_decay })
 end
 
-local loss, train
-if o.loss == "taming" then
-  loss = taming_loss
-  train = {
+-- The loss and the steps, made where they are asked for alone: the discriminator does not fit small pictures.
+local function taming()
+  local taming_loss = fn({ image = picture, step = i32() }, function(x)
+    local image, quant_loss = autoencoder(x.image)
+    local p_loss = o.perceptual ~= "none"
+      and mean(perceptual[o.perceptual]("loss.perceptual_loss", x.image, image, { channels = o.perceptual_channels }))
+    local l1 = mean(abs(x.image - image))
+    local nll_loss = p_loss and l1 + o.perceptual_weight * p_loss or l1
+    local g_loss = -mean(discriminator(image))
+    local last_layer = parameters(image, "^decoder%.conv_out%.weight$")[1]
+    local d_weight = patchgan.adaptive_weight(nll_loss, g_loss, last_layer) * o.disc_weight
+    local disc_factor = patchgan.adopted(o.disc_factor, x.step, o.disc_start)
+    return { loss = nll_loss + d_weight * disc_factor * g_loss + o.codebook_weight * quant_loss, quant_loss = quant_loss,
+             nll_loss = nll_loss, rec_loss = nll_loss, p_loss = p_loss or nil, d_weight = d_weight,
+             disc_factor = disc_factor, g_loss = g_loss, mse = mean_square(image - x.image) }
+  end)
+
+  local disc_loss = fn({ image = picture }, function(x)
+    local image = decoder(gather(codebook, nn.nearest_code(encoder(x.image), codebook)))
+    local real, fake = discriminator(x.image), discriminator(detach(image))
+    return { loss = o.disc_factor * patchgan.losses[o.disc_loss](real, fake), logits_real = mean(real), logits_fake = mean(fake) }
+  end)
+
+  return taming_loss, {
     { "autoencoder", adam(taming_loss, { "^encoder%.", "^decoder%.", "quant_conv%.", "^quantize%." }) },
     { "discriminator", adam(disc_loss, "^loss%.discriminator%."), from = o.disc_start + 1 },
   }
+end
+
+local loss, train
+if o.loss == "taming" then
+  loss, train = taming()
 else
   loss = square_loss
   train = { { "main", optim.adamw(square_loss, { lr = rate, clip = o.clip, weight_decay = o.weight_decay }) } }

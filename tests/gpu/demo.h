@@ -42,9 +42,9 @@ static inline bool open_demo(Demo *d, const char *weights, DType precision, int6
   snprintf(path, sizeof path, "%s/weights/%s.safetensors", MODELS_DIR, weights);
   if (!(d->weights = safetensors_open(path, &d->err))) return false;
   read_defines(d);
-  ModelOptions o = {.define = d->define, .n_define = d->n_define, .models_dir = MODELS_DIR};
   const char *model = safetensors_metadata(d->weights, "model");
   if (strcmp(model, "nuwa.lua") == 0) d->define[d->n_define++] = (Define){"text_mask", "false"};   /* they are older */
+  ModelOptions o = {.define = d->define, .n_define = d->n_define, .models_dir = MODELS_DIR};
   snprintf(path, sizeof path, "%s/%s", MODELS_DIR, model);
   return (d->model = model_load(path, &o, &d->err)) != NULL;
 }
