@@ -204,7 +204,7 @@ function nn.attention(name, x, context, options)
   context = context or x
   local d = constant(last(x), "attention: the width of x")
   local width, key_width = options.width or d, options.width or d
-  if options.kv_heads then key_width = width * options.kv_heads // options.heads end
+  if options.kv_heads and options.heads then key_width = width * options.kv_heads // options.heads end
   local layer = { init = options.init, bias = options.bias }
   return nn.scope(name, function()
     local q = nn.linear("q", x, width, layer)

@@ -33,6 +33,10 @@ local o = options {
   window = 50,              -- steps after which codes without use are put on vectors of the batch; 0: never
 }
 
+if o.loss ~= "taming" and o.perceptual ~= "none" then
+  error('perceptual = "' .. o.perceptual .. '" is part of loss = "taming"; loss is "' .. o.loss .. '"')
+end
+
 local multipliers, attention_sizes = nn.whole_numbers("multipliers", o.multipliers), {}
 for _, size in ipairs(nn.whole_numbers("attention", o.attention)) do attention_sizes[size] = true end
 local levels = #multipliers

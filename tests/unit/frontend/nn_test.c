@@ -240,6 +240,8 @@ TEST("mistakes with layers name the user's line") {
   EXPECT_HAS(err.text, "nn.lua:");
   EXPECT_HAS(err.text, "attend: heads must divide the width: f32[1,4,4,6]");
   EXPECT_HAS(err.text, "model.lua:3");
+  EXPECT(!load_layer("f32(1, 4, 4, 6)", "nn.attention('a', x.x, nil, { kv_heads = 2 })", &err), "it loaded");
+  EXPECT_HAS(err.text, "attend: needs heads");
 }
 
 TEST_MAIN()

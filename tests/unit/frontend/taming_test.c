@@ -156,6 +156,14 @@ TEST("the distance by a classifier's convolutions is 0 of a picture from itself,
   EXPECT(near != perceptual("classifier"), "a pixel counts for nothing");
 }
 
+TEST("a perceptual distance is refused where no loss asks for it") {
+  const Define define[] = {{"perceptual", "lpips"}};
+  Error err;
+  Model *m = model_load(MODELS_DIR "/vqgan.lua", &(ModelOptions){.define = define, .n_define = 1, .models_dir = MODELS_DIR}, &err);
+  EXPECT_HAS(m ? "it loaded" : err.text, "perceptual = \"lpips\" is part of loss = \"taming\"; loss is \"square\"");
+  model_free(m);
+}
+
 TEST("LPIPS has the names of taming's") {
   Error err;
   Model *m = load_with("local p = require 'perceptual'\nreturn module { f = fn({ x = f32(batch, 16, 16, 3), y = "
