@@ -35,12 +35,14 @@ static void limit_dim(IdRange *r, Dim d, const Node *by) {
   if (dim_is_const(d)) limit(r, d.c, by);
 }
 
-/* An id is compared with another: with a number, which it may then be, or with all there are (one_hot). */
+/* Whether x is more surely no id than y: below 0, or else larger. */
+static bool is_further(int64_t x, int64_t y) { return x < 0 ? y >= 0 || x < y : y >= 0 && x > y; }
+
+/* An id is compared with another: with a number, which it may then be, or with all there are (one_hot).  Of several
+ * numbers (a count of class 3 beside `ignore`) it is the one that is no id. */
 static void note_equal(IdRange *r, const Node *other, const Node *by) {
-  if (other->op == OP_FILL)
-    r->ignored = (int64_t)other->attrs.fill.value;
-  else
-    limit(r, count_iota(other), by);
+  if (other->op != OP_FILL) limit(r, count_iota(other), by);
+  else if (is_further((int64_t)other->attrs.fill.value, r->ignored)) r->ignored = (int64_t)other->attrs.fill.value;
 }
 
 static void note_use(IdRange *r, const Node *n, const bool *is_id) {

@@ -176,10 +176,11 @@ TEST("what ids an input takes is said by the least of the tables, classes and co
                                    graph_broadcast(g, graph_iota(g, 0, &row), &square))},
                 {"f", graph_op(g, OP_CROSS_ENTROPY, (Node *[]){x, target}, 2, NULL, NULL)},
                 {"g", graph_binary(g, OP_EQ, target, null)},
+                {"i", graph_binary(g, OP_EQ, target, one)},
                 {"h", graph_op(g, OP_SCATTER_ADD, (Node *[]){counted, x}, 2, &rows, NULL)}};
   Port in[] = {{"of_table", of_table}, {"of_class", of_class}, {"hot", hot},         {"computed", computed},
                {"unread", unread},     {"target", target},     {"counted", counted}, {"x", x}};
-  Func *f = func_new(g, "f", in, 8, out, 8);
+  Func *f = func_new(g, "f", in, 8, out, COUNT_OF(out));
   REQUIRE(f, "%s", err.text);
   EXPECT(func_ids(f, of_table).n == 5 && func_ids(f, of_class).n == 5 && func_ids(f, hot).n == 12, "");
   EXPECT(func_ids(f, computed).n == 0 && func_ids(f, unread).n == 0 && func_ids(f, counted).n == 4, "");
