@@ -3,10 +3,9 @@
  * needs: FORM_GIVEN.  gives: the same signature, and perhaps one output more.  breaks: nothing.
  *
  * Where a scalar output is not finite (a loss, the norm of a gradient), every update writes back what was there: the state
- * after such a step is that before it.  A loss does
- * not show all that can go wrong (the root of 0 is 0, its gradient infinite).  The norm of the whole gradient does, and
- * optimisers give it as PORT_GRAD_NORM; a step without it has one output more, PORT_LARGEST, of all that it would write,
- * for one more copy of the params.
+ * after such a step is that before it.  A loss does not show all that can go wrong (the root of 0 is 0, its gradient
+ * infinite).  The norm of the whole gradient does, and optimisers give it as PORT_GRAD_NORM; a step without it has one
+ * output more, PORT_LARGEST, of all that it would write, for one more copy of the params.
  *
  * An entry with an average d keeps for every param p that it updates itself
  *
@@ -26,8 +25,6 @@ typedef struct Step {
   Update *update;
   int n_update;
 } Step;
-
-/* ---- what says that a step went wrong ---- */
 
 /* ---- what says that a step went wrong ---- */
 
