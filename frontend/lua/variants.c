@@ -15,16 +15,22 @@ typedef struct Reading {
 
 static void put(Reading *r, const char *text) { buffer_append(&r->text, text, strlen(text) + 1); }
 
+/* The text at the top of the stack, which may be no longer than C has it. */
+static const char *text_at_top(lua_State *L, const Reading *r, const char *what) {
+  size_t n;
+  const char *text = lua_tolstring(L, -1, &n);
+  if (strlen(text) != n) luaL_error(L, "%s: variant %d: %s holds a zero", r->path, r->n + 1, what);
+  return text;
+}
+
 /* The option's value at the top of the stack, as -D takes it. */
 static void put_value(lua_State *L, Reading *r, const char *name) {
   Value v = {0};
   if (lua_type(L, -1) == LUA_TBOOLEAN) v = (Value){.kind = VALUE_BOOL, .boolean = lua_toboolean(L, -1)};
   else if (lua_isinteger(L, -1)) v = (Value){.kind = VALUE_INT, .integer = lua_tointeger(L, -1)};
   else if (lua_type(L, -1) == LUA_TNUMBER) v = (Value){.kind = VALUE_REAL, .real = lua_tonumber(L, -1)};
-  else if (lua_type(L, -1) == LUA_TSTRING) v = (Value){.kind = VALUE_TEXT, .text = lua_tostring(L, -1)};
+  else if (lua_type(L, -1) == LUA_TSTRING) v = (Value){.kind = VALUE_TEXT, .text = text_at_top(L, r, name)};
   else luaL_error(L, "%s: variant %d: \"%s\" is %s, not a value of an option", r->path, r->n + 1, name, sandbox_tostring(L, -1));
-  if (v.kind == VALUE_TEXT && strlen(v.text) != lua_rawlen(L, -1))
-    luaL_error(L, "%s: variant %d: the value of \"%s\" holds a zero", r->path, r->n + 1, name);
   value_print(&v, &r->text);
   put(r, "");
 }
@@ -37,7 +43,7 @@ static void put_variant(lua_State *L, Reading *r) {
   int type = lua_rawgeti(L, table, 1);
   if (type != LUA_TNIL && type != LUA_TSTRING)
     luaL_error(L, "%s: variant %d: its name is %s, not a text", r->path, r->n + 1, sandbox_tostring(L, -1));
-  put(r, type == LUA_TNIL ? "" : lua_tostring(L, -1));
+  put(r, type == LUA_TNIL ? "" : text_at_top(L, r, "its name"));
   lua_pop(L, 1);
   lua_Integer n = sandbox_sorted_keys(L, table);
   int keys = lua_gettop(L);
@@ -49,7 +55,7 @@ static void put_variant(lua_State *L, Reading *r) {
     }
     if (lua_type(L, -1) != LUA_TSTRING || !lua_rawlen(L, -1))
       luaL_error(L, "%s: variant %d: %s names no option", r->path, r->n + 1, sandbox_tostring(L, -1));
-    const char *name = lua_tostring(L, -1);
+    const char *name = text_at_top(L, r, "the name of an option");
     put(r, name);
     lua_pushvalue(L, -1);
     lua_rawget(L, table);

@@ -91,6 +91,9 @@ TEST("a file of variants is Lua, with names of its own, and is crossed with opti
                {"return { { 'a', 'b' } }", "names no option"},
                {"return { { 'a', dim = 2 }, { 'a', dim = 3 } }", "two variants are called \"a\""},
                {"return { { dim = 2 }, x = 1 }", "other fields have no meaning"},
+               {"return { { ['\\0a'] = 2 }, { dim = 3 } }", "variant 1: the name of an option holds a zero"},
+               {"return { { 'a\\0b', dim = 2 } }", "variant 1: its name holds a zero"},
+               {"return { { kind = 'plain\\0' } }", "variant 1: kind holds a zero"},
                {"while true do end", "w.lua"},
                {"return os.exit()", "os"}};
   for (int i = 0; i < COUNT_OF(wrong); i++) {
