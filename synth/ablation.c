@@ -337,15 +337,17 @@ static bool run(Run *r, Error *err) {
   if (is_taken) r->result->state = RUN_ELSEWHERE;
   if (!r->lease) return is_taken;
   bool is_done = read_result(r, recipe, err);   /* by who had the lease just before */
-  bool ok = is_done || err->code == ERROR_NONE;
+  bool ok = is_done || err->code == ERROR_NONE, is_lost = false;
   if (ok && !is_done) {
     if (s->begin) s->begin(s->ctx, r->variant, r->spec.seed);
     ok = train_leased(r, recipe, err);
+    is_lost = !ok && err->code == ERROR_CANCELLED && lease_is_lost(r->lease);
     if (s->end) s->end(s->ctx, r->variant, r->spec.seed, ok || ends_all(err) ? NULL : err);
     if (ok) ok = read_result(r, recipe, err);
   }
+  if (is_lost) r->result->state = RUN_ELSEWHERE;   /* this process stood still for so long that another took the run */
   lease_release(r->lease);
-  return ok;
+  return ok || is_lost;
 }
 
 bool ablation_train(const AblationSpec *s, AblationResult *result, Error *err) {

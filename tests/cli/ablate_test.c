@@ -69,6 +69,14 @@ TEST("a run that somebody is at is left to him, until he was not heard of for a 
                "grep -q '| dim=2 | [0-9.]* |' && test ! -e runs2/dim=2-seed0/lease");
 }
 
+TEST("who finds that another has taken its run goes on with the next") {
+  make_model();
+  expect_shell("nuwa ablate m.lua --data world:things=4 --batch 4 --steps 200 -D dim=2 -D dim=3 --runs taken >out 2>err & "
+               "until test -e taken/dim=2-seed0/lease; do sleep 0.02; done; echo other > taken/dim=2-seed0/lease; wait $! && "
+               "grep -q '1 runs are under way elsewhere' err && grep -q '| dim=2 | - |' out && grep -q '| dim=3 | [0-9.]* |' out && "
+               "grep -qx other taken/dim=2-seed0/lease && test ! -e taken/dim=2-seed0/result.json");
+}
+
 TEST("a variant that diverges is named, the others are trained, and the table has them") {
   make_model();
   EXPECT_STATUS(1, ABLATE "-D kind=plain -D kind=breaks -D kind=bent --runs broken", "1 runs failed, the first: step 3: \"loss\" of \"main\" is nan");
