@@ -87,8 +87,10 @@ bool training_args_open(TrainingArgs *a, TrainingSpec *spec, Error *err) {
   o.cache = a->model.no_cache ? NULL : cli_cache(CACHE_LISTINGS, a->cache);
   o.seed = spec->seed;
   o.whole = a->spec_of_eval != NULL;
+  DatasetOptions of_eval = o;
+  of_eval.measures = true;
   bool ok = error_asked((data = dataset_open(a->spec_of_data, &o, err)) != NULL, err) &&
-            (!a->spec_of_eval || error_asked((eval_data = dataset_open(a->spec_of_eval, &o, err)) != NULL, err)) &&
+            (!a->spec_of_eval || error_asked((eval_data = dataset_open(a->spec_of_eval, &of_eval, err)) != NULL, err)) &&
             (!a->merges || (bpe = merges_read(a->merges, err)));
   spec->data = data;
   spec->eval_data = eval_data;

@@ -433,7 +433,7 @@ static void mirror(const DataWant *w, int64_t at) {
 
 /* Whether an example is flipped is drawn anew in every epoch; what measures a model is shown as it is. */
 static bool is_flipped(const Dataset *d, const DataExample *e, uint64_t position) {
-  if (!d->flips || d->o.in_order || e->part != WORLD_TRAIN) return false;
+  if (!d->flips || d->o.in_order || d->o.measures || e->part != WORLD_TRAIN) return false;
   uint64_t epoch = position / dataset_count(d, e->part);
   const uint32_t counter[4] = {(uint32_t)e->number, (uint32_t)epoch, (uint32_t)(epoch >> 32),
                                STREAM_DATA | FLIP_ROUND << 8};

@@ -32,6 +32,7 @@ typedef struct Dataset Dataset;
 typedef struct DatasetOptions {
   uint64_t seed;                      /* of the order of examples, and of what is drawn among captions */
   bool whole;                         /* nothing is held out: what measures the model is another data set */
+  bool measures;                      /* nothing is mirrored: a model is measured on what there is */
   bool in_order;                      /* epochs are the listing itself, for people who look */
   bool strict;                        /* a broken example is an error, else the next one stands in for it */
   bool allow_missing;                 /* a picture without a caption has an empty one, else that is refused */

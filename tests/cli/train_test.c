@@ -237,6 +237,16 @@ TEST("a hundred metrics are logged, all of them, and those of an evaluation too"
   expect_shell("test $(tail -1 many/metrics.jsonl | grep -oE '\"(val|held).m[0-9]+\": [0-9]' | wc -l) = 198");
 }
 
+TEST("the pictures that a model is measured on are not mirrored") {
+  open_folder();
+  write_text("sides.lua",
+             "local optim = require 'optim'\nlocal loss = fn({ image = f32(batch, 32, 32, 3) }, function(i)\n"
+             "  return { loss = mean((i.image - param('w', f32(32, 1), { normal = 1 })) ^ 2) }\nend)\n"
+             "return module { train = { { 'main', optim.sgd(loss, { lr = 0.1 }) } }, evaluate = loss }\n");
+  expect_shell("nuwa data world:things=4 --count 6 --out seen >/dev/null && for f in '' :flip; do nuwa train sides.lua --data world:things=4 "
+               "--batch 4 --steps 1 --eval 1 --eval-data seen$f 2>&1 | grep -o 'val.loss [0-9.]*' > val$f || exit 1; done; cmp val val:flip");
+}
+
 TEST("--json tells the last loss, and null where no step was left to make") {
   make_model();
   expect_shell("rm -f json.ckpt; nuwa " TRAIN "--checkpoint json.ckpt --json 2>/dev/null >first && nuwa " TRAIN "--checkpoint json.ckpt --resume --json 2>/dev/null >second");

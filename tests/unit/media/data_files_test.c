@@ -459,7 +459,8 @@ TEST("half of the examples of an epoch are mirrored with their labels, others in
   }
   snprintf(name, sizeof name, "%s:flip", path_of("flips"));
   Dataset *d = open_data(name, (DatasetOptions){.seed = 4}), *plain = open_data(path_of("flips"), (DatasetOptions){.seed = 4});
-  REQUIRE(d && plain, "");
+  Dataset *measured = open_data(name, (DatasetOptions){.seed = 4, .measures = true});
+  REQUIRE(d && plain && measured, "");
   int n = (int)dataset_count(d, WORLD_TRAIN), held = (int)dataset_count(d, WORLD_VALIDATION), flipped = 0, differs = 0;
   bool two[2 * N], again[7], other[N];
   read_flips(d, WORLD_TRAIN, 0, 2 * n, two);
@@ -482,9 +483,12 @@ TEST("half of the examples of an epoch are mirrored with their labels, others in
   EXPECT(differs > n / 5 && differs < 4 * n / 5, "of %d examples %d are flipped in one epoch alone", n, differs);
   read_flips(plain, WORLD_TRAIN, 0, n, other);
   for (int i = 0; i < n; i++) EXPECT(!other[i], "without the option none is");
+  read_flips(measured, WORLD_TRAIN, 0, n, other);
+  for (int i = 0; i < n; i++) EXPECT(!other[i], "nor is one where a model is measured");
   if (held) read_flips(d, WORLD_VALIDATION, 0, held, other);
   for (int i = 0; i < held; i++) EXPECT(!other[i], "what is held out is shown as it is");
   dataset_close(d);
+  dataset_close(measured);
   dataset_close(plain);
   EXPECT_HAS(refusal("world:flip,size=32"), "no flip: captions of the world say left and right");
   EXPECT_HAS(refusal("world:size=32,flip"), "no flip: captions");
