@@ -295,7 +295,8 @@ const DataField *dataset_find_field(const Dataset *d, const DataWant *w) {
 static bool check_id_count(const Dataset *d, const Bpe *bpe, const DataWant *w, Error *err) {
   bool is_text = w->field->fit == FIT_TEXT && w->dtype == DTYPE_I32;
   int64_t n = is_text ? bpe_vocab(bpe) : w->field->fit == FIT_CLASS ? dataset_class_count(d) : 0;
-  if (!w->ids || n <= w->ids) return true;
+  int64_t most = w->ids + (w->ignored == w->ids);   /* the last may be the ignored one */
+  if (!w->ids || n <= most) return true;
   return error_set(err, ERROR_ARGUMENT, "%s: %s %s %lld %s, the model takes %lld", w->name,
                    is_text ? "the merges" : d->spec, is_text ? "make" : "has", (long long)n, is_text ? "tokens" : "classes",
                    (long long)w->ids);

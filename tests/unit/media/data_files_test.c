@@ -265,6 +265,7 @@ TEST("ids that the model has no table for are refused with both numbers, and not
   Error err;
   EXPECT_HAS(mismatch(d, (DataWant){"class", DTYPE_I32, 0, {0}, .ids = 1}), "ids has 2 classes, the model takes 1");
   EXPECT_TEXT(mismatch(d, (DataWant){"class", DTYPE_I32, 0, {0}, .ids = 2}), "");
+  EXPECT_TEXT(mismatch(d, (DataWant){"class", DTYPE_I32, 0, {0}, .ids = 1, .ignored = 1}), "");
   DataWant w = {"labels", DTYPE_I32, 2, {2, 2}, labels, .ids = 4, .ignored = 255};
   EXPECT(fill(d, WORLD_TRAIN, 0, 1, &w, &err), "%s", err.text);
   w.ignored = 0;
