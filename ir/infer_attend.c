@@ -71,7 +71,8 @@ static bool take_heads(Infer *c, int k) {
     return infer_refuse(c, "heads of queries and keys differ in width", "%lld of %lld vs %lld of %lld",
                         (long long)a->heads, (long long)wide, (long long)a->kv_heads, (long long)key);
   if (a->scale == 0) a->scale = 1 / sqrt((double)wide);
-  return isfinite((float)a->scale) || infer_refuse(c, "the scale of scores must be a finite f32", "%g", a->scale);
+  bool is_f32 = isfinite((float)a->scale) && (float)a->scale != 0;
+  return is_f32 || infer_refuse(c, "the scale of scores must be a finite f32, not 0", "%g", a->scale);
 }
 
 /* The type of a result: queries' places, and as many heads of the width that values, operand v, have. */
