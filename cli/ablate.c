@@ -154,29 +154,32 @@ static bool open_spec(AblateCommand *c, Error *err) {
   return open_like(c, err) && set_recipe(c, err);
 }
 
-/* What every variant has, the first has. */
-static bool look_at_model(AblateCommand *c, bool *draws, Error *err) {
+static bool check_eval(AblateCommand *c, Error *err) {
   ModelSpec m = ablation_model(&c->spec, 0);
   Error ignored;
   Model *model = models_load(&c->target.synth, &m, err);
   if (!model) return false;
-  c->spec.training.evaluates = model_find(model, FUNC_EVALUATE, &ignored) != NULL;
-  if (c->spec.training.evaluates) c->spec.loop.evaluate_every = c->a.eval ? c->a.eval : c->spec.loop.steps;
-  *draws = model_find_decode(model, FUNC_DECODE, &ignored) != NULL;
-  bool ok = c->spec.training.evaluates || !c->a.eval ||
+  bool ok = !c->a.eval || model_find(model, FUNC_EVALUATE, &ignored) ||
             error_set(err, ERROR_USAGE, "%s: --eval needs a function in its module:  evaluate = loss", m.path);
+  c->spec.loop.evaluate_every = c->a.eval ? c->a.eval : c->spec.loop.steps;
   model_free(model);
   return ok;
 }
 
+/* Of the variants that draw; a run that failed says by itself what its variant lacks. */
 static bool measure(AblateCommand *c, Error *err) {
-  c->cost = ARENA_ARRAY(c->arena, DrawingCost, c->spec.n_variant);
+  bool draws = false;
+  DrawingCost *cost = ARENA_ARRAY(c->arena, DrawingCost, c->spec.n_variant);
   for (int v = 0; v < c->spec.n_variant; v++) {
     ModelSpec m = ablation_model(&c->spec, v);
     if (cli_is_interrupted(NULL)) return error_set(err, ERROR_CANCELLED, "interrupted while drawing was measured");
-    if (!drawing_cost_measure(&c->target.synth, &m, &c->cost[v], err)) return error_prefix(err, "%s", c->spec.variant[v].name);
+    bool ok = drawing_cost_measure(&c->target.synth, &m, &cost[v], err);
+    if (!ok && (!c->result || c->result[v * c->spec.seeds].state != RUN_FAILED)) return error_prefix(err, "%s", c->spec.variant[v].name);
+    draws |= cost[v].steps > 0;
   }
-  return true;
+  if (draws) c->cost = cost;
+  return draws || c->result ||
+         error_set(err, ERROR_USAGE, "--only-drawing: %s draws nothing token by token (decode)", c->spec.training.model.path);
 }
 
 /* ---- the table ---- */
@@ -216,7 +219,7 @@ static Figure drawing_figure(const DrawingCost *d, const char *name) {
              : strcmp(name, ms) == 0     ? d->ms
              : strcmp(name, kv) == 0     ? (double)d->kv_bytes
                                          : (double)d->params;
-  return (Figure){x, NAN};
+  return (Figure){d->steps > 0 ? x : NAN, NAN};
 }
 
 static bool is_of_drawing(const char *name) {
@@ -350,17 +353,14 @@ static bool count_missing(const AblateCommand *c, Error *err) {
 
 static bool run(void *ctx, Arena *arena, Error *err) {
   AblateCommand *c = ctx;
-  bool draws = false;
   cli_catch_interrupts();
   c->arena = arena;
-  if (!cli_target_open(&c->a.of.model, &c->target, err) || !open_spec(c, err) || !look_at_model(c, &draws, err)) return false;
-  if (!draws && c->a.only_drawing)
-    return error_set(err, ERROR_USAGE, "--only-drawing: %s draws nothing token by token (decode)", c->spec.training.model.path);
+  if (!cli_target_open(&c->a.of.model, &c->target, err) || !open_spec(c, err) || !check_eval(c, err)) return false;
   if (!c->a.only_drawing) {
     c->result = ARENA_ARRAY(arena, AblationResult, c->spec.n_variant * c->spec.seeds);
     if (!ablation_train(&c->spec, c->result, err)) return false;
   }
-  return (!draws || measure(c, err)) && show(c, err) && count_missing(c, err);
+  return measure(c, err) && show(c, err) && count_missing(c, err);
 }
 
 static bool check(void *ctx, Error *err) {

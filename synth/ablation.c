@@ -201,11 +201,13 @@ static bool is_cancelled(void *ctx) {
 
 /* What a finished run must share with this one, as JSON: what shapes it, but for what only compiling it would tell.  NULL
  * after err was set. */
-static const char *identity(const Run *r, Error *err) {
+static const char *identity(Run *r, Error *err) {
   Recipe recipe = *r->s->recipe;
+  Error ignored;
   char digest[65];
   Model *m = models_load(r->s->target, &r->spec.model, err);
   if (!m) return NULL;
+  r->spec.evaluates = model_find(m, FUNC_EVALUATE, &ignored) != NULL;   /* which a variant may have and another not */
   recipe.arena = r->s->arena;
   source_digest(&m->source, digest);
   recipe_set_int(&recipe, RECIPE_SEED, (int64_t)r->spec.seed);
@@ -296,6 +298,7 @@ static bool train_opened(Run *r, Training *t, const char *recipe, Error *err) {
   loop.checkpoint = path_in(r, "checkpoint");
   loop.log = ablation_log(r->s, r->variant, r->spec.seed);
   loop.resume = true;
+  if (!r->spec.evaluates) loop.evaluate_every = 0;
   loop.done = &done;
   loop.report = on_report;
   loop.is_cancelled = is_cancelled;

@@ -52,12 +52,15 @@ static bool time_drawing(NuwaSession *s, const Plan *p, const NuwaGenerate *g, D
   return ok;
 }
 
+/* NULL without err set: there is no decode. */
 static Plan *compile_drawing(const SynthTarget *t, const ModelSpec *m, DrawingCost *out, Error *err) {
   static const char *const functions[] = {FUNC_DECODE};
   CompileOptions o = {.function = functions, .n_function = 1};
   DecodeFacts facts = {0};
+  Error none;
+  err->code = ERROR_NONE;
   Model *model = models_load(t, m, err);
-  const ModelDecode *md = model ? model_find_decode(model, functions[0], err) : NULL;
+  const ModelDecode *md = model ? model_find_decode(model, functions[0], &none) : NULL;
   bool ok = md && compile_decode_describe(model, md, t->compile.precision, &facts, err);
   Plan *p = ok ? models_compile_plan(t, model, &o, err) : NULL;
   out->kv_bytes = facts.kv_bytes;
@@ -70,6 +73,7 @@ bool drawing_cost_measure(const SynthTarget *t, const ModelSpec *m, DrawingCost 
   *out = (DrawingCost){0};
   Plan *p = compile_drawing(t, m, out, err);
   int64_t slots, rows;
+  if (!p && err->code == ERROR_NONE) return true;
   NuwaSession *s = p && nuwa_generate_needs(p, &g, &slots, &rows, err) ? models_open_session(t, p, 1, rows, 0, err) : NULL;
   bool ok = s && time_drawing(s, p, &g, out, err);
   if (ok) out->params = param_count(p);

@@ -9,7 +9,7 @@ typedef struct DrawingCost {
   double ms;                    /* of the fastest of some runs */
 } DrawingCost;
 
-/* Of the model's generated function FUNC_DECODE, which there must be. */
+/* Of the model's generated function FUNC_DECODE; where there is none all is 0. */
 bool drawing_cost_measure(const SynthTarget *t, const ModelSpec *m, DrawingCost *out, Error *err);
 
 #endif

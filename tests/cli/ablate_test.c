@@ -178,6 +178,22 @@ TEST("a result is of the data, first weights and evaluation that it was made wit
   }
 }
 
+TEST("variants of which one is not evaluated, one draws nothing and one has a wrong option are in one table") {
+  open_folder();
+  expect_shell("sed -e 's/  classes = 0,/  draws = true, evals = true, classes = 0,/; s/evaluate = loss/evaluate = o.evals and loss or nil/; "
+               "s/  decode = \\(.*\\),$/  decode = o.draws and \\1 or nil,/' " MODELS_DIR "/families/prior.lua > models/some.lua && "
+               "{ printf '\\104\\0\\0\\0\\0\\0\\0\\0{\"tokens\":{\"dtype\":\"I32\",\"shape\":[60,1,2,2],\"data_offsets\":[0,960]}}'; "
+               "head -c 960 /dev/zero; } > tokens.safetensors");
+  write_text("some-v.lua", "return { { 'all' }, { 'mute', draws = false }, { 'blind', evals = false }, { 'wrong', heads = 3 } }\n");
+  EXPECT_STATUS(1, "ablate models/some.lua --models models --data tokens.safetensors --steps 2 --batch 4 -D grid=2 -D codebook=8 -D dim=8 "
+                   "-D layers=1 --variants some-v.lua --runs some 2>/dev/null; nuwa ablate models/some.lua --models models --data "
+                   "tokens.safetensors --steps 2 --batch 4 -D grid=2 -D codebook=8 -D dim=8 -D layers=1 --variants some-v.lua --runs some",
+                "1 runs failed, the first: ");
+  EXPECT_HAS(output, "| mute | ");
+  EXPECT_HAS(output, "| blind | ");
+  EXPECT_HAS(output, "| wrong | - | ");
+}
+
 /* The bytes of keys and values of NN, which decodes 16 tokens in 7 steps. */
 static long long kv_bytes(const char *precision) {
   char command[500];
