@@ -153,7 +153,9 @@ static bool check_features(const ScoreArgs *a, Error *err) {
                      "--features compares drawings of --weights FILE, or --pictures SPEC: give one of the two");
   if (a->temperature != 1.0 || a->top_k || a->top_p != 1.0 || a->guidance != 1.0)
     return error_set(err, ERROR_ARGUMENT, "what is said of sampling has no effect with --features: no tokens are drawn");
-  return true;
+  if (a->kit.vq_weights)
+    return error_set(err, ERROR_ARGUMENT, "--vq-weights has no effect with --features: no codes are decoded");
+  return !(a->pictures && a->seed) || error_set(err, ERROR_ARGUMENT, "--seed has no effect beside --pictures: nothing is drawn");
 }
 
 static bool check(void *ctx, Error *err) {

@@ -119,6 +119,8 @@ TEST("pictures are as far from others as their features are, and not from themse
   EXPECT(number_after("\"frechet\": ") > 0.01, "%g from drawings", number_after("\"frechet\": "));
   EXPECT_STATUS(2, SCORE, "--features compares drawings of --weights FILE, or --pictures SPEC: give one of the two");
   EXPECT_STATUS(2, "score --data data.safetensors", "--data has no effect without --features");
+  EXPECT_STATUS(2, SCORE "--pictures data.safetensors --seed 3", "--seed has no effect beside --pictures");
+  EXPECT_STATUS(2, SCORE "--pictures data.safetensors --vq-weights none", "--vq-weights has no effect with --features");
   EXPECT_STATUS(2, SCORE "--pictures data.safetensors --seen", "--seen has no effect beside --features");
 }
 
