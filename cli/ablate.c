@@ -363,12 +363,6 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   return measure(c, err) && show(c, err) && count_missing(c, err);
 }
 
-static bool check(void *ctx, Error *err) {
-  const AblateArgs *a = &((AblateCommand *)ctx)->a;
-  return !(a->csv && a->report && strcmp(a->csv, a->report) == 0) ||
-         error_set(err, ERROR_ARGUMENT, "--csv and --report are both %s: they hold different things", a->csv);
-}
-
 static void run_done(void *ctx) {
   AblateCommand *c = ctx;
   safetensors_close(c->like);
@@ -381,6 +375,6 @@ int cli_ablate(int argc, char **argv) {
   training_args_init(&a.a.of, "ablate");
   const Command c = {.name = "ablate", .usage = "MODEL.lua [-D NAME=VALUE]... [options]", .about = about, .arg = arg,
                      .n_arg = list_args(&a.a, arg), .model = &a.a.of.model.path, .target = &a.a.of.model, .ctx = &a,
-                     .check = check, .run = run, .done = run_done};
+                     .run = run, .done = run_done};
   return cli_command(&c, argc, argv);
 }

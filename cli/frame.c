@@ -1,5 +1,7 @@
 /* The frame of every command: what happens before and after its work, and which exit status that gives. */
 #include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -44,6 +46,30 @@ static bool check_folder(Arena *arena, const char *option, const char *path, Err
   return error_set(err, ERROR_IO, "%s: cannot create %s: %s", option, path, strerror(errno));
 }
 
+/* One name for each file, however it is spelt.  The folder is there. */
+static const char *whole_path(Arena *arena, const char *path) {
+  const char *slash = strrchr(path, '/');
+  const char *folder = !slash ? "." : slash == path ? "/" : arena_printf(arena, "%.*s", (int)(slash - path), path);
+  char real[PATH_MAX];
+  if (realpath(path, real)) return arena_strdup(arena, real);
+  return realpath(folder, real) ? arena_printf(arena, "%s/%s", real, slash ? slash + 1 : path) : path;
+}
+
+/* No two outputs may be one file. */
+static bool check_apart(const Command *c, Arena *arena, Error *err) {
+  const char *whole[ARGS_MAX] = {0};
+  for (int i = 0; i < c->n_arg; i++) {
+    const Arg *a = &c->arg[i];
+    const char *path = a->kind == ARG_OUT || a->kind == ARG_PNG ? *(const char **)a->to : NULL;
+    if (!path || file_is_stream(path)) continue;
+    whole[i] = whole_path(arena, path);
+    for (int k = 0; k < i; k++)
+      if (whole[k] && strcmp(whole[k], whole[i]) == 0)
+        return error_set(err, ERROR_USAGE, "%s and %s are both %s: they hold different things", c->arg[k].name, a->name, path);
+  }
+  return true;
+}
+
 static bool check_outputs(const Command *c, Arena *arena, Error *err) {
   const char *on_stdout = NULL;
   for (int i = 0; i < c->n_arg; i++) {
@@ -85,7 +111,7 @@ static void call_body(void *ctx) {
   if (parsed != ARGS_OK) return;
   call->ok = take_model(c, &words, err) && (!c->check || error_asked(c->check(c->ctx, err), err)) &&
              args_check_effects(c, given, err) && (!c->target || target_check(c->target, err)) &&
-             check_outputs(c, call->arena, err) &&
+             check_outputs(c, call->arena, err) && check_apart(c, call->arena, err) &&
              c->run(c->ctx, call->arena, err);
 }
 

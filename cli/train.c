@@ -169,13 +169,9 @@ static bool check(void *ctx, Error *err) {
   if (o->checkpoint && file_is_stream(o->checkpoint))
     return error_set(err, ERROR_ARGUMENT, "--checkpoint %s: must be a file, which is replaced again and again",
                      o->checkpoint);
-  const char *out = ((TrainCommand *)ctx)->a.out, *report = ((TrainCommand *)ctx)->a.report;
+  const char *report = ((TrainCommand *)ctx)->a.report;
   if (report && file_is_stream(report))
     return error_set(err, ERROR_ARGUMENT, "--report %s: must be a file, which is replaced again and again", report);
-  if (report && ((out && strcmp(out, report) == 0) || (o->checkpoint && strcmp(o->checkpoint, report) == 0)))
-    return error_set(err, ERROR_ARGUMENT, "--report and another output are both %s", report);
-  if (o->checkpoint && out && strcmp(o->checkpoint, out) == 0)
-    return error_set(err, ERROR_ARGUMENT, "--checkpoint and --out are both %s: they hold different things", out);
   return o->stop <= o->steps || error_set(err, ERROR_ARGUMENT, "--stop %lld has no effect: --steps %lld come first",
                                           (long long)o->stop, (long long)o->steps);
 }

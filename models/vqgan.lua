@@ -149,7 +149,8 @@ local function taming()
     local nll_loss = p_loss and l1 + o.perceptual_weight * p_loss or l1
     local g_loss = -mean(discriminator(image))
     local last_layer = parameters(image, "^decoder%.conv_out%.weight$")[1]
-    local d_weight = patchgan.adaptive_weight(nll_loss, g_loss, last_layer) * o.disc_weight
+    local d_weight = fill(0, f32())   -- as taming has it where nothing is trained
+    if is_training() then d_weight = patchgan.adaptive_weight(nll_loss, g_loss, last_layer) * o.disc_weight end
     local disc_factor = patchgan.adopted(o.disc_factor, x.step, o.disc_start)
     return { loss = nll_loss + d_weight * disc_factor * g_loss + o.codebook_weight * quant_loss, quant_loss = quant_loss,
              nll_loss = nll_loss, rec_loss = nll_loss, p_loss = p_loss or nil, d_weight = d_weight,

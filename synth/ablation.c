@@ -277,7 +277,7 @@ static bool read_result(Run *r, const char *want, Error *err) {
   mem_free(text);
   if (!json_read_object(r->s->arena, kept, &field, &n, err)) return error_prefix(err, "%s", path);
   const JsonField *recipe = json_find(field, n, META_RECIPE), *metrics = json_find(field, n, "metrics");
-  if (!recipe || !metrics) return error_set(err, ERROR_FORMAT, "%s is no result of a run: remove it to train anew", path);
+  if (!recipe || !metrics) return error_set(err, ERROR_FORMAT, "%s is no result of a run: remove its folder to train anew", path);
   if (!same_recipe(r, path, recipe->value, want, err) || !json_read_object(r->s->arena, metrics->value, &metric, &n_metric, err))
     return false;
   Metric *list = ARENA_ARRAY(r->s->arena, Metric, n_metric);

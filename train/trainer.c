@@ -232,12 +232,25 @@ static bool evaluate(Trainer *t, Error *err) {
 
 /* ---- the run ---- */
 
+/* A run that got beyond its first checkpoint has one: where it is not there, its name is wrong, and to begin anew would cost
+ * the log. */
+static bool check_log(const TrainOptions *o, Error *err) {
+  LogCurves c = {0};
+  double last = 0;
+  if (!o->log || !o->resume || !log_read_curves(&c, o->log, err)) return !o->log || !o->resume;
+  for (int i = 0; i < c.n; i++) last = fmax(last, c.curve[i].step[c.curve[i].n - 1]);
+  log_curves_done(&c);
+  return last <= (double)o->checkpoint_every ||
+         error_set(err, ERROR_ARGUMENT, "%s holds steps up to %.0f, and there is no %s: --checkpoint names the checkpoint of that run; "
+                   "remove the log to begin anew", o->log, last, o->checkpoint);
+}
+
 static bool begin_or_resume(Trainer *t, Error *err) {
   const TrainOptions *o = t->o;
   bool exists = o->checkpoint && access(o->checkpoint, F_OK) == 0;
   if (exists && !o->resume)
     return error_set(err, ERROR_ARGUMENT, "%s exists: resume it, or remove it to begin anew", o->checkpoint);
-  if (exists && !checkpoint_read(&t->checkpoint, o->checkpoint, err)) return false;
+  if (exists ? !checkpoint_read(&t->checkpoint, o->checkpoint, err) : !check_log(o, err)) return false;
   if (t->checkpoint.step > o->steps)
     return error_set(err, ERROR_ARGUMENT, "%s is at step %lld, after the last, %lld", o->checkpoint,
                      (long long)t->checkpoint.step, (long long)o->steps);

@@ -253,11 +253,25 @@ TEST("--json tells the last loss, and null where no step was left to make") {
   expect_shell("grep -qE '^.\"steps\": 6, \"loss\": [0-9.]+.$' first && grep -qxF '{\"steps\": 6, \"loss\": null}' second");
 }
 
+TEST("a run whose checkpoint is not where it is said to be does not begin anew over its log") {
+  make_model();
+  expect_shell("nuwa " TRAIN "--checkpoint origin.ckpt --every 2 --log origin --stop 4");
+  EXPECT_STATUS(1, TRAIN "--checkpoint typo --every 2 --log origin --resume",
+                "origin holds steps up to 4, and there is no typo: --checkpoint names the checkpoint of that run");
+  expect_shell("wc -l < origin/metrics.jsonl | grep -qx 4 && nuwa " TRAIN "--checkpoint origin.ckpt --every 2 --log origin --resume && "
+               "wc -l < origin/metrics.jsonl | grep -qx 6");
+  expect_shell("nuwa " TRAIN "--log sooner --stop 1 --checkpoint gone --every 5 && rm gone && "
+               "nuwa " TRAIN "--log sooner --checkpoint gone --every 5 --resume && wc -l < sooner/metrics.jsonl | grep -qx 6");
+}
+
 TEST("a run that is finished still gives its weights, and its checkpoint is no place for them") {
   make_model();
   expect_shell("nuwa " TRAIN "--checkpoint done.ckpt --out done.out && nuwa " TRAIN "--checkpoint done.ckpt --resume --out again.out && "
                "cmp done.out again.out");
-  EXPECT_STATUS(2, TRAIN "--checkpoint same --out same", "--checkpoint and --out are both same");
+  EXPECT_STATUS(2, TRAIN "--checkpoint same --out same", "--out and --checkpoint are both same: they hold different things");
+  EXPECT_STATUS(2, TRAIN "--checkpoint ../${PWD##*/}/same --out ./same", "are both");
+  expect_shell("test ! -e same && ln -s same other");
+  EXPECT_STATUS(2, TRAIN "--checkpoint done.ckpt --out ./done.ckpt", "--out and --checkpoint are both");
 }
 
 TEST_MAIN()

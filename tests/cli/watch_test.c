@@ -194,7 +194,7 @@ TEST("the page of a run that failed says why, and there is one without evaluatio
 TEST("a page is a file of its own") {
   make_model();
   EXPECT_STATUS(2, TRAIN "--report /dev/stdout", "--report /dev/stdout: must be a file");
-  EXPECT_STATUS(2, TRAIN "--report same --out same", "--report and another output are both same");
+  EXPECT_STATUS(2, TRAIN "--report same --out same", "--out and --report are both same");
   EXPECT_STATUS(1, TRAIN "--report none/page.html", "--report: ");
 }
 

@@ -10,7 +10,7 @@
 #include "runtime/base/philox.h"
 #include "tests/test.h"
 
-enum { SAMPLES = 2, ROUNDS = 2, LONG_ROUNDS = 20, MAX_PROBLEMS = 800 };
+enum { SAMPLES = 2, ROUNDS = 1, LONG_ROUNDS = 20, MAX_PROBLEMS = 800 };
 
 typedef struct Problem {
   AttendAttrs a;

@@ -177,6 +177,7 @@ static void sweep(Sweep s) {
   sweep_in_one_way(&s, false);
   sweep_in_one_way(&s, true);
   EXPECT(count_entries("/proc/self/fd", "") == files, "%s: files stay open", s.what);
+  for (int i = 0; i < 200 && count_entries("/proc/self/task", "") != threads; i++) usleep(10000);   /* joined before it is gone */
   EXPECT(count_entries("/proc/self/task", "") == threads, "%s: threads stay", s.what);
   EXPECT(!has_leaks(), "%s: memory is lost", s.what);
 }

@@ -178,7 +178,7 @@ static Func *build_map(Check *c) {
 }
 
 TEST("random maps agree with the interpreter") {
-  for (uint32_t seed = 0; seed < 150; seed++)
+  for (uint32_t seed = 0; seed < (test_is_long ? 600 : 75); seed++)
     for (int64_t B = 1; B <= 3; B += 2)
       check_run(&(Check){.family = FAMILY_MAP,
                          .build = build_map,
@@ -214,7 +214,7 @@ static Func *build_reduce(Check *c) {
 }
 
 TEST("random chains of reductions agree with the interpreter") {
-  for (uint32_t seed = 0; seed < 150; seed++)
+  for (uint32_t seed = 0; seed < (test_is_long ? 600 : 75); seed++)
     for (int64_t B = 1; B <= 5; B += 4)
       check_run(&(Check){.family = FAMILY_REDUCE,
                          .build = build_reduce,
