@@ -197,11 +197,6 @@ static void add_column(Columns *l, const char *name, int digits, bool less_is_be
   ARENA_PUSH(l->a, l->column, l->n, l->cap, column);
 }
 
-static bool is_loss(const char *metric) {
-  size_t n = strlen(metric), m = strlen(PORT_LOSS);
-  return n >= m && strcmp(metric + n - m, PORT_LOSS) == 0;
-}
-
 static const char runs_done[] = "runs", per_second[] = "samples/s", megabytes[] = "MB to train";
 static const char steps[] = "steps", tokens[] = "tokens", ms[] = "ms / picture", kv[] = "key/value bytes", params[] = "parameters";
 
@@ -246,7 +241,7 @@ static void list_columns(const AblateCommand *c, Columns *l) {
   for (int64_t i = 0; c->result && i < c->spec.n_variant * c->spec.seeds; i++)
     for (int k = 0; k < c->result[i].n_metric; k++) {
       const char *name = c->result[i].metric[k].name;
-      add_column(l, name, 4, is_loss(name));
+      add_column(l, name, 4, progress_is_loss(name));
     }
   if (c->result) {
     add_column(l, per_second, 1, false);
