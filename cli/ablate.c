@@ -13,12 +13,11 @@
 #include "runtime/base/names.h"
 #include "synth/ablation.h"
 #include "synth/drawing_cost.h"
-#include "synth/weights_file.h"
 
 typedef struct AblateArgs {
   TrainingArgs of;
   DefineList defines;          /* an option given several times makes variants */
-  const char *variants, *runs, *like, *csv, *report;
+  const char *variants, *runs, *csv, *report;
   int64_t seeds, eval;
   bool json, only_drawing;
 } AblateArgs;
@@ -27,7 +26,6 @@ typedef struct AblateCommand {
   AblateArgs a;
   CliTarget target;
   Arena *arena;
-  Safetensors *like;           /* NULL: none is named */
   Recipe recipe;
   AblationSpec spec;
   AblationResult *result;      /* [n_variant * seeds]; NULL: nothing is trained */
@@ -44,29 +42,8 @@ static const char about[] =
 
 /* ---- what is trained ---- */
 
-/* Options, text encoder and autoencoder of weights, where nobody says otherwise. */
-static bool open_like(AblateCommand *c, Error *err) {
-  AblateArgs *a = &c->a;
-  TrainingArgs *of = &a->of;
-  ModelSpec *m = &c->spec.training.model;
-  if (!a->like) return true;
-  if (!(c->like = weights_file_open(&c->target.synth, a->like, err)) ||
-      !weights_file_complete(c->arena, &c->target.synth, m, c->like, a->like, err))
-    return false;
-  const char *digest = weights_file_vq(c->arena, c->like);
-  if (digest && !of->spec.vq_weights && !(of->spec.vq_weights = weights_file_find(c->arena, &c->target.synth, digest, a->like)))
-    return error_set(err, ERROR_ARGUMENT, "%s: the autoencoder of these weights is not there (SHA-256 %s); --vq-weights names it",
-                     a->like, digest);
-  c->spec.training.vq_weights = of->spec.vq_weights;
-  return true;
-}
-
 static bool open_data(void *ctx, TrainingSpec *spec, Error *err) {
-  AblateCommand *c = ctx;
-  const char *merges = c->like ? safetensors_metadata(c->like, WEIGHTS_BPE) : NULL;
-  if (!training_args_open(&c->a.of, spec, err)) return false;
-  if (!spec->bpe && merges) spec->bpe = bpe_parse(merges, strlen(merges), c->a.like, err);
-  return !merges || spec->bpe;
+  return training_args_open(&((AblateCommand *)ctx)->a.of, spec, err);
 }
 
 static void close_data(void *ctx, TrainingSpec *spec) { training_args_close(spec); }
@@ -96,7 +73,7 @@ static int list_args(AblateArgs *a, Arg out[ARGS_MAX]) {
   const Arg args[] = {
       {"-D", ARG_VARIANTS, "NAME=VALUE", "an option of the model; given several times: of its variants", &a->defines, 0, 0},
       {"--variants", ARG_TEXT, "FILE.lua", "more variants, each a table of options", &a->variants, 0, 0},
-      {"--like", ARG_TEXT, "WEIGHTS", "options, text encoder and autoencoder as these weights have them", &a->like, 0, 0},
+      {"--like", ARG_TEXT, "WEIGHTS", "options, text encoder and autoencoder as these weights have them", &a->of.like, 0, 0},
       {"--seeds", ARG_INT, "N", "runs of a variant, with seeds one after the other from --seed on (1)", &a->seeds, 1, 10000},
       {"--eval", ARG_INT, "N", "steps between calls of `evaluate`, where there is one (at the end alone)", &a->eval, 1, 1e12},
       {"--runs", ARG_FOLDER, "DIR", "where runs are kept, a folder each (runs)", &a->runs, 0, 0},
@@ -124,15 +101,13 @@ static bool set_data_digest(AblateCommand *c, Error *err) {
 static bool set_recipe(AblateCommand *c, Error *err) {
   Arg arg[ARGS_MAX];
   const TrainingArgs *of = &c->a.of;
-  const char *merges = c->like ? safetensors_metadata(c->like, WEIGHTS_BPE) : NULL;
   c->recipe = (Recipe){.arena = c->arena};
   if (!args_recipe(arg, list_args(&c->a, arg), &c->recipe, err) ||
       !recipe_set_files(&c->recipe, RECIPE_PARTS, of->parts.item, of->parts.n, err))
     return false;
   if (of->spec.raw) recipe_set_int(&c->recipe, RECIPE_RAW, 1);
   if (of->loop.evaluate_batches) recipe_set_int(&c->recipe, RECIPE_EVAL_BATCHES, of->loop.evaluate_batches);
-  if (merges && !of->merges) recipe_set_digest(&c->recipe, RECIPE_BPE, merges, strlen(merges));
-  return c->a.only_drawing || set_data_digest(c, err);
+  return training_args_recipe(of, &c->spec.training, &c->recipe, err) && (c->a.only_drawing || set_data_digest(c, err));
 }
 
 static bool open_spec(AblateCommand *c, Error *err) {
@@ -150,8 +125,7 @@ static bool open_spec(AblateCommand *c, Error *err) {
     return false;
   c->spec.variant = variant;
   a->of.model.defines = (DefineList){shared, n_shared};
-  c->spec.training = training_args_spec(&a->of);
-  return open_like(c, err) && set_recipe(c, err);
+  return training_args_spec(&a->of, c->arena, &c->target.synth, &c->spec.training, err) && set_recipe(c, err);
 }
 
 static bool check_eval(AblateCommand *c, Error *err) {
@@ -360,7 +334,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
 
 static void run_done(void *ctx) {
   AblateCommand *c = ctx;
-  safetensors_close(c->like);
+  training_args_done(&c->a.of);
   cli_target_close(&c->target);
 }
 

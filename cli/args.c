@@ -197,10 +197,18 @@ ArgResult args_parse(const Command *c, int argc, char **argv, Arena *arena, ArgL
 
 static bool is_file(RecipeField f) { return f == RECIPE_VQ || f == RECIPE_BPE || f == RECIPE_START; }
 
+/* The words of a list, with spaces between; NULL: none. */
+static const char *join(Arena *arena, const ArgList *list) {
+  const char *text = list->n ? list->item[0] : NULL;
+  for (int i = 1; i < list->n; i++) text = arena_printf(arena, "%s %s", text, list->item[i]);
+  return text;
+}
+
 bool args_recipe(const Arg *arg, int n, Recipe *r, Error *err) {
   for (const Arg *a = arg; a < arg + n; a++) {
     const char *text = a->kind == ARG_TEXT || a->kind == ARG_CHOICE ? *(const char *const *)a->to : NULL;
     if (a->shapes == RECIPE_NONE) continue;
+    if (a->kind == ARG_LIST) text = join(r->arena, a->to);
     if (a->kind == ARG_INT) recipe_set_int(r, a->shapes, *(const int64_t *)a->to);
     else if (a->kind == ARG_INT32) recipe_set_int(r, a->shapes, *(const int32_t *)a->to);
     else if (a->kind == ARG_REAL) recipe_set_real(r, a->shapes, *(const double *)a->to);

@@ -86,9 +86,9 @@ static bool start_profile(TrainCommand *t, Error *err) {
   return true;
 }
 
-static bool open_training(TrainCommand *t, Error *err) {
+static bool open_training(TrainCommand *t, Arena *arena, Error *err) {
   TrainingSpec *s = &t->spec;
-  *s = training_args_spec(&t->a.of);
+  if (!training_args_spec(&t->a.of, arena, &t->target.synth, s, err)) return false;
   s->evaluates = t->a.of.loop.evaluate_every > 0;
   s->shows = s->evaluates && t->a.of.loop.log;
   if (!training_args_open(&t->a.of, s, err)) return false;
@@ -100,7 +100,8 @@ static bool open_training(TrainCommand *t, Error *err) {
 static bool set_recipe(TrainCommand *t, Arena *arena, Error *err) {
   Arg arg[ARGS_MAX];
   Recipe r = {.arena = arena};
-  return args_recipe(arg, list_args(&t->a, arg), &r, err) && training_recipe(&t->training, &r, err);
+  return args_recipe(arg, list_args(&t->a, arg), &r, err) && training_args_recipe(&t->a.of, &t->spec, &r, err) &&
+         training_recipe(&t->training, &r, err);
 }
 
 /* ---- the command ---- */
@@ -184,7 +185,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   if (!a->out && !a->of.loop.checkpoint)
     fprintf(stderr,
             "nuwa train: nothing will be left of what is trained: neither --out nor --checkpoint names a file\n");
-  if (!cli_target_open(&a->of.model, &t->target, err) || !open_training(t, err) ||
+  if (!cli_target_open(&a->of.model, &t->target, err) || !open_training(t, arena, err) ||
       !training_args_check(&a->of, &t->training, err) || !set_recipe(t, arena, err) || !train(t, err))
     return false;
   if (a->json && isfinite(t->progress.loss)) printf("{\"steps\": %lld, \"loss\": %.9g}\n", (long long)t->done, t->progress.loss);
@@ -198,6 +199,7 @@ static void run_done(void *ctx) {
   lowered_done(&t->lowered);
   training_close(&t->training);
   training_args_close(&t->spec);
+  training_args_done(&t->a.of);
   cli_target_close(&t->target);
 }
 

@@ -5,6 +5,7 @@
 
 #include "media/merges.h"
 #include "runtime/base/names.h"
+#include "synth/weights_file.h"
 
 static void warn(void *command, const char *text) {
   fprintf(stderr, "nuwa %s: ", (const char *)command);
@@ -23,7 +24,9 @@ int training_args_list(TrainingArgs *a, const char *with_eval, Arg *out) {
       {"--batch", ARG_INT, "N", "examples a step (32)", &a->spec.batch, 1, 65536, .shapes = RECIPE_BATCH},
       {"--seed", ARG_INT, "N", "of initial weights, and of all that steps draw (0)", &a->seed, 0, 9e15,
        .shapes = RECIPE_SEED},
-      {"--weights", ARG_TEXT, "FILE", "begin with these weights", &a->spec.weights, 0, 0, .shapes = RECIPE_START},
+      {"--weights", ARG_TEXT, "FILE", "begin with these weights; options, autoencoder and text encoder are theirs where none are given", &a->spec.weights, 0, 0, .shapes = RECIPE_START},
+      {"--fresh", ARG_LIST, "PATTERN", "params of such names begin at initial values: --weights need not hold them (\"discriminator.*\")",
+       &a->fresh, 0, 0, .shapes = RECIPE_FRESH, .with = "--weights"},
       {"--weights-of", ARG_DEFINE, "PREFIX=FILE", "params PREFIX.NAME begin with the file's NAME; may be given several times",
        &a->parts, 0, 0},
       {"--data", ARG_TEXT, "SPEC", "what to train on: world:OPTIONS, FOLDER, shards-{000..031}.tar, FILE.safetensors, idx:PREFIX (world)",
@@ -52,14 +55,46 @@ int training_args_list(TrainingArgs *a, const char *with_eval, Arg *out) {
   return COUNT_OF(args);
 }
 
-TrainingSpec training_args_spec(const TrainingArgs *a) {
+/* Options and autoencoder as weights have them, where nobody says otherwise. */
+static bool complete_spec(TrainingArgs *a, Arena *arena, const SynthTarget *t, TrainingSpec *s, Error *err) {
+  const char *digest, *path = a->like;
+  if (!(a->like_file = weights_file_open(t, path, err)) ||
+      !weights_file_complete(arena, t, &s->model, a->like_file, path, err))
+    return false;
+  if (s->vq_weights || !(digest = weights_file_vq(arena, a->like_file))) return true;
+  if (!(s->vq_weights = weights_file_find(arena, t, digest, path)))
+    synth_say(t, "%s: the autoencoder of these weights is not there (SHA-256 %s); --vq-weights names it", path, digest);
+  return true;
+}
+
+bool training_args_spec(TrainingArgs *a, Arena *arena, const SynthTarget *t, TrainingSpec *out, Error *err) {
   TrainingSpec s = a->spec;
   s.model = cli_spec(&a->model);
   s.vq = cli_spec(&a->vq);
   s.part = a->parts.item;
   s.n_part = a->parts.n;
+  s.fresh = a->fresh.item;
+  s.n_fresh = a->fresh.n;
   s.seed = (uint64_t)a->seed;
-  return s;
+  if (!a->like) a->like = s.weights;
+  bool ok = !a->like || complete_spec(a, arena, t, &s, err);
+  *out = s;
+  return ok;
+}
+
+static const char *merges_of_weights(const TrainingArgs *a) {
+  return a->like_file && !a->merges ? safetensors_metadata(a->like_file, WEIGHTS_BPE) : NULL;
+}
+
+bool training_args_recipe(const TrainingArgs *a, const TrainingSpec *spec, Recipe *r, Error *err) {
+  const char *merges = merges_of_weights(a);
+  if (merges) recipe_set_digest(r, RECIPE_BPE, merges, strlen(merges));
+  return a->spec.vq_weights || !spec->vq_weights || recipe_set_file(r, RECIPE_VQ, spec->vq_weights, err);
+}
+
+void training_args_done(TrainingArgs *a) {
+  safetensors_close(a->like_file);
+  a->like_file = NULL;
 }
 
 /* What was left out, a line each. */
@@ -84,6 +119,7 @@ bool training_args_open(TrainingArgs *a, TrainingSpec *spec, Error *err) {
   DatasetOptions o = a->data;
   Dataset *data = NULL, *eval_data = NULL;
   Bpe *bpe = NULL;
+  const char *merges = merges_of_weights(a);
   o.cache = a->model.no_cache ? NULL : cli_cache(CACHE_LISTINGS, a->cache);
   o.seed = spec->seed;
   o.whole = a->spec_of_eval != NULL;
@@ -91,7 +127,8 @@ bool training_args_open(TrainingArgs *a, TrainingSpec *spec, Error *err) {
   of_eval.measures = true;
   bool ok = error_asked((data = dataset_open(a->spec_of_data, &o, err)) != NULL, err) &&
             (!a->spec_of_eval || error_asked((eval_data = dataset_open(a->spec_of_eval, &of_eval, err)) != NULL, err)) &&
-            (!a->merges || (bpe = merges_read(a->merges, err)));
+            (!a->merges || (bpe = merges_read(a->merges, err))) &&
+            (!merges || (bpe = bpe_parse(merges, strlen(merges), a->like, err)));
   spec->data = data;
   spec->eval_data = eval_data;
   spec->bpe = bpe;

@@ -11,8 +11,11 @@ typedef struct TrainingArgs {
   TrainOptions loop;       /* and what of these they do not say as they do: */
   DatasetOptions data;
   DefineList parts;
+  ArgList fresh;
   const char *spec_of_data, *spec_of_eval, *merges;
   int64_t seed;
+  const char *like;        /* weights that fill what nobody says otherwise: options of the model, autoencoder, text encoder */
+  Safetensors *like_file;  /* NULL: none, or not open */
   char cache[CLI_PATH_BYTES];
 } TrainingArgs;
 
@@ -24,8 +27,11 @@ int training_args_list(TrainingArgs *a, const char *with_eval, Arg *out);
 /* What the options name, opened and put into spec, whose seed counts; training_args_close frees it, also after a failure. */
 bool training_args_open(TrainingArgs *a, TrainingSpec *spec, Error *err);
 void training_args_close(TrainingSpec *spec);
-/* What of a spec follows from the options alone. */
-TrainingSpec training_args_spec(const TrainingArgs *a);
+/* What of a spec follows from the options alone, and from a->like, or else from the weights to begin with.  In arena. */
+bool training_args_spec(TrainingArgs *a, Arena *arena, const SynthTarget *t, TrainingSpec *out, Error *err);
+/* Adds what the spec has from weights to the recipe of what was typed. */
+bool training_args_recipe(const TrainingArgs *a, const TrainingSpec *spec, Recipe *r, Error *err);
+void training_args_done(TrainingArgs *a);
 /* Says what opening left out of the data, on stderr. */
 void training_args_say_notes(const TrainingSpec *spec);
 /* Refuses options that the model makes meaningless. */

@@ -31,6 +31,7 @@ enum {
   X(VQ_SOURCE,   "vq_source_sha256",  RECIPE_BOTH)                                                                   \
   X(VQ_OPTIONS,  "vq_options",        RECIPE_BOTH)                                                                   \
   X(BPE,         "bpe_sha256",        RECIPE_RUN)                                                                    \
+  X(FRESH,       "fresh",             RECIPE_RUN)                                                                    \
   X(START,       "start_sha256",      RECIPE_RUN)                                                                    \
   X(PARTS,       "parts_sha256",      RECIPE_RUN)                                                                    \
   X(DATA,        "data",              RECIPE_RUN | RECIPE_TOLD)                                                      \

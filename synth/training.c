@@ -67,12 +67,23 @@ static bool check_pair(Training *t, const Safetensors *w, Error *err) {
   return ok;
 }
 
+static bool load_values(Training *t, const Safetensors *w, Error *err) {
+  if (t->spec.n_fresh)
+    return weights_file_load_rest(t->target, t->session, t->plan, w, t->spec.fresh, t->spec.n_fresh, err);
+  Error why = {0};
+  if (nuwa_load_weights(t->session, w, false, &why)) return true;
+  int i = 0;
+  while (i < t->plan->n_param && safetensors_find(w, t->plan->param[i].type.name)) i++;
+  bool lacks = i < t->plan->n_param;
+  return error_set(err, why.code, "%s%s", why.text, lacks ? "; --fresh PATTERN begins such params at initial values" : "");
+}
+
 static bool load_start(Training *t, Error *err) {
   const char *path = t->spec.weights;
-  if (!path) return nuwa_init_weights(t->session, t->spec.seed) || nuwa_check(t->session, err);
+  if ((!path || t->spec.n_fresh) && !nuwa_init_weights(t->session, t->spec.seed)) return nuwa_check(t->session, err);
+  if (!path) return true;
   Safetensors *w = weights_file_open(t->target, path, err);
-  bool ok = w && ((check_pair(t, w, err) && nuwa_load_weights(t->session, w, false, err)) ||
-                  error_prefix(err, "%s", path));
+  bool ok = w && ((check_pair(t, w, err) && load_values(t, w, err)) || error_prefix(err, "%s", path));
   safetensors_close(w);
   return ok;
 }

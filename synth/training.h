@@ -12,6 +12,8 @@ typedef struct TrainingSpec {
   ModelSpec model, vq;          /* vq's path may be NULL: its weights name the model */
   const char *weights;          /* a file to begin with, trained with the same autoencoder and merges as far as it says;
                                  * NULL: initial weights */
+  const char *const *fresh;     /* [n_fresh] patterns of names: such params begin at initial values all the same */
+  int n_fresh;
   const char *vq_weights;       /* of the autoencoder that makes tokens of pictures; NULL: no function wants them */
   const Dataset *data;          /* as the next two, outlives the training */
   const Dataset *eval_data;     /* opened whole: what `evaluate` is fed; NULL: what data hold out */

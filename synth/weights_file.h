@@ -33,6 +33,10 @@ bool weights_file_complete(Arena *a, const SynthTarget *t, ModelSpec *m, const S
 /* Gives the params PREFIX.NAME of a session the values of the tensors NAME of a file; says how many others it holds. */
 bool weights_file_load_part(const SynthTarget *t, NuwaSession *s, const Plan *p, const char *prefix, const char *path,
                             Error *err);
+/* Params take the values of w's tensors, but for those of names like a pattern, which keep what they have: w need not hold
+ * them. */
+bool weights_file_load_rest(const SynthTarget *t, NuwaSession *s, const Plan *p, const Safetensors *w,
+                            const char *const *fresh, int n_fresh, Error *err);
 /* Fails with the name of a tensor that holds NaN or an infinity. */
 bool weights_file_check_finite(const Safetensors *w, const char *path, Error *err);
 

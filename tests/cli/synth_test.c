@@ -144,6 +144,7 @@ static const struct {
     {"--precision bf16", "precision"},
     {"--weights start", "start_sha256"}, {"-D dim=5", "options.dim"}, {"--bpe more", "bpe_sha256"},
     {"--vq-weights vq2", "vq_sha256"}, {"--weights-of part=plain", "parts_sha256"},
+    {"--fresh c --weights start", "fresh"},
     /* Told by data_sha256, vq_source_sha256, vq_options; device and products need a GPU. */
     {"--names"}, {"--font"}, {"--vq"}, {"--vq-define"}, {"--device"}, {"--products"},
     /* What is refused. */

@@ -218,6 +218,32 @@ TEST("random params that no step moves are named, and not those that a file give
   EXPECT(!strstr(output, "no step moves"), "%s", output);
 }
 
+TEST("weights to begin with give options too, where none are given, and --fresh names what they need not hold") {
+  open_folder();
+  write_text("grown.lua",
+             "local optim = require 'optim'\n"
+             "local o = options { width = 2, head = false, lr = 0.5 }\n"
+             "local w = param('w', f32(o.width), { normal = 1 })\n"
+             "local head = o.head and param('head.w', f32(o.width), 'ones')\n"
+             "local loss = fn({ image = f32(batch, 32, 32, 3) }, function(a)\n"
+             "  return { loss = mean(abs(head and w * head or w)) + 0 * mean(a.image) } end)\n"
+             "return module { train = { { 'main', optim.sgd(loss, { params = '^w$', lr = o.lr }) } },\n"
+             "  f = fn({ x = f32(1) }, function(a) return { y = head and w * head or w } end) }\n");
+  EXPECT_STATUS(0, "train grown.lua --data world:things=4 --batch 2 --steps 1 -D width=3 -D lr=0 --seed 4 --out narrow", "step 1/1");
+  EXPECT_STATUS(0, "train grown.lua --data world:things=4 --batch 2 --steps 1 --weights narrow --out again", "step 1/1");
+  expect_shell("grep -aq 'head=false.u000alr=0.*u000awidth=3' again");
+  EXPECT_STATUS(1, "train grown.lua --data world:things=4 --batch 2 --steps 1 --weights narrow -D head=true --out grown",
+                "narrow: the weights lack \"head.w\" f32[3]; --fresh PATTERN begins such params at initial values");
+  EXPECT_STATUS(1, "train grown.lua --data world:things=4 --batch 2 --steps 1 --weights narrow -D head=true --fresh 'foot.*' --out grown",
+                "narrow: weights lack \"head.w\", and no pattern of --fresh is like it");
+  EXPECT_STATUS(1, "train grown.lua --data world:things=4 --batch 2 --steps 1 --weights narrow --fresh 'head.*' --out grown",
+                "--fresh has no effect: no param has a name like \"head.*\"");
+  EXPECT_STATUS(2, "train grown.lua --data world:things=4 --batch 2 --steps 1 --fresh w --out grown", "--weights");
+  expect_shell("test ! -e grown");
+  EXPECT_STATUS(0, "train grown.lua --data world:things=4 --batch 2 --steps 1 --weights narrow -D head=true --fresh 'head.*' --out grown",
+                "1 of 2 params begin at initial values");
+}
+
 TEST("what the trainer feeds has its shape; another input of such a name is data, and is refused where there is none") {
   open_folder();
   write_text("layer.lua", layer);
