@@ -105,7 +105,7 @@ static bool parse_node(Parser *p) {
 }
 
 static bool parse_update(Parser *p) {
-  Update u;
+  Update u = {0};
   scan_loc(&p->s);
   if (!parse_value(p, &u.target) || !scan_expect(&p->s, "=") || !parse_value(p, &u.value)) return false;
   if (u.target->op != OP_PARAM && u.target->op != OP_STATE)

@@ -196,8 +196,10 @@ static bool read_metrics(Run *r, Error *err) {
 
 static bool is_cancelled(void *ctx) {
   const Run *r = ctx;
-  return lease_is_lost(r->lease) || (r->s->is_cancelled && r->s->is_cancelled(r->s->ctx));
+  return r->s->is_cancelled && r->s->is_cancelled(r->s->ctx);
 }
+
+static bool is_held(void *ctx) { return lease_is_held(((Run *)ctx)->lease); }
 
 /* What a finished run must share with this one, as JSON: what shapes it, but for what only compiling it would tell.  NULL
  * after err was set. */
@@ -301,11 +303,12 @@ static bool train_opened(Run *r, Training *t, const char *recipe, Error *err) {
   if (!r->spec.evaluates) loop.evaluate_every = 0;
   loop.done = &done;
   loop.report = on_report;
+  loop.is_held = is_held;
   loop.is_cancelled = is_cancelled;
   loop.report_ctx = r;
   if (r->s->check && !r->s->check(r->s->ctx, t, err)) return false;
   if (!training_recipe(t, &chosen, err) || !training_run(t, &loop, err)) return false;
-  if (done < loop.steps || !lease_is_held(r->lease))
+  if (done < loop.steps || !lease_renew(r->lease))
     return error_set(err, ERROR_CANCELLED, "interrupted after step %" PRId64 ", from which the run goes on", done);
   if (!training_write(t, path_in(r, "weights.safetensors"), false, err) || !read_metrics(r, err) ||
       !write_result(r, recipe, nuwa_session_bytes(t->session), err))
@@ -344,7 +347,7 @@ static bool run(Run *r, Error *err) {
   if (ok && !is_done) {
     if (s->begin) s->begin(s->ctx, r->variant, r->spec.seed);
     ok = train_leased(r, recipe, err);
-    is_lost = !ok && err->code == ERROR_CANCELLED && lease_is_lost(r->lease);
+    is_lost = !ok && err->code == ERROR_CANCELLED && !lease_is_held(r->lease);
     if (s->end) s->end(s->ctx, r->variant, r->spec.seed, ok || ends_all(err) ? NULL : err);
     if (ok) ok = read_result(r, recipe, err);
   }

@@ -38,6 +38,9 @@ static bool find_conditions(Kit *k, const PlanFunction *prologue, Error *err) {
 /* Functions of the generating model, whose grid must be one of the autoencoder's pictures. */
 static bool find_generator(Kit *k, Error *err) {
   k->decode = plan_find_decode(k->plan, FUNC_DECODE);
+  if (k->decode < 0 && plan_find_function(k->plan, FUNC_DECODE) >= 0)   /* of codes, into pictures */
+    return error_set(err, ERROR_ARGUMENT, "--weights is an autoencoder, which draws nothing by itself: --vq-weights names it, and "
+                     "--weights what was trained on its codes");
   if (k->decode < 0) return error_set(err, ERROR_ARGUMENT, "the generating model has no decode \"decode\"");
   const PlanDecode *d = &k->plan->decode[k->decode];
   if (k->grid[1] != d->grid[1] || k->grid[2] != d->grid[2])

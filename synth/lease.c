@@ -16,22 +16,32 @@
 #include "runtime/base/file.h"
 #include "runtime/base/memory.h"
 
-enum { TOUCH_SECONDS = LEASE_SECONDS / 6, TOKEN_BYTES = 128 };
+enum { TOUCH_SECONDS = LEASE_SECONDS / 6, TRUSTED_SECONDS = LEASE_SECONDS / 2, BOOT_BYTES = 40, TOKEN_BYTES = 200 };
 
 struct Lease {
   char path[4096], lock[4096];
-  char token[TOKEN_BYTES];
+  char token[TOKEN_BYTES], boot[BOOT_BYTES]; /* boot: of the running kernel, so of this machine; "" where nobody says */
+  int held;                                   /* the lease, locked as long as the process lives; -1: not locked */
   pthread_t thread;
-  pthread_mutex_t mutex; /* of the next two */
+  pthread_mutex_t mutex; /* of the next three */
   pthread_cond_t wake;
   bool is_done, is_lost;
+  time_t touched;        /* when it was known to be ours, CLOCK_MONOTONIC */
 };
+
+static time_t now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec;
+}
 
 /* ---- the lock ---- */
 
+static const struct flock whole_file = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
 /* The locked file, -1 after err was set.  Closing it unlocks. */
 static int lock(const Lease *l, Error *err) {
-  struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+  struct flock whole = whole_file;
   int fd = open(l->lock, O_RDWR | O_CREAT | O_CLOEXEC, 0666), locked = -1;
   while (fd >= 0 && (locked = fcntl(fd, F_OFD_SETLKW, &whole)) != 0 && errno == EINTR) {}
   if (fd >= 0 && locked == 0) return fd;
@@ -40,19 +50,38 @@ static int lock(const Lease *l, Error *err) {
   return -1;
 }
 
-static bool is_ours(const Lease *l) {
-  char text[TOKEN_BYTES] = "";
+/* Who says to hold it; "" where nobody does. */
+static void read_token(const Lease *l, char token[TOKEN_BYTES]) {
   int fd = open(l->path, O_RDONLY | O_CLOEXEC);
-  ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
+  ssize_t n = fd >= 0 ? read(fd, token, TOKEN_BYTES - 1) : -1;
   if (fd >= 0) close(fd);
-  return n > 0 && strcmp(text, l->token) == 0;
+  token[n > 0 ? n : 0] = 0;
 }
 
-/* Whether nobody touched the lease for too long, or there is none.  The lock is touched to learn what time its file system
- * has. */
+static bool is_ours(const Lease *l) {
+  char token[TOKEN_BYTES];
+  read_token(l, token);
+  return strcmp(token, l->token) == 0;
+}
+
+/* Whether it is of a process of this machine that is no more: what that had locked is not. */
+static bool is_of_the_dead(const Lease *l) {
+  struct flock whole = whole_file;
+  char token[TOKEN_BYTES];
+  read_token(l, token);
+  if (!*l->boot || !strstr(token, l->boot)) return false;
+  int fd = open(l->path, O_RDWR | O_CLOEXEC);
+  bool dead = fd >= 0 && fcntl(fd, F_OFD_SETLK, &whole) == 0;
+  if (fd >= 0) close(fd);
+  return dead;
+}
+
+/* Whether nobody touched the lease for too long, or its holder died, or there is none.  The lock is touched to learn what time
+ * its file system has. */
 static bool is_free(const Lease *l, int locked) {
   struct stat lease, now;
   if (stat(l->path, &lease) != 0) return errno == ENOENT;
+  if (is_of_the_dead(l)) return true;
   if (futimens(locked, NULL) != 0 || fstat(locked, &now) != 0) return false;
   return now.st_mtim.tv_sec - lease.st_mtim.tv_sec > LEASE_SECONDS;
 }
@@ -67,6 +96,7 @@ static void touch(Lease *l) {
   close(fd);
   pthread_mutex_lock(&l->mutex);
   l->is_lost |= lost;
+  l->touched = now();
   pthread_mutex_unlock(&l->mutex);
 }
 
@@ -86,19 +116,30 @@ static void *keep(void *ctx) {
   return NULL;
 }
 
-bool lease_is_lost(Lease *l) {
+bool lease_is_held(Lease *l) {
+  pthread_mutex_lock(&l->mutex);
+  bool lost = l->is_lost, is_old = now() - l->touched > TRUSTED_SECONDS;
+  pthread_mutex_unlock(&l->mutex);
+  return is_old ? lease_renew(l) : !lost;
+}
+
+bool lease_renew(Lease *l) {
+  touch(l);
   pthread_mutex_lock(&l->mutex);
   bool lost = l->is_lost;
   pthread_mutex_unlock(&l->mutex);
-  return lost;
-}
-
-bool lease_is_held(Lease *l) {
-  touch(l);
-  return !lease_is_lost(l);
+  return !lost;
 }
 
 /* ---- taking and giving back ---- */
+
+static void read_boot(char boot[BOOT_BYTES]) {
+  int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+  ssize_t n = fd >= 0 ? read(fd, boot, BOOT_BYTES - 1) : -1;
+  if (fd >= 0) close(fd);
+  boot[n > 0 ? n : 0] = 0;
+  boot[strcspn(boot, "\n")] = 0;
+}
 
 static bool set_names(Lease *l, const char *folder, Error *err) {
   uint64_t random = 0;
@@ -108,8 +149,17 @@ static bool set_names(Lease *l, const char *folder, Error *err) {
   if (n < 0 || m < 0 || (size_t)n >= sizeof l->path || (size_t)m >= sizeof l->lock)
     return error_set(err, ERROR_ARGUMENT, "%s: the path is too long", folder);
   if (getrandom(&random, sizeof random, 0) != sizeof random) random = (uint64_t)time(NULL);
-  snprintf(l->token, sizeof l->token, "%s %ld %016" PRIx64 "\n", host, (long)getpid(), random);
+  read_boot(l->boot);
+  snprintf(l->token, sizeof l->token, "%s %ld %016" PRIx64 " %s\n", host, (long)getpid(), random, l->boot);
   return true;
+}
+
+/* Where the file system has no locks, the lease ends by its age alone. */
+static void hold(Lease *l) {
+  struct flock whole = whole_file;
+  l->held = open(l->path, O_RDWR | O_CLOEXEC);
+  if (l->held >= 0) fcntl(l->held, F_OFD_SETLK, &whole);
+  l->touched = now();
 }
 
 static bool take(Lease *l, bool *is_taken, Error *err) {
@@ -117,6 +167,7 @@ static bool take(Lease *l, bool *is_taken, Error *err) {
   if (fd < 0) return false;
   *is_taken = !is_free(l, fd);
   bool ok = !*is_taken && file_write_all(l->path, l->token, strlen(l->token), err);
+  if (ok) hold(l);
   close(fd);
   return ok;
 }
@@ -126,6 +177,7 @@ static void give_back(const Lease *l) {
   int fd = lock(l, &ignored);
   if (fd < 0) return;
   if (is_ours(l)) unlink(l->path);
+  if (l->held >= 0) close(l->held);
   close(fd);
 }
 
@@ -136,7 +188,7 @@ Lease *lease_take(const char *folder, bool *is_taken, Error *err) {
     error_set(err, ERROR_MEMORY, "out of memory");
     return NULL;
   }
-  *l = (Lease){0};
+  *l = (Lease){.held = -1};
   if (!set_names(l, folder, err) || !take(l, is_taken, err)) {
     mem_free(l);
     return NULL;

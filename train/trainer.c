@@ -259,6 +259,10 @@ static bool begin_or_resume(Trainer *t, Error *err) {
   return !o->log || t->log;
 }
 
+static bool lose_run(int64_t step, Error *err) {
+  return error_set(err, ERROR_CANCELLED, "another process took the run, and step %lld is not written here", (long long)step);
+}
+
 static bool loop(Trainer *t, Error *err) {
   const TrainOptions *o = t->o;
   int64_t last = schedule_last(o);
@@ -267,10 +271,12 @@ static bool loop(Trainer *t, Error *err) {
     int n;
     if (!run_step(t, &n, err)) return false;
     int64_t step = t->checkpoint.step;
+    if (o->is_held && !o->is_held(o->report_ctx)) return lose_run(step, err);
     LogRecord record = {.metric = t->metric, .n_metric = n};
     if (schedule_is_due(step, o->log_every, o->steps) && !write_log(t, &record, err)) return false;
     report(t, false, &record);
     if (evaluates && schedule_is_due(step, o->evaluate_every, o->steps) && !evaluate(t, err)) return false;
+    if (o->is_held && !o->is_held(o->report_ctx)) return lose_run(step, err);
     bool is_cancelled = o->is_cancelled && o->is_cancelled(o->report_ctx);
     if (o->checkpoint && (is_cancelled || schedule_is_due(step, o->checkpoint_every, last)) &&
         !checkpoint_write(&t->checkpoint, o->checkpoint, err))

@@ -72,6 +72,9 @@ typedef struct TrainOptions {
   /* What an evaluation has to show beside its metrics: more of them, pictures, counts.  Valid until the next call; asked
    * only where there is a log; may be NULL. */
   bool (*show)(void *ctx, LogRecord *out, Error *err);
+  /* Asked after every step, before it is written anywhere: false where somebody else has taken the run, which ends it with
+   * nothing written; may be NULL. */
+  bool (*is_held)(void *ctx);
   bool (*is_cancelled)(void *ctx);   /* asked after every step: ends the run, with a checkpoint; may be NULL */
   void (*report)(void *ctx, const TrainReport *r); /* after every step and evaluation, when the log has it; may be NULL */
   /* Appends to the error of an entry that gave no finite number where that began; may be NULL. */

@@ -15,6 +15,8 @@ local o = options {
   lr = 1e-3, warmup = 0.01,
 }
 
+if o.samples < 1 then error("samples = " .. o.samples .. ": the bound is a mean over samples, and needs one at least") end
+
 local pixels = o.size * o.size
 local picture = f32(batch, o.size, o.size, 1)
 

@@ -77,6 +77,24 @@ TEST("who finds that another has taken its run goes on with the next") {
                "grep -qx other taken/dim=2-seed0/lease && test ! -e taken/dim=2-seed0/result.json");
 }
 
+TEST("a run whose process was killed is nobody's at once") {
+  make_model();
+  expect_shell("'" NUWA "' ablate m.lua --data world:things=4 --batch 4 --steps 100000 -D dim=2 -D dim=3 --every 5 --runs died >out 2>&1 & p=$!; "
+               "while kill -0 $p && ! test -e died/dim=2-seed0/checkpoint; do sleep 0.02; done; kill -9 $p; wait $p; "
+               "ls died/dim=2-seed0/lease");
+  EXPECT_STATUS(1, ABLATE "-D dim=2 -D dim=3 --every 5 --runs died", "the first: died/dim=2-seed0/checkpoint is the checkpoint of another run");
+  EXPECT(!strstr(output, "under way elsewhere"), "%s", output);
+}
+
+LONG_TEST("who stood still for over a minute writes nothing into a run that another has taken since") {
+  make_model();
+  expect_shell("'" NUWA "' ablate m.lua --data world:things=4 --batch 4 --steps 20000 -D dim=2 -D dim=3 --every 5 --runs stood >out 2>err & p=$!; "
+               "while kill -0 $p && ! test -e stood/dim=2-seed0/checkpoint; do sleep 0.02; done; kill -STOP $p; sleep 62; "
+               "cp -r stood want && nuwa ablate m.lua --data world:things=4 --batch 4 --steps 20000 -D dim=2 -D dim=3 --every 5 --runs stood "
+               ">two 2>&1; grep -q elsewhere two && cat two; kill -CONT $p; wait $p; cat err; "
+               "wc -l <stood/dim=2-seed0/log/metrics.jsonl | grep -qx 20000 && ls stood/*/weights.safetensors");
+}
+
 TEST("a variant that diverges is named, the others are trained, and the table has them") {
   make_model();
   EXPECT_STATUS(1, ABLATE "-D kind=plain -D kind=breaks -D kind=bent --runs broken", "1 runs failed, the first: step 3: \"loss\" of \"main\" is nan");
