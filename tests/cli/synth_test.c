@@ -91,7 +91,7 @@ TEST("a model that weights name outside of the models' folder is refused, and a 
 
 TEST("an autoencoder of other weights is refused: the drawer knows its own") {
   REQUIRE(have_kit(), "");
-  EXPECT_STATUS(1, "generate --models models --weights vq.safetensors -o wrong.png",
+  EXPECT_STATUS(1, "generate --models models --weights vq.safetensors --vq-weights vq.safetensors -o wrong.png",
                 "--weights is an autoencoder, which draws nothing by itself: --vq-weights names it");
   EXPECT_STATUS(1, KIT "--vq-weights other.safetensors -o wrong.png",
                 "kit.safetensors: they were trained with vq_sha256 \"");
