@@ -113,7 +113,7 @@ static bool put_labels(const Folder *f, const char *path, const int size[2], con
                        int64_t frame, Error *err) {
   char full[PATH_MAX];
   FileMap m;
-  if (!full_path(f, path, ".labels.png", full, err) || !file_map(full, &m, err)) return false;
+  if (!full_path(f, path, ".labels.png", full, err) || !file_load(full, &m, err)) return false;
   bool ok = data_put_label_map(m.data, m.len, full, size, want, n, at, frame, err);
   file_unmap(&m);
   return ok;
@@ -188,7 +188,7 @@ static bool read_frames(const Folder *f, uint64_t example, const char *full, con
 static bool read_file(const Folder *f, FileKind kind, const char *full, const DataWant *want, int n, int64_t at,
                       int out_size[2], Error *err) {
   FileMap m;
-  if (!file_map(full, &m, err)) return false;
+  if (!(kind == FILE_CLIP ? file_map : file_load)(full, &m, err)) return false;
   bool ok = kind == FILE_CLIP ? data_put_clip(m.data, m.len, full, &f->clips, want, n, at, out_size, err)
                               : data_put_image(m.data, m.len, full, want, n, at, out_size, err);
   file_unmap(&m);

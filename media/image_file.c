@@ -100,7 +100,7 @@ bool image_decode(const void *bytes, size_t n, const char *where, Image *out, Er
 
 bool image_read(const char *path, Image *out, Error *err) {
   FileMap m;
-  if (!file_map(path, &m, err)) return false;
+  if (!file_load(path, &m, err)) return false;
   bool ok = image_decode(m.data, m.len, path, out, err);
   file_unmap(&m);
   return ok;

@@ -42,7 +42,7 @@ Bpe *merges_read(const char *path, Error *err) {
   FileMap m;
   Buffer text = {0};
   Bpe *b = NULL;
-  if (!file_map(path, &m, err)) return NULL;
+  if (!file_load(path, &m, err)) return NULL;
   bool is_gzip = m.len >= 2 && m.data[0] == 0x1f && m.data[1] == 0x8b;
   if (!is_gzip) b = bpe_parse((const char *)m.data, m.len, path, err);
   else if (gunzip(&m, &text, path, err)) b = bpe_parse(text.data ? text.data : "", text.len, path, err);

@@ -87,6 +87,21 @@ bool file_map(const char *path, FileMap *out, Error *err) {
   return ok;
 }
 
+bool file_load(const char *path, FileMap *out, Error *err) {
+  struct stat st;
+  int fd = file_open(path, &st, err);
+  if (fd < 0) return false;
+  Buffer b = {0};
+  bool fits = !S_ISREG(st.st_mode) || st.st_size <= (off_t)stream_max;
+  bool ok = fits ? file_read_fd(fd, path, &st, &b, err)
+                 : error_set(err, ERROR_LIMIT, "cannot read %s: it has %lld bytes, and more than 1 GiB is not expected here", path,
+                             (long long)st.st_size);
+  close(fd);
+  if (ok) *out = (FileMap){.data = (const uint8_t *)b.data, .len = b.len, .is_copy = true};
+  else buffer_done(&b);
+  return ok;
+}
+
 void file_unmap(FileMap *m) {
   if (m->is_copy) mem_free((void *)(uintptr_t)m->data);
   else if (m->data) munmap((void *)(uintptr_t)m->data, m->len);

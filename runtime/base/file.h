@@ -12,9 +12,12 @@ char *file_read(const char *path, size_t *out_len, Error *err);
 typedef struct FileMap {
   const uint8_t *data;   /* NULL when len is 0 and it is mapped */
   size_t len;
-  bool is_copy;          /* of a pipe or device: on the heap */
+  bool is_copy;          /* on the heap, as of a pipe or device */
 } FileMap;
 bool file_map(const char *path, FileMap *out, Error *err);
+/* As file_map, but a copy: of what others may cut short while it is used, which would end a program that has it mapped.  At most
+ * 1 GiB. */
+bool file_load(const char *path, FileMap *out, Error *err);
 void file_unmap(FileMap *m);
 
 /* A file that appears under its name only when file_commit succeeds: without a name or under a temporary one until

@@ -244,6 +244,22 @@ TEST("what comes through a pipe is mapped as a copy") {
   file_unmap(&m);
 }
 
+TEST("what is loaded stays when the file is cut short, and a file of more than a gigabyte is refused") {
+  Error err = {0};
+  FileMap m;
+  const char *path = in_folder("a");
+  REQUIRE(file_write_all(path, "hello", 5, &err) && file_load(path, &m, &err), "%s", err.text);
+  REQUIRE(truncate(path, 0) == 0, "truncate");
+  EXPECT(m.len == 5 && memcmp(m.data, "hello", 5) == 0, "%zu bytes", m.len);
+  file_unmap(&m);
+  REQUIRE(file_load(path, &m, &err) && m.len == 0, "%s", err.text);
+  file_unmap(&m);
+  REQUIRE(truncate(path, ((off_t)1 << 30) + 1) == 0, "truncate");   /* a hole, which takes no space */
+  EXPECT(!file_load(path, &m, &err) && err.code == ERROR_LIMIT, "%s", err.text);
+  EXPECT_HAS(err.text, "it has 1073741825 bytes");
+  unlink(path);
+}
+
 TEST("symbolic links are followed, over several steps and to what is not there yet") {
   Error err = {0};
   struct stat st;
