@@ -24,6 +24,7 @@ head -c 17640 /dev/zero >>in.safetensors
 
 awk '/^```sh$/ { on = 1; next } /^```$/ { on = 0 } on' "$readme" |
   sed -E 's/--steps [0-9]+/--steps 2/; s/--eval-batches [0-9]+/--eval-batches 1/' | grep -v '^\./bootstrap' >commands.sh
+sed -i 's|/usr/share/tuxpaint/stamps|scenes|' commands.sh   # which ./bootstrap does not install
 grep -q 'train models/nuwa.lua' commands.sh || { echo "README.md has no commands?" >&2; exit 1; }
 nvrtc=$(find /usr/lib /usr/local -name 'libnvrtc.so*' 2>/dev/null | head -1)
 if [ "${3:-}" != long ] || [ -z "$nvrtc" ]; then   # NVRTC takes a minute for them, the emulated GPU several
