@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "cli/cli.h"
+#include "runtime/base/names.h"
 #include "synth/likeness.h"
 #include "synth/score.h"
 
@@ -26,6 +27,7 @@ typedef struct ScoreCommand {
   Scores scores;
   Likeness likeness;
   Painter painter;
+  Single codec;          /* whose reconstructions are compared */
   Dataset *data, *pictures;
 } ScoreCommand;
 
@@ -114,8 +116,12 @@ static bool measure_others(ScoreCommand *c, int64_t *n, Arena *arena, Moments *o
   const ScoreArgs *a = c->a;
   const SynthTarget *t = &c->target.synth;
   ModelSpec m = cli_spec(&a->kit.model);
+  static const char *const reconstruct[] = {FUNC_RECONSTRUCT};
   if (a->pictures)
     return (c->pictures = open_data(a->pictures, n, err)) && likeness_of_data(&c->likeness, c->pictures, *n, arena, out, err);
+  if (a->kit.vq_weights)
+    return single_open(&c->codec, t, &(ModelSpec){0}, a->kit.vq_weights, reconstruct, 1, PAINTER_PART, err) &&
+           likeness_of_reconstructions(&c->likeness, &c->codec, c->data, *n, arena, out, err);
   if (!painter_open(&c->painter, t, &m, a->kit.weights, PAINTER_ANY_CLASS, err)) return false;
   if (!c->painter.is_one)
     return error_set(err, ERROR_ARGUMENT, "%s draws by no plain function of its module's `tasks`: draw into a folder, which is "
@@ -126,11 +132,15 @@ static bool measure_others(ScoreCommand *c, int64_t *n, Arena *arena, Moments *o
 static bool score_features(ScoreCommand *c, Arena *arena, Error *err) {
   const ScoreArgs *a = c->a;
   int64_t n = a->count ? a->count : PICTURES, n_data = n;
+  const char *what = a->pictures ? "pictures" : a->kit.vq_weights ? "reconstructions" : "drawings";
   Moments data, others;
   double distance;
   if (!likeness_open(&c->likeness, &c->target.synth, &(ModelSpec){0}, a->features, err) ||
       !(c->data = open_data(a->data, &n_data, err)) ||
-      !likeness_of_data(&c->likeness, c->data, n_data, arena, &data, err) || !measure_others(c, &n, arena, &others, err))
+      !likeness_of_data(&c->likeness, c->data, n_data, arena, &data, err))
+    return false;
+  if (a->kit.vq_weights) n = n_data;
+  if (!measure_others(c, &n, arena, &others, err))
     return false;
   if (n < 2 || n_data < 2)
     return error_set(err, ERROR_ARGUMENT, "%s: a distribution needs two pictures at least", n < 2 ? a->pictures : a->data);
@@ -140,7 +150,7 @@ static bool score_features(ScoreCommand *c, Arena *arena, Error *err) {
            n_data, data.d);
   else
     printf("Frechet distance of %" PRId64 " features: %.3f (%" PRId64 " %s, %" PRId64 " of %s)\n", data.d, distance, n,
-           a->pictures ? "pictures" : "drawings", n_data, a->data);
+           what, n_data, a->data);
   return true;
 }
 
@@ -148,14 +158,12 @@ static bool score_features(ScoreCommand *c, Arena *arena, Error *err) {
 
 static bool check_features(const ScoreArgs *a, Error *err) {
   if (!a->data) return error_set(err, ERROR_ARGUMENT, "--features needs --data SPEC to compare with");
-  if (!a->kit.weights == !a->pictures)
-    return error_set(err, ERROR_ARGUMENT,
-                     "--features compares drawings of --weights FILE, or --pictures SPEC: give one of the two");
+  if ((a->kit.weights != NULL) + (a->pictures != NULL) + (a->kit.vq_weights != NULL) != 1)
+    return error_set(err, ERROR_ARGUMENT, "--features compares drawings of --weights FILE, or what the autoencoder of --vq-weights FILE "
+                     "makes of the data, or --pictures SPEC: give one of the three");
   if (a->temperature != 1.0 || a->top_k || a->top_p != 1.0 || a->guidance != 1.0)
     return error_set(err, ERROR_ARGUMENT, "what is said of sampling has no effect with --features: no tokens are drawn");
-  if (a->kit.vq_weights)
-    return error_set(err, ERROR_ARGUMENT, "--vq-weights has no effect with --features: no codes are decoded");
-  return !(a->pictures && a->seed) || error_set(err, ERROR_ARGUMENT, "--seed has no effect beside --pictures: nothing is drawn");
+  return a->kit.weights || !a->seed || error_set(err, ERROR_ARGUMENT, "--seed has no effect without --weights: nothing is drawn");
 }
 
 static bool check(void *ctx, Error *err) {
@@ -186,6 +194,7 @@ static void run_done(void *ctx) {
   world_close(c->world);
   likeness_close(&c->likeness);
   painter_close(&c->painter);
+  single_close(&c->codec);
   dataset_close(c->data);
   dataset_close(c->pictures);
   cli_target_close(&c->target);

@@ -1,6 +1,7 @@
 /* See likeness.h. */
 #include "synth/likeness.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "runtime/base/names.h"
@@ -46,16 +47,48 @@ static uint64_t spread(const Dataset *d, uint64_t i, uint64_t n) {
   return dataset_is_endless(d) ? i : i * dataset_count(d, WORLD_TRAIN) / n;
 }
 
-bool likeness_of_data(Likeness *l, const Dataset *d, int64_t n, Arena *a, Moments *out, Error *err) {
+/* Pictures at, at + 1, ... of the n of a data set, as features see them, to `to`. */
+static bool fill(const Likeness *l, const Dataset *d, int64_t at, int64_t n, float *to, Error *err) {
   DataWant want = {.name = PORT_IMAGE, .dtype = DTYPE_F32, .rank = 3};
   for (int i = 0; i < 3; i++) want.dim[i] = l->image->dim[i + 1].c;
-  *out = moments_new(a, l->vector->dim[1].c);
   if (!dataset_match(d, NULL, &want, err)) return false;
+  for (int64_t i = 0; i < part(n, at); i++) {
+    want.out = (uint8_t *)to + (size_t)i * data_want_bytes(&want);
+    if (!dataset_fill(d, NULL, WORLD_TRAIN, spread(d, (uint64_t)(at + i), (uint64_t)n), 1, &want, 1, err)) return false;
+  }
+  return true;
+}
+
+bool likeness_of_data(Likeness *l, const Dataset *d, int64_t n, Arena *a, Moments *out, Error *err) {
+  *out = moments_new(a, l->vector->dim[1].c);
+  for (int64_t at = 0; at < n; at += PAINTER_PART)
+    if (!fill(l, d, at, n, port(l), err) || !add(l, part(n, at), out, err)) return false;
+  return true;
+}
+
+static bool is_alike(const PlanTensor *t, const PlanTensor *image) {
+  bool same = t && single_is_picture(t);
+  for (int i = 1; same && i < 4; i++) same = dim_equal(t->dim[i], image->dim[i]);
+  return same;
+}
+
+/* Outside of [-1, 1] there is no grey that a file could hold. */
+static void take_clipped(const float *from, float *to, size_t n) {
+  for (size_t i = 0; i < n; i++) to[i] = fminf(fmaxf(from[i], -1.0f), 1.0f);
+}
+
+bool likeness_of_reconstructions(Likeness *l, Single *codec, const Dataset *d, int64_t n, Arena *a, Moments *out, Error *err) {
+  const PlanFunction *f = codec->f;
+  const PlanTensor *image = l->image;
+  size_t elements = (size_t)(image->dim[1].c * image->dim[2].c * image->dim[3].c);
+  if (!f || !is_alike(plan_find_input(f, PORT_IMAGE), image) || !is_alike(plan_find_output(f, PORT_IMAGE), image))
+    return error_set(err, ERROR_ARGUMENT, "%s: its model needs a function \"%s\" of pictures f32[B,%lld,%lld,%lld], as the features see them",
+                     codec->name, FUNC_RECONSTRUCT, (long long)image->dim[1].c, (long long)image->dim[2].c, (long long)image->dim[3].c);
+  *out = moments_new(a, l->vector->dim[1].c);
   for (int64_t at = 0; at < n; at += PAINTER_PART) {
-    for (int64_t i = 0; i < part(n, at); i++) {
-      want.out = (uint8_t *)port(l) + (size_t)i * data_want_bytes(&want);
-      if (!dataset_fill(d, NULL, WORLD_TRAIN, spread(d, (uint64_t)(at + i), (uint64_t)n), 1, &want, 1, err)) return false;
-    }
+    if (!fill(l, d, at, n, nuwa_input(codec->session, codec->function, PORT_IMAGE), err) || !single_run(codec, part(n, at), err))
+      return false;
+    take_clipped(nuwa_output(codec->session, codec->function, PORT_IMAGE), port(l), (size_t)part(n, at) * elements);
     if (!add(l, part(n, at), out, err)) return false;
   }
   return true;

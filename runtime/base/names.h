@@ -7,6 +7,7 @@
 
 #define FUNC_ENCODE "encode"    /* of an autoencoder: image to codes */
 #define FUNC_DECODE "decode"    /* of an autoencoder: codes to image; of a generating model: what is drawn with */
+#define FUNC_RECONSTRUCT "reconstruct" /* of an autoencoder: image to what it makes of it */
 #define FUNC_EVALUATE "evaluate" /* what measures a model while it trains */
 #define FUNC_TRAIN "train"      /* the module's list of what training does; its entries are functions "train.NAME" */
 #define FUNC_TASKS "tasks"      /* the module's table of what can be drawn: functions "tasks.TASK", of which each is one of */

@@ -117,10 +117,25 @@ TEST("pictures are as far from others as their features are, and not from themse
   EXPECT(fabs(number_after("\"frechet\": ") - 2.12841) < 1e-4, "%g, not 2.12841", number_after("\"frechet\": "));
   EXPECT_STATUS(0, SCORE "--weights p.safetensors --count 100", "\"pictures\": 100, \"data\": 24");
   EXPECT(number_after("\"frechet\": ") > 0.01, "%g from drawings", number_after("\"frechet\": "));
-  EXPECT_STATUS(2, SCORE, "--features compares drawings of --weights FILE, or --pictures SPEC: give one of the two");
+  /* An autoencoder that halves every grey. */
+  write_text("half.lua",
+             "local optim = require 'optim'\n"
+             "local o, one = options { size = 8 }, param('one', f32(), 'ones')\n"
+             "local picture = f32(batch, o.size, o.size, 1)\n"
+             "local loss = fn({ image = picture }, function(x) return { loss = one * one + 0 * mean(x.image) } end)\n"
+             "return module { loss = loss, train = { { 'main', optim.sgd(loss, { lr = 1e-30 }) } },\n"
+             "  reconstruct = fn({ image = picture }, function(x) return { image = one * x.image * 0.5 - 0.5 } end) }\n");
+  EXPECT_STATUS(0, "train half.lua --models models --data data.safetensors --steps 1 --batch 4 --out half.safetensors", "");
+  EXPECT_STATUS(0, SCORE "--vq-weights half.safetensors", "\"pictures\": 24, \"data\": 24");
+  EXPECT(fabs(number_after("\"frechet\": ") - 2.24222) < 1e-4, "%g, not 2.24222", number_after("\"frechet\": "));
+  EXPECT_STATUS(0, "train half.lua --models models -D size=4 --data data.safetensors --steps 1 --batch 4 --out small.safetensors", "");
+  EXPECT_STATUS(1, SCORE "--vq-weights small.safetensors", "small.safetensors: its model needs a function \"reconstruct\" of pictures f32[B,8,8,");
+  EXPECT_STATUS(1, SCORE "--vq-weights p.safetensors", "p.safetensors: its model needs a function \"reconstruct\"");
+  EXPECT_STATUS(2, SCORE, "--features compares drawings of --weights FILE, or what the autoencoder of --vq-weights FILE makes of the data, "
+                          "or --pictures SPEC: give one of the three");
   EXPECT_STATUS(2, "score --data data.safetensors", "--data has no effect without --features");
-  EXPECT_STATUS(2, SCORE "--pictures data.safetensors --seed 3", "--seed has no effect beside --pictures");
-  EXPECT_STATUS(2, SCORE "--pictures data.safetensors --vq-weights none", "--vq-weights has no effect with --features");
+  EXPECT_STATUS(2, SCORE "--pictures data.safetensors --seed 3", "--seed has no effect without --weights");
+  EXPECT_STATUS(2, SCORE "--pictures data.safetensors --vq-weights none", "give one of the three");
   EXPECT_STATUS(2, SCORE "--pictures data.safetensors --seen", "--seen has no effect beside --features");
 }
 
