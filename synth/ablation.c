@@ -240,30 +240,12 @@ static bool write_result(const Run *r, const char *recipe, size_t session_bytes,
   return ok;
 }
 
-static const char *value_of(const JsonField *list, int n, const char *name) {
-  const JsonField *f = json_find(list, n, name);
-  return f ? f->value : "not set";
-}
-
-/* Whether all that `names` sets is the same in both; that data lie elsewhere is no difference. */
-static bool same_values(const char *path, const JsonField *names, int n_names, const JsonField *theirs, int n_theirs,
-                        const JsonField *ours, int n_ours, Error *err) {
-  for (int i = 0; i < n_names; i++) {
-    const char *name = names[i].name, *have = value_of(theirs, n_theirs, name), *want = value_of(ours, n_ours, name);
-    if (!recipe_is_told(name) && strcmp(have, want) != 0)
-      return error_set(err, ERROR_ARGUMENT, "%s is of another run: its %s is %s, this run's is %s; --runs names another folder",
-                       path, name, have, want);
-  }
-  return true;
-}
-
+/* That data lie elsewhere is no difference. */
 static bool same_recipe(const Run *r, const char *path, const char *have, const char *want, Error *err) {
-  JsonField *theirs, *ours;
-  int n_theirs, n_ours;
-  if (!json_read_object(r->s->arena, have, &theirs, &n_theirs, err) || !json_read_object(r->s->arena, want, &ours, &n_ours, err))
-    return error_prefix(err, "%s", path);
-  return same_values(path, ours, n_ours, theirs, n_theirs, ours, n_ours, err) &&
-         same_values(path, theirs, n_theirs, theirs, n_theirs, ours, n_ours, err);
+  JsonDifference d;
+  if (!json_compare(r->s->arena, have, want, recipe_is_told, &d, err)) return error_prefix(err, "%s", path);
+  return !d.name || error_set(err, ERROR_ARGUMENT, "%s is of another run: its %s%s is %s, this run's is %s; --runs names another folder",
+                              path, d.within, d.name, d.theirs, d.ours);
 }
 
 /* The result that the run's folder holds; false with ERROR_NONE where there is none yet. */

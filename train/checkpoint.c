@@ -158,41 +158,12 @@ typedef struct Reading {
   bool ok;
 } Reading;
 
-/* A field of both recipes under a name, NULL: it is not set.  `within`: the field that is an object and holds it. */
-static bool refuse(const Reading *r, const char *within, const char *name, const char *theirs, const char *ours) {
-  static const char unset[] = "not set";
-  return error_set(r->err, ERROR_ARGUMENT, "%s is the checkpoint of another run: its %s%s%s is %s, this run's is %s",
-                   r->path, within, *within ? "." : "", name, theirs ? theirs : unset, ours ? ours : unset);
-}
-
-/* Fields within others are all compared. */
-static bool is_compared(const Reading *r, const char *within, const char *name) {
-  return *within || !r->c->is_told || !r->c->is_told(name);
-}
-
-static bool check_fields(const Reading *r, const char *within, const char *have, const char *want) {
-  JsonField *theirs, *ours;
-  int n_theirs, n_ours;
-  if (!json_read_object(r->list.arena, have, &theirs, &n_theirs, r->err) ||
-      !json_read_object(r->list.arena, want, &ours, &n_ours, r->err))
-    return error_prefix(r->err, "%s: the recipe", r->path);
-  for (int i = 0; i < n_ours; i++) {
-    const JsonField *f = json_find(theirs, n_theirs, ours[i].name);
-    if (!is_compared(r, within, ours[i].name)) continue;
-    if (!f) return refuse(r, within, ours[i].name, NULL, ours[i].value);
-    if (strcmp(f->value, ours[i].value) == 0) continue;
-    bool is_object = *f->value == '{' && *ours[i].value == '{' && !*within;
-    if (!is_object) return refuse(r, within, ours[i].name, f->value, ours[i].value);
-    if (!check_fields(r, ours[i].name, f->value, ours[i].value)) return false;
-  }
-  for (int i = 0; i < n_theirs; i++)
-    if (is_compared(r, within, theirs[i].name) && !json_find(ours, n_ours, theirs[i].name)) return refuse(r, within, theirs[i].name, theirs[i].value, NULL);
-  return true;
-}
-
 /* Everything that shapes a run must be the same, and is in its recipe. */
 static bool check_recipe(const Reading *r, const char *have) {
-  return strcmp(have, r->c->recipe) == 0 || check_fields(r, "", have, r->c->recipe);
+  JsonDifference d;
+  if (!json_compare(r->list.arena, have, r->c->recipe, r->c->is_told, &d, r->err)) return error_prefix(r->err, "%s: the recipe", r->path);
+  return !d.name || error_set(r->err, ERROR_ARGUMENT, "%s is the checkpoint of another run: its %s%s is %s, this run's is %s", r->path,
+                              d.within, d.name, d.theirs, d.ours);
 }
 
 static bool check_metadata(Reading *r) {

@@ -181,3 +181,34 @@ const JsonField *json_find(const JsonField *list, int n, const char *name) {
     if (strcmp(list[i].name, name) == 0) return &list[i];
   return NULL;
 }
+
+/* ---- comparing ---- */
+
+static bool differ(JsonDifference *out, const char *within, const char *name, const JsonField *theirs, const JsonField *ours) {
+  static const char unset[] = "not set";
+  *out = (JsonDifference){within, name, theirs ? theirs->value : unset, ours ? ours->value : unset};
+  return true;
+}
+
+static bool compare(Arena *a, const char *within, const char *have, const char *want, bool (*skips)(const char *name),
+                    JsonDifference *out, Error *err) {
+  JsonField *theirs, *ours;
+  int n_theirs, n_ours;
+  if (!json_read_object(a, have, &theirs, &n_theirs, err) || !json_read_object(a, want, &ours, &n_ours, err)) return false;
+  for (int i = 0; i < n_ours && !out->name; i++) {
+    const JsonField *x = &ours[i], *y = json_find(theirs, n_theirs, x->name);
+    if ((skips && skips(x->name)) || (y && x->is_text == y->is_text && strcmp(x->value, y->value) == 0)) continue;
+    bool are_objects = !*within && y && !x->is_text && !y->is_text && *x->value == '{' && *y->value == '{';
+    if (!are_objects) return differ(out, within, x->name, y, x);
+    if (!compare(a, arena_printf(a, "%s.", x->name), y->value, x->value, NULL, out, err)) return false;
+  }
+  for (int i = 0; i < n_theirs && !out->name; i++)
+    if (!(skips && skips(theirs[i].name)) && !json_find(ours, n_ours, theirs[i].name))
+      return differ(out, within, theirs[i].name, &theirs[i], NULL);
+  return true;
+}
+
+bool json_compare(Arena *a, const char *theirs, const char *ours, bool (*skips)(const char *name), JsonDifference *out, Error *err) {
+  *out = (JsonDifference){0};
+  return compare(a, "", theirs, ours, skips, out, err);
+}

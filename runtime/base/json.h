@@ -21,4 +21,12 @@ bool json_read_object(Arena *a, const char *text, JsonField **out, int *out_n, E
 /* NULL when there is none of that name. */
 const JsonField *json_find(const JsonField *list, int n, const char *name);
 
+/* The first field that two objects do not share, those of an object within counted as fields; name NULL: they are alike. */
+typedef struct JsonDifference {
+  const char *within, *name;   /* within: the field that is an object and holds it, with a dot behind it; else "" */
+  const char *theirs, *ours;   /* values; "not set" */
+} JsonDifference;
+/* Compares objects as of json_read_object.  skips: fields whose difference is none; NULL: there are no such. */
+bool json_compare(Arena *a, const char *theirs, const char *ours, bool (*skips)(const char *name), JsonDifference *out, Error *err);
+
 #endif

@@ -178,7 +178,7 @@ TEST("a result is of the data, first weights and evaluation that it was made wit
   } run[] = {{"--data idx:some/set --eval-data idx:measured/set --weights-of m=w1", NULL},
              {"--data idx:moved/set --eval-data idx:measured/set --weights-of m=w1", NULL},
              {"--data idx:some/set --eval-data idx:others/set --weights-of m=w1", "its eval_data_sha256 is"},
-             {"--data idx:some/set --eval-data idx:measured/set --weights-of m=w2", "its parts_sha256 is"},
+             {"--data idx:some/set --eval-data idx:measured/set --weights-of m=w2", "its parts_sha256.m is"},
              {"--data idx:some/set --eval-data idx:measured/set --weights-of m=w1 --raw", "its raw is not set, this run's is 1"},
              {"--data idx:some/set --eval-data idx:measured/set --weights-of m=w1 --eval-batches 1", "its eval_batches is not set, this run's is 1"},
              {"--data idx:some/set --weights-of m=w1", "its eval_data_sha256 is"}};

@@ -81,4 +81,36 @@ TEST("what is no object is refused with the byte") {
   }
 }
 
+static bool is_told(const char *name) { return strcmp(name, "told") == 0; }
+
+TEST("two objects are compared field by field, also within one, in any order; what is only told is no difference") {
+  static const struct {
+    const char *theirs, *ours, *within, *name, *has, *wants;
+  } cases[] = {
+      {"{\"a\": 1, \"told\": 2}", "{\"told\": 3, \"a\": 1}", NULL, NULL, NULL, NULL},
+      {"{\"a\": 1}", "{\"a\": 2}", "", "a", "1", "2"},
+      {"{\"a\": 1}", "{\"a\": \"1\"}", "", "a", "1", "1"},
+      {"{\"a\": 1, \"b\": 2}", "{\"a\": 1}", "", "b", "2", "not set"},
+      {"{\"a\": 1}", "{\"a\": 1, \"b\": 2}", "", "b", "not set", "2"},
+      {"{\"o\": {\"x\": 1, \"told\": 1}}", "{\"o\": {\"x\": 1, \"told\": 2}}", "o.", "told", "1", "2"},
+      {"{\"o\": {\"x\": 1}, \"z\": 1}", "{\"o\": {\"y\": 1}, \"z\": 1}", "o.", "y", "not set", "1"},
+      {"{\"o\": {\"p\": {\"x\": 1}}}", "{\"o\": {\"p\": {\"x\": 2}}}", "o.", "p", "{\"x\": 1}", "{\"x\": 2}"},
+      {"{\"a\": \"{b\"}", "{\"a\": \"{c\"}", "", "a", "{b", "{c"},
+  };
+  Arena *a = arena_new();
+  for (int i = 0; i < COUNT_OF(cases); i++) {
+    JsonDifference d;
+    Error err = {0};
+    REQUIRE(json_compare(a, cases[i].theirs, cases[i].ours, is_told, &d, &err), "%d: %s", i, err.text);
+    EXPECT(!d.name == !cases[i].name, "%d: %s", i, d.name ? d.name : "alike");
+    if (!d.name || !cases[i].name) continue;
+    EXPECT(strcmp(d.within, cases[i].within) == 0 && strcmp(d.name, cases[i].name) == 0 && strcmp(d.theirs, cases[i].has) == 0 &&
+               strcmp(d.ours, cases[i].wants) == 0, "%d: %s%s %s %s", i, d.within, d.name, d.theirs, d.ours);
+  }
+  JsonDifference d;
+  Error err = {0};
+  EXPECT(!json_compare(a, "{\"a\": 1}", "[]", NULL, &d, &err) && err.code != ERROR_NONE, "a list");
+  arena_free(a);
+}
+
 TEST_MAIN()
