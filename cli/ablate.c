@@ -71,14 +71,19 @@ static void report(void *ctx, const TrainReport *r) { progress_show(&((AblateCom
 static int list_args(AblateArgs *a, Arg out[ARGS_MAX]) {
   int n = training_args_list(&a->of, NULL, out);
   const Arg args[] = {
-      {"-D", ARG_VARIANTS, "NAME=VALUE", "an option of the model; given several times: of its variants", &a->defines, 0, 0},
+      {"-D", ARG_VARIANTS, "NAME=VALUE", "an option of the model; given several times: of its variants", &a->defines,
+       0, 0},
       {"--variants", ARG_TEXT, "FILE.lua", "more variants, each a table of options", &a->variants, 0, 0},
-      {"--like", ARG_TEXT, "WEIGHTS", "options, text encoder and autoencoder as these weights have them", &a->of.like, 0, 0},
-      {"--seeds", ARG_INT, "N", "runs of a variant, with seeds one after the other from --seed on (1)", &a->seeds, 1, 10000},
-      {"--eval", ARG_INT, "N", "steps between calls of `evaluate`, where there is one (at the end alone)", &a->eval, 1, 1e12},
+      {"--like", ARG_TEXT, "WEIGHTS", "options, text encoder and autoencoder as these weights have them", &a->of.like,
+       0, 0},
+      {"--seeds", ARG_INT, "N", "runs of a variant, with seeds one after the other from --seed on (1)", &a->seeds, 1,
+       10000},
+      {"--eval", ARG_INT, "N", "steps between calls of `evaluate`, where there is one (at the end alone)", &a->eval,
+       1, 1e12},
       {"--runs", ARG_FOLDER, "DIR", "where runs are kept, a folder each (runs)", &a->runs, 0, 0},
       {"--every", ARG_INT, "N", "steps between checkpoints (500)", &a->of.loop.checkpoint_every, 1, 1e12},
-      {"--only-drawing", ARG_FLAG, NULL, "train nothing: what drawing takes is the same of initial weights", &a->only_drawing, 0, 0},
+      {"--only-drawing", ARG_FLAG, NULL, "train nothing: what drawing takes is the same of initial weights",
+       &a->only_drawing, 0, 0},
       {"--csv", ARG_OUT, "FILE", "the table as CSV", &a->csv, 0, 0},
       {"--report", ARG_OUT, "FILE.html", "the table as a page", &a->report, 0, 0},
       {"--json", ARG_FLAG, NULL, "the table as JSON on stdout; else it is markdown", &a->json, 0, 0},
@@ -121,7 +126,8 @@ static bool open_spec(AblateCommand *c, Error *err) {
                            .open_data = open_data, .close_data = close_data, .check = check_training, .begin = begin_run,
                            .end = end_run, .is_cancelled = cli_is_interrupted, .report = report, .ctx = c};
   if (a->variants && !variants_read(c->arena, a->variants, &list, &n_list, err)) return false;
-  if (!ablation_variants(c->arena, list, n_list, a->defines.item, a->defines.n, &shared, &n_shared, &variant, &c->spec.n_variant, err))
+  if (!ablation_variants(c->arena, list, n_list, a->defines.item, a->defines.n, &shared, &n_shared, &variant,
+                         &c->spec.n_variant, err))
     return false;
   c->spec.variant = variant;
   a->of.model.defines = (DefineList){shared, n_shared};
@@ -148,7 +154,8 @@ static bool measure(AblateCommand *c, Error *err) {
     ModelSpec m = ablation_model(&c->spec, v);
     if (cli_is_interrupted(NULL)) return error_set(err, ERROR_CANCELLED, "interrupted while drawing was measured");
     bool ok = drawing_cost_measure(&c->target.synth, &m, &cost[v], err);
-    if (!ok && (!c->result || c->result[v * c->spec.seeds].state != RUN_FAILED)) return error_prefix(err, "%s", c->spec.variant[v].name);
+    if (!ok && (!c->result || c->result[v * c->spec.seeds].state != RUN_FAILED))
+      return error_prefix(err, "%s", c->spec.variant[v].name);
     draws |= cost[v].steps > 0;
   }
   if (draws) c->cost = cost;
@@ -172,7 +179,8 @@ static void add_column(Columns *l, const char *name, int digits, bool less_is_be
 }
 
 static const char runs_done[] = "runs", per_second[] = "samples/s", megabytes[] = "MB to train";
-static const char steps[] = "steps", tokens[] = "tokens", ms[] = "ms / picture", kv[] = "key/value bytes", params[] = "parameters";
+static const char steps[] = "steps", tokens[] = "tokens", ms[] = "ms / picture", kv[] = "key/value bytes",
+                  params[] = "parameters";
 
 static double metric_of(const AblationResult *r, const char *name) {
   if (strcmp(name, per_second) == 0) return r->samples_per_s;
@@ -316,7 +324,8 @@ static bool count_missing(const AblateCommand *c, Error *err) {
     elsewhere += r->state == RUN_ELSEWHERE;
     if (r->state == RUN_FAILED && !first) first = r;
   }
-  if (elsewhere) fprintf(stderr, "%d runs are under way elsewhere: the same command shows them when they are done\n", elsewhere);
+  if (elsewhere)
+    fprintf(stderr, "%d runs are under way elsewhere: the same command shows them when they are done\n", elsewhere);
   return !failed || error_set(err, ERROR_ARGUMENT, "%d runs failed, the first: %s", failed, first->why.text);
 }
 

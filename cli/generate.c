@@ -259,7 +259,8 @@ static void run_done(void *ctx) {
 #define DRAWS .with = "-o|--tokens-out"   /* of no effect on a reconstruction alone */
 
 int cli_generate(int argc, char **argv) {
-  GenerateArgs a = {.order = "wavefront", .count = 1, .class = PAINTER_NO_CLASS, .temperature = 1.0, .top_p = 1.0, .guidance = 1.0};
+  GenerateArgs a = {
+      .order = "wavefront", .count = 1, .class = PAINTER_NO_CLASS, .temperature = 1.0, .top_p = 1.0, .guidance = 1.0};
   const Arg arg[] = {
       {"--text", ARG_TEXT, "CAPTION", "what to draw", &a.text, 0, 0, .shapes = RECIPE_TEXT, DRAWS},
       {"--class", ARG_INT, "N", "which class to draw, of a model that has some", &a.class, 0, INT32_MAX, DRAWS},

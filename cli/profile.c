@@ -76,7 +76,8 @@ static FunctionProfile measure(const NuwaSession *s, const Plan *p, const char *
     KernelRow r = row_of(next_estimate(e, function, &at), B);
     int64_t ns = nuwa_profile_ns(s, f, i);
     const PlanLaunch *launch = &p->function[f].launch[i];
-    add_row(&m.kernel[launch->kind == LAUNCH_KERNEL ? launch->kernel : p->n_kernel], &r, ns);   /* the last row: products by a library */
+    add_row(&m.kernel[launch->kind == LAUNCH_KERNEL ? launch->kernel : p->n_kernel], &r,
+            ns); /* the last row: products by a library */
     add_row(find_family(m.family, &m.n_family, r.family), &r, ns);
     m.total += ns;
   }
@@ -124,8 +125,8 @@ static void put_table(Arena *a, Buffer *out, const KernelRow *row, int n_row, bo
   page_table(out, &(PageTable){.column = column, .n_column = width, .cell = cell, .n_row = n});
 }
 
-void profile_page(Arena *a, Buffer *out, const NuwaSession *s, const Plan *p, const char *function, const Lowered *e, int64_t runs,
-                  int64_t B) {
+void profile_page(Arena *a, Buffer *out, const NuwaSession *s, const Plan *p, const char *function, const Lowered *e,
+                  int64_t runs, int64_t B) {
   FunctionProfile m = measure(s, p, function, e, B);
   if (m.total > 0) {
     page_text(out, arena_printf(a, "%s: %d launches, %.2f ms a run, over %" PRId64 " runs", function, m.n_launch,

@@ -13,7 +13,7 @@ void profile_print(const NuwaSession *s, const Plan *p, const char *function, co
                    int64_t B);
 
 /* The same as a table of a page, for runs > 0; call inside arena_protect. */
-void profile_page(Arena *a, Buffer *out, const NuwaSession *s, const Plan *p, const char *function, const Lowered *e, int64_t runs,
-                  int64_t B);
+void profile_page(Arena *a, Buffer *out, const NuwaSession *s, const Plan *p, const char *function, const Lowered *e,
+                  int64_t runs, int64_t B);
 
 #endif

@@ -67,7 +67,9 @@ static void add_text(Line *l, int rank, const char *fmt, const char *text) {
 static void add_bar(Line *l, const TrainReport *r) {
   LinePart *p = add_part(l, RANK_BAR);
   int full = (int)(BAR * r->step / (r->steps ? r->steps : 1));
-  if (p) snprintf(p->text, sizeof p->text, "[%.*s%.*s]", full, "########################", BAR - full, "                        ");
+  if (p)
+    snprintf(p->text, sizeof p->text, "[%.*s%.*s]", full, "########################", BAR - full,
+             "                        ");
 }
 
 static void list_parts(Line *l, const TrainReport *r) {

@@ -159,11 +159,13 @@ static bool score_features(ScoreCommand *c, Arena *arena, Error *err) {
 static bool check_features(const ScoreArgs *a, Error *err) {
   if (!a->data) return error_set(err, ERROR_ARGUMENT, "--features needs --data SPEC to compare with");
   if ((a->kit.weights != NULL) + (a->pictures != NULL) + (a->kit.vq_weights != NULL) != 1)
-    return error_set(err, ERROR_ARGUMENT, "--features compares drawings of --weights FILE, or what the autoencoder of --vq-weights FILE "
+    return error_set(err, ERROR_ARGUMENT,
+                     "--features compares drawings of --weights FILE, or what the autoencoder of --vq-weights FILE "
                      "makes of the data, or --pictures SPEC: give one of the three");
   if (a->temperature != 1.0 || a->top_k || a->top_p != 1.0 || a->guidance != 1.0)
     return error_set(err, ERROR_ARGUMENT, "what is said of sampling has no effect with --features: no tokens are drawn");
-  return a->kit.weights || !a->seed || error_set(err, ERROR_ARGUMENT, "--seed has no effect without --weights: nothing is drawn");
+  return a->kit.weights || !a->seed ||
+         error_set(err, ERROR_ARGUMENT, "--seed has no effect without --weights: nothing is drawn");
 }
 
 static bool check(void *ctx, Error *err) {

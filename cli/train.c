@@ -47,7 +47,8 @@ static int list_args(TrainArgs *a, Arg out[ARGS_MAX]) {
   int n = training_args_list(&a->of, "--eval", out);
   const Arg args[] = {
       ARG_DEFINES(&a->of.model),
-      {"--stop", ARG_INT, "N", "stop after this step, with a checkpoint; --resume goes on", &a->of.loop.stop, 1, 1e12},
+      {"--stop", ARG_INT, "N", "stop after this step, with a checkpoint; --resume goes on", &a->of.loop.stop, 1,
+       1e12},
       {"--out", ARG_OUT, "FILE", "the weights at the end", &a->out, 0, 0},
       {"--store", ARG_CHOICE, "f32|bf16", "how --out stores them (f32)", &a->store, 0, 0, .with = "--out"},
       {"--checkpoint", ARG_OUT, "FILE", "to resume from", &a->of.loop.checkpoint, 0, 0},
@@ -57,9 +58,11 @@ static int list_args(TrainArgs *a, Arg out[ARGS_MAX]) {
        .with = "--checkpoint"},
       {"--log", ARG_FOLDER, "DIR", "metrics.jsonl and a TensorBoard file", &a->of.loop.log, 0, 0},
       {"--log-every", ARG_INT, "N", "steps between their lines (1)", &a->of.loop.log_every, 1, 1e12, .with = "--log"},
-      {"--eval", ARG_INT, "N", "steps between calls of `evaluate`: val.loss on seen pairs, held.loss on held-out ones (none)",
+      {"--eval", ARG_INT, "N",
+       "steps between calls of `evaluate`: val.loss on seen pairs, held.loss on held-out ones (none)",
        &a->of.loop.evaluate_every, 1, 1e12},
-      {"--report", ARG_OUT, "FILE.html", "a page with curves, pictures, recipe and times, made anew at each evaluation", &a->report, 0, 0},
+      {"--report", ARG_OUT, "FILE.html",
+       "a page with curves, pictures, recipe and times, made anew at each evaluation", &a->report, 0, 0},
       {"--profile", ARG_FLAG, NULL, "time of each kernel at the end", &a->profile, 0, 0},
       {"--json", ARG_FLAG, NULL, "the last loss as JSON on stdout", &a->json, 0, 0},
   };
@@ -129,7 +132,9 @@ static bool finish_page(TrainCommand *t, bool ok, const Error *why, Error *err) 
   if (!t->page.path) return true;
   if (!ok) t->page.last.n_counts = 0; /* they may be gone with what failed */
   if (!ok) snprintf(state, sizeof state, "stopped after step %lld: %s", (long long)t->done, why->text);
-  else if (t->done < t->a.of.loop.steps) snprintf(state, sizeof state, "stopped after step %lld of %lld", (long long)t->done, (long long)t->a.of.loop.steps);
+  else if (t->done < t->a.of.loop.steps)
+    snprintf(state, sizeof state, "stopped after step %lld of %lld", (long long)t->done,
+             (long long)t->a.of.loop.steps);
   else snprintf(state, sizeof state, "finished: %lld steps", (long long)t->done);
   return train_page_write(&t->page, state, err);
 }
@@ -188,7 +193,8 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   if (!cli_target_open(&a->of.model, &t->target, err) || !open_training(t, arena, err) ||
       !training_args_check(&a->of, &t->training, err) || !set_recipe(t, arena, err) || !train(t, err))
     return false;
-  if (a->json && isfinite(t->progress.loss)) printf("{\"steps\": %lld, \"loss\": %.9g}\n", (long long)t->done, t->progress.loss);
+  if (a->json && isfinite(t->progress.loss))
+    printf("{\"steps\": %lld, \"loss\": %.9g}\n", (long long)t->done, t->progress.loss);
   else if (a->json) printf("{\"steps\": %lld, \"loss\": null}\n", (long long)t->done);   /* no step was left to make */
   return true;
 }

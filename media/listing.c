@@ -75,7 +75,9 @@ static bool check_head(const ListingHead *h, Error *err) {
   if (memcmp(h->magic, magic, sizeof magic) != 0) return bad(err, "it is no listing");
   if (h->byte_order != BYTE_ORDER_MARK || h->head_bytes != sizeof *h || memcmp(h->rules, rules, sizeof rules) != 0)
     return bad(err, "it is of another version");
-  if (h->n_example > h->n_file || (h->n_member && h->n_member != h->n_example) || !memchr(h->digest, 0, sizeof h->digest)) return bad(err, "its head is damaged");
+  if (h->n_example > h->n_file || (h->n_member && h->n_member != h->n_example) ||
+      !memchr(h->digest, 0, sizeof h->digest))
+    return bad(err, "its head is damaged");
   for (int i = 0; i < LISTING_NOTES; i++)
     if (!memchr(h->note[i].first, 0, sizeof h->note[i].first)) return bad(err, "its head is damaged");
   return true;

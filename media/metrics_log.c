@@ -37,7 +37,8 @@ static bool make_folder(const char *path, Error *err) {
 static void picture_path(Buffer *out, const char *folder, const char *name, int64_t step) {
   buffer_printf(out, "%s/", folder);
   for (const char *p = name; *p && p - name < 100; p++) {
-    bool is_plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || *p == '_' || *p == '-' || (*p == '.' && p > name);
+    bool is_plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || *p == '_' ||
+                    *p == '-' || (*p == '.' && p > name);
     buffer_append(out, is_plain ? p : "_", 1);
   }
   buffer_printf(out, "-%08" PRId64 "%s", step, picture_suffix);
@@ -93,17 +94,20 @@ static bool append(FILE *f, Buffer *b, Error *err) {
 static bool check_new(const char *dir, const char *lines, Error *err) {
   struct stat st;
   return stat(lines, &st) || st.st_size == 0 ||
-         error_set(err, ERROR_ARGUMENT, "%s holds the log of a run already: resume that run, or name another folder, or remove it", dir);
+         error_set(err, ERROR_ARGUMENT,
+                   "%s holds the log of a run already: resume that run, or name another folder, or remove it", dir);
 }
 
 /* Keeps what was up to a step; the version record, which is no step's, is put where nothing is left. */
 static bool open_files(MetricsLog *log, const char *dir, int64_t last_step, Error *err) {
   char lines[PATH_BYTES], events[PATH_BYTES];
   int64_t kept_events;
-  if (!join(lines, dir, lines_name, err) || !join(events, dir, events_name, err) || !join(log->pictures, dir, pictures_name, err) ||
-      !make_folder(dir, err) || (last_step < 0 && !check_new(dir, lines, err)) || !jsonl_truncate_after(lines, last_step, NULL, err) ||
-      !events_truncate_after(events, last_step, &kept_events, err) || !remove_pictures_after(log->pictures, last_step, err) ||
-      !(log->lines = open_log(lines, err)) || !(log->events = open_log(events, err)))
+  if (!join(lines, dir, lines_name, err) || !join(events, dir, events_name, err) ||
+      !join(log->pictures, dir, pictures_name, err) || !make_folder(dir, err) ||
+      (last_step < 0 && !check_new(dir, lines, err)) || !jsonl_truncate_after(lines, last_step, NULL, err) ||
+      !events_truncate_after(events, last_step, &kept_events, err) ||
+      !remove_pictures_after(log->pictures, last_step, err) || !(log->lines = open_log(lines, err)) ||
+      !(log->events = open_log(events, err)))
     return false;
   if (kept_events) return true;
   Buffer b = {0};

@@ -55,8 +55,9 @@ static Func *show_updates(Func *f) {
     if (is_float(f->update[i].value)) each[n++] = largest(g, f->update[i].value);
   if (n == 0) return f;
   if (has_output(f, PORT_LARGEST))
-    return graph_error(g, f->loc, "function %s: \"%s\" is the largest value that training writes; another output needs another name",
-                       f->name, PORT_LARGEST);
+    return graph_error(
+        g, f->loc, "function %s: \"%s\" is the largest value that training writes; another output needs another name",
+        f->name, PORT_LARGEST);
   Node *all = graph_op(g, OP_CONCAT, each, n, &(Attrs){.axis.axis = 0}, NULL);
   Port *out = ARENA_ARRAY(g->arena, Port, f->n_out + 1);
   memcpy(out, f->out, (size_t)f->n_out * sizeof *out);

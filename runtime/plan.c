@@ -341,7 +341,8 @@ Plan *plan_read(const void *bytes, size_t n, const char *where, Error *err) {
     return NULL;
   }
   ReadCall call = {.arena = arena};
-  call.codec = (Codec){.arena = arena, .at = (const uint8_t *)bytes + PLAN_HEADER, .end = (const uint8_t *)bytes + n, .err = err};
+  call.codec = (Codec){
+      .arena = arena, .at = (const uint8_t *)bytes + PLAN_HEADER, .end = (const uint8_t *)bytes + n, .err = err};
   bool ok = arena_protect(arena, read_body, &call, err);
   if (ok && !call.codec.failed) return call.plan;
   error_prefix(err, "%s", where);

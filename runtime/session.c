@@ -334,7 +334,8 @@ bool nuwa_run(NuwaSession *s, int function, int64_t B, int64_t R) {
                      "function \"%s\": a session for %lld samples, %lld rows was asked for %lld, %lld", f->name,
                      (long long)s->options.samples, (long long)s->options.rows, (long long)B, (long long)R);
   if (B < f->least_samples)
-    return error_set(&s->refusal, ERROR_ARGUMENT, "function \"%s\" takes no batch of %lld: %s", f->name, (long long)B, f->least_why);
+    return error_set(&s->refusal, ERROR_ARGUMENT, "function \"%s\" takes no batch of %lld: %s", f->name, (long long)B,
+                     f->least_why);
   const DeviceKind *does = s->device->does;
   bool ok = does->enter(s->device, &s->failure) && session_enqueue(s, function, B, R) &&
             does->wait(s->device, &s->failure);

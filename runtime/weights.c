@@ -17,7 +17,8 @@ static bool same_shape(const PlanTensor *t, const TensorView *v) {
 
 static void print_shape(char *out, size_t cap, int rank, const int64_t *dim) {
   size_t at = (size_t)snprintf(out, cap, "[");
-  for (int i = 0; i < rank && at < cap; i++) at += (size_t)snprintf(out + at, cap - at, "%s%lld", i ? "," : "", (long long)dim[i]);
+  for (int i = 0; i < rank && at < cap; i++)
+    at += (size_t)snprintf(out + at, cap - at, "%s%lld", i ? "," : "", (long long)dim[i]);
   if (at < cap) snprintf(out + at, cap - at, "]");
 }
 
@@ -31,9 +32,11 @@ static bool check_param(const PlanTensor *t, const TensorView *v, Error *err) {
   if (!same_shape(t, v))
     return error_set(err, ERROR_ARGUMENT, "weight \"%s\": the model wants %s, the file has %s", t->name, want, have);
   if (convert_is_possible(v, t->dtype)) return true;
-  return error_set(err, ERROR_ARGUMENT,
-                   "weight \"%s\": the model wants %s, the file has %s; F32, F64, F16 and BF16 are read as floats, I32, I64, U8 "
-                   "and BOOL as either", t->name, dtype_name(t->dtype), stored_name(v->stored));
+  return error_set(
+      err, ERROR_ARGUMENT,
+      "weight \"%s\": the model wants %s, the file has %s; F32, F64, F16 and BF16 are read as floats, I32, I64, U8 "
+      "and BOOL as either",
+      t->name, dtype_name(t->dtype), stored_name(v->stored));
 }
 
 /* Where params come from. */

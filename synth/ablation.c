@@ -166,7 +166,9 @@ static void on_report(void *ctx, const TrainReport *t) {
   if (r->s->report) r->s->report(r->s->ctx, t);
 }
 
-static double number(const JsonField *f) { return f && !f->is_text && strcmp(f->value, "null") != 0 ? strtod(f->value, NULL) : NAN; }
+static double number(const JsonField *f) {
+  return f && !f->is_text && strcmp(f->value, "null") != 0 ? strtod(f->value, NULL) : NAN;
+}
 
 static bool is_of_evaluation(const char *metric) {
   return strncmp(metric, METRIC_VALIDATION, strlen(METRIC_VALIDATION)) == 0 ||
@@ -244,7 +246,8 @@ static bool write_result(const Run *r, const char *recipe, size_t session_bytes,
 static bool same_recipe(const Run *r, const char *path, const char *have, const char *want, Error *err) {
   JsonDifference d;
   if (!json_compare(r->s->arena, have, want, recipe_is_told, &d, err)) return error_prefix(err, "%s", path);
-  return !d.name || error_set(err, ERROR_ARGUMENT, "%s is of another run: its %s%s is %s, this run's is %s; --runs names another folder",
+  return !d.name || error_set(err, ERROR_ARGUMENT,
+                              "%s is of another run: its %s%s is %s, this run's is %s; --runs names another folder",
                               path, d.within, d.name, d.theirs, d.ours);
 }
 
@@ -261,8 +264,10 @@ static bool read_result(Run *r, const char *want, Error *err) {
   mem_free(text);
   if (!json_read_object(r->s->arena, kept, &field, &n, err)) return error_prefix(err, "%s", path);
   const JsonField *recipe = json_find(field, n, META_RECIPE), *metrics = json_find(field, n, "metrics");
-  if (!recipe || !metrics) return error_set(err, ERROR_FORMAT, "%s is no result of a run: remove its folder to train anew", path);
-  if (!same_recipe(r, path, recipe->value, want, err) || !json_read_object(r->s->arena, metrics->value, &metric, &n_metric, err))
+  if (!recipe || !metrics)
+    return error_set(err, ERROR_FORMAT, "%s is no result of a run: remove its folder to train anew", path);
+  if (!same_recipe(r, path, recipe->value, want, err) ||
+      !json_read_object(r->s->arena, metrics->value, &metric, &n_metric, err))
     return false;
   Metric *list = ARENA_ARRAY(r->s->arena, Metric, n_metric);
   for (int i = 0; i < n_metric; i++) list[i] = (Metric){metric[i].name, number(&metric[i])};

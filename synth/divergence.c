@@ -55,8 +55,10 @@ static bool copy_tensor(Check *c, NuwaSession *to, const PlanTensor *t, bool is_
   int64_t bytes = 0;
   if (!plan_tensor_bytes(t, 0, 0, &bytes)) return true;
   void *values = mem_alloc((size_t)bytes + 1);
-  bool ok = values && (is_param ? nuwa_read_param(from, t->name, values, &c->err) && nuwa_write_param(to, t->name, values, &c->err)
-                                : nuwa_read_state(from, t->name, values, &c->err) && nuwa_write_state(to, t->name, values, &c->err));
+  bool ok =
+      values &&
+      (is_param ? nuwa_read_param(from, t->name, values, &c->err) && nuwa_write_param(to, t->name, values, &c->err)
+                : nuwa_read_state(from, t->name, values, &c->err) && nuwa_write_state(to, t->name, values, &c->err));
   mem_free(values);
   return ok;
 }
@@ -276,7 +278,8 @@ static void explain_first(Check *c, Error *err) {
   if (first < 0) return;
   const Node *n = c->node[first];
   const char *what = op_info[n->op].class == CLASS_LEAF ? n->attrs.leaf.name : op_info[n->op].text;
-  append(err, "; the first tensor that is not finite is %s \"%.200s\"", op_info[n->op].class == CLASS_LEAF ? "the" : "the result of", what);
+  append(err, "; the first tensor that is not finite is %s \"%.200s\"",
+         op_info[n->op].class == CLASS_LEAF ? "the" : "the result of", what);
   if (n->loc && n->loc->file) append(err, " of %s:%d", n->loc->file, n->loc->line);
 }
 

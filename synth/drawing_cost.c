@@ -29,7 +29,8 @@ static void fill_text(NuwaSession *s, const Plan *p) {
   int prologue = p->decode[0].prologue;
   const PlanTensor *t = prologue >= 0 ? plan_find_input(&p->function[prologue], PORT_TEXT_MASK) : NULL;
   int64_t elems;
-  if (t && plan_tensor_elems(t, 1, 1, &elems)) memset(nuwa_input(s, prologue, PORT_TEXT_MASK), 1, (size_t)elems * dtype_bytes(t->dtype));
+  if (t && plan_tensor_elems(t, 1, 1, &elems))
+    memset(nuwa_input(s, prologue, PORT_TEXT_MASK), 1, (size_t)elems * dtype_bytes(t->dtype));
 }
 
 /* Draws with initial weights, again and again. */

@@ -33,7 +33,9 @@ static bool write_outputs(Execution *r, const PlanTensor *out, int n, void *cons
   return safetensors_write(r->out, view, n, NULL, 0, r->err);
 }
 
-static const TensorView *find_input(const Execution *r, const char *name) { return r->in ? safetensors_find(r->in, name) : NULL; }
+static const TensorView *find_input(const Execution *r, const char *name) {
+  return r->in ? safetensors_find(r->in, name) : NULL;
+}
 
 /* What an input holds that may be absent and is: zeros, or the seed. */
 static void absent_input(const ExecuteSpec *spec, const PlanTensor *t, int64_t B, int32_t *out) {

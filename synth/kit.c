@@ -18,12 +18,15 @@ static bool find_conditions(Kit *k, const PlanFunction *prologue, Error *err) {
   for (int i = 0; i < prologue->n_in; i++) {
     const PlanTensor *t = &prologue->in[i];
     if (strcmp(t->name, PORT_TEXT) == 0 && t->dtype == DTYPE_I32 && t->rank == 2) k->text_tokens = t->dim[1].c;
-    else if (strcmp(t->name, PORT_CLASS) == 0 && t->dtype == DTYPE_I32 && t->rank == 1) k->classes = classes ? strtoll(classes, NULL, 10) : 0;
+    else if (strcmp(t->name, PORT_CLASS) == 0 && t->dtype == DTYPE_I32 && t->rank == 1)
+      k->classes = classes ? strtoll(classes, NULL, 10) : 0;
     else if (strcmp(t->name, PORT_TEXT_MASK) == 0) mask = t;
     else
-      return error_set(err, ERROR_ARGUMENT,
-                       "the generating model has an input \"%s\", which nothing here gives: it draws of text i32[batch,words] or "
-                       "of a class i32[batch]", t->name);
+      return error_set(
+          err, ERROR_ARGUMENT,
+          "the generating model has an input \"%s\", which nothing here gives: it draws of text i32[batch,words] or "
+          "of a class i32[batch]",
+          t->name);
   }
   Dim words = dim_const(k->text_tokens);
   if (mask && (mask->dtype != DTYPE_U8 || mask->rank != 2 || !words.c || !dim_equal(mask->dim[1], words)))
@@ -39,7 +42,8 @@ static bool find_conditions(Kit *k, const PlanFunction *prologue, Error *err) {
 static bool find_generator(Kit *k, Error *err) {
   k->decode = plan_find_decode(k->plan, FUNC_DECODE);
   if (k->decode < 0 && plan_find_function(k->plan, FUNC_DECODE) >= 0)   /* of codes, into pictures */
-    return error_set(err, ERROR_ARGUMENT, "--weights is an autoencoder, which draws nothing by itself: --vq-weights names it, and "
+    return error_set(err, ERROR_ARGUMENT,
+                     "--weights is an autoencoder, which draws nothing by itself: --vq-weights names it, and "
                      "--weights what was trained on its codes");
   if (k->decode < 0) return error_set(err, ERROR_ARGUMENT, "the generating model has no decode \"decode\"");
   const PlanDecode *d = &k->plan->decode[k->decode];
@@ -125,7 +129,9 @@ static Safetensors *open_weights_of(OpenCall *c, const char *part, const char *p
     else sha256_hex(bundle_digest(c->k->bundle, p), digest);
     return w;
   }
-  return weights_file_digest(path, digest, c->err) ? check_finite(c, weights_file_open(c->k->target, path, c->err), path) : NULL;
+  return weights_file_digest(path, digest, c->err)
+             ? check_finite(c, weights_file_open(c->k->target, path, c->err), path)
+             : NULL;
 }
 
 static bool has_weights(const OpenCall *c, const char *part) {
@@ -161,7 +167,8 @@ static const char *find_vq(OpenCall *c) {
   if (!found)
     error_set(c->err, ERROR_ARGUMENT,
               "%s was trained with an autoencoder whose weights have the SHA-256 %s; neither beside it nor among the "
-              "shipped weights is such a file: give --vq-weights", c->spec.weights ? c->spec.weights : c->spec.model.path, digest);
+              "shipped weights is such a file: give --vq-weights",
+              c->spec.weights ? c->spec.weights : c->spec.model.path, digest);
   return found;
 }
 
@@ -173,7 +180,8 @@ static bool open_vq(OpenCall *c) {
   const char *path = is_embedded ? NULL : find_vq(c), *where = is_embedded ? c->spec.model.path : path;
   k->vq_weights_path = path;
   return where && (k->vq_weights = open_weights_of(c, BUNDLE_IMAGE, path, k->vq_digest)) &&
-         ((k->vq_plan = open_plan_of(c, BUNDLE_IMAGE, m, k->vq_weights, where, functions, 2)) || error_prefix(c->err, "the autoencoder")) &&
+         ((k->vq_plan = open_plan_of(c, BUNDLE_IMAGE, m, k->vq_weights, where, functions, 2)) ||
+          error_prefix(c->err, "the autoencoder")) &&
          find_autoencoder(k, c->err) &&
          (!c->samples || ((k->vq = open_session(k, k->vq_plan, c->samples, c->err)) &&
                           nuwa_load_weights(k->vq, k->vq_weights, true, c->err)));
@@ -284,7 +292,9 @@ static bool check_conditions(const Kit *k, const KitRequest *r, Error *err) {
   if (!r->text != !k->text_tokens)
     return error_set(err, ERROR_ARGUMENT, "the generating model draws of %s text", k->text_tokens ? "a" : "no");
   if (k->classes ? r->class < 0 || r->class >= k->classes : r->class >= 0)
-    return error_set(err, ERROR_ARGUMENT, k->classes ? "the generating model draws of a class from 0 to %lld" : "the generating model draws of no class",
+    return error_set(err, ERROR_ARGUMENT,
+                     k->classes ? "the generating model draws of a class from 0 to %lld"
+                                : "the generating model draws of no class",
                      (long long)k->classes - 1);
   return r->guidance == 1.0f || (k->text_tokens && !k->classes) ||
          error_set(err, ERROR_ARGUMENT, "guidance is between a text and none: the generating model has no such condition");
@@ -372,7 +382,8 @@ bool kit_decode(Kit *k, const int32_t *codes, int64_t n, uint8_t *rgb, Error *er
     memcpy(nuwa_input(k->vq, k->decode_codes, PORT_CODES), codes + at * per_picture,
            sizeof *codes * (size_t)(B * per_picture));
     if (!nuwa_run(k->vq, k->decode_codes, B, 0)) return nuwa_check(k->vq, err);
-    image_from_channels(nuwa_output(k->vq, k->decode_codes, PORT_IMAGE), (size_t)(B * pixels), k->colours, rgb + 3 * at * pixels);
+    image_from_channels(nuwa_output(k->vq, k->decode_codes, PORT_IMAGE), (size_t)(B * pixels), k->colours,
+                        rgb + 3 * at * pixels);
   }
   return true;
 }

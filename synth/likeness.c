@@ -82,11 +82,15 @@ bool likeness_of_reconstructions(Likeness *l, Single *codec, const Dataset *d, i
   const PlanTensor *image = l->image;
   size_t elements = (size_t)(image->dim[1].c * image->dim[2].c * image->dim[3].c);
   if (!f || !is_alike(plan_find_input(f, PORT_IMAGE), image) || !is_alike(plan_find_output(f, PORT_IMAGE), image))
-    return error_set(err, ERROR_ARGUMENT, "%s: its model needs a function \"%s\" of pictures f32[B,%lld,%lld,%lld], as the features see them",
-                     codec->name, FUNC_RECONSTRUCT, (long long)image->dim[1].c, (long long)image->dim[2].c, (long long)image->dim[3].c);
+    return error_set(
+        err, ERROR_ARGUMENT,
+        "%s: its model needs a function \"%s\" of pictures f32[B,%lld,%lld,%lld], as the features see them",
+        codec->name, FUNC_RECONSTRUCT, (long long)image->dim[1].c, (long long)image->dim[2].c,
+        (long long)image->dim[3].c);
   *out = moments_new(a, l->vector->dim[1].c);
   for (int64_t at = 0; at < n; at += PAINTER_PART) {
-    if (!fill(l, d, at, n, nuwa_input(codec->session, codec->function, PORT_IMAGE), err) || !single_run(codec, part(n, at), err))
+    if (!fill(l, d, at, n, nuwa_input(codec->session, codec->function, PORT_IMAGE), err) ||
+        !single_run(codec, part(n, at), err))
       return false;
     take_clipped(nuwa_output(codec->session, codec->function, PORT_IMAGE), port(l), (size_t)part(n, at) * elements);
     if (!add(l, part(n, at), out, err)) return false;

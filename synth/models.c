@@ -43,7 +43,8 @@ void models_define(Arena *a, ModelSpec *m, const char *name, const char *value) 
 
 /* A value that nothing reads is a mistake: the writer believes that it does something. */
 static bool check_fields(const Model *m, Error *err) {
-  static const char *const read[] = {MODEL_CODEBOOK, MODEL_VOCAB, MODEL_CLASSES, "size", "text_tokens", "grid", "grid.1", "grid.2", "grid.3"};
+  static const char *const read[] = {MODEL_CODEBOOK, MODEL_VOCAB, MODEL_CLASSES, "size",  "text_tokens",
+                                     "grid",         "grid.1",    "grid.2",      "grid.3"};
   for (int i = 0; i < m->n_field; i++) {
     int k = 0;
     while (k < COUNT_OF(read) && strcmp(read[k], m->field[i].name) != 0) k++;
@@ -55,7 +56,8 @@ static bool check_fields(const Model *m, Error *err) {
       snprintf(err->text + at, sizeof err->text - at, "%s %s", k ? "," : "", read[k]);
     }
     size_t at = strlen(err->text);
-    snprintf(err->text + at, sizeof err->text - at, "; how to train is a list, train = { { \"main\", optim.adam(loss, { lr = 1e-3 }) } }");
+    snprintf(err->text + at, sizeof err->text - at,
+             "; how to train is a list, train = { { \"main\", optim.adam(loss, { lr = 1e-3 }) } }");
     return false;
   }
   return true;

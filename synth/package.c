@@ -124,7 +124,8 @@ static bool package_application(const Package *k, const KitSpec *spec) {
   bool ok = kit.owned[0] && kit.owned[1] && kit.weights_path && kit.vq_weights_path;
   if (!ok) error_set(k->err, ERROR_ARGUMENT, "an application is made from Lua files and weights, not from a bundle");
   if (ok && (!kit.text_tokens || kit.classes))
-    ok = error_set(k->err, ERROR_ARGUMENT, "an application draws of text, this model of %s", kit.classes ? "a class" : "nothing");
+    ok = error_set(k->err, ERROR_ARGUMENT, "an application draws of text, this model of %s",
+                   kit.classes ? "a class" : "nothing");
   ok = ok && pin_plan(k, kit.owned[1]) && pin_plan(k, kit.owned[0]) && write_application(k, &kit);
   kit_close(&kit);
   return ok;

@@ -14,7 +14,12 @@
  * together must agree on; or what is measured of weights.  What is only told shapes nothing: where data lie, whose digest
  * counts. */
 enum {
-  RECIPE_RUN = 1, RECIPE_DRAWING = 2, RECIPE_PAIR = 4, RECIPE_TOLD = 8, RECIPE_MEASURE = 16, RECIPE_BOTH = RECIPE_RUN | RECIPE_DRAWING
+  RECIPE_RUN = 1,
+  RECIPE_DRAWING = 2,
+  RECIPE_PAIR = 4,
+  RECIPE_TOLD = 8,
+  RECIPE_MEASURE = 16,
+  RECIPE_BOTH = RECIPE_RUN | RECIPE_DRAWING
 };
 
 /*  id           name                 shapes        */

@@ -69,7 +69,8 @@ static bool score_drawings(Scoring *s) {
     world_caption(s->r->world, &s->scene[i], caption);
     text[i] = caption;
   }
-  KitRequest r = {.text = text, .class = -1, .count = n, .seed = s->r->seed, .guidance = s->r->guidance, .sample = s->r->sample};
+  KitRequest r = {
+      .text = text, .class = -1, .count = n, .seed = s->r->seed, .guidance = s->r->guidance, .sample = s->r->sample};
   int32_t *tokens = ARENA_ARRAY(s->arena, int32_t, n * s->kit->positions);
   if (!kit_generate(s->kit, &r, tokens, &s->out->stats, &done, s->err) ||
       !kit_decode(s->kit, tokens, n, drawn, s->err))

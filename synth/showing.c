@@ -225,8 +225,8 @@ static bool captions_of(const Showing *s, const Shown *w, int n, Buffer *out, Er
 }
 
 /* rgb: n pictures of width x height. */
-static bool add_sheet(Showing *s, const Shown *w, const char *output, const uint8_t *rgb, int n, int columns, int width, int height,
-                      Error *err) {
+static bool add_sheet(Showing *s, const Shown *w, const char *output, const uint8_t *rgb, int n, int columns,
+                      int width, int height, Error *err) {
   int side = width > height ? width : height, zoom = side < LEAST_SIDE ? (LEAST_SIDE + side - 1) / side : 1;
   Image sheet = {0};
   Buffer png = {0}, captions = {0};
@@ -236,7 +236,8 @@ static bool add_sheet(Showing *s, const Shown *w, const char *output, const uint
   ok = ok && image_encode_png(&sheet, &text, captions.len > 0, &png, err);
   if (ok && (png.failed || captions.failed)) ok = error_set(err, ERROR_MEMORY, "pictures: out of memory");
   if (ok)
-    s->picture[s->n_picture++] = (LogPicture){arena_printf(s->arena, "%s.%s", w->name, output), png.data, png.len, sheet.width, sheet.height};
+    s->picture[s->n_picture++] =
+        (LogPicture){arena_printf(s->arena, "%s.%s", w->name, output), png.data, png.len, sheet.width, sheet.height};
   else
     buffer_done(&png);
   buffer_done(&captions);
@@ -265,7 +266,11 @@ static void copy_frame(const Frames *f, int64_t example, int64_t frame, uint8_t 
 /* A row of examples, or a row of frames for every clip; what went in (NULL: nothing like it) above what came out. */
 static bool add_frames(Showing *s, const Shown *w, const char *output, const Frames *in, const Frames *out, Error *err) {
   bool is_clip = out->count > 1;
-  int rows = is_clip ? SHOWN_CLIPS : 1, columns = !is_clip ? SHOWN : out->count < SHOWN_FRAMES ? (int)out->count : SHOWN_FRAMES, n = 0;
+  int rows = is_clip ? SHOWN_CLIPS : 1,
+      columns = !is_clip                    ? SHOWN
+                : out->count < SHOWN_FRAMES ? (int)out->count
+                                            : SHOWN_FRAMES,
+      n = 0;
   if (out->channels != 1 && out->channels != 3) return true;
   size_t bytes = (size_t)out->width * (size_t)out->height * 3;
   uint8_t *rgb = ARENA_ARRAY(s->arena, uint8_t, bytes * (size_t)(2 * rows * columns));
@@ -398,11 +403,14 @@ static bool show_drawing(Showing *s, const Shown *w, Error *err) {
 
 static bool copy_tensor(Showing *s, const PlanTensor *to, const PlanTensor *from, bool is_param, Error *err) {
   int64_t bytes = 0;
-  BUG_IF(!same_dims(to, from) || !plan_tensor_bytes(to, 0, 0, &bytes), "\"%s\" is stored otherwise where it is trained", to->name);
+  BUG_IF(!same_dims(to, from) || !plan_tensor_bytes(to, 0, 0, &bytes),
+         "\"%s\" is stored otherwise where it is trained", to->name);
   void *values = mem_alloc((size_t)bytes + 1);
   bool ok = values || error_set(err, ERROR_MEMORY, "\"%s\": out of memory", to->name);
-  ok = ok && (is_param ? training_read_param(s->t, to->name, values, err) && nuwa_write_param(s->session, to->name, values, err)
-                       : nuwa_read_state(s->t->session, to->name, values, err) && nuwa_write_state(s->session, to->name, values, err));
+  ok = ok && (is_param ? training_read_param(s->t, to->name, values, err) &&
+                             nuwa_write_param(s->session, to->name, values, err)
+                       : nuwa_read_state(s->t->session, to->name, values, err) &&
+                             nuwa_write_state(s->session, to->name, values, err));
   mem_free(values);
   return ok;
 }
@@ -410,7 +418,9 @@ static bool copy_tensor(Showing *s, const PlanTensor *to, const PlanTensor *from
 static bool copy_weights(Showing *s, Error *err) {
   const Plan *trained = s->t->plan, *p = s->plan;
   for (int i = 0; i < p->n_param; i++)
-    if (!copy_tensor(s, &p->param[i].type, &trained->param[plan_find_param(trained, p->param[i].type.name)].type, true, err)) return false;
+    if (!copy_tensor(s, &p->param[i].type, &trained->param[plan_find_param(trained, p->param[i].type.name)].type,
+                     true, err))
+      return false;
   for (int i = 0; i < p->n_state; i++) {
     int at = plan_find_state(trained, p->state[i].type.name);
     if (at >= 0 && !copy_tensor(s, &p->state[i].type, &trained->state[at].type, false, err)) return false;

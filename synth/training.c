@@ -132,8 +132,10 @@ static bool check_module(const Training *t, Error *err) {
   const Model *m = t->model;
   if (!m->n_train)
     return error_set(err, ERROR_USAGE,
-                     "%s does not say how it is trained: its module needs  train = { { \"main\", optim.adam(loss, { lr = 1e-3 }) } }  "
-                     "(and before it  local optim = require \"optim\")", m->path);
+                     "%s does not say how it is trained: its module needs  train = { { \"main\", optim.adam(loss, { "
+                     "lr = 1e-3 }) } }  "
+                     "(and before it  local optim = require \"optim\")",
+                     m->path);
   return !t->spec.evaluates || t->spec.shows || has_evaluate(t) || refuse_evaluation(t, err);
 }
 

@@ -189,9 +189,11 @@ bool weights_file_load_part(const SynthTarget *t, NuwaSession *s, const Plan *p,
                             Error *err) {
   int taken;
   Safetensors *w = weights_file_open(t, path, err);
-  bool ok = w && weights_file_check_finite(w, path, err) && (load_part(s, p, prefix, w, &taken, err) || error_prefix(err, "%s", path));
+  bool ok = w && weights_file_check_finite(w, path, err) &&
+            (load_part(s, p, prefix, w, &taken, err) || error_prefix(err, "%s", path));
   if (ok && taken < safetensors_count(w))
-    synth_say(t, "%s: %d of its %d tensors are no params \"%s.*\"", path, safetensors_count(w) - taken, safetensors_count(w), prefix);
+    synth_say(t, "%s: %d of its %d tensors are no params \"%s.*\"", path, safetensors_count(w) - taken,
+              safetensors_count(w), prefix);
   safetensors_close(w);
   return ok && (nuwa_prepare(s) || nuwa_check(s, err));
 }
@@ -269,7 +271,8 @@ bool weights_file_embed(const Safetensors *w, const Plan *p, const char *digest,
   bool ok = v && meta;
   if (!ok) error_set(err, ERROR_MEMORY, "out of memory for the weights of a bundle");
   if (ok) order_params(p, v);
-  ok = ok && safetensors_write_head("the weights of a bundle", v, p->n_param, meta, describe_embedded(w, digest, meta), out, err);
+  ok = ok && safetensors_write_head("the weights of a bundle", v, p->n_param, meta,
+                                    describe_embedded(w, digest, meta), out, err);
   for (int i = 0; ok && i < p->n_param; i++) ok = append_param(w, &v[i], out, err);
   mem_free(v);
   mem_free(meta);

@@ -161,9 +161,11 @@ typedef struct Reading {
 /* Everything that shapes a run must be the same, and is in its recipe. */
 static bool check_recipe(const Reading *r, const char *have) {
   JsonDifference d;
-  if (!json_compare(r->list.arena, have, r->c->recipe, r->c->is_told, &d, r->err)) return error_prefix(r->err, "%s: the recipe", r->path);
-  return !d.name || error_set(r->err, ERROR_ARGUMENT, "%s is the checkpoint of another run: its %s%s is %s, this run's is %s", r->path,
-                              d.within, d.name, d.theirs, d.ours);
+  if (!json_compare(r->list.arena, have, r->c->recipe, r->c->is_told, &d, r->err))
+    return error_prefix(r->err, "%s: the recipe", r->path);
+  return !d.name ||
+         error_set(r->err, ERROR_ARGUMENT, "%s is the checkpoint of another run: its %s%s is %s, this run's is %s",
+                   r->path, d.within, d.name, d.theirs, d.ours);
 }
 
 static bool check_metadata(Reading *r) {

@@ -54,7 +54,8 @@ static bool refuse(const PlanFunction *f, const PlanTensor *t, const char *want,
 }
 
 static bool is_same(const DataWant *a, const DataWant *b) {
-  return a->field == b->field && a->ids == b->ids && a->ignored == b->ignored && a->dtype == b->dtype && a->rank == b->rank && strcmp(a->name, b->name) == 0 &&
+  return a->field == b->field && a->ids == b->ids && a->ignored == b->ignored && a->dtype == b->dtype &&
+         a->rank == b->rank && strcmp(a->name, b->name) == 0 &&
          memcmp(a->dim, b->dim, (size_t)a->rank * sizeof *a->dim) == 0;
 }
 

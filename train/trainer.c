@@ -61,7 +61,8 @@ static int32_t *own_input(NuwaSession *s, const Plan *p, int function, const cha
   return t && train_feeds(t) ? nuwa_input(s, function, name) : NULL;
 }
 
-void train_feed(NuwaSession *s, const Plan *p, int function, uint64_t seed, int64_t step, int64_t steps, uint64_t first, int64_t n) {
+void train_feed(NuwaSession *s, const Plan *p, int function, uint64_t seed, int64_t step, int64_t steps,
+                uint64_t first, int64_t n) {
   int32_t *seeds = own_input(s, p, function, PORT_SEED), *at = own_input(s, p, function, PORT_STEP);
   int32_t *all = own_input(s, p, function, PORT_STEPS), *example = own_input(s, p, function, PORT_EXAMPLE);
   for (int i = 0; seeds && i < 2; i++) seeds[i] = (int32_t)(uint32_t)(seed >> 32 * i);
@@ -170,7 +171,9 @@ static bool check_finite(Trainer *t, const TrainEntry *e, Error *err) {
 static void keep_last(Trainer *t, Error *err) {
   Error ignored;
   size_t at = strlen(err->text);
-  if (!t->o->checkpoint || t->checkpoint.step == t->begin_step || !checkpoint_write(&t->checkpoint, t->o->checkpoint, &ignored)) return;
+  if (!t->o->checkpoint || t->checkpoint.step == t->begin_step ||
+      !checkpoint_write(&t->checkpoint, t->o->checkpoint, &ignored))
+    return;
   snprintf(err->text + at, sizeof err->text - at, "; %s holds step %lld", t->o->checkpoint, (long long)t->checkpoint.step);
 }
 
@@ -241,8 +244,10 @@ static bool check_log(const TrainOptions *o, Error *err) {
   for (int i = 0; i < c.n; i++) last = fmax(last, c.curve[i].step[c.curve[i].n - 1]);
   log_curves_done(&c);
   return last <= (double)o->checkpoint_every ||
-         error_set(err, ERROR_ARGUMENT, "%s holds steps up to %.0f, and there is no %s: --checkpoint names the checkpoint of that run; "
-                   "remove the log to begin anew", o->log, last, o->checkpoint);
+         error_set(err, ERROR_ARGUMENT,
+                   "%s holds steps up to %.0f, and there is no %s: --checkpoint names the checkpoint of that run; "
+                   "remove the log to begin anew",
+                   o->log, last, o->checkpoint);
 }
 
 static bool begin_or_resume(Trainer *t, Error *err) {
@@ -313,7 +318,8 @@ bool train_run(NuwaSession *s, const Plan *p, const TrainOptions *o, const Train
   t->checkpoint = (Checkpoint){.session = s, .plan = p, .entry = o->entry, .n_entry = o->n_entry,
                                .recipe = o->recipe ? o->recipe : "{}", .is_told = o->is_told};
   if (!(t->arena = arena_new())) error_set(err, ERROR_MEMORY, "training: out of memory");
-  bool ok = t->arena && check(t, err) && arena_protect(t->arena, name_metrics, t, err) && begin_or_resume(t, err) && run(t, err);
+  bool ok = t->arena && check(t, err) && arena_protect(t->arena, name_metrics, t, err) && begin_or_resume(t, err) &&
+            run(t, err);
   if (o->done) *o->done = t->checkpoint.step;
   Error ignored;
   if (!metrics_close(t->log, ok ? err : &ignored)) ok = false;

@@ -44,7 +44,8 @@ typedef struct TrainReport {
   int64_t step, steps; /* steps done, of how many */
   int64_t begin;       /* the step that this process began after */
   bool is_evaluation;  /* metrics are means over batches of either split, under its prefix; after them what was shown */
-  const Metric *metric; /* [n_metric] scalar outputs of the entries that ran: "loss", or "NAME.loss" where there are several entries */
+  const Metric *metric; /* [n_metric] scalar outputs of the entries that ran: "loss", or "NAME.loss" where there are
+                           several entries */
   int n_metric;
   const LogCounts *counts; /* [n_counts] of an evaluation; valid until the next one */
   int n_counts;
@@ -91,7 +92,8 @@ uint64_t train_seed(uint64_t seed, const char *name);
  * names are data like any. */
 bool train_feeds(const PlanTensor *t);
 /* Feeds a function's inputs that are the trainer's: seed, step, steps (the run's), example (first, first + 1, ...). */
-void train_feed(NuwaSession *s, const Plan *p, int function, uint64_t seed, int64_t step, int64_t steps, uint64_t first, int64_t n);
+void train_feed(NuwaSession *s, const Plan *p, int function, uint64_t seed, int64_t step, int64_t steps,
+                uint64_t first, int64_t n);
 
 /* Trains s, whose weights are already initial.  s must hold at least o->batch samples.  Fails when a scalar output of an
  * entry is not finite any more: that entry then changed nothing (passes/train.c), and nothing was written.  Fails when a

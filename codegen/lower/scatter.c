@@ -295,7 +295,8 @@ int scatter_params_refuse(const Group *g, const Target *t, const Params *params,
   if (p->block && p->vectors > KIR_MAX_GROUPS / 2)
     return params_refuse(PARAM_AT(ScatterParams, vectors), err, "a block has a group for each, at most %d",
                          KIR_MAX_GROUPS / 2);
-  if (p->block && p->groups == 1) return params_refuse(PARAM_AT(ScatterParams, groups), err, "it must be more than 1 with block=1");
+  if (p->block && p->groups == 1)
+    return params_refuse(PARAM_AT(ScatterParams, groups), err, "it must be more than 1 with block=1");
   if (!p->block && p->groups > 1) return params_refuse(PARAM_AT(ScatterParams, groups), err, "it must be 1 with block=0");
   if (!p->block && p->scan > 1) return params_refuse(PARAM_AT(ScatterParams, scan), err, "it must be 1 with block=0");
   if (p->block && p->unroll > 1) return params_refuse(PARAM_AT(ScatterParams, unroll), err, "it must be 1 with block=1");

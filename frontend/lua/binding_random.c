@@ -88,8 +88,10 @@ static void check_draw(lua_State *L, const Draw *d, const char *op) {
   type_print(&d->type, text, sizeof text);
   if (!dtype_is_float(d->type.dtype)) luaL_error(L, "%s: needs f32 or bf16, has %s", op, text);
   for (int i = d->by_sample; i < d->type.rank; i++) {
-    if (!dim_is_const(d->type.dim[i])) luaL_error(L, "%s: only the leading axis can be the batch, and that itself: %s", op, text);
-    if (d->type.dim[i].c > 0 && n > INT32_MAX / d->type.dim[i].c) luaL_error(L, "%s: more than 2^31 numbers a sample: %s", op, text);
+    if (!dim_is_const(d->type.dim[i]))
+      luaL_error(L, "%s: only the leading axis can be the batch, and that itself: %s", op, text);
+    if (d->type.dim[i].c > 0 && n > INT32_MAX / d->type.dim[i].c)
+      luaL_error(L, "%s: more than 2^31 numbers a sample: %s", op, text);
     n *= d->type.dim[i].c;
   }
 }

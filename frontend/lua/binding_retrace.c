@@ -52,8 +52,10 @@ static void *check(Graph *g, void *ctx) {
   NodeList now = bind_params(g, r->out, r->n_out, r->given, r->n_given);
   const Node *gone = missing(&r->before->params, &now), *come = missing(&now, &r->before->params);
   if (gone && come)
-    return graph_error(g, NULL, "fn: traced again, the body made param \"%s\" where it made \"%s\" before: is a name counted outside of it?",
-                       come->attrs.leaf.name, gone->attrs.leaf.name);
+    return graph_error(
+        g, NULL,
+        "fn: traced again, the body made param \"%s\" where it made \"%s\" before: is a name counted outside of it?",
+        come->attrs.leaf.name, gone->attrs.leaf.name);
   return g;
 }
 

@@ -189,14 +189,16 @@ static void *push_update(Graph *g, void *ctx) {
   Node *target = p->update.target, *value = p->update.value;
   char had[300], has[300];
   if (target->op != OP_PARAM && target->op != OP_STATE)
-    return graph_error(g, NULL, "update: only params and states can be updated, not the result of %s", op_info[target->op].text);
+    return graph_error(g, NULL, "update: only params and states can be updated, not the result of %s",
+                       op_info[target->op].text);
   if (!type_equal(&target->type, &value->type))
     return graph_error(g, NULL, "update of \"%s\": types differ: %s vs %s", target->attrs.leaf.name,
                        type_print(&target->type, had, sizeof had), type_print(&value->type, has, sizeof has));
   TraceUpdate *before = find_update(p->trace, target), *u = ARENA_NEW(g->arena, TraceUpdate);
   if (before && before->update.value != value && !(before->is_read && depends_on(g, value, before->update.value)))
-    return graph_error(g, NULL, "\"%s\" is updated twice, and the second value does not go on from the first, which is updated(x)",
-                       target->attrs.leaf.name);
+    return graph_error(
+        g, NULL, "\"%s\" is updated twice, and the second value does not go on from the first, which is updated(x)",
+        target->attrs.leaf.name);
   *u = (TraceUpdate){p->update, false, p->trace->last};
   if (before) u->update.by_call &= before->update.by_call;
   p->trace->last = u;

@@ -111,7 +111,8 @@ static void *add_train(Graph *g, void *ctx) {
   ModelTrain t = e->t;
   g->here = e->body->loc;
   t.name = arena_strdup(g->arena, t.name);
-  t.func = func_new(g, arena_printf(g->arena, FUNC_TRAIN ".%s", t.name), e->body->in, e->body->n_in, e->body->out, e->body->n_out);
+  t.func = func_new(g, arena_printf(g->arena, FUNC_TRAIN ".%s", t.name), e->body->in, e->body->n_in, e->body->out,
+                    e->body->n_out);
   if (!t.func) return NULL;
   t.func->update = e->body->update;
   t.func->n_update = e->body->n_update;
@@ -125,7 +126,8 @@ static int64_t step_field(lua_State *L, const char *entry, const char *name, int
   if (lua_getfield(L, -1, name) != LUA_TNIL) {
     n = lua_isinteger(L, -1) ? lua_tointeger(L, -1) : 0;
     if (n < 1 || n > TRAIN_LAST)
-      luaL_error(L, "module: train: \"%s\": %s must be a number of steps, at least 1, not %s", entry, name, sandbox_tostring(L, -1));
+      luaL_error(L, "module: train: \"%s\": %s must be a number of steps, at least 1, not %s", entry, name,
+                 sandbox_tostring(L, -1));
   }
   lua_pop(L, 1);
   return n;
@@ -153,7 +155,8 @@ static void collect_entry(lua_State *L, ModelLoad *load, lua_Integer number) {
   static const char *const known[] = {"from", "to", "every", "average"};
   TrainEntry e = {.load = load};
   if (!lua_istable(L, -1))
-    luaL_error(L, "module: train: entry %I must be { \"name\", fn, ... }, not %s", (LUAI_UACINT)number, sandbox_tostring(L, -1));
+    luaL_error(L, "module: train: entry %I must be { \"name\", fn, ... }, not %s", (LUAI_UACINT)number,
+               sandbox_tostring(L, -1));
   bind_check_fields(L, -1, "module: train", known, COUNT_OF(known), 2);
   lua_geti(L, -1, 1);
   e.t.name = bind_check_name(L, -1, "module: train");

@@ -30,7 +30,9 @@ static void put_value(lua_State *L, Reading *r, const char *name) {
   else if (lua_isinteger(L, -1)) v = (Value){.kind = VALUE_INT, .integer = lua_tointeger(L, -1)};
   else if (lua_type(L, -1) == LUA_TNUMBER) v = (Value){.kind = VALUE_REAL, .real = lua_tonumber(L, -1)};
   else if (lua_type(L, -1) == LUA_TSTRING) v = (Value){.kind = VALUE_TEXT, .text = text_at_top(L, r, name)};
-  else luaL_error(L, "%s: variant %d: \"%s\" is %s, not a value of an option", r->path, r->n + 1, name, sandbox_tostring(L, -1));
+  else
+    luaL_error(L, "%s: variant %d: \"%s\" is %s, not a value of an option", r->path, r->n + 1, name,
+               sandbox_tostring(L, -1));
   value_print(&v, &r->text);
   put(r, "");
 }
@@ -72,9 +74,11 @@ static int read_body(lua_State *L) {
   const char *slash = strrchr(r->path, '/');
   sandbox_load_file(L, r->path, slash ? slash + 1 : r->path);
   lua_call(L, 0, 1);
-  if (!lua_istable(L, -1)) luaL_error(L, "%s: must return a list of tables of options, not %s", r->path, sandbox_tostring(L, -1));
+  if (!lua_istable(L, -1))
+    luaL_error(L, "%s: must return a list of tables of options, not %s", r->path, sandbox_tostring(L, -1));
   lua_Integer n = luaL_len(L, -1);
-  if (n < 1 || n > VARIANTS_MAX) luaL_error(L, "%s: returns %I variants; 1 to %d are possible", r->path, (LUAI_UACINT)n, VARIANTS_MAX);
+  if (n < 1 || n > VARIANTS_MAX)
+    luaL_error(L, "%s: returns %I variants; 1 to %d are possible", r->path, (LUAI_UACINT)n, VARIANTS_MAX);
   if (sandbox_sorted_keys(L, -1) != n) luaL_error(L, "%s: must return a list; other fields have no meaning", r->path);
   lua_pop(L, 1);
   for (lua_Integer i = 1; i <= n; i++) {

@@ -27,7 +27,8 @@ static PlotAxis linear_axis(double lo, double hi, int want, bool widens) {
   double step = round_up((hi - lo) / want);
   PlotAxis a = {.lo = lo, .hi = hi};
   if (widens) a.lo = floor(lo / step + 1e-9) * step, a.hi = ceil(hi / step - 1e-9) * step;
-  for (double k = ceil(a.lo / step - 1e-9); k * step <= a.hi + step * 1e-9 && a.n_tick < PLOT_MAX_TICKS; k++) add_tick(&a, k * step);
+  for (double k = ceil(a.lo / step - 1e-9); k * step <= a.hi + step * 1e-9 && a.n_tick < PLOT_MAX_TICKS; k++)
+    add_tick(&a, k * step);
   return a;
 }
 

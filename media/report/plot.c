@@ -38,17 +38,19 @@ static void draw_axes(const Drawing *d, const char *x_name) {
   for (int i = 0; i < d->y.n_tick; i++) {
     double y = at_y(d, d->y.tick[i]);
     plot_label(&d->y, d->y.tick[i], label, sizeof label);
-    buffer_printf(d->out, "<path class=\"grid\" d=\"M%d %.1fH%d\"/><text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n", LEFT, y,
-                  WIDTH - RIGHT, LEFT - 7, y + 4, label);
+    buffer_printf(d->out,
+                  "<path class=\"grid\" d=\"M%d %.1fH%d\"/><text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n",
+                  LEFT, y, WIDTH - RIGHT, LEFT - 7, y + 4, label);
   }
   for (int i = 0; i < d->x.n_tick; i++) {
     double x = at_x(d, d->x.tick[i]);
     plot_label(&d->x, d->x.tick[i], label, sizeof label);
-    buffer_printf(d->out, "<path class=\"grid\" d=\"M%.1f %dv4\"/><text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text>\n", x,
-                  HEIGHT - BOTTOM, x, HEIGHT - BOTTOM + 17, label);
+    buffer_printf(
+        d->out, "<path class=\"grid\" d=\"M%.1f %dv4\"/><text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text>\n",
+        x, HEIGHT - BOTTOM, x, HEIGHT - BOTTOM + 17, label);
   }
-  buffer_printf(d->out, "<path class=\"grid\" d=\"M%d %dH%d\"/><text x=\"%d\" y=\"%d\" text-anchor=\"end\">", LEFT, HEIGHT - BOTTOM,
-                WIDTH - RIGHT, WIDTH - RIGHT, HEIGHT - 5);
+  buffer_printf(d->out, "<path class=\"grid\" d=\"M%d %dH%d\"/><text x=\"%d\" y=\"%d\" text-anchor=\"end\">", LEFT,
+                HEIGHT - BOTTOM, WIDTH - RIGHT, WIDTH - RIGHT, HEIGHT - 5);
   page_escape(d->out, x_name);
   put(d->out, "</text>\n");
 }
@@ -64,7 +66,8 @@ static void open_figure(Buffer *out, const char *title, const char *note) {
 
 /* ---- one series ---- */
 
-static const char *const dash[] = {"", " stroke-dasharray=\"7 4\"", " stroke-dasharray=\"2 4\"", " stroke-dasharray=\"9 4 2 4\""};
+static const char *const dash[] = {"", " stroke-dasharray=\"7 4\"", " stroke-dasharray=\"2 4\"",
+                                   " stroke-dasharray=\"9 4 2 4\""};
 
 /* Series are told apart without colour by their mark where they have marks, and else by their dashes. */
 static bool has_marks(const PlotSeries *s) { return s->n <= MARKED; }
@@ -150,7 +153,9 @@ static void draw_legend(const Drawing *d, int n) {
     const PlotSeries *s = &d->p->series[i];
     int last = s->n - 1;
     while (last >= 0 && !isfinite(s->y[last])) last--;
-    buffer_printf(d->out, "<li style=\"--c:var(--s%d)\"><svg viewBox=\"0 0 30 12\" aria-hidden=\"true\"><path class=\"l\"%s d=\"M1 6H29\"/>",
+    buffer_printf(d->out,
+                  "<li style=\"--c:var(--s%d)\"><svg viewBox=\"0 0 30 12\" aria-hidden=\"true\"><path class=\"l\"%s "
+                  "d=\"M1 6H29\"/>",
                   i % COLOURS, has_marks(s) ? "" : dash[i % COUNT_OF(dash)]);
     if (has_marks(s)) draw_mark(d->out, i, 15, 6);
     put(d->out, "</svg>");
@@ -239,7 +244,9 @@ void plot_bars(Buffer *out, const PlotBars *p) {
   for (int i = 0; i < bars; i++) {
     double from = at_x(&d, (double)p->n * i / bars), to = at_x(&d, (double)p->n * (i + 1) / bars), sum = sum_of(p, i, bars);
     double gap = (to - from) * 0.12;
-    if (sum > 0) buffer_printf(out, "M%.2f %dV%.2fH%.2fV%dz", from + gap, HEIGHT - BOTTOM, at_y(&d, sum), to - gap, HEIGHT - BOTTOM);
+    if (sum > 0)
+      buffer_printf(out, "M%.2f %dV%.2fH%.2fV%dz", from + gap, HEIGHT - BOTTOM, at_y(&d, sum), to - gap,
+                    HEIGHT - BOTTOM);
   }
   put(out, "\"/>\n</svg></figure>\n");
 }

@@ -94,7 +94,8 @@ bool file_load(const char *path, FileMap *out, Error *err) {
   Buffer b = {0};
   bool fits = !S_ISREG(st.st_mode) || st.st_size <= (off_t)stream_max;
   bool ok = fits ? file_read_fd(fd, path, &st, &b, err)
-                 : error_set(err, ERROR_LIMIT, "cannot read %s: it has %lld bytes, and more than 1 GiB is not expected here", path,
+                 : error_set(err, ERROR_LIMIT,
+                             "cannot read %s: it has %lld bytes, and more than 1 GiB is not expected here", path,
                              (long long)st.st_size);
   close(fd);
   if (ok) *out = (FileMap){.data = (const uint8_t *)b.data, .len = b.len, .is_copy = true};

@@ -208,7 +208,8 @@ static bool compare(Arena *a, const char *within, const char *have, const char *
   return true;
 }
 
-bool json_compare(Arena *a, const char *theirs, const char *ours, bool (*skips)(const char *name), JsonDifference *out, Error *err) {
+bool json_compare(Arena *a, const char *theirs, const char *ours, bool (*skips)(const char *name),
+                  JsonDifference *out, Error *err) {
   *out = (JsonDifference){0};
   return compare(a, "", theirs, ours, skips, out, err);
 }

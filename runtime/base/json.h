@@ -27,6 +27,7 @@ typedef struct JsonDifference {
   const char *theirs, *ours;   /* values; "not set" */
 } JsonDifference;
 /* Compares objects as of json_read_object.  skips: fields whose difference is none; NULL: there are no such. */
-bool json_compare(Arena *a, const char *theirs, const char *ours, bool (*skips)(const char *name), JsonDifference *out, Error *err);
+bool json_compare(Arena *a, const char *theirs, const char *ours, bool (*skips)(const char *name),
+                  JsonDifference *out, Error *err);
 
 #endif

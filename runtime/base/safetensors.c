@@ -230,7 +230,8 @@ static bool read_tensor(TensorReader *r, const char *name) {
   if (e.offset[0] > e.offset[1] || e.offset[1] > r->data_bytes)
     return reader_fail(r, "tensor '%.100s': offsets %llu to %llu do not lie in the %zu bytes of data", name,
                        (unsigned long long)e.offset[0], (unsigned long long)e.offset[1], r->data_bytes);
-  if (!tensor_bytes(&t, stored_bytes(t.stored), &t.bytes)) return reader_fail(r, "tensor '%.100s': its shape is too large", name);
+  if (!tensor_bytes(&t, stored_bytes(t.stored), &t.bytes))
+    return reader_fail(r, "tensor '%.100s': its shape is too large", name);
   if (t.bytes != e.offset[1] - e.offset[0])
     return reader_fail(r, "tensor '%.100s': its shape needs %zu bytes, its offsets give %llu", name, t.bytes,
                        (unsigned long long)(e.offset[1] - e.offset[0]));

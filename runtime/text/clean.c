@@ -147,9 +147,9 @@ static bool is_passed_over(uint32_t c) {
   for (int i = 0; i < COUNT_OF(list); i++)
     if (list[i] == c) return true;
   return (c >= 0x300 && c < 0x370) || (c >= 0x483 && c < 0x48a) || (c >= 0x591 && c < 0x5be) ||
-         (c >= 0x64b && c < 0x660) || c == 0x94d || c == 0x93c || (c >= 0x941 && c < 0x949) || (c >= 0x1ab0 && c < 0x1b00) || (c >= 0x1dc0 && c < 0x1e00) ||
-         (c >= 0x200b && c < 0x2010) || (c >= 0x20d0 && c < 0x2100) || (c >= 0xfe00 && c < 0xfe10) ||
-         (c >= 0xfe20 && c < 0xfe30);
+         (c >= 0x64b && c < 0x660) || c == 0x94d || c == 0x93c || (c >= 0x941 && c < 0x949) ||
+         (c >= 0x1ab0 && c < 0x1b00) || (c >= 0x1dc0 && c < 0x1e00) || (c >= 0x200b && c < 0x2010) ||
+         (c >= 0x20d0 && c < 0x2100) || (c >= 0xfe00 && c < 0xfe10) || (c >= 0xfe20 && c < 0xfe30);
 }
 
 /* A capital sigma at i ends a word: a letter stands before it, and none behind. */

@@ -103,7 +103,8 @@ static Ix *row_index(CpuNest *e, Ix *m) {
 
 static Ix *result_index(CpuNest *e, Ix *m, int j) {
   Lower *l = e->l;
-  Ix *col = ix_add(l, ix_add(l, ix_value(l, e->n0, e->p.cols), ix_const(l, j * LANES)), ix_value(l, kir_lane(l->k), dim_const(LANES)));
+  Ix *col = ix_add(l, ix_add(l, ix_value(l, e->n0, e->p.cols), ix_const(l, j * LANES)),
+                   ix_value(l, kir_lane(l->k), dim_const(LANES)));
   return ix_add(l, ix_scale_dim(l, row_index(e, m), e->p.cols), ix_assume(l, col, e->p.cols));
 }
 
@@ -360,7 +361,8 @@ static void emit_item(CpuNest *e) {
   KInst *m0 = kir_bin(k, KOP_MUL, kir_peel(e->k, &item, ceil_div(e, e->p.rows, block)), kir_i64(k, block));
   KInst *m_end = kir_bin(k, KOP_MIN, plus(k, m0, block), kir_dim(k, e->p.rows));
   e->base_a = e->base_b = kir_i64(k, 0);
-  for (int i = e->p.n_outer - 1; i >= 0 && !e->p.outer_inside; i--) set_outer(e, i, kir_peel(e->k, &item, kir_dim(k, e->p.outer[i].size)));
+  for (int i = e->p.n_outer - 1; i >= 0 && !e->p.outer_inside; i--)
+    set_outer(e, i, kir_peel(e->k, &item, kir_dim(k, e->p.outer[i].size)));
   set_masks(e);
   Dim size = e->p.k[0].size;
   e->k_begin = kir_i64(k, 0);

@@ -173,7 +173,8 @@ static int refuse_tiles(const GpuNest *e, Error *err) {
 static int refuse_resident(const GpuNest *e, int64_t bytes, Error *err) {
   int threads = e->params.resident * e->groups * LANES;
   if (threads > RESIDENT_THREADS)
-    return params_refuse(FIELD(resident), err, "%d threads are more than a multiprocessor's %d", threads, (int)RESIDENT_THREADS);
+    return params_refuse(FIELD(resident), err, "%d threads are more than a multiprocessor's %d", threads,
+                         (int)RESIDENT_THREADS);
   if (e->params.resident * (bytes + BLOCK_BYTES) > RESIDENT_BYTES)
     return params_refuse(FIELD(resident), err, "blocks of %lld bytes of shared memory are more than %d together",
                          (long long)bytes, (int)RESIDENT_BYTES);
