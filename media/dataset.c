@@ -5,7 +5,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "media/epoch.h"
 #include "runtime/base/convert.h"
 #include "runtime/base/names.h"
 #include "runtime/base/philox.h"
@@ -67,7 +66,7 @@ static bool find_groups(Dataset *d, int k) {
   if (!start) return false;
   for (uint64_t i = 0; i < d->n_part[k]; i++) start[d->kind->group(d, d->part[k][i]) + 1]++;
   for (uint32_t g = 0; g < d->n_group; g++) start[g + 1] += start[g];
-  return true;
+  return d->n_group == 0 || (d->groups[k] = epoch_groups_new(d->o.seed, start, d->n_group));
 }
 
 /* Parts by the hash of keys, so that an example stays where it is whatever else comes or goes. */
@@ -152,8 +151,10 @@ void dataset_close(Dataset *d) {
   d->kind->close(d);
   mem_free(d->part[0]);
   mem_free(d->part[1]);
-  mem_free(d->start[0]);
-  mem_free(d->start[1]);
+  for (int k = 0; k < 2; k++) {
+    epoch_groups_free(d->groups[k]);
+    mem_free(d->start[k]);
+  }
   mem_free(d->told);
   mem_free(d->spec);
   mem_free(d);
@@ -322,10 +323,9 @@ size_t data_want_bytes(const DataWant *w) {
 /* Place of a position in its part, and the example there. */
 static uint64_t place_of(const Dataset *d, WorldSplit part, uint64_t position) {
   uint64_t n = dataset_count(d, part), epoch = position / n, place = position % n;
-  const uint64_t *start = d->start[part == WORLD_VALIDATION];
+  EpochGroups *groups = d->groups[part == WORLD_VALIDATION];
   if (d->o.in_order) return place;
-  return start ? epoch_permute_groups(d->o.seed, epoch, start, d->n_group, place)
-               : epoch_permute(d->o.seed, epoch, n, place);
+  return groups ? epoch_groups_permute(groups, epoch, place) : epoch_permute(d->o.seed, epoch, n, place);
 }
 
 static DataExample example_at(const Dataset *d, WorldSplit part, uint64_t position, uint64_t place) {

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "media/dataset.h"
+#include "media/epoch.h"
 #include "media/image.h"
 #include "runtime/base/sha256.h"
 
@@ -41,6 +42,7 @@ struct Dataset {
   uint64_t n_part[2];
   uint32_t n_group;
   uint64_t *start[2]; /* [n_group + 1] where groups begin in part; NULL: there are none */
+  EpochGroups *groups[2];
   atomic_uchar *told; /* [n]: of this example the user knows */
 };
 

@@ -210,4 +210,24 @@ TEST("an epoch is a permutation, another one for every epoch and seed, without a
   EXPECT(epoch_permute(1, UINT64_C(1) << 40, UINT64_C(1) << 40, 12345) < UINT64_C(1) << 40, "large");
 }
 
+TEST("an epoch of groups goes through one after another, empty ones too, each in an order of its own, whatever was asked before") {
+  static const uint64_t start[] = {0, 0, 3, 3, 3, 10, 11, 31, 31};
+  enum { GROUPS = COUNT_OF(start) - 1, ALL = 31 };
+  EpochGroups *g = epoch_groups_new(5, start, GROUPS);
+  REQUIRE(g, "none");
+  for (uint64_t step = 0; step < 4 * ALL; step++) {   /* two epochs in turn, as where one ends and the next begins */
+    uint64_t epoch = step % 2, i = step / 2 % ALL, k = 0, before = 0, of;
+    for (;; k++) {
+      of = epoch_permute(5, epoch, GROUPS, k);
+      if (i < before + start[of + 1] - start[of]) break;
+      before += start[of + 1] - start[of];
+    }
+    uint64_t n = start[of + 1] - start[of];
+    uint64_t want = start[of] + epoch_permute(5 ^ (of + 1) * UINT64_C(0x9e3779b97f4a7c15), epoch, n, i - before);
+    uint64_t got = epoch_groups_permute(g, epoch, i);
+    EXPECT(got == want, "epoch %d, place %d: %d, not %d", (int)epoch, (int)i, (int)got, (int)want);
+  }
+  epoch_groups_free(g);
+}
+
 TEST_MAIN()
