@@ -185,12 +185,15 @@ static bool read_frames(const Folder *f, uint64_t example, const char *full, con
 
 /* ---- pictures ---- */
 
-static bool read_file(const Folder *f, FileKind kind, const char *full, const DataWant *want, int n, int64_t at,
+enum { LARGE = 1 << 26 };   /* more bytes than these are mapped, and whoever cuts such a clip short while it is read ends us; others are read */
+
+static bool read_file(const Folder *f, const ListedFile *listed, const char *full, const DataWant *want, int n, int64_t at,
                       int out_size[2], Error *err) {
   FileMap m;
-  if (!(kind == FILE_CLIP ? file_map : file_load)(full, &m, err)) return false;
-  bool ok = kind == FILE_CLIP ? data_put_clip(m.data, m.len, full, &f->clips, want, n, at, out_size, err)
-                              : data_put_image(m.data, m.len, full, want, n, at, out_size, err);
+  bool is_clip = listed->kind == FILE_CLIP;
+  if (!(is_clip && listed->size > LARGE ? file_map : file_load)(full, &m, err)) return false;
+  bool ok = is_clip ? data_put_clip(m.data, m.len, full, &f->clips, want, n, at, out_size, err)
+                    : data_put_image(m.data, m.len, full, want, n, at, out_size, err);
   file_unmap(&m);
   return ok;
 }
@@ -208,7 +211,7 @@ static bool folder_read(const Dataset *d, const DataExample *e, const DataWant *
   }
   if (!full_path(f, path, NULL, full, err)) return false;
   if (file == FILE_FRAMES) return read_frames(f, e->number, full, want, n, at, err);
-  return (!has[FIT_PICTURE] || read_file(f, file, full, want, n, at, size, err)) &&
+  return (!has[FIT_PICTURE] || read_file(f, &f->listing->file[e->number], full, want, n, at, size, err)) &&
          (!has[FIT_LABELS] || put_labels(f, path, size, want, n, at, 0, err));
 }
 
