@@ -138,7 +138,7 @@ static bool check_eval(AblateCommand *c, Error *err) {
   ModelSpec m = ablation_model(&c->spec, 0);
   Error ignored;
   Model *model = models_load(&c->target.synth, &m, err);
-  if (!model) return false;
+  if (!model) return error_prefix(err, "%s", c->spec.variant[0].name);
   bool ok = !c->a.eval || model_find(model, FUNC_EVALUATE, &ignored) ||
             error_set(err, ERROR_USAGE, "%s: --eval needs a function in its module:  evaluate = loss", m.path);
   c->spec.loop.evaluate_every = c->a.eval ? c->a.eval : c->spec.loop.steps;

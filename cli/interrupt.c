@@ -1,4 +1,4 @@
-/* Ctrl-C: a command that can end well after what it is doing asks for it; the second time it ends at once. */
+/* Ctrl-C and its like: a command that can end well after what it is doing asks for it; the second time it ends at once. */
 #include <signal.h>
 
 #include "cli/cli.h"
@@ -18,6 +18,9 @@ void cli_catch_interrupts(void) {
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, NULL);
   sigaction(SIGTERM, &action, NULL);
+  struct sigaction hangup;
+  bool is_ignored = sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler == SIG_IGN;   /* by nohup */
+  if (!is_ignored) sigaction(SIGHUP, &action, NULL);
 }
 
 bool cli_is_interrupted(void *ctx) { return interrupted != 0; }

@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -83,6 +84,13 @@ static FILE *open_log(const char *path, Error *err) {
   return f;
 }
 
+/* The lock ends with the process.  Where the file system has none, nobody is kept out. */
+static bool lock_log(FILE *f, const char *dir, Error *err) {
+  struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+  if (fcntl(fileno(f), F_OFD_SETLK, &whole) == 0 || (errno != EAGAIN && errno != EACCES)) return true;
+  return error_set(err, ERROR_ARGUMENT, "%s: another process writes this log", dir);
+}
+
 static bool append(FILE *f, Buffer *b, Error *err) {
   bool ok = !b->failed && fwrite(b->data, 1, b->len, f) == b->len && !fflush(f);
   if (!ok)
@@ -99,15 +107,15 @@ static bool check_new(const char *dir, const char *lines, Error *err) {
 }
 
 /* Keeps what was up to a step; the version record, which is no step's, is put where nothing is left. */
-static bool open_files(MetricsLog *log, const char *dir, int64_t last_step, Error *err) {
+static bool open_files(MetricsLog *log, const char *dir, int64_t last_step, bool is_alone, Error *err) {
   char lines[PATH_BYTES], events[PATH_BYTES];
   int64_t kept_events;
   if (!join(lines, dir, lines_name, err) || !join(events, dir, events_name, err) ||
       !join(log->pictures, dir, pictures_name, err) || !make_folder(dir, err) ||
-      (last_step < 0 && !check_new(dir, lines, err)) || !jsonl_truncate_after(lines, last_step, NULL, err) ||
+      (last_step < 0 && !check_new(dir, lines, err)) || !(log->lines = open_log(lines, err)) ||
+      (is_alone && !lock_log(log->lines, dir, err)) || !jsonl_truncate_after(lines, last_step, NULL, err) ||
       !events_truncate_after(events, last_step, &kept_events, err) ||
-      !remove_pictures_after(log->pictures, last_step, err) || !(log->lines = open_log(lines, err)) ||
-      !(log->events = open_log(events, err)))
+      !remove_pictures_after(log->pictures, last_step, err) || !(log->events = open_log(events, err)))
     return false;
   if (kept_events) return true;
   Buffer b = {0};
@@ -115,10 +123,10 @@ static bool open_files(MetricsLog *log, const char *dir, int64_t last_step, Erro
   return append(log->events, &b, err);
 }
 
-MetricsLog *metrics_open(const char *dir, int64_t last_step, Error *err) {
+MetricsLog *metrics_open(const char *dir, int64_t last_step, bool is_alone, Error *err) {
   MetricsLog *log = mem_alloc(sizeof *log);
   if (!log) error_set(err, ERROR_MEMORY, "opening metrics: out of memory");
-  if (log && open_files(log, dir, last_step, err)) return log;
+  if (log && open_files(log, dir, last_step, is_alone, err)) return log;
   Error ignored;
   metrics_close(log, &ignored);
   return NULL;

@@ -12,8 +12,8 @@
 
 typedef struct MetricsLog MetricsLog;
 /* Creates DIR if need be.  last_step < 0 begins a run, and is refused where DIR holds one; otherwise what comes after that
- * step is dropped. */
-MetricsLog *metrics_open(const char *dir, int64_t last_step, Error *err);
+ * step is dropped.  is_alone: refused while another process writes the same log (where leases decide, nothing is). */
+MetricsLog *metrics_open(const char *dir, int64_t last_step, bool is_alone, Error *err);
 /* Appends to the files and hands them to the operating system.  wall_time: seconds since 1970. */
 bool metrics_write(MetricsLog *log, double wall_time, int64_t step, const LogRecord *r, Error *err);
 bool metrics_close(MetricsLog *log, Error *err); /* NULL is fine */

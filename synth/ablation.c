@@ -313,6 +313,18 @@ static bool train_leased(Run *r, const char *recipe, Error *err) {
   return ok;
 }
 
+/* What the folder's log and checkpoint are of, with what is measured, which a checkpoint does not say. */
+static bool claim_folder(const Run *r, const char *recipe, Error *err) {
+  const char *path = path_in(r, "recipe.json");
+  size_t n;
+  if (access(path, F_OK) != 0) return file_write_all(path, recipe, strlen(recipe), err);
+  char *have = file_read(path, &n, err);
+  if (!have) return false;
+  const char *kept = arena_strdup(r->s->arena, have);
+  mem_free(have);
+  return same_recipe(r, path, kept, recipe, err);
+}
+
 /* Whether nothing may go on after it. */
 static bool ends_all(const Error *err) {
   return err->code == ERROR_CANCELLED || err->code == ERROR_MEMORY || err->code == ERROR_USAGE;
@@ -333,7 +345,7 @@ static bool run(Run *r, Error *err) {
   bool ok = is_done || err->code == ERROR_NONE, is_lost = false;
   if (ok && !is_done) {
     if (s->begin) s->begin(s->ctx, r->variant, r->spec.seed);
-    ok = train_leased(r, recipe, err);
+    ok = claim_folder(r, recipe, err) && train_leased(r, recipe, err);
     is_lost = !ok && err->code == ERROR_CANCELLED && !lease_is_held(r->lease);
     if (s->end) s->end(s->ctx, r->variant, r->spec.seed, ok || ends_all(err) ? NULL : err);
     if (ok) ok = read_result(r, recipe, err);
@@ -343,8 +355,20 @@ static bool run(Run *r, Error *err) {
   return ok || is_lost;
 }
 
+/* A mistake in the last is told before the first is trained; the others are trained all the same. */
+static void say_what_is_broken(const AblationSpec *s) {
+  for (int v = 0; v < s->n_variant; v++) {
+    ModelSpec m = ablation_model(s, v);
+    Error why = {0};
+    Model *model = models_load(s->target, &m, &why);
+    if (!model) synth_say(s->target, "%s will not be trained: %s", s->variant[v].name, why.text);
+    model_free(model);
+  }
+}
+
 bool ablation_train(const AblationSpec *s, AblationResult *result, Error *err) {
   bool can_go_on = true;
+  say_what_is_broken(s);
   for (int64_t k = 0; k < s->seeds; k++)
     for (int v = 0; v < s->n_variant && can_go_on; v++) {
       Run r = {.s = s, .variant = &s->variant[v], .spec = s->training, .result = &result[v * s->seeds + k]};

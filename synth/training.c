@@ -100,8 +100,9 @@ static bool is_of_part(const Training *t, const char *name) {
 static void say_what_stays_random(const Training *t) {
   const char *first = NULL;
   int n = 0;
-  for (int i = 0; i < t->plan->n_param && !t->spec.weights; i++) {
+  for (int i = 0; i < t->plan->n_param; i++) {
     const PlanParam *p = &t->plan->param[i];
+    if (t->spec.weights && !weights_file_is_like(p->type.name, t->spec.fresh, t->spec.n_fresh)) continue;
     bool is_random = p->init > 1;   /* neither zeros nor ones */
     if (is_random && !p->is_updated && !is_of_part(t, p->type.name) && n++ == 0) first = p->type.name;
   }
@@ -345,8 +346,16 @@ static void explain(void *ctx, const TrainEntry *e, Error *err) { divergence_exp
 
 static bool show(void *ctx, LogRecord *out, Error *err) { return showing_make(ctx, out, err); }
 
+static void say_what_makes_no_step(const Training *t, int64_t steps) {
+  for (int i = 0; i < t->model->n_train; i++)
+    if (t->entry[i].from > steps)
+      synth_say(t->target, "\"%s\" makes no step: it begins at step %lld, and --steps is %lld", t->entry[i].name,
+                (long long)t->entry[i].from, (long long)steps);
+}
+
 bool training_run(Training *t, const TrainOptions *loop, Error *err) {
   TrainOptions o = *loop;
+  say_what_makes_no_step(t, loop->steps);
   TrainSource source = source_interface(t->source);
   o.batch = t->spec.batch;
   o.seed = t->spec.seed;

@@ -198,27 +198,35 @@ bool weights_file_load_part(const SynthTarget *t, NuwaSession *s, const Plan *p,
   return ok && (nuwa_prepare(s) || nuwa_check(s, err));
 }
 
-static bool is_like(const char *name, const char *const *pattern, int n) {
+bool weights_file_is_like(const char *name, const char *const *pattern, int n) {
   int i = 0;
   while (i < n && fnmatch(pattern[i], name, 0) != 0) i++;
   return i < n;
 }
 
+static bool has_param_like(const Plan *p, const char *pattern) {
+  int i = 0;
+  while (i < p->n_param && fnmatch(pattern, p->param[i].type.name, 0) != 0) i++;
+  return i < p->n_param;
+}
+
 bool weights_file_load_rest(const SynthTarget *t, NuwaSession *s, const Plan *p, const Safetensors *w,
                             const char *const *fresh, int n_fresh, Error *err) {
   int kept = 0;
+  for (int k = 0; k < n_fresh; k++)
+    if (!has_param_like(p, fresh[k]))
+      return error_set(err, ERROR_ARGUMENT, "--fresh has no effect: no param has a name like \"%s\"", fresh[k]);
   for (int i = 0; i < safetensors_count(w); i++) {
     const char *name = safetensors_get(w, i)->name;
-    if (plan_find_param(p, name) < 0 && !is_like(name, fresh, n_fresh)) return safetensors_refuse(&name, 1, err);
+    if (plan_find_param(p, name) < 0 && !weights_file_is_like(name, fresh, n_fresh)) return safetensors_refuse(&name, 1, err);
   }
   for (int i = 0; i < p->n_param; i++) {
     const char *name = p->param[i].type.name;
     const TensorView *v = safetensors_find(w, name);
-    if (is_like(name, fresh, n_fresh)) kept++;
+    if (weights_file_is_like(name, fresh, n_fresh)) kept++;
     else if (!v) return error_set(err, ERROR_ARGUMENT, "weights lack \"%s\", and no pattern of --fresh is like it", name);
     else if (!write_part(s, &p->param[i].type, v, err)) return false;
   }
-  if (!kept) return error_set(err, ERROR_ARGUMENT, "--fresh has no effect: no param has a name like \"%s\"", fresh[0]);
   synth_say(t, "%d of %d params begin at initial values", kept, p->n_param);
   return nuwa_prepare(s) || nuwa_check(s, err);
 }

@@ -33,6 +33,8 @@ bool weights_file_complete(Arena *a, const SynthTarget *t, ModelSpec *m, const S
 /* Gives the params PREFIX.NAME of a session the values of the tensors NAME of a file; says how many others it holds. */
 bool weights_file_load_part(const SynthTarget *t, NuwaSession *s, const Plan *p, const char *prefix, const char *path,
                             Error *err);
+/* Whether a name is like one of the patterns ("loss.*"). */
+bool weights_file_is_like(const char *name, const char *const *pattern, int n);
 /* Params take the values of w's tensors, but for those of names like a pattern, which keep what they have: w need not hold
  * them. */
 bool weights_file_load_rest(const SynthTarget *t, NuwaSession *s, const Plan *p, const Safetensors *w,

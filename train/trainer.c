@@ -26,6 +26,7 @@ typedef struct Trainer {
   Metric *metric;          /* room for all metrics of a step or of an evaluation */
   double *sum;             /* likewise, over the batches of an evaluation */
   double begin; /* seconds, and the step then */
+  double evaluating;       /* seconds that evaluations took since */
   int64_t begin_step;
 } Trainer;
 
@@ -124,7 +125,7 @@ static bool write_log(Trainer *t, const LogRecord *r, Error *err) {
 
 static void report(Trainer *t, bool is_evaluation, const LogRecord *record) {
   if (!t->o->report) return;
-  double spent = seconds(CLOCK_MONOTONIC) - t->begin;
+  double spent = seconds(CLOCK_MONOTONIC) - t->begin, training = spent - t->evaluating;
   int64_t done = t->checkpoint.step - t->begin_step;
   TrainReport r = {.step = t->checkpoint.step,
                    .steps = t->o->steps,
@@ -135,8 +136,8 @@ static void report(Trainer *t, bool is_evaluation, const LogRecord *record) {
                    .counts = record->counts,
                    .n_counts = record->n_counts,
                    .waiting = waiting(t)};
-  if (done > 0 && spent > 0.0) {
-    r.samples_per_s = (double)(done * t->o->batch) / spent;
+  if (done > 0 && training > 0.0) {
+    r.samples_per_s = (double)(done * t->o->batch) / training;
     r.seconds_left = spent / (double)done * (double)(schedule_last(t->o) - r.step);
   }
   t->o->report(t->o->report_ctx, &r);
@@ -222,6 +223,7 @@ static bool measure(Trainer *t, int *n, Error *err) {
 
 static bool evaluate(Trainer *t, Error *err) {
   int n = 0;
+  double begin = seconds(CLOCK_MONOTONIC);
   if (!nuwa_prepare(t->session)) return nuwa_check(t->session, err);
   if (t->o->evaluate >= 0 && !measure(t, &n, err)) return false;
   LogRecord r = {0};
@@ -229,6 +231,7 @@ static bool evaluate(Trainer *t, Error *err) {
   for (int i = 0; i < r.n_metric && i < MAX_SHOWN; i++) t->metric[n++] = r.metric[i];
   r.metric = t->metric, r.n_metric = n;
   if (!write_log(t, &r, err)) return false;
+  t->evaluating += seconds(CLOCK_MONOTONIC) - begin;
   report(t, true, &r);
   return true;
 }
@@ -260,7 +263,7 @@ static bool begin_or_resume(Trainer *t, Error *err) {
     return error_set(err, ERROR_ARGUMENT, "%s is at step %lld, after the last, %lld", o->checkpoint,
                      (long long)t->checkpoint.step, (long long)o->steps);
   t->begin_step = t->checkpoint.step;
-  if (o->log) t->log = metrics_open(o->log, o->resume ? t->checkpoint.step : -1, err);
+  if (o->log) t->log = metrics_open(o->log, o->resume ? t->checkpoint.step : -1, !o->is_held, err);
   return !o->log || t->log;
 }
 

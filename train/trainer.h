@@ -49,7 +49,7 @@ typedef struct TrainReport {
   int n_metric;
   const LogCounts *counts; /* [n_counts] of an evaluation; valid until the next one */
   int n_counts;
-  double samples_per_s; /* since this process began to train */
+  double samples_per_s; /* since this process began to train, evaluations not counted */
   double seconds_left;
   double waiting; /* the share of the time that steps have waited for data */
 } TrainReport;

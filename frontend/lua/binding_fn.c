@@ -56,11 +56,21 @@ static int declare_param(lua_State *L) {
   return 1;
 }
 
+/* What is kept from step to step cannot grow with the batch. */
+static void check_kept(lua_State *L, const Leaf *l) {
+  char text[300];
+  for (int i = 0; i < l->type.rank; i++)
+    if (!dim_is_const(l->type.dim[i]))
+      luaL_error(L, "state: \"%s\" needs a constant shape, not %s: it is kept from step to step, whatever the batch", l->attrs.leaf.name,
+                 type_print(&l->type, text, sizeof text));
+}
+
 static int declare_state(lua_State *L) {
   static const char *const known[] = {"shared"};
   const Tracing *t = bind_tracing(L);
   Leaf l = {.op = OP_STATE, .type = bind_check_type(L, 2, "state")};
   l.attrs.leaf.name = bind_check_name(L, 1, "state");
+  check_kept(L, &l);
   bool is_shared = false;
   if (!lua_isnoneornil(L, 3)) {
     luaL_argexpected(L, lua_istable(L, 3), 3, "table { shared = true }");

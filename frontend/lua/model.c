@@ -5,6 +5,7 @@
 
 #include "frontend/lua/binding.h"
 #include "ir/text.h"
+#include "passes/passes.h"
 #include "runtime/base/names.h"
 
 enum { MAX_DEPTH = 8 };
@@ -146,8 +147,19 @@ static double average_field(lua_State *L, const char *entry) {
 
 static void check_entry_name(lua_State *L, const Model *m, const char *name) {
   if (strchr(name, '.')) luaL_error(L, "module: train: the name \"%s\" holds a dot, which stands between nested names", name);
+  if (strcmp(name, "val") == 0 || strcmp(name, "held") == 0)
+    luaL_error(L, "module: train: an entry cannot be called \"%s\", which is before the metrics of evaluations", name);
   for (int i = 0; i < m->n_train; i++)
     if (strcmp(m->train[i].name, name) == 0) luaL_error(L, "module: train: two entries are called \"%s\"", name);
+}
+
+/* An average of nothing would be the params themselves, without a word. */
+static void check_average(lua_State *L, const ModelTrain *t, const FnBody *body) {
+  int i = 0;
+  while (i < body->n_update && !train_averages(&body->update[i])) i++;
+  if (t->average > 0 && i == body->n_update)
+    luaL_error(L, "module: train: \"%s\": average has no effect: its function itself updates no f32 param (what functions that it calls "
+               "update is not averaged)", t->name);
 }
 
 /* The entry on top of the stack: { "name", fn, from = 1, to = ..., every = 1, average = 0.999 }. */
@@ -170,6 +182,7 @@ static void collect_entry(lua_State *L, ModelLoad *load, lua_Integer number) {
   e.t.to = step_field(L, e.t.name, "to", TRAIN_LAST);
   e.t.every = step_field(L, e.t.name, "every", 1);
   e.t.average = average_field(L, e.t.name);
+  check_average(L, &e.t, e.body);
   if (e.t.to < e.t.from) luaL_error(L, "module: train: \"%s\" ends (to) before it begins (from)", e.t.name);
   bind_graph(L, add_train, &e);
 }

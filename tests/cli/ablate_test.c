@@ -77,12 +77,21 @@ TEST("who finds that another has taken its run goes on with the next") {
                "grep -qx other taken/dim=2-seed0/lease && test ! -e taken/dim=2-seed0/result.json");
 }
 
+TEST("a run that went half its way measured otherwise is refused: its log has the other figures") {
+  make_model();
+  expect_shell("mkdir -p half/model-seed0/weights.safetensors; nuwa ablate m.lua --data world:things=4 --batch 4 --steps 4 --runs half || true; "
+               "rmdir half/model-seed0/weights.safetensors");
+  EXPECT_STATUS(1, "ablate m.lua --data world:things=4 --batch 4 --steps 4 --runs half --eval-batches 1",
+                "half/model-seed0/recipe.json is of another run: its eval_batches is not set, this run's is 1");
+  EXPECT_STATUS(0, "ablate m.lua --data world:things=4 --batch 4 --steps 4 --runs half", "| model | ");
+}
+
 TEST("a run whose process was killed is nobody's at once") {
   make_model();
   expect_shell("'" NUWA "' ablate m.lua --data world:things=4 --batch 4 --steps 100000 -D dim=2 -D dim=3 --every 5 --runs died >out 2>&1 & p=$!; "
                "while kill -0 $p && ! test -e died/dim=2-seed0/checkpoint; do sleep 0.02; done; kill -9 $p; wait $p; "
                "ls died/dim=2-seed0/lease");
-  EXPECT_STATUS(1, ABLATE "-D dim=2 -D dim=3 --every 5 --runs died", "the first: died/dim=2-seed0/checkpoint is the checkpoint of another run");
+  EXPECT_STATUS(1, ABLATE "-D dim=2 -D dim=3 --every 5 --runs died", "the first: died/dim=2-seed0/recipe.json is of another run: its steps is 100000");
   EXPECT(!strstr(output, "under way elsewhere"), "%s", output);
 }
 
@@ -207,6 +216,7 @@ TEST("variants of which one is not evaluated, one draws nothing and one has a wr
                    "-D layers=1 --variants some-v.lua --runs some 2>/dev/null; nuwa ablate models/some.lua --models models --data "
                    "tokens.safetensors --steps 2 --batch 4 -D grid=2 -D codebook=8 -D dim=8 -D layers=1 --variants some-v.lua --runs some",
                 "1 runs failed, the first: ");
+  EXPECT_HAS(output, "wrong will not be trained: models/nn.lua:");
   EXPECT_HAS(output, "| mute | ");
   EXPECT_HAS(output, "| blind | ");
   EXPECT_HAS(output, "| wrong | - | ");

@@ -235,13 +235,28 @@ TEST("weights to begin with give options too, where none are given, and --fresh 
   EXPECT_STATUS(1, "train grown.lua --data world:things=4 --batch 2 --steps 1 --weights narrow -D head=true --out grown",
                 "narrow: the weights lack \"head.w\" f32[3]; --fresh PATTERN begins such params at initial values");
   EXPECT_STATUS(1, "train grown.lua --data world:things=4 --batch 2 --steps 1 --weights narrow -D head=true --fresh 'foot.*' --out grown",
-                "narrow: weights lack \"head.w\", and no pattern of --fresh is like it");
+                "--fresh has no effect: no param has a name like \"foot.*\"");
   EXPECT_STATUS(1, "train grown.lua --data world:things=4 --batch 2 --steps 1 --weights narrow --fresh 'head.*' --out grown",
                 "--fresh has no effect: no param has a name like \"head.*\"");
   EXPECT_STATUS(2, "train grown.lua --data world:things=4 --batch 2 --steps 1 --fresh w --out grown", "--weights");
   expect_shell("test ! -e grown");
   EXPECT_STATUS(0, "train grown.lua --data world:things=4 --batch 2 --steps 1 --weights narrow -D head=true --fresh 'head.*' --out grown",
                 "1 of 2 params begin at initial values");
+}
+
+TEST("an entry that begins after the last step is named, and what stays random though weights were given") {
+  open_folder();
+  write_text("late.lua",
+             "local optim = require 'optim'\n"
+             "local w, f = param('w', f32(4), { normal = 1 }), param('net.f', f32(4), { normal = 1 })\n"
+             "local loss = fn({ image = f32(batch, 32, 32, 3) }, function(a) return { loss = mean(abs(w * f)) + 0 * mean(a.image) } end)\n"
+             "local step = optim.sgd(loss, { params = '^w$', lr = 0.1 })\n"
+             "return module { train = { { 'main', step }, { 'late', step, from = 3 } } }\n");
+  EXPECT_STATUS(0, "train late.lua --data world:things=4 --batch 2 --steps 2 --out late", "\"late\" makes no step: it begins at step 3, and --steps is 2");
+  EXPECT_STATUS(0, "train late.lua --data world:things=4 --batch 2 --steps 3 --weights late --out later", "step 3/3");
+  EXPECT(!strstr(output, "makes no step") && !strstr(output, "no step moves"), "%s", output);
+  EXPECT_STATUS(0, "train late.lua --data world:things=4 --batch 2 --steps 3 --weights late --fresh 'net.*' --out later",
+                "no step moves \"net.f\": random, and to stay so");
 }
 
 TEST("what the trainer feeds has its shape; another input of such a name is data, and is refused where there is none") {

@@ -614,6 +614,11 @@ TEST("a module lists what training does, and each entry has states of its own") 
   EXPECT_HAS(load_error(TRAIN("{ { 'a', step(), average = 1 } }")), "average must be between 0 and 1, not 1");
   EXPECT_HAS(load_error(TRAIN("{ { 'a', step() }, { 'a', step() } }")), "two entries are called \"a\"");
   EXPECT_HAS(load_error(TRAIN("{ { 'a.b', step() } }")), "holds a dot");
+  EXPECT_HAS(load_error(TRAIN("{ { 'held', step() } }")), "an entry cannot be called \"held\"");
+  EXPECT_HAS(load_error(LOSS "local s = step() return module { train = { { 'a', fn(s.inputs, function(x) return s(x) end), average = 0.5 } } }"),
+             "\"a\": average has no effect");
+  EXPECT_HAS(load_error("local s = state('h', f32(batch, 4)) return module {}"),
+             "state: \"h\" needs a constant shape, not f32[B,4]: it is kept from step to step");
   EXPECT_HAS(load_error(TRAIN("{ { 'a', step(), average = 0.5 }, { 'b', step(), average = 0.5 } }")), "\"a\" and \"b\" both average \"w\"");
   EXPECT_HAS(load_error(TRAIN("{ { 'a', fn({ x = f32(2) }, function(i) return { y = i.x } end) } }")), "\"a\" updates nothing");
 #undef TRAIN

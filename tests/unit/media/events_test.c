@@ -133,7 +133,7 @@ TEST("lines after a step and half a line are dropped, the others stay as they ar
 
 static void log_steps(const char *dir, int64_t from_after, int64_t first, int64_t last) {
   Error err;
-  MetricsLog *log = metrics_open(dir, from_after, &err);
+  MetricsLog *log = metrics_open(dir, from_after, true, &err);
   if (!log) {
     TEST_FAIL_("%s", err.text);
     return;
@@ -194,7 +194,7 @@ TEST("a damaged record ends what is kept of an event file") {
 
 TEST("a folder that cannot be is refused by name") {
   Error err;
-  EXPECT(!metrics_open("/nowhere/at/all", -1, &err), "");
+  EXPECT(!metrics_open("/nowhere/at/all", -1, true, &err), "");
   EXPECT_HAS(err.text, "/nowhere/at/all");
 }
 

@@ -31,7 +31,7 @@ static bool exists(const char *file) {
 /* Steps first ... last of a run that goes on after a step: a metric, at odd steps another, and a picture. */
 static void log_steps(int64_t after, int64_t first, int64_t last) {
   Error err;
-  MetricsLog *log = metrics_open(dir, after, &err);
+  MetricsLog *log = metrics_open(dir, after, true, &err);
   if (!log) {
     TEST_FAIL_("%s", err.text);
     return;
@@ -44,11 +44,24 @@ static void log_steps(int64_t after, int64_t first, int64_t last) {
   EXPECT(metrics_close(log, &err), "%s", err.text);
 }
 
+TEST("a log that somebody writes is refused to others, until he ends") {
+  Error err = {0};
+  clean();
+  MetricsLog *one = metrics_open(dir, -1, true, &err);
+  REQUIRE(one, "%s", err.text);
+  EXPECT(!metrics_open(dir, 0, true, &err), "two at once");
+  EXPECT_TEXT(err.text, "metrics_log_test_dir: another process writes this log");
+  MetricsLog *two = metrics_open(dir, 0, false, &err);   /* where leases say whose it is */
+  EXPECT(two && metrics_close(two, &err) && metrics_close(one, &err), "%s", err.text);
+  one = metrics_open(dir, 0, true, &err);
+  EXPECT(one && metrics_close(one, &err), "%s", err.text);
+}
+
 TEST("a new run is not written over another's log, whose folder and what to do are named") {
   Error err;
   clean();
   log_steps(-1, 1, 2);
-  EXPECT(!metrics_open(dir, -1, &err), "");
+  EXPECT(!metrics_open(dir, -1, true, &err), "");
   EXPECT_TEXT(err.text, "metrics_log_test_dir holds the log of a run already: resume that run, or name another folder, or remove it");
   EXPECT(exists(files[0]) && exists(files[2]), "it is still there");
   log_steps(2, 3, 3);
@@ -133,7 +146,7 @@ TEST("pictures are listed by name and step; what is none is passed over") {
 TEST("names of pictures that file systems would read otherwise become plain ones") {
   Error err;
   clean();
-  MetricsLog *log = metrics_open(dir, -1, &err);
+  MetricsLog *log = metrics_open(dir, -1, true, &err);
   REQUIRE(log, "%s", err.text);
   const LogPicture p = {"../.x/y z", "png", 3, 1, 1};
   EXPECT(metrics_write(log, 0, 7, &(LogRecord){.picture = &p, .n_picture = 1}, &err), "%s", err.text);
