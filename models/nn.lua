@@ -45,6 +45,28 @@ end
 
 local function last(x) return x.shape[x.rank] end
 
+-- The options of a layer: a table with names of `known` ("size stride"), or nothing.
+local function checked(what, options, known)
+  if options == nil then return {} end
+  if type(options) ~= "table" then error(what .. ": options must be a table, not " .. tostring(options), 3) end
+  for name in pairs(options) do
+    if not string.find(" " .. known .. " ", " " .. tostring(name) .. " ", 1, true) then
+      error(what .. ": there is no option " .. tostring(name) .. "; the options are: " .. (string.gsub(known, " ", ", ")), 3)
+    end
+  end
+  return options
+end
+
+-- A number of at least 1 that is an option.
+local function whole(what, value, otherwise)
+  if value == nil then value = otherwise end
+  if math.type(value) ~= "integer" or value < 1 then error(what .. " must be a whole number of at least 1, not " .. tostring(value), 3) end
+  return value
+end
+
+-- Of layers of pictures, which pass them on to each other.
+local picture_options = "groups norm size"
+
 -- ---- products and norms ----
 
 -- weight [out, ...] by its largest singular value as a matrix [out, n], of which each step of training takes one more
@@ -83,7 +105,7 @@ end
 -- x [..., m, n] -> [..., m, out].  options: bias (true), init ({ uniform = 1 / sqrt(n) }), spectral_norm (false).
 function nn.linear(name, x, out, options)
   name = full(name)
-  options = options or {}
+  options = checked("linear", options, "bias init spectral_norm")
   local n = constant(last(x), "linear: the width of x")
   local init = options.init or { uniform = 1 / math.sqrt(n) }
   local w = weight_of(name, f32(out, n), init, options)
@@ -110,7 +132,7 @@ end
 -- parameters), eps (1e-5).
 function nn.instance_norm(name, x, options)
   name = full(name)
-  options = options or {}
+  options = checked("instance_norm", options, "affine eps")
   local c = constant(last(x), "instance_norm: the channels of x")
   local gain = options.affine and param(name .. ".weight", f32(c), "ones") or fill(1, f32(c))
   local bias = options.affine and param(name .. ".bias", f32(c), "zeros") or fill(0, f32(c))
@@ -132,7 +154,9 @@ end
 -- though the model trains). Ioffe, Szegedy: Batch Normalization, 2015.
 function nn.batch_norm(name, x, options)
   name = full(name)
-  options = options or {}
+  options = checked("batch_norm", options, "affine eps momentum running")
+  local keep = options.momentum or 0.1
+  if type(keep) ~= "number" or keep < 0 or keep > 1 then error("batch_norm: momentum must be in [0, 1], not " .. tostring(keep), 2) end
   local c, axes, others = constant(last(x), "batch_norm: the channels of x"), {}, x.shape
   for i = 1, x.rank - 1 do axes[i] = i - 1 end
   others[x.rank] = nil
@@ -140,7 +164,6 @@ function nn.batch_norm(name, x, options)
   local spread = param(name .. ".running_var", f32(c), "ones")
   local centred, variance
   if is_training() and not options.running then
-    local keep = options.momentum or 0.1
     local centre, count = mean(x, axes), count_of(others)
     centred = x - centre
     variance = mean(centred * centred, axes)
@@ -157,6 +180,7 @@ end
 
 -- x [b, h, w, c]: group_norm, or with options.norm = "place" the norm of each place over its channels.
 function nn.picture_norm(name, x, options)
+  options = checked("picture_norm", options, picture_options)
   if options.norm == "place" then return nn.layer_norm(name, x, 1e-6) end
   return nn.group_norm(name, x, options.groups)
 end
@@ -188,7 +212,7 @@ end
 
 -- d -> inner -> d with GELU between; inner is 4d unless given.
 function nn.feed_forward(name, x, options)
-  options = options or {}
+  options = checked("feed_forward", options, "inner init out_init")
   local d = constant(last(x), "feed_forward: the width of x")
   return nn.scope(name, function()
     local hidden = gelu(nn.linear("fc1", x, options.inner or 4 * d, { init = options.init }))
@@ -198,9 +222,10 @@ end
 
 -- ---- attention ----
 
--- x [b?, s, h, w, d] sees `context` (x itself when nil).  options: those of attend, and width (of queries over all heads;
+-- x [b?, s, h, w, d] sees `context` (x itself when nil).  options: those of attend (heads must be there), and width (of queries over all heads;
 -- d, of which keys and values have kv_heads / heads), init, out_init, bias.
 function nn.attention(name, x, context, options)
+  options = checked("attention", options, "heads kv_heads scale mask kind extent causal edge width init out_init bias")
   context = context or x
   local d = constant(last(x), "attention: the width of x")
   local width, key_width = options.width or d, options.width or d
@@ -221,12 +246,14 @@ end
 -- there is one (both on the normed input and added, as in NUWA's Y(l)), then feed-forward.  options: self, cross
 -- (tables for nn.attention), inner, init, out_init.
 function nn.block(name, x, context, options)
+  options = checked("block", options, "self cross inner init out_init")
+  local mlp = { inner = options.inner, init = options.init, out_init = options.out_init }
   return nn.scope(name, function()
     local normed = nn.layer_norm("norm1", x)
     local mixed = nn.attention("self", normed, nil, options.self)
     if context then mixed = mixed + nn.attention("cross", normed, context, options.cross) end
     x = x + mixed
-    return x + nn.feed_forward("mlp", nn.layer_norm("norm2", x), options)
+    return x + nn.feed_forward("mlp", nn.layer_norm("norm2", x), mlp)
   end)
 end
 
@@ -300,14 +327,15 @@ local function convolve(x, weight, stride, dilation, groups)
   return grouped(places, reshape(transpose(by_group, 0, 3, 4, 2, 1), groups, kh * kw * c, out // groups))
 end
 
--- A convolution.  options: size (3), stride (1), padding (dilation * (size - 1) / 2; or a table { top, bottom, left,
+-- A convolution.  options: size (3), stride (1), padding (dilation * (size - 1) // 2, which keeps odd sizes; or a table { top, bottom, left,
 -- right }), dilation (1), groups (1; the channels of x: depth-wise), bias (true), init, spectral_norm (false).  size
 -- may be { h, w }.
 function nn.conv(name, x, out, options)
   name = full(name)
-  options = options or {}
+  options = checked("conv", options, "size stride padding dilation groups bias init spectral_norm")
   local kh, kw = pair(options.size, 3, "conv: size")
-  local stride, dilation, groups = options.stride or 1, options.dilation or 1, options.groups or 1
+  local stride, groups = whole("conv: stride", options.stride, 1), whole("conv: groups", options.groups, 1)
+  local dilation = whole("conv: dilation", options.dilation, 1)
   if x.rank ~= 4 then error("conv: x must be [b, h, w, c], not " .. tostring(x), 2) end
   local c = constant(last(x), "conv: the channels of x")
   if c % groups ~= 0 or out % groups ~= 0 then
@@ -316,6 +344,7 @@ function nn.conv(name, x, out, options)
   local v, u = dilation * (kh - 1) // 2, dilation * (kw - 1) // 2
   local p = options.padding or { v, v, u, u }
   if type(p) == "number" then p = { p, p, p, p } end
+  if type(p) ~= "table" or #p ~= 4 then error("conv: padding must be a number or a table { top, bottom, left, right }", 2) end
   local init = options.init or { uniform = 1 / math.sqrt(c // groups * kh * kw) }
   local w = weight_of(name, f32(out, c // groups, kh, kw), init, options)
   if p[1] ~= 0 or p[2] ~= 0 or p[3] ~= 0 or p[4] ~= 0 then
@@ -347,9 +376,9 @@ end
 -- NAME.weight is [c, out, h, w].
 function nn.conv_transpose2d(name, x, out, options)
   name = full(name)
-  options = options or {}
+  options = checked("conv_transpose2d", options, "size stride padding output_padding bias init")
   local kh, kw = pair(options.size, 4, "conv_transpose2d: size")
-  local stride, p, more = options.stride or 2, options.padding or 1, options.output_padding or 0
+  local stride, p, more = whole("conv_transpose2d: stride", options.stride, 2), options.padding or 1, options.output_padding or 0
   if x.rank ~= 4 then error("conv_transpose2d: x must be [b, h, w, c], not " .. tostring(x), 2) end
   if p >= kh or p >= kw then error("conv_transpose2d: the padding must be below the size", 2) end
   local c = constant(last(x), "conv_transpose2d: the channels of x")
@@ -362,10 +391,11 @@ end
 -- bias (true), init. NAME.weight is [out, c, s, h, w].
 function nn.conv3d(name, x, out, options)
   name = full(name)
-  options = options or {}
+  options = checked("conv3d", options, "size stride padding bias init")
   local size, stride, p = options.size or 3, options.stride or 1, options.padding
   if type(size) == "number" then size = { size, size, size } end
   if type(stride) == "number" then stride = { stride, stride } end
+  if #size ~= 3 or #stride ~= 2 then error("conv3d: size is a number or { s, h, w }, stride a number or { s, of h and w }", 2) end
   if p == nil then p = { (size[1] - 1) // 2, (size[2] - 1) // 2, (size[3] - 1) // 2 } end
   if type(p) == "number" then p = { p, p, p } end
   if x.rank ~= 5 then error("conv3d: x must be [b, s, h, w, c], not " .. tostring(x), 2) end
@@ -393,7 +423,8 @@ local function pooled(x, size, options, outside, join, what)
   if math.type(size) ~= "integer" or size < 1 then
     error(what .. ": size must be a whole number, not " .. tostring(size), 3)
   end
-  local stride, p = options.stride or size, options.padding or 0
+  options = checked(what, options, "stride padding")
+  local stride, p = whole(what .. ": stride", options.stride, size), options.padding or 0
   if 2 * p > size then error(what .. ": the padding must be at most half the size", 3) end
   local lo, axes = {}, x.rank - 2
   for i = 1, x.rank do lo[i] = i > 1 and i < x.rank and p or 0 end
@@ -417,12 +448,12 @@ local function check_rank(x, rank, what)
 end
 
 local function max_pool(x, size, options, what)
-  return pooled(x, size, options or {}, -math.huge, maximum, what)
+  return pooled(x, size, options, -math.huge, maximum, what)
 end
 
 -- The padding counts as elements of 0, as PyTorch's does unless told otherwise.
 local function avg_pool(x, size, options, what)
-  local y = pooled(x, size, options or {}, 0, function(a, b) return a + b end, what)
+  local y = pooled(x, size, options, 0, function(a, b) return a + b end, what)
   return y / size ^ (x.rank - 2)
 end
 
@@ -501,7 +532,7 @@ end
 -- Two convolutions with norms and SiLU before, and the input added (through NAME.nin_shortcut when the channels
 -- change).  options.size: of both, 3.
 function nn.residual(name, x, out, options)
-  options = options or {}
+  options = checked("residual", options, picture_options)
   local c = constant(last(x), "residual: the channels of x")
   out = out or c
   return nn.scope(name, function()
@@ -515,7 +546,7 @@ end
 
 -- Full attention of one head among the places of a picture, with 1x1 convolutions q, k, v, proj_out.
 function nn.picture_attention(name, x, options)
-  options = options or {}
+  options = checked("picture_attention", options, picture_options)
   local c = constant(last(x), "picture_attention: the channels of x")
   local b, h, w = x.shape[1], x.shape[2], x.shape[3]
   return nn.scope(name, function()
@@ -533,6 +564,7 @@ end
 -- The mean of -log softmax(logits)[target]: logits [..., n], target i32 [...] -> a scalar.  Where the target is
 -- options.ignore nothing counts: the mean is over the others, 0 if there are none.
 function nn.cross_entropy(logits, target, options)
+  if options ~= nil then checked("cross_entropy", options, "ignore") end
   local losses = cross_entropy(logits, target, options)
   if options == nil then return mean(losses) end
   return sum(losses) / maximum(sum(cast(ne(target, options.ignore), f32)), 1)
@@ -574,7 +606,7 @@ end
 -- that of nn.revive (none).  For the body of a training step, whose loss then is the commitment alone; see nn.revive
 -- for the rest. van den Oord, Vinyals, Kavukcuoglu: Neural Discrete Representation Learning, 2017, appendix A.1.
 function nn.average_codes(name, codebook, vectors, codes, options)
-  options = options or {}
+  options = checked("average_codes", options, "decay window")
   local decay, n, d = options.decay or 0.99, codebook.shape[1], codebook.shape[2]
   local place, rows = reshape(codes, -1), detach(reshape(vectors, -1, d))
   local count = state(full(name) .. ".cluster_size", f32(n), { shared = true })

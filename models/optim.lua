@@ -78,11 +78,22 @@ local function merged(options, defaults, what)
     if type(o[name]) ~= type(default) then error(what .. ": " .. name .. " must be a " .. type(default) .. ", not " .. tostring(o[name]), 4) end
   end
   for _, name in ipairs { "clip", "clip_value" } do
-    if type(o[name]) ~= "number" or o[name] < 0 then error(what .. ": " .. name .. " must be a number, 0 for no limit, not " .. tostring(o[name]), 4) end
+    if type(o[name]) ~= "number" or not (o[name] >= 0) then error(what .. ": " .. name .. " must be a number, 0 for no limit, not " .. tostring(o[name]), 4) end
   end
   if type(o.lr) ~= "number" and type(o.lr) ~= "function" then
     error(what .. ": lr must be a number or a schedule, not " .. tostring(o.lr), 4)
   end
+  if type(o.lr) == "number" and not (o.lr >= 0) then error(what .. ": lr must not be negative: " .. tostring(o.lr), 4) end
+  -- Shares: of what was before, or of the whole.
+  for _, name in ipairs { "momentum", "beta1", "beta2" } do
+    if o[name] ~= nil and not (o[name] >= 0 and o[name] < 1) then
+      error(what .. ": " .. name .. " must be in [0, 1), not " .. tostring(o[name]), 4)
+    end
+  end
+  for _, name in ipairs { "eps", "threshold", "min_scale" } do
+    if o[name] ~= nil and not (o[name] > 0) then error(what .. ": " .. name .. " must be above 0, not " .. tostring(o[name]), 4) end
+  end
+  if o.nesterov and o.momentum == 0 then error(what .. ": nesterov has no effect without momentum", 4) end
   if math.type(o.accumulate) ~= "integer" or o.accumulate < 1 then
     error(what .. ": accumulate is a number of steps, not " .. tostring(o.accumulate), 4)
   end

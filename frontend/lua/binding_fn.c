@@ -169,18 +169,22 @@ static bool is_chosen(lua_State *L, const char *name, int first, int last) {
   return found;
 }
 
-static void refuse_patterns(lua_State *L, const Reached *r, int first, int last) {
+/* A pattern that finds nothing is a mistake, also beside one that finds something. */
+static void check_pattern(lua_State *L, const Reached *r, int pattern) {
+  int i = 0;
+  while (i < r->n && (r->nodes[i]->op != OP_PARAM || !is_chosen(L, r->nodes[i]->attrs.leaf.name, pattern, pattern))) i++;
+  if (i < r->n) return;
   luaL_Buffer b;
   int shown = 0;
   luaL_buffinit(L, &b);
-  for (int i = 0; i < r->n && shown < 8; i++) {
-    if (r->nodes[i]->op != OP_PARAM) continue;
+  for (int k = 0; k < r->n && shown < 8; k++) {
+    if (r->nodes[k]->op != OP_PARAM) continue;
     luaL_addstring(&b, shown++ ? ", " : "");
-    luaL_addstring(&b, r->nodes[i]->attrs.leaf.name);
+    luaL_addstring(&b, r->nodes[k]->attrs.leaf.name);
   }
   luaL_pushresult(&b);
-  luaL_error(L, "parameters: no param has a name that \"%s\"%s finds; there are: %s", lua_tostring(L, first),
-             last > first ? " or another of the patterns" : "", shown ? lua_tostring(L, -1) : "none");
+  luaL_error(L, "parameters: no param has a name that \"%s\" finds; there are: %s", lua_tostring(L, pattern),
+             shown ? lua_tostring(L, -1) : "none");
 }
 
 static int call_parameters(lua_State *L) {
@@ -199,7 +203,7 @@ static int call_parameters(lua_State *L) {
     lua_setfield(L, by_name, r.nodes[i]->attrs.leaf.name);
   }
   lua_Integer found = sandbox_sorted_keys(L, by_name);
-  if (!found && last > n) refuse_patterns(L, &r, n + 1, last);
+  for (int i = n + 1; i <= last; i++) check_pattern(L, &r, i);
   for (lua_Integer i = 1; i <= found; i++) { /* keys -> tensors */
     lua_rawgeti(L, -1, i);
     lua_rawget(L, by_name);

@@ -242,6 +242,29 @@ TEST("mistakes with layers name the user's line") {
   EXPECT_HAS(err.text, "model.lua:3");
   EXPECT(!load_layer("f32(1, 4, 4, 6)", "nn.attention('a', x.x, nil, { kv_heads = 2 })", &err), "it loaded");
   EXPECT_HAS(err.text, "attend: needs heads");
+  static const struct {
+    const char *type, *layer, *says;
+  } wrong[] = {
+      {"f32(1, 4, 4, 8)", "nn.attention('a', x.x, nil, { heads = 2, extents = { h = 3 } })",
+       "model.lua:3: attention: there is no option extents; the options are: heads, kv_heads, scale, mask, kind, extent, causal, edge, "
+       "width, init, out_init, bias"},
+      {"f32(1, 4, 4, 8)", "nn.attention('a', x.x)", "attend: needs heads"},
+      {"f32(1, 4, 4, 8)", "nn.block('a', x.x, nil, { heads = 2 })", "model.lua:3: block: there is no option heads; the options are: self, cross"},
+      {"f32(1, 4, 4, 8)", "nn.conv('c', x.x, 8, { kernel = 5 })", "model.lua:3: conv: there is no option kernel"},
+      {"f32(1, 4, 4, 8)", "nn.conv('c', x.x, 8, { groups = 0 })", "model.lua:3: conv: groups must be a whole number of at least 1, not 0"},
+      {"f32(1, 4, 4, 8)", "nn.conv('c', x.x, 8, { padding = { 1, 1 } })", "model.lua:3: conv: padding must be a number or a table { top, bottom"},
+      {"f32(1, 4, 4, 8)", "nn.conv_transpose2d('c', x.x, 8, { groups = 8 })", "model.lua:3: conv_transpose2d: there is no option groups"},
+      {"f32(1, 4, 4, 4, 8)", "nn.conv3d('c', x.x, 8, { stride = { 1, 1, 2 } })", "model.lua:3: conv3d: size is a number or { s, h, w }, stride"},
+      {"f32(1, 4, 4, 8)", "nn.max_pool2d(x.x, 2, 2)", "max_pool2d: options must be a table, not 2"},
+      {"f32(1, 4, 4, 8)", "nn.max_pool2d(x.x, 2, { ceil_mode = true })", "max_pool2d: there is no option ceil_mode; the options are: stride, padding"},
+      {"f32(2, 8)", "nn.linear('l', x.x, 4, { spectral = true })", "model.lua:3: linear: there is no option spectral"},
+      {"f32(2, 8)", "nn.batch_norm('n', x.x, { momentum = 1.5 })", "model.lua:3: batch_norm: momentum must be in [0, 1], not 1.5"},
+      {"f32(2, 4, 4, 8)", "nn.residual('r', x.x, 8, { dropout = 0.1 })", "model.lua:3: residual: there is no option dropout; the options are: groups, norm, size"},
+  };
+  for (int i = 0; i < COUNT_OF(wrong); i++) {
+    EXPECT(!load_layer(wrong[i].type, wrong[i].layer, &err), "%s loaded", wrong[i].layer);
+    EXPECT_HAS(err.text, wrong[i].says);
+  }
 }
 
 TEST_MAIN()
