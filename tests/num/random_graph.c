@@ -607,7 +607,7 @@ static Func *finish(Gen *x) {
     Node *n = i < 2 ? x->node[x->n_node - 1 - i] : any_node(x);
     out[i] = (Port){arena_printf(g->arena, "y%d", i), n};
   }
-  Update *update = ARENA_ARRAY(g->arena, Update, x->n_state + 1);
+  Update *update = ARENA_ARRAY(g->arena, Update, COUNT_OF(x->state));   /* of_type makes states, too */
   for (int i = 0; i < x->n_state; i++) {
     Node *value = chance(x, 60) ? of_type(x, &x->state[i]->type, 0) : NULL;
     if (value && value->op != OP_INPUT) update[n_update++] = (Update){x->state[i], value};

@@ -177,8 +177,8 @@ static Func *build_map(Check *c) {
   return finish(&s, out, 2);
 }
 
-TEST("random maps agree with the interpreter") {
-  for (uint32_t seed = 0; seed < (test_is_long ? 600 : 75); seed++)
+static void check_maps(uint32_t count) {
+  for (uint32_t seed = 0; seed < count; seed++)
     for (int64_t B = 1; B <= 3; B += 2)
       check_run(&(Check){.family = FAMILY_MAP,
                          .build = build_map,
@@ -213,8 +213,8 @@ static Func *build_reduce(Check *c) {
   return finish(&s, out, 3);
 }
 
-TEST("random chains of reductions agree with the interpreter") {
-  for (uint32_t seed = 0; seed < (test_is_long ? 600 : 75); seed++)
+static void check_chains(uint32_t count) {
+  for (uint32_t seed = 0; seed < count; seed++)
     for (int64_t B = 1; B <= 5; B += 4)
       check_run(&(Check){.family = FAMILY_REDUCE,
                          .build = build_reduce,
@@ -223,5 +223,11 @@ TEST("random chains of reductions agree with the interpreter") {
                          .R = 1,
                          .interpret_only = seed % 10 != 0 || B == 1});
 }
+
+TEST("random maps agree with the interpreter") { check_maps(75); }
+LONG_TEST("so do many") { check_maps(600); }
+
+TEST("random chains of reductions agree with the interpreter") { check_chains(75); }
+LONG_TEST("and many of those") { check_chains(600); }
 
 TEST_MAIN()
