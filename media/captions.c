@@ -189,7 +189,8 @@ static void find_json_text(void *ctx) {
 bool captions_read_json(const char *bytes, size_t n, const char *where, Buffer *out, Error *err) {
   JsonLine j = {.arena = arena_new(), .line = mem_alloc(n + 1), .err = err};
   bool ok = (j.arena && j.line) || error_set(err, ERROR_MEMORY, "out of memory");
-  if (ok) memcpy(j.line, bytes, n);
+  size_t mark = skip_mark(bytes, n);
+  if (ok) memcpy(j.line, bytes + mark, n - mark);
   ok = ok && arena_protect(j.arena, find_json_text, &j, err) && j.ok;
   if (ok) buffer_append(out, j.text, strlen(j.text));
   arena_free(j.arena);

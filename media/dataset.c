@@ -111,12 +111,16 @@ static bool take_flip(const char *spec, Buffer *rest) {
   return is_there;
 }
 
+static bool says_where(const char *name) {
+  return strcmp(name, PORT_LABELS) == 0 || strcmp(name, PORT_IMAGE) == 0 || strcmp(name, PORT_VIDEO) == 0;
+}
+
 /* What is flipped must be so in everything that says where something is. */
 static bool check_flip(const Dataset *d, Error *err) {
   if (d->is_endless)
     return error_set(err, ERROR_ARGUMENT, "%s: no flip: captions of the world say left and right", d->spec);
   for (int i = 0; i < d->n_field; i++)
-    if (d->field[i].fit == FIT_ARRAY && strcmp(d->field[i].name, PORT_LABELS) == 0)
+    if (d->field[i].fit == FIT_ARRAY && says_where(d->field[i].name))
       return error_set(err, ERROR_ARGUMENT, "%s: no flip: the array \"%s\" would stay as it is", d->spec,
                        d->field[i].name);
   return true;

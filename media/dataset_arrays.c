@@ -2,7 +2,8 @@
  *
  * An array feeds inputs of its own name, sizes and a type that holds its numbers, with two exceptions.  "image"
  * [n, h, w], [n, h, w, 1] or [n, h, w, 3], u8 or f32 in [-1, 1], is a picture, resized as others are; floats of just
- * the sizes that are wanted stay what they are, others go through 8 bits.  "class" [n] of whole numbers from 0 on is
+ * the sizes that are wanted stay what they are, others go through 8 bits.  "video" of u8 is given as floats in [-1, 1] where
+ * floats are wanted.  "class" [n] of whole numbers from 0 on is
  * a class. */
 #include <string.h>
 #include <sys/stat.h>
@@ -65,14 +66,20 @@ static bool put_picture(const TensorView *v, const DataWant *want, int64_t at, E
   return ok;
 }
 
+/* Frames of 8 bits as floats are what those of a clip are. */
+static bool put_array(const TensorView *v, const DataWant *want, int64_t at, Error *err) {
+  char *out = (char *)want->out + (size_t)at * data_want_bytes(want);
+  if (v->stored != STORED_U8 || want->dtype != DTYPE_F32 || strcmp(want->name, PORT_VIDEO) != 0)
+    return convert_tensor(v, want->dtype, out, err);
+  image_to_floats(v->data, v->bytes, (float *)(void *)out);
+  return true;
+}
+
 static bool arrays_read(const Dataset *d, const DataExample *e, const DataWant *want, int n, int64_t at, Error *err) {
   const Arrays *a = (const Arrays *)d;
   for (int i = 0; i < n; i++) {
     TensorView v = slice(&a->view[want[i].field - d->field], d->n, e->number);
-    bool ok =
-        want[i].field->fit == FIT_PICTURE
-            ? put_picture(&v, &want[i], at, err)
-            : convert_tensor(&v, want[i].dtype, (char *)want[i].out + (size_t)at * data_want_bytes(&want[i]), err);
+    bool ok = (want[i].field->fit == FIT_PICTURE ? put_picture : put_array)(&v, &want[i], at, err);
     if (!ok) return error_prefix(err, "%s: example %llu", d->spec, (unsigned long long)e->number);
   }
   return true;
@@ -96,6 +103,10 @@ static bool is_picture(const TensorView *v) {
   return strcmp(v->name, PORT_IMAGE) == 0 && (v->stored == STORED_U8 || v->stored == STORED_F32) &&
          (v->rank == 3 || (v->rank == 4 && (v->dim[3] == 1 || v->dim[3] == 3)));
 }
+
+static bool is_float(StoredType t) { return t == STORED_F32 || t == STORED_F64 || t == STORED_F16 || t == STORED_BF16; }
+
+static bool is_visual(const TensorView *v) { return strcmp(v->name, PORT_IMAGE) == 0 || strcmp(v->name, PORT_VIDEO) == 0; }
 
 static bool is_class(const TensorView *v) {
   return strcmp(v->name, PORT_CLASS) == 0 && v->rank == 1 && convert_is_possible(v, DTYPE_I32);
@@ -121,6 +132,9 @@ static bool add_view(Arrays *a, const TensorView *v, const char *where, Error *e
     return error_set(err, ERROR_FORMAT, "%s: \"%s\" has %lld examples, \"%s\" has %llu", where, v->name,
                      v->rank < 1 ? 0 : (long long)v->dim[0], d->n_field ? d->field[0].name : "none",
                      (unsigned long long)d->n);
+  if (is_visual(v) && v->stored != STORED_U8 && !is_float(v->stored))
+    return error_set(err, ERROR_FORMAT, "%s: \"%s\" is %s: of pictures and clips the numbers are U8, or floats in [-1, 1]", where, v->name,
+                     stored_name(v->stored));
   d->n = (uint64_t)v->dim[0];
   if (!d->n) return error_set(err, ERROR_FORMAT, "%s: \"%s\" holds no example", where, v->name);
   int64_t picture[3] = {DATA_ANY, DATA_ANY, 3};

@@ -44,6 +44,7 @@ void listing_print_notes(const Listing *l, Buffer *out) {
       [NOTE_TWICE] = "members are there a second time in their example and were passed over",
       [NOTE_LONE_MEMBER] = "keys have neither a picture nor a clip",
       [NOTE_BAD_CLASS] = "classes are no whole numbers from 0 to 16777215",
+      [NOTE_BAD_JSON] = "members are no JSON objects, or larger than a caption can be, and were passed over",
       [NOTE_NO_EXAMPLE] = "shards hold no example",
       [NOTE_CUT] = "shards are cut short or damaged, and what follows is left out",
   };

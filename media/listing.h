@@ -63,6 +63,7 @@ typedef enum ListingNote {
   NOTE_TWICE,         /* members that their example has already */
   NOTE_LONE_MEMBER,   /* of no picture */
   NOTE_BAD_CLASS,     /* .cls that are no class */
+  NOTE_BAD_JSON,      /* .json that are no object, or too large a one */
   NOTE_NO_EXAMPLE,    /* shards */
   NOTE_CUT,           /* shards that end early, or are damaged: with the reason */
   LISTING_NOTES

@@ -16,7 +16,7 @@
 #include "media/listing.h"
 #include "runtime/base/sha256.h"
 
-enum { MAX_DEPTH = 32, LISTING_VERSION = 4 };
+enum { MAX_DEPTH = 32, LISTING_VERSION = 5 };
 /* Time stamps of file systems are coarse: two seconds, of the coarsest. */
 static const int64_t settled_ns = 2000000000;
 

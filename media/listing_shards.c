@@ -222,11 +222,12 @@ static void set_class(Maker *m, const Member *x) {
 /* A caption in it makes it worth keeping. */
 static bool set_json(Maker *m, const Member *x, Error *err) {
   Buffer text = {0};
+  Error why = {0};
   bool ok = x->bytes <= CAPTION_MAX_BYTES &&
-            captions_read_json((const char *)m->map.data + x->at, (size_t)x->bytes, x->name, &text, err);
-  bool is_short = text.failed || (!ok && x->bytes <= CAPTION_MAX_BYTES && err->code == ERROR_MEMORY);
+            captions_read_json((const char *)m->map.data + x->at, (size_t)x->bytes, x->name, &text, &why);
+  bool is_short = text.failed || why.code == ERROR_MEMORY;
   if (!ok)
-    listing_count(m->l, NOTE_OTHER, x->name);
+    listing_count(m->l, NOTE_BAD_JSON, x->name);
   else if (text.len)
     set_part(m, MEMBER_JSON, HAS_JSON, x);
   buffer_done(&text);

@@ -32,9 +32,12 @@ static int64_t elems(const Type *t) {
   return n;
 }
 
+/* Rows are of samples, and of none there are none: 3R - 2 is no size.  (3B - 2 needs a sample, which plans know.) */
 static bool fits(const Type *t) {
   Dim d;
   Type full = *t;
+  for (int i = 0; i < t->rank; i++)
+    if (t->dim[i].r && t->dim[i].c < 0) return false;
   for (int i = 0; i < full.rank; i++)
     if (dim_equal(full.dim[i], dim_const(0))) full.dim[i] = dim_const(1);
   return t->rank <= 6 && type_elems(&full, &d) && elems(t) <= MOST_ELEMS;

@@ -499,6 +499,27 @@ TEST("half of the examples of an epoch are mirrored with their labels, others in
 
 /* ---- arrays ---- */
 
+TEST("an array of clips in 8 bits is fed as floats from -1 to 1, is not mirrored, and is no array of other numbers") {
+  static const uint8_t frames[2 * 2 * 1 * 2 * 3] = {0, 255, 51};
+  static const int64_t long_ones[2 * 2 * 1 * 2 * 3];
+  Error err = {0};
+  TensorView v = {.name = "video", .dtype = DTYPE_U8, .stored = STORED_U8, .rank = 5, .dim = {2, 2, 1, 2, 3}, .data = frames, .bytes = sizeof frames};
+  REQUIRE(safetensors_write(path_of("v.safetensors"), &v, 1, NULL, 0, &err), "%s", err.text);
+  Dataset *d = dataset_open(path_of("v.safetensors"), &(DatasetOptions){.in_order = true, .whole = true}, &err);
+  float got[12] = {0};
+  DataWant want = {"video", DTYPE_F32, 4, {2, 1, 2, 3}, got};
+  REQUIRE(d && dataset_match(d, NULL, &want, &err) && dataset_fill(d, NULL, WORLD_TRAIN, 0, 1, &want, 1, &err), "%s", err.text);
+  EXPECT(got[0] == -1.0f && got[1] == 1.0f && got[2] == 51 * (2.0f / 255.0f) - 1.0f, "%g %g %g", (double)got[0], (double)got[1], (double)got[2]);
+  dataset_close(d);
+  char flips[100];
+  snprintf(flips, sizeof flips, "%s:flip", path_of("v.safetensors"));
+  EXPECT_HAS(refusal(flips), "no flip: the array \"video\" would stay as it is");
+  v = (TensorView){.name = "video", .dtype = DTYPE_I32, .stored = STORED_I32, .rank = 5, .dim = {2, 2, 1, 2, 3}, .data = long_ones,
+                   .bytes = sizeof long_ones / 2};
+  REQUIRE(safetensors_write(path_of("v.safetensors"), &v, 1, NULL, 0, &err), "%s", err.text);
+  EXPECT_HAS(refusal(path_of("v.safetensors")), "\"video\" is I32: of pictures and clips the numbers are U8, or floats in [-1, 1]");
+}
+
 TEST("arrays of a safetensors file are fed by their own names and sizes, image as a picture, class as a class") {
   enum { EXAMPLES = 5 };
   float x[EXAMPLES * 6];

@@ -185,12 +185,36 @@ TEST("what belongs to nothing or is there twice is counted, and the first of it 
   EXPECT_TEXT(say(d, dataset_count(d, WORLD_TRAIN)), "a=1 c=3 a=4 ");
   EXPECT_TEXT(caption_of(d, 0), "first");
   EXPECT_TEXT(notes_of(d),
-              "3 files are neither pictures nor clips and were passed over, \"c.json\" the first\n"
+              "2 files are neither pictures nor clips and were passed over, \"c.seg.png\" the first\n"
               "1 texts are empty, \"c.txt\" the first\n"
               "2 members are there a second time in their example and were passed over, \"a.jpg\" the first\n"
               "1 keys have neither a picture nor a clip, \"b\" the first\n"
-              "1 classes are no whole numbers from 0 to 16777215, \"a.cls\" the first\n");
+              "1 classes are no whole numbers from 0 to 16777215, \"a.cls\" the first\n"
+              "1 members are no JSON objects, or larger than a caption can be, and were passed over, \"c.json\" the first\n");
   dataset_close(d);
+}
+
+TEST("JSON that is none leaves no error behind, may begin with a mark of UTF-8, and is refused by --strict") {
+  Buffer b = {0};
+  tar_add_picture(&b, "a.png", 1);
+  tar_add_text(&b, "a.json", "\xef\xbb\xbf{\"text\": \"marked\"}");
+  tar_end(&b);
+  write_tar("marked.tar", &b);
+  Dataset *d = open_data("marked.tar");
+  REQUIRE(d, "%s", warnings);
+  EXPECT_TEXT(caption_of(d, 0), "marked");
+  dataset_close(d);
+  b = (Buffer){0};
+  tar_add_picture(&b, "a.png", 1);
+  tar_add_text(&b, "a.json", "[1]");
+  tar_end(&b);
+  write_tar("list.tar", &b);
+  Error err = {0};
+  d = dataset_open(path_of("list.tar"), &(DatasetOptions){.whole = true}, &err);
+  EXPECT(d && err.code == ERROR_NONE, "%s", err.text);
+  dataset_close(d);
+  EXPECT(!open_as("list.tar", (DatasetOptions){.strict = true}), "it is taken");
+  EXPECT_HAS(warnings, "1 members are no JSON objects, a.json the first");
 }
 
 /* Three examples of a picture and a caption each. */
