@@ -185,7 +185,7 @@ TEST("what belongs to nothing or is there twice is counted, and the first of it 
   EXPECT_TEXT(say(d, dataset_count(d, WORLD_TRAIN)), "a=1 c=3 a=4 ");
   EXPECT_TEXT(caption_of(d, 0), "first");
   EXPECT_TEXT(notes_of(d),
-              "2 files are neither pictures nor clips and were passed over, \"c.seg.png\" the first\n"
+              "2 files are neither pictures nor clips and were passed over, \"c.npy\" the first\n"
               "1 texts are empty, \"c.txt\" the first\n"
               "2 members are there a second time in their example and were passed over, \"a.jpg\" the first\n"
               "1 keys have neither a picture nor a clip, \"b\" the first\n"
