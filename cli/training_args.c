@@ -55,7 +55,7 @@ int training_args_list(TrainingArgs *a, const char *with_eval, Arg *out) {
       {"--vq-weights", ARG_TEXT, "FILE", "its weights", &a->spec.vq_weights, 0, 0, .shapes = RECIPE_VQ},
       {"--raw", ARG_FLAG, NULL, "--eval and --out take the params themselves, not their averages", &a->spec.raw, 0,
        0},
-      {"--eval-batches", ARG_INT, "N", "at most so many batches of each, no example twice (4; of --eval-data all)",
+      {"--eval-batches", ARG_INT, "N", "at most so many batches of each, no example twice but for those that stand in for broken ones (4; of --eval-data all)",
        &a->loop.evaluate_batches, 1, 1e6, .with = with_eval},
   };
   memcpy(out, args, sizeof args);

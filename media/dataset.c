@@ -75,7 +75,7 @@ static bool divide(Dataset *d, Error *err) {
   if (d->n >= UINT32_MAX)
     return error_set(err, ERROR_LIMIT, "%s: %llu examples are too many", d->spec, (unsigned long long)d->n);
   for (int k = 0; k < 2; k++) d->part[k] = mem_alloc((size_t)d->n * sizeof **d->part);
-  d->told = mem_alloc((size_t)d->n);
+  d->told = mem_alloc((size_t)d->n + 1);
   bool ok = d->part[0] && d->part[1] && d->told;
   for (uint64_t i = 0; ok && i < d->n; i++) {
     key.len = 0;
@@ -458,12 +458,40 @@ static bool note_broken(uint64_t number, const Error *why, DataBroken **list) {
   return true;
 }
 
+/* Whether the model reads a caption to its end; else what to say of it.  Where nothing is known, it does. */
+static bool is_whole(const Dataset *d, const Bpe *bpe, const DataExample *e, const DataWant *w, int64_t at, Error *why) {
+  int64_t length = w->dim[0];
+  const int32_t *ids = (const int32_t *)w->out + at * length;
+  Buffer caption = {0}, key = {0};
+  Error ignored;
+  int n = 0;
+  if (w->dtype != DTYPE_I32 || ids[length - 1] != bpe_end(bpe)) return true;
+  bool known = d->kind->caption(d, e, &caption, &ignored) && caption.data && bpe_encode(bpe, caption.data, NULL, 0, &n, &ignored);
+  if (known && n > length - 2) {
+    d->kind->key(d, e, &key);
+    error_set(why, ERROR_LIMIT, "%s: the caption of \"%s\" has %d tokens, of which the model reads %lld; others may be cut, too", d->spec,
+              key.data ? key.data : "", n, (long long)length - 2);
+  }
+  buffer_done(&caption);
+  buffer_done(&key);
+  return !known || n <= length - 2;
+}
+
+/* Of captions that are cut the first is told, and noted by who comes to it before. */
+static bool note_cut(const Dataset *d, const Bpe *bpe, const DataExample *e, const DataWant *want, int n, int64_t at, DataBroken **list) {
+  Error why;
+  for (int i = 0; i < n; i++)
+    if (want[i].field->fit == FIT_TEXT && !atomic_load(&d->told[d->n]) && !is_whole(d, bpe, e, &want[i], at, &why))
+      return note_broken(d->n, &why, list);
+  return true;
+}
+
 void dataset_tell(const Dataset *d, DataBroken *broken) {
   for (DataBroken *next; broken; broken = next) {
     char text[sizeof broken->why.text + 40];
     next = broken->next;
     if (!atomic_exchange(&d->told[broken->number], 1) && d->o.warn) {
-      snprintf(text, sizeof text, "%s; the next one stands in for it", broken->why.text);
+      snprintf(text, sizeof text, "%s%s", broken->why.text, broken->number < d->n ? "; the next one stands in for it" : "");
       d->o.warn(d->o.warn_ctx, text);
     }
     mem_free(broken);
@@ -477,16 +505,19 @@ bool dataset_read(const Dataset *d, const Bpe *bpe, WorldSplit part, uint64_t po
   if (!n)
     return error_set(err, ERROR_ARGUMENT, "%s: none of its %llu examples is %s", d->spec, (unsigned long long)d->n,
                      part == WORLD_TRAIN ? "for training" : "held out");
+  Error why = {0};   /* of the last that could not be read */
   for (uint64_t tries = 0; tries < n; tries++) {
     DataExample e = example_at(d, part, position, place);
-    if (read_example(d, bpe, &e, want, n_want, at, err)) {
+    if (read_example(d, bpe, &e, want, n_want, at, &why)) {
       if (is_flipped(d, &e, position)) flip(want, n_want, at);
-      return true;
+      return note_cut(d, bpe, &e, want, n_want, at, broken) || error_set(err, ERROR_MEMORY, "%s: out of memory", d->spec);
     }
-    if (d->o.strict || err->code == ERROR_MEMORY || err->code == ERROR_USAGE) return false;
-    if (!note_broken(e.number, err, broken)) return error_set(err, ERROR_MEMORY, "%s: out of memory", d->spec);
+    bool ends = d->o.strict || why.code == ERROR_MEMORY || why.code == ERROR_USAGE;
+    if (ends) return error_set(err, why.code, "%s", why.text);
+    if (!note_broken(e.number, &why, broken)) return error_set(err, ERROR_MEMORY, "%s: out of memory", d->spec);
     place = (place + 1) % n;
   }
+  *err = why;
   return error_prefix(err, "%s: none of %llu examples can be read, this one neither", d->spec, (unsigned long long)n);
 }
 

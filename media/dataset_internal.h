@@ -43,7 +43,7 @@ struct Dataset {
   uint32_t n_group;
   uint64_t *start[2]; /* [n_group + 1] where groups begin in part; NULL: there are none */
   EpochGroups *groups[2];
-  atomic_uchar *told; /* [n]: of this example the user knows */
+  atomic_uchar *told; /* [n + 1]: of this example the user knows; the last: of captions that are cut */
 };
 
 /* Each NULL with err set. */

@@ -675,6 +675,26 @@ TEST("IDX files that say what they do not hold are refused by name") {
              "neither /no/such-images-idx3-ubyte nor /no/such-images-idx3-ubyte.gz is there");
 }
 
+TEST("the first caption that a model does not read to its end is named, once") {
+  write_picture("long/a.png", 2, 2, 1);
+  write_text("long/a.txt", "me\n");
+  for (int i = 0; i < 2; i++) {
+    write_picture(i ? "long/b.png" : "long/c.png", 2, 2, 1);
+    write_text(i ? "long/b.txt" : "long/c.txt", "seven\n");
+  }
+  int32_t text[3 * 5];
+  DataWant w = {"text", DTYPE_I32, 1, {5}, text};
+  Error err = {0};
+  Dataset *d = open_data(path_of("long"), (DatasetOptions){.in_order = true, .whole = true, .warn = warn});
+  *warnings = 0;
+  REQUIRE(d && dataset_match(d, bpe(), &w, &err) && dataset_fill(d, bpe(), WORLD_TRAIN, 0, 3, &w, 1, &err), "%s", err.text);
+  EXPECT_HAS(warnings, "long: the caption of \"b\" has 5 tokens, of which the model reads 3; others may be cut, too\n");
+  EXPECT(!strstr(warnings, "\"c\"") && !strstr(warnings, "stands in"), "%s", warnings);
+  *warnings = 0;
+  EXPECT(dataset_fill(d, bpe(), WORLD_TRAIN, 0, 3, &w, 1, &err) && !*warnings, "%s%s", err.text, warnings);
+  dataset_close(d);
+}
+
 TEST("running out of memory anywhere is reported, and nothing is told to be broken for it") {
   static const uint8_t map[4] = {1, 2, 3, 4};
   char spec[2][100];
@@ -692,10 +712,10 @@ TEST("running out of memory anywhere is reported, and nothing is told to be brok
     int failures = 0;
     for (uint64_t at = 1;; at++) {
       uint8_t image[2 * 3];
-      int32_t text[2 * 4], labels[2], class[2];
+      int32_t text[2 * 5], labels[2], class[2];
       DataWant w[] = {{"image", DTYPE_U8, 3, {1, 1, 3}, image},
                       {"class", DTYPE_I32, 0, {0}, class},
-                      {"text", DTYPE_I32, 1, {4}, text},
+                      {"text", DTYPE_I32, 1, {5}, text},
                       {"labels", DTYPE_I32, 2, {1, 1}, labels}};
       Error err = {0};
       int n = k ? 2 : 4;
