@@ -16,7 +16,7 @@
 #include "media/listing.h"
 #include "runtime/base/sha256.h"
 
-enum { MAX_DEPTH = 32, LISTING_VERSION = 5 };
+enum { MAX_DEPTH = 32, LISTING_VERSION = 6 };
 /* Time stamps of file systems are coarse: two seconds, of the coarsest. */
 static const int64_t settled_ns = 2000000000;
 
@@ -311,7 +311,7 @@ static int compare_stems(const void *a, const void *b, void *ctx) {
   return order ? order : (i > k) - (i < k);
 }
 
-/* Marks all examples of the stem; false: there is none. */
+/* Marks all examples of the stem; false: there is none.  Labels of a folder of frames lie in it, one for each. */
 static bool mark(Maker *m, const Stems *s, const char *path, size_t n, uint8_t has) {
   size_t lo = 0, hi = s->n;
   while (lo < hi) {
@@ -322,8 +322,11 @@ static bool mark(Maker *m, const Stems *s, const char *path, size_t n, uint8_t h
       hi = mid;
   }
   bool found = false;
-  for (; lo < s->n && compare_stem(path, n, path_at(m, s->at[lo])) == 0; lo++)
-    m->l->own_file[s->at[lo]].has |= has, found = true;
+  for (; lo < s->n && compare_stem(path, n, path_at(m, s->at[lo])) == 0; lo++) {
+    ListedFile *f = &m->l->own_file[s->at[lo]];
+    if (has == HAS_LABELS && f->kind == FILE_FRAMES) continue;
+    f->has |= has, found = true;
+  }
   return found;
 }
 

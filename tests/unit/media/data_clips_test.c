@@ -135,6 +135,22 @@ static void write_labels(const char *name, int label) {
   if (!png_image_write_to_file(&png, path_of(name), 0, labels, 0, NULL)) abort();
 }
 
+TEST("a map of labels beside a folder of frames is of nobody: those of frames lie in it") {
+  Error err = {0};
+  Buffer b = {0};
+  write_picture("beside/v.frames/1.png", 2, 2, 1);
+  write_labels("beside/v.labels.png", 1);
+  Dataset *d = dataset_open(path_of("beside"), &(DatasetOptions){0}, &err);
+  REQUIRE(d, "%s", err.text);
+  dataset_print_notes(d, &b);
+  EXPECT_HAS(b.data ? b.data : "", "1 maps of labels belong to no example, \"v.labels.png\" the first");
+  int n;
+  const DataField *field = dataset_fields(d, &n);
+  for (int i = 0; i < n; i++) EXPECT(strcmp(field[i].name, "labels") != 0, "it has labels");
+  buffer_done(&b);
+  dataset_close(d);
+}
+
 TEST("frames of a folder have labels each, of which a picture of it has the first") {
   for (int i = 0; i < 3; i++) {
     char name[40];
