@@ -126,7 +126,9 @@ static Func *rewrite_signature(Func *f, Node **new_of) {
     Node *target = new_of[f->update[i].target->id];
     if (target->op != OP_PARAM && target->op != OP_STATE)
       return graph_error(g, f->loc, "function %s: an update's target became %s", f->name, op_info[target->op].text);
-    to->update[i] = (Update){target, new_of[f->update[i].value->id], f->update[i].by_call};
+    to->update[i] = f->update[i];
+    to->update[i].target = target;
+    to->update[i].value = new_of[f->update[i].value->id];
   }
   return to;
 }
@@ -192,8 +194,11 @@ static Func *copy_signature(Graph *to, const Func *f, Node *const *new_of) {
   copy->update = ARENA_ARRAY(to->arena, Update, f->n_update);
   for (int i = 0; i < f->n_in; i++) copy->in[i].node = new_of[f->in[i].node->id];
   for (int i = 0; i < f->n_out; i++) copy->out[i].node = new_of[f->out[i].node->id];
-  for (int i = 0; i < f->n_update; i++)
-    copy->update[i] = (Update){new_of[f->update[i].target->id], new_of[f->update[i].value->id], f->update[i].by_call};
+  for (int i = 0; i < f->n_update; i++) {
+    copy->update[i] = f->update[i];
+    copy->update[i].target = new_of[f->update[i].target->id];
+    copy->update[i].value = new_of[f->update[i].value->id];
+  }
   return copy;
 }
 

@@ -205,6 +205,7 @@ typedef struct Update {
   Node *target;      /* a PARAM or STATE node of the same type as value */
   Node *value;       /* what it holds after the function has run; all reads inside see the old contents */
   bool by_call;      /* made only by functions that the traced one called: running statistics, not what it trains */
+  bool is_shown;     /* the output PORT_GRAD_NORM tells whether the value is finite */
 } Update;
 
 typedef struct Func {

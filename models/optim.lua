@@ -127,6 +127,9 @@ local function clipped(gs, norm, o)
   return out
 end
 
+-- grad_norm is not finite where what these write is not.
+local by_norm = { shown = true }
+
 local function named(kind, p) return state(kind .. "." .. p.name, p) end
 
 -- The mean of `n` gradients, and whether this step has the last of them (u8).
@@ -137,7 +140,7 @@ local function accumulated(ps, gs, n)
   for i, g in ipairs(gs) do
     local sum_before = named("sum", ps[i])
     local total = sum_before + g
-    update(sum_before, select(is_last, total * 0.0, total))
+    update(sum_before, select(is_last, total * 0.0, total), by_norm)
     out[i] = total * (1 / n)
   end
   update(count, select(is_last, count * 0, count + 1))
@@ -167,7 +170,7 @@ local function optimiser(what, loss_fn, options, defaults, rule)
     local moves = state("moves", i32())
     local t = cast(moves, f32) + 1.0
     local function move(target, value)
-      update(target, is_last and select(is_last, value, target) or value)
+      update(target, is_last and select(is_last, value, target) or value, by_norm)
     end
     move(moves, moves + 1)
     local rate = o.lr
@@ -175,7 +178,7 @@ local function optimiser(what, loss_fn, options, defaults, rule)
     for i, g in ipairs(clipped(gs, norm, o)) do
       local p = updated(ps[i])
       local moved = rule(o, ps[i], p, g, rate, move, t)
-      update(ps[i], is_last and select(is_last, moved, p) or moved)
+      update(ps[i], is_last and select(is_last, moved, p) or moved, by_norm)
     end
     out.grad_norm = norm
     out.lr = type(rate) == "number" and fill(rate, f32()) or rate

@@ -4,8 +4,9 @@
  *
  * Where a scalar output is not finite (a loss, the norm of a gradient), every update writes back what was there: the state
  * after such a step is that before it.  A loss does not show all that can go wrong (the root of 0 is 0, its gradient
- * infinite).  The norm of the whole gradient does, and optimisers give it as PORT_GRAD_NORM; a step without it has one
- * output more, PORT_LARGEST, of all that it would write, for one more copy of the params.
+ * infinite).  The norm of the whole gradient does, and optimisers give it as PORT_GRAD_NORM and say of
+ * their updates that it shows them.  Of all other numbers that a step itself would write there is one output more, PORT_LARGEST,
+ * for one more copy of what it is of; what functions that it calls write beside a norm (running statistics) is theirs.
  *
  * An entry with an average d keeps for every param p that it updates itself
  *
@@ -38,6 +39,13 @@ static bool has_output(const Func *f, const char *name) {
   return false;
 }
 
+/* One in bf16 is not looked at. */
+static bool gives_norm(const Func *f) {
+  for (int i = 0; i < f->n_out; i++)
+    if (strcmp(f->out[i].name, PORT_GRAD_NORM) == 0) return is_scalar(f->out[i].node);
+  return false;
+}
+
 /* f32 [1]: of the absolute values, NaN where one is. */
 static Node *largest(Graph *g, Node *x) {
   static const Type one = {.rank = 1, .dim = {{.c = 1}}};
@@ -46,13 +54,16 @@ static Node *largest(Graph *g, Node *x) {
   return graph_reshape(g, size, &one);
 }
 
-/* f with the output PORT_LARGEST; NULL after a diagnostic. */
+/* f with the output PORT_LARGEST where something that it writes would not be seen; NULL after a diagnostic. */
 static Func *show_updates(Func *f) {
   Graph *g = f->graph;
   Node **each = ARENA_ARRAY(g->arena, Node *, f->n_update);
   int n = 0;
-  for (int i = 0; i < f->n_update; i++)
-    if (is_float(f->update[i].value)) each[n++] = largest(g, f->update[i].value);
+  bool has_norm = gives_norm(f);
+  for (int i = 0; i < f->n_update; i++) {
+    const Update *u = &f->update[i];
+    if (is_float(u->value) && !(has_norm && (u->is_shown || u->by_call))) each[n++] = largest(g, u->value);
+  }
   if (n == 0) return f;
   if (has_output(f, PORT_LARGEST))
     return graph_error(
@@ -135,8 +146,7 @@ static bool push_averages(Step *s, const char *entry, double d) {
 }
 
 Func *pass_train(Func *f, const char *entry, double average) {
-  if (!has_output(f, PORT_GRAD_NORM)) f = show_updates(f);
-  if (!f) return NULL;
+  if (!(f = show_updates(f))) return NULL;
   Step s = {.f = f, .g = f->graph, .is_finite = all_finite(f)};
   s.update = ARENA_ARRAY(s.g->arena, Update, 2 * f->n_update + 1);
   for (int i = 0; i < f->n_update; i++)

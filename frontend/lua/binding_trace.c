@@ -205,16 +205,24 @@ static void *push_update(Graph *g, void *ctx) {
   return target;
 }
 
-static void make_update(lua_State *L, Node *target, Node *value) {
+static void make_update(lua_State *L, Node *target, Node *value, bool is_shown) {
   const Tracing *now = bind_tracing(L);
-  PushUpdate p = {now->trace, {target, value, now->calls > 0}};
+  PushUpdate p = {now->trace, {target, value, now->calls > 0, is_shown}};
   if (!p.trace) luaL_error(L, "update: has a meaning only in the body of a function");
   sandbox_charge(L, (uint64_t)binding_of(L)->g->n_nodes);
   bind_graph(L, push_update, &p);
 }
 
 static int call_update(lua_State *L) {
-  make_update(L, bind_check_tensor(L, 1, "update"), bind_check_tensor(L, 2, "update"));
+  static const char *const known[] = {"shown"};
+  bool is_shown = false;
+  if (!lua_isnoneornil(L, 3)) {
+    luaL_argexpected(L, lua_istable(L, 3), 3, "table { shown = true }");
+    bind_check_fields(L, 3, "update", known, COUNT_OF(known), 0);
+    lua_getfield(L, 3, "shown");
+    is_shown = lua_toboolean(L, -1);
+  }
+  make_update(L, bind_check_tensor(L, 1, "update"), bind_check_tensor(L, 2, "update"), is_shown);
   return 0;
 }
 
@@ -253,7 +261,7 @@ static void make_updates(lua_State *L, int i) {
     }
     Node *target = is_pair ? bind_test_tensor(L, -2) : NULL, *value = is_pair ? bind_test_tensor(L, -1) : NULL;
     if (!target || !value) luaL_error(L, "fn: update %I is no pair {target, value}", (LUAI_UACINT)k);
-    make_update(L, target, value);
+    make_update(L, target, value, false);
     lua_pop(L, 3);
   }
 }

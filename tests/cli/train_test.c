@@ -101,6 +101,29 @@ TEST("a step by hand whose outputs do not show its gradients still stops before 
   EXPECT_STATUS(1, "train hand.lua -D fault=name --data world:things=4 --batch 2 --steps 6", "another output needs another name");
 }
 
+TEST("what a step writes by hand beside an optimiser is looked at, too, and where an output grad_norm is no norm") {
+  open_folder();
+  write_text("beside.lua",
+             "local optim = require 'optim'\n"
+             "local o = options { norm = 'optimiser' }\n"
+             "local w, z = param('w', f32(3), 'ones'), param('z', f32(3), 'ones')\n"
+             "local loss = fn({ image = f32(batch, 32, 32, 3) }, function(a) return { loss = mean((w * mean(a.image)) ^ 2) } end)\n"
+             "local step = optim.sgd(loss, { lr = 0.01 })\n"
+             "return module { train = { { 'main', fn(step.inputs, function(a)\n"
+             "  local out = step(a)\n"
+             "  if o.norm == 'own' then out = { loss = out.loss, grad_norm = out.loss } end\n"
+             "  update(z, z / (3.0 - cast(a.step, f32)))\n"
+             "  return out\n"
+             "end) } } }\n");
+  for (int own = 0; own < 2; own++) {
+    EXPECT_STATUS(1, own ? "train beside.lua -D norm=own --data world:things=4 --batch 2 --steps 6 --checkpoint own.ckpt"
+                         : "train beside.lua --data world:things=4 --batch 2 --steps 6 --checkpoint beside.ckpt",
+                  "step 3: \"largest_value\" of \"main\" is inf");
+    EXPECT_HAS(output, "the result of \"div\" of beside.lua:9");
+    EXPECT_HAS(output, "holds step 2");
+  }
+}
+
 TEST("updates of a loss are made in training, not in validation, and a param that has one is not trained") {
   make_model();
   EXPECT_STATUS(0, TRAIN "--eval 1 --eval-batches 2 --out counted --log log", "");
