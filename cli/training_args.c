@@ -68,6 +68,10 @@ static bool complete_spec(TrainingArgs *a, Arena *arena, const SynthTarget *t, T
   if (!(a->like_file = weights_file_open(t, path, err)) ||
       !weights_file_complete(arena, t, &s->model, a->like_file, path, err))
     return false;
+  const char *model = safetensors_metadata(a->like_file, WEIGHTS_MODEL), *slash = s->model.path ? strrchr(s->model.path, '/') : NULL;
+  const char *ours = slash ? slash + 1 : s->model.path;
+  if (model && ours && strcmp(model, ours) != 0)
+    synth_say(t, "%s: trained as %s, whose options are taken for %s, too", path, model, ours);
   if (s->vq_weights || !(digest = weights_file_vq(arena, a->like_file))) return true;
   if (!(s->vq_weights = weights_file_find(arena, t, digest, path)))
     synth_say(t, "%s: the autoencoder of these weights is not there (SHA-256 %s); --vq-weights names it", path, digest);

@@ -1,9 +1,10 @@
 /* See training.h. */
-#include "runtime/base/names.h"
 #include "synth/training.h"
 
 #include <string.h>
 
+#include "runtime/base/convert.h"
+#include "runtime/base/names.h"
 #include "synth/divergence.h"
 #include "synth/showing.h"
 #include "synth/weights_file.h"
@@ -67,11 +68,49 @@ static bool check_pair(Training *t, const Safetensors *w, Error *err) {
   return ok;
 }
 
+typedef struct ParamsCall {
+  const Model *model;
+  Node **param;
+  int n;
+} ParamsCall;
+
+static void params_body(void *ctx) {
+  ParamsCall *c = ctx;
+  c->param = models_params(c->model, &c->n);
+}
+
+/* Params of other functions than those that train stay as they came, so that what is trained in parts stays whole. */
+static bool keep_rest(Training *t, const Safetensors *w, Error *err) {
+  ParamsCall c = {.model = t->model};
+  if (!arena_protect(t->model->graph->arena, params_body, &c, err)) return false;
+  t->kept = ARENA_ARRAY(t->arena, TensorView, c.n + 1);
+  for (int i = 0; i < c.n; i++) {
+    const char *name = c.param[i]->attrs.leaf.name;
+    const Type *type = &c.param[i]->type;
+    const TensorView *v = plan_find_param(t->plan, name) < 0 ? safetensors_find(w, name) : NULL;
+    if (!v) continue;
+    TensorView kept = {.name = arena_strdup(t->arena, name), .dtype = type->dtype, .rank = type->rank, .bytes = dtype_bytes(type->dtype)};
+    bool fits = v->rank == type->rank && convert_is_possible(v, type->dtype);
+    for (int k = 0; fits && k < v->rank; k++) {
+      fits = v->dim[k] == type->dim[k].c;
+      kept.dim[k] = v->dim[k];
+      kept.bytes *= (size_t)v->dim[k];
+    }
+    if (!fits) return error_set(err, ERROR_ARGUMENT, "\"%s\" has another shape or type than the model's", name);
+    void *values = arena_alloc(t->arena, kept.bytes + 1);
+    if (!convert_tensor(v, type->dtype, values, err)) return false;
+    kept.data = values;
+    t->kept[t->n_kept++] = kept;
+  }
+  return true;
+}
+
 static bool load_values(Training *t, const Safetensors *w, Error *err) {
+  if (!models_check_weights(t->model, w, err) || !keep_rest(t, w, err)) return false;
   if (t->spec.n_fresh)
     return weights_file_load_rest(t->target, t->session, t->plan, w, t->spec.fresh, t->spec.n_fresh, err);
   Error why = {0};
-  if (nuwa_load_weights(t->session, w, false, &why)) return true;
+  if (nuwa_load_weights(t->session, w, true, &why)) return true;
   int i = 0;
   while (i < t->plan->n_param && safetensors_find(w, t->plan->param[i].type.name)) i++;
   bool lacks = i < t->plan->n_param;
@@ -431,7 +470,7 @@ static void write_body(void *ctx) {
     }
   }
   int n = weights_file_describe(t->arena, &meta, entry);
-  c->ok = (t->spec.raw || use_averages(t, c->err)) && weights_write(t->session, t->plan, c->path, c->as_bf16, entry, n, c->err);
+  c->ok = (t->spec.raw || use_averages(t, c->err)) && weights_write(t->session, t->plan, t->kept, t->n_kept, c->path, c->as_bf16, entry, n, c->err);
 }
 
 bool training_write(Training *t, const char *path, bool as_bf16, Error *err) {

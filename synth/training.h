@@ -44,6 +44,8 @@ typedef struct Training {
   int evaluate;                 /* function; -1: none */
   Showing *showing;             /* NULL: nothing is shown */
   const char *recipe;           /* JSON, of a run; NULL before training_recipe */
+  TensorView *kept;             /* [n_kept] of the weights to begin with: params that no step reads, but another function does */
+  int n_kept;
 } Training;
 
 /* The target must outlive t.  False with err set; ERROR_USAGE where the model lacks what is asked for.  Close t

@@ -216,10 +216,6 @@ bool weights_file_load_rest(const SynthTarget *t, NuwaSession *s, const Plan *p,
   for (int k = 0; k < n_fresh; k++)
     if (!has_param_like(p, fresh[k]))
       return error_set(err, ERROR_ARGUMENT, "--fresh has no effect: no param has a name like \"%s\"", fresh[k]);
-  for (int i = 0; i < safetensors_count(w); i++) {
-    const char *name = safetensors_get(w, i)->name;
-    if (plan_find_param(p, name) < 0 && !weights_file_is_like(name, fresh, n_fresh)) return safetensors_refuse(&name, 1, err);
-  }
   for (int i = 0; i < p->n_param; i++) {
     const char *name = p->param[i].type.name;
     const TensorView *v = safetensors_find(w, name);

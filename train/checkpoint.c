@@ -244,6 +244,8 @@ bool checkpoint_read(Checkpoint *c, const char *path, Error *err) {
 typedef struct WritingWeights {
   NuwaSession *session;
   const Plan *plan;
+  const TensorView *more;
+  int n_more;
   const char *path;
   bool as_bf16;
   const MetadataEntry *meta;
@@ -270,15 +272,16 @@ static void write_weights_body(void *ctx) {
     list_push(&w->list, "", t, HOME_PARAM, nuwa_param(w->session, t->name));
   }
   if (!list_fetch(&w->list, w->session, w->err)) return;
+  if (!check_numbers(&w->list, w->plan, w->path, w->err)) return;
+  for (int i = 0; i < w->n_more; i++) ARENA_PUSH(w->list.arena, w->list.view, w->list.n, w->list.cap, w->more[i]);
   for (int i = 0; i < w->list.n; i++)
     if (w->as_bf16 && w->list.view[i].dtype == DTYPE_F32) round_view(w->list.arena, &w->list.view[i]);
-  if (!check_numbers(&w->list, w->plan, w->path, w->err)) return;
   w->ok = safetensors_write(w->path, w->list.view, w->list.n, w->meta, w->n_meta, w->err);
 }
 
-bool weights_write(NuwaSession *s, const Plan *p, const char *path, bool as_bf16, const MetadataEntry *meta,
-                   int n_meta, Error *err) {
-  WritingWeights w = {s, p, path, as_bf16, meta, n_meta, {.arena = arena_new()}, err, false};
+bool weights_write(NuwaSession *s, const Plan *p, const TensorView *more, int n_more, const char *path, bool as_bf16,
+                   const MetadataEntry *meta, int n_meta, Error *err) {
+  WritingWeights w = {s, p, more, n_more, path, as_bf16, meta, n_meta, {.arena = arena_new()}, err, false};
   if (!w.list.arena) return error_set(err, ERROR_MEMORY, "%s: out of memory", path);
   bool within = arena_protect(w.list.arena, write_weights_body, &w, err);
   arena_free(w.list.arena);

@@ -24,8 +24,9 @@ bool checkpoint_write(const Checkpoint *c, const char *path, Error *err);
  * prepares. */
 bool checkpoint_read(Checkpoint *c, const char *path, Error *err);
 
-/* The params alone, strictly what nuwa_load_weights wants; as_bf16 stores f32 ones rounded to bf16. */
-bool weights_write(NuwaSession *s, const Plan *p, const char *path, bool as_bf16, const MetadataEntry *meta,
-                   int n_meta, Error *err);
+/* The params alone, strictly what nuwa_load_weights wants, and behind them more [n_more] that the plan has no place for; as_bf16
+ * stores f32 ones rounded to bf16. */
+bool weights_write(NuwaSession *s, const Plan *p, const TensorView *more, int n_more, const char *path, bool as_bf16,
+                   const MetadataEntry *meta, int n_meta, Error *err);
 
 #endif

@@ -282,6 +282,29 @@ TEST("an entry that begins after the last step is named, and what stays random t
                 "no step moves \"net.f\": random, and to stay so");
 }
 
+TEST("a model that is trained in parts begins with the weights of both, and keeps those of the part that rests") {
+  open_folder();
+  write_text("parts.lua",
+             "local nn, optim = require 'nn', require 'optim'\n"
+             "local o = options { phase = 1 }\n"
+             "local picture = f32(batch, 32, 32, 3)\n"
+             "local function seen(x) return nn.linear('body', reshape(x, x.shape[1], 3072), 3) end\n"
+             "local function told(x) return nn.linear('head', seen(x), 2) end\n"
+             "local body = fn({ image = picture }, function(a) return { loss = mean(seen(a.image) ^ 2) } end)\n"
+             "local head = fn({ image = picture }, function(a) return { loss = mean(told(a.image) ^ 2) } end)\n"
+             "return module { predict = fn({ image = picture }, function(a) return { y = told(a.image) } end),\n"
+             "  train = { { 'main', optim.sgd(o.phase == 1 and body or head, { lr = 0.01 }) } } }\n");
+#define PARTS "train parts.lua --data world:things=4 --batch 2 --steps 2 "
+  EXPECT_STATUS(0, PARTS "-D phase=2 --out both", "step 2/2");
+  EXPECT_STATUS(0, PARTS "-D phase=1 --weights both --out again", "step 2/2");
+  EXPECT_STATUS(0, PARTS "-D phase=2 --weights again --out third", "step 2/2");
+  expect_shell("grep -aq '\"head.weight\"' again");
+  EXPECT_STATUS(0, PARTS "-D phase=1 --out lone", "step 2/2");
+  EXPECT_STATUS(1, PARTS "-D phase=2 --weights lone --out third", "the weights lack \"head.weight\"");
+  EXPECT_STATUS(2, "train late.lua --data world:things=4 --batch 2 --steps 2 --weights both --out third", "both: trained as parts.lua, whose options are "
+                "taken for late.lua, too");
+}
+
 TEST("what the trainer feeds has its shape; another input of such a name is data, and is refused where there is none") {
   open_folder();
   write_text("layer.lua", layer);

@@ -215,7 +215,7 @@ static void fixture_done(void) {
 static bool make_weights(Error *err) {
   NuwaOptions o = {.threads = 1, .samples = 1, .rows = 1};
   NuwaSession *s = nuwa_session_open(fixture.plan, &o, err);
-  bool ok = s && nuwa_init_weights(s, 11) && weights_write(s, fixture.plan, fixture.weights, false, NULL, 0, err);
+  bool ok = s && nuwa_init_weights(s, 11) && weights_write(s, fixture.plan, NULL, 0, fixture.weights, false, NULL, 0, err);
   nuwa_session_close(s);
   return ok;
 }
@@ -486,7 +486,7 @@ static bool train(Error *err) {
   NuwaOptions open = {.threads = 2, .samples = BATCH, .rows = 1};
   NuwaSession *s = nuwa_session_open(fixture.plan, &open, err);
   bool ok = s && nuwa_init_weights(s, 3) && train_run(s, fixture.plan, &o, &source, err) &&
-            weights_write(s, fixture.plan, fixture.trained, true, NULL, 0, err);
+            weights_write(s, fixture.plan, NULL, 0, fixture.trained, true, NULL, 0, err);
   nuwa_session_close(s);
   return ok;
 }

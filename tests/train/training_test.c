@@ -328,7 +328,7 @@ TEST("the weights are written so that they load strictly, as f32 or bf16") {
     MetadataEntry meta = {"made-by", "a test"};
     nuwa_init_weights(s, 5);
     float first = *(float *)nuwa_param(s, "down.weight");
-    REQUIRE(weights_write(s, plan(), path, half, &meta, 1, &err), "%s", err.text);
+    REQUIRE(weights_write(s, plan(), NULL, 0, path, half, &meta, 1, &err), "%s", err.text);
     nuwa_init_weights(s, 6);
     Safetensors *w = safetensors_open(path, &err);
     REQUIRE(w && nuwa_load_weights(s, w, false, &err), "%s", err.text);
