@@ -310,7 +310,7 @@ static bool check_id_count(const Dataset *d, const Bpe *bpe, const DataWant *w, 
 bool dataset_match(const Dataset *d, const Bpe *bpe, DataWant *w, Error *err) {
   if (!(w->field = dataset_find_field(d, w))) return refuse(d, w, err);
   if (w->field->fit == FIT_TEXT && !bpe)
-    return error_set(err, ERROR_ARGUMENT, "%s: a merges file is needed", w->name);
+    return error_set(err, ERROR_ARGUMENT, "%s: a merges file is needed: --bpe names one, and nuwa data --bpe makes one of captions", w->name);
   if (w->field->missing && !(w->field->fit == FIT_TEXT && d->o.allow_missing))
     return refuse_missing(d, w->field, err);
   return check_id_count(d, bpe, w, err);
