@@ -2,9 +2,12 @@
 #include "synth/weights_file.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "runtime/base/convert.h"
 #include "runtime/base/json.h"
@@ -37,22 +40,30 @@ bool weights_file_digest(const char *path, char out[65], Error *err) {
 
 /* ---- looking for a digest ---- */
 
+/* Whether a file begins as safetensors do, with the bytes of a header that is an object.  Its name may be any. */
+static bool looks_like_weights(const char *path) {
+  uint8_t head[9];
+  uint64_t n = 0;
+  struct stat st;
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  bool is = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && read(fd, head, sizeof head) == sizeof head;
+  for (int i = 0; is && i < 8; i++) n |= (uint64_t)head[i] << 8 * i;
+  if (fd >= 0) close(fd);
+  return is && head[8] == '{' && n <= (uint64_t)st.st_size - 8;
+}
+
 static const char *find_in_folder(Arena *a, const char *folder, const char *digest) {
-  static const char suffix[] = ".safetensors";
-  const char *found = NULL;
   DIR *dir = opendir(folder);
-  for (struct dirent *e; dir && !found && (e = readdir(dir));) {
+  for (struct dirent *e; dir && (e = readdir(dir));) {
     char path[4096], have[65];
     Error ignored;
-    size_t n = strlen(e->d_name), tail = sizeof suffix - 1;
-    if (n <= tail || strcmp(e->d_name + n - tail, suffix) != 0) continue;
-    if (snprintf(path, sizeof path, "%s/%s", folder, e->d_name) >= (int)sizeof path) continue;
+    if (snprintf(path, sizeof path, "%s/%s", folder, e->d_name) >= (int)sizeof path || !looks_like_weights(path)) continue;
     if (!weights_file_digest(path, have, &ignored) || strcmp(have, digest) != 0) continue;
     closedir(dir);
     return arena_strdup(a, path);
   }
   if (dir) closedir(dir);
-  return found;
+  return NULL;
 }
 
 const char *weights_file_find(Arena *a, const SynthTarget *t, const char *digest, const char *beside) {

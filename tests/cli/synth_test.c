@@ -30,13 +30,13 @@ static void path_of(const char *name, char out[200]) { snprintf(out, 200, "%s/%s
 TEST("weights are enough by themselves: the model's files, its options, and the autoencoder by its digest") {
   REQUIRE(have_kit(), "");
   EXPECT_STATUS(0, KIT "-o here.png", "");
-  REQUIRE(shell("mkdir -p far/empty && cp kit.safetensors vq.safetensors far") == 0, "%s", output);
+  REQUIRE(shell("mkdir -p far/empty && cp kit.safetensors far && cp vq.safetensors far/codes.st") == 0, "%s", output);
   EXPECT(shell("cd far && nuwa generate --weights kit.safetensors --models empty --text 'a panda at the top on red' "
                "-o there.png") == 0, "%s", output);
   EXPECT(shell("cmp here.png far/there.png") == 0, "%s", output);
   EXPECT_STATUS(0, "compile --weights far/kit.safetensors --models far/empty -o far.nuwa", "");
   EXPECT_STATUS(0, "compile models/nuwa.lua --models models --weights kit.safetensors -o near.nuwa", "");
-  EXPECT(shell("rm far/vq.safetensors; cd far && nuwa generate --weights kit.safetensors --models empty --text x "
+  EXPECT(shell("rm far/codes.st; cd far && nuwa generate --weights kit.safetensors --models empty --text x "
                "-o x.png") == 1, "%s", output);
   EXPECT_HAS(output, "was trained with an autoencoder whose weights have the SHA-256 ");
 }
