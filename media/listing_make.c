@@ -16,7 +16,7 @@
 #include "media/listing.h"
 #include "runtime/base/sha256.h"
 
-enum { MAX_DEPTH = 32, LISTING_VERSION = 6 };
+enum { MAX_DEPTH = 32, LISTING_VERSION = 7 };
 /* Time stamps of file systems are coarse: two seconds, of the coarsest. */
 static const int64_t settled_ns = 2000000000;
 
@@ -311,8 +311,7 @@ static int compare_stems(const void *a, const void *b, void *ctx) {
   return order ? order : (i > k) - (i < k);
 }
 
-/* Marks all examples of the stem; false: there is none.  Labels of a folder of frames lie in it, one for each. */
-static bool mark(Maker *m, const Stems *s, const char *path, size_t n, uint8_t has) {
+static size_t find_stem(const Maker *m, const Stems *s, const char *path, size_t n) {
   size_t lo = 0, hi = s->n;
   while (lo < hi) {
     size_t mid = lo + (hi - lo) / 2;
@@ -321,6 +320,18 @@ static bool mark(Maker *m, const Stems *s, const char *path, size_t n, uint8_t h
     else
       hi = mid;
   }
+  return lo;
+}
+
+static size_t count_stem(const Maker *m, const Stems *s, const char *path, size_t n) {
+  size_t first = find_stem(m, s, path, n), last = first;
+  while (last < s->n && compare_stem(path, n, path_at(m, s->at[last])) == 0) last++;
+  return last - first;
+}
+
+/* Marks all examples of the stem; false: there is none.  Labels of a folder of frames lie in it, one for each. */
+static bool mark(Maker *m, const Stems *s, const char *path, size_t n, uint8_t has) {
+  size_t lo = find_stem(m, s, path, n);
   bool found = false;
   for (; lo < s->n && compare_stem(path, n, path_at(m, s->at[lo])) == 0; lo++) {
     ListedFile *f = &m->l->own_file[s->at[lo]];
@@ -364,7 +375,11 @@ static void mark_captions(Maker *m, const Stems *s) {
   Captions *c = &m->l->own_captions;
   for (size_t i = 0; i < c->n; i++) {
     char *name = c->text.data + c->item[i].name;
-    if (mark_path(m, name, HAS_TABLE)) continue;
+    if (mark_path(m, name, HAS_TABLE)) {
+      size_t bytes = listing_suffix(name);
+      if (count_stem(m, s, name, bytes) == 1) name[bytes] = 0;   /* together with those that say no suffix */
+      continue;
+    }
     size_t n = listing_is_example(listing_kind(name)) ? listing_suffix(name) : strlen(name);
     if (mark(m, s, name, n, HAS_TABLE))
       name[n] = 0;

@@ -162,6 +162,11 @@ TEST("each caption of a picture is drawn in some epoch, and the same one when a 
   write_text("rows/captions.txt", "x\tone\nother\tfour\nx\ttwo\nx\tthree\n");
   count_captions(path_of("rows"), table);
   for (int k = 0; k < 3; k++) EXPECT(own[k] > 8 && table[k] > 8, "%d: %d and %d of 60", k, own[k], table[k]);
+  int mixed[3] = {0};   /* by its path and by its stem, as two tables may have it */
+  write_picture("mixed/x.png", 2, 2, 0);
+  write_text("mixed/captions.txt", "x.png\tone\nx\ttwo\nx.png\tthree\n");
+  count_captions(path_of("mixed"), mixed);
+  for (int k = 0; k < 3; k++) EXPECT(mixed[k] > 8, "%d: %d of 60", k, mixed[k]);
   EXPECT(own[0] + own[1] + own[2] == 60 && table[0] + table[1] + table[2] == 60, "others are drawn too");
 }
 
