@@ -248,11 +248,12 @@ static bool train_bpe(DataCommand *c, Error *err) {
   bool ok = b && bpe_write(b, c->a.bpe, err);
   Buffer caption = {0};
   for (int i = 0; ok && i < examples; i++) {
-    int n;
+    int n = 0;
     caption.len = 0;
-    ok = dataset_caption(c->data, i % 2 || !c->world ? WORLD_TRAIN : WORLD_HELD_OUT, (uint64_t)i, &caption, err) &&
-         (!caption.len || bpe_encode(b, caption.data, NULL, 0, &n, err));
-    if (ok && caption.len && n + 2 > c->longest_text) c->longest_text = n + 2;
+    ok = dataset_caption(c->data, i % 2 || !c->world ? WORLD_TRAIN : WORLD_HELD_OUT, (uint64_t)i, &caption, err);
+    bool counts = ok && caption.len && caption.len <= BPE_MAX_TEXT;
+    if (counts) ok = bpe_encode(b, caption.data, NULL, 0, &n, err);
+    if (counts && ok && n + 2 > c->longest_text) c->longest_text = n + 2;
   }
   buffer_done(&caption);
   if (ok) c->vocab = bpe_vocab(b), c->merges = bpe_merge_count(b);

@@ -2,6 +2,7 @@
 #include "media/dataset_internal.h"
 
 #include <limits.h>
+#include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -349,9 +350,26 @@ void dataset_key(const Dataset *d, WorldSplit part, uint64_t position, Buffer *o
   d->kind->key(d, &e, out);
 }
 
+/* Tells the user once of an example. */
+static void tell(const Dataset *d, uint64_t number, const char *fmt, ...) PRINTF_LIKE(3, 4);
+static void tell(const Dataset *d, uint64_t number, const char *fmt, ...) {
+  char text[1200];
+  va_list ap;
+  va_start(ap, fmt);
+  vsnprintf(text, sizeof text, fmt, ap);
+  va_end(ap);
+  if (!d->is_endless && !atomic_exchange(&d->told[number], 1) && d->o.warn) d->o.warn(d->o.warn_ctx, text);
+}
+
 bool dataset_caption(const Dataset *d, WorldSplit part, uint64_t position, Buffer *out, Error *err) {
   DataExample e = example_of(d, part, position);
-  return !d->kind->caption || d->kind->caption(d, &e, out, err);
+  Error why = {0};
+  size_t before = out->len;
+  if (!d->kind->caption || d->kind->caption(d, &e, out, &why)) return true;
+  if (d->o.strict || why.code == ERROR_MEMORY) return error_set(err, why.code, "%s", why.text);
+  if (out->data) out->data[out->len = before] = 0;
+  tell(d, e.number, "%s; it has none here", why.text);
+  return true;
 }
 
 /* ---- filling ---- */
@@ -581,6 +599,15 @@ static bool collect_captions(const Dataset *d, int n, Buffer *text, size_t *at, 
   for (int i = 0; i < n; i++) {
     at[i] = text->len;
     if (!dataset_caption(d, WORLD_TRAIN, (uint64_t)i, text, err)) return false;
+    if (text->len - at[i] > BPE_MAX_TEXT) {
+      DataExample e = example_of(d, WORLD_TRAIN, (uint64_t)i);
+      Buffer key = {0};
+      d->kind->key(d, &e, &key);
+      tell(d, e.number, "%s: the caption of \"%s\" has %zu bytes, and %d are the most: it is left out", d->spec, key.data ? key.data : "",
+           text->len - at[i], BPE_MAX_TEXT);
+      buffer_done(&key);
+      text->len = at[i];
+    }
     buffer_append(text, "", 1);
   }
   return !text->failed || error_set(err, ERROR_MEMORY, "%d captions: out of memory", n);

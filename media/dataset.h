@@ -121,7 +121,8 @@ void dataset_tell(const Dataset *d, DataBroken *broken);
 bool dataset_fill(const Dataset *d, const Bpe *bpe, WorldSplit part, uint64_t first, int64_t n, const DataWant *want,
                   int n_want, Error *err);
 
-/* Key and caption of what stands at a position, appended; no caption leaves out alone. */
+/* Key and caption of what stands at a position, appended; no caption leaves out alone, and so does one that cannot be read, which
+ * is told (strict: an error). */
 void dataset_key(const Dataset *d, WorldSplit part, uint64_t position, Buffer *out);
 bool dataset_caption(const Dataset *d, WorldSplit part, uint64_t position, Buffer *out, Error *err);
 

@@ -222,6 +222,17 @@ TEST("examples are written with their own captions: none of broken ones, those o
   EXPECT_STATUS(1, "data odd:flip --out odd", "--out odd is the data set itself");
 }
 
+TEST("a caption that cannot be read leaves its picture without one, or ends it; one that is too long makes no merges") {
+  make_folder();
+  expect_shell("mkdir -p said && cp scenes/00000[0-2].png said && echo cap >said/000000.txt && printf 'x\\0' >said/000001.txt && "
+               "head -c 70000 /dev/zero | tr '\\0' y >said/000002.txt");
+  EXPECT_STATUS(0, "data said --out heard --count 2", "said/000001.txt holds a zero byte: captions are UTF-8 text; it has none here");
+  expect_shell("cd heard && ls | tr '\n' ' '; cat captions.txt");
+  EXPECT_TEXT(output, "000000.png 000001.png captions.txt 000000.png\tcap\n");
+  EXPECT_STATUS(0, "data said --bpe said.txt --vocab 520", "the caption of \"000002\" has 70000 bytes, and 65536 are the most: it is left out");
+  EXPECT_STATUS(1, "data said --strict --captions -", "said/000001.txt holds a zero byte");
+}
+
 TEST("a broken picture is told of and passed over while training, or ends it") {
   make_folder();
   expect_shell("mkdir -p worn && cp scenes/00001?.png worn && head -c 99 scenes/000010.png >worn/000010.png && "
