@@ -28,6 +28,7 @@ typedef struct Trainer {
   double begin; /* seconds, and the step then */
   double evaluating;       /* seconds that evaluations took since */
   int64_t begin_step;
+  int64_t kept_step;       /* that the checkpoint holds; 0: there is none */
 } Trainer;
 
 static double seconds(clockid_t clock) {
@@ -168,14 +169,23 @@ static bool check_finite(Trainer *t, const TrainEntry *e, Error *err) {
   return true;
 }
 
-/* Training ends, and stands where the step before left it: that is worth keeping. */
-static void keep_last(Trainer *t, Error *err) {
+static bool keep(Trainer *t, Error *err) {
+  if (!checkpoint_write(&t->checkpoint, t->o->checkpoint, err)) return false;
+  t->kept_step = t->checkpoint.step;
+  return true;
+}
+
+/* Training ends.  Where it stands as the step before left it, that is worth keeping; where an entry has moved already, what was
+ * kept before counts. */
+static void keep_last(Trainer *t, bool has_moved, Error *err) {
   Error ignored;
   size_t at = strlen(err->text);
-  if (!t->o->checkpoint || t->checkpoint.step == t->begin_step ||
-      !checkpoint_write(&t->checkpoint, t->o->checkpoint, &ignored))
-    return;
-  snprintf(err->text + at, sizeof err->text - at, "; %s holds step %lld", t->o->checkpoint, (long long)t->checkpoint.step);
+  if (!t->o->checkpoint) return;
+  if (!has_moved && t->checkpoint.step > t->kept_step) keep(t, &ignored);
+  if (t->kept_step > 0)
+    snprintf(err->text + at, sizeof err->text - at, "; %s holds step %lld", t->o->checkpoint, (long long)t->kept_step);
+  else if (has_moved)
+    snprintf(err->text + at, sizeof err->text - at, "; no checkpoint was written before, --every says how often");
 }
 
 /* *n: how many metrics there are. */
@@ -190,7 +200,7 @@ static bool run_step(Trainer *t, int *n, Error *err) {
     if (!fill(t, e->function, e->name, &batch, err)) return false;
     if (!nuwa_run(t->session, e->function, t->o->batch, 1)) return nuwa_check(t->session, err);
     if (!check_finite(t, e, err)) {
-      if (!has_moved) keep_last(t, err);
+      keep_last(t, has_moved, err);
       return false;
     }
     has_moved = true;
@@ -262,7 +272,7 @@ static bool begin_or_resume(Trainer *t, Error *err) {
   if (t->checkpoint.step > o->steps)
     return error_set(err, ERROR_ARGUMENT, "%s is at step %lld, after the last, %lld", o->checkpoint,
                      (long long)t->checkpoint.step, (long long)o->steps);
-  t->begin_step = t->checkpoint.step;
+  t->begin_step = t->kept_step = t->checkpoint.step;
   if (o->log) t->log = metrics_open(o->log, o->resume ? t->checkpoint.step : -1, !o->is_held, err);
   return !o->log || t->log;
 }
@@ -287,7 +297,7 @@ static bool loop(Trainer *t, Error *err) {
     if (o->is_held && !o->is_held(o->report_ctx)) return lose_run(step, err);
     bool is_cancelled = o->is_cancelled && o->is_cancelled(o->report_ctx);
     if (o->checkpoint && (is_cancelled || schedule_is_due(step, o->checkpoint_every, last)) &&
-        !checkpoint_write(&t->checkpoint, o->checkpoint, err))
+        !keep(t, err))
       return false;
     if (is_cancelled) return true;
   }

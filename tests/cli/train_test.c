@@ -101,6 +101,20 @@ TEST("a step by hand whose outputs do not show its gradients still stops before 
   EXPECT_STATUS(1, "train hand.lua -D fault=name --data world:things=4 --batch 2 --steps 6", "another output needs another name");
 }
 
+TEST("where the second of two networks diverges, the step is half made: the checkpoint before is named, or that there is none") {
+  open_folder();
+  write_text("second.lua",
+             "local optim = require 'optim'\n"
+             "local w, z = param('w', f32(3), 'ones'), param('z', f32(3), 'ones')\n"
+             "local one = fn({ image = f32(batch, 32, 32, 3) }, function(a) return { loss = mean((w * mean(a.image)) ^ 2) } end)\n"
+             "local two = fn({ image = f32(batch, 32, 32, 3), step = i32() }, function(a)\n"
+             "  return { loss = mean(sqrt(z * (5.5 - cast(a.step, f32)))) + 0 * mean(a.image) } end)\n"
+             "return module { train = { { 'one', optim.sgd(one, { lr = 0.01 }) }, { 'two', optim.sgd(two, { lr = 0 }) } } }\n");
+  EXPECT_STATUS(1, "train second.lua --data world:things=4 --batch 2 --steps 9 --checkpoint second.ckpt", "step 6: ");
+  EXPECT_HAS(output, "no checkpoint was written before, --every says how often");
+  EXPECT_STATUS(1, "train second.lua --data world:things=4 --batch 2 --steps 9 --checkpoint second.ckpt --every 2", "second.ckpt holds step 4");
+}
+
 TEST("what a step writes by hand beside an optimiser is looked at, too, and where an output grad_norm is no norm") {
   open_folder();
   write_text("beside.lua",
