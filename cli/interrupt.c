@@ -1,5 +1,6 @@
 /* Ctrl-C and its like: a command that can end well after what it is doing asks for it; the second time it ends at once. */
 #include <signal.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 
@@ -11,6 +12,8 @@ static void on_signal(int signal_number) {
     raise(signal_number);   /* delivered when this returns */
   }
   interrupted = 1;
+  static const char says[] = "\nending after what is under way; once more ends at once\n";
+  if (signal_number == SIGINT && write(STDERR_FILENO, says, sizeof says - 1) < 0) return;   /* nobody reads it */
 }
 
 void cli_catch_interrupts(void) {

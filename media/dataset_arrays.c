@@ -116,7 +116,7 @@ static bool count_classes(Arrays *a, const TensorView *v, const char *where, Err
   for (uint64_t i = 0; i < a->base.n; i++) {
     TensorView one = slice(v, a->base.n, i);
     int32_t c;
-    if (!convert_tensor(&one, DTYPE_I32, &c, err)) return error_prefix(err, "%s", where);
+    if (!convert_tensor(&one, DTYPE_I32, &c, err)) return error_prefix(err, "%s: example %llu", where, (unsigned long long)i);
     if (c < 0 || c >= MAX_CLASSES)
       return error_set(err, ERROR_FORMAT, "%s: example %llu has class %d; they are 0 to %d", where,
                        (unsigned long long)i, c, MAX_CLASSES - 1);

@@ -10,7 +10,7 @@
 --   params        a pattern, or a list of patterns, of the names of the params to move (all)
 --   clip          largest norm of the whole gradient (no limit)
 --   clip_value    largest absolute value of an element of it (no limit)
---   accumulate    steps whose gradients are averaged for one move (1)
+--   accumulate    steps whose gradients are averaged for one move (1); grad_norm is that of what there is of the average so far
 -- What the model's own updates left in a param (updated(p)) is where it moves from.
 
 local optim = {}
