@@ -120,6 +120,16 @@ void bind_check_fields(lua_State *L, int i, const char *op, const char *const *k
   lua_pop(L, 1);
 }
 
+bool bind_check_flag(lua_State *L, int i, const char *op, const char *name) {
+  if (lua_isnoneornil(L, i)) return false;
+  if (!lua_istable(L, i)) luaL_error(L, "%s: argument %d must be { %s = true }, not %s", op, i, name, sandbox_tostring(L, i));
+  bind_check_fields(L, i, op, &name, 1, 0);
+  lua_getfield(L, i, name);
+  bool says = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return says;
+}
+
 void binding_open(lua_State *L) {
   binding_open_values(L);
   binding_open_ops(L);

@@ -108,6 +108,8 @@ lua_Integer bind_check_integer(lua_State *L, int i, const char *op, const char *
 int bind_check_axis(lua_State *L, int i, const char *op, int rank);
 /* Raises an error if the table at index i has a field besides `known` and the entries 1..n_list. */
 void bind_check_fields(lua_State *L, int i, const char *op, const char *const *known, int n_known, int n_list);
+/* What the argument i, { name = true } or nothing, says. */
+bool bind_check_flag(lua_State *L, int i, const char *op, const char *name);
 
 void bind_push_type(lua_State *L, const Type *t);
 /* A string that is not empty and holds no zero. */

@@ -66,18 +66,11 @@ static void check_kept(lua_State *L, const Leaf *l) {
 }
 
 static int declare_state(lua_State *L) {
-  static const char *const known[] = {"shared"};
   const Tracing *t = bind_tracing(L);
   Leaf l = {.op = OP_STATE, .type = bind_check_type(L, 2, "state")};
   l.attrs.leaf.name = bind_check_name(L, 1, "state");
   check_kept(L, &l);
-  bool is_shared = false;
-  if (!lua_isnoneornil(L, 3)) {
-    luaL_argexpected(L, lua_istable(L, 3), 3, "table { shared = true }");
-    bind_check_fields(L, 3, "state", known, COUNT_OF(known), 0);
-    lua_getfield(L, 3, "shared");
-    is_shared = lua_toboolean(L, -1);
-  }
+  bool is_shared = bind_check_flag(L, 3, "state", "shared");
   if (t->entry && !is_shared)
     l.attrs.leaf.name = lua_pushfstring(L, "%s.%s", t->entry, l.attrs.leaf.name);
   bind_push_node(L, bind_graph(L, make_leaf, &l));

@@ -214,14 +214,7 @@ static void make_update(lua_State *L, Node *target, Node *value, bool is_shown) 
 }
 
 static int call_update(lua_State *L) {
-  static const char *const known[] = {"shown"};
-  bool is_shown = false;
-  if (!lua_isnoneornil(L, 3)) {
-    luaL_argexpected(L, lua_istable(L, 3), 3, "table { shown = true }");
-    bind_check_fields(L, 3, "update", known, COUNT_OF(known), 0);
-    lua_getfield(L, 3, "shown");
-    is_shown = lua_toboolean(L, -1);
-  }
+  bool is_shown = bind_check_flag(L, 3, "update", "shown");
   make_update(L, bind_check_tensor(L, 1, "update"), bind_check_tensor(L, 2, "update"), is_shown);
   return 0;
 }
