@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -218,20 +219,35 @@ static bool has_captions(const DataCommand *c) {
   return false;
 }
 
-/* Pictures written among those of the data set would replace them.  What stands behind a colon are options. */
-static bool is_the_data(const DataCommand *c) {
-  char path[4096];
-  struct stat out, data;
+/* The real path of what there is of a path: of itself, or of the nearest folder above it. */
+static bool real_path(const char *path, char out[PATH_MAX]) {
+  char part[PATH_MAX];
+  snprintf(part, sizeof part, "%s", path);
+  while (!realpath(part, out)) {
+    char *slash = strrchr(part, '/');
+    if (!slash) return realpath(".", out) != NULL;
+    slash[slash == part] = 0;   /* of "/x" the root is left */
+    if (slash == part && !realpath("/", out)) return false;
+  }
+  return true;
+}
+
+/* Pictures written among those of the data set would replace them, or be in it.  What stands behind a colon are options. */
+static bool is_in_the_data(const DataCommand *c) {
+  char path[PATH_MAX], data[PATH_MAX], out[PATH_MAX];
   const char *spec = c->a.spec ? c->a.spec : "", *colon = strrchr(spec, ':');
-  if (stat(c->a.out, &out) != 0) return false;
+  struct stat st;
   snprintf(path, sizeof path, "%.*s", colon ? (int)(colon - spec) : 0, spec);
-  return (stat(spec, &data) == 0 || stat(path, &data) == 0) && out.st_dev == data.st_dev && out.st_ino == data.st_ino;
+  if ((!realpath(spec, data) && !realpath(path, data)) || stat(data, &st) != 0 || !S_ISDIR(st.st_mode)) return false;
+  size_t n = strlen(data);
+  return real_path(c->a.out, out) && strncmp(out, data, n) == 0 && (!out[n] || out[n] == '/');
 }
 
 static bool write_folder(const DataCommand *c, Error *err) {
   const char *out = c->a.out;
   Tables t = {{0}, {0}};
-  if (is_the_data(c)) return error_set(err, ERROR_ARGUMENT, "--out %s is the data set itself: another folder is needed", out);
+  if (is_in_the_data(c))
+    return error_set(err, ERROR_ARGUMENT, "--out %s lies in the data set itself: another folder is needed", out);
   if (mkdir(out, 0777) && errno != EEXIST) return error_set(err, ERROR_IO, "%s: %s", out, strerror(errno));
   bool ok = true;
   for (int i = 0; ok && i < c->count; i++) ok = write_example(c, i, &t, err);

@@ -219,7 +219,9 @@ TEST("examples are written with their own captions: none of broken ones, those o
                       "000000.png\tone\n000002.png\tthree\n{\"file_name\": \"000003.png\", \"text\": \"two\\nlines \"}\n");
   EXPECT_STATUS(0, "data even", "text i32 [any], not of 1 examples");
   EXPECT_STATUS(0, "data odd --captions - --count 4", "one\ntwo\nthree\ntwo lines \n");
-  EXPECT_STATUS(1, "data odd:flip --out odd", "--out odd is the data set itself");
+  EXPECT_STATUS(1, "data odd:flip --out odd", "--out odd lies in the data set itself");
+  EXPECT_STATUS(1, "data odd --out ./odd/deeper", "--out ./odd/deeper lies in the data set itself");
+  EXPECT_STATUS(0, "data odd --out odd-one --count 1", "");
 }
 
 TEST("a caption that cannot be read leaves its picture without one, or ends it; one that is too long makes no merges") {
