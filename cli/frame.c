@@ -65,7 +65,8 @@ static bool check_apart(const Command *c, Arena *arena, Error *err) {
     whole[i] = whole_path(arena, path);
     for (int k = 0; k < i; k++)
       if (whole[k] && strcmp(whole[k], whole[i]) == 0)
-        return error_set(err, ERROR_USAGE, "%s and %s are both %s: they hold different things", c->arg[k].name, a->name, path);
+        return error_set(err, ERROR_USAGE, "%s and %s are both %s: they hold different things", c->arg[k].name,
+                         a->name, path);
   }
   return true;
 }

@@ -88,8 +88,9 @@ static FunctionProfile measure(const NuwaSession *s, const Plan *p, const char *
 
 static void print_row(const KernelRow *r, int64_t total, int64_t runs, bool with_label) {
   if (r->ns <= 0) return;
-  fprintf(stderr, "%9.3f ms %5.1f %%  %4" PRId64 " x %-8s %7.1f GFLOP/s %6.1f GB/s  %s\n", ms_of(r, runs), share_of(r, total),
-          r->launches, r->family, gflops_of(r, runs), gbytes_of(r, runs), with_label ? r->label : "");
+  fprintf(stderr, "%9.3f ms %5.1f %%  %4" PRId64 " x %-8s %7.1f GFLOP/s %6.1f GB/s  %s\n", ms_of(r, runs),
+          share_of(r, total), r->launches, r->family, gflops_of(r, runs), gbytes_of(r, runs),
+          with_label ? r->label : "");
 }
 
 void profile_print(const NuwaSession *s, const Plan *p, const char *function, const Lowered *e, int64_t runs,
@@ -103,7 +104,8 @@ void profile_print(const NuwaSession *s, const Plan *p, const char *function, co
   mem_free(m.kernel);
 }
 
-static void put_table(Arena *a, Buffer *out, const KernelRow *row, int n_row, bool of_families, int64_t total, int64_t runs) {
+static void put_table(Arena *a, Buffer *out, const KernelRow *row, int n_row, bool of_families, int64_t total,
+                      int64_t runs) {
   static const PageColumn columns[] = {{"kernel", false}, {"family", false}, {"launches", true}, {"ms a run", true},
                                        {"share", true}, {"GFLOP/s", true}, {"GB/s", true}};
   const PageColumn *column = columns + (of_families ? 1 : 0);

@@ -118,14 +118,17 @@ static bool measure_others(ScoreCommand *c, int64_t *n, Arena *arena, Moments *o
   ModelSpec m = cli_spec(&a->kit.model);
   static const char *const reconstruct[] = {FUNC_RECONSTRUCT};
   if (a->pictures)
-    return (c->pictures = open_data(a->pictures, n, err)) && likeness_of_data(&c->likeness, c->pictures, *n, arena, out, err);
+    return (c->pictures = open_data(a->pictures, n, err)) &&
+           likeness_of_data(&c->likeness, c->pictures, *n, arena, out, err);
   if (a->kit.vq_weights)
     return single_open(&c->codec, t, &(ModelSpec){0}, a->kit.vq_weights, reconstruct, 1, PAINTER_PART, err) &&
            likeness_of_reconstructions(&c->likeness, &c->codec, c->data, *n, arena, out, err);
   if (!painter_open(&c->painter, t, &m, a->kit.weights, PAINTER_ANY_CLASS, err)) return false;
   if (!c->painter.is_one)
-    return error_set(err, ERROR_ARGUMENT, "%s draws by no plain function of its module's `tasks`: draw into a folder, which is "
-                     "data for --pictures", a->kit.weights);
+    return error_set(err, ERROR_ARGUMENT,
+                     "%s draws by no plain function of its module's `tasks`: draw into a folder, which is "
+                     "data for --pictures",
+                     a->kit.weights);
   return likeness_of_drawings(&c->likeness, &c->painter, (uint64_t)a->seed, *n, arena, out, err);
 }
 
@@ -210,8 +213,8 @@ int cli_score(int argc, char **argv) {
       ARG_SAMPLING(&a, NULL, "--no-drawings"),
       {"--features", ARG_TEXT, "FILE", "weights of a classifier: compare by its features instead", &a.features, 0, 0},
       {"--data", ARG_TEXT, "SPEC", "the pictures to compare with (as train's)", &a.data, 0, 0, .with = "--features"},
-      {"--pictures", ARG_TEXT, "SPEC", "the pictures to compare, in place of drawings", &a.pictures, 0, 0, .with = "--features",
-       .without = "--weights"},
+      {"--pictures", ARG_TEXT, "SPEC", "the pictures to compare, in place of drawings", &a.pictures, 0, 0,
+       .with = "--features", .without = "--weights"},
       {"--things", ARG_INT, "N", "of the world (64)", &a.things, 0, 4096, .without = "--features"},
       {"--sheet", ARG_PNG, "FILE.png", "rows of truths, reconstructions and drawings", &a.sheet, 0, 0,
        .without = "--features"},

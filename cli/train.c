@@ -59,7 +59,8 @@ static int list_args(TrainArgs *a, Arg out[ARGS_MAX]) {
       {"--log", ARG_FOLDER, "DIR", "metrics.jsonl and a TensorBoard file", &a->of.loop.log, 0, 0},
       {"--log-every", ARG_INT, "N", "steps between their lines (1)", &a->of.loop.log_every, 1, 1e12, .with = "--log"},
       {"--eval", ARG_INT, "N",
-       "steps between calls of `evaluate`: val.loss on what is held out (of the world: seen pairs), held.loss on the world's held-out pairs (none)",
+       "steps between calls of `evaluate`: val.loss on what is held out (of the world: seen pairs), held.loss on the "
+       "world's held-out pairs (none)",
        &a->of.loop.evaluate_every, 1, 1e12},
       {"--report", ARG_OUT, "FILE.html",
        "a page with curves, pictures, recipe and times, made anew at each evaluation", &a->report, 0, 0},

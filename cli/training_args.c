@@ -55,7 +55,9 @@ int training_args_list(TrainingArgs *a, const char *with_eval, Arg *out) {
       {"--vq-weights", ARG_TEXT, "FILE", "its weights", &a->spec.vq_weights, 0, 0, .shapes = RECIPE_VQ},
       {"--raw", ARG_FLAG, NULL, "--eval and --out take the params themselves, not their averages", &a->spec.raw, 0,
        0},
-      {"--eval-batches", ARG_INT, "N", "at most so many batches of each, no example twice but for those that stand in for broken ones (4; of --eval-data all)",
+      {"--eval-batches", ARG_INT, "N",
+       "at most so many batches of each, no example twice but for those that stand in for broken ones (4; of "
+       "--eval-data all)",
        &a->loop.evaluate_batches, 1, 1e6, .with = with_eval},
   };
   memcpy(out, args, sizeof args);
@@ -68,7 +70,8 @@ static bool complete_spec(TrainingArgs *a, Arena *arena, const SynthTarget *t, T
   if (!(a->like_file = weights_file_open(t, path, err)) ||
       !weights_file_complete(arena, t, &s->model, a->like_file, path, err))
     return false;
-  const char *model = safetensors_metadata(a->like_file, WEIGHTS_MODEL), *slash = s->model.path ? strrchr(s->model.path, '/') : NULL;
+  const char *model = safetensors_metadata(a->like_file, WEIGHTS_MODEL),
+             *slash = s->model.path ? strrchr(s->model.path, '/') : NULL;
   const char *ours = slash ? slash + 1 : s->model.path;
   if (model && ours && strcmp(model, ours) != 0)
     synth_say(t, "%s: trained as %s, whose options are taken for %s, too", path, model, ours);

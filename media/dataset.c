@@ -311,7 +311,9 @@ static bool check_id_count(const Dataset *d, const Bpe *bpe, const DataWant *w, 
 bool dataset_match(const Dataset *d, const Bpe *bpe, DataWant *w, Error *err) {
   if (!(w->field = dataset_find_field(d, w))) return refuse(d, w, err);
   if (w->field->fit == FIT_TEXT && !bpe)
-    return error_set(err, ERROR_ARGUMENT, "%s: a merges file is needed: --bpe names one, and nuwa data --bpe makes one of captions", w->name);
+    return error_set(err, ERROR_ARGUMENT,
+                     "%s: a merges file is needed: --bpe names one, and nuwa data --bpe makes one of captions",
+                     w->name);
   if (w->field->missing && !(w->field->fit == FIT_TEXT && d->o.allow_missing))
     return refuse_missing(d, w->field, err);
   return check_id_count(d, bpe, w, err);
@@ -479,16 +481,17 @@ static bool note_broken(uint64_t number, const Error *why, DataBroken **list) {
 /* Whether the model reads a caption to its end; else what to say of it.  Where nothing is known, it does. */
 static bool is_whole(const Dataset *d, const Bpe *bpe, const DataExample *e, const DataWant *w, int64_t at, Error *why) {
   int64_t length = w->dim[0];
-  const int32_t *ids = (const int32_t *)w->out + at * length;
   Buffer caption = {0}, key = {0};
   Error ignored;
   int n = 0;
-  if (w->dtype != DTYPE_I32 || ids[length - 1] != bpe_end(bpe)) return true;
-  bool known = d->kind->caption(d, e, &caption, &ignored) && caption.data && bpe_encode(bpe, caption.data, NULL, 0, &n, &ignored);
+  if (is_text_mask(w) || ((const int32_t *)w->out)[(at + 1) * length - 1] != bpe_end(bpe)) return true;
+  bool known = d->kind->caption(d, e, &caption, &ignored) && caption.data &&
+               bpe_encode(bpe, caption.data, NULL, 0, &n, &ignored);
   if (known && n > length - 2) {
     d->kind->key(d, e, &key);
-    error_set(why, ERROR_LIMIT, "%s: the caption of \"%s\" has %d tokens, of which the model reads %lld; others may be cut, too", d->spec,
-              key.data ? key.data : "", n, (long long)length - 2);
+    error_set(why, ERROR_LIMIT,
+              "%s: the caption of \"%s\" has %d tokens, of which the model reads %lld; others may be cut, too",
+              d->spec, key.data ? key.data : "", n, (long long)length - 2);
   }
   buffer_done(&caption);
   buffer_done(&key);
@@ -496,7 +499,8 @@ static bool is_whole(const Dataset *d, const Bpe *bpe, const DataExample *e, con
 }
 
 /* Of captions that are cut the first is told, and noted by who comes to it before. */
-static bool note_cut(const Dataset *d, const Bpe *bpe, const DataExample *e, const DataWant *want, int n, int64_t at, DataBroken **list) {
+static bool note_cut(const Dataset *d, const Bpe *bpe, const DataExample *e, const DataWant *want, int n, int64_t at,
+                     DataBroken **list) {
   Error why;
   for (int i = 0; i < n; i++)
     if (want[i].field->fit == FIT_TEXT && !atomic_load(&d->told[d->n]) && !is_whole(d, bpe, e, &want[i], at, &why))
@@ -603,8 +607,8 @@ static bool collect_captions(const Dataset *d, int n, Buffer *text, size_t *at, 
       DataExample e = example_of(d, WORLD_TRAIN, (uint64_t)i);
       Buffer key = {0};
       d->kind->key(d, &e, &key);
-      tell(d, e.number, "%s: the caption of \"%s\" has %zu bytes, and %d are the most: it is left out", d->spec, key.data ? key.data : "",
-           text->len - at[i], BPE_MAX_TEXT);
+      tell(d, e.number, "%s: the caption of \"%s\" has %zu bytes, and %d are the most: it is left out", d->spec,
+           key.data ? key.data : "", text->len - at[i], BPE_MAX_TEXT);
       buffer_done(&key);
       text->len = at[i];
     }

@@ -116,7 +116,8 @@ static bool count_classes(Arrays *a, const TensorView *v, const char *where, Err
   for (uint64_t i = 0; i < a->base.n; i++) {
     TensorView one = slice(v, a->base.n, i);
     int32_t c;
-    if (!convert_tensor(&one, DTYPE_I32, &c, err)) return error_prefix(err, "%s: example %llu", where, (unsigned long long)i);
+    if (!convert_tensor(&one, DTYPE_I32, &c, err))
+      return error_prefix(err, "%s: example %llu", where, (unsigned long long)i);
     if (c < 0 || c >= MAX_CLASSES)
       return error_set(err, ERROR_FORMAT, "%s: example %llu has class %d; they are 0 to %d", where,
                        (unsigned long long)i, c, MAX_CLASSES - 1);
@@ -133,8 +134,9 @@ static bool add_view(Arrays *a, const TensorView *v, const char *where, Error *e
                      v->rank < 1 ? 0 : (long long)v->dim[0], d->n_field ? d->field[0].name : "none",
                      (unsigned long long)d->n);
   if (is_visual(v) && v->stored != STORED_U8 && !is_float(v->stored))
-    return error_set(err, ERROR_FORMAT, "%s: \"%s\" is %s: of pictures and clips the numbers are U8, or floats in [-1, 1]", where, v->name,
-                     stored_name(v->stored));
+    return error_set(err, ERROR_FORMAT,
+                     "%s: \"%s\" is %s: of pictures and clips the numbers are U8, or floats in [-1, 1]", where,
+                     v->name, stored_name(v->stored));
   d->n = (uint64_t)v->dim[0];
   if (!d->n) return error_set(err, ERROR_FORMAT, "%s: \"%s\" holds no example", where, v->name);
   int64_t picture[3] = {DATA_ANY, DATA_ANY, 3};

@@ -166,8 +166,8 @@ static bool open_shards(Shards *s, const char *pattern, const char *options, con
                      (unsigned long long)cut->n, cut->first);
   const ListingCount *json = &h->note[NOTE_BAD_JSON];
   if (o->strict && json->n)
-    return error_set(err, ERROR_FORMAT, "%s: %llu members are no JSON objects, %s the first", pattern, (unsigned long long)json->n,
-                     json->first);
+    return error_set(err, ERROR_FORMAT, "%s: %llu members are no JSON objects, %s the first", pattern,
+                     (unsigned long long)json->n, json->first);
   if (!(s->base.n = h->n_example))
     return error_set(err, ERROR_ARGUMENT, "%s: the shards hold neither pictures nor clips%s%s", pattern,
                      cut->n ? "; one is cut short or damaged: " : "", cut->n ? cut->first : "");

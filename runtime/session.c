@@ -207,7 +207,8 @@ static bool allocate(NuwaSession *s, Error *err) {
     return error_set(err, ERROR_MEMORY, "the tensors of this model are too large for this machine");
   s->bytes = count[0].used + count[1].used + count[2].used + s->device->does->bytes(s->device);
   s->memory = mem_alloc_aligned(at_least(count[0].used), ALIGN);
-  if (!s->memory) return error_set(err, ERROR_MEMORY, "out of memory: the tables of a session need %zu bytes", count[0].used);
+  if (!s->memory)
+    return error_set(err, ERROR_MEMORY, "out of memory: the tables of a session need %zu bytes", count[0].used);
   memset(s->memory, 0, count[0].used);
   place[0].base = s->memory;
   if (!allocate_device(s, &place[1], &place[device], &count[1], &count[device], kept, err)) return false;

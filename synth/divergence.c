@@ -67,7 +67,8 @@ static bool copy_state(Check *c, const Plan *p, NuwaSession *s) {
   for (int i = 0; i < p->n_param; i++)
     if (!copy_tensor(c, s, &p->param[i].type, true)) return false;
   for (int i = 0; i < p->n_state; i++)
-    if (plan_find_state(c->t->plan, p->state[i].type.name) >= 0 && !copy_tensor(c, s, &p->state[i].type, false)) return false;
+    if (plan_find_state(c->t->plan, p->state[i].type.name) >= 0 && !copy_tensor(c, s, &p->state[i].type, false))
+      return false;
   int f = plan_find_function(p, checking_name);
   for (int i = 0; i < p->function[f].n_in; i++) {
     const PlanTensor *t = &p->function[f].in[i];

@@ -33,8 +33,10 @@ static bool find_conditions(Kit *k, const PlanFunction *prologue, Error *err) {
     return error_set(err, ERROR_ARGUMENT, "input \"%s\" of the generating model must be u8[batch,%lld], as its text",
                      mask->name, (long long)words.c);
   if (plan_find_input(prologue, PORT_CLASS) && k->classes < 1)
-    return error_set(err, ERROR_ARGUMENT, "the generating model draws of a class, and its module does not say how many there "
-                     "are:  %s = N", MODEL_CLASSES);
+    return error_set(err, ERROR_ARGUMENT,
+                     "the generating model draws of a class, and its module does not say how many there "
+                     "are:  %s = N",
+                     MODEL_CLASSES);
   return true;
 }
 
@@ -367,7 +369,8 @@ bool kit_encode(Kit *k, const uint8_t *rgb, int64_t n, int32_t *codes, Error *er
   int64_t pixels = k->size * k->size, per_picture = k->grid[1] * k->grid[2];
   for (int64_t at = 0; at < n; at += vq_samples(k)) {
     int64_t B = n - at < vq_samples(k) ? n - at : vq_samples(k);
-    image_to_channels(rgb + 3 * at * pixels, (size_t)(B * pixels), k->colours, nuwa_input(k->vq, k->encode_codes, PORT_IMAGE));
+    image_to_channels(rgb + 3 * at * pixels, (size_t)(B * pixels), k->colours,
+                      nuwa_input(k->vq, k->encode_codes, PORT_IMAGE));
     if (!nuwa_run(k->vq, k->encode_codes, B, 0)) return nuwa_check(k->vq, err);
     memcpy(codes + at * per_picture, nuwa_output(k->vq, k->encode_codes, PORT_CODES),
            sizeof *codes * (size_t)(B * per_picture));

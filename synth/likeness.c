@@ -77,7 +77,8 @@ static void take_clipped(const float *from, float *to, size_t n) {
   for (size_t i = 0; i < n; i++) to[i] = fminf(fmaxf(from[i], -1.0f), 1.0f);
 }
 
-bool likeness_of_reconstructions(Likeness *l, Single *codec, const Dataset *d, int64_t n, Arena *a, Moments *out, Error *err) {
+bool likeness_of_reconstructions(Likeness *l, Single *codec, const Dataset *d, int64_t n, Arena *a, Moments *out,
+                                 Error *err) {
   const PlanFunction *f = codec->f;
   const PlanTensor *image = l->image;
   size_t elements = (size_t)(image->dim[1].c * image->dim[2].c * image->dim[3].c);

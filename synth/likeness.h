@@ -22,6 +22,7 @@ void likeness_close(Likeness *l);
 bool likeness_of_data(Likeness *l, const Dataset *d, int64_t n, Arena *a, Moments *out, Error *err);
 bool likeness_of_drawings(Likeness *l, Painter *p, uint64_t seed, int64_t n, Arena *a, Moments *out, Error *err);
 /* Of what an autoencoder's function "reconstruct" makes of the data's pictures. */
-bool likeness_of_reconstructions(Likeness *l, Single *codec, const Dataset *d, int64_t n, Arena *a, Moments *out, Error *err);
+bool likeness_of_reconstructions(Likeness *l, Single *codec, const Dataset *d, int64_t n, Arena *a, Moments *out,
+                                 Error *err);
 
 #endif

@@ -102,7 +102,8 @@ Plan *models_compile_plan(const SynthTarget *t, Model *model, const CompileOptio
   return p;
 }
 
-static Plan *compile_for(const SynthTarget *t, const ModelSpec *m, const CompileOptions *o, const Safetensors *w, Error *err) {
+static Plan *compile_for(const SynthTarget *t, const ModelSpec *m, const CompileOptions *o, const Safetensors *w,
+                         Error *err) {
   Model *model = models_load(t, m, err);
   Plan *p = model && models_check_weights(model, w, err) ? models_compile_plan(t, model, o, err) : NULL;
   model_free(model);

@@ -78,7 +78,8 @@ static bool is_trained(const Training *t, const Func *f) {
 
 static bool is_picture_port(const Port *p) {
   const Type *t = &p->node->type;
-  bool is_image = strcmp(p->name, PORT_IMAGE) == 0 && t->rank == 4, is_video = strcmp(p->name, PORT_VIDEO) == 0 && t->rank == 5;
+  bool is_image = strcmp(p->name, PORT_IMAGE) == 0 && t->rank == 4,
+       is_video = strcmp(p->name, PORT_VIDEO) == 0 && t->rank == 5;
   return (is_image || is_video) && t->dtype == DTYPE_F32 && dim_equal(t->dim[0], (Dim){.b = 1});
 }
 
@@ -165,7 +166,8 @@ static bool open_source(Showing *s, Error *err) {
   SourceOptions o = {.data = data_of(t), .evaluate = -1, .bpe = t->spec.bpe, .batch = SHOWN, .encoder = training_encoder(t)};
   for (int i = 0; i < s->n; i++)
     if (s->shown[i].has_inputs) function[n++] = s->shown[i].function;
-  bool is_held_out = dataset_is_endless(data_of(t)) || (!t->spec.eval_data && dataset_count(data_of(t), WORLD_VALIDATION) > 0);
+  bool is_held_out =
+      dataset_is_endless(data_of(t)) || (!t->spec.eval_data && dataset_count(data_of(t), WORLD_VALIDATION) > 0);
   s->split = is_held_out ? WORLD_VALIDATION : WORLD_TRAIN; /* another data set is for this as a whole */
   if (!(s->source = source_new(s->plan, function, n, &o, err))) return false;
   s->fed = source_interface(s->source);
@@ -290,7 +292,8 @@ static bool same_dims(const PlanTensor *a, const PlanTensor *b) {
 }
 
 static bool is_picture(const PlanTensor *t) {
-  bool is_image = strcmp(t->name, PORT_IMAGE) == 0 && t->rank == 4, is_video = strcmp(t->name, PORT_VIDEO) == 0 && t->rank == 5;
+  bool is_image = strcmp(t->name, PORT_IMAGE) == 0 && t->rank == 4,
+       is_video = strcmp(t->name, PORT_VIDEO) == 0 && t->rank == 5;
   return (is_image || is_video) && t->dtype == DTYPE_F32;
 }
 
@@ -389,7 +392,8 @@ static bool show_drawing(Showing *s, const Shown *w, Error *err) {
   int64_t positions = plan_positions(d), frames = SHOWN * d->grid[0], values = 0;
   NuwaGenerate g = request_of(s, w);
   int32_t *tokens = ARENA_ARRAY(s->arena, int32_t, SHOWN * positions);
-  if ((w->function >= 0 && !fill(s, w, 0, err)) || !nuwa_generate(s->session, &g, tokens, NULL, NULL, NULL, err)) return false;
+  if ((w->function >= 0 && !fill(s, w, 0, err)) || !nuwa_generate(s->session, &g, tokens, NULL, NULL, NULL, err))
+    return false;
   LogCounts *c = begin_counts(s, w, PORT_TOKENS, d->vocab);
   if (c) add_counts(c, tokens, SHOWN * positions), add_use(s, c);
   BUG_IF(!plan_tensor_elems(image, 1, 1, &values), "pictures of no size");

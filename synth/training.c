@@ -89,7 +89,10 @@ static bool keep_rest(Training *t, const Safetensors *w, Error *err) {
     const Type *type = &c.param[i]->type;
     const TensorView *v = plan_find_param(t->plan, name) < 0 ? safetensors_find(w, name) : NULL;
     if (!v) continue;
-    TensorView kept = {.name = arena_strdup(t->arena, name), .dtype = type->dtype, .rank = type->rank, .bytes = dtype_bytes(type->dtype)};
+    TensorView kept = {.name = arena_strdup(t->arena, name),
+                       .dtype = type->dtype,
+                       .rank = type->rank,
+                       .bytes = dtype_bytes(type->dtype)};
     bool fits = v->rank == type->rank && convert_is_possible(v, type->dtype);
     for (int k = 0; fits && k < v->rank; k++) {
       fits = v->dim[k] == type->dim[k].c;
@@ -470,7 +473,8 @@ static void write_body(void *ctx) {
     }
   }
   int n = weights_file_describe(t->arena, &meta, entry);
-  c->ok = (t->spec.raw || use_averages(t, c->err)) && weights_write(t->session, t->plan, t->kept, t->n_kept, c->path, c->as_bf16, entry, n, c->err);
+  c->ok = (t->spec.raw || use_averages(t, c->err)) &&
+          weights_write(t->session, t->plan, t->kept, t->n_kept, c->path, c->as_bf16, entry, n, c->err);
 }
 
 bool training_write(Training *t, const char *path, bool as_bf16, Error *err) {

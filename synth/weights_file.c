@@ -217,7 +217,7 @@ bool weights_file_is_like(const char *name, const char *const *pattern, int n) {
 
 static bool has_param_like(const Plan *p, const char *pattern) {
   int i = 0;
-  while (i < p->n_param && fnmatch(pattern, p->param[i].type.name, 0) != 0) i++;
+  while (i < p->n_param && !weights_file_is_like(p->param[i].type.name, &pattern, 1)) i++;
   return i < p->n_param;
 }
 

@@ -54,7 +54,8 @@ static bool list_fetch(TensorList *l, NuwaSession *s, Error *err) {
 }
 
 static bool put(NuwaSession *s, const StatePlace *p, const TensorView *from, Error *err) {
-  return p->home == HOME_PARAM ? nuwa_write_param(s, p->name, from->data, err) : nuwa_write_state(s, p->name, from->data, err);
+  return p->home == HOME_PARAM ? nuwa_write_param(s, p->name, from->data, err)
+                               : nuwa_write_state(s, p->name, from->data, err);
 }
 
 static void mark_state(const PlanRef *r, bool *used) {

@@ -122,7 +122,8 @@ void bind_check_fields(lua_State *L, int i, const char *op, const char *const *k
 
 bool bind_check_flag(lua_State *L, int i, const char *op, const char *name) {
   if (lua_isnoneornil(L, i)) return false;
-  if (!lua_istable(L, i)) luaL_error(L, "%s: argument %d must be { %s = true }, not %s", op, i, name, sandbox_tostring(L, i));
+  if (!lua_istable(L, i))
+    luaL_error(L, "%s: argument %d must be { %s = true }, not %s", op, i, name, sandbox_tostring(L, i));
   bind_check_fields(L, i, op, &name, 1, 0);
   lua_getfield(L, i, name);
   bool says = lua_toboolean(L, -1);

@@ -61,8 +61,8 @@ static void check_kept(lua_State *L, const Leaf *l) {
   char text[300];
   for (int i = 0; i < l->type.rank; i++)
     if (!dim_is_const(l->type.dim[i]))
-      luaL_error(L, "state: \"%s\" needs a constant shape, not %s: it is kept from step to step, whatever the batch", l->attrs.leaf.name,
-                 type_print(&l->type, text, sizeof text));
+      luaL_error(L, "state: \"%s\" needs a constant shape, not %s: it is kept from step to step, whatever the batch",
+                 l->attrs.leaf.name, type_print(&l->type, text, sizeof text));
 }
 
 static int declare_state(lua_State *L) {

@@ -146,7 +146,8 @@ static double average_field(lua_State *L, const char *entry) {
 }
 
 static void check_entry_name(lua_State *L, const Model *m, const char *name) {
-  if (strchr(name, '.')) luaL_error(L, "module: train: the name \"%s\" holds a dot, which stands between nested names", name);
+  if (strchr(name, '.'))
+    luaL_error(L, "module: train: the name \"%s\" holds a dot, which stands between nested names", name);
   if (strcmp(name, "val") == 0 || strcmp(name, "held") == 0)
     luaL_error(L, "module: train: an entry cannot be called \"%s\", which is before the metrics of evaluations", name);
   for (int i = 0; i < m->n_train; i++)
@@ -158,8 +159,11 @@ static void check_average(lua_State *L, const ModelTrain *t, const FnBody *body)
   int i = 0;
   while (i < body->n_update && !train_averages(&body->update[i])) i++;
   if (t->average > 0 && i == body->n_update)
-    luaL_error(L, "module: train: \"%s\": average has no effect: its function itself updates no f32 param (what functions that it calls "
-               "update is not averaged)", t->name);
+    luaL_error(L,
+               "module: train: \"%s\": average has no effect: its function itself updates no f32 param (what "
+               "functions that it calls "
+               "update is not averaged)",
+               t->name);
 }
 
 /* The entry on top of the stack: { "name", fn, from = 1, to = ..., every = 1, average = 0.999 }. */
@@ -231,8 +235,8 @@ static void check_states(lua_State *L, const Model *m) {
   StateOfAverage s = {.m = m};
   bind_graph(L, find_state_of_average, &s);
   if (s.of)
-    luaL_error(L, "module: train: \"%s\" has a state \"%s\", a name under which the average of \"%s\" is kept", s.holder->name,
-               s.state, s.of->name);
+    luaL_error(L, "module: train: \"%s\" has a state \"%s\", a name under which the average of \"%s\" is kept",
+               s.holder->name, s.state, s.of->name);
 }
 
 /* The list on top of the stack. */

@@ -73,8 +73,8 @@ static const char *const dash[] = {"", " stroke-dasharray=\"7 4\"", " stroke-das
 static bool has_marks(const PlotSeries *s) { return s->n <= MARKED; }
 
 static void draw_mark(Buffer *out, int series, double x, double y) {
-  static const char *const shape[] = {"m-3.2 0a3.2 3.2 0 1 0 6.4 0a3.2 3.2 0 1 0-6.4 0z", "m-3-3h6v6h-6z", "m0-4l3.8 6.6h-7.6z",
-                                      "m0-4.2l4.2 4.2l-4.2 4.2l-4.2-4.2z"};
+  static const char *const shape[] = {"m-3.2 0a3.2 3.2 0 1 0 6.4 0a3.2 3.2 0 1 0-6.4 0z", "m-3-3h6v6h-6z",
+                                      "m0-4l3.8 6.6h-7.6z", "m0-4.2l4.2 4.2l-4.2 4.2l-4.2-4.2z"};
   buffer_printf(out, "<path class=\"m\" d=\"M%.1f %.1f%s\"/>", x, y, shape[series % COUNT_OF(shape)]);
 }
 

@@ -184,7 +184,8 @@ const JsonField *json_find(const JsonField *list, int n, const char *name) {
 
 /* ---- comparing ---- */
 
-static bool differ(JsonDifference *out, const char *within, const char *name, const JsonField *theirs, const JsonField *ours) {
+static bool differ(JsonDifference *out, const char *within, const char *name, const JsonField *theirs,
+                   const JsonField *ours) {
   static const char unset[] = "not set";
   *out = (JsonDifference){within, name, theirs ? theirs->value : unset, ours ? ours->value : unset};
   return true;
