@@ -17,9 +17,9 @@
 
 static const char about[] =
     "Shows a data set: how many examples, which fields of which sizes, and what was left out.  SPEC is one of\n"
-    "  world, world:clips,size=64,things=64  the training world (the default); options single, two, clips, recolour, "
-    "sized,\n"
-    "                                        things, size, thing_min, thing_max, jitter, seed\n"
+    "  world, world:clips,size=64,things=64  the training world (the default); options single, two, clips (what is said\n"
+    "                                        twice is twice as likely), recolour, sized, textured, things, size,\n"
+    "                                        thing_min, thing_max, jitter, seed\n"
     "  FOLDER, FOLDER:fps=8,short=hold\n"
     "                     pictures (PNG, JPEG, WebP) and clips (GIF, MP4, WebM, animated WebP ..., or NAME.frames/, a "
     "folder of\n"

@@ -8,7 +8,7 @@
 static int count_held_out(const World *w) {
   int n = 0;
   for (int t = 0; t < world_thing_count(w); t++)
-    for (int c = 0; c < WORLD_COLOURS; c++) n += world_pair_held_out(w, PAIR_BACKGROUND, t, c);
+    for (int c = 0; c < world_background_count(w); c++) n += world_pair_held_out(w, PAIR_BACKGROUND, t, c);
   return n;
 }
 
@@ -21,6 +21,7 @@ typedef struct NameList {
 
 static const char *thing_name(const World *w, int i) { return world_thing_name(w, i); }
 static const char *colour_name(const World *w, int i) { return world_colour_name(i); }
+static const char *background_name(const World *w, int i) { return world_background_name(i); }
 static const char *place_name(const World *w, int i) { return world_place_name(i); }
 static const char *motion_name(const World *w, int i) { return world_motion_name((Motion)(i + 1)); }
 
@@ -28,7 +29,7 @@ enum { NAME_LISTS = 5 };
 static void list_names(const World *w, NameList out[NAME_LISTS]) {
   unsigned kinds = world_options(w)->kinds;
   const NameList lists[NAME_LISTS] = {{"things", world_thing_count(w), thing_name},
-                                      {"backgrounds", WORLD_COLOURS, colour_name},
+                                      {"backgrounds", world_background_count(w), background_name},
                                       {"places", WORLD_PLACES, place_name},
                                       {"colours", kinds & WORLD_RECOLOUR ? WORLD_RECOLOURS : 0, colour_name},
                                       {"motions", kinds & WORLD_CLIPS ? MOTION_COUNT - 1 : 0, motion_name}};
@@ -46,7 +47,7 @@ void data_world_print_json(const World *w) {
   }
   printf("\"size\": %d, \"thing_min\": %d, \"thing_max\": %d, \"jitter\": %d, \"seed\": %" PRIu64, o->size,
          o->thing_min, o->thing_max, o->jitter, o->seed);
-  printf(", \"pairs\": %d, \"held_out_pairs\": %d", world_thing_count(w) * WORLD_COLOURS, count_held_out(w));
+  printf(", \"pairs\": %d, \"held_out_pairs\": %d", world_thing_count(w) * world_background_count(w), count_held_out(w));
 }
 
 /* Lines of at most some 100 columns. */
@@ -63,8 +64,8 @@ void data_world_print(const World *w) {
   const WorldOptions *o = world_options(w);
   NameList list[NAME_LISTS];
   printf("%d things of %d to %d pixels at %d places on %d backgrounds, pictures of %d x %d, seed %" PRIu64 "\n",
-         world_thing_count(w), o->thing_min, o->thing_max, WORLD_PLACES, WORLD_COLOURS, o->size, o->size, o->seed);
-  printf("%d pairs (thing, background), %d of them held out\n", world_thing_count(w) * WORLD_COLOURS,
+         world_thing_count(w), o->thing_min, o->thing_max, WORLD_PLACES, world_background_count(w), o->size, o->size, o->seed);
+  printf("%d pairs (thing, background), %d of them held out\n", world_thing_count(w) * world_background_count(w),
          count_held_out(w));
   list_names(w, list);
   for (int k = 0; k < NAME_LISTS; k++)

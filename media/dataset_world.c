@@ -119,7 +119,8 @@ static const struct {
              {"two", WORLD_TWO},
              {"clips", WORLD_CLIPS},
              {"recolour", WORLD_RECOLOUR},
-             {"sized", WORLD_SIZED}};
+             {"sized", WORLD_SIZED},
+             {"textured", WORLD_TEXTURED}};
 
 static bool set_number(const char *name, size_t name_bytes, const char *value, size_t n, WorldOptions *o,
                        Error *err) {
@@ -152,7 +153,7 @@ static bool set_number(const char *name, size_t name_bytes, const char *value, s
                    (int)name_bytes, name);
 }
 
-/* "clips,size=64,things=64" */
+/* "clips,size=64,things=64"; a kind said k times has the weight k. */
 static bool read_options(const char *text, WorldOptions *o, Error *err) {
   unsigned said = 0;
   for (const char *p = text; *text && p;) {
@@ -164,8 +165,9 @@ static bool read_options(const char *text, WorldOptions *o, Error *err) {
       while (k < COUNT_OF(kinds) && (strlen(kinds[k].name) != n || memcmp(kinds[k].name, p, n) != 0)) k++;
       if (k == COUNT_OF(kinds))
         return error_set(err, ERROR_ARGUMENT,
-                         "world: \"%.*s\" is none of single, two, clips, recolour, sized, and no NAME=NUMBER", (int)n,
+                         "world: \"%.*s\" is none of single, two, clips, recolour, sized, textured, and no NAME=NUMBER", (int)n,
                          p);
+      if (kinds[k].kind & said && k < WORLD_SCENE_KINDS) o->weight[k]++;
       said |= kinds[k].kind;
     }
     p = p[n] ? p + n + 1 : NULL;

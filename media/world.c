@@ -1,6 +1,7 @@
 /* Opening a world: options checked, things named, sprites made.  Which scenes there are is world_scene.c's. */
 #include "media/world.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "media/world_internal.h"
@@ -14,6 +15,16 @@ static const char *const colour_names[] = {
 static const uint8_t colour_values[][3] = {
 #define X(id, name, r, g, b) {r, g, b},
     WORLD_COLOUR_TABLE(X)
+#undef X
+};
+static const char *const texture_names[] = {
+#define X(id, name, ...) name,
+    WORLD_TEXTURE_TABLE(X)
+#undef X
+};
+static const uint8_t texture_values[][2][3] = {
+#define X(id, name, r, g, b, r2, g2, b2) {{r, g, b}, {r2, g2, b2}},
+    WORLD_TEXTURE_TABLE(X)
 #undef X
 };
 static const char *const motion_names[] = {
@@ -32,6 +43,7 @@ void world_options_init(WorldOptions *o) {
                       .jitter = 0,
                       .held_out = 8,
                       .kinds = WORLD_SINGLE,
+                      .weight = {1, 1, 1},
                       .seed = 1};
 }
 
@@ -40,6 +52,34 @@ int world_thing_count(const World *w) { return w->things; }
 const char *world_thing_name(const World *w, int thing) { return w->names[thing]; }
 const char *world_colour_name(int colour) { return colour_names[colour]; }
 const uint8_t *world_colour_rgb(int colour) { return colour_values[colour]; }
+int world_background_count(const World *w) {
+  return w->options.kinds & WORLD_TEXTURED ? WORLD_BACKGROUNDS : WORLD_COLOURS;
+}
+
+const char *world_background_name(int background) {
+  return background < WORLD_COLOURS ? colour_names[background] : texture_names[background - WORLD_COLOURS];
+}
+
+/* Four stars in each square of 32, of five pixels each. */
+static bool is_star(int x, int y) {
+  static const int8_t star[4][2] = {{6, 5}, {23, 3}, {14, 18}, {28, 26}};
+  for (int i = 0; i < 4; i++)
+    if (abs(x % 32 - star[i][0]) + abs(y % 32 - star[i][1]) <= 1) return true;
+  return false;
+}
+
+const uint8_t *world_background_rgb(int background, int x, int y) {
+  if (background < WORLD_COLOURS) return colour_values[background];
+  int texture = background - WORLD_COLOURS;
+  const bool is_second[WORLD_TEXTURES] = {
+      [TEXTURE_STRIPED] = (x + y) % 12 < 6,
+      [TEXTURE_CHECKERED] = (x / 6 + y / 6) % 2 == 1,
+      [TEXTURE_BRICK] = y % 8 == 7 || (x + y / 8 % 2 * 8) % 16 == 15,
+      [TEXTURE_STARRY] = is_star(x, y),
+  };
+  return texture_values[texture][is_second[texture]];
+}
+
 const char *world_place_name(int place) { return place_names[place]; }
 const char *world_motion_name(Motion m) { return motion_names[m]; }
 
@@ -76,8 +116,11 @@ static bool check_options(const WorldOptions *o, Error *err) {
   if (o->held_out < 2 || o->held_out > WORLD_COLOURS)
     return error_set(err, ERROR_ARGUMENT, "world: one pair in %d held out; 2 to %d are possible", o->held_out,
                      WORLD_COLOURS);
-  if (!(o->kinds & (WORLD_SINGLE | WORLD_TWO | WORLD_CLIPS)) || o->kinds > 31)
+  if (!(o->kinds & (WORLD_SINGLE | WORLD_TWO | WORLD_CLIPS)) || o->kinds > 63)
     return error_set(err, ERROR_ARGUMENT, "world: kinds %u names no kind of scene", o->kinds);
+  for (int k = 0; k < WORLD_SCENE_KINDS; k++)
+    if (o->weight[k] < 1 || o->weight[k] > 99)
+      return error_set(err, ERROR_ARGUMENT, "world: a kind of weight %d; 1 to 99 are possible", o->weight[k]);
   if (o->things < 0 || o->things == 1)
     return error_set(err, ERROR_ARGUMENT, "world: %d things; 0 (all) or at least 2", o->things);
   return true;
@@ -201,6 +244,7 @@ void world_digest(const World *w, char out[65]) {
                    o->thing_max, o->jitter, o->held_out, o->kinds, (unsigned long long)o->seed);
   sha256_init(&h);
   sha256_update(&h, numbers, (size_t)n);
+  if (o->weight[0] != 1 || o->weight[1] != 1 || o->weight[2] != 1) sha256_update(&h, o->weight, sizeof o->weight);
   for (int i = 0; i < w->things; i++) sha256_update(&h, w->names[i], strlen(w->names[i]) + 1);
   sha256_update(&h, w->pixels, w->pixel_bytes);
   sha256_done(&h, digest);

@@ -26,6 +26,13 @@
   X(WHITE, "white", 245, 245, 245)                                                                                   \
   X(BLACK, "black", 20, 20, 24)
 
+/* Backgrounds with a texture, of two colours each: what a world of WORLD_TEXTURED has behind the plain colours. */
+#define WORLD_TEXTURE_TABLE(X)                                                                                       \
+  X(STRIPED, "striped", 205, 225, 235, 110, 150, 190)                                                                \
+  X(CHECKERED, "checkered", 225, 215, 190, 150, 110, 70)                                                             \
+  X(BRICK, "brick", 160, 75, 55, 215, 205, 195)                                                                      \
+  X(STARRY, "starry", 25, 30, 80, 255, 240, 170)
+
 #define WORLD_MOTION_TABLE(X)                                                                                        \
   X(NONE, "")                                                                                                        \
   X(LEFT, "moving left")                                                                                             \
@@ -50,6 +57,15 @@ enum {
   WORLD_CAPTION_BYTES = 256, /* room for any caption and its NUL */
   WORLD_SIZE_STEP = 2,       /* things are thing_min, thing_min + 2, ... thing_max pixels large */
   WORLD_DEFAULT_THINGS = 64,
+  WORLD_SCENE_KINDS = 3,
+};
+
+enum {
+#define X(id, ...) TEXTURE_##id,
+  WORLD_TEXTURE_TABLE(X)
+#undef X
+      WORLD_TEXTURES,
+  WORLD_BACKGROUNDS = WORLD_COLOURS + WORLD_TEXTURES, /* at most; background WORLD_COLOURS + t has texture t */
 };
 
 typedef enum Motion {
@@ -59,14 +75,15 @@ typedef enum Motion {
       MOTION_COUNT
 } Motion;
 
-/* What scenes there are (with equal chances, but a draw whose things would touch is drawn again), and slots that half
- * of them use. */
+/* What scenes there are (with chances as their weights, but a draw whose things would touch is drawn again), and slots
+ * that half of them use. */
 enum {
   WORLD_SINGLE = 1,   /* one thing, one frame */
   WORLD_TWO = 2,      /* two things that do not touch, one frame */
   WORLD_CLIPS = 4,    /* one thing that moves, WORLD_FRAMES frames */
   WORLD_RECOLOUR = 8, /* "a blue apple" */
   WORLD_SIZED = 16,   /* "a little apple", "a big apple" */
+  WORLD_TEXTURED = 32, /* "a striped background" among the others */
 };
 
 typedef struct WorldOptions {
@@ -76,6 +93,7 @@ typedef struct WorldOptions {
   int jitter;               /* a thing stands 0..jitter pixels off on each axis */
   int held_out;             /* one pair in this many is held out, 2..WORLD_COLOURS */
   unsigned kinds;           /* WORLD_SINGLE | ... */
+  int weight[WORLD_SCENE_KINDS]; /* of the kinds single, two, clips that are there: 1..99 */
   uint64_t seed;
   const char *names_path; /* emoji-test.txt; NULL: Debian's place */
   const char *font_path;  /* NotoColorEmoji.ttf; NULL: looked for under /usr/share/fonts */
@@ -92,6 +110,9 @@ int world_thing_count(const World *w);
 const char *world_thing_name(const World *w, int thing);
 const char *world_colour_name(int colour);
 const uint8_t *world_colour_rgb(int colour);
+int world_background_count(const World *w);
+const char *world_background_name(int background);
+const uint8_t *world_background_rgb(int background, int x, int y); /* of a pixel */
 const char *world_place_name(int place);
 const char *world_motion_name(Motion m); /* "" for none */
 
@@ -107,8 +128,8 @@ typedef struct SceneThing {
 typedef struct Scene {
   int n_things; /* 1 or 2 */
   SceneThing part[2];
-  int background;
-  Motion motion; /* of part[0] */
+  int background; /* a colour, or WORLD_COLOURS + a texture */
+  Motion motion;  /* of part[0] */
   int phrasing;  /* 0..WORLD_PHRASINGS-1 */
 } Scene;
 

@@ -4,7 +4,7 @@
  *   body       = what [ motion ] where [ "and" what where ]
  *   what       = [ "a" | "an" | "some" ] [ "little" | "big" ] [ colour ] thing
  *   where      = "at the" place
- *   ground     = [ "a" | "an" ] colour [ "background" ]
+ *   ground     = [ "a" | "an" ] ( colour | texture ) [ "background" ]
  *
  * A thing's name is read before a colour in front of it ("red apple" is a thing), the longest one that fits. */
 #include <string.h>
@@ -57,10 +57,10 @@ static void put_body(Out *o, const World *w, const Scene *s) {
   }
 }
 
-static void put_ground(Out *o, int colour) {
-  put(o, article_of(world_colour_name(colour), false));
+static void put_ground(Out *o, int background) {
+  put(o, article_of(world_background_name(background), false));
   put(o, " ");
-  put(o, world_colour_name(colour));
+  put(o, world_background_name(background));
   put(o, " background");
 }
 
@@ -72,7 +72,8 @@ int world_caption(const World *w, const Scene *s, char *out) {
     put(&o, "a picture of ");
     put_body(&o, w, s);
     put(&o, " on ");
-    put(&o, world_colour_name(s->background));
+    if (s->background < WORLD_COLOURS) put(&o, world_colour_name(s->background));
+    else put_ground(&o, s->background);
     break;
   case 2:
     put_ground(&o, s->background);
@@ -135,8 +136,8 @@ static Scene word_scene(const World *w, int i) {
   unsigned kinds = w->options.kinds;
   Scene s = {.n_things = kinds & WORLD_TWO && (i % 2 || kinds == WORLD_TWO) ? 2 : 1,
              .phrasing = i % WORLD_PHRASINGS,
-             .background = i / WORLD_PHRASINGS % WORLD_COLOURS};
-  int thing = i / (WORLD_PHRASINGS * WORLD_COLOURS);
+             .background = i / WORLD_PHRASINGS % world_background_count(w)};
+  int thing = i / (WORLD_PHRASINGS * world_background_count(w));
   for (int k = 0; k < s.n_things; k++)
     s.part[k] = (SceneThing){.thing = thing,
                              .colour = kinds & WORLD_RECOLOUR ? i % (WORLD_RECOLOURS + 1) - 1 : -1,
@@ -148,7 +149,7 @@ static Scene word_scene(const World *w, int i) {
 
 void world_words(const World *w, Buffer *out) {
   WordSet set = {0};
-  for (int i = 0; i < w->things * WORLD_COLOURS * WORLD_PHRASINGS; i++) {
+  for (int i = 0; i < w->things * world_background_count(w) * WORLD_PHRASINGS; i++) {
     char caption[WORLD_CAPTION_BYTES];
     Scene s = word_scene(w, i);
     world_caption(w, &s, caption);
@@ -207,9 +208,10 @@ static bool expected(In *in, const char *what, Error *err) {
   return error_set(err, ERROR_ARGUMENT, "caption: %s expected at \"%.60s\"", what, *in->at ? in->at : "(end)");
 }
 
+/* The first `count` of colours and textures. */
 static int take_colour(In *in, int count) {
   for (int i = 0; i < count; i++)
-    if (take(in, world_colour_name(i))) return i;
+    if (take(in, world_background_name(i))) return i;
   return -1;
 }
 
@@ -268,7 +270,7 @@ static bool parse_body(In *in, Scene *s, Error *err) {
 
 static bool parse_ground(In *in, Scene *s, Error *err) {
   take_article(in);
-  s->background = take_colour(in, WORLD_COLOURS);
+  s->background = take_colour(in, world_background_count(in->w));
   if (s->background < 0) return expected(in, "a colour of the background", err);
   take(in, "background");
   return true;
@@ -279,7 +281,7 @@ static bool begins_with_ground(const In *in) {
   In copy = *in;
   copy.at = copy.text + (in->at - in->text);
   take_article(&copy);
-  return take_colour(&copy, WORLD_COLOURS) >= 0 && (take(&copy, "background") || take(&copy, "with"));
+  return take_colour(&copy, world_background_count(in->w)) >= 0 && (take(&copy, "background") || take(&copy, "with"));
 }
 
 bool world_parse_caption(const World *w, const char *text, Scene *out, Error *err) {

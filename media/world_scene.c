@@ -108,13 +108,18 @@ static bool settle_pair(const World *w, Scene *s) {
   return a->thing != b->thing;
 }
 
+static unsigned draw_kind(const World *w, Lots *l) {
+  int n = 0, k = 0;
+  for (int i = 0; i < WORLD_SCENE_KINDS; i++)
+    if (w->options.kinds >> i & 1) n += w->options.weight[i];
+  int lot = lots_below(l, n);
+  while (!(w->options.kinds >> k & 1) || (lot -= w->options.weight[k]) >= 0) k++;
+  return 1u << k;
+}
+
 static bool draw_scene(const World *w, Lots *l, Scene *s) {
-  unsigned kinds[3];
-  int n = 0;
-  for (unsigned k = WORLD_SINGLE; k <= WORLD_CLIPS; k *= 2)
-    if (w->options.kinds & k) kinds[n++] = k;
-  unsigned kind = kinds[lots_below(l, n)];
-  *s = (Scene){.n_things = 1, .phrasing = lots_below(l, WORLD_PHRASINGS), .background = lots_below(l, WORLD_COLOURS)};
+  unsigned kind = draw_kind(w, l);
+  *s = (Scene){.n_things = 1, .phrasing = lots_below(l, WORLD_PHRASINGS), .background = lots_below(l, world_background_count(w))};
   draw_thing(w, l, s->background, &s->part[0]);
   if (kind == WORLD_CLIPS) {
     s->motion = (Motion)(1 + lots_below(l, MOTION_COUNT - 1));
@@ -225,10 +230,10 @@ static void draw_part(const World *w, const Scene *s, int part, int frame, uint8
 }
 
 void world_render(const World *w, const Scene *s, int frame, uint8_t *rgb, uint16_t *labels) {
-  size_t pixels = (size_t)w->options.size * (size_t)w->options.size, row = 3 * (size_t)w->options.size;
-  const uint8_t *colour = world_colour_rgb(s->background);
-  for (size_t i = 0; i < row; i++) rgb[i] = colour[i % 3];
-  for (int y = 1; y < w->options.size; y++) memcpy(rgb + (size_t)y * row, rgb, row);
+  size_t pixels = (size_t)w->options.size * (size_t)w->options.size;
+  for (int y = 0; y < w->options.size; y++)
+    for (int x = 0; x < w->options.size; x++)
+      memcpy(rgb + 3 * (y * w->options.size + x), world_background_rgb(s->background, x, y), 3);
   if (labels) memset(labels, 0, pixels * sizeof *labels);
   for (int i = 0; i < s->n_things; i++) draw_part(w, s, i, frame, rgb, labels);
 }

@@ -58,6 +58,30 @@ static World *open_world(int things) {
   return w;
 }
 
+TEST("things on textures are found, whatever their place, and so is the texture") {
+  WorldOptions o;
+  Error err;
+  varied_options(&o);
+  o.size = 64, o.thing_min = 22, o.thing_max = 24, o.things = 16, o.kinds = WORLD_SINGLE | WORLD_TEXTURED;
+  World *w = world_open(&o, &err);
+  Judge *j = w ? judge_new(w, &err) : NULL;
+  EXPECT(j, "%s", err.text);
+  int textured = 0;
+  uint8_t *rgb = mem_alloc(64 * 64 * 3);
+  for (uint64_t i = 0; j && rgb && i < 64; i++) {
+    Scene s = world_held_out_scene(w, i);
+    world_render(w, &s, 0, rgb, NULL);
+    Judgement got = judge_picture(j, rgb);
+    textured += s.background >= WORLD_COLOURS;
+    EXPECT(got.thing == s.part[0].thing && got.place == s.part[0].place && got.background == s.background, "scene %d", (int)i);
+    EXPECT(got.dx == s.part[0].dx && got.dy == s.part[0].dy && got.error < 0.5, "scene %d: error %g", (int)i, got.error);
+  }
+  EXPECT(textured > 10, "%d of 64", textured);
+  mem_free(rgb);
+  judge_free(j);
+  world_close(w);
+}
+
 TEST("true renderings are judged right in every slot, 98 of 100 at least") {
   World *w = open_world(64);
   REQUIRE(w, "");
