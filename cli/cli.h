@@ -183,8 +183,12 @@ Func *cli_find_function(const Model *m, const char *name, Error *err);
 typedef struct KitArgs {
   ModelArgs model, vq;         /* of vq the path and its options */
   const char *weights, *vq_weights;
+  DefineList tokens;           /* image=FILE, labels=FILE */
 } KitArgs;
-KitSpec cli_kit(const KitArgs *a);
+bool cli_kit(const KitArgs *a, KitSpec *out, Error *err);
+/* The codecs that --tokens, and --vq and --vq-weights of images, name. */
+bool cli_codecs(const DefineList *tokens, const ModelArgs *vq, const char *vq_weights, CodecSpec out[CODEC_KINDS],
+                Error *err);
 
 /* Entries of a command's table for its kit, and for drawing as the fields of these names in its arguments say;
  * `is_with` and `is_without` as in Arg. */
@@ -194,6 +198,8 @@ KitSpec cli_kit(const KitArgs *a);
 #define ARG_VQ_WEIGHTS(kit)                                                                                          \
   {"--vq-weights", ARG_TEXT, "FILE", "of the autoencoder (default: those that --weights were trained with)",         \
    &(kit)->vq_weights, 0, 0}
+#define ARG_TOKENS(list)                                                                                             \
+  {"--tokens", ARG_DEFINE, "NAME=FILE", "weights of the autoencoder of image (as --vq-weights), or of labels", list, 0, 0}
 #define ARG_SAMPLING(a, is_with, is_without)                                                                         \
   {"--seed", ARG_INT, "N", "of the drawings (0)", &(a)->seed, 0, 9.0e15, .shapes = RECIPE_SEED, .with = is_with,     \
    .without = is_without},                                                                                           \

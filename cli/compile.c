@@ -12,10 +12,10 @@ typedef struct CompileArgs {
 static bool run(void *ctx, Arena *arena, Error *err) {
   const CompileArgs *a = ctx;
   Buffer explain = {0};
-  PackageSpec spec = {.kit = cli_kit(&a->kit), .function = a->fn.item, .n_function = a->fn.n, .embeds = a->embed,
+  PackageSpec spec = {.function = a->fn.item, .n_function = a->fn.n, .embeds = a->embed,
                       .pins = a->pin, .explain = a->explain ? &explain : NULL};
   CliTarget t;
-  bool ok = cli_target_open(&a->kit.model, &t, err) && package_write(&t.synth, &spec, a->out, err);
+  bool ok = cli_kit(&a->kit, &spec.kit, err) && cli_target_open(&a->kit.model, &t, err) && package_write(&t.synth, &spec, a->out, err);
   if (explain.data) fwrite(explain.data, 1, explain.len, stdout);
   buffer_done(&explain);
   cli_target_close(&t);

@@ -45,8 +45,8 @@ typedef struct GenerateCommand {
 static bool write_rebuilt(Kit *k, const GenerateArgs *a, Arena *arena, Error *err) {
   int32_t *codes = ARENA_ARRAY(arena, int32_t, k->grid[1] * k->grid[2]);
   Image picture = {.width = (int)k->size, .height = (int)k->size};
-  return given_read_picture(k, arena, a->image, &picture.rgb, err) && kit_encode(k, picture.rgb, 1, codes, err) &&
-         kit_decode(k, codes, 1, picture.rgb, err) && image_write_png(a->rebuilt, &picture, NULL, 0, err);
+  return given_read_picture(k, arena, a->image, &picture.rgb, err) && codec_encode(&k->codec[CODEC_IMAGE], picture.rgb, 1, codes, err) &&
+         codec_decode(&k->codec[CODEC_IMAGE], codes, 1, picture.rgb, err) && image_write_png(a->rebuilt, &picture, NULL, 0, err);
 }
 
 /* ---- output ---- */
@@ -65,7 +65,7 @@ static bool write_pictures(void *ctx, int64_t first, int64_t n, Error *err) {
   const GenerateArgs *a = d->a;
   int64_t frames = d->kit->grid[0], bytes = d->kit->size * d->kit->size * 3;
   if (!a->out) return true;
-  if (!kit_decode(d->kit, d->tokens + first * d->kit->positions, n * frames, d->rgb, err)) return false;
+  if (!codec_decode(&d->kit->codec[CODEC_IMAGE], d->tokens + first * d->kit->positions, n * frames, d->rgb, err)) return false;
   for (int64_t i = 0; i < n * frames; i++) {
     uint8_t *rgb = d->rgb + i * bytes;
     if (d->given.rgb) given_restore(d->kit, &d->given, rgb);
@@ -237,9 +237,9 @@ static bool draw_plain(GenerateArgs *a, Arena *arena, Error *err) {
 
 static bool run(void *ctx, Arena *arena, Error *err) {
   GenerateArgs *a = ctx;
-  KitSpec spec = cli_kit(&a->kit);
+  KitSpec spec;
   cli_catch_interrupts();
-  if (!cli_target_open(&a->kit.model, &a->target, err)) return false;
+  if (!cli_kit(&a->kit, &spec, err) || !cli_target_open(&a->kit.model, &a->target, err)) return false;
   if (may_be_plain(a) && wants_drawings(a) &&
       !painter_open(&a->painter, &a->target.synth, &spec.model, a->kit.weights, a->class, err))
     return false;

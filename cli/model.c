@@ -65,8 +65,26 @@ ModelSpec cli_spec(const ModelArgs *m) {
   return (ModelSpec){.path = m->path, .source = m->source, .define = m->defines.item, .n_define = m->defines.n};
 }
 
-KitSpec cli_kit(const KitArgs *a) {
-  return (KitSpec){cli_spec(&a->model), cli_spec(&a->vq), a->weights, a->vq_weights};
+bool cli_codecs(const DefineList *tokens, const ModelArgs *vq, const char *vq_weights, CodecSpec out[CODEC_KINDS],
+                Error *err) {
+  for (int k = 0; k < CODEC_KINDS; k++) out[k] = (CodecSpec){0};
+  for (int i = 0; i < tokens->n; i++) {
+    CodecKind kind = codec_of_name(tokens->item[i].name);
+    if (kind == CODEC_KINDS)
+      return error_set(err, ERROR_USAGE, "--tokens %s=%s: codes are of image or of labels", tokens->item[i].name,
+                       tokens->item[i].value);
+    out[kind].weights = tokens->item[i].value;
+  }
+  if (vq_weights && out[CODEC_IMAGE].weights)
+    return error_set(err, ERROR_USAGE, "--vq-weights and --tokens image= say the same: give one of them");
+  if (vq_weights) out[CODEC_IMAGE].weights = vq_weights;
+  out[CODEC_IMAGE].model = cli_spec(vq);
+  return true;
+}
+
+bool cli_kit(const KitArgs *a, KitSpec *out, Error *err) {
+  *out = (KitSpec){.model = cli_spec(&a->model), .weights = a->weights};
+  return cli_codecs(&a->tokens, &a->vq, a->vq_weights, out->codec, err);
 }
 
 /* ---- the target ---- */

@@ -185,8 +185,8 @@ static bool check(void *ctx, Error *err) {
 
 static bool run(void *ctx, Arena *arena, Error *err) {
   ScoreCommand *c = ctx;
-  KitSpec spec = cli_kit(&c->a->kit);
-  if (!cli_target_open(&c->a->kit.model, &c->target, err)) return false;
+  KitSpec spec;
+  if (!cli_kit(&c->a->kit, &spec, err) || !cli_target_open(&c->a->kit.model, &c->target, err)) return false;
   if (c->a->features) return score_features(c, arena, err);
   return kit_open(&c->kit, &c->target.synth, &spec, !c->a->no_drawings, KIT_PART, err) && open_world(c, err) &&
          score(c, arena, err);

@@ -50,9 +50,10 @@ int training_args_list(TrainingArgs *a, const char *with_eval, Arg *out) {
       {"--bpe", ARG_TEXT, "FILE", "merges of the text encoder (nuwa data --bpe makes one)", &a->merges, 0, 0,
        .shapes = RECIPE_BPE},
       {"--vq", ARG_TEXT, "MODEL.lua", "the autoencoder that makes tokens of pictures (the weights name it)",
-       &a->vq.path, 0, 0, .with = "--vq-weights"},
-      {"--vq-define", ARG_DEFINE, "NAME=VALUE", "an option of it", &a->vq.defines, 0, 0, .with = "--vq-weights"},
-      {"--vq-weights", ARG_TEXT, "FILE", "its weights", &a->spec.vq_weights, 0, 0, .shapes = RECIPE_VQ},
+       &a->vq.path, 0, 0, .with = "--vq-weights|--tokens"},
+      {"--vq-define", ARG_DEFINE, "NAME=VALUE", "an option of it", &a->vq.defines, 0, 0, .with = "--vq-weights|--tokens"},
+      {"--vq-weights", ARG_TEXT, "FILE", "its weights", &a->vq_weights, 0, 0},
+      ARG_TOKENS(&a->tokens),
       {"--raw", ARG_FLAG, NULL, "--eval and --out take the params themselves, not their averages", &a->spec.raw, 0,
        0},
       {"--eval-batches", ARG_INT, "N",
@@ -66,7 +67,7 @@ int training_args_list(TrainingArgs *a, const char *with_eval, Arg *out) {
 
 /* Options and autoencoder as weights have them, where nobody says otherwise. */
 static bool complete_spec(TrainingArgs *a, Arena *arena, const SynthTarget *t, TrainingSpec *s, Error *err) {
-  const char *digest, *path = a->like;
+  const char *path = a->like;
   if (!(a->like_file = weights_file_open(t, path, err)) ||
       !weights_file_complete(arena, t, &s->model, a->like_file, path, err))
     return false;
@@ -75,16 +76,17 @@ static bool complete_spec(TrainingArgs *a, Arena *arena, const SynthTarget *t, T
   const char *ours = slash ? slash + 1 : s->model.path;
   if (model && ours && strcmp(model, ours) != 0)
     synth_say(t, "%s: trained as %s, whose options are taken for %s, too", path, model, ours);
-  if (s->vq_weights || !(digest = weights_file_vq(arena, a->like_file))) return true;
-  if (!(s->vq_weights = weights_file_find(arena, t, digest, path)))
-    synth_say(t, "%s: the autoencoder of these weights is not there (SHA-256 %s); --vq-weights names it", path, digest);
+  OpenedFrom from = {.arena = arena, .target = t};
+  for (int k = 0; k < CODEC_KINDS; k++)
+    if (!s->codec[k].weights && !codec_find(&from, (CodecKind)k, a->like_file, path, &s->codec[k].weights, err))
+      synth_say(t, "%s", err->text);
   return true;
 }
 
 bool training_args_spec(TrainingArgs *a, Arena *arena, const SynthTarget *t, TrainingSpec *out, Error *err) {
   TrainingSpec s = a->spec;
   s.model = cli_spec(&a->model);
-  s.vq = cli_spec(&a->vq);
+  if (!cli_codecs(&a->tokens, &a->vq, a->vq_weights, s.codec, err)) return false;
   s.part = a->parts.item;
   s.n_part = a->parts.n;
   s.fresh = a->fresh.item;
@@ -103,7 +105,7 @@ static const char *merges_of_weights(const TrainingArgs *a) {
 bool training_args_recipe(const TrainingArgs *a, const TrainingSpec *spec, Recipe *r, Error *err) {
   const char *merges = merges_of_weights(a);
   if (merges) recipe_set_digest(r, RECIPE_BPE, merges, strlen(merges));
-  return a->spec.vq_weights || !spec->vq_weights || recipe_set_file(r, RECIPE_VQ, spec->vq_weights, err);
+  return true;
 }
 
 void training_args_done(TrainingArgs *a) {
@@ -159,10 +161,20 @@ void training_args_close(TrainingSpec *spec) {
   spec->data = spec->eval_data = NULL;
 }
 
+static bool has_one_of(const Training *t, const char *const *name, int n) {
+  for (int i = 0; i < n; i++)
+    if (training_has_input(t, name[i])) return true;
+  return false;
+}
+
 bool training_args_check(const TrainingArgs *a, const Training *open, Error *err) {
   static const char lacks[] = "%s has no effect: nothing that is trained has an input \"%s\"";
   if (a->merges && !training_has_input(open, PORT_TEXT)) return error_set(err, ERROR_USAGE, lacks, "--bpe", PORT_TEXT);
-  if (a->spec.vq_weights && !training_has_input(open, PORT_TOKENS))
-    return error_set(err, ERROR_USAGE, lacks, "--vq-weights", PORT_TOKENS);
-  return true;
+  static const char *const image[] = {PORT_TOKENS, PORT_VIDEO_TOKENS, PORT_IMAGE_TOKENS}, *const labels[] = {PORT_LABELS_TOKENS};
+  CodecSpec said[CODEC_KINDS];
+  if (!cli_codecs(&a->tokens, &a->vq, a->vq_weights, said, err)) return false;
+  if (said[CODEC_IMAGE].weights && !has_one_of(open, image, COUNT_OF(image)))
+    return error_set(err, ERROR_USAGE, lacks, a->vq_weights ? "--vq-weights" : "--tokens image", PORT_TOKENS);
+  return !said[CODEC_LABELS].weights || has_one_of(open, labels, COUNT_OF(labels)) ||
+         error_set(err, ERROR_USAGE, lacks, "--tokens labels", PORT_LABELS_TOKENS);
 }

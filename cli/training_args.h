@@ -10,7 +10,8 @@ typedef struct TrainingArgs {
   TrainingSpec spec;       /* as the options say it, */
   TrainOptions loop;       /* and what of these they do not say as they do: */
   DatasetOptions data;
-  DefineList parts;
+  DefineList parts, tokens;
+  const char *vq_weights;
   ArgList fresh;
   const char *spec_of_data, *spec_of_eval, *merges;
   int64_t seed;

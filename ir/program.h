@@ -26,6 +26,8 @@ typedef struct StencilEntry {
 typedef struct Decode {
   const char *name;
   int64_t grid[3];
+  bool has_stop;
+  int64_t stop;   /* token that ends a line */
   int64_t vocab;             /* classes of the logits */
   Func *prologue;            /* what does not depend on generated tokens; writes STATEs by updates */
   Func *step;                /* see passes/incremental.c for its ports and states */

@@ -2,13 +2,16 @@
 -- and layouts are those of taming-transformers checkpoints, so one converted to safetensors loads, strictly.
 -- The defaults are NUWA's: 336 pixels, factor 16, 21 x 21 codes out of 12288, of width 256.  With loss = "taming" it is
 -- trained as there, against a discriminator; options, metrics and weights of that have taming's names.
+-- With of = "labels" it is NUWA's VQ-GAN-Seg: maps of labels as one-hot channels in, cross-entropy of the labels out.
 
 local nn, optim = require "nn", require "optim"
 local patchgan, perceptual = require "patchgan", require "perceptual"
 
 local o = options {
+  of = one_of { "image", "labels" },
   size = 336,               -- pixels on a side
-  colours = 3,              -- channels of a picture (a sketch: its classes)
+  colours = 3,              -- channels of a picture
+  classes = 0,              -- labels there are, of maps of labels
   channels = 128,
   multipliers = "1,1,2,2,4",-- channels of each level over `channels`; each level but the last halves the size
   blocks = 2,               -- residual blocks a level (the decoder has one more)
@@ -36,6 +39,12 @@ local o = options {
 if o.loss ~= "taming" and o.perceptual ~= "none" then
   error('perceptual = "' .. o.perceptual .. '" is part of loss = "taming"; loss is "' .. o.loss .. '"')
 end
+
+local is_labels = o.of == "labels"
+if is_labels and o.classes < 2 then error('of = "labels" needs classes, how many labels there are') end
+if not is_labels and o.classes ~= 0 then error('classes is of maps of labels: of = "labels"') end
+if is_labels and o.loss == "taming" then error('loss = "taming" is of pictures; labels have their cross-entropy') end
+local channels = is_labels and o.classes or o.colours
 
 local multipliers, attention_sizes = nn.whole_numbers("multipliers", o.multipliers), {}
 for _, size in ipairs(nn.whole_numbers("attention", o.attention)) do attention_sizes[size] = true end
@@ -69,7 +78,7 @@ local function middle(x, layer)
   end)
 end
 
--- [b, size, size, colours] -> [b, grid, grid, width]
+-- [b, size, size, channels] -> [b, grid, grid, width]
 local function encoder(x)
   x = nn.scope("encoder", function()
     x = nn.conv("conv_in", x, o.channels, { size = encoder_layer.size })
@@ -85,7 +94,7 @@ local function encoder(x)
   return nn.conv("quant_conv", x, o.width, { size = 1 })
 end
 
--- [b, grid, grid, width] -> [b, size, size, colours]
+-- [b, grid, grid, width] -> [b, size, size, channels]
 local function decoder(z)
   z = nn.conv("post_quant_conv", z, o.latent, { size = 1 })
   return nn.scope("decoder", function()
@@ -96,7 +105,7 @@ local function decoder(z)
         if level > 0 then x = nn.upsample("upsample", x) end
       end)
     end
-    return nn.conv("conv_out", norm_silu("norm_out", x), o.colours)
+    return nn.conv("conv_out", norm_silu("norm_out", x), channels)
   end)
 end
 
@@ -121,16 +130,26 @@ local function autoencoder(image)
          mean_square(quantised - detach(z)) + o.commitment * mean_square(z - detach(quantised))
 end
 
-local square_loss = fn({ image = picture }, function(x)
+local function square_loss(x)
   local image, quant_loss = autoencoder(x.image)
   local mse = mean_square(image - x.image)
   return { loss = mse + quant_loss, mse = mse }
-end)
+end
 
 -- ---- taming's VQLPIPSWithDiscriminator ----
 
 local function discriminator(x)
   return patchgan.discriminator("loss.discriminator", x, { ndf = o.disc_ndf, layers = o.disc_num_layers })
+end
+
+-- ---- maps of labels ----
+
+local map = i32(batch, o.size, o.size)
+
+local function label_loss(x)
+  local logits, quant_loss = autoencoder(one_hot(x.labels, o.classes))
+  local error = nn.cross_entropy(logits, x.labels)
+  return { loss = error + quant_loss, error = error, accuracy = mean(cast(eq(argmax(logits), x.labels), f32)) }
 end
 
 local rate = o.schedule == "cosine" and optim.cosine(o.lr, o.warmup, 0.1) or optim.constant(o.lr, o.warmup)
@@ -173,24 +192,24 @@ local loss, train
 if o.loss == "taming" then
   loss, train = taming()
 else
-  loss = square_loss
-  train = { { "main", optim.adamw(square_loss, { lr = rate, clip = o.clip, weight_decay = o.weight_decay }) } }
+  loss = is_labels and fn({ labels = map }, label_loss) or fn({ image = picture }, square_loss)
+  train = { { "main", optim.adamw(loss, { lr = rate, clip = o.clip, weight_decay = o.weight_decay }) } }
 end
 
+local of = is_labels and { name = "labels", type = map, channels = function(x) return one_hot(x, o.classes) end, made = argmax }
+  or { name = "image", type = picture, channels = function(x) return x end, made = function(x) return x end }
+
+local function encoded(x) return nn.nearest_code(encoder(of.channels(x[of.name])), codebook) end
+local function decoded(found) return of.made(decoder(gather(codebook, found))) end
+
 return module {
-  size = o.size, grid = grid, codebook = o.codebook,
+  size = o.size, grid = grid, codebook = o.codebook, classes = is_labels and o.classes or nil,
 
-  encode = fn({ image = picture }, function(x)
-    return { codes = as_grid(nn.nearest_code(encoder(x.image), codebook)) }
-  end),
-
-  decode = fn({ codes = codes }, function(x)
-    return { image = decoder(gather(codebook, as_picture(x.codes))) }
-  end),
-
-  reconstruct = fn({ image = picture }, function(x)
-    local found = nn.nearest_code(encoder(x.image), codebook)
-    return { codes = as_grid(found), image = decoder(gather(codebook, found)) }
+  encode = fn({ [of.name] = of.type }, function(x) return { codes = as_grid(encoded(x)) } end),
+  decode = fn({ codes = codes }, function(x) return { [of.name] = decoded(as_picture(x.codes)) } end),
+  reconstruct = fn({ [of.name] = of.type }, function(x)
+    local found = encoded(x)
+    return { codes = as_grid(found), [of.name] = decoded(found) }
   end),
 
   loss = loss,

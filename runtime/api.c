@@ -68,7 +68,7 @@ int nuwa_find_decode(const Plan *p, const char *name) { return plan_find_decode(
 bool nuwa_decode_info(const Plan *p, int decode, NuwaDecode *out) {
   if (decode < 0 || decode >= p->n_decode) return false;
   const PlanDecode *d = &p->decode[decode];
-  *out = (NuwaDecode){.name = d->name, .grid = {d->grid[0], d->grid[1], d->grid[2]}, .vocab = d->vocab,
+  *out = (NuwaDecode){.name = d->name, .grid = {d->grid[0], d->grid[1], d->grid[2]}, .vocab = d->vocab, .stop = d->has_stop ? d->stop : -1,
                       .positions = plan_positions(d), .prologue = d->prologue};
   return true;
 }

@@ -25,6 +25,7 @@ typedef struct Drawing {
   int32_t *slots;         /* [positions] or NULL */
   const float *logits;    /* [rows][vocab] */
   const int32_t *chunk;   /* positions of the call in progress */
+  _Atomic int64_t drawn;  /* tokens */
   _Atomic int64_t nan_at; /* the least raster position * count + sample whose logits hold NaN; INT64_MAX: none */
 } Drawing;
 
@@ -118,6 +119,41 @@ static void write_given(Drawing *r) {
           r->g->given && r->g->given[p] ? r->g->given_tokens[stream % r->g->count * N + p] : 0;
 }
 
+/* Of a sample with a stop: the least position that holds it; INT32_MAX: none does yet. */
+static int32_t stopped_at(const Drawing *r, int64_t sample) { return r->d->has_stop ? r->s->stopped[sample] : INT32_MAX; }
+
+static void note_stop(Drawing *r, int64_t sample, int32_t p, int32_t token) {
+  if (r->d->has_stop && token == r->d->stop && p < r->s->stopped[sample]) r->s->stopped[sample] = p;
+}
+
+static void begin_stops(Drawing *r) {
+  int64_t N = r->s->order.positions;
+  for (int64_t i = 0; r->d->has_stop && i < r->g->count; i++) {
+    r->s->stopped[i] = INT32_MAX;
+    for (int64_t p = N - 1; r->g->given && p >= 0; p--)
+      if (r->g->given[p]) note_stop(r, i, (int32_t)p, r->tokens[i * N + p]);
+  }
+}
+
+/* Whether every sample has stopped before all positions that the order has from `begin` on. */
+static bool all_stopped(const Drawing *r, int64_t begin) {
+  const DecodeOrder *o = &r->s->order;
+  int32_t least = INT32_MAX, last = -1;
+  for (int64_t i = begin; i < o->positions; i++)
+    if (o->position[i] < least) least = o->position[i];
+  for (int64_t i = 0; i < r->g->count; i++)
+    if (stopped_at(r, i) > last) last = stopped_at(r, i);
+  return last < least;
+}
+
+static void fill_stopped(Drawing *r, int64_t begin) {
+  const DecodeOrder *o = &r->s->order;
+  for (int64_t i = begin; i < o->positions; i++)
+    for (int64_t sample = 0; sample < r->g->count; sample++)
+      if (!r->g->given || !r->g->given[o->position[i]])
+        r->tokens[sample * o->positions + o->position[i]] = (int32_t)r->d->stop;
+}
+
 static bool holds_nan(const float *x, int n) {
   for (int i = 0; i < n; i++)
     if (isnan(x[i])) return true;
@@ -136,6 +172,12 @@ static bool refuse_nan(const Drawing *r, Error *err) {
                    r->d->name, (long long)(r->g->first + at % r->g->count), (long long)(at / r->g->count));
 }
 
+static void put_token(Drawing *r, int64_t sample, int32_t p, int32_t token) {
+  int64_t N = r->s->order.positions;
+  r->tokens[sample * N + p] = token;
+  if (is_guided(r->g)) r->tokens[(r->g->count + sample) * N + p] = token;
+}
+
 /* Draws the tokens of positions [begin, end) of the chunk, all samples. */
 static void draw_items(void *ctx, int64_t begin, int64_t end, int thread) {
   Drawing *r = ctx;
@@ -143,9 +185,13 @@ static void draw_items(void *ctx, int64_t begin, int64_t end, int thread) {
   int vocab = (int)r->d->vocab;
   float *guided = s->draw_scratch + (size_t)thread * s->draw_stride, *scratch = guided + vocab;
   for (int64_t item = begin; item < end; item++) {
-    int64_t k = item / r->g->count, sample = item % r->g->count, N = s->order.positions;
+    int64_t k = item / r->g->count, sample = item % r->g->count;
     int32_t p = r->chunk[k];
     if (r->g->given && r->g->given[p]) continue;
+    if (stopped_at(r, sample) < p) {
+      put_token(r, sample, p, (int32_t)r->d->stop);
+      continue;
+    }
     const float *logits = r->logits + (k * r->streams + sample) * vocab;
     if (is_guided(r->g)) {
       sampler_guide(guided, logits, logits + r->g->count * vocab, r->g->guidance, vocab);
@@ -154,8 +200,8 @@ static void draw_items(void *ctx, int64_t begin, int64_t end, int thread) {
     if (holds_nan(logits, vocab)) note_nan(r, p * r->g->count + sample);
     Philox random = philox(r->g->seed, (uint32_t)p, (uint32_t)(r->g->first + sample), STREAM_SAMPLE);
     int32_t token = sampler_draw(logits, vocab, &r->g->sample, philox_uniform(random.word[0]), scratch);
-    r->tokens[sample * N + p] = token;
-    if (is_guided(r->g)) r->tokens[(r->g->count + sample) * N + p] = token;
+    put_token(r, sample, p, token);
+    atomic_fetch_add_explicit(&r->drawn, 1, memory_order_relaxed);
   }
 }
 
@@ -183,6 +229,9 @@ static bool draw_chunk(Drawing *r, int64_t begin, int64_t end) {
   if (r->slots) memcpy(r->slots, o->slot, sizeof *r->slots * (size_t)o->positions);
   if (!step_run(r->s, r->g->decode, r->state, r->streams, repeat_last_row(r, R))) return false;
   pool_run(r->s->pool, draw_items, r, (end - begin) * r->g->count, 1);
+  for (int64_t i = begin; r->d->has_stop && i < end; i++)
+    for (int64_t sample = 0; sample < r->g->count; sample++)
+      note_stop(r, sample, o->position[i], r->tokens[sample * o->positions + o->position[i]]);
   return atomic_load(&r->nan_at) == INT64_MAX;
 }
 
@@ -210,12 +259,17 @@ bool nuwa_generate(NuwaSession *s, const NuwaGenerate *g, int32_t *tokens, NuwaG
   atomic_store(&r.nan_at, INT64_MAX);
   DecodeOrder *o = &s->order;
   write_given(&r);
+  begin_stops(&r);
   double t0 = now_ms();
   if (r.d->prologue >= 0 && !nuwa_run(s, r.d->prologue, r.streams, 0)) return nuwa_check(s, err);
   double t1 = now_ms();
   int64_t most = s->options.rows / r.streams, calls = 0;
   for (int64_t wave = 0; wave < o->n_wave; wave++) {
     int64_t begin = o->wave_begin[wave], end = o->wave_begin[wave + 1];
+    if (r.d->has_stop && all_stopped(&r, begin)) {
+      fill_stopped(&r, begin);
+      break;
+    }
     order_take_slots(o, wave);
     /* Cutting a wave in raster order is safe: causal keys never come later in raster order than their query. */
     for (int64_t at = begin, to; at < end; at = to, calls++) {
@@ -228,11 +282,8 @@ bool nuwa_generate(NuwaSession *s, const NuwaGenerate *g, int32_t *tokens, NuwaG
     order_release_slots(o, wave);
   }
   memcpy(tokens, r.tokens, sizeof *tokens * (size_t)(g->count * o->positions));
-  if (stats) {
-    int64_t drawn = 0;
-    for (int64_t p = 0; p < o->positions; p++) drawn += !(g->given && g->given[p]);
-    *stats = (NuwaGenerateStats){.steps = calls, .tokens = drawn * g->count, .live = o->slots, .prologue_ms = t1 - t0,
+  if (stats)
+    *stats = (NuwaGenerateStats){.steps = calls, .tokens = atomic_load(&r.drawn), .live = o->slots, .prologue_ms = t1 - t0,
                                  .step_ms = now_ms() - t1};
-  }
   return true;
 }

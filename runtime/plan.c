@@ -10,7 +10,7 @@
 #include "runtime/plan.h"
 
 static const char PLAN_MAGIC[8] = "NUWAPLAN";
-enum { PLAN_VERSION = 6, PLAN_HEADER = 56 };
+enum { PLAN_VERSION = 7, PLAN_HEADER = 56 };
 
 /* Reads when out is NULL, else writes.  After a failure everything is a no-op and reads give zeros. */
 typedef struct Codec {
@@ -200,6 +200,8 @@ static void code_decode(Codec *c, PlanDecode *d) {
   code_text(c, &d->name);
   for (int x = 0; x < 3; x++) code_i64(c, &d->grid[x]);
   code_i64(c, &d->vocab);
+  code_bool(c, &d->has_stop);
+  code_i64(c, &d->stop);
   code_i32(c, &d->prologue);
   code_i32(c, &d->step);
   CODE_ARRAY(c, d->n_attend, d->attend);

@@ -138,6 +138,8 @@ typedef struct PlanDecode {
   const char *name;
   int64_t grid[3];
   int64_t vocab;
+  bool has_stop;
+  int64_t stop;                    /* token after which a sample is filled with it; the grid is a line then */
   int32_t prologue, step;          /* functions; prologue -1: none */
   int32_t n_attend, n_stencil;
   AttendAttrs *attend;             /* what the self-attentions of the grid see; on it, and without heads */

@@ -257,6 +257,8 @@ static bool check_decode(const Plan *p, const PlanDecode *d, Error *err) {
     return error_set(err, ERROR_FORMAT, "decode \"%s\" refers to a function that does not exist", d->name);
   if (d->vocab < 1 || d->vocab > 1 << 28 || d->live < 0 || d->live > positions)
     return error_set(err, ERROR_FORMAT, "decode \"%s\": vocabulary or ring size out of range", d->name);
+  if (d->has_stop && (d->grid[1] != 1 || d->grid[2] != 1 || d->stop < 0 || d->stop >= d->vocab))
+    return error_set(err, ERROR_FORMAT, "decode \"%s\": stop %lld is no token of a line of words", d->name, (long long)d->stop);
   for (int x = 0; x < 3; x++)
     if (d->wavefront[x] < 0 || d->raster[x] < 0 || d->wavefront[x] > 1 << 24 || d->raster[x] > 1 << 24)
       return error_set(err, ERROR_FORMAT, "decode \"%s\": a schedule is out of range", d->name);

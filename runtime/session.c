@@ -143,6 +143,7 @@ static void lay_out(NuwaSession *s, Memories *at, size_t *out_kept) {
   int threads = pool_threads(s->pool);
   s->draw_stride = 2 * (size_t)largest_vocab(p);   /* guided logits, and the sampler's own */
   s->draw_scratch = layout_take(at->table, (int64_t)(s->draw_stride * sizeof(float)) * threads);
+  s->stopped = layout_take(at->table, (int64_t)sizeof *s->stopped * s->options.samples);
   s->arena = layout_take(at->device, arena_bytes_needed(at->device, p, &s->options));
   if (!s->device->is_host)
     s->tokens = layout_take(at->port, (int64_t)sizeof(int32_t) * s->options.samples * largest_grid(p));

@@ -37,6 +37,7 @@ struct NuwaSession {
   StepRecords *records;   /* [n_decode]; NULL where the device does not record */
   void ****args;          /* [n_function][n_launch][n_ref] */
   uint8_t *arena;
+  int32_t *stopped;       /* [samples] of decoding: the first position that holds the stop token */
   float *draw_scratch;    /* [threads][draw_stride] for the sampler */
   size_t draw_stride;
   int64_t **launch_ns;    /* [n_function][n_launch], in one allocation; NULL: not measured */

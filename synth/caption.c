@@ -36,7 +36,7 @@ static bool is_known(const char *words, const char *word, size_t n) {
 }
 
 static void say_unknown(const Kit *k, const char *text) {
-  const char *words = safetensors_metadata(k->weights, WEIGHTS_WORDS), *word;
+  const char *words = safetensors_metadata(k->drawer.weights, WEIGHTS_WORDS), *word;
   Buffer list = {0};
   if (!words) return;
   for (const char *at = text; ;) {

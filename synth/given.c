@@ -84,7 +84,7 @@ bool given_read(Kit *k, Arena *a, const char *path, const char *mask, Given *g, 
   for (size_t i = 0; i < pixels; i++)
     if (g->unknown[i]) memset(painted + 3 * i, 128, 3);
   tokens_of_pixels(k, g->unknown, g->given);
-  return kit_encode(k, painted, 1, g->tokens, err);
+  return codec_encode(&k->codec[CODEC_IMAGE], painted, 1, g->tokens, err);
 }
 
 void given_restore(const Kit *k, const Given *g, uint8_t *rgb) {

@@ -11,9 +11,17 @@
 
 /* ---- what the plans must have ---- */
 
-/* What the generating model draws of: text, a class, or nothing. */
+static bool is_codes_input(const PlanTensor *t) {
+  static const char *const names[] = {PORT_LABELS_TOKENS, PORT_IMAGE_TOKENS, PORT_VIDEO_TOKENS};
+  int i = 0;
+  while (i < COUNT_OF(names) && strcmp(names[i], t->name) != 0) i++;
+  return i < COUNT_OF(names) && t->dtype == DTYPE_I32 && t->rank == 4 && dim_is_const(t->dim[1]) &&
+         dim_is_const(t->dim[2]) && dim_is_const(t->dim[3]);
+}
+
+/* What the generating model draws of: text, a class, codes, or nothing. */
 static bool find_conditions(Kit *k, const PlanFunction *prologue, Error *err) {
-  const char *classes = plan_text(k->plan, PLAN_TEXT_FIELD MODEL_CLASSES);
+  const char *classes = plan_text(k->drawer.plan, PLAN_TEXT_FIELD MODEL_CLASSES);
   const PlanTensor *mask = NULL;
   for (int i = 0; i < prologue->n_in; i++) {
     const PlanTensor *t = &prologue->in[i];
@@ -21,11 +29,14 @@ static bool find_conditions(Kit *k, const PlanFunction *prologue, Error *err) {
     else if (strcmp(t->name, PORT_CLASS) == 0 && t->dtype == DTYPE_I32 && t->rank == 1)
       k->classes = classes ? strtoll(classes, NULL, 10) : 0;
     else if (strcmp(t->name, PORT_TEXT_MASK) == 0) mask = t;
-    else
+    else if (is_codes_input(t)) {
+      k->codes_input = t->name;
+      for (int x = 0; x < 3; x++) k->codes_grid[x] = t->dim[x + 1].c;
+    } else
       return error_set(
           err, ERROR_ARGUMENT,
-          "the generating model has an input \"%s\", which nothing here gives: it draws of text i32[batch,words] or "
-          "of a class i32[batch]",
+          "the generating model has an input \"%s\", which nothing here gives: it draws of text i32[batch,words], of a "
+          "class i32[batch], or of labels_tokens, image_tokens or video_tokens i32[batch,s,h,w]",
           t->name);
   }
   Dim words = dim_const(k->text_tokens);
@@ -40,56 +51,45 @@ static bool find_conditions(Kit *k, const PlanFunction *prologue, Error *err) {
   return true;
 }
 
-/* Functions of the generating model, whose grid must be one of the autoencoder's pictures. */
-static bool find_generator(Kit *k, Error *err) {
-  k->decode = plan_find_decode(k->plan, FUNC_DECODE);
-  if (k->decode < 0 && plan_find_function(k->plan, FUNC_DECODE) >= 0)   /* of codes, into pictures */
+/* The grid that is drawn: a frame's codes, or words. */
+static bool find_grid(Kit *k, const PlanDecode *d, Error *err) {
+  const Codec *image = &k->codec[CODEC_IMAGE];
+  memcpy(k->grid, d->grid, sizeof k->grid);
+  k->positions = plan_positions(d);
+  if ((k->draws_words = d->has_stop)) return true;
+  if (image->grid[0] != d->grid[1] || image->grid[1] != d->grid[2])
+    return error_set(err, ERROR_ARGUMENT, "the autoencoder makes %lldx%lld codes, the generating model %lldx%lld",
+                     (long long)image->grid[0], (long long)image->grid[1], (long long)d->grid[1], (long long)d->grid[2]);
+  if (image->codes && image->codes != d->vocab)
+    return error_set(err, ERROR_ARGUMENT, "the autoencoder has %lld codes, the generating model draws from %lld",
+                     (long long)image->codes, (long long)d->vocab);
+  return true;
+}
+
+/* The function of the generating model. */
+static bool find_generator(Kit *k, const char *name, Error *err) {
+  const Plan *p = k->drawer.plan;
+  k->decode = plan_find_decode(p, name);
+  if (k->decode < 0 && plan_find_function(p, name) >= 0)   /* of codes, into pictures */
     return error_set(err, ERROR_ARGUMENT,
                      "--weights is an autoencoder, which draws nothing by itself: --vq-weights names it, and "
                      "--weights what was trained on its codes");
-  if (k->decode < 0) return error_set(err, ERROR_ARGUMENT, "the generating model has no decode \"decode\"");
-  const PlanDecode *d = &k->plan->decode[k->decode];
-  if (k->grid[1] != d->grid[1] || k->grid[2] != d->grid[2])
-    return error_set(err, ERROR_ARGUMENT, "the autoencoder makes %lldx%lld codes, the generating model %lldx%lld",
-                     (long long)k->grid[1], (long long)k->grid[2], (long long)d->grid[1], (long long)d->grid[2]);
-  k->grid[0] = d->grid[0];
-  k->positions = d->grid[0] * d->grid[1] * d->grid[2];
-  if (d->prologue >= 0 && !find_conditions(k, &k->plan->function[d->prologue], err)) return false;
-  if (k->codes && k->codes != d->vocab)
-    return error_set(err, ERROR_ARGUMENT, "the autoencoder has %lld codes, the generating model draws from %lld",
-                     (long long)k->codes, (long long)d->vocab);
-  return true;
-}
-
-static bool find_autoencoder(Kit *k, Error *err) {
-  k->encode_codes = plan_find_function(k->vq_plan, FUNC_ENCODE);
-  k->decode_codes = plan_find_function(k->vq_plan, FUNC_DECODE);
-  if (k->encode_codes < 0 || k->decode_codes < 0)
-    return error_set(err, ERROR_ARGUMENT, "the autoencoder has no functions \"encode\" and \"decode\"");
-  const PlanFunction *f = &k->vq_plan->function[k->encode_codes];
-  const PlanTensor *image = plan_find_input(f, PORT_IMAGE),
-                   *codes = plan_find_output(f, PORT_CODES);
-  if (!image || image->rank != 4 || !codes || codes->rank != 4 || (image->dim[3].c != 3 && image->dim[3].c != 1))
-    return error_set(err, ERROR_ARGUMENT,
-                     "the autoencoder must map image f32[batch,h,w,3 or 1] to codes i32[batch,1,h,w]");
-  const char *codebook = plan_text(k->vq_plan, PLAN_TEXT_FIELD MODEL_CODEBOOK);
-  k->codes = codebook ? strtoll(codebook, NULL, 10) : 0;
-  k->size = image->dim[1].c;
-  k->colours = image->dim[3].c;
-  k->grid[0] = 1;
-  k->grid[1] = codes->dim[2].c;
-  k->grid[2] = codes->dim[3].c;
-  k->positions = k->grid[1] * k->grid[2];
-  return true;
+  if (k->decode < 0) return error_set(err, ERROR_ARGUMENT, "the generating model has no decode \"%s\"", name);
+  const PlanDecode *d = &p->decode[k->decode];
+  return find_grid(k, d, err) && (d->prologue < 0 || find_conditions(k, &p->function[d->prologue], err));
 }
 
 static bool open_bpe(Kit *k, Error *err) {
-  const char *merges = safetensors_metadata(k->weights, WEIGHTS_BPE);
-  if (!k->text_tokens) return true;
-  if (!merges) merges = plan_text(k->plan, PLAN_TEXT_BPE);
+  const char *merges = safetensors_metadata(k->drawer.weights, WEIGHTS_BPE);
+  if (!k->text_tokens && !k->draws_words) return true;
+  if (!merges) merges = plan_text(k->drawer.plan, PLAN_TEXT_BPE);
   if (!merges) return error_set(err, ERROR_ARGUMENT, "the weights hold no text encoder (metadata \"bpe\")");
   k->bpe = bpe_parse(merges, strlen(merges), "merges in the weights", err);
-  return k->bpe != NULL;
+  if (!k->bpe || !k->draws_words) return k->bpe != NULL;
+  const PlanDecode *d = &k->drawer.plan->decode[k->decode];
+  return d->stop == bpe_vocab(k->bpe) - 1 ||
+         error_set(err, ERROR_ARGUMENT, "the model's captions end with token %lld, those of the weights' text encoder with %d",
+                   (long long)d->stop, bpe_vocab(k->bpe) - 1);
 }
 
 typedef struct OpenCall {
@@ -114,111 +114,85 @@ static bool open_application(OpenCall *c) {
   return true;
 }
 
-/* w, or NULL when it holds what is no number. */
-static Safetensors *check_finite(const OpenCall *c, Safetensors *w, const char *path) {
-  if (!w || weights_file_check_finite(w, path, c->err)) return w;
-  safetensors_close(w);
-  return NULL;
-}
-
-/* Weights from the application where it has some and no file is named, else from the file. */
-static Safetensors *open_weights_of(OpenCall *c, const char *part, const char *path, char digest[65]) {
-  const BundlePart *p = c->k->bundle ? bundle_find(c->k->bundle, NUWA_PART_WEIGHTS, part) : NULL;
-  if (!path && p) {
-    Safetensors *w = check_finite(c, nuwa_bundle_weights(c->k->bundle, part, c->err), c->spec.model.path);
-    const char *of_file = w ? safetensors_metadata(w, WEIGHTS_DIGEST) : NULL;
-    if (of_file) snprintf(digest, 65, "%s", of_file);
-    else sha256_hex(bundle_digest(c->k->bundle, p), digest);
-    return w;
-  }
-  return weights_file_digest(path, digest, c->err)
-             ? check_finite(c, weights_file_open(c->k->target, path, c->err), path)
-             : NULL;
-}
-
-static bool has_weights(const OpenCall *c, const char *part) {
-  return c->k->bundle && bundle_find(c->k->bundle, NUWA_PART_WEIGHTS, part);
-}
-
-/* The application's plan, else that of m, which is then completed from its weights. */
-static const Plan *open_plan_of(OpenCall *c, const char *part, ModelSpec *m, const Safetensors *w, const char *path,
-                                const char *const *functions, int n) {
-  Kit *k = c->k;
-  const Plan *p = k->bundle ? nuwa_bundle_plan(k->bundle, part) : NULL;
-  Plan **owned = &k->owned[strcmp(part, BUNDLE_DRAWER) == 0];
-  if (p && (m == &c->spec.model || !m->path)) return nuwa_check_weights(p, w, false, c->err) ? p : NULL;
-  if (!weights_file_complete(k->arena, k->target, m, w, path, c->err)) return NULL;
-  return *owned = models_open_plan(k->target, m, functions, n, w, c->err);
-}
-
 /* ---- opening ---- */
 
-static NuwaSession *open_session(const Kit *k, const Plan *p, int64_t samples, Error *err) {
-  return models_open_session(k->target, p, samples, 1, 0, err);
+static OpenedFrom from_of(const OpenCall *c) {
+  return (OpenedFrom){c->k->arena, c->k->target, c->k->bundle, c->spec.model.path};
 }
 
-/* The autoencoder that was named; else the one that the generating model was trained with, by its digest; else the
- * shipped one. */
-static const char *find_vq(OpenCall *c) {
+/* The codec that was named; else that of the application; else the one that the generating model was trained with, by its
+ * digest; else the shipped one. */
+static bool open_codec(OpenCall *c, CodecKind kind) {
+  static const char *const shipped[CODEC_KINDS] = {SHIPPED_IMAGE, SHIPPED_LABELS};
   Kit *k = c->k;
-  const char *digest = k->weights ? weights_file_vq(k->arena, k->weights) : NULL;
-  if (c->spec.vq_weights) return c->spec.vq_weights;
-  if (!digest) return weights_file_shipped(k->arena, k->target, SHIPPED_IMAGE);
-  const char *found = weights_file_find(k->arena, k->target, digest,
-                                        c->spec.weights ? c->spec.weights : c->spec.model.path);
-  if (!found)
-    error_set(c->err, ERROR_ARGUMENT,
-              "%s was trained with an autoencoder whose weights have the SHA-256 %s; neither beside it nor among the "
-              "shipped weights is such a file: give --vq-weights",
-              c->spec.weights ? c->spec.weights : c->spec.model.path, digest);
-  return found;
+  OpenedFrom from = from_of(c);
+  CodecSpec spec = c->spec.codec[kind];
+  bool is_embedded = !spec.weights && opened_is_embedded(&from, codec_name(kind));
+  if (!spec.weights && !is_embedded) {
+    const Safetensors *w = k->drawer.weights;
+    if (w && !codec_find(&from, kind, w, k->drawer.where, &spec.weights, c->err)) return false;
+    if (!spec.weights) spec.weights = weights_file_shipped(k->arena, k->target, shipped[kind]);
+  }
+  return codec_open(&k->codec[kind], &from, kind, &spec, c->samples, c->err);
 }
 
-static bool open_vq(OpenCall *c) {
-  static const char *const functions[] = {FUNC_ENCODE, FUNC_DECODE};
+static bool open_image_codec(OpenCall *c) {
   Kit *k = c->k;
-  ModelSpec *m = &c->spec.vq;
-  bool is_embedded = !c->spec.vq_weights && has_weights(c, BUNDLE_IMAGE);
-  const char *path = is_embedded ? NULL : find_vq(c), *where = is_embedded ? c->spec.model.path : path;
-  k->vq_weights_path = path;
-  return where && (k->vq_weights = open_weights_of(c, BUNDLE_IMAGE, path, k->vq_digest)) &&
-         ((k->vq_plan = open_plan_of(c, BUNDLE_IMAGE, m, k->vq_weights, where, functions, 2)) ||
-          error_prefix(c->err, "the autoencoder")) &&
-         find_autoencoder(k, c->err) &&
-         (!c->samples || ((k->vq = open_session(k, k->vq_plan, c->samples, c->err)) &&
-                          nuwa_load_weights(k->vq, k->vq_weights, true, c->err)));
+  const Codec *image = &k->codec[CODEC_IMAGE];
+  if (!open_codec(c, CODEC_IMAGE)) return false;
+  if (image->height != image->width)
+    return error_set(c->err, ERROR_ARGUMENT, "the autoencoder's pictures are %lld x %lld: they must be square",
+                     (long long)image->width, (long long)image->height);
+  k->size = image->height;
+  k->grid[0] = 1;
+  memcpy(k->grid + 1, image->grid, sizeof image->grid);
+  k->positions = k->grid[1] * k->grid[2];
+  return true;
 }
 
 static bool open_weights(OpenCall *c) {
-  Kit *k = c->k;
-  bool is_embedded = !c->spec.weights && has_weights(c, BUNDLE_DRAWER);
-  if (!c->spec.weights && !is_embedded) c->spec.weights = weights_file_shipped(k->arena, k->target, SHIPPED_DRAWER);
-  k->weights_path = c->spec.weights;
-  return (k->weights = open_weights_of(c, BUNDLE_DRAWER, k->weights_path, k->digest)) != NULL;
+  OpenedFrom from = from_of(c);
+  if (!c->spec.weights && !opened_is_embedded(&from, BUNDLE_DRAWER))
+    c->spec.weights = weights_file_shipped(c->k->arena, c->k->target, SHIPPED_DRAWER);
+  return opened_weights(&c->k->drawer, &from, BUNDLE_DRAWER, c->spec.weights, c->err);
 }
 
-/* Whether the weights go with the autoencoder: nothing else tells a picture from noise. */
+/* Whether the weights go with the codecs: nothing else tells a picture from noise. */
 static bool check_pair(const OpenCall *c) {
   Recipe have = {.arena = c->k->arena};
-  recipe_set_text(&have, RECIPE_VQ, c->k->vq_digest);
-  return recipe_check_pair(safetensors_metadata(c->k->weights, META_RECIPE), &have, c->err) ||
-         error_prefix(c->err, "%s", c->spec.weights ? c->spec.weights : c->spec.model.path);
+  for (int i = 0; i < CODEC_KINDS; i++)
+    if (codec_is_open(&c->k->codec[i])) recipe_set_text(&have, codec_fields((CodecKind)i).digest, c->k->codec[i].opened.digest);
+  return recipe_check_pair(safetensors_metadata(c->k->drawer.weights, META_RECIPE), &have, c->err) ||
+         error_prefix(c->err, "%s", c->k->drawer.where);
 }
 
 static bool open_generator(OpenCall *c) {
-  static const char *const functions[] = {FUNC_DECODE};
   Kit *k = c->k;
-  ModelSpec *m = &c->spec.model;
-  return check_pair(c) &&
-         (k->plan = open_plan_of(c, BUNDLE_DRAWER, m, k->weights, c->spec.weights, functions, 1)) &&
-         find_generator(k, c->err) && open_bpe(k, c->err);
+  OpenedFrom from = from_of(c);
+  const char *name = c->spec.task ? arena_printf(k->arena, FUNC_TASKS ".%s", c->spec.task) : FUNC_DECODE;
+  bool takes_bundle = k->bundle && nuwa_bundle_plan(k->bundle, BUNDLE_DRAWER);
+  return check_pair(c) && opened_plan(&k->drawer, &from, BUNDLE_DRAWER, &c->spec.model, takes_bundle, &name, 1, c->err) &&
+         find_generator(k, name, c->err) && open_bpe(k, c->err);
+}
+
+/* The grid of codes that is drawn of must be one of frames of the codec that makes them. */
+static bool open_condition(OpenCall *c) {
+  Kit *k = c->k;
+  if (!k->codes_input) return true;
+  CodecKind kind = strcmp(k->codes_input, PORT_LABELS_TOKENS) == 0 ? CODEC_LABELS : CODEC_IMAGE;
+  if (kind == CODEC_LABELS && (!open_codec(c, kind) || !check_pair(c))) return false;
+  const Codec *codec = &k->codec[kind];
+  return (codec->grid[0] == k->codes_grid[1] && codec->grid[1] == k->codes_grid[2]) ||
+         error_set(c->err, ERROR_ARGUMENT, "the autoencoder of %s makes %lldx%lld codes, the generating model reads %lldx%lld",
+                   codec_name(kind), (long long)codec->grid[0], (long long)codec->grid[1], (long long)k->codes_grid[1],
+                   (long long)k->codes_grid[2]);
 }
 
 static void open_body(void *ctx) {
   OpenCall *c = ctx;
-  bool wants_weights = c->draws || c->spec.weights;   /* these also say which autoencoder */
-  c->ok = open_application(c) && (!wants_weights || open_weights(c)) && open_vq(c) &&
-          (!c->draws || open_generator(c));
+  bool wants_weights = c->draws || c->spec.weights;   /* these also say which codecs */
+  c->ok = open_application(c) && (!wants_weights || open_weights(c)) && open_image_codec(c) &&
+          (!c->draws || (open_generator(c) && open_condition(c)));
 }
 
 bool kit_open(Kit *k, const SynthTarget *t, const KitSpec *spec, bool draws, int64_t samples, Error *err) {
@@ -230,13 +204,58 @@ bool kit_open(Kit *k, const SynthTarget *t, const KitSpec *spec, bool draws, int
   return false;
 }
 
+typedef struct ListCall {
+  const SynthTarget *target;
+  const KitSpec *spec;
+  Arena *arena;
+  const char *list;
+  Error *err;
+  bool ok;
+} ListCall;
+
+static void add_task(ListCall *c, const char *name) {
+  size_t n = strlen(FUNC_TASKS ".");
+  if (strncmp(name, FUNC_TASKS ".", n) == 0) c->list = arena_printf(c->arena, "%s%s%s", c->list, *c->list ? " " : "", name + n);
+}
+
+static void list_of_bundle(ListCall *c) {
+  NuwaBundle *b = nuwa_bundle_open(c->spec->model.path, c->err);
+  const Plan *p = b ? nuwa_bundle_plan(b, BUNDLE_DRAWER) : NULL;
+  for (int i = 0; p && i < p->n_decode; i++) add_task(c, p->decode[i].name);
+  c->ok = b != NULL;
+  nuwa_bundle_close(b);
+}
+
+static void list_of_model(ListCall *c) {
+  ModelSpec m = c->spec->model;
+  const char *path = c->spec->weights ? c->spec->weights : weights_file_shipped(c->arena, c->target, SHIPPED_DRAWER);
+  Safetensors *w = safetensors_open(path, c->err);
+  Model *model = w && weights_file_complete(c->arena, c->target, &m, w, path, c->err) && !(!m.source && models_is_bundle(m.path))
+                     ? models_load(c->target, &m, c->err) : NULL;
+  for (int i = 0; model && i < model->n_decode; i++) add_task(c, model->decode[i].name);
+  c->ok = model || (w && !m.source && m.path && models_is_bundle(m.path));
+  model_free(model);
+  safetensors_close(w);
+}
+
+static void list_body(void *ctx) {
+  ListCall *c = ctx;
+  bool is_bundle = c->spec->model.path && models_is_bundle(c->spec->model.path);
+  if (is_bundle) list_of_bundle(c);
+  else list_of_model(c);
+}
+
+bool kit_list_tasks(const SynthTarget *t, const KitSpec *spec, Arena *a, const char **out, Error *err) {
+  ListCall c = {t, spec, a, "", err, false};
+  bool ok = arena_protect(a, list_body, &c, err) && c.ok;
+  *out = c.list;
+  return ok;
+}
+
 void kit_close(Kit *k) {
-  nuwa_session_close(k->vq);
-  plan_free(k->owned[0]);
-  plan_free(k->owned[1]);
+  for (int i = 0; i < CODEC_KINDS; i++) codec_close(&k->codec[i]);
+  opened_close(&k->drawer);
   bpe_free(k->bpe);
-  if (k->weights) safetensors_close(k->weights);
-  if (k->vq_weights) safetensors_close(k->vq_weights);
   nuwa_bundle_close(k->bundle);
   arena_free(k->arena);
   *k = (Kit){0};
@@ -245,10 +264,10 @@ void kit_close(Kit *k) {
 /* ---- the recipe ---- */
 
 void kit_recipe(const Kit *k, Recipe *r) {
-  recipe_set_plan(r, k->plan);
-  recipe_set_plan_model(r, RECIPE_VQ_SOURCE, RECIPE_VQ_OPTIONS, k->vq_plan);
-  recipe_set_text(r, RECIPE_WEIGHTS, k->digest);
-  recipe_set_text(r, RECIPE_VQ, k->vq_digest);
+  recipe_set_plan(r, k->drawer.plan);
+  recipe_set_text(r, RECIPE_WEIGHTS, k->drawer.digest);
+  for (int i = 0; i < CODEC_KINDS; i++)
+    if (codec_is_open(&k->codec[i])) codec_recipe(&k->codec[i], r);
 }
 
 /* ---- drawing ---- */
@@ -269,23 +288,42 @@ static bool pass_progress(void *ctx, int64_t done, int64_t total) {
   return !is_cancelled(p->target);
 }
 
-/* Texts of the samples, then as many empty ones for the null condition; and their masks, if the model takes any. */
+/* A condition of none: as the model was trained without one.  By the module's field null_condition = "token" that is a text of
+ * zeros under a mask of ones and codes of -1; else an empty text. */
+static bool has_null_token(const Kit *k) { return plan_text(k->drawer.plan, PLAN_TEXT_FIELD MODEL_NULL) != NULL; }
+
+static int64_t streams_of(const SampleRange *p) { return p->r->guidance != 1.0f ? 2 * p->count : p->count; }
+
+/* Texts of the samples, then as many of the null condition; and their masks, if the model takes any. */
 static bool fill_text(const Kit *k, NuwaSession *s, const SampleRange *p, Error *err) {
-  int prologue = k->plan->decode[k->decode].prologue, words = (int)k->text_tokens;
-  bool is_masked = plan_find_input(&k->plan->function[prologue], PORT_TEXT_MASK) != NULL;
+  int prologue = k->drawer.plan->decode[k->decode].prologue, words = (int)k->text_tokens;
+  bool is_masked = plan_find_input(&k->drawer.plan->function[prologue], PORT_TEXT_MASK) != NULL;
   int32_t *to = nuwa_input(s, prologue, PORT_TEXT);
   uint8_t *mask = is_masked ? nuwa_input(s, prologue, PORT_TEXT_MASK) : NULL;
-  int64_t streams = p->r->guidance != 1.0f ? 2 * p->count : p->count;
-  for (int64_t i = 0; i < streams; i++, to += words) {
-    if (!bpe_encode_fixed(k->bpe, i < p->count ? p->r->text[p->first + i] : "", to, words, err)) return false;
+  for (int64_t i = 0; i < streams_of(p); i++, to += words) {
+    const char *text = i < p->count ? p->r->text[p->first + i] : NULL;
+    if (!text && has_null_token(k)) {
+      memset(to, 0, sizeof *to * (size_t)words);
+      if (mask) memset(mask + i * words, 1, (size_t)words);
+      continue;
+    }
+    if (!bpe_encode_fixed(k->bpe, text ? text : "", to, words, err)) return false;
     if (mask) bpe_mask(k->bpe, to, mask + i * words, words);
   }
   return true;
 }
 
+static void fill_codes(const Kit *k, NuwaSession *s, const SampleRange *p) {
+  int32_t *to = nuwa_input(s, k->drawer.plan->decode[k->decode].prologue, k->codes_input);
+  int64_t grid = k->codes_grid[0] * k->codes_grid[1] * k->codes_grid[2], streams = streams_of(p);
+  memcpy(to, p->r->codes + p->first * grid, sizeof *to * (size_t)(p->count * grid));
+  for (int64_t i = p->count * grid; i < streams * grid; i++) to[i] = -1;
+}
+
 static bool fill_conditions(const Kit *k, NuwaSession *s, const SampleRange *p, Error *err) {
-  int32_t *class = k->classes ? nuwa_input(s, k->plan->decode[k->decode].prologue, PORT_CLASS) : NULL;
+  int32_t *class = k->classes ? nuwa_input(s, k->drawer.plan->decode[k->decode].prologue, PORT_CLASS) : NULL;
   for (int64_t i = 0; class && i < p->count; i++) class[i] = p->r->class;
+  if (k->codes_input) fill_codes(k, s, p);
   return !k->text_tokens || fill_text(k, s, p, err);
 }
 
@@ -298,15 +336,18 @@ static bool check_conditions(const Kit *k, const KitRequest *r, Error *err) {
                      k->classes ? "the generating model draws of a class from 0 to %lld"
                                 : "the generating model draws of no class",
                      (long long)k->classes - 1);
-  return r->guidance == 1.0f || (k->text_tokens && !k->classes) ||
+  if (!r->codes != !k->codes_input)
+    return error_set(err, ERROR_ARGUMENT, "the generating model draws of %s", k->codes_input ? k->codes_input : "no codes");
+  bool is_guided = (k->text_tokens && !k->classes) || (k->codes_input && has_null_token(k) && !k->draws_words);
+  return r->guidance == 1.0f || is_guided ||
          error_set(err, ERROR_ARGUMENT, "guidance is between a text and none: the generating model has no such condition");
 }
 
 static NuwaSession *open_generating(const Kit *k, const NuwaGenerate *g, Error *err) {
   int64_t slots, rows;
-  if (!nuwa_generate_needs(k->plan, g, &slots, &rows, err)) return NULL;
-  if (slots <= k->plan->decode[k->decode].live) slots = 0;
-  return models_open_session(k->target, k->plan, g->count * (g->guidance != 1.0f ? 2 : 1), rows, slots, err);
+  if (!nuwa_generate_needs(k->drawer.plan, g, &slots, &rows, err)) return NULL;
+  if (slots <= k->drawer.plan->decode[k->decode].live) slots = 0;
+  return models_open_session(k->target, k->drawer.plan, g->count * (g->guidance != 1.0f ? 2 : 1), rows, slots, err);
 }
 
 static void add_stats(NuwaGenerateStats *sum, const NuwaGenerateStats *part) {
@@ -351,7 +392,7 @@ bool kit_generate(Kit *k, const KitRequest *r, int32_t *tokens, NuwaGenerateStat
   if (r->given && !(given = repeat_given(k, r, p.count, err))) return false;
   g.given_tokens = given;
   NuwaSession *s = open_generating(k, &g, err);
-  bool ok = s && nuwa_load_weights(s, k->weights, true, err);
+  bool ok = s && nuwa_load_weights(s, k->drawer.weights, true, err);
   *stats = (NuwaGenerateStats){0};
   for (; ok && p.first < r->count && !is_cancelled(k->target); p.first += p.count) {
     ok = draw_part(k, s, &g, &p, tokens, stats, err);
@@ -361,32 +402,4 @@ bool kit_generate(Kit *k, const KitRequest *r, int32_t *tokens, NuwaGenerateStat
   nuwa_session_close(s);
   mem_free(given);
   return ok;
-}
-
-static int64_t vq_samples(const Kit *k) { return nuwa_samples(k->vq); }
-
-bool kit_encode(Kit *k, const uint8_t *rgb, int64_t n, int32_t *codes, Error *err) {
-  int64_t pixels = k->size * k->size, per_picture = k->grid[1] * k->grid[2];
-  for (int64_t at = 0; at < n; at += vq_samples(k)) {
-    int64_t B = n - at < vq_samples(k) ? n - at : vq_samples(k);
-    image_to_channels(rgb + 3 * at * pixels, (size_t)(B * pixels), k->colours,
-                      nuwa_input(k->vq, k->encode_codes, PORT_IMAGE));
-    if (!nuwa_run(k->vq, k->encode_codes, B, 0)) return nuwa_check(k->vq, err);
-    memcpy(codes + at * per_picture, nuwa_output(k->vq, k->encode_codes, PORT_CODES),
-           sizeof *codes * (size_t)(B * per_picture));
-  }
-  return true;
-}
-
-bool kit_decode(Kit *k, const int32_t *codes, int64_t n, uint8_t *rgb, Error *err) {
-  int64_t pixels = k->size * k->size, per_picture = k->grid[1] * k->grid[2];
-  for (int64_t at = 0; at < n; at += vq_samples(k)) {
-    int64_t B = n - at < vq_samples(k) ? n - at : vq_samples(k);
-    memcpy(nuwa_input(k->vq, k->decode_codes, PORT_CODES), codes + at * per_picture,
-           sizeof *codes * (size_t)(B * per_picture));
-    if (!nuwa_run(k->vq, k->decode_codes, B, 0)) return nuwa_check(k->vq, err);
-    image_from_channels(nuwa_output(k->vq, k->decode_codes, PORT_IMAGE), (size_t)(B * pixels), k->colours,
-                        rgb + 3 * at * pixels);
-  }
-  return true;
 }

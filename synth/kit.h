@@ -1,44 +1,44 @@
-/* A kit: what drawing takes. A generating model with its text encoder, the autoencoder of its codes, and both
+/* A kit: what drawing takes. A generating model with its text encoder, the codecs of its codes, and all their
  * weights. */
 #ifndef NUWA_SYNTH_KIT_H
 #define NUWA_SYNTH_KIT_H
 
 #include "media/image.h"
 #include "runtime/text/bpe.h"
-#include "synth/models.h"
-#include "synth/recipe.h"
+#include "synth/codec.h"
 
 typedef struct KitSpec {
-  ModelSpec model, vq;          /* paths may be NULL: taken from the weights */
-  const char *weights, *vq_weights;   /* NULL: the shipped ones */
+  ModelSpec model;                /* its path may be NULL: taken from the weights */
+  const char *weights;            /* NULL: the shipped ones */
+  CodecSpec codec[CODEC_KINDS];   /* without weights: those that the generating model was trained with, or the shipped ones */
+  const char *task;               /* one of the module's `tasks`, "sketch_video"; NULL: its `decode` */
   /* Where model is an application (a bundle with a plan "drawer"), what is NULL is taken from that. */
 } KitSpec;
 
-/* Without a generating model: weights, plan, bpe are NULL, digest is empty, and the grid is that of one picture. */
+/* Without a generating model: drawer is empty, bpe NULL, and the grid is that of one picture. */
 typedef struct Kit {
   Arena *arena;                 /* defines and paths */
-  Safetensors *weights, *vq_weights;
-  char digest[65], vq_digest[65];   /* SHA-256 of the weights files */
-  const Plan *plan, *vq_plan;
-  NuwaBundle *bundle;           /* the application that these are of, or NULL: then they are */
-  Plan *owned[2];
-  const char *weights_path, *vq_weights_path;   /* the files; NULL: of the bundle */
-  NuwaSession *vq;
+  NuwaBundle *bundle;           /* the application that these are of, or NULL */
+  Opened drawer;
+  Codec codec[CODEC_KINDS];     /* of labels only where the task reads or gives some */
   Bpe *bpe;
-  int decode;                   /* of plan */
-  int encode_codes, decode_codes;   /* functions of vq_plan */
-  int64_t size, colours;        /* of pictures; 3, or 1: grey */
-  int64_t codes;                /* that the autoencoder has; 0: it does not say */
-  int64_t text_tokens;          /* 0: the model draws of no text */
+  int decode;                   /* of the drawer's plan */
+  int64_t size;                 /* of pictures: their side */
+  int64_t text_tokens;          /* that the model reads; 0: it draws of no text */
   int64_t classes;              /* 0: of no class */
-  int64_t grid[3], positions;
+  const char *codes_input;      /* "labels_tokens", "image_tokens" or "video_tokens": the codes that it draws of; NULL: none */
+  int64_t codes_grid[3];
+  int64_t grid[3], positions;   /* of what is drawn */
+  bool draws_words;             /* else codes of pictures */
   const SynthTarget *target;    /* of all sessions */
 } Kit;
 
-/* Loads everything, or the autoencoder alone (draws false); `samples`: pictures the autoencoder takes at once, 0: it
- * only describes.  The target must outlive the kit.  False with err set (kit then holds nothing). */
+/* Loads everything, or the codec of images alone (draws false); `samples`: pictures a codec takes at once, 0: it only
+ * describes.  The target must outlive the kit.  False with err set (kit then holds nothing). */
 bool kit_open(Kit *k, const SynthTarget *t, const KitSpec *spec, bool draws, int64_t samples, Error *err);
 void kit_close(Kit *k);
+/* The tasks of a model, or of the weights that spec names, as names with a space between; "" where it has none.  In a. */
+bool kit_list_tasks(const SynthTarget *t, const KitSpec *spec, Arena *a, const char **out, Error *err);
 /* What of a drawing's recipe follows from the kit. */
 void kit_recipe(const Kit *k, Recipe *r);
 
@@ -50,6 +50,7 @@ bool kit_check_caption(const Kit *k, const char *text, Error *err);
 typedef struct KitRequest {
   const char *const *text;      /* [count]; NULL: none */
   int32_t class;                /* of all; -1: none */
+  const int32_t *codes;         /* [count][codes_grid]; NULL: none */
   int64_t count, first;         /* samples first, first + 1, ... of the seed */
   int64_t at_once;              /* samples drawn together, 0: KIT_PART.  The same tokens whatever it is */
   uint64_t seed;
@@ -67,9 +68,5 @@ typedef struct KitRequest {
  * may cancel: *out_done samples are finished then, and nothing has failed. */
 bool kit_generate(Kit *k, const KitRequest *r, int32_t *tokens, NuwaGenerateStats *stats, int64_t *out_done,
                   Error *err);
-
-/* Pictures <-> codes, any number n; rgb [n, size, size, 3], codes [n][positions of one picture]. */
-bool kit_encode(Kit *k, const uint8_t *rgb, int64_t n, int32_t *codes, Error *err);
-bool kit_decode(Kit *k, const int32_t *codes, int64_t n, uint8_t *rgb, Error *err);
 
 #endif

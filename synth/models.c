@@ -43,7 +43,7 @@ void models_define(Arena *a, ModelSpec *m, const char *name, const char *value) 
 
 /* A value that nothing reads is a mistake: the writer believes that it does something. */
 static bool check_fields(const Model *m, Error *err) {
-  static const char *const read[] = {MODEL_CODEBOOK, MODEL_VOCAB, MODEL_CLASSES, "size",  "text_tokens",
+  static const char *const read[] = {MODEL_CODEBOOK, MODEL_VOCAB, MODEL_CLASSES, MODEL_LABELS_CODEBOOK, MODEL_NULL, "size",  "text_tokens",
                                      "grid",         "grid.1",    "grid.2",      "grid.3"};
   for (int i = 0; i < m->n_field; i++) {
     int k = 0;

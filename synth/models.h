@@ -17,6 +17,8 @@ typedef struct ModelSpec {
 
 /* Plain values of a module that something reads; no others may be there. */
 #define MODEL_CODEBOOK "codebook"              /* codes there are, of an autoencoder and of what draws them */
+#define MODEL_LABELS_CODEBOOK "labels_codebook" /* codes of maps of labels, of what reads them */
+#define MODEL_NULL "null_condition"            /* "token": a text of zeros and codes of -1 are no condition */
 #define MODEL_VOCAB "vocab"                    /* tokens of texts */
 #define MODEL_CLASSES "classes"                /* classes there are, of what reads or gives one */
 

@@ -98,12 +98,14 @@ static bool package_model(const Package *k) {
 /* ---- an application ---- */
 
 static bool write_application(const Package *k, const Kit *kit) {
+  const Opened *of[2] = {&kit->drawer, &kit->codec[CODEC_IMAGE].opened};
   Buffer plan[2] = {0}, weights[2] = {0};
-  const char *merges = safetensors_metadata(kit->weights, WEIGHTS_BPE);
-  if (!merges) merges = plan_text(kit->plan, PLAN_TEXT_BPE);
-  bool ok = plan_write(kit->plan, &plan[0], k->err) && plan_write(kit->vq_plan, &plan[1], k->err) &&
-            weights_file_embed(kit->weights, kit->plan, kit->digest, &weights[0], k->err) &&
-            weights_file_embed(kit->vq_weights, kit->vq_plan, kit->vq_digest, &weights[1], k->err);
+  const char *merges = safetensors_metadata(kit->drawer.weights, WEIGHTS_BPE);
+  if (!merges) merges = plan_text(kit->drawer.plan, PLAN_TEXT_BPE);
+  bool ok = true;
+  for (int i = 0; ok && i < 2; i++)
+    ok = plan_write(of[i]->plan, &plan[i], k->err) &&
+         weights_file_embed(of[i]->weights, of[i]->plan, of[i]->digest, &weights[i], k->err);
   const BundlePart part[] = {bytes_part(NUWA_PART_PLAN, BUNDLE_DRAWER, &plan[0]),
                              bytes_part(NUWA_PART_PLAN, BUNDLE_IMAGE, &plan[1]),
                              text_part(BUNDLE_MERGES, merges),
@@ -121,12 +123,13 @@ static bool write_application(const Package *k, const Kit *kit) {
 static bool package_application(const Package *k, const KitSpec *spec) {
   Kit kit;
   if (!kit_open(&kit, k->target, spec, true, 0, k->err)) return false;
-  bool ok = kit.owned[0] && kit.owned[1] && kit.weights_path && kit.vq_weights_path;
+  Opened *drawer = &kit.drawer, *image = &kit.codec[CODEC_IMAGE].opened;
+  bool ok = drawer->owned && image->owned && drawer->path && image->path;
   if (!ok) error_set(k->err, ERROR_ARGUMENT, "an application is made from Lua files and weights, not from a bundle");
   if (ok && (!kit.text_tokens || kit.classes))
     ok = error_set(k->err, ERROR_ARGUMENT, "an application draws of text, this model of %s",
                    kit.classes ? "a class" : "nothing");
-  ok = ok && pin_plan(k, kit.owned[1]) && pin_plan(k, kit.owned[0]) && write_application(k, &kit);
+  ok = ok && pin_plan(k, drawer->owned) && pin_plan(k, image->owned) && write_application(k, &kit);
   kit_close(&kit);
   return ok;
 }

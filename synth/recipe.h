@@ -35,6 +35,9 @@ enum {
   X(VQ,          "vq_sha256",         RECIPE_BOTH | RECIPE_PAIR)                                                     \
   X(VQ_SOURCE,   "vq_source_sha256",  RECIPE_BOTH)                                                                   \
   X(VQ_OPTIONS,  "vq_options",        RECIPE_BOTH)                                                                   \
+  X(LABELS_VQ,   "labels_vq_sha256",  RECIPE_BOTH | RECIPE_PAIR)                                                     \
+  X(LABELS_VQ_SOURCE, "labels_vq_source_sha256", RECIPE_BOTH)                                                        \
+  X(LABELS_VQ_OPTIONS, "labels_vq_options", RECIPE_BOTH)                                                             \
   X(BPE,         "bpe_sha256",        RECIPE_RUN)                                                                    \
   X(FRESH,       "fresh",             RECIPE_RUN)                                                                    \
   X(START,       "start_sha256",      RECIPE_RUN)                                                                    \

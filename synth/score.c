@@ -53,7 +53,7 @@ static bool score_autoencoder(Scoring *s) {
   int64_t n = s->r->count;
   uint8_t *rebuilt = s->out->rgb[SCORE_REBUILT];
   int32_t *codes = ARENA_ARRAY(s->arena, int32_t, n * s->kit->grid[1] * s->kit->grid[2]);
-  if (!kit_encode(s->kit, s->out->rgb[SCORE_TRUE], n, codes, s->err) || !kit_decode(s->kit, codes, n, rebuilt, s->err))
+  if (!codec_encode(&s->kit->codec[CODEC_IMAGE], s->out->rgb[SCORE_TRUE], n, codes, s->err) || !codec_decode(&s->kit->codec[CODEC_IMAGE], codes, n, rebuilt, s->err))
     return false;
   measure_errors(s);
   judge_row(s, SCORE_REBUILT, rebuilt, 0);
@@ -73,7 +73,7 @@ static bool score_drawings(Scoring *s) {
       .text = text, .class = -1, .count = n, .seed = s->r->seed, .guidance = s->r->guidance, .sample = s->r->sample};
   int32_t *tokens = ARENA_ARRAY(s->arena, int32_t, n * s->kit->positions);
   if (!kit_generate(s->kit, &r, tokens, &s->out->stats, &done, s->err) ||
-      !kit_decode(s->kit, tokens, n, drawn, s->err))
+      !codec_decode(&s->kit->codec[CODEC_IMAGE], tokens, n, drawn, s->err))
     return false;
   judge_row(s, SCORE_DRAWN, drawn, 0);
   judge_row(s, SCORE_SHUFFLED, drawn, n / 2 + 1);

@@ -47,7 +47,9 @@ static const Dataset *data_of(const Training *t) { return t->spec.eval_data ? t-
 static bool has_field(const Training *t, const char *name) {
   int n;
   const DataField *f = dataset_fields(data_of(t), &n);
-  if (strcmp(name, PORT_TOKENS) == 0) return t->vq_plan != NULL;
+  if (strcmp(name, PORT_LABELS_TOKENS) == 0 && codec_is_open(&t->codec[CODEC_LABELS])) return true;
+  bool is_code = strcmp(name, PORT_TOKENS) == 0 || strcmp(name, PORT_IMAGE_TOKENS) == 0 || strcmp(name, PORT_VIDEO_TOKENS) == 0;
+  if (is_code && codec_is_open(&t->codec[CODEC_IMAGE])) return true;
   if (strcmp(name, PORT_TEXT) == 0 && !t->spec.bpe) return false;
   bool is_mask = t->spec.bpe && strcmp(name, PORT_TEXT_MASK) == 0;
   for (int i = 0; i < n; i++)
@@ -91,13 +93,11 @@ static bool gives_picture(const Func *f) {
 
 /* Whether the autoencoder turns what is drawn into pictures. */
 static bool has_pictures(const Training *t, const Func *f, const char *tokens) {
-  int decode = t->vq_plan ? plan_find_function(t->vq_plan, FUNC_DECODE) : -1;
-  const PlanTensor *codes = decode >= 0 ? plan_find_input(&t->vq_plan->function[decode], PORT_CODES) : NULL;
-  const PlanTensor *image = decode >= 0 ? plan_find_output(&t->vq_plan->function[decode], PORT_IMAGE) : NULL;
-  for (int i = 0; codes && image && codes->rank == 4 && image->rank == 4 && i < f->n_in; i++) {
+  const Codec *c = &t->codec[CODEC_IMAGE];
+  for (int i = 0; codec_is_open(c) && i < f->n_in; i++) {
     const Type *type = &f->in[i].node->type;
     if (strcmp(f->in[i].name, tokens) == 0)
-      return type->rank == 4 && dim_equal(type->dim[2], codes->dim[2]) && dim_equal(type->dim[3], codes->dim[3]);
+      return type->rank == 4 && dim_equal(type->dim[2], dim_const(c->grid[0])) && dim_equal(type->dim[3], dim_const(c->grid[1]));
   }
   return false;
 }
@@ -163,7 +163,8 @@ static bool open_session(Showing *s, Error *err) {
 static bool open_source(Showing *s, Error *err) {
   const Training *t = s->t;
   int *function = ARENA_ARRAY(t->arena, int, s->n + 1), n = 0;
-  SourceOptions o = {.data = data_of(t), .evaluate = -1, .bpe = t->spec.bpe, .batch = SHOWN, .encoder = training_encoder(t)};
+  SourceOptions o = {.data = data_of(t), .evaluate = -1, .bpe = t->spec.bpe, .batch = SHOWN};
+  training_encoders(t, o.encoder);
   for (int i = 0; i < s->n; i++)
     if (s->shown[i].has_inputs) function[n++] = s->shown[i].function;
   bool is_held_out =
@@ -368,27 +369,11 @@ static bool show_codes(Showing *s, const Shown *w, Error *err) {
   return true;
 }
 
-/* Tokens [n] of frames as pictures, through the autoencoder, as many at once as it takes. */
-static bool decode_frames(Showing *s, const int32_t *tokens, int64_t frames, float *out, Error *err) {
-  const Training *t = s->t;
-  int f = plan_find_function(t->vq_plan, FUNC_DECODE);
-  int64_t codes = 0, values = 0, most = nuwa_samples(t->vq_session);
-  if (!plan_tensor_elems(plan_find_input(&t->vq_plan->function[f], PORT_CODES), 1, 1, &codes) ||
-      !plan_tensor_elems(plan_find_output(&t->vq_plan->function[f], PORT_IMAGE), 1, 1, &values))
-    return error_set(err, ERROR_ARGUMENT, "the autoencoder's pictures have no size");
-  for (int64_t at = 0; at < frames; at += most) {
-    int64_t n = frames - at < most ? frames - at : most;
-    memcpy(nuwa_input(t->vq_session, f, PORT_CODES), tokens + at * codes, (size_t)(n * codes) * sizeof *tokens);
-    if (!nuwa_run(t->vq_session, f, n, 1)) return nuwa_check(t->vq_session, err);
-    memcpy(out + at * values, nuwa_output(t->vq_session, f, PORT_IMAGE), (size_t)(n * values) * sizeof *out);
-  }
-  return true;
-}
-
 static bool show_drawing(Showing *s, const Shown *w, Error *err) {
   const PlanDecode *d = &s->plan->decode[w->decode];
   const Training *t = s->t;
-  const PlanTensor *image = plan_find_output(&t->vq_plan->function[plan_find_function(t->vq_plan, FUNC_DECODE)], PORT_IMAGE);
+  const Codec *codec = &t->codec[CODEC_IMAGE];
+  const PlanTensor *image = plan_find_output(&codec->opened.plan->function[codec->decode], PORT_IMAGE);
   int64_t positions = plan_positions(d), frames = SHOWN * d->grid[0], values = 0;
   NuwaGenerate g = request_of(s, w);
   int32_t *tokens = ARENA_ARRAY(s->arena, int32_t, SHOWN * positions);
@@ -400,7 +385,7 @@ static bool show_drawing(Showing *s, const Shown *w, Error *err) {
   float *pictures = ARENA_ARRAY(s->arena, float, frames * values);
   Frames out = frames_of(image, pictures);
   out.count = d->grid[0];
-  return decode_frames(s, tokens, frames, pictures, err) && add_frames(s, w, PORT_IMAGE, NULL, &out, err);
+  return codec_decode_frames(codec, tokens, frames, pictures, err) && add_frames(s, w, PORT_IMAGE, NULL, &out, err);
 }
 
 /* ---- the record ---- */

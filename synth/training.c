@@ -21,28 +21,17 @@ static NuwaSession *open_session(const Training *t, const Plan *p, Error *err) {
   return models_open_session(t->target, p, t->spec.batch, 1, 0, err);
 }
 
-/* Which model and which options, the weights know if they were trained here. */
-static bool open_encoder(Training *t, Error *err) {
-  static const char *const functions[] = {FUNC_ENCODE, FUNC_DECODE};
-  const char *path = t->spec.vq_weights;
-  if (!path) return true;
+/* Which model and which options, the weights know if they were trained here.  Tokens are what they are, whatever the model
+ * computes in. */
+static bool open_codecs(Training *t, Error *err) {
   SynthTarget target = *t->target;
-  target.compile.precision = DTYPE_F32;   /* tokens are what they are, whatever the model computes in */
-  CompileOptions o = {.function = functions, .n_function = 1};
-  ModelSpec m = t->spec.vq;
-  Error ignored;
-  Safetensors *w = weights_file_open(&target, path, err);
-  bool ok = w && weights_file_check_finite(w, path, err) &&
-            weights_file_complete(t->arena, &target, &m, w, path, err) &&
-            (t->vq_model = models_load(&target, &m, err));
-  if (ok && t->spec.shows && model_find(t->vq_model, FUNC_DECODE, &ignored)) o.n_function = 2; /* to look at tokens */
-  ok = ok &&
-            (t->vq_plan = models_compile_plan(&target, t->vq_model, &o, err)) &&
-            (t->vq_session = open_session(t, t->vq_plan, err)) &&
-            ((models_check_weights(t->vq_model, w, err) && /* it has params that "encode" lacks: the decoder's */
-              nuwa_load_weights(t->vq_session, w, true, err)) ||
-             error_prefix(err, "%s", path));
-  safetensors_close(w);
+  target.compile.precision = DTYPE_F32;
+  OpenedFrom from = {.arena = t->arena, .target = &target};
+  bool ok = true;
+  for (int k = 0; ok && k < CODEC_KINDS; k++)
+    ok = !t->spec.codec[k].weights ||
+         codec_open(&t->codec[k], &from, (CodecKind)k, &t->spec.codec[k], t->spec.batch, err) ||
+         error_prefix(err, "%s", t->spec.codec[k].weights);
   return ok;
 }
 
@@ -58,7 +47,8 @@ static bool check_pair(Training *t, const Safetensors *w, Error *err) {
   Recipe have = {.arena = t->arena};
   const char *merges = safetensors_metadata(w, WEIGHTS_BPE);
   Buffer ours = {0};
-  if (t->spec.vq_weights && !recipe_set_file(&have, RECIPE_VQ, t->spec.vq_weights, err)) return false;
+  for (int k = 0; k < CODEC_KINDS; k++)
+    if (codec_is_open(&t->codec[k])) codec_recipe(&t->codec[k], &have);
   if (!recipe_check_pair(safetensors_metadata(w, META_RECIPE), &have, err)) return false;
   if (!merges || !t->spec.bpe) return true;
   bool ok = bpe_serialise(t->spec.bpe, &ours, err);
@@ -208,8 +198,8 @@ static int64_t int_field(const Model *m, const char *name) {
 
 /* Ids must fit the tables of the model: out of range they would read beside them. */
 static bool check_sizes(const Training *t, Error *err) {
-  int64_t vocab = int_field(t->model, MODEL_VOCAB), codebook = int_field(t->model, MODEL_CODEBOOK);
-  int64_t codes = int_field(t->vq_model, MODEL_CODEBOOK);
+  int64_t vocab = int_field(t->model, MODEL_VOCAB);
+  static const char *const codebooks[CODEC_KINDS] = {MODEL_CODEBOOK, MODEL_LABELS_CODEBOOK};
   if (t->spec.bpe && vocab && vocab < bpe_vocab(t->spec.bpe))
     return error_set(err, ERROR_ARGUMENT, "the merges make %d tokens, the model's vocab is %lld",
                      bpe_vocab(t->spec.bpe), (long long)vocab);
@@ -217,9 +207,12 @@ static bool check_sizes(const Training *t, Error *err) {
   if (classes && classes < shown)
     return error_set(err, ERROR_ARGUMENT, "%s has %lld classes, the model's classes are %lld", dataset_spec(t->spec.data),
                      (long long)shown, (long long)classes);
-  if (codes && codebook && codebook < codes)
-    return error_set(err, ERROR_ARGUMENT, "the autoencoder has %lld codes, the model's codebook %lld",
-                     (long long)codes, (long long)codebook);
+  for (int k = 0; k < CODEC_KINDS; k++) {
+    int64_t codes = t->codec[k].codes, codebook = int_field(t->model, codebooks[k]);
+    if (codes && codebook && codebook < codes)
+      return error_set(err, ERROR_ARGUMENT, "the autoencoder%s has %lld codes, the model's %s %lld",
+                       k == CODEC_IMAGE ? "" : " of labels", (long long)codes, codebooks[k], (long long)codebook);
+  }
   return true;
 }
 
@@ -241,8 +234,12 @@ static bool check_evaluated(const Training *t, Error *err) {
   return true;
 }
 
-Encoder training_encoder(const Training *t) {
-  return t->vq_plan ? (Encoder){t->vq_session, t->vq_plan, plan_find_function(t->vq_plan, FUNC_ENCODE)} : (Encoder){0};
+void training_encoders(const Training *t, Encoder out[ENCODER_KINDS]) {
+  static const int kind[ENCODER_KINDS] = {[ENCODER_IMAGE] = CODEC_IMAGE, [ENCODER_LABELS] = CODEC_LABELS};
+  for (int i = 0; i < ENCODER_KINDS; i++) {
+    const Codec *c = &t->codec[kind[i]];
+    out[i] = (Encoder){c->session, c->opened.plan, c->encode};
+  }
 }
 
 typedef struct IdsCall {
@@ -281,7 +278,7 @@ static bool open_source(Training *t, Error *err) {
     if (!list_ids(t, model_find(t->model, FUNC_EVALUATE, err), t->evaluate, &o, err)) return false;
     function[n++] = t->evaluate;
   }
-  o.encoder = training_encoder(t);
+  training_encoders(t, o.encoder);
   t->source = source_new(t->plan, function, n, &o, err);
   return error_asked(t->source != NULL, err); /* an input that nothing gives */
 }
@@ -302,7 +299,7 @@ static bool open_showing(Training *t, Error *err) {
 
 static void open_body(void *ctx) {
   TrainingCall *c = ctx;
-  c->ok = open_encoder(c->t, c->err) && open_model(c->t, c->err) && check_sizes(c->t, c->err) &&
+  c->ok = open_codecs(c->t, c->err) && open_model(c->t, c->err) && check_sizes(c->t, c->err) &&
           open_source(c->t, c->err) && open_showing(c->t, c->err);
 }
 
@@ -320,11 +317,9 @@ void training_close(Training *t) {
   showing_close(t->showing);
   source_free(t->source);
   nuwa_session_close(t->session);
-  nuwa_session_close(t->vq_session);
+  for (int k = 0; k < CODEC_KINDS; k++) codec_close(&t->codec[k]);
   plan_free(t->plan);
-  plan_free(t->vq_plan);
   model_free(t->model);
-  model_free(t->vq_model);
   arena_free(t->arena);
   *t = (Training){0};
 }
@@ -358,11 +353,8 @@ static void recipe_body(void *ctx) {
     recipe_set_text(&r, RECIPE_PRODUCTS, t->target->compile.cublaslt ? "cublaslt" : "own");
   recipe_set_text(&r, RECIPE_DATA_DIGEST, dataset_digest(t->spec.data));
   if (t->spec.eval_data) recipe_set_text(&r, RECIPE_EVAL_DIGEST, dataset_digest(t->spec.eval_data));
-  if (t->vq_model) {
-    source_digest(&t->vq_model->source, digest);
-    recipe_set_text(&r, RECIPE_VQ_SOURCE, digest);
-    recipe_set_options(&r, RECIPE_VQ_OPTIONS, &t->vq_model->options);
-  }
+  for (int k = 0; k < CODEC_KINDS; k++)
+    if (codec_is_open(&t->codec[k])) codec_recipe(&t->codec[k], &r);
   if (!recipe_set_files(&r, RECIPE_PARTS, t->spec.part, t->spec.n_part, c->err)) return;
   c->t->recipe = recipe_print(&r, RECIPE_RUN);
   c->ok = true;

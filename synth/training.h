@@ -3,18 +3,17 @@
 #ifndef NUWA_SYNTH_TRAINING_H
 #define NUWA_SYNTH_TRAINING_H
 
-#include "synth/models.h"
-#include "synth/recipe.h"
+#include "synth/codec.h"
 #include "train/source.h"
 #include "train/trainer.h"
 
 typedef struct TrainingSpec {
-  ModelSpec model, vq;          /* vq's path may be NULL: its weights name the model */
+  ModelSpec model;
+  CodecSpec codec[CODEC_KINDS]; /* that make tokens of pictures and of maps of labels; without weights: no function wants them */
   const char *weights;          /* a file to begin with, trained with the same autoencoder and merges as far as it says;
                                  * NULL: initial weights */
   const char *const *fresh;     /* [n_fresh] patterns of names: such params begin at initial values all the same */
   int n_fresh;
-  const char *vq_weights;       /* of the autoencoder that makes tokens of pictures; NULL: no function wants them */
   const Dataset *data;          /* as the next two, outlives the training */
   const Dataset *eval_data;     /* opened whole: what `evaluate` is fed; NULL: what data hold out */
   const Define *part;           /* [n_part] PREFIX=FILE: params PREFIX.NAME begin with the file's NAME */
@@ -36,9 +35,10 @@ typedef struct Training {
   Arena *arena;
   const SynthTarget *target;
   TrainingSpec spec;
-  Model *model, *vq_model;
-  Plan *plan, *vq_plan;
-  NuwaSession *session, *vq_session;
+  Model *model;
+  Plan *plan;
+  NuwaSession *session;
+  Codec codec[CODEC_KINDS];     /* open where the spec has weights */
   Source *source;
   TrainEntry *entry;            /* [model->n_train] */
   int evaluate;                 /* function; -1: none */
@@ -52,8 +52,8 @@ typedef struct Training {
  * either way. */
 bool training_open(Training *t, const SynthTarget *target, const TrainingSpec *spec, Error *err);
 void training_close(Training *t);
-/* What makes tokens of pictures; its plan is NULL without an autoencoder. */
-Encoder training_encoder(const Training *t);
+/* What makes tokens of pictures and of maps of labels; a plan is NULL without such an autoencoder. */
+void training_encoders(const Training *t, Encoder out[ENCODER_KINDS]);
 /* A param as --eval and --out take it: its average where an entry keeps one, once it made a step, unless the spec is raw. */
 bool training_read_param(Training *t, const char *name, void *to, Error *err);
 /* Whether an entry or the evaluation has such an input. */

@@ -12,7 +12,6 @@
 #include "runtime/base/convert.h"
 #include "runtime/base/json.h"
 #include "runtime/base/sha256.h"
-#include "synth/recipe.h"
 #include "synth/tensors.h"
 
 const char *weights_file_shipped(Arena *a, const SynthTarget *t, const char *name) {
@@ -76,13 +75,13 @@ const char *weights_file_find(Arena *a, const SynthTarget *t, const char *digest
   return found ? found : find_in_folder(a, models_find(a, t, "weights"), digest);
 }
 
-const char *weights_file_vq(Arena *a, const Safetensors *w) {
+const char *weights_file_recipe_text(Arena *a, const Safetensors *w, RecipeField field) {
   const char *recipe = safetensors_metadata(w, META_RECIPE);
   JsonField *list;
   int n;
   Error ignored;
   if (!recipe || !json_read_object(a, recipe, &list, &n, &ignored)) return NULL;
-  const JsonField *f = json_find(list, n, recipe_name(RECIPE_VQ));
+  const JsonField *f = json_find(list, n, recipe_name(field));
   return f && f->is_text ? f->value : NULL;
 }
 

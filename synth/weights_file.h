@@ -6,6 +6,7 @@
 
 #include "runtime/base/names.h"
 #include "synth/models.h"
+#include "synth/recipe.h"
 
 /* Keys of the metadata, beside META_FORMAT, META_OPTIONS and META_RECIPE. */
 #define WEIGHTS_MODEL "model"       /* the main file's name in the source; in old files among the shipped models */
@@ -23,8 +24,8 @@ bool weights_file_digest(const char *path, char out[65], Error *err);
 /* The file of that digest beside the file `beside` (may be NULL), else among the shipped weights.  In a; NULL when
  * there is none. */
 const char *weights_file_find(Arena *a, const SynthTarget *t, const char *digest, const char *beside);
-/* The digest of the autoencoder that weights were trained with; NULL when they do not say.  In a. */
-const char *weights_file_vq(Arena *a, const Safetensors *w);
+/* A text of the recipe in weights' metadata; NULL when they do not say.  In a. */
+const char *weights_file_recipe_text(Arena *a, const Safetensors *w, RecipeField field);
 
 /* Fills what m leaves open: its path and source, and values of options, from the metadata; path names the weights.
  * In a. */

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { MAX_INPUTS = 32 }; /* of a function, one of which may be tokens */
+enum { MAX_INPUTS = 32 }; /* of a function */
 enum { SLOTS_AHEAD = 2, MAX_LOADING = 8 };
 
 /* What some functions want of the data, each once. */
@@ -19,15 +19,31 @@ typedef struct Wants {
   size_t bytes; /* of a slot */
 } Wants;
 
-/* What a function's inputs want of the data. */
+/* An input, and what it wants of the data: its own values, or the frames that it has the codes of. */
+typedef struct Input {
+  const char *name;
+  int want;    /* in the set of steps, or of evaluations */
+  int encoder; /* that makes codes of the frames; -1: none */
+  int64_t frames;
+} Input;
+
 typedef struct Inputs {
   int function;
   bool is_evaluation;
-  int want[MAX_INPUTS]; /* in the set of steps, or of evaluations */
-  const char *name[MAX_INPUTS];
+  Input item[MAX_INPUTS];
   int n;
-  const PlanTensor *tokens; /* NULL: it has none; else the last want is their frames */
 } Inputs;
+
+/* Inputs that are codes, and of what. */
+static const struct Coded {
+  const char *name;
+  int encoder;
+  const char *frames; /* the field of the data */
+  bool is_picture;    /* of one frame, which has no axis */
+} coded[] = {{PORT_TOKENS, ENCODER_IMAGE, PORT_VIDEO, false},
+             {PORT_VIDEO_TOKENS, ENCODER_IMAGE, PORT_VIDEO, false},
+             {PORT_IMAGE_TOKENS, ENCODER_IMAGE, PORT_IMAGE, true},
+             {PORT_LABELS_TOKENS, ENCODER_LABELS, PORT_LABELS, false}};
 
 struct Source {
   SourceOptions o;
@@ -38,7 +54,6 @@ struct Source {
   size_t slot_bytes;
   int n_slots;
   Loader *loader;
-  int64_t frame_values; /* of one frame for the encoder */
 };
 
 /* ---- checking ---- */
@@ -74,7 +89,8 @@ static int find_want(Wants *s, const DataWant *w) {
   return s->n++;
 }
 
-static bool add_want(Source *s, Inputs *in, const PlanFunction *f, const PlanTensor *t, Error *err) {
+/* `input` is of the function, t what it wants of the data: itself, but for codes. */
+static bool add_want(Source *s, Inputs *in, const PlanFunction *f, const PlanTensor *t, Input input, Error *err) {
   DataWant w = {.name = t->name, .dtype = t->dtype, .rank = t->rank - 1};
   for (int i = 0; i < w.rank; i++) {
     if (!dim_is_const(t->dim[i + 1]))
@@ -89,44 +105,52 @@ static bool add_want(Source *s, Inputs *in, const PlanFunction *f, const PlanTen
     return error_prefix(err, "input \"%s\" of \"%s\"", t->name, f->name);
   int at = find_want(&s->wants[in->is_evaluation], &w);
   if (at < 0) return error_set(err, ERROR_MEMORY, "a source of batches: out of memory");
-  in->name[in->n] = t->name;
-  in->want[in->n++] = at;
+  input.want = at;
+  in->item[in->n++] = input;
   return true;
 }
 
 static bool is_dim(const PlanTensor *t, int axis, int64_t size) { return dim_equal(t->dim[axis], dim_const(size)); }
 
-static bool check_encoder(const PlanFunction *e, const PlanTensor *image, const PlanTensor *codes, Error *err) {
-  bool ok = codes && codes->rank == 4 && codes->dtype == DTYPE_I32 && is_dim(codes, 1, 1) && e->n_in == 1 && image &&
-            image->rank == 4 && image->dtype == DTYPE_F32 && dim_is_const(image->dim[1]) &&
-            dim_is_const(image->dim[2]) && (is_dim(image, 3, 3) || is_dim(image, 3, 1));
+static bool check_encoder(const PlanFunction *e, int kind, const PlanTensor *frame, const PlanTensor *codes, Error *err) {
+  bool is_image = kind == ENCODER_IMAGE;
+  bool ok = codes && codes->rank == 4 && codes->dtype == DTYPE_I32 && is_dim(codes, 1, 1) && e->n_in == 1 && frame &&
+            frame->rank == (is_image ? 4 : 3) && frame->dtype == (is_image ? DTYPE_F32 : DTYPE_I32) &&
+            dim_is_const(frame->dim[1]) && dim_is_const(frame->dim[2]) &&
+            (!is_image || is_dim(frame, 3, 3) || is_dim(frame, 3, 1));
   return ok ||
-         error_set(
-             err, ERROR_ARGUMENT,
-             "\"%s\" of the autoencoder must take image f32 [B, height, width, 3 or 1] and give codes i32 [B, 1, h, w]",
-             e->name);
+         error_set(err, ERROR_ARGUMENT, "\"%s\" of the autoencoder must take %s and give codes i32 [B, 1, h, w]", e->name,
+                   is_image ? "image f32 [B, height, width, 3 or 1]" : "labels i32 [B, height, width]");
 }
 
 /* The frames that the codes are of, as another want. */
-static bool add_tokens(Source *s, Inputs *in, const PlanFunction *f, const PlanTensor *t, Error *err) {
-  if (!s->o.encoder.plan)
-    return error_set(err, ERROR_ARGUMENT, "input \"tokens\" of \"%s\": an autoencoder is needed", f->name);
-  const PlanFunction *e = &s->o.encoder.plan->function[s->o.encoder.function];
-  const PlanTensor *codes = plan_find_output(e, PORT_CODES), *image = plan_find_input(e, PORT_IMAGE);
-  if (!check_encoder(e, image, codes, err)) return false;
+static bool add_tokens(Source *s, Inputs *in, const PlanFunction *f, const PlanTensor *t, const struct Coded *c, Error *err) {
+  const Encoder *encoder = &s->o.encoder[c->encoder];
+  if (!encoder->plan)
+    return error_set(err, ERROR_ARGUMENT, "input \"%s\" of \"%s\": an autoencoder%s is needed", t->name, f->name,
+                     c->encoder == ENCODER_IMAGE ? "" : " of labels");
+  const PlanFunction *e = &encoder->plan->function[encoder->function];
+  const PlanTensor *codes = plan_find_output(e, PORT_CODES),
+                   *frame = plan_find_input(e, c->encoder == ENCODER_IMAGE ? PORT_IMAGE : PORT_LABELS);
+  if (!check_encoder(e, c->encoder, frame, codes, err)) return false;
   char want[120];
-  snprintf(want, sizeof want, "i32 [B, s, %lld, %lld], the codes of s frames", (long long)codes->dim[2].c,
-           (long long)codes->dim[3].c);
+  snprintf(want, sizeof want, "i32 [B, %s, %lld, %lld], the codes of %s", c->is_picture ? "1" : "s",
+           (long long)codes->dim[2].c, (long long)codes->dim[3].c, c->is_picture ? "a picture" : "s frames");
   if (t->rank != 4 || t->dtype != DTYPE_I32 || !dim_is_const(t->dim[1]) || !dim_equal(t->dim[2], codes->dim[2]) ||
-      !dim_equal(t->dim[3], codes->dim[3]))
+      !dim_equal(t->dim[3], codes->dim[3]) || (c->is_picture && t->dim[1].c != 1))
     return refuse(f, t, want, err);
-  PlanTensor frames = {.name = PORT_VIDEO,
-                       .dtype = DTYPE_F32,
-                       .rank = 5,
-                       .dim = {t->dim[0], t->dim[1], image->dim[1], image->dim[2], image->dim[3]}};
-  in->tokens = t;
-  s->frame_values = image->dim[1].c * image->dim[2].c * image->dim[3].c;
-  return add_want(s, in, f, &frames, err) || error_prefix(err, "tokens");
+  PlanTensor frames = {.name = c->frames, .dtype = frame->dtype, .rank = frame->rank, .dim = {t->dim[0]}};
+  bool has_axis = !c->is_picture && (c->encoder == ENCODER_IMAGE || t->dim[1].c > 1);
+  if (has_axis) frames.dim[1] = t->dim[1], frames.rank++;
+  for (int i = 1; i < frame->rank; i++) frames.dim[i + has_axis] = frame->dim[i];
+  return add_want(s, in, f, &frames, (Input){t->name, .encoder = c->encoder, .frames = t->dim[1].c}, err) ||
+         error_prefix(err, "%s", t->name);
+}
+
+static const struct Coded *find_coded(const char *name) {
+  for (int i = 0; i < COUNT_OF(coded); i++)
+    if (strcmp(coded[i].name, name) == 0) return &coded[i];
+  return NULL;
 }
 
 static bool has_field(const Dataset *d, const char *name) {
@@ -139,7 +163,6 @@ static bool has_field(const Dataset *d, const char *name) {
 static bool check_function(Source *s, const Plan *p, int function, Error *err) {
   Inputs *in = &s->inputs[s->n_inputs++];
   const PlanFunction *f = &p->function[function];
-  const PlanTensor *tokens = NULL;
   in->function = function;
   in->is_evaluation = function == s->o.evaluate;
   if (f->n_in > MAX_INPUTS)
@@ -149,12 +172,12 @@ static bool check_function(Source *s, const Plan *p, int function, Error *err) {
     if (train_feeds(t)) continue;
     if (t->rank == 0 || !dim_equal(t->dim[0], (Dim){0, 1, 0}))
       return refuse(f, t, "a batch: its first size must be B", err);
-    if (strcmp(t->name, PORT_TOKENS) == 0 && (s->o.encoder.plan || !has_field(data_of(s, function), t->name)))
-      tokens = t;
-    else if (!add_want(s, in, f, t, err))
+    const struct Coded *c = find_coded(t->name);
+    bool is_coded = c && (s->o.encoder[c->encoder].plan || !has_field(data_of(s, function), t->name));
+    if (is_coded ? !add_tokens(s, in, f, t, c, err) : !add_want(s, in, f, t, (Input){t->name, .encoder = -1}, err))
       return false;
   }
-  return !tokens || add_tokens(s, in, f, tokens, err);
+  return true;
 }
 
 /* ---- life ---- */
@@ -252,17 +275,16 @@ static void tell(void *ctx, const LoaderBatch *b, DataBroken *broken) {
 
 /* ---- filling ---- */
 
-/* The encoder sees each frame as a picture; its codes [B s, 1, h, w] are the tokens [B, s, h, w]. */
-static bool encode(const Source *s, const float *frames, int32_t *tokens, int64_t pictures, Error *err) {
-  const Encoder *e = &s->o.encoder;
-  int64_t codes = 0, room = s->o.batch;
-  size_t values = (size_t)s->frame_values;
+/* The encoder sees each frame by itself; its codes [B s, 1, h, w] are the tokens [B, s, h, w]. */
+static bool encode(const Source *s, int kind, const uint8_t *frames, int32_t *tokens, int64_t n, Error *err) {
+  const Encoder *e = &s->o.encoder[kind];
+  int64_t codes = 0, bytes = 0, room = s->o.batch;
   const PlanFunction *f = &e->plan->function[e->function];
-  BUG_IF(!plan_tensor_elems(plan_find_output(f, PORT_CODES), 1, 1, &codes), "codes of no size");
-  for (int64_t at = 0; at < pictures; at += room) {
-    int64_t count = pictures - at < room ? pictures - at : room;
-    memcpy(nuwa_input(e->session, e->function, PORT_IMAGE), frames + (size_t)at * values,
-           (size_t)count * values * sizeof(float));
+  BUG_IF(!plan_tensor_elems(plan_find_output(f, PORT_CODES), 1, 1, &codes) || !plan_tensor_bytes(&f->in[0], 1, 1, &bytes),
+         "codes of no size");
+  for (int64_t at = 0; at < n; at += room) {
+    int64_t count = n - at < room ? n - at : room;
+    memcpy(nuwa_input(e->session, e->function, f->in[0].name), frames + (size_t)(at * bytes), (size_t)(count * bytes));
     if (!nuwa_run(e->session, e->function, count, 1)) return nuwa_check(e->session, err);
     memcpy(tokens + at * codes, nuwa_output(e->session, e->function, PORT_CODES),
            (size_t)(count * codes) * sizeof *tokens);
@@ -277,14 +299,15 @@ static bool source_fill(void *ctx, NuwaSession *session, int function, WorldSpli
   while (in->function != function) in++;
   const Wants *w = &s->wants[in->is_evaluation];
   LoaderBatch b = {in->is_evaluation, split, first, n};
-  int slot, copied = in->n - (in->tokens != NULL);
+  int slot;
   if (!loader_take(s->loader, &b, &slot, err)) return false;
-  for (int i = 0; i < copied; i++)
-    memcpy(nuwa_input(session, function, in->name[i]), want_at(s, w, in->want[i], slot),
-           (size_t)n * data_want_bytes(&w->item[in->want[i]]));
-  if (!in->tokens) return true;
-  const float *frames = (const float *)(const void *)want_at(s, w, in->want[copied], slot);
-  return encode(s, frames, nuwa_input(session, function, PORT_TOKENS), n * in->tokens->dim[1].c, err);
+  for (const Input *i = in->item; i < in->item + in->n; i++) {
+    void *to = nuwa_input(session, function, i->name);
+    const uint8_t *from = want_at(s, w, i->want, slot);
+    if (i->encoder < 0) memcpy(to, from, (size_t)n * data_want_bytes(&w->item[i->want]));
+    else if (!encode(s, i->encoder, from, to, n * i->frames, err)) return false;
+  }
+  return true;
 }
 
 static uint64_t source_count(void *ctx, WorldSplit split) {

@@ -1,6 +1,9 @@
 /* Batches from a data set, for whatever inputs a function has:
  *
- *   tokens  i32 [B, s, h, w]   codes that another model's "encode" gives for the frames; without one, an array of the data
+ *   tokens, video_tokens  i32 [B, s, h, w]   codes that another model's "encode" gives for the frames
+ *   image_tokens          i32 [B, 1, h, w]   the same of the picture
+ *   labels_tokens         i32 [B, s, h, w]   of the maps of labels, by an encoder of its own
+ *   (without an encoder, arrays of the data)
  *
  * and every other by its name and type from the data's fields (media/dataset.h).  What the trainer feeds (train_feed)
  * is left alone.  All functions of a step read the same examples, which are read once. */
@@ -10,7 +13,9 @@
 #include "media/dataset.h"
 #include "train/trainer.h"
 
-/* "encode" of an autoencoder: image f32 [B, height, width, 3 or 1] -> codes i32 [B, 1, h, w]. */
+/* "encode" of an autoencoder: image f32 [B, height, width, 3 or 1], or labels i32 [B, height, width] -> codes i32
+ * [B, 1, h, w]. */
+enum { ENCODER_IMAGE, ENCODER_LABELS, ENCODER_KINDS };
 typedef struct Encoder {
   NuwaSession *session; /* with its weights, for `batch` samples */
   const Plan *plan;     /* NULL: there is none */
@@ -30,7 +35,7 @@ typedef struct SourceOptions {
       *eval_data; /* opened whole, for the inputs of function `evaluate`; NULL: these are fed what data hold out */
   int evaluate;
   const Bpe *bpe; /* NULL: no function wants text */
-  Encoder encoder;
+  Encoder encoder[ENCODER_KINDS];
   const SourceIds *ids; /* [n_ids]; of other inputs nothing is known */
   int n_ids;
   int64_t batch; /* largest n of a fill */

@@ -315,7 +315,7 @@ static void shrink_rings(PlanBuild *b, const Decode *d, int step, int64_t live) 
 
 bool plan_decode_describe(Arena *a, const Decode *d, PlanDecode *out, Error *err) {
   PlanDecode pd = {.name = d->name, .vocab = d->vocab, .prologue = -1, .step = -1, .n_attend = d->n_attend,
-                   .n_stencil = d->n_stencil};
+                   .n_stencil = d->n_stencil, .has_stop = d->has_stop, .stop = d->stop};
   memcpy(pd.grid, d->grid, sizeof pd.grid);
   memcpy(pd.wavefront, d->wavefront.a, sizeof pd.wavefront);
   memcpy(pd.raster, d->raster.a, sizeof pd.raster);

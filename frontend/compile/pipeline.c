@@ -38,6 +38,8 @@ static bool run_incremental(Pipeline *p, PassWork *w, int index) {
   if (!w->decode) return true;
   Decode *d = pass_incremental(w->func, w->decode->tokens, w->decode->logits);
   if (!d) return false;
+  d->has_stop = w->decode->has_stop;
+  d->stop = w->decode->stop;
   w->decode = NULL;
   w->split = d;
   PassWork prologue = *w;

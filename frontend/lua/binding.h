@@ -64,6 +64,8 @@ const Tracing *bind_tracing(lua_State *L); /* never NULL */
 typedef struct DecodeSpec {
   const FnBody *fn;
   const char *tokens, *logits;
+  bool has_stop;
+  int64_t stop; /* token after which a line of words ends */
 } DecodeSpec;
 
 #define BIND_TENSOR "tensor"

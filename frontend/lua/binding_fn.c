@@ -213,6 +213,19 @@ static Node *port_named(const Port *p, int n, const char *name) {
   return NULL;
 }
 
+/* A stop ends a line of words; of rows and columns nobody knows what is after it. */
+static bool check_stop(Graph *g, const DecodeSpec *d, const Node *tokens, const Node *logits) {
+  const Dim *last = &tokens->type.dim[tokens->type.rank - 1], classes = logits->type.dim[logits->type.rank - 1];
+  char text[300];
+  if (!d->has_stop) return true;
+  if (!dim_equal(last[0], dim_const(1)) || !dim_equal(last[-1], dim_const(1)))
+    return graph_error(g, NULL, "decode: stop is for grids with h = w = 1, not %s",
+                       type_print(&tokens->type, text, sizeof text)) != NULL;
+  return (d->stop >= 0 && d->stop < classes.c) ||
+         graph_error(g, NULL, "decode: stop = %lld is no token: there are 0 to %lld", (long long)d->stop,
+                     (long long)classes.c - 1) != NULL;
+}
+
 static void *make_decode(Graph *g, void *ctx) {
   DecodeSpec *d = ARENA_NEW(g->arena, DecodeSpec);
   *d = *(DecodeSpec *)ctx;
@@ -226,20 +239,25 @@ static void *make_decode(Graph *g, void *ctx) {
   places.rank--;
   bool fits = t->type.dtype == DTYPE_I32 && (t->type.rank == 3 || t->type.rank == 4) &&
               dtype_is_float(l->type.dtype) && l->type.rank == t->type.rank + 1 && type_same_shape(&places, &t->type);
-  if (fits) return d;
+  if (fits) return check_stop(g, d, t, l) ? d : NULL;
   return graph_error(g, NULL, "decode: tokens must be i32[b?, s, h, w] and logits f32[b?, s, h, w, classes]: %s x %s",
                      type_print(&t->type, tt, sizeof tt), type_print(&l->type, tl, sizeof tl));
 }
 
 static int new_decode(lua_State *L) {
-  static const char *const known[] = {"tokens", "logits"};
+  static const char *const known[] = {"tokens", "logits", "stop"};
   DecodeSpec d = {.fn = bind_check_fn(L, 1, "decode")};
   luaL_argexpected(L, lua_istable(L, 2), 2, "table { tokens = NAME, logits = NAME }");
-  bind_check_fields(L, 2, "decode", known, 2, 0);
+  bind_check_fields(L, 2, "decode", known, COUNT_OF(known), 0);
   lua_getfield(L, 2, "tokens");
   lua_getfield(L, 2, "logits");
   d.tokens = bind_check_name(L, -2, "decode: tokens");
   d.logits = bind_check_name(L, -1, "decode: logits");
+  if ((d.has_stop = lua_getfield(L, 2, "stop") != LUA_TNIL)) {
+    if (!lua_isinteger(L, -1)) luaL_error(L, "decode: stop must be a token, a whole number, not %s", sandbox_tostring(L, -1));
+    d.stop = lua_tointeger(L, -1);
+  }
+  lua_pop(L, 1);
   *(const DecodeSpec **)lua_newuserdatauv(L, sizeof(DecodeSpec *), 0) = bind_graph(L, make_decode, &d);
   luaL_setmetatable(L, BIND_DECODE);
   return 1;

@@ -40,7 +40,7 @@ static void *add_func(Graph *g, void *ctx) {
   f->n_update = body->n_update;
   ARENA_PUSH(g->arena, m->func, m->n_func, e->load->func_cap, f);
   if (e->decode) {
-    ModelDecode d = {f->name, f, e->decode->tokens, e->decode->logits};
+    ModelDecode d = {f->name, f, e->decode->tokens, e->decode->logits, e->decode->has_stop, e->decode->stop};
     ARENA_PUSH(g->arena, m->decode, m->n_decode, e->load->decode_cap, d);
   }
   return f;

@@ -21,6 +21,8 @@ typedef struct ModelDecode {
   const char *name;
   Func *func;                  /* teacher-forced */
   const char *tokens, *logits; /* an input and an output of func */
+  bool has_stop;
+  int64_t stop;                /* token after which a sample is filled with it, of grids with h = w = 1 */
 } ModelDecode;
 
 /* An entry of the module's `train`: one of the updates of a training step, in order. */

@@ -22,10 +22,14 @@
 #define PORT_CLASS "class"      /* i32 [B]: what a picture shows */
 #define PORT_CODES "codes"      /* i32 [B, 1, h, w]: of one picture */
 #define PORT_TOKENS "tokens"    /* i32 [B, s, h, w]: the codes of all frames */
+#define PORT_IMAGE_TOKENS "image_tokens"   /* i32 [B, 1, h, w]: the codes of a picture, */
+#define PORT_VIDEO_TOKENS "video_tokens"   /* i32 [B, s, h, w]: of all frames of a clip, */
+#define PORT_LABELS_TOKENS "labels_tokens" /* i32 [B, s, h, w]: of maps of labels */
 #define PORT_LOSS "loss"        /* f32, a scalar */
 #define PORT_FEATURES "features" /* f32 [B, n]: what is known of a picture */
 #define SHIPPED_DRAWER "demo"   /* models/weights/NAME.safetensors: of the generating model, */
-#define SHIPPED_IMAGE "demo_vq" /* and of its autoencoder */
+#define SHIPPED_IMAGE "demo_vq" /* and of its autoencoder, */
+#define SHIPPED_LABELS "labels" /* and of that of maps of labels */
 
 /* ---- between the compiler and what runs its bundles ---- */
 

@@ -102,6 +102,7 @@ typedef struct NuwaDecode {
   const char *name;              /* the plan's */
   int64_t grid[3], positions;    /* frames, rows, columns, and their product */
   int64_t vocab;                 /* a token is from 0 to vocab - 1 */
+  int64_t stop;                  /* that ends a line of words; -1: none does */
   int prologue;                  /* the function that takes the conditions, -1: none */
 } NuwaDecode;
 
@@ -232,7 +233,7 @@ typedef struct NuwaGenerate {
 } NuwaGenerate;
 
 typedef struct NuwaGenerateStats {
-  int64_t steps, tokens;         /* step calls, and tokens that were drawn */
+  int64_t steps, tokens;         /* step calls, and tokens that were drawn: up to the stop token, where there is one */
   int64_t live;                  /* most positions whose keys and values were held at once */
   double prologue_ms, step_ms;
 } NuwaGenerateStats;
@@ -245,7 +246,8 @@ typedef bool NuwaProgress(void *ctx, int64_t done, int64_t total);
 NUWA_API bool nuwa_generate_needs(const NuwaPlan *p, const NuwaGenerate *g, int64_t *out_slots, int64_t *out_rows,
                                   NuwaError *err);
 /* Runs prologue (inputs were written through nuwa_input; a "text_mask" that is 0 for a whole text is refused) and all
- * steps; tokens [count][S*H*W].  progress and stats may be NULL.  When progress stops it, err says NUWA_ERROR_CANCELLED,
+ * steps; tokens [count][S*H*W]: a sample that has drawn its decode's stop token, or was given it, has nothing else behind
+ * that.  progress and stats may be NULL.  When progress stops it, err says NUWA_ERROR_CANCELLED,
  * tokens and stats are not written, and the session is as good as before. */
 NUWA_API bool nuwa_generate(NuwaSession *s, const NuwaGenerate *g, int32_t *tokens, NuwaGenerateStats *stats,
                             NuwaProgress *progress, void *ctx, NuwaError *err);

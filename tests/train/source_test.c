@@ -30,7 +30,7 @@ static NuwaSession *session(int64_t samples) {
 static SourceOptions told_options(NuwaSession *encoder) {
   return (SourceOptions){.data = tiny_data(),
                          .bpe = bpe(),
-                         .encoder = {encoder, plan(), plan_find_function(plan(), "encode")},
+                         .encoder[ENCODER_IMAGE] = {encoder, plan(), plan_find_function(plan(), "encode")},
                          .evaluate = -1,
                          .batch = BATCH};
 }
@@ -50,7 +50,7 @@ TEST("inputs are refused that the data do not give, with what is wanted and what
              "input \"sound\" of \"strange\": sound f32 [7] is wanted of every example; world:things=8 has image f32 or u8 [");
   EXPECT_HAS(refusal("large", &o), "image f32 [64, 64, 3] is wanted of every example; world:things=8 has image f32 or u8 [32, 32, 3");
   EXPECT(*refusal("told", &o), "tokens without an encoder");
-  o.encoder = (Encoder){NULL, plan(), plan_find_function(plan(), "encode")};
+  o.encoder[ENCODER_IMAGE] = (Encoder){NULL, plan(), plan_find_function(plan(), "encode")};
   EXPECT_HAS(refusal("told", &o), "a merges file is needed");
   o.bpe = bpe();
   EXPECT_TEXT(refusal("told", &o), "");
