@@ -15,6 +15,7 @@
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 int cli_run(int argc, char **argv);
+int cli_describe(int argc, char **argv);
 int cli_generate(int argc, char **argv);
 int cli_ablate(int argc, char **argv);
 int cli_score(int argc, char **argv);

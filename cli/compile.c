@@ -47,6 +47,7 @@ int cli_compile(int argc, char **argv) {
        "put the weights in, and where they draw from text the autoencoder and the merges: one file is all", &a.embed,
        0, 0},
       ARG_VQ_WEIGHTS(&a.kit),
+      ARG_TOKENS(&a.kit.tokens),
       {"--explain", ARG_FLAG, NULL, "print every decision", &a.explain, 0, 0},
       {"--arch", ARG_TEXT, "LIST", "for GPUs: machine code for these beside PTX, as sm_80,sm_90", &a.kit.model.arch,
        0, 0},

@@ -9,14 +9,16 @@
 #include "runtime/base/names.h"
 #include "synth/given.h"
 #include "synth/painter.h"
+#include "synth/sketch.h"
+#include "synth/task.h"
 
 typedef struct GenerateArgs {
   KitArgs kit;
   CliTarget target;
   Kit open;
   Painter painter;
-  const char *text, *image, *mask, *rebuilt, *out, *tokens_out, *order;
-  int64_t seed, top_k, count, first, class;
+  const char *text, *sketch, *image, *video, *mask, *task, *rebuilt, *out, *tokens_out, *order;
+  int64_t given_frames, seed, top_k, count, first, class;
   double temperature, top_p, guidance;
   bool json;
   const Arg *arg;
@@ -24,9 +26,11 @@ typedef struct GenerateArgs {
 } GenerateArgs;
 
 static const char about[] =
-    "Draws COUNT pictures for a caption; or, where the model draws by a plain function of its `tasks` (GAN, VAE), of random\n"
-    "numbers, and of a class where it has some.  With --image and --mask it completes a picture, the masked part of which\n"
-    "is unknown; --reconstruct writes what the autoencoder makes of the whole picture.\n"
+    "Draws COUNT pictures or clips of a caption, of a sketch, or of nothing.  With --image and --mask it completes a picture,\n"
+    "the masked part of which is unknown, with --video and --given-frames or --mask a clip; with a caption it redraws\n"
+    "that part to fit it.  What is drawn follows from what is given and from the ending of OUT, unless --task names it.\n"
+    "Where the model draws by a plain function of its `tasks` (GAN, VAE), it draws of random numbers, and of a class where it\n"
+    "has some.  --reconstruct writes what the autoencoder makes of the whole picture.\n"
     "The weights name the model, its options and the text encoder; without --weights the shipped ones are used.\n"
     "PNG files carry the recipe (model, weights, seed, options) as text \"nuwa\".";
 
@@ -68,7 +72,7 @@ static bool write_pictures(void *ctx, int64_t first, int64_t n, Error *err) {
   if (!codec_decode(&d->kit->codec[CODEC_IMAGE], d->tokens + first * d->kit->positions, n * frames, d->rgb, err)) return false;
   for (int64_t i = 0; i < n * frames; i++) {
     uint8_t *rgb = d->rgb + i * bytes;
-    if (d->given.rgb) given_restore(d->kit, &d->given, rgb);
+    if (d->given.rgb) given_restore(d->kit, &d->given, i % frames, rgb);
     recipe_set_int(&d->recipe, RECIPE_SAMPLE, a->first + first + i / frames);
     Image picture = {(int)d->kit->size, (int)d->kit->size, rgb};
     ImageText text = {"nuwa", recipe_print(&d->recipe, RECIPE_DRAWING)};
@@ -110,8 +114,11 @@ static bool set_recipe(GenerateCommand *d, Error *err) {
   d->recipe.arena = d->arena;
   kit_recipe(d->kit, &d->recipe);
   if (a->class >= 0) recipe_set_int(&d->recipe, RECIPE_CLASS, a->class);
+  char sketch[65];
+  if (a->sketch && !sketch_digest(a->sketch, d->arena, sketch, err)) return false;
+  if (a->sketch) recipe_set_text(&d->recipe, RECIPE_SKETCH_BYTES, sketch);
   return args_recipe(a->arg, a->n_arg, &d->recipe, err) &&
-         (!a->image || recipe_set_file(&d->recipe, RECIPE_IMAGE_BYTES, a->image, err)) &&
+         (!a->video || recipe_set_file(&d->recipe, RECIPE_VIDEO_BYTES, a->video, err)) && (!a->image || recipe_set_file(&d->recipe, RECIPE_IMAGE_BYTES, a->image, err)) &&
          (!a->mask || given_is_word(a->mask) || recipe_set_file(&d->recipe, RECIPE_MASK_BYTES, a->mask, err));
 }
 
@@ -127,11 +134,36 @@ static bool finish(GenerateCommand *d, const NuwaGenerateStats *stats, int64_t d
 
 enum { AT_ONCE = 16 };   /* drawings, so that the first ones are soon there */
 
-/* What draws of text or of a class needs to be told of which; a picture is completed without words, too. */
+static bool completes(const GenerateArgs *a) { return a->image || a->video; }
+
+/* What draws of text or of a class needs to be told of which; a picture or clip is completed without words, too. */
 static bool check_conditions(const Kit *k, GenerateArgs *a, Error *err) {
-  if (k->text_tokens && !a->text && !a->image) return error_set(err, ERROR_USAGE, "give --text CAPTION, or --image and --mask");
+  bool draws_of_sketch = k->codes_input && strcmp(k->codes_input, PORT_LABELS_TOKENS) == 0;
+  if (k->text_tokens && !a->text && !completes(a)) return error_set(err, ERROR_USAGE, "give --text CAPTION, or --image and --mask");
   if (!k->text_tokens && a->text) return error_set(err, ERROR_USAGE, "--text has no effect: the model draws of no text");
-  if (k->text_tokens && !a->text) a->text = "";
+  if (a->sketch && !draws_of_sketch) return error_set(err, ERROR_USAGE, "--sketch has no effect: the model draws of no sketch");
+  return !k->draws_words || error_set(err, ERROR_USAGE, "captions are drawn by nuwa describe FILE");
+}
+
+static bool read_conditions(GenerateCommand *d, KitRequest *r, Error *err) {
+  const GenerateArgs *a = d->a;
+  Kit *k = d->kit;
+  const char **text = ARENA_ARRAY(d->arena, const char *, a->count);
+  for (int64_t i = 0; i < a->count; i++) text[i] = a->text;
+  if (k->text_tokens) r->text = text;
+  if (a->text && !kit_check_caption(k, a->text, err)) return false;
+  if (a->sketch) {
+    int32_t *codes;
+    int64_t n = k->codes_grid[0] * k->codes_grid[1] * k->codes_grid[2];
+    if (!sketch_read(k, d->arena, a->sketch, &codes, err)) return false;
+    int32_t *all = ARENA_ARRAY(d->arena, int32_t, a->count * n);
+    for (int64_t i = 0; i < a->count; i++) memcpy(all + i * n, codes, sizeof *all * (size_t)n);
+    r->codes = all;
+  }
+  const GivenSpec given = {a->image, a->video, a->mask, a->given_frames};
+  if (completes(a) && !given_read(k, d->arena, &given, &d->given, err)) return false;
+  r->given = d->given.given;
+  r->given_tokens = d->given.tokens;
   return true;
 }
 
@@ -151,17 +183,11 @@ static bool draw(Kit *k, GenerateArgs *a, Arena *arena, Error *err) {
                   .sample = {(float)a->temperature, (int)a->top_k, (float)a->top_p},
                   .finished = write_pictures,
                   .ctx = &d};
-  const char **text = ARENA_ARRAY(arena, const char *, a->count);
-  for (int64_t i = 0; i < a->count; i++) text[i] = a->text;
-  if (k->text_tokens) r.text = text;
-  if (a->image && !given_read(k, arena, a->image, a->mask, &d.given, err)) return false;
-  r.given = d.given.given;
-  r.given_tokens = d.given.tokens;
+  if (!read_conditions(&d, &r, err)) return false;
   d.tokens = ARENA_ARRAY(arena, int32_t, a->count * k->positions);
   d.rgb = arena_alloc(arena, (size_t)(most * k->grid[0] * k->size * k->size * 3));
   NuwaGenerateStats stats;
-  return (!k->text_tokens || kit_check_caption(k, a->text, err)) && set_recipe(&d, err) &&
-         kit_generate(k, &r, d.tokens, &stats, &done, err) && finish(&d, &stats, done, err);
+  return set_recipe(&d, err) && kit_generate(k, &r, d.tokens, &stats, &done, err) && finish(&d, &stats, done, err);
 }
 
 /* Whether the model may draw by a plain function: the shipped one does not. */
@@ -176,10 +202,7 @@ static bool check(void *ctx, Error *err) {
                      "nothing to write: give -o FILE.png, --tokens-out FILE.safetensors or --reconstruct FILE.png");
   if (a->class >= 0 && !may_be_plain(a))
     return error_set(err, ERROR_ARGUMENT, "--class is for models that draw of classes: give --weights");
-  if (!a->text && !a->image && !may_be_plain(a))
-    return error_set(err, ERROR_ARGUMENT, "give --text CAPTION, or --image and --mask");
-  if (wants_drawings(a) && a->image && !a->mask)
-    return error_set(err, ERROR_ARGUMENT, "--image and --mask go together");
+  if (a->image && a->video) return error_set(err, ERROR_ARGUMENT, "--image and --video exclude each other: give what is known");
   if (a->mask && !wants_drawings(a))
     return error_set(err, ERROR_ARGUMENT, "--mask has no effect without -o or --tokens-out");
   if (a->temperature == 0.0 && (a->top_k || a->top_p != 1.0))
@@ -194,7 +217,12 @@ static bool check(void *ctx, Error *err) {
 static bool check_plain(const GenerateArgs *a, Error *err) {
   static const char has_no[] = "%s has no effect: %s draws by \"%s\", which reads %s";
   const char *fn = a->painter.single.f->name;
-  const char *given = a->text ? "--text" : a->image ? "--image" : a->tokens_out ? "--tokens-out" : NULL;
+  const char *given = a->text     ? "--text"
+                      : a->sketch ? "--sketch"
+                      : a->image  ? "--image"
+                      : a->video  ? "--video"
+                      : a->task   ? "--task"
+                      : a->tokens_out ? "--tokens-out" : NULL;
   if (given) return error_set(err, ERROR_USAGE, has_no, given, a->painter.single.name, fn, "nothing of the kind");
   bool samples = a->temperature != 1.0 || a->top_k || a->top_p != 1.0 || a->guidance != 1.0 ||
                  strcmp(a->order, "wavefront") != 0;
@@ -235,6 +263,13 @@ static bool draw_plain(GenerateArgs *a, Arena *arena, Error *err) {
   return true;
 }
 
+static bool choose_task(const GenerateArgs *a, KitSpec *spec, Arena *arena, Error *err) {
+  const TaskWish wish = {.task = a->task, .has_text = a->text, .has_sketch = a->sketch, .has_class = a->class >= 0,
+                         .has_image = a->image, .has_video = a->video, .out = a->out};
+  const char *tasks;
+  return kit_list_tasks(&a->target.synth, spec, arena, &tasks, err) && task_choose(tasks, &wish, arena, &spec->task, err);
+}
+
 static bool run(void *ctx, Arena *arena, Error *err) {
   GenerateArgs *a = ctx;
   KitSpec spec;
@@ -244,6 +279,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
       !painter_open(&a->painter, &a->target.synth, &spec.model, a->kit.weights, a->class, err))
     return false;
   if (a->painter.is_one) return draw_plain(a, arena, err);
+  if (wants_drawings(a) && !choose_task(a, &spec, arena, err)) return false;
   return kit_open(&a->open, &a->target.synth, &spec, wants_drawings(a), a->count < AT_ONCE ? a->count : AT_ONCE,
                   err) &&
          draw(&a->open, a, arena, err);
@@ -264,11 +300,20 @@ int cli_generate(int argc, char **argv) {
   const Arg arg[] = {
       {"--text", ARG_TEXT, "CAPTION", "what to draw", &a.text, 0, 0, .shapes = RECIPE_TEXT, DRAWS},
       {"--class", ARG_INT, "N", "which class to draw, of a model that has some", &a.class, 0, INT32_MAX, DRAWS},
-      {"--image", ARG_TEXT, "FILE", "a picture to complete (PNG or JPEG)", &a.image, 0, 0, .shapes = RECIPE_IMAGE,
-       .with = "--mask|--reconstruct"},
-      {"--mask", ARG_TEXT, "FILE|WORD",
-       "its unknown part: a picture (light is unknown) or lower, upper, left, right, all", &a.mask, 0, 0,
-       .shapes = RECIPE_MASK, .with = "--image"},
+      {"--sketch", ARG_TEXT, "FILE", "what to draw: a PNG of labels, for clips a folder of them", &a.sketch, 0, 0,
+       .shapes = RECIPE_SKETCH, DRAWS},
+      {"--image", ARG_TEXT, "FILE", "a picture to complete (PNG, JPEG, WebP), or the first frame of a clip", &a.image, 0, 0,
+       .shapes = RECIPE_IMAGE},
+      {"--video", ARG_TEXT, "FILE", "a clip to complete (GIF, MP4, WebM, WebP ...)", &a.video, 0, 0, .shapes = RECIPE_VIDEO,
+       DRAWS},
+      {"--mask", ARG_TEXT, "FILE|WORD|BOX",
+       "the unknown part: a picture or clip (light is unknown), lower, upper, left, right, center, thing, all, or X,Y,WIDTH,HEIGHT in "
+       "pixels",
+       &a.mask, 0, 0, .shapes = RECIPE_MASK, .with = "--image|--video"},
+      {"--given-frames", ARG_INT, "N", "the first N frames of --video are known", &a.given_frames, 1, 4096,
+       .shapes = RECIPE_GIVEN_FRAMES, .with = "--video"},
+      {"--task", ARG_TEXT, "NAME", "of the model's tasks: text_image, sketch_video, ...", &a.task, 0, 0, .shapes = RECIPE_TASK,
+       DRAWS},
       {"--reconstruct", ARG_PNG, "FILE.png", "--image through the autoencoder and back", &a.rebuilt, 0, 0,
        .with = "--image"},
       {"-o", ARG_PNG, "FILE.png", "the picture; with --count N: FILE-0001.png, ...", &a.out, 0, 0},
@@ -282,6 +327,7 @@ int cli_generate(int argc, char **argv) {
       ARG_WEIGHTS(&a.kit, NULL),
       {"--vq", ARG_TEXT, "MODEL", "the autoencoder: a Lua file or a bundle", &a.kit.vq.path, 0, 0},
       ARG_VQ_WEIGHTS(&a.kit),
+      ARG_TOKENS(&a.kit.tokens),
       {"--vq-define", ARG_DEFINE, "NAME=VALUE", "an option of the autoencoder", &a.kit.vq.defines, 0, 0},
       {"-D", ARG_DEFINE, "NAME=VALUE", "an option of the model", &a.kit.model.defines, 0, 0, DRAWS},
       {"--json", ARG_FLAG, NULL, "print numbers as JSON", &a.json, 0, 0, DRAWS},

@@ -12,7 +12,8 @@ typedef struct CommandEntry {
 
 static const CommandEntry commands[] = {
     {"run", cli_run, "execute one function of a model on named tensors"},
-    {"generate", cli_generate, "draw pictures for a caption, complete pictures"},
+    {"generate", cli_generate, "draw pictures and clips of captions and sketches, complete and change them"},
+    {"describe", cli_describe, "print a caption of a picture or clip"},
     {"ablate", cli_ablate, "compare full, axis and nearby attention"},
     {"score", cli_score, "judge what a model draws, slot by slot"},
     {"compile", cli_compile, "compile a model to a bundle"},

@@ -223,6 +223,7 @@ int cli_score(int argc, char **argv) {
       {"--no-drawings", ARG_FLAG, NULL, "score the autoencoder only", &a.no_drawings, 0, 0, .without = "--features"},
       ARG_WEIGHTS(&a.kit, NULL),
       ARG_VQ_WEIGHTS(&a.kit),
+      ARG_TOKENS(&a.kit.tokens),
       {"--json", ARG_FLAG, NULL, "print numbers as JSON", &a.json, 0, 0},
   };
   const Command c = {.name = "score", .usage = "[options]", .about = about, .arg = arg, .n_arg = COUNT_OF(arg),

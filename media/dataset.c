@@ -583,17 +583,10 @@ bool data_put_picture(const DataWant *w, int64_t at, int64_t frame, const Image 
 }
 
 void data_put_labels(const DataWant *w, int64_t at, int64_t frame, const uint16_t *labels, int width, int height) {
-  int to_h, to_w, part_w, part_h;
+  int to_h, to_w;
   int64_t frames = data_want_frames(w, &to_h, &to_w);
-  image_fit_part(width, height, to_w, to_h, &part_w, &part_h);
-  int x0 = (width - part_w) / 2, y0 = (height - part_h) / 2;
-  int32_t *out = (int32_t *)w->out + ((size_t)at * (size_t)frames + (size_t)frame) * (size_t)to_h * (size_t)to_w;
-  for (int y = 0; y < to_h; y++) {
-    int from_y = y0 + (int)((2 * (int64_t)y + 1) * part_h / (2 * to_h));
-    for (int x = 0; x < to_w; x++)
-      *out++ =
-          labels[(size_t)from_y * (size_t)width + (size_t)(x0 + (int)((2 * (int64_t)x + 1) * part_w / (2 * to_w)))];
-  }
+  size_t place = ((size_t)at * (size_t)frames + (size_t)frame) * (size_t)to_h * (size_t)to_w;
+  image_fit_labels(labels, width, height, to_w, to_h, (int32_t *)w->out + place);
 }
 
 /* ---- text ---- */

@@ -127,6 +127,16 @@ void image_fit_part(int from_width, int from_height, int width, int height, int 
   *out_height = h < 1 ? 1 : (int)h;
 }
 
+void image_fit_labels(const uint16_t *labels, int width, int height, int to_width, int to_height, int32_t *out) {
+  int part_w, part_h;
+  image_fit_part(width, height, to_width, to_height, &part_w, &part_h);
+  int x0 = (width - part_w) / 2, y0 = (height - part_h) / 2;
+  for (int y = 0; y < to_height; y++) {
+    const uint16_t *row = labels + (size_t)(y0 + (int)((2 * (int64_t)y + 1) * part_h / (2 * to_height))) * (size_t)width;
+    for (int x = 0; x < to_width; x++) *out++ = row[x0 + (int)((2 * (int64_t)x + 1) * part_w / (2 * to_width))];
+  }
+}
+
 bool image_fit(const Image *im, int width, int height, Image *out, Error *err) {
   if (width < 1 || height < 1)
     return error_set(err, ERROR_ARGUMENT, "cannot fit a picture into %d x %d", width, height);

@@ -55,6 +55,9 @@ void image_fit_part(int from_width, int from_height, int width, int height, int 
 bool image_decode_labels(const void *bytes, size_t n, const char *where, uint16_t **out, int *out_width,
                          int *out_height, Error *err);
 
+/* The same part of a label map as of a picture (image_fit), by the nearest of its labels: out [to_height, to_width]. */
+void image_fit_labels(const uint16_t *labels, int width, int height, int to_width, int to_height, int32_t *out);
+
 /* pixels values (three a pixel): u8 -> f32 in [-1, 1] and back, rounded and clamped.  NaN gives 0. */
 void image_to_floats(const uint8_t *rgb, size_t values, float *out);
 void image_from_floats(const float *values, size_t n, uint8_t *out);

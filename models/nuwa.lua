@@ -9,7 +9,7 @@ local nn, optim = require "nn", require "optim"
 local o = options {
   tasks = "",              -- of text_image, sketch_image, none_image, text_video, sketch_video, none_video, image_text,
                            -- video_text, with commas between, the first is `decode`; "": text_video, of pictures text_image
-  task_weights = "",       -- of their losses, in that order; "": each 1
+  task_weights = "",       -- of their losses, in that order; "": each 1; 0: drawn, but not trained
   encoder = one_of { "nearby", "full", "axis", "block" },
   decoder = one_of { "nearby", "full", "axis", "block" },   -- self- and cross-attention
   extent_s = 3.0, extent_h = 3.0, extent_w = 3.0,           -- widths, inf: the whole axis; of kind block: the block
@@ -51,17 +51,31 @@ local function task_of(name)
   return { name = name, condition = condition, target = target }
 end
 
-local tasks, has = {}, {}
+local tasks = {}
 for name in (o.tasks ~= "" and o.tasks or o.grid_s > 1 and "text_video" or "text_image"):gmatch("[^,%s]+") do
-  local task = task_of(name)
-  if has[name] then error('tasks: "' .. name .. '" is said twice') end
-  tasks[#tasks + 1], has[name], has[task.condition], has[task.target] = task, true, true, true
+  for _, other in ipairs(tasks) do
+    if other.name == name then error('tasks: "' .. name .. '" is said twice') end
+  end
+  tasks[#tasks + 1] = task_of(name)
 end
 if #tasks == 0 then error("tasks: names none") end
 
-local weights = {}
+local function is_of(condition)
+  for _, task in ipairs(tasks) do
+    if task.condition == condition then return true end
+  end
+  return false
+end
+
+local weights, trained, reads = {}, {}, {}   -- of what is trained, which conditions and targets
 for number in o.task_weights:gmatch("[^,%s]+") do weights[#weights + 1] = tonumber(number) or error('task_weights: "' .. number .. '" is no number') end
 if #weights ~= 0 and #weights ~= #tasks then error("task_weights: " .. #weights .. " numbers for " .. #tasks .. " tasks") end
+for i, task in ipairs(tasks) do
+  task.weight = weights[i] or 1
+  if task.weight < 0 then error("task_weights: " .. task.weight .. " is below 0") end
+  if task.weight > 0 then trained[#trained + 1], reads[task.condition], reads[task.target] = task, true, true end
+end
+if #trained == 0 then error("task_weights: all are 0, and nothing is trained") end
 
 -- ---- grids ----
 
@@ -216,12 +230,12 @@ end
 
 -- What all tasks together are trained on: pictures are the first frames of clips, where there are clips.
 local function training_inputs()
-  local frames = has.video and o.grid_s or 1
+  local frames = reads.video and o.grid_s or 1
   return {
-    text = has.text and text or nil, text_mask = has.text and text_mask or nil,
-    video_tokens = has.video and codes(o.grid_s) or nil,
-    image_tokens = not has.video and has.image and codes(1) or nil,
-    labels_tokens = has.sketch and sketch_codes(frames) or nil,
+    text = reads.text and text or nil, text_mask = reads.text and text_mask or nil,
+    video_tokens = reads.video and codes(o.grid_s) or nil,
+    image_tokens = not reads.video and reads.image and codes(1) or nil,
+    labels_tokens = reads.sketch and sketch_codes(frames) or nil,
   }
 end
 
@@ -281,11 +295,11 @@ local inputs = training_inputs()
 local loss = fn(inputs, function(x)
   local fed, out = {}, {}
   for name in pairs(inputs) do fed[name] = x[name] end
-  for i, task in ipairs(tasks) do
+  for _, task in ipairs(trained) do
     local error = task_loss(task, fed)
-    local weighted = error * (weights[i] or 1)
+    local weighted = error * task.weight
     out.loss = out.loss and out.loss + weighted or weighted
-    if #tasks > 1 then out[task.name] = error end
+    if #trained > 1 then out[task.name] = error end
   end
   return out
 end)
@@ -294,7 +308,7 @@ local rate = o.schedule == "cosine" and optim.cosine(o.lr, o.warmup, 0.1) or opt
 
 return module {
   grid = { o.grid_s, o.grid_h, o.grid_w }, codebook = o.codebook, text_tokens = o.text_tokens, vocab = o.vocab,
-  labels_codebook = has.sketch and sketch_codebook or nil,
+  labels_codebook = is_of("sketch") and sketch_codebook or nil,
   null_condition = "token",   -- a caption of zeros, under a mask of ones, and a sketch of -1 are none
 
   decode = drawn[tasks[1].name],

@@ -35,6 +35,16 @@ static double now_ms(void) {
   return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
 
+/* Of a token under the softmax of logits. */
+static float chance_of(const float *logits, int n, int32_t token) {
+  float most = logits[0];
+  double sum = 0;
+  for (int i = 1; i < n; i++)
+    if (logits[i] > most) most = logits[i];
+  for (int i = 0; i < n; i++) sum += exp((double)logits[i] - (double)most);
+  return (float)(exp((double)logits[token] - (double)most) / sum);
+}
+
 static bool is_guided(const NuwaGenerate *g) { return g->guidance != 1.0f; }
 
 static bool check_request(const Plan *p, const NuwaGenerate *g, Error *err) {
@@ -201,6 +211,7 @@ static void draw_items(void *ctx, int64_t begin, int64_t end, int thread) {
     Philox random = philox(r->g->seed, (uint32_t)p, (uint32_t)(r->g->first + sample), STREAM_SAMPLE);
     int32_t token = sampler_draw(logits, vocab, &r->g->sample, philox_uniform(random.word[0]), scratch);
     put_token(r, sample, p, token);
+    if (r->g->chance) r->g->chance[sample * s->order.positions + p] = chance_of(logits, vocab, token);
     atomic_fetch_add_explicit(&r->drawn, 1, memory_order_relaxed);
   }
 }
@@ -260,6 +271,7 @@ bool nuwa_generate(NuwaSession *s, const NuwaGenerate *g, int32_t *tokens, NuwaG
   DecodeOrder *o = &s->order;
   write_given(&r);
   begin_stops(&r);
+  for (int64_t i = 0; g->chance && i < g->count * o->positions; i++) g->chance[i] = 1;
   double t0 = now_ms();
   if (r.d->prologue >= 0 && !nuwa_run(s, r.d->prologue, r.streams, 0)) return nuwa_check(s, err);
   double t1 = now_ms();

@@ -1,66 +1,295 @@
 /* See given.h. */
 #include "synth/given.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-static const char *const words[] = {"lower", "upper", "left", "right", "all"};
+#include "media/clip.h"
+#include "runtime/base/file.h"
+
+enum { GREY = 128, LIKE = 40 };   /* colours this near on each channel are alike */
+
+static const char *const words[] = {"lower", "upper", "left", "right", "center", "all", "thing"};
+enum { WORD_THING = 6 };
+
+static int word_of(const char *mask) {
+  int i = 0;
+  while (i < COUNT_OF(words) && strcmp(mask, words[i]) != 0) i++;
+  return i < COUNT_OF(words) ? i : -1;
+}
+
+/* "X,Y,WIDTH,HEIGHT" */
+static bool read_box(const char *mask, int box[4]) {
+  int n = 0, got = sscanf(mask, "%d,%d,%d,%d%n", &box[0], &box[1], &box[2], &box[3], &n);
+  return got == 4 && !mask[n] && strspn(mask, "0123456789,") == strlen(mask);
+}
 
 bool given_is_word(const char *mask) {
-  for (int i = 0; i < COUNT_OF(words); i++)
-    if (strcmp(mask, words[i]) == 0) return true;
-  return false;
+  int box[4];
+  return word_of(mask) >= 0 || read_box(mask, box);
 }
 
-static void mask_of_word(const char *mask, int64_t size, uint8_t *unknown) {
-  for (int64_t i = 0; i < size * size; i++) {
-    int64_t y = i / size, x = i % size;
-    const bool in[] = {2 * y >= size, 2 * y < size, 2 * x < size, 2 * x >= size, true};
-    for (int w = 0; w < COUNT_OF(words); w++)
-      if (strcmp(mask, words[w]) == 0) unknown[i] = in[w];
-  }
-}
+/* ---- reading ---- */
 
-/* The mask goes where its picture goes: cropped and resized alike. */
-static bool mask_of_file(const char *mask, const Image *picture, int size, uint8_t *unknown, Error *err) {
-  Image file = {0}, fitted = {0};
-  if (!image_read(mask, &file, err))
-    return error_prefix(err, "--mask (a picture, or lower, upper, left, right, all)");
-  bool ok = (int64_t)file.width * picture->height == (int64_t)file.height * picture->width;
-  if (!ok)
-    error_set(err, ERROR_ARGUMENT, "--mask %s is %d x %d, its picture %d x %d: they must have the same shape", mask,
-              file.width, file.height, picture->width, picture->height);
-  ok = ok && image_fit(&file, size, size, &fitted, err);
-  for (int i = 0; ok && i < size * size; i++)
-    unknown[i] = fitted.rgb[3 * i] + fitted.rgb[3 * i + 1] + fitted.rgb[3 * i + 2] >= 3 * 128;
-  image_done(&file);
-  image_done(&fitted);
-  return ok;
-}
-
-static uint8_t *fit(const Kit *k, Arena *a, const Image *picture, Error *err) {
+static bool fit(const Kit *k, const Image *picture, uint8_t *rgb, Error *err) {
   Image fitted = {0};
-  if (!image_fit(picture, (int)k->size, (int)k->size, &fitted, err)) return NULL;
-  size_t bytes = (size_t)(3 * k->size * k->size);
-  uint8_t *rgb = arena_alloc(a, bytes);
-  memcpy(rgb, fitted.rgb, bytes);
+  if (!image_fit(picture, (int)k->size, (int)k->size, &fitted, err)) return false;
+  memcpy(rgb, fitted.rgb, (size_t)(3 * k->size * k->size));
   image_done(&fitted);
-  return rgb;
+  return true;
 }
 
 bool given_read_picture(const Kit *k, Arena *a, const char *path, uint8_t **out_rgb, Error *err) {
   Image picture = {0};
-  *out_rgb = image_read(path, &picture, err) ? fit(k, a, &picture, err) : NULL;
-  image_done(&picture);
-  return *out_rgb;
-}
-
-static bool read_pixels(const Kit *k, Arena *a, const char *path, const char *mask, Given *g, Error *err) {
-  Image picture = {0};
-  bool ok = image_read(path, &picture, err) && (g->rgb = fit(k, a, &picture, err));
-  if (ok && given_is_word(mask)) mask_of_word(mask, k->size, g->unknown);
-  else ok = ok && mask_of_file(mask, &picture, (int)k->size, g->unknown, err);
+  *out_rgb = arena_alloc(a, (size_t)(3 * k->size * k->size));
+  bool ok = image_read(path, &picture, err) && fit(k, &picture, *out_rgb, err);
   image_done(&picture);
   return ok;
+}
+
+/* Frames as they are stored, or none at their end; the shape of the first one. */
+typedef struct Frames {
+  FileMap map;
+  Clip *clip;
+  int width, height;
+} Frames;
+
+static bool frames_open(Frames *f, const char *path, Error *err) {
+  *f = (Frames){0};
+  return file_map(path, &f->map, err) && (f->clip = clip_open(f->map.data, f->map.len, path, (ClipRate){0}, err));
+}
+
+static void frames_close(Frames *f) {
+  clip_close(f->clip);
+  file_unmap(&f->map);
+}
+
+static bool read_frames(const Kit *k, Frames *f, int64_t most, uint8_t *rgb, int64_t *out_n, bool *out_all, Error *err) {
+  size_t bytes = (size_t)(3 * k->size * k->size);
+  bool ok = true;
+  *out_n = 0;
+  *out_all = false;
+  while (ok && *out_n <= most) {
+    Image frame = {0};
+    if (!clip_next(f->clip, &frame, err)) {
+      *out_all = err->code == ERROR_NONE;
+      return *out_all;
+    }
+    if (!*out_n) f->width = frame.width, f->height = frame.height;
+    if (*out_n < most) ok = fit(k, &frame, rgb + (size_t)*out_n * bytes, err);
+    image_done(&frame);
+    if (*out_n == most) return ok;
+    ++*out_n;
+  }
+  return ok;
+}
+
+bool given_read_clip(const Kit *k, Arena *a, const char *path, int64_t most, uint8_t **out_rgb, int64_t *out_n, bool *out_all,
+                     Error *err) {
+  Frames f;
+  *out_rgb = arena_alloc(a, (size_t)(3 * k->size * k->size * most));
+  bool ok = frames_open(&f, path, err) && read_frames(k, &f, most, *out_rgb, out_n, out_all, err);
+  frames_close(&f);
+  return ok;
+}
+
+/* ---- masks ---- */
+
+/* What is being read: its known pixels, and the shape of the file they came from. */
+typedef struct Reading {
+  const Kit *k;
+  Arena *arena;
+  const GivenSpec *spec;
+  Given *g;
+  int64_t known;         /* frames that there are pixels of */
+  int width, height;     /* of the file's pictures */
+  Error *err;
+} Reading;
+
+static void mask_of_word(int word, int64_t size, uint8_t *unknown) {
+  for (int64_t i = 0; i < size * size; i++) {
+    int64_t y = i / size, x = i % size, low = size / 4, high = size - size / 4;
+    const bool in[] = {2 * y >= size, 2 * y < size, 2 * x < size, 2 * x >= size,
+                       y >= low && y < high && x >= low && x < high, true};
+    unknown[i] = in[word];
+  }
+}
+
+static bool is_like(const uint8_t *a, const uint8_t *b) {
+  return abs(a[0] - b[0]) <= LIKE && abs(a[1] - b[1]) <= LIKE && abs(a[2] - b[2]) <= LIKE;
+}
+
+/* Whether the picture's border has a colour like it. */
+static bool is_of_border(const uint8_t *rgb, int64_t size, const uint8_t *pixel) {
+  for (int64_t i = 0; i < size; i++) {
+    const int64_t at[4] = {i, (size - 1) * size + i, i * size, i * size + size - 1};
+    for (int k = 0; k < 4; k++)
+      if (is_like(rgb + 3 * at[k], pixel)) return true;
+  }
+  return false;
+}
+
+/* The box around all that has no colour of the border; false: there is nothing of the kind. */
+static bool mask_of_thing(const uint8_t *rgb, int64_t size, uint8_t *unknown) {
+  int64_t x0 = size, y0 = size, x1 = -1, y1 = -1;
+  for (int64_t i = 0; i < size * size; i++) {
+    if (is_of_border(rgb, size, rgb + 3 * i)) continue;
+    int64_t x = i % size, y = i / size;
+    x0 = x < x0 ? x : x0, x1 = x > x1 ? x : x1;
+    y0 = y < y0 ? y : y0, y1 = y > y1 ? y : y1;
+  }
+  for (int64_t y = y0 - 1; y <= y1 + 1; y++)
+    for (int64_t x = x0 - 1; x <= x1 + 1; x++)
+      if (x1 >= 0 && x >= 0 && y >= 0 && x < size && y < size) unknown[y * size + x] = 1;
+  return x1 >= 0;
+}
+
+static void take_mask(const Image *fitted, uint8_t *unknown) {
+  for (int i = 0; i < fitted->width * fitted->height; i++)
+    unknown[i] = fitted->rgb[3 * i] + fitted->rgb[3 * i + 1] + fitted->rgb[3 * i + 2] >= 3 * 128;
+}
+
+/* The box in the file's pixels, as a mask of its shape that goes where its picture went. */
+static bool mask_of_box(const Reading *r, const int box[4], uint8_t *unknown) {
+  Image whole = {0}, fitted = {0};
+  int side = (int)r->k->size;
+  bool inside = box[2] > 0 && box[3] > 0 && box[0] <= r->width - box[2] && box[1] <= r->height - box[3];
+  if (!inside)
+    return error_set(r->err, ERROR_ARGUMENT, "--mask %s: the box X,Y,WIDTH,HEIGHT must lie in the picture, %d x %d", r->spec->mask,
+                     r->width, r->height);
+  bool ok = image_init(&whole, r->width, r->height, r->err);
+  for (int y = box[1]; ok && y < box[1] + box[3]; y++) memset(whole.rgb + 3 * ((size_t)y * (size_t)r->width + (size_t)box[0]), 255, 3 * (size_t)box[2]);
+  ok = ok && image_fit(&whole, side, side, &fitted, r->err);
+  /* A pixel that the box touches is unknown. */
+  for (int i = 0; ok && i < side * side; i++) unknown[i] = fitted.rgb[3 * i] > 0;
+  image_done(&whole);
+  image_done(&fitted);
+  return ok;
+}
+
+/* The mask goes where its picture goes: cropped and resized alike. */
+static bool mask_of_file(const Reading *r) {
+  Image frame = {0}, fitted = {0};
+  Frames f = {0};
+  const char *mask = r->spec->mask;
+  int side = (int)r->k->size;
+  size_t pixels = (size_t)side * (size_t)side;
+  Error none = {0};
+  bool is_picture = image_read(mask, &frame, &none), ok = true;
+  if (!is_picture && !frames_open(&f, mask, r->err)) {
+    frames_close(&f);
+    if (none.code == ERROR_IO) *r->err = none;
+    return error_prefix(r->err, "--mask (a picture or clip, a box X,Y,WIDTH,HEIGHT, or lower, upper, left, right, center, thing, all)");
+  }
+  for (int64_t i = 0; ok && i < r->g->frames; i++) {
+    if (is_picture && i > 0) {
+      memcpy(r->g->unknown + (size_t)i * pixels, r->g->unknown, pixels);
+      continue;
+    }
+    if (!is_picture && !(ok = clip_next(f.clip, &frame, r->err))) {
+      if (r->err->code == ERROR_NONE)
+        error_set(r->err, ERROR_ARGUMENT, "--mask %s has %lld frames, the model makes %lld", mask, (long long)i, (long long)r->g->frames);
+      break;
+    }
+    ok = (int64_t)frame.width * r->height == (int64_t)frame.height * r->width ||
+         error_set(r->err, ERROR_ARGUMENT, "--mask %s is %d x %d, its picture %d x %d: they must have the same shape", mask,
+                   frame.width, frame.height, r->width, r->height);
+    ok = ok && image_fit(&frame, side, side, &fitted, r->err);
+    if (ok) take_mask(&fitted, r->g->unknown + (size_t)i * pixels);
+    image_done(&fitted);
+    image_done(&frame);
+  }
+  image_done(&frame);
+  if (!is_picture) frames_close(&f);
+  return ok;
+}
+
+static bool make_mask(const Reading *r) {
+  const char *mask = r->spec->mask;
+  int64_t size = r->k->size, pixels = size * size;
+  int box[4], word = word_of(mask);
+  if (word < 0 && !read_box(mask, box)) return mask_of_file(r);
+  for (int64_t f = 0; f < r->g->frames; f++) {
+    uint8_t *unknown = r->g->unknown + f * pixels;
+    if (word < 0) {
+      if (!mask_of_box(r, box, unknown)) return false;
+    } else if (word != WORD_THING) {
+      mask_of_word(word, size, unknown);
+    } else if (f < r->known && !mask_of_thing(r->g->rgb + 3 * f * pixels, size, unknown)) {
+      return error_set(r->err, ERROR_ARGUMENT,
+                       "--mask thing: frame %lld has nothing but colours of its border: no thing is found", (long long)f);
+    }
+  }
+  return true;
+}
+
+/* A mask that hides nothing leaves nothing to draw, one that hides all nothing to begin with. */
+static bool check_mask(const Reading *r) {
+  int64_t n = r->g->frames * r->k->size * r->k->size, unknown = 0;
+  const char *mask = r->spec->mask;
+  for (int64_t i = 0; i < n; i++) unknown += r->g->unknown[i];
+  if (unknown == 0)
+    return error_set(r->err, ERROR_ARGUMENT, "%s%s hides nothing: all is known, and nothing is left to draw",
+                     mask ? "--mask " : "--given-frames", mask ? mask : "");
+  if (unknown < n || (mask && word_of(mask) >= 0)) return true;
+  return error_set(r->err, ERROR_ARGUMENT, "--mask %s hides all: nothing is known; draw without %s", mask ? mask : "",
+                   r->spec->video ? "--video" : "--image");
+}
+
+/* ---- pixels ---- */
+
+/* The picture, as the first of the frames. */
+static bool read_image(Reading *r) {
+  Image picture = {0};
+  bool ok = image_read(r->spec->image, &picture, r->err) && fit(r->k, &picture, r->g->rgb, r->err);
+  r->width = picture.width;
+  r->height = picture.height;
+  r->known = 1;
+  image_done(&picture);
+  return ok;
+}
+
+static bool read_video(Reading *r) {
+  Frames f;
+  bool all = false;
+  const GivenSpec *s = r->spec;
+  int64_t frames = r->g->frames, wanted = s->mask ? frames : s->given_frames;
+  bool ok = frames_open(&f, s->video, r->err) && read_frames(r->k, &f, frames, r->g->rgb, &r->known, &all, r->err);
+  r->width = f.width;
+  r->height = f.height;
+  frames_close(&f);
+  if (!ok) return false;
+  if (s->mask && (r->known < frames || !all))
+    return error_set(r->err, ERROR_ARGUMENT, "--video %s has %s%lld frames, the model makes %lld: with --mask they must be as many",
+                     s->video, all ? "" : "more than ", (long long)r->known, (long long)frames);
+  return r->known >= wanted || error_set(r->err, ERROR_ARGUMENT, "--video %s has %lld frames, --given-frames wants %lld", s->video,
+                                         (long long)r->known, (long long)wanted);
+}
+
+static bool check_spec(const Reading *r) {
+  const GivenSpec *s = r->spec;
+  int64_t frames = r->g->frames;
+  if (s->video && frames == 1)
+    return error_set(r->err, ERROR_USAGE, "--video is for clips, this task draws pictures: give --image");
+  if (s->given_frames >= frames)
+    return error_set(r->err, ERROR_USAGE, "--given-frames %lld: the model makes %lld frames, of which 1 to %lld can be given",
+                     (long long)s->given_frames, (long long)frames, (long long)frames - 1);
+  if (s->video && !s->mask && !s->given_frames)
+    return error_set(r->err, ERROR_USAGE, "--video needs --given-frames N, --mask, or both: what of it is known");
+  if (s->image && frames > 1 && s->given_frames > 1)
+    return error_set(r->err, ERROR_USAGE, "--given-frames %lld: --image is one frame; give --video", (long long)s->given_frames);
+  return s->mask || frames > 1 || error_set(r->err, ERROR_USAGE, "--image and --mask go together");
+}
+
+/* What has no pixels is unknown; the first frames are known where that is said. */
+static void limit_frames(Reading *r) {
+  int64_t pixels = r->k->size * r->k->size;
+  const GivenSpec *s = r->spec;
+  for (int64_t f = 0; f < r->g->frames; f++) {
+    bool is_known = f < (s->image && !s->mask ? 1 : s->given_frames), is_unknown = f >= r->known || (!s->mask && !is_known);
+    if (is_known || is_unknown) memset(r->g->unknown + f * pixels, is_unknown, (size_t)pixels);
+  }
 }
 
 /* A token is given unless one of its pixels is unknown. */
@@ -72,22 +301,24 @@ static void tokens_of_pixels(const Kit *k, const uint8_t *unknown, uint8_t *give
       if (unknown[y * size + x]) given[y * h / size * w + x * w / size] = 0;
 }
 
-bool given_read(Kit *k, Arena *a, const char *path, const char *mask, Given *g, Error *err) {
-  size_t pixels = (size_t)(k->size * k->size);
-  if (k->grid[0] != 1)
-    return error_set(err, ERROR_USAGE, "--image completes pictures, this model makes %lld frames",
-                     (long long)k->grid[0]);
-  *g = (Given){.unknown = arena_alloc(a, pixels), .given = arena_alloc(a, (size_t)k->positions),
+bool given_read(Kit *k, Arena *a, const GivenSpec *spec, Given *g, Error *err) {
+  int64_t frames = k->grid[0], pixels = k->size * k->size, codes = k->grid[1] * k->grid[2];
+  *g = (Given){.frames = frames, .rgb = arena_alloc(a, (size_t)(3 * frames * pixels)),
+               .unknown = arena_alloc(a, (size_t)(frames * pixels)), .given = arena_alloc(a, (size_t)k->positions),
                .tokens = ARENA_ARRAY(a, int32_t, k->positions)};
-  if (!read_pixels(k, a, path, mask, g, err)) return false;
-  uint8_t *painted = arena_copy(a, g->rgb, 3 * pixels);
-  for (size_t i = 0; i < pixels; i++)
-    if (g->unknown[i]) memset(painted + 3 * i, 128, 3);
-  tokens_of_pixels(k, g->unknown, g->given);
-  return codec_encode(&k->codec[CODEC_IMAGE], painted, 1, g->tokens, err);
+  Reading r = {k, a, spec, g, .err = err};
+  if (!check_spec(&r) || !(spec->video ? read_video(&r) : read_image(&r)) || (spec->mask && !make_mask(&r))) return false;
+  limit_frames(&r);
+  if (!check_mask(&r)) return false;
+  uint8_t *painted = arena_copy(a, g->rgb, (size_t)(3 * frames * pixels));
+  for (int64_t i = 0; i < frames * pixels; i++)
+    if (g->unknown[i]) memset(painted + 3 * i, GREY, 3);
+  for (int64_t f = 0; f < frames; f++) tokens_of_pixels(k, g->unknown + f * pixels, g->given + f * codes);
+  return codec_encode(&k->codec[CODEC_IMAGE], painted, frames, g->tokens, err);
 }
 
-void given_restore(const Kit *k, const Given *g, uint8_t *rgb) {
-  for (int64_t i = 0; i < k->size * k->size; i++)
-    if (!g->unknown[i]) memcpy(rgb + 3 * i, g->rgb + 3 * i, 3);
+void given_restore(const Kit *k, const Given *g, int64_t f, uint8_t *rgb) {
+  int64_t pixels = k->size * k->size;
+  for (int64_t i = 0; i < pixels; i++)
+    if (!g->unknown[f * pixels + i]) memcpy(rgb + 3 * i, g->rgb + 3 * (f * pixels + i), 3);
 }

@@ -373,6 +373,7 @@ static bool draw_part(Kit *k, NuwaSession *s, NuwaGenerate *g, SampleRange *p, i
   if (p->count > p->r->count - p->first) p->count = p->r->count - p->first;
   g->count = p->count;
   g->first = p->r->first + p->first;
+  g->chance = p->r->chance ? p->r->chance + p->first * k->positions : NULL;
   if (!fill_conditions(k, s, p, err) ||
       !nuwa_generate(s, g, tokens + p->first * k->positions, &part, pass_progress, p, err))
     return false;

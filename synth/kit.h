@@ -57,6 +57,7 @@ typedef struct KitRequest {
   NuwaSampling sample;
   float guidance;
   bool raster;
+  float *chance;                /* [count][positions] as of NuwaGenerate; NULL: not wanted */
   const uint8_t *given;         /* [positions] or NULL */
   const int32_t *given_tokens;  /* [positions], of every sample */
   /* Called when samples [first, first + n) of the request are drawn; may be NULL. */

@@ -58,6 +58,12 @@ enum {
   X(TOP_P,       "top_p",             RECIPE_DRAWING)                                                                \
   X(GUIDANCE,    "guidance",          RECIPE_DRAWING)                                                                \
   X(ORDER,       "order",             RECIPE_DRAWING)                                                                \
+  X(TASK,        "task",              RECIPE_DRAWING)                                                                \
+  X(SKETCH,      "sketch",            RECIPE_DRAWING)                                                                \
+  X(SKETCH_BYTES, "sketch_sha256",    RECIPE_DRAWING)                                                                \
+  X(VIDEO,       "video",             RECIPE_DRAWING)                                                                \
+  X(VIDEO_BYTES, "video_sha256",      RECIPE_DRAWING)                                                                \
+  X(GIVEN_FRAMES, "given_frames",     RECIPE_DRAWING)                                                                \
   X(IMAGE,       "image",             RECIPE_DRAWING)                                                                \
   X(IMAGE_BYTES, "image_sha256",      RECIPE_DRAWING)                                                                \
   X(MASK,        "mask",              RECIPE_DRAWING)                                                                \

@@ -18,12 +18,17 @@ typedef struct OpenCall {
   bool ok;
 } OpenCall;
 
+/* A function that draws token by token is none to be called once. */
+static bool is_there(const Model *m, const Plan *p, const char *name) {
+  Error ignored;
+  if (!m) return plan_find_function(p, name) >= 0 && plan_find_decode(p, name) < 0;
+  return model_find(m, name, &ignored) && !model_find_decode(m, name, &ignored);
+}
+
 /* Sets c->name to the one that is there, or NULL. */
 static void choose(OpenCall *c, const Model *m, const Plan *p) {
-  Error ignored;
   const char *const *end = c->name + c->n_name;
-  while (c->name < end && !(m ? model_find(m, *c->name, &ignored) != NULL : plan_find_function(p, *c->name) >= 0))
-    c->name++;
+  while (c->name < end && !is_there(m, p, *c->name)) c->name++;
   if (c->name == end) c->name = NULL;
 }
 

@@ -230,6 +230,8 @@ typedef struct NuwaGenerate {
   float guidance;                /* 1: none.  Else samples [count, 2 count) of the inputs are the null condition */
   const uint8_t *given;          /* [S*H*W] 1 where the token is given, NULL: none.  The same for all samples */
   const int32_t *given_tokens;   /* [count][S*H*W] */
+  float *chance;                 /* [count][S*H*W] written: of each drawn token the probability that the logits, guided, give
+                                  * it at temperature 1; 1 for tokens that are given or behind a stop.  NULL: not wanted */
 } NuwaGenerate;
 
 typedef struct NuwaGenerateStats {
