@@ -17,6 +17,19 @@ bool clip_is_webp(const void *bytes, size_t n) {
   return n >= 12 && !memcmp(bytes, "RIFF", 4) && !memcmp((const char *)bytes + 8, "WEBP", 4);
 }
 
+static size_t skip_gif_blocks(const uint8_t *p, size_t n, size_t at) {
+  while (at < n && p[at]) at += p[at] + (size_t)1;
+  return at + 1;
+}
+
+size_t clip_gif_next(const uint8_t *p, size_t n, size_t at) {
+  enum { IMAGE = ',', EXTENSION = '!', HEAD = 13, IMAGE_HEAD = 10 };
+  if (at == 0) return n < HEAD ? n : HEAD + (p[10] & 0x80 ? (size_t)6 << (p[10] & 7) : 0);
+  if (p[at] == EXTENSION) return skip_gif_blocks(p, n, at + 2);
+  if (p[at] != IMAGE || n - at <= IMAGE_HEAD) return n;
+  return skip_gif_blocks(p, n, at + IMAGE_HEAD + 1 + (p[at + 9] & 0x80 ? (size_t)6 << (p[at + 9] & 7) : 0));
+}
+
 Clip *clip_open(const void *bytes, size_t n, const char *where, ClipRate rate, Error *err) {
   Clip *c = mem_alloc(sizeof *c);
   if (!c) {

@@ -40,14 +40,7 @@ typedef struct FfmpegSource {
 /* ---- failures ---- */
 
 static bool fail(const FfmpegSource *s, const char *what, int code, Error *err) {
-  char text[AV_ERROR_MAX_STRING_SIZE] = "";
-  const char *why = s->log.text;
-  if (code == AVERROR(ENOMEM)) return error_set(err, ERROR_MEMORY, "%s: out of memory", s->base.where);
-  if (!*why && code) s->ff->av_strerror(code, text, sizeof text);
-  return error_set(err, ERROR_FORMAT, "%s: %s: %s", s->base.where, what,
-                   *why    ? why
-                   : *text ? text
-                           : "no reason given");
+  return ffmpeg_fail(&s->log, s->base.where, what, code, err);
 }
 
 /* ---- the file ---- */
@@ -357,25 +350,10 @@ static bool ffmpeg_picture(ClipSource *base, Image *out, Error *err) {
 
 /* ---- opening ---- */
 
-static size_t skip_blocks(const uint8_t *p, size_t n, size_t at) {
-  while (at < n && p[at]) at += p[at] + (size_t)1;
-  return at + 1;
-}
-
 /* Does a GIF reach its trailer?  The decoder leaves what is missing of a picture as it was, without a word. */
 static bool is_whole_gif(const uint8_t *p, size_t n) {
-  enum { IMAGE = ',', EXTENSION = '!', TRAILER = ';', HEAD = 13, IMAGE_HEAD = 10 };
-  if (n < HEAD) return false;
-  size_t at = HEAD + (p[10] & 0x80 ? (size_t)6 << (p[10] & 7) : 0);
-  while (at < n && p[at] != TRAILER) {
-    size_t head = p[at] == IMAGE ? IMAGE_HEAD : 0;
-    if (p[at] == EXTENSION)
-      at = skip_blocks(p, n, at + 2);
-    else if (!head || n - at <= head)
-      return false;
-    else
-      at = skip_blocks(p, n, at + head + 1 + (p[at + 9] & 0x80 ? (size_t)6 << (p[at + 9] & 7) : 0));
-  }
+  size_t at = clip_gif_next(p, n, 0);
+  while (at < n && p[at] != ';') at = clip_gif_next(p, n, at);
   return at < n;
 }
 

@@ -37,4 +37,8 @@ bool clip_check_pixels(const char *where, uint64_t pixels, Error *err);
 
 bool clip_is_webp(const void *bytes, size_t n);
 
+/* Where the block of a GIF after the one at `at` begins, which is none of its trailer; at 0: after its head.  n or more
+ * where it is cut short or damaged. */
+size_t clip_gif_next(const uint8_t *p, size_t n, size_t at);
+
 #endif

@@ -53,6 +53,17 @@ static void load(void) {
 const Ffmpeg *ffmpeg_load(Error *err) {
   pthread_once(&once, load);
   if (!*missing) return &table;
-  error_set(err, ERROR_DEVICE, "FFmpeg's libraries, which read clips, cannot be loaded: %s", missing);
+  error_set(err, ERROR_DEVICE, "FFmpeg's libraries, which read and write clips, cannot be loaded: %s", missing);
   return NULL;
+}
+
+bool ffmpeg_fail(const FfmpegLog *log, const char *where, const char *what, int code, Error *err) {
+  char text[AV_ERROR_MAX_STRING_SIZE] = "";
+  const char *why = log->text;
+  if (code == AVERROR(ENOMEM)) return error_set(err, ERROR_MEMORY, "%s: out of memory", where);
+  if (!*why && code) table.av_strerror(code, text, sizeof text);
+  return error_set(err, ERROR_FORMAT, "%s: %s: %s", where, what,
+                   *why    ? why
+                   : *text ? text
+                           : "no reason given");
 }

@@ -73,6 +73,9 @@ typedef struct FfmpegLog {
   char complaint[2][160];
 } FfmpegLog;
 
+/* Sets err to "where: what: why", or to a lack of memory; `code` is FFmpeg's, 0: none.  Returns false. */
+bool ffmpeg_fail(const FfmpegLog *log, const char *where, const char *what, int code, Error *err);
+
 /* What is said in this thread goes to `log` from now on; NULL: nowhere. */
 void ffmpeg_listen(FfmpegLog *log);
 
