@@ -14,8 +14,11 @@
 /* F(library, function) */
 #define FFMPEG_FUNCTIONS(F)                                                                                          \
   F(avutil, av_dict_free)                                                                                            \
+  F(avutil, av_dict_parse_string)                                                                                    \
+  F(avutil, av_dict_set)                                                                                             \
   F(avutil, av_frame_alloc)                                                                                          \
   F(avutil, av_frame_free)                                                                                           \
+  F(avutil, av_frame_get_buffer)                                                                                     \
   F(avutil, av_frame_move_ref)                                                                                       \
   F(avutil, av_frame_unref)                                                                                          \
   F(avutil, av_free)                                                                                                 \
@@ -29,26 +32,37 @@
   F(avutil, av_strerror)                                                                                             \
   F(avcodec, av_packet_alloc)                                                                                        \
   F(avcodec, av_packet_free)                                                                                         \
+  F(avcodec, av_packet_rescale_ts)                                                                                   \
   F(avcodec, av_packet_unref)                                                                                        \
   F(avcodec, avcodec_alloc_context3)                                                                                 \
   F(avcodec, avcodec_find_decoder)                                                                                   \
+  F(avcodec, avcodec_find_encoder_by_name)                                                                           \
   F(avcodec, avcodec_free_context)                                                                                   \
   F(avcodec, avcodec_get_name)                                                                                       \
   F(avcodec, avcodec_open2)                                                                                          \
+  F(avcodec, avcodec_parameters_from_context)                                                                        \
   F(avcodec, avcodec_parameters_to_context)                                                                          \
   F(avcodec, avcodec_receive_frame)                                                                                  \
+  F(avcodec, avcodec_receive_packet)                                                                                 \
+  F(avcodec, avcodec_send_frame)                                                                                     \
   F(avcodec, avcodec_send_packet)                                                                                    \
   F(avformat, av_guess_sample_aspect_ratio)                                                                          \
+  F(avformat, av_interleaved_write_frame)                                                                            \
   F(avformat, av_read_frame)                                                                                         \
+  F(avformat, av_write_trailer)                                                                                      \
   F(avformat, avformat_alloc_context)                                                                                \
+  F(avformat, avformat_alloc_output_context2)                                                                        \
   F(avformat, avformat_close_input)                                                                                  \
   F(avformat, avformat_find_stream_info)                                                                             \
+  F(avformat, avformat_free_context)                                                                                 \
+  F(avformat, avformat_new_stream)                                                                                   \
   F(avformat, avformat_open_input)                                                                                   \
+  F(avformat, avformat_write_header)                                                                                 \
   F(avformat, avio_alloc_context)                                                                                    \
   F(avformat, avio_context_free)                                                                                     \
   F(swscale, sws_freeContext)                                                                                        \
-  F(swscale, sws_getCoefficients)                                                                                    \
   F(swscale, sws_getCachedContext)                                                                                   \
+  F(swscale, sws_getCoefficients)                                                                                    \
   F(swscale, sws_scale)                                                                                              \
   F(swscale, sws_setColorspaceDetails)
 
