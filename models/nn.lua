@@ -451,13 +451,19 @@ local function max_pool(x, size, options, what)
   return pooled(x, size, options, -math.huge, maximum, what)
 end
 
--- The padding counts as elements of 0, as PyTorch's does unless told otherwise.
+-- The padding counts as elements of 0, as PyTorch's does unless told otherwise: options.count_pad = false.
 local function avg_pool(x, size, options, what)
-  local y = pooled(x, size, options, 0, function(a, b) return a + b end, what)
-  return y / size ^ (x.rank - 2)
+  options = checked(what, options, "stride padding count_pad")
+  local window = { stride = options.stride, padding = options.padding }
+  local function summed(y) return pooled(y, size, window, 0, function(a, b) return a + b end, what) end
+  if options.count_pad ~= false then return summed(x) / size ^ (x.rank - 2) end
+  local ones = x.shape
+  ones[1], ones[x.rank] = 1, 1
+  return summed(x) / summed(fill(1, f32(ones)))
 end
 
--- The largest element, or the mean, of windows of size x size.  options: stride (size), padding (0).
+-- The largest element, or the mean, of windows of size x size.  options: stride (size), padding (0); of means, count_pad
+-- (true).
 function nn.max_pool2d(x, size, options)
   check_rank(x, 4, "max_pool2d")
   return max_pool(x, size, options, "max_pool2d")
@@ -639,6 +645,43 @@ end
 -- Variational Bayes, 2014).
 function nn.gaussian(name, mean, log_variance)
   return mean + exp(log_variance * 0.5) * normal(mean, full(name))
+end
+
+-- ---- what networks that were trained elsewhere have (models/metrics) ----
+
+-- The GELU of CLIP and GPT-1, x sigmoid(1.702 x).
+function nn.quick_gelu(x) return x * sigmoid(x * 1.702) end
+
+-- Zeros around all axes but the first and the last, as TensorFlow's padding SAME has them: windows of that size and stride
+-- then give ceil(n / stride) elements; what an odd sum leaves over is behind.
+function nn.pad_same(x, size, stride)
+  local lo, hi = {}, {}
+  for i, n in ipairs(x.shape) do
+    local sum = 0
+    if i > 1 and i < x.rank then
+      n = constant(n, "pad_same: a side of x")
+      sum = math.max((n + stride - 1) // stride * stride - stride + size - n, 0)
+    end
+    lo[i], hi[i] = sum // 2, sum - sum // 2
+  end
+  return pad(x, { lo = lo, hi = hi })
+end
+
+-- How n elements of an axis make `out`, between the nearest two: [out, n], rows of sum 1.
+local function between(n, out)
+  local at = (cast(iota(i32(out, 1), 0), f32) + 0.5) * (n / out) - 0.5
+  return maximum(1 - abs(clamp(at, 0, n - 1) - cast(iota(i32(n), 0), f32)), 0)
+end
+
+-- x [b, h, w, c] -> [b, out, out, c], or of out = { h, w }: bilinear, as PyTorch's F.interpolate without align_corners, which
+-- sees two elements of an axis alone where it shrinks, too.
+function nn.resize(x, out)
+  check_rank(x, 4, "resize")
+  local h, w = pair(out, nil, "resize: out")
+  local rows = between(constant(x.shape[2], "resize: the height of x"), h)
+  local columns = between(constant(x.shape[3], "resize: the width of x"), w)
+  local y = matmul(transpose(x, 0, 3, 1, 2), columns, { trans_b = true })
+  return transpose(matmul(transpose(y, 0, 1, 3, 2), rows, { trans_b = true }), 0, 3, 2, 1)
 end
 
 return nn

@@ -154,6 +154,24 @@ static const Case cases[] = {
     {"f32(2, 3, 3)", "nn.cross_entropy(x.x, targets { 5, 5, 5, 5, 5, 5 }, { ignore = 5 })",
      "y f32[] 0\n"
      "x 0\n"},
+    {"f32(batch, 5, 4, 2)", "nn.avg_pool2d(x.x, 3, { stride = 1, padding = 1, count_pad = false })",
+     "y f32[2,5,4,2] -0.4178595\n"
+     "x -1.221632\n"},
+    {"f32(batch, 3, 4, 5, 1)", "nn.avg_pool3d(x.x, 3, { stride = 2, padding = 1, count_pad = false })",
+     "y f32[2,2,2,3,1] -0.04804156\n"
+     "x 0.8931044\n"},
+    {"f32(batch, 6)", "nn.quick_gelu(x.x)",
+     "y f32[2,6] 0.2872777\n"
+     "x 0.6680488\n"},
+    {"f32(batch, 4, 5, 2)", "nn.resize(x.x, { 7, 3 })",
+     "y f32[2,7,3,2] 0.9240655\n"
+     "x -0.4518445\n"},
+    {"f32(batch, 5, 4, 2)", "nn.pad_same(x.x, 4, 2)",
+     "y f32[2,8,6,2] -0.6073026\n"
+     "x -0.6066154\n"},
+    {"f32(batch, 2, 5, 7, 1)", "nn.pad_same(x.x, 3, 2)",
+     "y f32[2,3,7,9,1] 0.3853757\n"
+     "x -0.05646477\n"},
 };
 
 static const Case training_cases[] = {
