@@ -373,7 +373,7 @@ static bool write_all(DataCommand *c, Error *err) {
   const DataArgs *a = &c->a;
   if ((a->bpe || a->captions) && !has_captions(c))
     return error_set(err, ERROR_USAGE, "%s: %s has no captions", a->bpe ? "--bpe" : "--captions", a->spec);
-  if (a->judge && world_options(c->world)->kinds != WORLD_SINGLE)
+  if (a->judge && world_options(c->world)->kinds & WORLD_TWO)
     return error_set(err, ERROR_USAGE, "--judge: judges single things only");
   if (a->bpe && !train_bpe(c, err)) return false;
   if (a->sheet && !write_sheet(c, err)) return false;

@@ -73,11 +73,12 @@ void data_world_print(const World *w) {
 }
 
 static bool judge_scene(const World *w, Judge *j, const Scene *s, SlotScore *out, Error *err) {
-  size_t size = (size_t)world_options(w)->size;
-  uint8_t *rgb = mem_alloc(size * size * 3);
+  size_t bytes = 3 * (size_t)world_options(w)->size * (size_t)world_options(w)->size;
+  int frames = world_scene_frames(s);
+  uint8_t *rgb = mem_alloc((size_t)frames * bytes);
   if (!rgb) return error_set(err, ERROR_MEMORY, "rendering a scene: out of memory");
-  world_render(w, s, 0, rgb, NULL);
-  Judgement got = judge_picture(j, rgb);
+  for (int f = 0; f < frames; f++) world_render(w, s, f, rgb + (size_t)f * bytes, NULL);
+  Judgement got = frames > 1 ? judge_clip(j, rgb) : judge_picture(j, rgb);
   judge_count(&got, s, out);
   mem_free(rgb);
   return true;

@@ -1,227 +1,302 @@
-/* With a the cover (0..1) and P the premultiplied colour of a sprite, a rendering is B + Q inside the sprite's
- * square, Q = P - a B, and B elsewhere.  For D = X - B its squared distance from the picture X is sum D^2 - 2 sum D Q
- * + sum Q^2 and sum D Q splits into sum X P and sum a X, which do not know the background, and sums of the sprite
- * alone.  So the pixels are read once per thing, size and position, and the backgrounds cost a few operations each.
- * With a texture B depends on the place: sum a X B is read too, and what X is not part of is kept from the start. */
+/* Least squares among renderings.  With B a background and R a rendering on it, R = B outside of the thing's box, so that the
+ * squared distance of R from the pixels X is that of B plus, over the box, (X - R)^2 - (X - B)^2. */
 #include "media/judge.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "media/world_internal.h"
 
-/* Sums over one sprite, a channel each. */
-typedef struct SpriteSums {
-  double p[3], pp, ap[3], a, aa;
-} SpriteSums;
+enum {
+  LIKE = 48,        /* a value this near to the background's is taken for it */
+  MOST_GROUNDS = 2, /* backgrounds that are tried */
+  MOST_PATHS = 36,  /* places and motions that are tried */
+  MOST_FINE = 8,    /* of clips: candidates that are compared in all frames, the others in some */
+};
+
+/* A sprite in a colour. */
+typedef struct Tinted {
+  const Sprite *of;
+  uint8_t *rgb; /* [size, size, 3], premultiplied */
+} Tinted;
+
+/* Where a thing is in each frame, whatever thing it is: place, jitter, size and motion of the scene count. */
+typedef struct Path {
+  Scene scene;
+  double misfit;
+} Path;
+
+typedef struct Candidate {
+  Scene scene;
+  double error; /* beside the background alone; of the frames compared */
+} Candidate;
 
 struct Judge {
   const World *world;
-  int size, sizes, things, textures, positions; /* positions: places and jitters of a sprite */
-  int16_t *planes;  /* [4, thing_max, thing_max] of each sprite, rows packed: R, G, B, alpha */
-  size_t *plane_at; /* [things, sizes] into planes */
-  SpriteSums *sums; /* [things, sizes] */
-  int16_t *picture; /* [3, size, size] */
-  int32_t *woven;   /* [textures, size, size], sum over channels of X B */
-  double *rest;     /* [textures, things, sizes, positions]: sum Q^2 + 2 sum B Q */
+  int size, frames; /* frames: of what is being judged */
+  const uint8_t *rgb;
+  Path *path; /* [n_paths], of stills first */
+  int n_paths, n_stills;
+  int32_t *inside; /* [WORLD_FRAMES, size + 1, size + 1]: how many pixels above and left look unlike the background */
+  Tinted *tinted;  /* [n_tinted] of the thing and colour at hand */
+  int n_tinted;
+  uint8_t *tints; /* room for their pixels */
+  size_t tint_bytes;
 };
 
-static void read_sprite(const Sprite *s, int pixels, int16_t *plane, SpriteSums *sums) {
-  for (int i = 0; i < pixels; i++) {
-    double a = s->alpha[i] / 255.0;
-    plane[3 * pixels + i] = s->alpha[i];
-    sums->a += a;
-    sums->aa += a * a;
-    for (int c = 0; c < 3; c++) {
-      double p = s->rgb[3 * i + c];
-      plane[c * pixels + i] = s->rgb[3 * i + c];
-      sums->p[c] += p;
-      sums->pp += p * p;
-      sums->ap[c] += a * p;
+/* ---- paths ---- */
+
+static bool spans_x(Motion m) { return m == MOTION_LEFT || m == MOTION_RIGHT || m == MOTION_DIAGONAL; }
+static bool spans_y(Motion m) { return m == MOTION_UP || m == MOTION_DOWN || m == MOTION_DIAGONAL || m == MOTION_BOUNCE; }
+
+/* Calls for every place, jitter and size that makes a difference to a motion; their number. */
+static int list_paths(const World *w, Motion m, Path *out) {
+  const WorldOptions *o = world_options(w);
+  int n = 0, jitter_x = spans_x(m) ? 0 : o->jitter, jitter_y = spans_y(m) ? 0 : o->jitter;
+  for (int place = 0; place < WORLD_PLACES; place++) {
+    Scene s = {.n_things = 1, .motion = m, .part = {{.colour = -1, .place = place}}};
+    world_settle_motion(&s);
+    for (int k = 0; s.part[0].place == place && k < world_size_count(w) * (jitter_x + 1) * (jitter_y + 1); k++) {
+      s.part[0].size = o->thing_min + WORLD_SIZE_STEP * (k % world_size_count(w));
+      s.part[0].dx = k / world_size_count(w) % (jitter_x + 1);
+      s.part[0].dy = k / world_size_count(w) / (jitter_x + 1);
+      if (out) out[n] = (Path){.scene = s};
+      n++;
     }
   }
+  return n;
 }
 
-static int size_of(const Judge *j, int k) { return world_options(j->world)->thing_min + k * WORLD_SIZE_STEP; }
-
-/* Where position k of a sprite of a size is: its place and jitter, and its first pixel. */
-static Judgement position_of(const Judge *j, int size, int k, int *x, int *y) {
-  int steps = world_options(j->world)->jitter + 1;
-  Judgement at = {.size = size, .place = k / (steps * steps), .dy = k / steps % steps, .dx = k % steps};
-  *x = world_axis_position(j->world, size, at.place % 3, at.dx);
-  *y = world_axis_position(j->world, size, at.place / 3, at.dy);
-  return at;
+static int most_paths(const World *w) {
+  int n = 0;
+  for (int m = 0; m < MOTION_COUNT; m++) n += list_paths(w, (Motion)m, NULL);
+  return n;
 }
 
-/* Of a sprite whose first pixel is (x, y), on a background. */
-static double rest_of(const int16_t *plane, int size, int background, int x, int y) {
-  int area = size * size;
-  double sum = 0;
-  for (int i = 0; i < area; i++) {
-    const uint8_t *b = world_background_rgb(background, x + i % size, y + i / size);
-    double a = plane[3 * area + i] / 255.0;
-    for (int c = 0; c < 3; c++) {
-      double q = plane[c * area + i] - a * b[c];
-      sum += q * q + 2 * b[c] * q;
-    }
-  }
-  return sum;
+static void fill_paths(Judge *j) {
+  bool moves = (world_options(j->world)->kinds & WORLD_CLIPS) != 0;
+  j->n_stills = j->n_paths = list_paths(j->world, MOTION_NONE, j->path);
+  for (int m = 1; moves && m < MOTION_COUNT; m++) j->n_paths += list_paths(j->world, (Motion)m, j->path + j->n_paths);
 }
 
-static void fill_rest(Judge *j) {
-  double *to = j->rest;
-  for (int t = 0; t < j->textures; t++)
-    for (int s = 0; s < j->things * j->sizes; s++)
-      for (int k = 0, x, y, size = size_of(j, s % j->sizes); k < j->positions; k++) {
-        position_of(j, size, k, &x, &y);
-        *to++ = rest_of(j->planes + j->plane_at[s], size, WORLD_COLOURS + t, x, y);
-      }
-}
+/* ---- life ---- */
 
 Judge *judge_new(const World *w, Error *err) {
   Judge *j = mem_alloc(sizeof *j);
+  size_t size = (size_t)world_options(w)->size, side = (size_t)world_options(w)->thing_max;
   if (j) {
-    int steps = world_options(w)->jitter + 1;
-    *j = (Judge){.world = w,
-                 .size = world_options(w)->size,
-                 .sizes = world_size_count(w),
-                 .things = world_thing_count(w),
-                 .textures = world_background_count(w) - WORLD_COLOURS,
-                 .positions = WORLD_PLACES * steps * steps};
-    size_t n = (size_t)j->things * (size_t)j->sizes, side = (size_t)world_options(w)->thing_max;
-    j->woven = mem_alloc((size_t)j->textures * (size_t)j->size * (size_t)j->size * sizeof *j->woven + 1);
-    j->rest = mem_alloc((size_t)j->textures * n * (size_t)j->positions * sizeof *j->rest + 1);
-    j->planes = mem_alloc(n * side * side * 4 * sizeof *j->planes);
-    j->plane_at = mem_alloc(n * sizeof *j->plane_at);
-    j->sums = mem_alloc(n * sizeof *j->sums);
-    j->picture = mem_alloc(3 * (size_t)j->size * (size_t)j->size * sizeof *j->picture);
+    *j = (Judge){.world = w, .size = (int)size};
+    j->path = mem_alloc((size_t)most_paths(w) * sizeof *j->path);
+    j->inside = mem_alloc((size_t)WORLD_FRAMES * (size + 1) * (size + 1) * sizeof *j->inside);
+    /* Still sprites of all sizes, and turned ones of those drawn. */
+    size_t sprites = side + 1 + (size_t)world_size_count(w) * TURN_STEPS;
+    j->tinted = mem_alloc(sprites * sizeof *j->tinted);
+    j->tint_bytes = sprites * side * side * 3;
+    j->tints = mem_alloc(j->tint_bytes);
   }
-  if (!j || !j->planes || !j->plane_at || !j->sums || !j->picture || !j->woven || !j->rest) {
+  if (!j || !j->path || !j->inside || !j->tinted || !j->tints) {
     error_set(err, ERROR_MEMORY, "a judge of %d things: out of memory", world_thing_count(w));
     judge_free(j);
     return NULL;
   }
-  size_t at = 0;
-  for (int i = 0; i < j->things * j->sizes; i++) {
-    int size = size_of(j, i % j->sizes);
-    j->plane_at[i] = at;
-    read_sprite(world_sprite(w, i / j->sizes, size), size * size, j->planes + at, &j->sums[i]);
-    at += (size_t)(4 * size * size);
-  }
-  fill_rest(j);
+  fill_paths(j);
   return j;
 }
 
 void judge_free(Judge *j) {
   if (!j) return;
-  mem_free(j->planes);
-  mem_free(j->plane_at);
-  mem_free(j->sums);
-  mem_free(j->picture);
-  mem_free(j->woven);
-  mem_free(j->rest);
+  mem_free(j->path);
+  mem_free(j->inside);
+  mem_free(j->tinted);
+  mem_free(j->tints);
   mem_free(j);
 }
 
-/* sum a b over a square of `size`; exact in 32 bits up to 181 pixels a side, in 64 beyond. */
-static int64_t dot_square(const int16_t *a, const int16_t *b, int b_stride, int size) {
+/* ---- backgrounds ---- */
+
+static const uint8_t *pixel_of(const Judge *j, int frame, int x, int y) {
+  return j->rgb + 3 * ((size_t)frame * (size_t)j->size * (size_t)j->size + (size_t)(y * j->size + x));
+}
+
+static bool is_like(const uint8_t *a, const uint8_t *b) {
+  return abs(a[0] - b[0]) <= LIKE && abs(a[1] - b[1]) <= LIKE && abs(a[2] - b[2]) <= LIKE;
+}
+
+/* How many pixels look like a background, and their squared distance from it. */
+static int count_like(const Judge *j, int background, double *out_error) {
+  int n = 0;
   int64_t sum = 0;
-  for (int y = 0; y < size; y++, a += size, b += b_stride) {
-    int32_t row = 0;
-    for (int x = 0; x < size; x++) row += a[x] * b[x];
-    sum += row;
-  }
-  return sum;
-}
-
-static int64_t dot_woven(const int16_t *a, const int32_t *b, int b_stride, int size) {
-  int64_t sum = 0;
-  for (int y = 0; y < size; y++, a += size, b += b_stride)
-    for (int x = 0; x < size; x++) sum += (int64_t)a[x] * b[x];
-  return sum;
-}
-
-/* Adds to *best every plain background behind one sprite at one position; ground[c] is sum (X - B)^2 over the picture. */
-static void try_backgrounds(const SpriteSums *s, double xp, const double ax[3], const double *ground,
-                            const Judgement *at, Judgement *best) {
-  for (int b = 0; b < WORLD_COLOURS; b++) {
-    const uint8_t *colour = world_colour_rgb(b);
-    double dq = xp, qq = s->pp;
-    for (int c = 0; c < 3; c++) {
-      double v = colour[c];
-      dq += v * v * s->a - v * s->p[c] - v * ax[c];
-      qq += v * v * s->aa - 2 * v * s->ap[c];
-    }
-    double error = ground[b] - 2 * dq + qq;
-    if (error >= best->error) continue;
-    *best = *at;
-    best->background = b;
-    best->error = error;
-  }
-}
-
-/* The same of textures; corner: the sprite's first pixel. */
-static void try_textures(const Judge *j, int sprite, int k, int corner, double xp, const double *ground, const Judgement *at,
-                         Judgement *best) {
-  const int16_t *alpha = j->planes + j->plane_at[sprite] + 3 * at->size * at->size;
-  for (int t = 0; t < j->textures; t++) {
-    double axb = (double)dot_woven(alpha, j->woven + t * j->size * j->size + corner, j->size, at->size) / 255.0;
-    size_t rest = (size_t)(t * j->things * j->sizes + sprite) * (size_t)j->positions + (size_t)k;
-    double error = ground[WORLD_COLOURS + t] - 2 * (xp - axb) + j->rest[rest];
-    if (error >= best->error) continue;
-    *best = *at;
-    best->background = WORLD_COLOURS + t;
-    best->error = error;
-  }
-}
-
-static void try_positions(const Judge *j, int sprite, const double *ground, Judgement *best) {
-  const int16_t *plane = j->planes + j->plane_at[sprite];
-  int size = size_of(j, sprite % j->sizes), square = size * size, area = j->size * j->size;
-  for (int k = 0, x, y; k < j->positions; k++) {
-    Judgement at = position_of(j, size, k, &x, &y);
-    at.thing = sprite / j->sizes;
-    const int16_t *corner = j->picture + y * j->size + x;
-    double xp = 0, ax[3];
-    for (int c = 0; c < 3; c++) {
-      xp += (double)dot_square(plane + c * square, corner + c * area, j->size, size);
-      ax[c] = (double)dot_square(plane + 3 * square, corner + c * area, j->size, size) / 255.0;
-    }
-    try_backgrounds(&j->sums[sprite], xp, ax, ground, &at, best);
-    try_textures(j, sprite, k, y * j->size + x, xp, ground, &at, best);
-  }
-}
-
-/* Reads a picture; ground: its squared distance from each background. */
-static void read_picture(Judge *j, const uint8_t *rgb, double ground[WORLD_BACKGROUNDS]) {
-  int area = j->size * j->size, backgrounds = WORLD_COLOURS + j->textures;
-  memset(j->woven, 0, (size_t)(j->textures * area) * sizeof *j->woven);
-  for (int i = 0; i < area; i++)
-    for (int b = 0; b < backgrounds; b++) {
-      const uint8_t *colour = world_background_rgb(b, i % j->size, i / j->size);
-      for (int c = 0; c < 3; c++) {
-        int x = rgb[3 * i + c];
-        j->picture[c * area + i] = (int16_t)x;
-        ground[b] += (double)((x - colour[c]) * (x - colour[c]));
-        if (b >= WORLD_COLOURS) j->woven[(b - WORLD_COLOURS) * area + i] += x * colour[c];
+  for (int f = 0; f < j->frames; f++)
+    for (int y = 0; y < j->size; y++)
+      for (int x = 0; x < j->size; x++) {
+        const uint8_t *p = pixel_of(j, f, x, y), *b = world_background_rgb(background, x, y);
+        n += is_like(p, b);
+        for (int c = 0; c < 3; c++) sum += (p[c] - b[c]) * (p[c] - b[c]);
       }
-    }
+  *out_error = (double)sum;
+  return n;
 }
 
-Judgement judge_picture(Judge *j, const uint8_t *rgb) {
-  double ground[WORLD_BACKGROUNDS] = {0};
-  read_picture(j, rgb, ground);
-  Judgement best = {.error = 1e300};
-  for (int s = 0; s < j->things * j->sizes; s++) try_positions(j, s, ground, &best);
-  best.error = best.error > 0 ? best.error / (3.0 * j->size * j->size) : 0;
-  return best;
+typedef struct Ground {
+  int background, like;
+  double error;
+} Ground;
+
+/* The likeliest backgrounds; a second one where it is nearly as likely. */
+static int find_grounds(const Judge *j, Ground out[MOST_GROUNDS]) {
+  int n = 0;
+  for (int b = 0; b < world_background_count(j->world); b++) {
+    Ground g = {.background = b};
+    g.like = count_like(j, b, &g.error);
+    int at = n < MOST_GROUNDS ? n++ : MOST_GROUNDS;
+    for (; at > 0 && (out[at - 1].like < g.like || (out[at - 1].like == g.like && out[at - 1].error > g.error)); at--)
+      if (at < MOST_GROUNDS) out[at] = out[at - 1];
+    if (at < MOST_GROUNDS) out[at] = g;
+  }
+  while (n > 1 && 5 * out[n - 1].like < 4 * out[0].like) n--;
+  return n;
 }
+
+/* ---- places and motions ---- */
+
+static void count_unlike(Judge *j, int background) {
+  int row = j->size + 1;
+  for (int f = 0; f < j->frames; f++) {
+    int32_t *to = j->inside + (size_t)f * (size_t)row * (size_t)row;
+    for (int y = 0; y < j->size; y++)
+      for (int x = 0; x < j->size; x++) {
+        bool unlike = !is_like(pixel_of(j, f, x, y), world_background_rgb(background, x, y));
+        to[(y + 1) * row + x + 1] = unlike + to[y * row + x + 1] + to[(y + 1) * row + x] - to[y * row + x];
+      }
+  }
+}
+
+/* Pixels unlike the background outside of the box, and some of the box's that are like it. */
+static double misfit_of(const Judge *j, const Scene *s) {
+  double sum = 0;
+  int row = j->size + 1;
+  for (int f = 0, x, y, size; f < j->frames; f++) {
+    const int32_t *in = j->inside + (size_t)f * (size_t)row * (size_t)row;
+    world_box(j->world, s, 0, f, &x, &y, &size);
+    int inside = in[(y + size) * row + x + size] - in[y * row + x + size] - in[(y + size) * row + x] + in[y * row + x];
+    sum += in[row * row - 1] - inside + 0.25 * (size * size - inside);
+  }
+  return sum;
+}
+
+static int by_misfit(const void *a, const void *b) {
+  const Path *x = a, *y = b;
+  return x->misfit < y->misfit ? -1 : x->misfit > y->misfit;
+}
+
+/* The paths that fit best, in the order of their misfit; out has room for all.  Their number. */
+static int find_paths(Judge *j, int background, Path *out) {
+  int n = j->frames > 1 ? j->n_paths : j->n_stills;
+  count_unlike(j, background);
+  memcpy(out, j->path, (size_t)n * sizeof *out);
+  for (int i = 0; i < n; i++) out[i].misfit = misfit_of(j, &out[i].scene);
+  qsort(out, (size_t)n, sizeof *out, by_misfit);
+  return n < MOST_PATHS ? n : MOST_PATHS;
+}
+
+/* ---- things ---- */
+
+static const uint8_t *tinted(Judge *j, const Sprite *s, int size, int colour) {
+  if (colour < 0) return s->rgb;
+  for (int i = 0; i < j->n_tinted; i++)
+    if (j->tinted[i].of == s) return j->tinted[i].rgb;
+  uint8_t *to = j->n_tinted ? j->tinted[j->n_tinted - 1].rgb : j->tints;
+  if (j->n_tinted) to += 3 * world_options(j->world)->thing_max * world_options(j->world)->thing_max;
+  for (int i = 0; i < size * size; i++)
+    world_recolour_pixel(s->rgb + 3 * i, s->alpha[i], world_colour_rgb(colour), to + 3 * i);
+  j->tinted[j->n_tinted++] = (Tinted){s, to};
+  return to;
+}
+
+/* Of the box in a frame: (X - R)^2 - (X - B)^2. */
+static int64_t error_in_frame(Judge *j, const Scene *s, int frame) {
+  int x0, y0, size;
+  int64_t sum = 0;
+  world_box(j->world, s, 0, frame, &x0, &y0, &size);
+  const Sprite *sprite = world_part_sprite(j->world, s, 0, frame, size);
+  const uint8_t *rgb = tinted(j, sprite, size, s->part[0].colour);
+  for (int y = 0; y < size; y++) {
+    const uint8_t *at = pixel_of(j, frame, x0, y0 + y);
+    for (int x = 0; x < size; x++, at += 3) {
+      int k = y * size + x;
+      if (!sprite->alpha[k]) continue;
+      const uint8_t *b = world_background_rgb(s->background, x0 + x, y0 + y);
+      uint8_t r[3] = {b[0], b[1], b[2]};
+      world_blend_pixel(rgb + 3 * k, sprite->alpha[k], r);
+      for (int c = 0; c < 3; c++) sum += (at[c] - r[c]) * (at[c] - r[c]) - (at[c] - b[c]) * (at[c] - b[c]);
+    }
+  }
+  return sum;
+}
+
+/* Keeps the best candidates in order. */
+static void keep(Candidate *best, int *n, int most, const Candidate *c) {
+  int at = *n < most ? (*n)++ : most;
+  for (; at > 0 && best[at - 1].error > c->error; at--)
+    if (at < most) best[at] = best[at - 1];
+  if (at < most) best[at] = *c;
+}
+
+static void try_colour(Judge *j, Scene s, const Path *path, int n_paths, int step, Candidate *best, int *n) {
+  SceneThing thing = s.part[0];
+  int background = s.background;
+  j->n_tinted = 0;
+  for (int p = 0; p < n_paths; p++) {
+    Candidate c = {.scene = path[p].scene};
+    c.scene.background = background;
+    c.scene.part[0].thing = thing.thing;
+    c.scene.part[0].colour = thing.colour;
+    for (int f = 0; f < j->frames; f += step) c.error += (double)error_in_frame(j, &c.scene, f);
+    keep(best, n, MOST_FINE, &c);
+  }
+}
+
+/* The best scene on one background; *io_best is replaced where it is better. */
+static void try_ground(Judge *j, const Ground *g, Path *path, Candidate *io_best) {
+  int n_paths = find_paths(j, g->background, path), n = 0, step = j->frames > 1 ? 3 : 1;
+  int colours = world_options(j->world)->kinds & WORLD_RECOLOUR ? WORLD_RECOLOURS : 0;
+  Candidate best[MOST_FINE];
+  Scene s = {.background = g->background};
+  for (s.part[0].thing = 0; s.part[0].thing < world_thing_count(j->world); s.part[0].thing++)
+    for (s.part[0].colour = -1; s.part[0].colour < colours; s.part[0].colour++)
+      if (s.part[0].colour != g->background) try_colour(j, s, path, n_paths, step, best, &n);
+  for (int i = 0; i < n; i++) {
+    double error = g->error;
+    j->n_tinted = 0;
+    for (int f = 0; f < j->frames; f++) error += (double)error_in_frame(j, &best[i].scene, f);
+    if (error < io_best->error) *io_best = (Candidate){best[i].scene, error};
+  }
+}
+
+static Judgement judge(Judge *j, const uint8_t *rgb, int frames) {
+  Ground ground[MOST_GROUNDS];
+  Candidate best = {.error = 1e300};
+  j->rgb = rgb;
+  j->frames = frames;
+  Path *path = mem_alloc((size_t)j->n_paths * sizeof *path);
+  int n = find_grounds(j, ground);
+  for (int i = 0; path && i < n; i++) try_ground(j, &ground[i], path, &best);
+  mem_free(path);
+  return (Judgement){best.scene, best.error > 0 ? best.error / (3.0 * frames * j->size * j->size) : 0};
+}
+
+Judgement judge_picture(Judge *j, const uint8_t *rgb) { return judge(j, rgb, 1); }
+Judgement judge_clip(Judge *j, const uint8_t *rgb) { return judge(j, rgb, WORLD_FRAMES); }
 
 void judge_count(const Judgement *got, const Scene *want, SlotScore *score) {
-  bool thing = got->thing == want->part[0].thing, place = got->place == want->part[0].place;
-  bool background = got->background == want->background;
+  const SceneThing *a = &got->scene.part[0], *b = &want->part[0];
+  bool thing = a->thing == b->thing, place = a->place == b->place, background = got->scene.background == want->background;
+  bool colour = a->colour == b->colour, motion = got->scene.motion == want->motion;
   score->n++;
   score->thing += thing;
   score->place += place;
   score->background += background;
-  score->all += thing && place && background;
+  score->colour += colour;
+  score->motion += motion;
+  score->all += thing && place && background && colour && motion;
 }

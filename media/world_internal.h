@@ -52,6 +52,13 @@ struct World {
 
 int world_size_count(const World *w); /* sizes things are drawn in */
 const Sprite *world_sprite(const World *w, int thing, int size);
+/* What is drawn of part[part] in a frame, of the size that its box has there. */
+const Sprite *world_part_sprite(const World *w, const Scene *s, int part, int frame, int size);
+/* A premultiplied pixel in another colour, and one laid on q. */
+void world_recolour_pixel(const uint8_t p[3], int alpha, const uint8_t *colour, uint8_t out[3]);
+void world_blend_pixel(const uint8_t *rgb, int alpha, uint8_t *q);
+/* Where a moving thing's path spans an axis, its place is the middle there (of a bounce the bottom). */
+void world_settle_motion(Scene *s);
 /* First pixel on one axis of a thing in cell 0..2. */
 int world_axis_position(const World *w, int size, int cell, int offset);
 

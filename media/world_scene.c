@@ -69,7 +69,7 @@ static void draw_thing(const World *w, Lots *l, int background, SceneThing *t) {
 }
 
 /* Where a moving thing's path spans an axis, its place does not choose on that axis. */
-static void settle_motion(Scene *s) {
+void world_settle_motion(Scene *s) {
   int row = s->part[0].place / 3, column = s->part[0].place % 3;
   switch (s->motion) {
   case MOTION_LEFT:
@@ -123,7 +123,7 @@ static bool draw_scene(const World *w, Lots *l, Scene *s) {
   draw_thing(w, l, s->background, &s->part[0]);
   if (kind == WORLD_CLIPS) {
     s->motion = (Motion)(1 + lots_below(l, MOTION_COUNT - 1));
-    settle_motion(s);
+    world_settle_motion(s);
   }
   if (kind == WORLD_TWO) {
     draw_thing(w, l, s->background, &s->part[1]);
@@ -192,29 +192,31 @@ void world_box(const World *w, const Scene *s, int part, int frame, int *x, int 
 }
 
 /* Keeps lightness: black stays black, white stays white, what is between takes the colour.  p is premultiplied. */
-static void recolour_pixel(const uint8_t p[3], int alpha, const uint8_t *colour, uint8_t out[3]) {
+void world_recolour_pixel(const uint8_t p[3], int alpha, const uint8_t *colour, uint8_t out[3]) {
   int light = (77 * p[0] + 150 * p[1] + 29 * p[2] + 128) >> 8; /* 0..alpha */
   int share = 2 * light <= alpha ? 2 * light : 2 * (alpha - light), white = 2 * light > alpha ? 2 * light - alpha : 0;
   for (int c = 0; c < 3; c++) out[c] = (uint8_t)(colour[c] * share / 255 + white);
 }
 
-static void blend_pixel(const uint8_t *rgb, int alpha, uint8_t *q) {
+void world_blend_pixel(const uint8_t *rgb, int alpha, uint8_t *q) {
   for (int c = 0; c < 3; c++) {
     unsigned v = (unsigned)q[c] * (unsigned)(255 - alpha) + 128;
     q[c] = (uint8_t)(rgb[c] + ((v + (v >> 8)) >> 8)); /* v / 255, rounded */
   }
 }
 
+const Sprite *world_part_sprite(const World *w, const Scene *s, int part, int frame, int size) {
+  const SceneThing *t = &s->part[part];
+  if (part != 0 || s->motion != MOTION_TURN) return world_sprite(w, t->thing, size);
+  int drawn = (t->size - w->options.thing_min) / WORLD_SIZE_STEP;
+  return &w->turned[((size_t)t->thing * (size_t)world_size_count(w) + (size_t)drawn) * TURN_STEPS + (size_t)frame];
+}
+
 static void draw_part(const World *w, const Scene *s, int part, int frame, uint8_t *rgb, uint16_t *labels) {
   const SceneThing *t = &s->part[part];
   int x0, y0, size;
   world_box(w, s, part, frame, &x0, &y0, &size);
-  const Sprite *sprite = world_sprite(w, t->thing, size);
-  if (part == 0 && s->motion == MOTION_TURN) {
-    int drawn = (t->size - w->options.thing_min) / WORLD_SIZE_STEP;
-    sprite =
-        &w->turned[((size_t)t->thing * (size_t)world_size_count(w) + (size_t)drawn) * TURN_STEPS + (size_t)frame];
-  }
+  const Sprite *sprite = world_part_sprite(w, s, part, frame, size);
   for (int y = 0; y < size; y++) {
     size_t at = (size_t)(y0 + y) * (size_t)w->options.size + (size_t)x0;
     uint8_t *q = rgb + 3 * at;
@@ -222,8 +224,8 @@ static void draw_part(const World *w, const Scene *s, int part, int frame, uint8
       int k = y * size + x, alpha = sprite->alpha[k];
       uint8_t tinted[3];
       const uint8_t *p = sprite->rgb + 3 * k;
-      if (t->colour >= 0) recolour_pixel(p, alpha, world_colour_rgb(t->colour), tinted), p = tinted;
-      blend_pixel(p, alpha, q);
+      if (t->colour >= 0) world_recolour_pixel(p, alpha, world_colour_rgb(t->colour), tinted), p = tinted;
+      world_blend_pixel(p, alpha, q);
       if (labels && alpha >= 128) labels[at + (size_t)x] = (uint16_t)(1 + t->thing);
     }
   }
