@@ -162,8 +162,11 @@ static bool read_conditions(GenerateCommand *d, KitRequest *r, Error *err) {
   }
   const GivenSpec given = {a->image, a->video, a->mask, a->given_frames};
   if (completes(a) && !given_read(k, d->arena, &given, &d->given, err)) return false;
+  int32_t *tokens = completes(a) ? ARENA_ARRAY(d->arena, int32_t, a->count * k->positions) : NULL;
+  for (int64_t i = 0; tokens && i < a->count; i++)
+    memcpy(tokens + i * k->positions, d->given.tokens, sizeof *tokens * (size_t)k->positions);
   r->given = d->given.given;
-  r->given_tokens = d->given.tokens;
+  r->given_tokens = tokens;
   return true;
 }
 

@@ -1,21 +1,26 @@
 /* `nuwa score`: how well a kit draws what captions say, slot by slot (synth/score.h), as a table and a sheet; or how like a
  * data set's pictures others are by a classifier's features (synth/likeness.h). */
 #include <inttypes.h>
+#include <stddef.h>
+#include <string.h>
 
 #include "cli/cli.h"
 #include "runtime/base/names.h"
+#include "runtime/base/pool.h"
 #include "synth/likeness.h"
 #include "synth/score.h"
+#include "synth/task.h"
+#include "synth/weights_file.h"
 
 typedef struct ScoreArgs {
   KitArgs kit;
   int64_t count, seed, top_k, things;
   double temperature, top_p, guidance;
-  const char *sheet, *features, *data, *pictures;
+  const char *task, *sheet, *features, *data, *pictures;
   bool json, no_drawings, seen;
 } ScoreArgs;
 
-enum { COLUMNS = 8 }; /* of the sheet */
+enum { SHEET_COLUMNS = 8 };
 enum { CAPTIONS = 256, PICTURES = 10000 }; /* where --count does not say */
 
 typedef struct ScoreCommand {
@@ -23,7 +28,7 @@ typedef struct ScoreCommand {
   CliTarget target;
   Kit kit;
   World *world;
-  Judge *judge;
+  const ScoreTask *task;
   Scores scores;
   Likeness likeness;
   Painter painter;
@@ -32,15 +37,17 @@ typedef struct ScoreCommand {
 } ScoreCommand;
 
 static const char about[] =
-    "Draws one picture for each of COUNT captions of held-out pairs (thing, background) and has a judge that sees\n"
-    "only the pictures find thing, place and background.  Beside it: the judge on true renderings, on their\n"
-    "reconstructions, and on drawings paired with other captions.\n"
+    "Draws one picture for each of COUNT captions of scenes with held-out pairs and has a judge that sees only the pictures\n"
+    "find thing, place, background, and colour.  Beside it: the judge on true renderings, on their reconstructions, and on\n"
+    "drawings paired with other captions.  --task names another task: s2i of sketches, i2i the lower half of a picture, ti2i\n"
+    "another thing in its place, t2v and s2v clips, whose motion is judged, too, v2v and tv2v clips whose first frame is\n"
+    "given, tv2v with the caption of another motion; i2t and v2t captions, whose slots are read.\n"
     "With --features: the Frechet distance of the features that a classifier tells of --data and of drawings of\n"
     "--weights, or of --pictures.";
 
 static bool write_sheet(const ScoreCommand *c, Arena *arena, Error *err) {
   Image sheet = {0};
-  bool ok = score_sheet(&c->scores, COLUMNS, arena, &sheet, err) &&
+  bool ok = score_sheet(&c->scores, SHEET_COLUMNS, arena, &sheet, err) &&
             image_write_png(c->a->sheet, &sheet, NULL, 0, err);
   image_done(&sheet);
   return ok;
@@ -48,50 +55,111 @@ static bool write_sheet(const ScoreCommand *c, Arena *arena, Error *err) {
 
 static double percent(int part, int n) { return n ? 100.0 * part / n : 0.0; }
 
-static void print_table(const ScoreCommand *c) {
-  static const char *const name[SCORE_ROWS] = {"true renderings", "VQ reconstructions", "drawings",
-                                               "shuffled captions"};
-  const Scores *s = &c->scores;
-  printf("| %" PRId64 " captions of %s pairs | thing | place | background | all three |\n|---|---|---|---|---|\n",
-         s->count, c->a->seen ? "seen" : "held-out");
-  for (int i = 0; i < SCORE_ROWS; i++) {
-    const SlotScore *r = &s->row[i];
-    if (s->has[i])
-      printf("| %s | %.1f %% | %.1f %% | %.1f %% | %.1f %% |\n", name[i], percent(r->thing, r->n),
-             percent(r->place, r->n), percent(r->background, r->n), percent(r->all, r->n));
-  }
-  printf("\nreconstruction of unseen scenes: %.2f dB, over the thing's box %.2f dB\n", s->psnr, s->psnr_box);
+/* A slot, and what a row says of it; a task asks for some of them. */
+typedef struct Column {
+  const char *name, *key;
+  size_t at;
+} Column;
+#define SLOT(name, key, field) {name, key, offsetof(ScoreRow, slots) + offsetof(SlotScore, field)}
+static const Column columns[] = {SLOT("thing", "thing", thing), SLOT("place", "place", place),
+                                 SLOT("background", "background", background), SLOT("colour", "colour", colour),
+                                 SLOT("motion", "motion", motion), {"some motion", "moves", offsetof(ScoreRow, moves)},
+                                 SLOT("all", "all", all)};
+enum { COLUMN_COLOUR = 3, COLUMN_MOTION, COLUMN_MOVES, SLOT_COLUMNS = COUNT_OF(columns) };
+
+static bool has_column(const ScoreCommand *c, int i) {
+  bool is_clip = score_task_is_clip(c->task), draws_words = strcmp(c->task->target, "text") == 0;
+  if (i == COLUMN_COLOUR) return world_options(c->world)->kinds & WORLD_RECOLOUR;
+  return i == COLUMN_MOTION ? is_clip : i != COLUMN_MOVES || (is_clip && !draws_words);
 }
 
-static void print_json(const Scores *s) {
-  static const char *const key[SCORE_ROWS] = {"true", "vq", "drawn", "shuffled"};
-  printf("{\"count\": %" PRId64 ", \"psnr\": %.4f, \"psnr_box\": %.4f", s->count, s->psnr, s->psnr_box);
+static int value_of(const ScoreRow *r, int column) { return *(const int *)((const char *)r + columns[column].at); }
+
+static void print_table(const ScoreCommand *c) {
+  static const char *const name[SCORE_ROWS] = {"true renderings", "VQ reconstructions", "drawings", "shuffled conditions",
+                                               "first frame, standing still"};
+  const Scores *s = &c->scores;
+  printf("| %s, %" PRId64 " %s |", c->task->name, s->count, c->a->seen ? "seen pairs" : "held-out pairs");
+  for (int k = 0; k < SLOT_COLUMNS; k++)
+    if (has_column(c, k)) printf(" %s |", columns[k].name);
+  printf("\n|---|");
+  for (int k = 0; k < SLOT_COLUMNS; k++)
+    if (has_column(c, k)) printf("---|");
+  putchar('\n');
   for (int i = 0; i < SCORE_ROWS; i++) {
-    const SlotScore *r = &s->row[i];
-    if (s->has[i])
-      printf(", \"%s\": {\"thing\": %.2f, \"place\": %.2f, \"background\": %.2f, \"all\": %.2f}", key[i],
-             percent(r->thing, r->n), percent(r->place, r->n), percent(r->background, r->n), percent(r->all, r->n));
+    if (!s->has[i]) continue;
+    printf("| %s |", name[i]);
+    for (int k = 0; k < SLOT_COLUMNS; k++)
+      if (has_column(c, k)) printf(" %.1f %% |", percent(value_of(&s->row[i], k), s->row[i].slots.n));
+    putchar('\n');
+  }
+  const ScoreRow *drawn = &s->row[SCORE_DRAWN];
+  if (s->has[SCORE_DRAWN] && drawn->n_seen)
+    printf("\nwhere a third of the thing is given (%d): thing %.1f %%\n", drawn->n_seen, percent(drawn->thing_seen, drawn->n_seen));
+  if (s->has[SCORE_REBUILT])
+    printf("\nreconstruction of unseen scenes: %.2f dB, over the thing's box %.2f dB\n", s->psnr, s->psnr_box);
+}
+
+static void print_json(const ScoreCommand *c) {
+  static const char *const key[SCORE_ROWS] = {"true", "vq", "drawn", "shuffled", "frozen"};
+  const Scores *s = &c->scores;
+  printf("{\"task\": \"%s\", \"count\": %" PRId64, c->task->name, s->count);
+  if (s->has[SCORE_REBUILT]) printf(", \"psnr\": %.4f, \"psnr_box\": %.4f", s->psnr, s->psnr_box);
+  for (int i = 0; i < SCORE_ROWS; i++) {
+    const ScoreRow *r = &s->row[i];
+    bool is_first = true;
+    if (!s->has[i]) continue;
+    printf(", \"%s\": {", key[i]);
+    for (int k = 0; k < SLOT_COLUMNS; k++) {
+      if (!has_column(c, k)) continue;
+      printf("%s\"%s\": %.2f", is_first ? "" : ", ", columns[k].key, percent(value_of(r, k), r->slots.n));
+      is_first = false;
+    }
+    if (r->n_seen) printf(", \"seen\": %d, \"thing_seen\": %.2f", r->n_seen, percent(r->thing_seen, r->n_seen));
+    printf("}");
   }
   printf("}\n");
 }
 
-static bool open_world(ScoreCommand *c, Error *err) {
+/* The world that the weights were trained on, unless --data says another; of scenes as the task wants them. */
+static bool open_world(ScoreCommand *c, Arena *arena, Error *err) {
   WorldOptions w;
-  world_options_init(&w);
-  w.size = (int)c->kit.size;
+  const Safetensors *weights = c->kit.drawer.weights ? c->kit.drawer.weights : c->kit.codec[CODEC_IMAGE].opened.weights;
+  const char *spec = c->a->data ? c->a->data : weights_file_recipe_text(arena, weights, RECIPE_DATA);
+  if (!spec || (!c->a->data && strncmp(spec, "world", 5) != 0)) spec = "world";
+  if (!error_asked(dataset_world_options(spec, &w, err), err)) return false;
+  w.kinds &= ~(unsigned)(WORLD_SINGLE | WORLD_TWO | WORLD_CLIPS);
+  w.kinds |= score_task_is_clip(c->task) ? WORLD_CLIPS : WORLD_SINGLE;
+  if (!c->a->data && w.size != c->kit.size) w.size = (int)c->kit.size;
   if (c->a->things > 0) w.things = (int)c->a->things;
-  return error_asked((c->world = world_open(&w, err)) != NULL, err) && (c->judge = judge_new(c->world, err));
+  if (w.size != c->kit.size)
+    return error_set(err, ERROR_ARGUMENT, "--data %s: pictures of %d pixels, the model's have %" PRId64, spec, w.size, c->kit.size);
+  return error_asked((c->world = world_open(&w, err)) != NULL, err);
 }
 
 static bool score(ScoreCommand *c, Arena *arena, Error *err) {
   const ScoreArgs *a = c->a;
-  ScoreRequest r = {.world = c->world, .judge = c->judge, .split = a->seen ? WORLD_VALIDATION : WORLD_HELD_OUT,
+  int64_t threads = a->kit.model.threads ? a->kit.model.threads : pool_count_processors();
+  ScoreRequest r = {.task = c->task, .world = c->world, .split = a->seen ? WORLD_VALIDATION : WORLD_HELD_OUT, .threads = (int)threads,
                     .count = a->count, .draws = !a->no_drawings, .seed = (uint64_t)a->seed,
                     .sample = {(float)a->temperature, (int)a->top_k, (float)a->top_p}, .guidance = (float)a->guidance};
   if (!score_kit(&c->kit, &r, arena, &c->scores, err) || (a->sheet && !write_sheet(c, arena, err))) return false;
-  if (a->json) print_json(&c->scores);
+  if (a->json) print_json(c);
   else print_table(c);
   return true;
+}
+
+/* The model's task; of models without tasks their decode. */
+static bool open_kit(ScoreCommand *c, KitSpec *spec, Arena *arena, Error *err) {
+  const ScoreTask *t = c->task;
+  const char *tasks;
+  if (!kit_list_tasks(&c->target.synth, spec, arena, &tasks, err)) return false;
+  spec->task = arena_printf(arena, "%s_%s", t->condition, t->target);
+  if (!*tasks || c->a->no_drawings) spec->task = NULL;
+  else if (!task_is_listed(tasks, spec->task) && t->given == GIVEN_UPPER) spec->task = "text_image";
+  if (spec->task && !task_is_listed(tasks, spec->task))
+    return error_set(err, ERROR_USAGE, "--task %s needs a model with the task %s; it has %s", t->name, spec->task, tasks);
+  return kit_open(&c->kit, &c->target.synth, spec, !c->a->no_drawings, KIT_PART, err);
 }
 
 /* ---- by features ---- */
@@ -174,13 +242,15 @@ static bool check_features(const ScoreArgs *a, Error *err) {
 static bool check(void *ctx, Error *err) {
   ScoreArgs *a = ((ScoreCommand *)ctx)->a;
   if (a->features) return check_features(a, err);
+  if (!(((ScoreCommand *)ctx)->task = score_task(a->task ? a->task : "t2i")))
+    return error_set(err, ERROR_USAGE, "--task %s: is none of t2i, s2i, i2i, ti2i, t2v, s2v, v2v, tv2v, i2t, v2t", a->task);
   if (a->count > 4096) return error_set(err, ERROR_ARGUMENT, "--count %" PRId64 ": at most 4096 captions", a->count);
   if (!a->count) a->count = CAPTIONS;
   if (a->temperature == 0.0 && (a->top_k || a->top_p != 1.0))
     return error_set(err, ERROR_ARGUMENT, "--top-k and --top-p have no effect at --temperature 0, which takes the "
                                           "likeliest token");
-  return !a->sheet || a->count >= COLUMNS ||
-         error_set(err, ERROR_ARGUMENT, "--sheet needs --count %d at least", COLUMNS);
+  return !a->sheet || a->count >= SHEET_COLUMNS ||
+         error_set(err, ERROR_ARGUMENT, "--sheet needs --count %d at least", SHEET_COLUMNS);
 }
 
 static bool run(void *ctx, Arena *arena, Error *err) {
@@ -188,14 +258,12 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   KitSpec spec;
   if (!cli_kit(&c->a->kit, &spec, err) || !cli_target_open(&c->a->kit.model, &c->target, err)) return false;
   if (c->a->features) return score_features(c, arena, err);
-  return kit_open(&c->kit, &c->target.synth, &spec, !c->a->no_drawings, KIT_PART, err) && open_world(c, err) &&
-         score(c, arena, err);
+  return open_kit(c, &spec, arena, err) && open_world(c, arena, err) && score(c, arena, err);
 }
 
 static void run_done(void *ctx) {
   ScoreCommand *c = ctx;
   kit_close(&c->kit);
-  judge_free(c->judge);
   world_close(c->world);
   likeness_close(&c->likeness);
   painter_close(&c->painter);
@@ -212,10 +280,11 @@ int cli_score(int argc, char **argv) {
       {"--count", ARG_INT, "N", "captions (256); of pictures (10000)", &a.count, 2, 1000000},
       ARG_SAMPLING(&a, NULL, "--no-drawings"),
       {"--features", ARG_TEXT, "FILE", "weights of a classifier: compare by its features instead", &a.features, 0, 0},
-      {"--data", ARG_TEXT, "SPEC", "the pictures to compare with (as train's)", &a.data, 0, 0, .with = "--features"},
+      {"--data", ARG_TEXT, "SPEC", "the pictures to compare with (as train's); of tasks the world, world:OPTIONS (the weights')", &a.data, 0, 0},
       {"--pictures", ARG_TEXT, "SPEC", "the pictures to compare, in place of drawings", &a.pictures, 0, 0,
        .with = "--features", .without = "--weights"},
-      {"--things", ARG_INT, "N", "of the world (64)", &a.things, 0, 4096, .without = "--features"},
+      {"--task", ARG_TEXT, "NAME", "t2i, s2i, i2i, ti2i, t2v, s2v, v2v, tv2v, i2t or v2t (t2i)", &a.task, 0, 0, .without = "--features"},
+      {"--things", ARG_INT, "N", "of the world (as trained)", &a.things, 0, 4096, .without = "--features"},
       {"--sheet", ARG_PNG, "FILE.png", "rows of truths, reconstructions and drawings", &a.sheet, 0, 0,
        .without = "--features"},
       {"--seen", ARG_FLAG, NULL, "captions of pairs that training shows, instead of held-out ones", &a.seen, 0, 0,

@@ -66,6 +66,8 @@ typedef struct DataField {
   uint64_t first_missing;       /* number of the first of these */
 } DataField;
 
+/* The options that a spec "world" or "world:OPTIONS" says. */
+bool dataset_world_options(const char *spec, WorldOptions *out, Error *err);
 const char *dataset_spec(const Dataset *d);
 const DataField *dataset_fields(const Dataset *d, int *out_n);
 /* "image f32 or u8 [any, any, 3 or 1]" */

@@ -176,6 +176,13 @@ static bool read_options(const char *text, WorldOptions *o, Error *err) {
   return true;
 }
 
+bool dataset_world_options(const char *spec, WorldOptions *out, Error *err) {
+  world_options_init(out);
+  if (strncmp(spec, "world", 5) != 0 || (spec[5] && spec[5] != ':'))
+    return error_set(err, ERROR_ARGUMENT, "%s is no world: world, or world:OPTIONS", spec);
+  return read_options(spec[5] ? spec + 6 : "", out, err);
+}
+
 Dataset *dataset_open_world(const char *options, const DatasetOptions *data, Error *err) {
   WorldOptions o;
   world_options_init(&o);

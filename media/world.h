@@ -152,6 +152,8 @@ bool world_scene_held_out(const World *w, const Scene *s); /* any of its pairs *
 /* SHA-256, in hexadecimal, of all that scenes are made from: things, their pictures, and the options. */
 void world_digest(const World *w, char out[65]);
 
+/* Whether its place chooses on the axes that its motion leaves open alone, as drawn scenes' places do. */
+bool world_scene_is_settled(const Scene *s);
 int world_scene_frames(const Scene *s);
 /* Frame 0..frames-1: rgb [size, size, 3]; labels [size, size] (may be NULL): 0 background, 1 + thing where that
  * covers at least half of the pixel. */

@@ -92,6 +92,12 @@ void world_settle_motion(Scene *s) {
   s->part[0].place = 3 * row + column;
 }
 
+bool world_scene_is_settled(const Scene *s) {
+  Scene settled = *s;
+  world_settle_motion(&settled);
+  return settled.part[0].place == s->part[0].place;
+}
+
 /* Two things stand in rows or columns that are not neighbours and are as small as they get. */
 static bool settle_pair(const World *w, Scene *s) {
   SceneThing *a = &s->part[0], *b = &s->part[1];

@@ -358,21 +358,13 @@ static void add_stats(NuwaGenerateStats *sum, const NuwaGenerateStats *part) {
   sum->step_ms += part->step_ms;
 }
 
-/* The given tokens once a sample.  Free with mem_free. */
-static int32_t *repeat_given(const Kit *k, const KitRequest *r, int64_t n, Error *err) {
-  size_t bytes = sizeof(int32_t) * (size_t)k->positions;
-  int32_t *given = mem_alloc((size_t)n * bytes);
-  if (!given) error_set(err, ERROR_MEMORY, "out of memory for the given tokens");
-  for (int64_t i = 0; given && i < n; i++) memcpy(given + i * k->positions, r->given_tokens, bytes);
-  return given;
-}
-
 static bool draw_part(Kit *k, NuwaSession *s, NuwaGenerate *g, SampleRange *p, int32_t *tokens, NuwaGenerateStats *stats,
                       Error *err) {
   NuwaGenerateStats part;
   if (p->count > p->r->count - p->first) p->count = p->r->count - p->first;
   g->count = p->count;
   g->first = p->r->first + p->first;
+  g->given_tokens = p->r->given ? p->r->given_tokens + p->first * k->positions : NULL;
   g->chance = p->r->chance ? p->r->chance + p->first * k->positions : NULL;
   if (!fill_conditions(k, s, p, err) ||
       !nuwa_generate(s, g, tokens + p->first * k->positions, &part, pass_progress, p, err))
@@ -387,11 +379,9 @@ bool kit_generate(Kit *k, const KitRequest *r, int32_t *tokens, NuwaGenerateStat
   SampleRange p = {k->target, r, 0, r->count < most ? r->count : most};
   NuwaGenerate g = {.decode = k->decode, .raster = r->raster, .count = p.count, .first = r->first, .seed = r->seed,
                     .sample = r->sample, .guidance = r->guidance, .given = r->given};
-  int32_t *given = NULL;
   *out_done = 0;
   if (!check_conditions(k, r, err)) return false;
-  if (r->given && !(given = repeat_given(k, r, p.count, err))) return false;
-  g.given_tokens = given;
+  g.given_tokens = r->given_tokens;
   NuwaSession *s = open_generating(k, &g, err);
   bool ok = s && nuwa_load_weights(s, k->drawer.weights, true, err);
   *stats = (NuwaGenerateStats){0};
@@ -401,6 +391,5 @@ bool kit_generate(Kit *k, const KitRequest *r, int32_t *tokens, NuwaGenerateStat
   }
   if (!ok && s && err->code == ERROR_CANCELLED) ok = true;   /* in the middle of a part, which is lost */
   nuwa_session_close(s);
-  mem_free(given);
   return ok;
 }

@@ -59,7 +59,7 @@ typedef struct KitRequest {
   bool raster;
   float *chance;                /* [count][positions] as of NuwaGenerate; NULL: not wanted */
   const uint8_t *given;         /* [positions] or NULL */
-  const int32_t *given_tokens;  /* [positions], of every sample */
+  const int32_t *given_tokens;  /* [count][positions] */
   /* Called when samples [first, first + n) of the request are drawn; may be NULL. */
   bool (*finished)(void *ctx, int64_t first, int64_t n, Error *err);
   void *ctx;

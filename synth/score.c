@@ -1,99 +1,325 @@
 /* See score.h. */
 #include "synth/score.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+#include "runtime/base/names.h"
+#include "runtime/base/pool.h"
+#include "synth/description.h"
+
+static const ScoreTask tasks[] = {
+    {"t2i", "text", "image", GIVEN_NOTHING},       {"s2i", "sketch", "image", GIVEN_NOTHING},
+    {"i2i", "none", "image", GIVEN_UPPER},         {"ti2i", "text", "image", GIVEN_SURROUNDING},
+    {"t2v", "text", "video", GIVEN_NOTHING},       {"s2v", "sketch", "video", GIVEN_NOTHING},
+    {"v2v", "none", "video", GIVEN_FIRST_FRAME},   {"tv2v", "text", "video", GIVEN_FIRST_FRAME},
+    {"i2t", "image", "text", GIVEN_NOTHING},       {"v2t", "video", "text", GIVEN_NOTHING},
+};
+
+const ScoreTask *score_task(const char *name) {
+  for (int i = 0; i < COUNT_OF(tasks); i++)
+    if (strcmp(tasks[i].name, name) == 0) return &tasks[i];
+  return NULL;
+}
+
+bool score_task_is_clip(const ScoreTask *t) { return strcmp(t->target, "video") == 0 || strcmp(t->condition, "video") == 0; }
 
 typedef struct Scoring {
   Kit *kit;
   const ScoreRequest *r;
-  Scene *scene;                 /* [count] */
-  size_t bytes;                 /* of a picture */
+  Scene *scene, *wanted;        /* [count] what is given, and what is to be drawn */
+  int frames;
+  size_t bytes;                 /* of a frame */
+  Judgement *judged;            /* [count] of the row at hand */
+  Judge **judge;                /* [threads] */
   Arena *arena;
   Scores *out;
   Error *err;
 } Scoring;
 
-/* Picture i against the scene `rotate` places on. */
-static void judge_row(Scoring *s, int row, const uint8_t *rgb, int64_t rotate) {
-  s->out->has[row] = true;
-  for (int64_t i = 0; i < s->r->count; i++) {
-    Judgement got = judge_picture(s->r->judge, rgb + (size_t)i * s->bytes);
-    judge_count(&got, &s->scene[(i + rotate) % s->r->count], &s->out->row[row]);
-  }
+/* ---- scenes ---- */
+
+static uint8_t *pixels_of(const Scoring *s, int row, int64_t i) { return s->out->rgb[row] + (size_t)i * (size_t)s->frames * s->bytes; }
+
+/* Another thing of the world in the same place, with its own colours. */
+static Scene with_other_thing(const World *w, const Scene *s, int64_t i) {
+  Scene out = *s;
+  out.part[0].thing = (int)((s->part[0].thing + 1 + i % (world_thing_count(w) - 1)) % world_thing_count(w));
+  out.part[0].colour = -1;
+  return out;
+}
+
+/* Another motion that may begin as this clip does: with the thing where it is, as large as it is.  The same scene where
+ * there is none. */
+static Scene with_other_motion(const World *w, const Scene *s, int64_t i) {
+  int x, y, size, ox, oy, osize, n = 0;
+  Scene found[MOTION_COUNT * WORLD_PLACES];
+  world_box(w, s, 0, 0, &x, &y, &size);
+  for (int m = 1; m < MOTION_COUNT; m++)
+    for (int place = 0; place < WORLD_PLACES; place++) {
+      Scene o = *s;
+      o.motion = (Motion)m;
+      o.part[0].place = place;
+      world_box(w, &o, 0, 0, &ox, &oy, &osize);
+      bool is_turn = m == MOTION_TURN || s->motion == MOTION_TURN;   /* which are drawn smaller */
+      if (m != (int)s->motion && !is_turn && world_scene_is_settled(&o) && abs(ox - x) <= 2 && abs(oy - y) <= 2 && osize == size)
+        found[n++] = o;
+    }
+  return n ? found[i % n] : *s;
 }
 
 static void make_scenes(Scoring *s) {
   int64_t n = s->r->count;
+  const World *w = s->r->world;
   s->scene = ARENA_ARRAY(s->arena, Scene, n);
-  for (int i = 0; i < COUNT_OF(s->out->rgb); i++) s->out->rgb[i] = arena_alloc(s->arena, s->bytes * (size_t)n);
+  s->wanted = ARENA_ARRAY(s->arena, Scene, n);
+  s->judged = ARENA_ARRAY(s->arena, Judgement, n);
+  for (int i = 0; i < SCORE_PIXELS; i++) s->out->rgb[i] = arena_alloc(s->arena, s->bytes * (size_t)(n * s->frames));
   for (int64_t i = 0; i < n; i++) {
-    s->scene[i] = world_scene(s->r->world, s->r->split, (uint64_t)i);
-    world_render(s->r->world, &s->scene[i], 0, s->out->rgb[SCORE_TRUE] + (size_t)i * s->bytes, NULL);
+    s->scene[i] = s->wanted[i] = world_scene(w, s->r->split, (uint64_t)i);
+    if (s->r->task->given == GIVEN_SURROUNDING) s->wanted[i] = with_other_thing(w, &s->scene[i], i);
+    bool changes = s->r->task->given == GIVEN_FIRST_FRAME && strcmp(s->r->task->condition, "text") == 0;
+    if (changes) s->wanted[i] = with_other_motion(w, &s->scene[i], i);
+    for (int f = 0; f < s->frames; f++) world_render(w, &s->scene[i], f, pixels_of(s, SCORE_TRUE, i) + (size_t)f * s->bytes, NULL);
   }
 }
+
+/* How much of the thing lies in the upper half: at least a third. */
+static bool is_seen(const Scoring *s, const Scene *scene) {
+  int x, y, size;
+  world_box(s->r->world, scene, 0, 0, &x, &y, &size);
+  return 3 * ((int)s->kit->size / 2 - y) >= size;
+}
+
+/* ---- judging ---- */
+
+typedef struct JudgeCall {
+  const Scoring *s;
+  const uint8_t *rgb;
+  bool is_frozen;
+} JudgeCall;
+
+static void judge_body(void *ctx, int64_t begin, int64_t end, int thread) {
+  const JudgeCall *c = ctx;
+  const Scoring *s = c->s;
+  size_t clip = s->bytes * (size_t)s->frames;
+  uint8_t *still = c->is_frozen ? mem_alloc(clip) : NULL;
+  for (int64_t i = begin; i < end; i++) {
+    const uint8_t *rgb = c->rgb + (size_t)i * clip;
+    for (int f = 0; still && f < s->frames; f++) memcpy(still + (size_t)f * s->bytes, rgb, s->bytes);
+    if (still) rgb = still;
+    s->judged[i] = s->frames > 1 ? judge_clip(s->judge[thread], rgb) : judge_picture(s->judge[thread], rgb);
+  }
+  mem_free(still);
+}
+
+/* Judgement i against the scene `rotate` places on. */
+static void count_row(Scoring *s, int row, const Scene *scene, int64_t rotate) {
+  ScoreRow *out = &s->out->row[row];
+  s->out->has[row] = true;
+  for (int64_t i = 0; i < s->r->count; i++) {
+    const Scene *want = &scene[(i + rotate) % s->r->count];
+    judge_count(&s->judged[i], want, &out->slots);
+    out->moves += s->judged[i].scene.motion != MOTION_NONE;
+    if (s->r->task->given != GIVEN_UPPER || !is_seen(s, want)) continue;
+    out->n_seen++;
+    out->thing_seen += s->judged[i].scene.part[0].thing == want->part[0].thing;
+  }
+}
+
+static bool judge_row(Scoring *s, int row, const uint8_t *rgb, const Scene *scene) {
+  JudgeCall c = {s, rgb, row == SCORE_FROZEN};
+  Pool *pool = pool_new(s->r->threads, s->err);
+  if (!pool) return false;
+  pool_run(pool, judge_body, &c, s->r->count, 1);
+  pool_free(pool);
+  count_row(s, row, scene, 0);
+  return true;
+}
+
+/* ---- the autoencoder ---- */
 
 static void measure_errors(Scoring *s) {
   int size = (int)s->kit->size;
   double sum = 0, box_sum = 0;
   size_t box_values = 0;
-  for (int64_t i = 0; i < s->r->count; i++) {
+  for (int64_t i = 0; i < s->r->count * s->frames; i++) {
     const uint8_t *x = s->out->rgb[SCORE_TRUE] + (size_t)i * s->bytes;
     const uint8_t *y = s->out->rgb[SCORE_REBUILT] + (size_t)i * s->bytes;
     int bx, by, side;
-    world_box(s->r->world, &s->scene[i], 0, 0, &bx, &by, &side);
+    world_box(s->r->world, &s->scene[i / s->frames], 0, (int)(i % s->frames), &bx, &by, &side);
     sum += image_box_error(x, y, size, 0, 0, size, size);
     box_sum += image_box_error(x, y, size, bx, by, side, side);
     box_values += (size_t)(side * side * 3);
   }
-  s->out->psnr = image_psnr_of(sum, s->bytes * (size_t)s->r->count);
+  s->out->psnr = image_psnr_of(sum, s->bytes * (size_t)(s->r->count * s->frames));
   s->out->psnr_box = image_psnr_of(box_sum, box_values);
 }
 
 static bool score_autoencoder(Scoring *s) {
-  int64_t n = s->r->count;
-  uint8_t *rebuilt = s->out->rgb[SCORE_REBUILT];
-  int32_t *codes = ARENA_ARRAY(s->arena, int32_t, n * s->kit->grid[1] * s->kit->grid[2]);
-  if (!codec_encode(&s->kit->codec[CODEC_IMAGE], s->out->rgb[SCORE_TRUE], n, codes, s->err) || !codec_decode(&s->kit->codec[CODEC_IMAGE], codes, n, rebuilt, s->err))
+  const Codec *c = &s->kit->codec[CODEC_IMAGE];
+  int64_t n = s->r->count * s->frames;
+  int32_t *codes = ARENA_ARRAY(s->arena, int32_t, n * c->grid[0] * c->grid[1]);
+  if (!codec_encode(c, s->out->rgb[SCORE_TRUE], n, codes, s->err) || !codec_decode(c, codes, n, s->out->rgb[SCORE_REBUILT], s->err))
     return false;
   measure_errors(s);
-  judge_row(s, SCORE_REBUILT, rebuilt, 0);
+  return judge_row(s, SCORE_TRUE, s->out->rgb[SCORE_TRUE], s->scene) &&
+         judge_row(s, SCORE_REBUILT, s->out->rgb[SCORE_REBUILT], s->scene);
+}
+
+/* ---- drawing ---- */
+
+static const char *const *captions(const Scoring *s) {
+  const char **text = ARENA_ARRAY(s->arena, const char *, s->r->count);
+  for (int64_t i = 0; i < s->r->count; i++) {
+    char *caption = arena_alloc(s->arena, WORLD_CAPTION_BYTES);
+    world_caption(s->r->world, &s->wanted[i], caption);
+    if (strcmp(s->r->task->condition, "text") == 0) text[i] = caption;
+  }
+  return text;
+}
+
+/* The sketches of all scenes as codes. */
+static bool sketch_codes(const Scoring *s, const int32_t **out) {
+  const Codec *c = &s->kit->codec[CODEC_LABELS];
+  size_t pixels = (size_t)(s->kit->size * s->kit->size);
+  int64_t n = s->r->count * s->frames;
+  if (c->height != s->kit->size || c->width != s->kit->size)
+    return error_set(s->err, ERROR_ARGUMENT, "the autoencoder of labels has other sizes than the pictures");
+  int32_t *labels = ARENA_ARRAY(s->arena, int32_t, (size_t)n * pixels), *codes = ARENA_ARRAY(s->arena, int32_t, n * c->grid[0] * c->grid[1]);
+  uint16_t *map = ARENA_ARRAY(s->arena, uint16_t, pixels);
+  uint8_t *rgb = arena_alloc(s->arena, s->bytes);
+  for (int64_t i = 0; i < n; i++) {
+    world_render(s->r->world, &s->scene[i / s->frames], (int)(i % s->frames), rgb, map);
+    for (size_t k = 0; k < pixels; k++) labels[(size_t)i * pixels + k] = map[k];
+  }
+  *out = codes;
+  return codec_encode_frames(c, labels, n, codes, s->err);
+}
+
+/* Which pixels of a scene's drawing are unknown: [frames, size, size]. */
+static void mark_unknown(const Scoring *s, const Scene *scene, uint8_t *unknown) {
+  int size = (int)s->kit->size, x, y, side;
+  memset(unknown, 0, (size_t)(s->frames * size * size));
+  world_box(s->r->world, scene, 0, 0, &x, &y, &side);
+  for (int i = 0; i < s->frames * size * size; i++) {
+    int px = i % size, py = i / size % size, frame = i / (size * size);
+    bool in_box = px >= x && px < x + side && py >= y && py < y + side;
+    unknown[i] = s->r->task->given == GIVEN_UPPER ? py >= size / 2 : s->r->task->given == GIVEN_SURROUNDING ? in_box : frame > 0;
+  }
+}
+
+/* Known pixels as tokens, as given.h says. */
+static bool give(const Scoring *s, int64_t i, uint8_t *unknown, uint8_t *given, int32_t *tokens) {
+  Kit *k = s->kit;
+  int64_t size = k->size, n = s->frames * size * size;
+  uint8_t *painted = arena_copy(s->arena, pixels_of(s, SCORE_TRUE, i), (size_t)(3 * n));
+  mark_unknown(s, &s->scene[i], unknown);
+  memset(given, 1, (size_t)k->positions);
+  for (int64_t p = 0; p < n; p++) {
+    int64_t x = p % size, y = p / size % size, f = p / (size * size);
+    if (!unknown[p]) continue;
+    memset(painted + 3 * p, 128, 3);
+    given[(f * k->grid[1] + y * k->grid[1] / size) * k->grid[2] + x * k->grid[2] / size] = 0;
+  }
+  return codec_encode(&k->codec[CODEC_IMAGE], painted, s->frames, tokens, s->err);
+}
+
+static void restore(const Scoring *s, int64_t i, const uint8_t *unknown) {
+  uint8_t *to = pixels_of(s, SCORE_DRAWN, i);
+  const uint8_t *from = pixels_of(s, SCORE_TRUE, i);
+  for (int64_t p = 0; p < s->frames * s->kit->size * s->kit->size; p++)
+    if (!unknown[p]) memcpy(to + 3 * p, from + 3 * p, 3);
+}
+
+/* Scenes whose known part is the same positions are drawn at once. */
+static bool draw(Scoring *s, KitRequest *r, int32_t *tokens) {
+  Kit *k = s->kit;
+  int64_t n = s->r->count, unknowns = s->frames * k->size * k->size, done, at = 0;
+  bool is_given = s->r->task->given != GIVEN_NOTHING;
+  if (!is_given) return kit_generate(k, r, tokens, &s->out->stats, &done, s->err);
+  uint8_t *unknown = arena_alloc(s->arena, (size_t)(n * unknowns)), *given = arena_alloc(s->arena, (size_t)(n * k->positions));
+  int32_t *known = ARENA_ARRAY(s->arena, int32_t, n * k->positions);
+  for (int64_t i = 0; i < n; i++)
+    if (!give(s, i, unknown + i * unknowns, given + i * k->positions, known + i * k->positions)) return false;
+  for (int64_t to; at < n; at = to) {
+    KitRequest part = *r;
+    for (to = at + 1; to < n && memcmp(given + at * k->positions, given + to * k->positions, (size_t)k->positions) == 0;) to++;
+    part.count = to - at;
+    part.first = at;
+    part.text = r->text ? r->text + at : NULL;
+    part.given = given + at * k->positions;
+    part.given_tokens = known + at * k->positions;
+    if (!kit_generate(k, &part, tokens + at * k->positions, &s->out->stats, &done, s->err)) return false;
+  }
+  if (!codec_decode(&k->codec[CODEC_IMAGE], tokens, n * s->frames, s->out->rgb[SCORE_DRAWN], s->err)) return false;
+  for (int64_t i = 0; i < n; i++) restore(s, i, unknown + i * unknowns);
   return true;
 }
 
 static bool score_drawings(Scoring *s) {
-  int64_t n = s->r->count, done;
-  uint8_t *drawn = s->out->rgb[SCORE_DRAWN];
-  const char **text = ARENA_ARRAY(s->arena, const char *, n);
+  int64_t n = s->r->count;
+  Kit *k = s->kit;
+  KitRequest r = {.class = -1, .count = n, .seed = s->r->seed, .guidance = s->r->guidance, .sample = s->r->sample};
+  if (k->text_tokens) r.text = captions(s);
+  if (k->codes_input && !sketch_codes(s, &r.codes)) return false;
+  int32_t *tokens = ARENA_ARRAY(s->arena, int32_t, n * k->positions);
+  if (!draw(s, &r, tokens)) return false;
+  bool is_decoded = s->r->task->given != GIVEN_NOTHING;
+  if (!is_decoded && !codec_decode(&k->codec[CODEC_IMAGE], tokens, n * s->frames, s->out->rgb[SCORE_DRAWN], s->err)) return false;
+  if (!judge_row(s, SCORE_DRAWN, s->out->rgb[SCORE_DRAWN], s->wanted)) return false;
+  count_row(s, SCORE_SHUFFLED, s->wanted, n / 2 + 1);
+  return s->frames == 1 || judge_row(s, SCORE_FROZEN, s->out->rgb[SCORE_TRUE], s->wanted);
+}
+
+/* ---- captions ---- */
+
+static bool score_captions(Scoring *s) {
+  int64_t n = s->r->count;
+  Description *d = ARENA_ARRAY(s->arena, Description, n);
+  if (!description_make(s->kit, s->arena, s->out->rgb[SCORE_TRUE], n, s->r->seed, s->r->sample, d, s->err)) return false;
   for (int64_t i = 0; i < n; i++) {
-    char *caption = arena_alloc(s->arena, WORLD_CAPTION_BYTES);
-    world_caption(s->r->world, &s->scene[i], caption);
-    text[i] = caption;
+    Error ignored;
+    Scene read = {.part = {{.thing = -1, .colour = -2, .place = -1}}, .background = -1, .motion = MOTION_COUNT};
+    world_parse_caption(s->r->world, d[i].caption, &read, &ignored);
+    s->judged[i] = (Judgement){.scene = read};
   }
-  KitRequest r = {
-      .text = text, .class = -1, .count = n, .seed = s->r->seed, .guidance = s->r->guidance, .sample = s->r->sample};
-  int32_t *tokens = ARENA_ARRAY(s->arena, int32_t, n * s->kit->positions);
-  if (!kit_generate(s->kit, &r, tokens, &s->out->stats, &done, s->err) ||
-      !codec_decode(&s->kit->codec[CODEC_IMAGE], tokens, n, drawn, s->err))
-    return false;
-  judge_row(s, SCORE_DRAWN, drawn, 0);
-  judge_row(s, SCORE_SHUFFLED, drawn, n / 2 + 1);
+  count_row(s, SCORE_DRAWN, s->scene, 0);
+  count_row(s, SCORE_SHUFFLED, s->scene, n / 2 + 1);
+  return true;
+}
+
+/* ---- all ---- */
+
+static bool open_judges(Scoring *s) {
+  s->judge = ARENA_ARRAY(s->arena, Judge *, s->r->threads);
+  for (int i = 0; i < s->r->threads; i++)
+    if (!(s->judge[i] = judge_new(s->r->world, s->err))) return false;
   return true;
 }
 
 bool score_kit(Kit *k, const ScoreRequest *r, Arena *a, Scores *out, Error *err) {
   Scoring s = {k, r, .bytes = (size_t)(k->size * k->size * 3), .arena = a, .out = out, .err = err};
+  s.frames = score_task_is_clip(r->task) ? WORLD_FRAMES : 1;
   BUG_IF(world_options(r->world)->size != k->size, "a world of other pictures than the kit's");
-  *out = (Scores){.count = r->count, .size = k->size};
+  int64_t has = k->draws_words ? k->codes_grid[0] : k->grid[0];
+  if (r->draws && has != s.frames)
+    return error_set(err, ERROR_ARGUMENT, "%s: the world's clips have %d frames, the model's %lld", r->task->name, s.frames, (long long)has);
+  *out = (Scores){.count = r->count, .size = k->size, .frames = s.frames};
   make_scenes(&s);
-  judge_row(&s, SCORE_TRUE, out->rgb[SCORE_TRUE], 0);
-  return score_autoencoder(&s) && (!r->draws || score_drawings(&s));
+  bool ok = r->draws && k->draws_words ? score_captions(&s)
+                                       : open_judges(&s) && score_autoencoder(&s) && (!r->draws || score_drawings(&s));
+  for (int i = 0; s.judge && i < r->threads; i++) judge_free(s.judge[i]);
+  return ok;
 }
 
 bool score_sheet(const Scores *s, int columns, Arena *a, Image *out, Error *err) {
-  int64_t n = s->count / columns * columns;
-  size_t row = (size_t)(s->size * s->size * 3) * (size_t)columns;
-  uint8_t *rgb = arena_alloc(a, SCORE_SHUFFLED * row * (size_t)(n / columns)), *at = rgb;
+  if (s->frames > 1) columns = 1;
+  int64_t n = s->count / columns * columns, tiles = n * s->frames;
+  int wide = (int)(columns * s->frames);
+  size_t row = (size_t)(s->size * s->size * 3) * (size_t)wide;
+  uint8_t *rgb = arena_alloc(a, SCORE_PIXELS * row * (size_t)(n / columns)), *at = rgb;
   for (int64_t i = 0; i < n / columns; i++)
-    for (int k = 0; k < SCORE_SHUFFLED; k++, at += row) memcpy(at, s->rgb[k] + (size_t)i * row, row);
-  return image_sheet(rgb, (int)(SCORE_SHUFFLED * n), (int)s->size, (int)s->size, columns, 2, 2, out, err);
+    for (int k = 0; k < SCORE_PIXELS; k++, at += row) memcpy(at, s->rgb[k] + (size_t)i * row, row);
+  return image_sheet(rgb, (int)(SCORE_PIXELS * tiles), (int)s->size, (int)s->size, wide, 2, 2, out, err);
 }

@@ -1,41 +1,66 @@
-/* How well a kit draws what captions say, slot by slot.
+/* How well a kit does a task on scenes of the world, slot by slot.
  *
- * The judge (media/judge.h) sees pictures only.  It judges the true renderings of scenes (which bounds what can be
- * scored), their reconstructions by the autoencoder, one drawing for each caption, and the drawings against each
- * other's captions (chance). */
+ * The judge (media/judge.h) sees pixels only.  It judges the true renderings of scenes (which bounds what can be scored), their
+ * reconstructions by the autoencoder, one drawing for each scene, the drawings against each other's scenes (chance), and of
+ * clips the first frame, standing still.  Captions that are drawn are read back into slots instead. */
 #ifndef NUWA_SYNTH_SCORE_H
 #define NUWA_SYNTH_SCORE_H
 
 #include "media/judge.h"
 #include "synth/kit.h"
 
+/* What of a scene is given to the drawing. */
+typedef enum ScoreGiven {
+  GIVEN_NOTHING,
+  GIVEN_UPPER,       /* the upper half of the picture */
+  GIVEN_SURROUNDING, /* all but the thing, which is to be another */
+  GIVEN_FIRST_FRAME, /* the first frame of a clip; with a caption, of another motion */
+} ScoreGiven;
+
+typedef struct ScoreTask {
+  const char *name;              /* "tv2v" */
+  const char *condition, *target; /* of the model's task: "text", "video" */
+  ScoreGiven given;
+} ScoreTask;
+/* t2i, s2i, i2i, ti2i, t2v, s2v, v2v, tv2v, i2t, v2t; NULL: there is none of that name. */
+const ScoreTask *score_task(const char *name);
+bool score_task_is_clip(const ScoreTask *t); /* whether its scenes move */
+
 typedef struct ScoreRequest {
-  const World *world;           /* of single things, in pictures of the kit's size */
-  Judge *judge;                 /* of that world */
+  const ScoreTask *task;        /* that the kit was opened for */
+  const World *world;           /* of single things, of clips where the task's scenes move, in pictures of the kit's size */
   WorldSplit split;             /* whose scenes: pairs kept from training, or unseen scenes of pairs that it shows */
   int64_t count;                /* scenes, at least 1 */
   bool draws;                   /* else the autoencoder alone is scored */
+  int threads;                  /* that judge */
   uint64_t seed;                /* of the drawings, as the rest */
   NuwaSampling sample;
   float guidance;
 } ScoreRequest;
 
-enum { SCORE_TRUE, SCORE_REBUILT, SCORE_DRAWN, SCORE_SHUFFLED, SCORE_ROWS };
+enum { SCORE_TRUE, SCORE_REBUILT, SCORE_DRAWN, SCORE_PIXELS, SCORE_SHUFFLED = SCORE_PIXELS, SCORE_FROZEN, SCORE_ROWS };
+
+/* How many of n show what they should, and what else is asked. */
+typedef struct ScoreRow {
+  SlotScore slots;
+  int moves;                    /* of clips: that show some motion of the world */
+  int n_seen, thing_seen;       /* of GIVEN_UPPER: scenes of which a third of the thing is given, and of these the thing kept */
+} ScoreRow;
 
 typedef struct Scores {
   int64_t count;
-  SlotScore row[SCORE_ROWS];
-  bool has[SCORE_ROWS];         /* the last two only where something was drawn */
+  ScoreRow row[SCORE_ROWS];
+  bool has[SCORE_ROWS];         /* of captions only those drawn, and shuffled */
   double psnr, psnr_box;        /* dB, of reconstructions: over all pixels, and over the things' boxes */
   NuwaGenerateStats stats;      /* of drawing */
-  int64_t size;                 /* of pictures; rgb [count][size, size, 3] of the first three rows, black if not drawn */
-  uint8_t *rgb[SCORE_SHUFFLED];
+  int64_t size, frames;         /* of pictures or clips; rgb [count][frames, size, size, 3] of the first three rows, black if not drawn */
+  uint8_t *rgb[SCORE_PIXELS];
 } Scores;
 
 /* Everything in a (call inside arena_protect). */
 bool score_kit(Kit *k, const ScoreRequest *r, Arena *a, Scores *out, Error *err);
 /* Rows of truth, reconstruction and drawing, `columns` scenes wide (at most count), for the scenes that fill their
- * rows.  image_done frees it. */
+ * rows; of clips a scene is a row of its frames.  image_done frees it. */
 bool score_sheet(const Scores *s, int columns, Arena *a, Image *out, Error *err);
 
 #endif
