@@ -70,8 +70,7 @@ static bool read_choice(const Arg *a, const char *text, Error *err) {
 }
 
 static bool read_png(const Arg *a, const char *text, Error *err) {
-  size_t n = strlen(text);
-  if (!file_is_stream(text) && (n < 5 || strcasecmp(text + n - 4, ".png") != 0))
+  if (!file_is_stream(text) && !file_has_ending(text, ".png"))
     return error_set(err, ERROR_USAGE, "%s %s: a PNG is what is written, so the name must end in .png", a->name,
                      text);
   *(const char **)a->to = text;

@@ -173,6 +173,8 @@ void cli_target_close(CliTarget *t);
 
 ModelSpec cli_spec(const ModelArgs *m);
 /* The path of a file of the shipped models, in a. */
+/* The folder of shipped models: the one that is named, or the program's own in `found`; NULL: there is none. */
+const char *cli_models_dir(const ModelArgs *m, char found[CLI_PATH_BYTES]);
 const char *cli_find_model(Arena *a, const ModelArgs *m, const char *file);
 Model *cli_load_model(const CliTarget *t, const ModelArgs *m, Error *err);
 /* The function that the command line names. */

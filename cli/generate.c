@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/replay.h"
+#include "media/clip_write.h"
 #include "runtime/base/file.h"
 #include "runtime/base/names.h"
 #include "synth/given.h"
@@ -17,8 +19,9 @@ typedef struct GenerateArgs {
   CliTarget target;
   Kit open;
   Painter painter;
-  const char *text, *sketch, *image, *video, *mask, *task, *rebuilt, *out, *tokens_out, *order;
-  int64_t given_frames, seed, top_k, count, first, class;
+  Replay replayed;
+  const char *text, *sketch, *image, *video, *mask, *task, *rebuilt, *out, *sheet, *tokens_out, *order, *replay;
+  int64_t given_frames, fps, seed, top_k, count, first, class;
   double temperature, top_p, guidance;
   bool json;
   const Arg *arg;
@@ -63,23 +66,52 @@ static const char *picture_path(Arena *arena, const char *out, int64_t i, int64_
   return arena_printf(arena, "%.*s-%04" PRId64 "%s", (int)(dot - out), out, i + 1, dot);
 }
 
+/* Sample i of those drawn as a clip, or as a PNG a frame. */
+static bool write_sample(GenerateCommand *d, int64_t i, const uint8_t *rgb, Error *err) {
+  const GenerateArgs *a = d->a;
+  ClipFormat format;
+  int size = (int)d->kit->size, frames = (int)d->kit->grid[0];
+  bool ok = true;
+  recipe_set_int(&d->recipe, RECIPE_SAMPLE, a->first + i);
+  const char *recipe = recipe_print(&d->recipe, RECIPE_DRAWING);
+  if (clip_format_of(a->out, &format))
+    return clip_write(picture_path(d->arena, a->out, a->first + i, a->count), rgb, frames, size, size,
+                      (ClipRate){(int32_t)a->fps, 1}, recipe, err);
+  for (int f = 0; ok && f < frames; f++) {
+    Image picture = {size, size, (uint8_t *)(uintptr_t)rgb + 3 * f * size * size};
+    ImageText text = {RECIPE_KEY, recipe};
+    ok = image_write_png(picture_path(d->arena, a->out, (a->first + i) * frames + f, a->count * frames), &picture, &text, 1, err);
+  }
+  return ok;
+}
+
 /* The pictures of n samples, of which the first has the number `first` among those drawn. */
 static bool write_pictures(void *ctx, int64_t first, int64_t n, Error *err) {
   GenerateCommand *d = ctx;
   const GenerateArgs *a = d->a;
   int64_t frames = d->kit->grid[0], bytes = d->kit->size * d->kit->size * 3;
-  if (!a->out) return true;
-  if (!codec_decode(&d->kit->codec[CODEC_IMAGE], d->tokens + first * d->kit->positions, n * frames, d->rgb, err)) return false;
-  for (int64_t i = 0; i < n * frames; i++) {
-    uint8_t *rgb = d->rgb + i * bytes;
-    if (d->given.rgb) given_restore(d->kit, &d->given, i % frames, rgb);
-    recipe_set_int(&d->recipe, RECIPE_SAMPLE, a->first + first + i / frames);
-    Image picture = {(int)d->kit->size, (int)d->kit->size, rgb};
-    ImageText text = {"nuwa", recipe_print(&d->recipe, RECIPE_DRAWING)};
-    const char *path = picture_path(d->arena, a->out, (a->first + first) * frames + i, a->count * frames);
-    if (!image_write_png(path, &picture, &text, 1, err)) return false;
-  }
+  uint8_t *rgb = a->sheet ? d->rgb + first * frames * bytes : d->rgb;
+  if (!a->out && !a->sheet) return true;
+  if (!codec_decode(&d->kit->codec[CODEC_IMAGE], d->tokens + first * d->kit->positions, n * frames, rgb, err)) return false;
+  for (int64_t i = 0; d->given.rgb && i < n * frames; i++) given_restore(d->kit, &d->given, i % frames, rgb + i * bytes);
+  for (int64_t i = 0; a->out && i < n; i++)
+    if (!write_sample(d, first + i, rgb + i * frames * bytes, err)) return false;
   return true;
+}
+
+/* All that is drawn in one picture: pictures in rows of at most SHEET_COLUMNS, of clips a row each. */
+static bool write_sheet(GenerateCommand *d, int64_t n, Error *err) {
+  enum { SHEET_COLUMNS = 8, GAP = 2, ZOOM = 2 };
+  const GenerateArgs *a = d->a;
+  int64_t frames = d->kit->grid[0];
+  int columns = (int)(frames > 1 ? frames : n < SHEET_COLUMNS ? n : SHEET_COLUMNS), size = (int)d->kit->size;
+  Image sheet = {0};
+  recipe_set_int(&d->recipe, RECIPE_SAMPLE, a->first);
+  ImageText text = {RECIPE_KEY, recipe_print(&d->recipe, RECIPE_DRAWING)};
+  bool ok = image_sheet(d->rgb, (int)(n * frames), size, size, columns, GAP, ZOOM, &sheet, err) &&
+            image_write_png(a->sheet, &sheet, &text, 1, err);
+  image_done(&sheet);
+  return ok;
 }
 
 static bool write_tokens(const Kit *k, const GenerateArgs *a, const int32_t *tokens, int64_t count, Error *err) {
@@ -107,7 +139,7 @@ static void print_stats(const GenerateArgs *a, const Kit *k, const NuwaGenerateS
 
 /* ---- the command ---- */
 
-static bool wants_drawings(const GenerateArgs *a) { return a->out || a->tokens_out; }
+static bool wants_drawings(const GenerateArgs *a) { return a->out || a->tokens_out || a->sheet; }
 
 static bool set_recipe(GenerateCommand *d, Error *err) {
   const GenerateArgs *a = d->a;
@@ -125,6 +157,7 @@ static bool set_recipe(GenerateCommand *d, Error *err) {
 static bool finish(GenerateCommand *d, const NuwaGenerateStats *stats, int64_t done, Error *err) {
   const GenerateArgs *a = d->a;
   if (a->tokens_out && done && !write_tokens(d->kit, a, d->tokens, done, err)) return false;
+  if (a->sheet && done && !write_sheet(d, done, err)) return false;
   if (done < a->count)
     return error_set(err, ERROR_CANCELLED,
                      "interrupted: %" PRId64 " of %" PRId64 " drawings are finished and written", done, a->count);
@@ -188,9 +221,9 @@ static bool draw(Kit *k, GenerateArgs *a, Arena *arena, Error *err) {
                   .ctx = &d};
   if (!read_conditions(&d, &r, err)) return false;
   d.tokens = ARENA_ARRAY(arena, int32_t, a->count * k->positions);
-  d.rgb = arena_alloc(arena, (size_t)(most * k->grid[0] * k->size * k->size * 3));
+  d.rgb = arena_alloc(arena, (size_t)((a->sheet ? a->count : most) * k->grid[0] * k->size * k->size * 3));
   NuwaGenerateStats stats;
-  return set_recipe(&d, err) && kit_generate(k, &r, d.tokens, &stats, &done, err) && finish(&d, &stats, done, err);
+  return set_recipe(&d, err) && (!a->replay || replay_check(&a->replayed, &d.recipe, err)) && kit_generate(k, &r, d.tokens, &stats, &done, err) && finish(&d, &stats, done, err);
 }
 
 /* Whether the model may draw by a plain function: the shipped one does not. */
@@ -202,7 +235,14 @@ static bool check(void *ctx, Error *err) {
   GenerateArgs *a = ctx;
   if (!wants_drawings(a) && !a->rebuilt)
     return error_set(err, ERROR_ARGUMENT,
-                     "nothing to write: give -o FILE.png, --tokens-out FILE.safetensors or --reconstruct FILE.png");
+                     "nothing to write: give -o FILE.png (or .gif, .webp, .mp4), --sheet FILE.png, --tokens-out FILE.safetensors or --reconstruct "
+                     "FILE.png");
+  ClipFormat format;
+  bool is_clip = a->out && clip_format_of(a->out, &format);
+  if (a->out && !is_clip && !file_is_stream(a->out) && !file_has_ending(a->out, ".png"))
+    return error_set(err, ERROR_ARGUMENT, "-o %s: must end in .png, .gif, .webp or .mp4", a->out);
+  if (a->fps && !is_clip) return error_set(err, ERROR_USAGE, "--fps has no effect without -o FILE.gif, .webp or .mp4");
+  if (!a->fps) a->fps = is_clip ? 8 : 0;
   if (a->class >= 0 && !may_be_plain(a))
     return error_set(err, ERROR_ARGUMENT, "--class is for models that draw of classes: give --weights");
   if (a->image && a->video) return error_set(err, ERROR_ARGUMENT, "--image and --video exclude each other: give what is known");
@@ -239,7 +279,7 @@ static bool write_plain(GenerateCommand *d, int64_t first, int64_t n, const uint
   for (int64_t i = 0; i < n; i++) {
     recipe_set_int(&d->recipe, RECIPE_SAMPLE, first + i);
     Image picture = {(int)a->painter.width, (int)a->painter.height, (uint8_t *)rgb + (size_t)i * bytes};
-    ImageText text = {"nuwa", recipe_print(&d->recipe, RECIPE_DRAWING)};
+    ImageText text = {RECIPE_KEY, recipe_print(&d->recipe, RECIPE_DRAWING)};
     if (!image_write_png(picture_path(d->arena, a->out, first + i, a->count), &picture, &text, 1, err)) return false;
   }
   return true;
@@ -277,6 +317,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   GenerateArgs *a = ctx;
   KitSpec spec;
   cli_catch_interrupts();
+  if (a->replay && !replay_read(a->replay, a->arg, a->n_arg, &a->kit, &a->first, arena, &a->replayed, err)) return false;
   if (!cli_kit(&a->kit, &spec, err) || !cli_target_open(&a->kit.model, &a->target, err)) return false;
   if (may_be_plain(a) && wants_drawings(a) &&
       !painter_open(&a->painter, &a->target.synth, &spec.model, a->kit.weights, a->class, err))
@@ -295,7 +336,7 @@ static void run_done(void *ctx) {
   cli_target_close(&a->target);
 }
 
-#define DRAWS .with = "-o|--tokens-out"   /* of no effect on a reconstruction alone */
+#define DRAWS .with = "-o|--tokens-out|--sheet|--replay"   /* of no effect on a reconstruction alone */
 
 int cli_generate(int argc, char **argv) {
   GenerateArgs a = {
@@ -319,12 +360,15 @@ int cli_generate(int argc, char **argv) {
        DRAWS},
       {"--reconstruct", ARG_PNG, "FILE.png", "--image through the autoencoder and back", &a.rebuilt, 0, 0,
        .with = "--image"},
-      {"-o", ARG_PNG, "FILE.png", "the picture; with --count N: FILE-0001.png, ...", &a.out, 0, 0},
+      {"-o", ARG_OUT, "FILE", "the picture (.png) or clip (.gif, .webp, .mp4); with --count N: FILE-0001.png, ...", &a.out, 0, 0},
+      {"--sheet", ARG_PNG, "FILE.png", "all that is drawn in one picture, a row a clip", &a.sheet, 0, 0},
+      {"--fps", ARG_INT, "N", "frames a second of a clip (8)", &a.fps, 1, 1000, .shapes = RECIPE_FPS, .with = "-o"},
+      {"--replay", ARG_TEXT, "FILE", "draw by the recipe in a picture or clip: the same bytes", &a.replay, 0, 0, .with = "-o"},
       {"--tokens-out", ARG_OUT, "FILE", "the tokens, as safetensors", &a.tokens_out, 0, 0},
       {"--count", ARG_INT, "N", "pictures (1)", &a.count, 1, 65536, DRAWS},
       {"--first", ARG_INT, "N", "number of the first; the recipe in a PNG tells it as \"sample\" (0)", &a.first, 0,
        UINT32_MAX - 65536.0, DRAWS},
-      ARG_SAMPLING(&a, "-o|--tokens-out", NULL),
+      ARG_SAMPLING(&a, "-o|--tokens-out|--sheet", NULL),
       {"--order", ARG_CHOICE, "wavefront|raster", "of decoding; the same tokens come out", &a.order, 0, 0,
        .shapes = RECIPE_ORDER, DRAWS},
       ARG_WEIGHTS(&a.kit, NULL),

@@ -51,13 +51,13 @@ static bool find_models(char *out, size_t cap) {
 }
 
 /* m's folder, or the shipped one in `found`; NULL: none. */
-static const char *models_dir(const ModelArgs *m, char *found, size_t cap) {
-  return m->models_dir ? m->models_dir : find_models(found, cap) ? found : NULL;
+const char *cli_models_dir(const ModelArgs *m, char found[CLI_PATH_BYTES]) {
+  return m->models_dir ? m->models_dir : find_models(found, CLI_PATH_BYTES) ? found : NULL;
 }
 
 const char *cli_find_model(Arena *a, const ModelArgs *m, const char *file) {
   char found[CLI_PATH_BYTES];
-  SynthTarget t = {.models_dir = models_dir(m, found, sizeof found)};
+  SynthTarget t = {.models_dir = cli_models_dir(m, found)};
   return models_find(a, &t, file);
 }
 
@@ -130,7 +130,7 @@ bool cli_target_open(const ModelArgs *m, CliTarget *t, Error *err) {
   *t = (CliTarget){.synth = {.say = say, .progress = show_progress, .is_cancelled = cli_is_interrupted}};
   if (m->models_dir && !is_folder(m->models_dir))
     return error_set(err, ERROR_IO, "--models %s: no such folder", m->models_dir);
-  t->synth.models_dir = models_dir(m, t->models_dir, sizeof t->models_dir);
+  t->synth.models_dir = cli_models_dir(m, t->models_dir);
   t->synth.session =
       (NuwaOptions){.device = cli_is_cuda(m) ? PLAN_CUDA : PLAN_CPU, .threads = (int)m->threads, .cuda = cli_cuda(m)};
   t->synth.is_device_given = m->device != NULL;

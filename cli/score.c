@@ -68,7 +68,7 @@ static const Column columns[] = {SLOT("thing", "thing", thing), SLOT("place", "p
 enum { COLUMN_COLOUR = 3, COLUMN_MOTION, COLUMN_MOVES, SLOT_COLUMNS = COUNT_OF(columns) };
 
 static bool has_column(const ScoreCommand *c, int i) {
-  bool is_clip = score_task_is_clip(c->task), draws_words = strcmp(c->task->target, "text") == 0;
+  bool is_clip = score_task_is_clip(c->task), draws_words = strcmp(c->task->target, PORT_TEXT) == 0;
   if (i == COLUMN_COLOUR) return world_options(c->world)->kinds & WORLD_RECOLOUR;
   return i == COLUMN_MOTION ? is_clip : i != COLUMN_MOVES || (is_clip && !draws_words);
 }

@@ -129,6 +129,12 @@ bool recipe_is_told(const char *name) {
   return false;
 }
 
+RecipeField recipe_field(const char *name) {
+  int i = RECIPE_NONE + 1;
+  while (i < RECIPE_COUNT && strcmp(recipe_name((RecipeField)i), name) != 0) i++;
+  return (RecipeField)i;
+}
+
 const char *recipe_name(RecipeField f) { return fields[f].name; }
 
 const char *recipe_print(const Recipe *r, unsigned shapes) {

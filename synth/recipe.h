@@ -10,6 +10,9 @@
 #include "runtime/base/json.h"
 #include "runtime/plan.h"
 
+/* The key of the text in a PNG that is a recipe. */
+#define RECIPE_KEY "nuwa"
+
 /* What a field shapes: a training run (all of these must match to resume it), a drawing, and what weights used
  * together must agree on; or what is measured of weights.  What is only told shapes nothing: where data lie, whose digest
  * counts. */
@@ -64,6 +67,7 @@ enum {
   X(VIDEO,       "video",             RECIPE_DRAWING)                                                                \
   X(VIDEO_BYTES, "video_sha256",      RECIPE_DRAWING)                                                                \
   X(GIVEN_FRAMES, "given_frames",     RECIPE_DRAWING)                                                                \
+  X(FPS,         "fps",               RECIPE_DRAWING)                                                                \
   X(IMAGE,       "image",             RECIPE_DRAWING)                                                                \
   X(IMAGE_BYTES, "image_sha256",      RECIPE_DRAWING)                                                                \
   X(MASK,        "mask",              RECIPE_DRAWING)                                                                \
@@ -102,6 +106,9 @@ bool recipe_is_told(const char *name);
 const char *recipe_name(RecipeField f);
 /* The recipe of a run, or of a drawing, as JSON.  In the recipe's arena. */
 const char *recipe_print(const Recipe *r, unsigned shapes);
+
+/* The field of that name; RECIPE_COUNT: there is none. */
+RecipeField recipe_field(const char *name);
 
 /* Do weights go with what is at hand?  trained: their recipe (NULL or without a field: it says nothing, which
  * passes); every field of `have` that pairs must share is compared.  err names the field and both values. */

@@ -22,7 +22,7 @@ const ScoreTask *score_task(const char *name) {
   return NULL;
 }
 
-bool score_task_is_clip(const ScoreTask *t) { return strcmp(t->target, "video") == 0 || strcmp(t->condition, "video") == 0; }
+bool score_task_is_clip(const ScoreTask *t) { return strcmp(t->target, PORT_VIDEO) == 0 || strcmp(t->condition, PORT_VIDEO) == 0; }
 
 typedef struct Scoring {
   Kit *kit;
@@ -78,7 +78,7 @@ static void make_scenes(Scoring *s) {
   for (int64_t i = 0; i < n; i++) {
     s->scene[i] = s->wanted[i] = world_scene(w, s->r->split, (uint64_t)i);
     if (s->r->task->given == GIVEN_SURROUNDING) s->wanted[i] = with_other_thing(w, &s->scene[i], i);
-    bool changes = s->r->task->given == GIVEN_FIRST_FRAME && strcmp(s->r->task->condition, "text") == 0;
+    bool changes = s->r->task->given == GIVEN_FIRST_FRAME && strcmp(s->r->task->condition, PORT_TEXT) == 0;
     if (changes) s->wanted[i] = with_other_motion(w, &s->scene[i], i);
     for (int f = 0; f < s->frames; f++) world_render(w, &s->scene[i], f, pixels_of(s, SCORE_TRUE, i) + (size_t)f * s->bytes, NULL);
   }
@@ -174,7 +174,7 @@ static const char *const *captions(const Scoring *s) {
   for (int64_t i = 0; i < s->r->count; i++) {
     char *caption = arena_alloc(s->arena, WORLD_CAPTION_BYTES);
     world_caption(s->r->world, &s->wanted[i], caption);
-    if (strcmp(s->r->task->condition, "text") == 0) text[i] = caption;
+    if (strcmp(s->r->task->condition, PORT_TEXT) == 0) text[i] = caption;
   }
   return text;
 }

@@ -20,11 +20,6 @@ static bool is_folder(const char *path) {
   return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-static bool ends_in_png(const char *name) {
-  size_t n = strlen(name);
-  return n > 4 && name[0] != '.' && strcmp(name + n - 4, ".png") == 0;
-}
-
 static int by_name(const void *x, const void *y) { return strcmp(*(const char *const *)x, *(const char *const *)y); }
 
 static bool list_files(const char *path, Arena *a, FileList *out, Error *err) {
@@ -36,7 +31,7 @@ static bool list_files(const char *path, Arena *a, FileList *out, Error *err) {
   DIR *d = opendir(path);
   if (!d) return error_set(err, ERROR_IO, "%s: the folder cannot be read", path);
   for (struct dirent *e; (e = readdir(d));)
-    if (ends_in_png(e->d_name)) ARENA_PUSH(a, out->path, out->n, out->cap, arena_printf(a, "%s/%s", path, e->d_name));
+    if (e->d_name[0] != '.' && file_has_ending(e->d_name, ".png")) ARENA_PUSH(a, out->path, out->n, out->cap, arena_printf(a, "%s/%s", path, e->d_name));
   closedir(d);
   if (out->n) qsort(out->path, (size_t)out->n, sizeof *out->path, by_name);
   return out->n || error_set(err, ERROR_ARGUMENT, "--sketch %s: the folder has no PNG files, one for each frame", path);

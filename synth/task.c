@@ -2,7 +2,9 @@
 #include "synth/task.h"
 
 #include <string.h>
-#include <strings.h>
+
+#include "runtime/base/file.h"
+#include "runtime/base/names.h"
 
 bool task_is_listed(const char *tasks, const char *name) {
   size_t n = strlen(name);
@@ -14,15 +16,10 @@ bool task_is_listed(const char *tasks, const char *name) {
   return false;
 }
 
-static bool ends_in(const char *path, const char *ending) {
-  size_t n = path ? strlen(path) : 0, m = strlen(ending);
-  return n >= m && strcasecmp(path + n - m, ending) == 0;
-}
-
 /* "image" or "video", or NULL: either. */
 static const char *target_of(const TaskWish *w) {
-  if (ends_in(w->out, ".gif") || ends_in(w->out, ".mp4") || w->has_video) return "video";
-  return ends_in(w->out, ".png") ? "image" : NULL;
+  if (w->has_video || (w->out && (file_has_ending(w->out, ".gif") || file_has_ending(w->out, ".mp4")))) return PORT_VIDEO;
+  return w->out && file_has_ending(w->out, ".png") ? PORT_IMAGE : NULL;
 }
 
 static const char *condition_of(const TaskWish *w) {
@@ -58,7 +55,7 @@ static bool check_named(const char *tasks, const TaskWish *w, Error *err) {
     return error_set(err, ERROR_USAGE, "--task %s, but what is given is %s", w->task,
                      strcmp(condition, "none") == 0 ? "no condition" : condition);
   const char *target = target_of(w), *its = strchr(w->task, '_') + 1;
-  bool may_be_frames = target && strcmp(target, "image") == 0 && strcmp(its, "video") == 0;   /* a picture a frame */
+  bool may_be_frames = target && strcmp(target, PORT_IMAGE) == 0 && strcmp(its, PORT_VIDEO) == 0;   /* a picture a frame */
   return !target || strcmp(target, its) == 0 || may_be_frames ||
          error_set(err, ERROR_USAGE, "--task %s gives a%s, and %s is for a%s", w->task, its[0] == 'i' ? " picture" : " clip",
                    w->has_video ? "--video" : w->out, target[0] == 'i' ? " picture" : " clip");
@@ -71,12 +68,12 @@ bool task_choose(const char *tasks, const TaskWish *w, Arena *a, const char **ou
   if (!*tasks) return true;
   const char *target = target_of(w), *condition = condition_of(w);
   bool completes = w->has_image || w->has_video;
-  const char *image = find(tasks, condition, "image", completes, a), *video = find(tasks, condition, "video", completes, a);
+  const char *image = find(tasks, condition, PORT_IMAGE, completes, a), *video = find(tasks, condition, PORT_VIDEO, completes, a);
   if (!target && image && video)
     return error_set(err, ERROR_USAGE, "a picture or a clip?  Name the task: --task %s or --task %s", image, video);
-  if (target && strcmp(target, "video") == 0) *out = video;
+  if (target && strcmp(target, PORT_VIDEO) == 0) *out = video;
   else *out = image ? image : video;
   return *out || error_set(err, ERROR_USAGE, "the model draws %s; of %s%s nothing, for which it would need %s_%s", tasks,
                            strcmp(condition, "none") == 0 ? "no condition" : condition, target ? target[0] == 'i' ? " a picture" : " a clip" : "",
-                           condition, target ? target : "image");
+                           condition, target ? target : PORT_IMAGE);
 }

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -71,6 +72,11 @@ static bool path_resolve(const char *path, char out[PATH_MAX], int *out_descript
   }
   errno = ELOOP;
   return false;
+}
+
+bool file_has_ending(const char *path, const char *ending) {
+  size_t n = strlen(path), m = strlen(ending);
+  return n >= m && strcasecmp(path + n - m, ending) == 0;
 }
 
 bool file_is_stream(const char *path) {
