@@ -153,13 +153,14 @@ static bool score(ScoreCommand *c, Arena *arena, Error *err) {
 static bool open_kit(ScoreCommand *c, KitSpec *spec, Arena *arena, Error *err) {
   const ScoreTask *t = c->task;
   const char *tasks;
+  if (c->a->no_drawings) return kit_open(&c->kit, &c->target.synth, spec, false, KIT_PART, err);
   if (!kit_list_tasks(&c->target.synth, spec, arena, &tasks, err)) return false;
   spec->task = arena_printf(arena, "%s_%s", t->condition, t->target);
-  if (!*tasks || c->a->no_drawings) spec->task = NULL;
+  if (!*tasks) spec->task = NULL;
   else if (!task_is_listed(tasks, spec->task) && t->given == GIVEN_UPPER) spec->task = "text_image";
   if (spec->task && !task_is_listed(tasks, spec->task))
     return error_set(err, ERROR_USAGE, "--task %s needs a model with the task %s; it has %s", t->name, spec->task, tasks);
-  return kit_open(&c->kit, &c->target.synth, spec, !c->a->no_drawings, KIT_PART, err);
+  return kit_open(&c->kit, &c->target.synth, spec, true, KIT_PART, err);
 }
 
 /* ---- by features ---- */

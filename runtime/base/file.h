@@ -36,7 +36,7 @@ void file_abort(FileWriter *w);
 /* Does writing `path` pass the bytes on as they come ("-", a pipe, a device)?  Then the suffix of its name says
  * nothing, and it can be written only once. */
 bool file_is_stream(const char *path);
-/* Whether a name ends in these characters, in small letters or large. */
+/* Whether a name ends in these characters, in small letters or large, and has others before. */
 bool file_has_ending(const char *path, const char *ending);
 
 /* Makes the folders of path, which is what stands before its last slash, where they are not there. */

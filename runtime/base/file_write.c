@@ -76,7 +76,7 @@ static bool path_resolve(const char *path, char out[PATH_MAX], int *out_descript
 
 bool file_has_ending(const char *path, const char *ending) {
   size_t n = strlen(path), m = strlen(ending);
-  return n >= m && strcasecmp(path + n - m, ending) == 0;
+  return n > m && strcasecmp(path + n - m, ending) == 0;
 }
 
 bool file_is_stream(const char *path) {

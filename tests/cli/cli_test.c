@@ -261,8 +261,8 @@ TEST("a file that cannot be written is noticed before the work, and nothing is l
   EXPECT(shell("ls -R outputs | diff before - && ! test -e no") == 0, "%s", output);
 }
 
-TEST("a picture's name ends in .png") {
-  EXPECT_STATUS(2, "generate --text x -o a.jpg", "-o a.jpg: a PNG is what is written");
+TEST("a drawing's name ends as a picture's or a clip's does") {
+  EXPECT_STATUS(2, "generate --text x -o a.jpg", "-o a.jpg: must end in .png, .gif, .webp or .mp4");
   EXPECT_STATUS(2, "generate --text x -o .png", "must end in .png");
   EXPECT_STATUS(2, "generate --image x.jpg --reconstruct png", "--reconstruct png: a PNG");
   EXPECT_STATUS(2, "score --sheet s.jpeg", "--sheet s.jpeg: a PNG");

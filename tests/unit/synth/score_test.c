@@ -15,7 +15,7 @@ typedef struct Case {
 /* Pictures of one pixel, whose value is 50 times the row's number and the scene's. */
 static void make_sheet(void *ctx) {
   Case *c = ctx;
-  c->s = (Scores){.count = COUNT, .size = 1};
+  c->s = (Scores){.count = COUNT, .size = 1, .frames = 1};
   for (int row = 0; row < SCORE_SHUFFLED; row++) {
     c->s.rgb[row] = arena_alloc(c->arena, 3 * COUNT);
     for (int i = 0; i < 3 * COUNT; i++) c->s.rgb[row][i] = (uint8_t)(50 * row + i / 3);
