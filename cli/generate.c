@@ -11,6 +11,7 @@
 #include "runtime/base/names.h"
 #include "synth/given.h"
 #include "synth/painter.h"
+#include "synth/ranking.h"
 #include "synth/sketch.h"
 #include "synth/task.h"
 
@@ -19,9 +20,10 @@ typedef struct GenerateArgs {
   CliTarget target;
   Kit open;
   Painter painter;
+  Ranking ranking;
   Replay replayed;
-  const char *text, *sketch, *image, *video, *mask, *task, *rebuilt, *out, *sheet, *tokens_out, *order, *replay;
-  int64_t given_frames, fps, seed, top_k, count, first, class;
+  const char *text, *sketch, *image, *video, *mask, *task, *rebuilt, *out, *sheet, *tokens_out, *order, *replay, *by;
+  int64_t given_frames, fps, best, seed, top_k, count, first, class;
   double temperature, top_p, guidance;
   bool json;
   const Arg *arg;
@@ -45,7 +47,8 @@ typedef struct GenerateCommand {
   Recipe recipe;
   Given given;
   int32_t *tokens;   /* [count][positions] */
-  uint8_t *rgb;      /* room for the pictures of one part */
+  uint8_t *rgb;      /* room for the pictures of one part, or where they are kept of all */
+  double *likeness;  /* [count] to the caption, of what is chosen among */
 } GenerateCommand;
 
 /* The whole picture through the autoencoder and back. */
@@ -66,21 +69,25 @@ static const char *picture_path(Arena *arena, const char *out, int64_t i, int64_
   return arena_printf(arena, "%.*s-%04" PRId64 "%s", (int)(dot - out), out, i + 1, dot);
 }
 
-/* Sample i of those drawn as a clip, or as a PNG a frame. */
-static bool write_sample(GenerateCommand *d, int64_t i, const uint8_t *rgb, Error *err) {
+/* What is looked at when all are drawn. */
+static bool keeps_all(const GenerateArgs *a) { return a->sheet || a->best; }
+
+/* A sample as file number i of those written: a clip, or a PNG a frame. */
+static bool write_sample(GenerateCommand *d, int64_t i, int64_t sample, const uint8_t *rgb, Error *err) {
   const GenerateArgs *a = d->a;
   ClipFormat format;
   int size = (int)d->kit->size, frames = (int)d->kit->grid[0];
   bool ok = true;
-  recipe_set_int(&d->recipe, RECIPE_SAMPLE, a->first + i);
+  int64_t first = a->best ? 0 : a->first, count = a->best ? a->best : a->count;
+  recipe_set_int(&d->recipe, RECIPE_SAMPLE, sample);
   const char *recipe = recipe_print(&d->recipe, RECIPE_DRAWING);
   if (clip_format_of(a->out, &format))
-    return clip_write(picture_path(d->arena, a->out, a->first + i, a->count), rgb, frames, size, size,
+    return clip_write(picture_path(d->arena, a->out, first + i, count), rgb, frames, size, size,
                       (ClipRate){(int32_t)a->fps, 1}, recipe, err);
   for (int f = 0; ok && f < frames; f++) {
     Image picture = {size, size, (uint8_t *)(uintptr_t)rgb + 3 * f * size * size};
     ImageText text = {RECIPE_KEY, recipe};
-    ok = image_write_png(picture_path(d->arena, a->out, (a->first + i) * frames + f, a->count * frames), &picture, &text, 1, err);
+    ok = image_write_png(picture_path(d->arena, a->out, (first + i) * frames + f, count * frames), &picture, &text, 1, err);
   }
   return ok;
 }
@@ -90,12 +97,30 @@ static bool write_pictures(void *ctx, int64_t first, int64_t n, Error *err) {
   GenerateCommand *d = ctx;
   const GenerateArgs *a = d->a;
   int64_t frames = d->kit->grid[0], bytes = d->kit->size * d->kit->size * 3;
-  uint8_t *rgb = a->sheet ? d->rgb + first * frames * bytes : d->rgb;
+  uint8_t *rgb = keeps_all(a) ? d->rgb + first * frames * bytes : d->rgb;
   if (!a->out && !a->sheet) return true;
   if (!codec_decode(&d->kit->codec[CODEC_IMAGE], d->tokens + first * d->kit->positions, n * frames, rgb, err)) return false;
   for (int64_t i = 0; d->given.rgb && i < n * frames; i++) given_restore(d->kit, &d->given, i % frames, rgb + i * bytes);
-  for (int64_t i = 0; a->out && i < n; i++)
-    if (!write_sample(d, first + i, rgb + i * frames * bytes, err)) return false;
+  for (int64_t i = 0; a->out && !a->best && i < n; i++)
+    if (!write_sample(d, first + i, a->first + first + i, rgb + i * frames * bytes, err)) return false;
+  return true;
+}
+
+/* Puts the best of the n drawings first, in d->rgb and on disk, and forgets the others. */
+static bool choose_best(GenerateCommand *d, int64_t *io_n, Error *err) {
+  const GenerateArgs *a = d->a;
+  int64_t n = *io_n, frames = d->kit->grid[0], bytes = frames * d->kit->size * d->kit->size * 3;
+  int64_t *order = ARENA_ARRAY(d->arena, int64_t, n);
+  uint8_t *all = arena_copy(d->arena, d->rgb, (size_t)(n * bytes));
+  d->likeness = ARENA_ARRAY(d->arena, double, n);
+  if (!ranking_compare((Ranking *)(uintptr_t)&a->ranking, a->text, all, n, frames, d->kit->size, d->likeness, err)) return false;
+  ranking_order(d->likeness, n, order);
+  *io_n = n < a->best ? n : a->best;
+  for (int64_t i = 0; i < *io_n; i++) {
+    memcpy(d->rgb + i * bytes, all + order[i] * bytes, (size_t)bytes);
+    fprintf(stderr, "%" PRId64 ". sample %" PRId64 ": %.4f\n", i + 1, a->first + order[i], d->likeness[order[i]]);
+    if (a->out && !write_sample(d, i, a->first + order[i], d->rgb + i * bytes, err)) return false;
+  }
   return true;
 }
 
@@ -157,7 +182,9 @@ static bool set_recipe(GenerateCommand *d, Error *err) {
 static bool finish(GenerateCommand *d, const NuwaGenerateStats *stats, int64_t done, Error *err) {
   const GenerateArgs *a = d->a;
   if (a->tokens_out && done && !write_tokens(d->kit, a, d->tokens, done, err)) return false;
-  if (a->sheet && done && !write_sheet(d, done, err)) return false;
+  int64_t shown = done;
+  if (a->best && done && !choose_best(d, &shown, err)) return false;
+  if (a->sheet && done && !write_sheet(d, shown, err)) return false;
   if (done < a->count)
     return error_set(err, ERROR_CANCELLED,
                      "interrupted: %" PRId64 " of %" PRId64 " drawings are finished and written", done, a->count);
@@ -221,7 +248,7 @@ static bool draw(Kit *k, GenerateArgs *a, Arena *arena, Error *err) {
                   .ctx = &d};
   if (!read_conditions(&d, &r, err)) return false;
   d.tokens = ARENA_ARRAY(arena, int32_t, a->count * k->positions);
-  d.rgb = arena_alloc(arena, (size_t)((a->sheet ? a->count : most) * k->grid[0] * k->size * k->size * 3));
+  d.rgb = arena_alloc(arena, (size_t)((keeps_all(a) ? a->count : most) * k->grid[0] * k->size * k->size * 3));
   NuwaGenerateStats stats;
   return set_recipe(&d, err) && (!a->replay || replay_check(&a->replayed, &d.recipe, err)) && kit_generate(k, &r, d.tokens, &stats, &done, err) && finish(&d, &stats, done, err);
 }
@@ -245,6 +272,8 @@ static bool check(void *ctx, Error *err) {
   if (!a->fps) a->fps = is_clip ? 8 : 0;
   if (a->class >= 0 && !may_be_plain(a))
     return error_set(err, ERROR_ARGUMENT, "--class is for models that draw of classes: give --weights");
+  if (!a->best != !a->by) return error_set(err, ERROR_USAGE, "--best K and --by FILE go together: how many, and what says which");
+  if (a->best > a->count) return error_set(err, ERROR_USAGE, "--best %" PRId64 " of --count %" PRId64 ": there are not so many", a->best, a->count);
   if (a->image && a->video) return error_set(err, ERROR_ARGUMENT, "--image and --video exclude each other: give what is known");
   if (a->mask && !wants_drawings(a))
     return error_set(err, ERROR_ARGUMENT, "--mask has no effect without -o or --tokens-out");
@@ -323,6 +352,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
       !painter_open(&a->painter, &a->target.synth, &spec.model, a->kit.weights, a->class, err))
     return false;
   if (a->painter.is_one) return draw_plain(a, arena, err);
+  if (a->by && !ranking_open(&a->ranking, &a->target.synth, a->by, err)) return false;
   if (wants_drawings(a) && !choose_task(a, &spec, arena, err)) return false;
   return kit_open(&a->open, &a->target.synth, &spec, wants_drawings(a), a->count < AT_ONCE ? a->count : AT_ONCE,
                   err) &&
@@ -332,6 +362,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
 static void run_done(void *ctx) {
   GenerateArgs *a = ctx;
   kit_close(&a->open);
+  ranking_close(&a->ranking);
   painter_close(&a->painter);
   cli_target_close(&a->target);
 }
@@ -368,6 +399,8 @@ int cli_generate(int argc, char **argv) {
       {"--count", ARG_INT, "N", "pictures (1)", &a.count, 1, 65536, DRAWS},
       {"--first", ARG_INT, "N", "number of the first; the recipe in a PNG tells it as \"sample\" (0)", &a.first, 0,
        UINT32_MAX - 65536.0, DRAWS},
+      {"--best", ARG_INT, "K", "of these keep the K that are most like the caption, the best first", &a.best, 1, 65536, .with = "--text"},
+      {"--by", ARG_TEXT, "FILE", "weights of the model that says how like they are (models/metrics/clip.lua)", &a.by, 0, 0, .with = "--text"},
       ARG_SAMPLING(&a, "-o|--tokens-out|--sheet", NULL),
       {"--order", ARG_CHOICE, "wavefront|raster", "of decoding; the same tokens come out", &a.order, 0, 0,
        .shapes = RECIPE_ORDER, DRAWS},

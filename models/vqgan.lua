@@ -23,7 +23,8 @@ local o = options {
   norm = one_of { "group", "place" },   -- taming's group norm, or statistics of each place alone: codes then say what
                                         -- is at their place, whatever the rest of the picture shows
   middle_attention = true,
-  sees = one_of { "picture", "patch" }, -- what a code is made from: all around it as in taming, or its own pixels alone
+  sees = one_of { "picture", "near", "patch" }, -- what a code is made from: all around it as in taming; what lies near, as
+                                                -- its last level looks at each place alone; or its own pixels alone
   commitment = 0.25,
   -- How it is trained.
   loss = one_of { "square", "taming" },   -- squared differences alone; or absolute ones and a discriminator
@@ -54,13 +55,14 @@ if levels == 0 or o.size % factor ~= 0 then
   error("size " .. o.size .. " must be a multiple of " .. factor .. ", which " .. levels .. " multipliers make")
 end
 local grid = o.size // factor
-if o.sees == "patch" and (o.norm ~= "place" or o.middle_attention or #o.attention > 0) then
-  error('sees = "patch" wants norm = "place", attention = "" and middle_attention = false: the others look around')
+if o.sees ~= "picture" and (o.norm ~= "place" or o.middle_attention or #o.attention > 0) then
+  error('sees = "' .. o.sees .. '" wants norm = "place", attention = "" and middle_attention = false: the others look around')
 end
 
 local layer = { groups = o.groups, norm = o.norm }
 local is_patch = o.sees == "patch"
 local encoder_layer = { groups = o.groups, norm = o.norm, size = is_patch and 1 or 3 }
+local last_layer = { groups = o.groups, norm = o.norm, size = o.sees == "picture" and 3 or 1 }   -- of the encoder
 local function norm_silu(name, x) return silu(nn.picture_norm(name, x, layer)) end
 
 -- One block, and its attention where the size has one.  Names are those of taming's ModuleLists, from 0.
@@ -84,12 +86,13 @@ local function encoder(x)
     x = nn.conv("conv_in", x, o.channels, { size = encoder_layer.size })
     for level = 0, levels - 1 do
       nn.scope("down." .. level, function()
-        for i = 0, o.blocks - 1 do x = block(i, x, o.channels * multipliers[level + 1], encoder_layer) end
+        local layer = level < levels - 1 and encoder_layer or last_layer
+        for i = 0, o.blocks - 1 do x = block(i, x, o.channels * multipliers[level + 1], layer) end
         if level < levels - 1 then x = nn.downsample("downsample", x, is_patch) end
       end)
     end
-    x = middle(x, encoder_layer)
-    return nn.conv("conv_out", norm_silu("norm_out", x), o.latent, { size = encoder_layer.size })
+    x = middle(x, last_layer)
+    return nn.conv("conv_out", norm_silu("norm_out", x), o.latent, { size = last_layer.size })
   end)
   return nn.conv("quant_conv", x, o.width, { size = 1 })
 end
