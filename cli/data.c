@@ -10,6 +10,7 @@
 #include "cli/cli.h"
 #include "cli/data_feeds.h"
 #include "cli/data_world.h"
+#include "media/clip_write.h"
 #include "media/dataset.h"
 #include "media/image.h"
 #include "runtime/base/file.h"
@@ -48,7 +49,8 @@ typedef struct DataArgs {
   int count, columns, zoom, vocab, size, frames;
   const char *sheet, *out, *captions, *bpe;
   ModelArgs model;
-  bool held_out, judge, json;
+  const char *clips;
+  bool held_out, judge, json, maps;
 } DataArgs;
 
 /* All that is open, and what was found out along the way. */
@@ -139,6 +141,8 @@ static bool write_captions(const DataCommand *c, Error *err) {
 
 /* ---- a folder of examples ---- */
 
+enum { EXAMPLE_PATH = 1100 };
+
 /* What is written beside pictures: captions.txt, and metadata.jsonl for captions that a line cannot hold. */
 typedef struct Tables {
   Buffer lines, objects;
@@ -177,27 +181,63 @@ static uint8_t *read_example(const DataCommand *c, int i, Buffer *caption, Error
   return NULL;
 }
 
-/* One example as a file: its frames side by side, its caption under the key "caption".  Nothing is written of a broken
- * one: what stands in for it has a number of its own. */
+/* A path in --out, "DIR/000007.png". */
+static bool example_path(const DataCommand *c, int i, const char *ending, char path[EXAMPLE_PATH], Error *err) {
+  int n = snprintf(path, EXAMPLE_PATH, "%s/%06" PRId64 "%s", c->a.out, c->a.first + i, ending);
+  return n < EXAMPLE_PATH || error_set(err, ERROR_ARGUMENT, "--out: too long a path");
+}
+
+/* Its frames: a clip, or side by side in a picture, which has its caption under the key "caption". */
+static bool write_frames(const DataCommand *c, int i, const uint8_t *rgb, int frames, const Buffer *caption, char path[EXAMPLE_PATH],
+                         Error *err) {
+  enum { RATE = 8 };
+  int size = size_of(c);
+  Image strip = {0};
+  ImageText text = {"caption", caption->data};
+  char ending[8] = ".png";
+  if (c->a.clips && frames > 1) snprintf(ending, sizeof ending, ".%s", c->a.clips);
+  if (!example_path(c, i, ending, path, err)) return false;
+  if (c->a.clips && frames > 1) return clip_write(path, rgb, frames, size, size, (ClipRate){RATE, 1}, NULL, err);
+  bool ok = image_sheet(rgb, frames, size, size, frames, 0, 1, &strip, err) &&
+            image_write_png(path, &strip, &text, caption->len > 0, err);
+  image_done(&strip);
+  return ok;
+}
+
+/* What its pixels show: a PNG, of a clip a folder of them. */
+static bool write_maps(const DataCommand *c, int i, int frames, Error *err) {
+  int size = size_of(c);
+  int64_t area = (int64_t)size * size;
+  DataWant want = {.name = PORT_LABELS, .dtype = DTYPE_I32, .rank = frames > 1 ? 3 : 2, .dim = {frames > 1 ? frames : size, size, size}};
+  char path[EXAMPLE_PATH], ending[32];
+  if (!error_asked(dataset_match(c->data, NULL, &want, err), err)) return false;
+  int32_t *labels = want.out = mem_alloc(data_want_bytes(&want));
+  uint16_t *map = mem_alloc((size_t)area * sizeof *map);
+  bool ok = (labels && map) || error_set(err, ERROR_MEMORY, "maps of labels: out of memory");
+  ok = ok && dataset_fill(c->data, NULL, part_of(c), (uint64_t)(c->a.first + i), 1, &want, 1, err);
+  for (int f = 0; ok && f < frames; f++) {
+    for (int64_t k = 0; k < area; k++) map[k] = (uint16_t)labels[f * area + k];
+    snprintf(ending, sizeof ending, frames > 1 ? ".maps/%03d.labels.png" : ".labels.png", f);
+    ok = example_path(c, i, ending, path, err) && (frames == 1 || file_make_folders(path, err)) && image_write_labels(path, map, size, size, err);
+  }
+  mem_free(labels);
+  mem_free(map);
+  return ok;
+}
+
+/* One example as files.  Nothing is written of a broken one: what stands in for it has a number of its own. */
 static bool write_example(const DataCommand *c, int i, Tables *t, Error *err) {
-  char path[1100], name[32];
-  int frames = frames_of(c), size = size_of(c);
-  snprintf(name, sizeof name, "%06" PRId64 ".png", c->a.first + i);
-  if (snprintf(path, sizeof path, "%s/%s", c->a.out, name) >= (int)sizeof path)
-    return error_set(err, ERROR_ARGUMENT, "--out: too long a path");
+  char path[EXAMPLE_PATH];
+  int frames = frames_of(c);
   if (c->world) {
     Scene s = world_scene(c->world, part_of(c), (uint64_t)(c->a.first + i));
     frames = world_scene_frames(&s);
   }
   Buffer caption = {0};
-  Image strip = {0};
   uint8_t *rgb = read_example(c, i, &caption, err);
-  ImageText text = {"caption", caption.data};
-  bool ok = rgb ? image_sheet(rgb, frames, size, size, frames, 0, 1, &strip, err) &&
-                      image_write_png(path, &strip, &text, caption.len > 0, err)
+  bool ok = rgb ? write_frames(c, i, rgb, frames, &caption, path, err) && (!c->a.maps || write_maps(c, i, frames, err))
                 : err->code == ERROR_NONE;
-  if (rgb) add_caption(t, name, &caption);
-  image_done(&strip);
+  if (ok && rgb) add_caption(t, strrchr(path, '/') + 1, &caption);
   mem_free(rgb);
   buffer_done(&caption);
   return ok;
@@ -312,8 +352,8 @@ static void print_json(const DataCommand *c) {
   }
   if (c->vocab) printf(", \"vocab\": %d, \"merges\": %d, \"longest_text\": %d", c->vocab, c->merges, c->longest_text);
   if (s->n)
-    printf(", \"judged\": {\"scenes\": %d, \"thing\": %d, \"place\": %d, \"background\": %d, \"all\": %d}", s->n,
-           s->thing, s->place, s->background, s->all);
+    printf(", \"judged\": {\"scenes\": %d, \"thing\": %d, \"place\": %d, \"background\": %d, \"colour\": %d, \"motion\": %d, \"all\": %d}", s->n,
+           s->thing, s->place, s->background, s->colour, s->motion, s->all);
   printf("}\n");
 }
 
@@ -348,8 +388,8 @@ static void print_text(const DataCommand *c) {
   if (c->vocab)
     printf("vocabulary of %d (%d merges), the longest caption has %d tokens\n", c->vocab, c->merges, c->longest_text);
   if (s->n)
-    printf("judged right, of %d true renderings: thing %d, place %d, background %d, all three %d\n", s->n, s->thing,
-           s->place, s->background, s->all);
+    printf("judged right, of %d true renderings: thing %d, place %d, background %d, colour %d, motion %d, all %d\n", s->n,
+           s->thing, s->place, s->background, s->colour, s->motion, s->all);
 }
 
 /* ---- the command ---- */
@@ -442,6 +482,10 @@ int cli_data(int argc, char **argv) {
       {"--zoom", ARG_INT32, "N", "of the sheet (3)", &a->zoom, 1, 64, .with = "--sheet"},
       {"--out", ARG_FOLDER, "DIR", "each as DIR/NNNNNN.png with its caption inside, and tables of captions: a data set",
        &a->out, 0, 0},
+      {"--clips", ARG_CHOICE, "gif|webp|mp4", "clips in --out as such files, not as strips of their frames", &a->clips, 0, 0,
+       .with = "--out"},
+      {"--maps", ARG_FLAG, NULL, "their maps of labels, too: NNNNNN.labels.png, of clips a folder NNNNNN.maps", &a->maps, 0, 0,
+       .with = "--out"},
       {"--captions", ARG_OUT, "FILE", "the captions, one a line (-: standard output, and no numbers)", &a->captions,
        0, 0},
       {"--bpe", ARG_OUT, "FILE", "merges of a byte-pair encoder trained on captions of 20000 examples", &a->bpe, 0,

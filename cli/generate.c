@@ -336,7 +336,7 @@ static bool draw_plain(GenerateArgs *a, Arena *arena, Error *err) {
 }
 
 static bool choose_task(const GenerateArgs *a, KitSpec *spec, Arena *arena, Error *err) {
-  const TaskWish wish = {.task = a->task, .has_text = a->text, .has_sketch = a->sketch, .has_class = a->class >= 0,
+  const TaskWish wish = {.task = a->task, .has_text = a->text, .has_sketch = a->sketch, .has_class = a->class >= 0, .is_sketch_clip = a->sketch && sketch_is_clip(a->sketch),
                          .has_image = a->image, .has_video = a->video, .out = a->out};
   const char *tasks;
   return kit_list_tasks(&a->target.synth, spec, arena, &tasks, err) && task_choose(tasks, &wish, arena, &spec->task, err);

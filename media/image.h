@@ -42,6 +42,9 @@ bool image_read(const char *path, Image *out, Error *err);
  * when the file holds no such key. */
 char *image_find_text(const void *bytes, size_t n, const char *where, const char *key, Error *err);
 
+/* A map of labels [height, width] as a PNG with a palette, whose indices they are; labels beyond 255 are refused. */
+bool image_write_labels(const char *path, const uint16_t *labels, int width, int height, Error *err);
+
 /* Area average where an axis shrinks, linear interpolation where it grows. */
 bool image_resize(const Image *im, int width, int height, Image *out, Error *err);
 /* The part of width x height whose upper left pixel is (x, y); must lie inside. */

@@ -75,6 +75,36 @@ bool image_encode_png(const Image *im, const ImageText *texts, int n_texts, Buff
   return ok;
 }
 
+/* Neighbouring labels get colours that are told apart: black, then hues a golden section apart. */
+static void colour_of_label(int label, uint8_t out[3]) {
+  int hue = label * 948 % 1536, x = hue % 256;   /* 1536 / phi */
+  const uint8_t up = (uint8_t)x, down = (uint8_t)(255 - x), ramp[6][3] = {{255, up, 0}, {down, 255, 0}, {0, 255, up},
+                                                                          {0, down, 255}, {up, 0, 255}, {255, 0, down}};
+  for (int c = 0; c < 3; c++) out[c] = label ? (uint8_t)(64 + ramp[hue / 256][c] * 3 / 4) : 0;
+}
+
+bool image_write_labels(const char *path, const uint16_t *labels, int width, int height, Error *err) {
+  size_t n = (size_t)width * (size_t)height;
+  png_image png = {.version = PNG_IMAGE_VERSION, .format = PNG_FORMAT_RGB_COLORMAP, .colormap_entries = 256};
+  uint8_t palette[256][3], *index = mem_alloc(n), *file = NULL;
+  bool ok = index || error_set(err, ERROR_MEMORY, "%s: out of memory", path);
+  for (int i = 0; i < 256; i++) colour_of_label(i, palette[i]);
+  for (size_t i = 0; ok && i < n; i++) {
+    index[i] = (uint8_t)labels[i];
+    ok = labels[i] < 256 || error_set(err, ERROR_LIMIT, "%s: label %d; a palette has 0 to 255", path, labels[i]);
+  }
+  png.width = (png_uint_32)width;
+  png.height = (png_uint_32)height;
+  png_alloc_size_t bytes = 0;
+  ok = ok && ((png_image_write_to_memory(&png, NULL, &bytes, 0, index, 0, palette) && (file = mem_alloc(bytes)) &&
+               png_image_write_to_memory(&png, file, &bytes, 0, index, 0, palette)) ||
+              error_set(err, ERROR_ARGUMENT, "%s: writing a PNG of %d x %d: %s", path, width, height, png.message));
+  ok = ok && file_write_all(path, file, bytes, err);
+  mem_free(index);
+  mem_free(file);
+  return ok;
+}
+
 bool image_write_png(const char *path, const Image *im, const ImageText *texts, int n_texts, Error *err) {
   Buffer b = {0};
   bool ok = image_encode_png(im, texts, n_texts, &b, err) && file_write_all(path, b.data, b.len, err);

@@ -15,7 +15,7 @@ typedef struct FileList {
   int n, cap;
 } FileList;
 
-static bool is_folder(const char *path) {
+bool sketch_is_clip(const char *path) {
   struct stat st;
   return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
@@ -24,7 +24,7 @@ static int by_name(const void *x, const void *y) { return strcmp(*(const char *c
 
 static bool list_files(const char *path, Arena *a, FileList *out, Error *err) {
   *out = (FileList){0};
-  if (!is_folder(path)) {
+  if (!sketch_is_clip(path)) {
     ARENA_PUSH(a, out->path, out->n, out->cap, path);
     return true;
   }

@@ -8,6 +8,8 @@
  * label), for clips a folder of as many PNGs as there are frames, in the order of their names.  Each is fitted as pictures
  * are, by the nearest label; a label that the codec does not know is refused.  *out_codes [codes_grid] in a. */
 bool sketch_read(Kit *k, Arena *a, const char *path, int32_t **out_codes, Error *err);
+/* Whether it is a folder, of frames. */
+bool sketch_is_clip(const char *path);
 /* SHA-256, in hexadecimal, of a file, or of the files of such a folder in their order. */
 bool sketch_digest(const char *path, Arena *a, char out[65], Error *err);
 

@@ -18,8 +18,9 @@ bool task_is_listed(const char *tasks, const char *name) {
 
 /* "image" or "video", or NULL: either. */
 static const char *target_of(const TaskWish *w) {
-  if (w->has_video || (w->out && (file_has_ending(w->out, ".gif") || file_has_ending(w->out, ".mp4")))) return PORT_VIDEO;
-  return w->out && file_has_ending(w->out, ".png") ? PORT_IMAGE : NULL;
+  if (w->has_video || w->is_sketch_clip) return PORT_VIDEO;
+  if (w->out && (file_has_ending(w->out, ".gif") || file_has_ending(w->out, ".mp4"))) return PORT_VIDEO;
+  return w->has_sketch || (w->out && file_has_ending(w->out, ".png")) ? PORT_IMAGE : NULL;
 }
 
 static const char *condition_of(const TaskWish *w) {
@@ -58,7 +59,7 @@ static bool check_named(const char *tasks, const TaskWish *w, Error *err) {
   bool may_be_frames = target && strcmp(target, PORT_IMAGE) == 0 && strcmp(its, PORT_VIDEO) == 0;   /* a picture a frame */
   return !target || strcmp(target, its) == 0 || may_be_frames ||
          error_set(err, ERROR_USAGE, "--task %s gives a%s, and %s is for a%s", w->task, its[0] == 'i' ? " picture" : " clip",
-                   w->has_video ? "--video" : w->out, target[0] == 'i' ? " picture" : " clip");
+                   w->has_video ? "--video" : w->is_sketch_clip ? "--sketch" : w->out, target[0] == 'i' ? " picture" : " clip");
 }
 
 bool task_choose(const char *tasks, const TaskWish *w, Arena *a, const char **out, Error *err) {

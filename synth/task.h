@@ -9,6 +9,7 @@
 typedef struct TaskWish {
   const char *task;      /* by name; NULL: it follows from the rest */
   bool has_text, has_sketch, has_class;
+  bool is_sketch_clip;         /* the sketch has frames */
   bool has_image, has_video;   /* given, to be completed */
   const char *out;       /* where to: .png a picture, .gif and .mp4 a clip, .webp either; NULL: nowhere */
 } TaskWish;

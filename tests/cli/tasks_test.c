@@ -1,0 +1,246 @@
+/* All tasks of one model: text, sketches, pictures and clips in; pictures, clips and captions out, as a user meets them. */
+#include "media/clip.h"
+#include "media/clip_write.h"
+#include "media/image.h"
+#include "runtime/base/safetensors.h"
+#include "tests/cli/commands.h"
+
+#define WORLD "--data world:single,clips,size=32,things=8 "
+#define SMALL "-D size=32 -D multipliers=1,1,1,1 -D channels=8 -D blocks=1 -D attention= -D middle_attention=false -D latent=8 -D width=4 "
+#define CODES "-D codebook=16 -D norm=place -D sees=patch --batch 2 --steps 2 "
+#define TASKS "text_image,text_video,none_image,none_video,sketch_image,sketch_video,image_text,video_text"
+#define GENERATE "generate --models models --weights kit.st "
+#define CAPTION "--text 'a fox at the left on a red background' "
+
+/* kit.st with its codecs image.st and labels.st beside it; scene/000000.png, .labels.png: a picture, scene/000000.webp, .maps: a
+ * clip, and what they show. */
+static bool have_kit(void) {
+  static bool has;
+  if (has) return true;
+  has = nuwa("train models/vqgan.lua --models models " SMALL CODES WORLD "--out image.st") == 0 &&
+        nuwa("train models/vqgan.lua --models models -D of=labels -D classes=9 " SMALL CODES WORLD "--out labels.st") == 0 &&
+        nuwa("data world:single,size=32,things=8 --out scene --count 2 --maps --bpe merges --vocab 560") == 0 &&
+        nuwa("data world:clips,size=32,things=8 --out scene --count 2 --maps --clips webp") == 0 &&
+        nuwa("train models/nuwa.lua --models models -D tasks=" TASKS " -D task_weights=1,0,0,0,0,1,0,1 -D grid_s=8 -D grid_h=4 "
+             "-D grid_w=4 -D dim=16 -D heads=2 -D encoder_layers=1 -D decoder_layers=1 -D codebook=16 -D text_tokens=24 "
+             "-D vocab=560 -D null_condition=0.5 -D noise=0.5 --bpe merges --tokens image=image.st --tokens labels=labels.st " WORLD
+             "--batch 2 --steps 2 --out kit.st") == 0;
+  EXPECT(has, "%s", output);
+  return has;
+}
+
+static Safetensors *open_tokens(const char *name) {
+  char path[200];
+  Error err;
+  snprintf(path, sizeof path, "%s/%s", folder, name);
+  Safetensors *w = safetensors_open(path, &err);
+  EXPECT(w, "%s", err.text);
+  return w;
+}
+
+static const struct Given {
+  const char *task, *args;
+} drawn[] = {
+    {"T2I", CAPTION "--task text_image"},
+    {"S2I", "--sketch scene/000000.labels.png --task sketch_image"},
+    {"I2I", "--image scene/000000.png --mask lower --task none_image"},
+    {"TI2I", "--image scene/000000.png --mask center " CAPTION "--task text_image"},
+    {"T2V", CAPTION "--task text_video --guidance 2"},
+    {"S2V", "--sketch scene/000001.maps --guidance 3"},
+    {"V2V", "--video scene/000000.webp --given-frames 3"},
+    {"V2V from a picture", "--image scene/000000.png --task none_video"},
+    {"TV2V", "--video scene/000000.webp --given-frames 1 " CAPTION},
+    {"TV2V, a part", "--video scene/000000.webp --mask 8,8,16,16 " CAPTION},
+};
+
+TEST("each of the eight tasks gives the same tokens in raster order as in waves") {
+  REQUIRE(have_kit(), "");
+  for (int i = 0; i < COUNT_OF(drawn); i++) {
+    char command[400];
+    for (int k = 0; k < 2; k++) {
+      snprintf(command, sizeof command, GENERATE "%s --seed 5 --count 2 --order %s --tokens-out %s.st", drawn[i].args,
+               k ? "raster" : "wavefront", k ? "raster" : "wave");
+      EXPECT_STATUS(0, command, "");
+    }
+    Safetensors *a = open_tokens("wave.st"), *b = open_tokens("raster.st");
+    const TensorView *x = a ? safetensors_get(a, 0) : NULL, *y = b ? safetensors_get(b, 0) : NULL;
+    EXPECT(x && y && x->bytes == y->bytes && memcmp(x->data, y->data, x->bytes) == 0, "%s", drawn[i].task);
+    safetensors_close(a);
+    safetensors_close(b);
+  }
+}
+
+/* Frames of a clip of the folder, or a picture as one: [*out_n, 32, 32, 3]. */
+static uint8_t *read_frames(const char *name, int *out_n) {
+  enum { BYTES = 32 * 32 * 3, MOST = 9 };
+  char path[200];
+  FileMap map = {0};
+  Error err = {0};
+  Image frame = {0};
+  uint8_t *rgb = calloc(MOST, BYTES);
+  snprintf(path, sizeof path, "%s/%s", folder, name);
+  *out_n = 0;
+  if (!rgb || !file_map(path, &map, &err)) TEST_FAIL_("%s", err.text);
+  Clip *c = file_has_ending(name, ".png") ? NULL : clip_open(map.data, map.len, path, (ClipRate){0}, &err);
+  while (*out_n < MOST && (c ? clip_next(c, &frame, &err) : !*out_n && image_read(path, &frame, &err))) {
+    EXPECT(frame.width == 32 && frame.height == 32, "%d x %d", frame.width, frame.height);
+    memcpy(rgb + BYTES * (*out_n)++, frame.rgb, BYTES);
+    image_done(&frame);
+  }
+  clip_close(c);
+  file_unmap(&map);
+  return rgb;
+}
+
+static bool is_unknown(int task, int frame, int x, int y) {
+  if (task == 0) return y >= 16;                                              /* lower */
+  if (task == 1) return frame >= 3;                                           /* --given-frames 3 */
+  return x >= 8 && x < 24 && y >= 8 && y < 24;                                /* the box */
+}
+
+TEST("what is known comes out as it went in, and the rest does not") {
+  static const char *const command[] = {GENERATE "--image scene/000000.png --mask lower -o known.png",
+                                        GENERATE "--video scene/000000.webp --given-frames 3 --task none_video -o known.webp",
+                                        GENERATE "--video scene/000000.webp --mask 8,8,16,16 --task none_video -o known.webp"};
+  REQUIRE(have_kit(), "");
+  for (int t = 0; t < COUNT_OF(command); t++) {
+    int n, m, changed = 0, kept = 0;
+    EXPECT_STATUS(0, command[t], "");
+    uint8_t *before = read_frames(t ? "scene/000000.webp" : "scene/000000.png", &n), *after = read_frames(t ? "known.webp" : "known.png", &m);
+    EXPECT(n == m && n == (t ? 8 : 1), "%d and %d frames", n, m);
+    for (int i = 0; i < n * 32 * 32; i++) {
+      bool unknown = is_unknown(t, i / 1024, i % 32, i / 32 % 32), same = memcmp(before + 3 * i, after + 3 * i, 3) == 0;
+      EXPECT(unknown || same, "%d: frame %d, pixel %d, %d", t, i / 1024, i % 32, i / 32 % 32);
+      changed += unknown && !same;
+      kept += !unknown;
+    }
+    EXPECT(changed > 100 && kept > 100, "%d changed, %d kept", changed, kept);
+    free(before);
+    free(after);
+  }
+}
+
+TEST("a recipe in each kind of file draws the same bytes again, and refuses other input files") {
+  REQUIRE(have_kit(), "");
+  static const char *const endings[] = {"gif", "webp", "mp4"};
+  char command[400];
+  for (int i = 0; i < COUNT_OF(endings); i++) {
+    snprintf(command, sizeof command, GENERATE CAPTION "--task text_video --seed 7 --count 2 --top-k 5 --temperature 0.9 -o r.%s", endings[i]);
+    EXPECT_STATUS(0, command, "");
+    snprintf(command, sizeof command, "generate --models models --replay r-0002.%s -o again.%s", endings[i], endings[i]);
+    EXPECT_STATUS(0, command, "");
+    snprintf(command, sizeof command, "cmp r-0002.%s again.%s", endings[i], endings[i]);
+    expect_shell(command);
+  }
+  expect_shell("cp scene/000000.labels.png s.png && cp -r scene/000000.maps s.maps");
+  EXPECT_STATUS(0, GENERATE "--sketch s.png --precision bf16 -o s1.png", "");
+  EXPECT_STATUS(0, GENERATE "--replay s1.png -o s2.png", "");
+  expect_shell("cmp s1.png s2.png");
+  EXPECT_STATUS(0, GENERATE "--sketch s.maps -o s1.gif", "");
+  expect_shell("cp scene/000001.labels.png s.png && cp s.maps/003.labels.png s.maps/004.labels.png");
+  EXPECT_STATUS(1, GENERATE "--replay s1.png -o s3.png", "sketch_sha256");
+  EXPECT_STATUS(1, GENERATE "--replay s1.gif -o s3.gif", "sketch_sha256");
+  EXPECT_STATUS(1, GENERATE "--replay scene/000000.png -o s3.png", "holds no recipe");
+  EXPECT_STATUS(1, GENERATE "--replay kit.st -o s3.png", "holds no recipe");
+  expect_shell("! test -e s3.png && ! test -e s3.gif");
+}
+
+TEST("captions are drawn of pictures and clips, each word with its probability") {
+  REQUIRE(have_kit(), "");
+  EXPECT_STATUS(0, "describe scene/000000.png --models models --weights kit.st", "");
+  EXPECT_STATUS(0, "describe scene/000000.webp --models models --weights kit.st --json", "{\"caption\": \"");
+  EXPECT_HAS(output, ", \"probability\": ");
+  EXPECT_HAS(output, "\"slots\": {");
+  EXPECT_STATUS(0, "describe scene/000000.png --models models --weights kit.st --temperature 1 --seed 3", "");
+  EXPECT_STATUS(1, "describe scene/000000.png --models models --weights kit.st --task video_text", "scene/000000.png");
+  EXPECT_STATUS(1, "describe kit.st --models models --weights kit.st", "kit.st");
+  EXPECT_STATUS(1, "describe none.png --models models --weights kit.st", "none.png");
+  EXPECT_STATUS(2, "describe scene/000000.png --seed 3", "--seed");
+}
+
+TEST("a stop token is for lines of words, and one of the vocabulary") {
+  REQUIRE(have_kit(), "");
+  EXPECT_STATUS(0, "inspect models/nuwa.lua --models models -D tasks=image_text -D grid_h=4 -D grid_w=4 -D grid_s=1 -D text_tokens=24 "
+                   "-D vocab=560 --fn tasks.image_text --schedule", "23 steps for 23 tokens (23 x 1 x 1)");
+  write_text("stop.lua", "return module { d = decode(fn({ tokens = i32(2, 3, 3) }, function(x) return { logits = shift(gather(param("
+                         "'t', f32(9, 9), { normal = 1 }), x.tokens), { s = -1, h = 0, w = 0 }, param('s', f32(9), 'zeros')) } end), "
+                         "{ tokens = 'tokens', logits = 'logits', stop = 3 }) }\n");
+  EXPECT_STATUS(1, "inspect stop.lua", "stop is for grids with h = w = 1, not i32[2,3,3]");
+  expect_shell("sed -i 's/i32(2, 3, 3)/i32(6, 1, 1)/; s/stop = 3/stop = 9/' stop.lua");
+  EXPECT_STATUS(1, "inspect stop.lua", "stop = 9 is no token: there are 0 to 8");
+}
+
+TEST("wrong input to a task gets a clear error, and nothing is written") {
+  static const struct {
+    int status;
+    const char *args, *why;
+  } wrong[] = {
+      {2, CAPTION "--sketch scene/000000.labels.png -o w.png", "--sketch and --text exclude each other"},
+      {2, "--image scene/000000.png --video scene/000000.webp --mask left -o w.gif", "--image and --video exclude each other"},
+      {2, "--sketch scene/000000.labels.png --image scene/000000.png --mask left -o w.png", "--sketch and --image exclude each other"},
+      {1, "--sketch scene/000000.png -o w.png", "a map of labels is grey or has a palette"},
+      {2, "--sketch scene/000000.maps --task sketch_image -o w.png", "gives a picture, and --sketch is for a clip"},
+      {1, "--sketch scene/000000.labels.png -o w.gif", "has 1 map, the clip that is drawn 8 frames"},
+      {1, "--sketch strange.png -o w.png", "the model knows 0 to 8"},
+      {1, "--sketch none.png -o w.png", "none.png"},
+      {2, CAPTION "--tokens-out w.st", "--task text_image or --task text_video"},
+      {2, CAPTION "--task text_sound -o w.png", "the model has the tasks"},
+      {2, CAPTION "--task sketch_image -o w.png", "what is given is text"},
+      {2, CAPTION "--task text_image -o w.gif", "--task text_image gives a picture, and w.gif is for a clip"},
+      {1, "--image scene/000000.png --mask black.png -o w.png", "hides nothing"},
+      {1, "--image scene/000000.png --mask white.png -o w.png", "hides all"},
+      {1, "--image scene/000000.png --mask 0,0,32,33 -o w.png", "must lie in the picture, 32 x 32"},
+      {1, "--image black.png --mask thing -o w.png", "no thing is found"},
+      {1, "--video scene/000000.webp --mask wide.png --task none_video -o w.gif", "they must have the same shape"},
+      {2, "--video scene/000000.webp -o w.gif", "--given-frames N, --mask, or both"},
+      {2, "--video scene/000000.webp --given-frames 8 -o w.gif", "of which 1 to 7 can be given"},
+      {1, "--video black.png --given-frames 1 -o w.gif", "black.png"},
+      {1, "--video short.gif --given-frames 4 -o w.gif", "short.gif has 3 frames, --given-frames wants 4"},
+      {1, "--video short.gif --mask left -o w.gif", "short.gif has 3 frames, the model makes 8"},
+      {2, "--image scene/000000.png -o w.png", "--image and --mask go together"},
+      {2, CAPTION "-o w.png --fps 9", "--fps has no effect"},
+      {2, CAPTION "-o w.png --best 2", "--best K and --by FILE go together"},
+      {1, CAPTION "-o w.png --by image.st --best 1", "is no model of likeness"},
+  };
+  REQUIRE(have_kit(), "");
+  Image im = {0};
+  Error err;
+  for (int i = 0; i < 3; i++) {
+    static const char *const name[] = {"black.png", "white.png", "wide.png"};
+    char path[200];
+    snprintf(path, sizeof path, "%s/%s", folder, name[i]);
+    EXPECT(image_init(&im, i == 2 ? 64 : 32, 32, &err), "%s", err.text);
+    memset(im.rgb, i == 1 ? 255 : 0, (size_t)(im.width * 32 * 3));
+    EXPECT(image_write_png(path, &im, NULL, 0, &err), "%s", err.text);
+    image_done(&im);
+  }
+  uint16_t labels[32 * 32];
+  char path[200];
+  for (int i = 0; i < 32 * 32; i++) labels[i] = (uint16_t)(i == 100 ? 9 : 0);
+  snprintf(path, sizeof path, "%s/strange.png", folder);
+  EXPECT(image_write_labels(path, labels, 32, 32, &err), "%s", err.text);
+  snprintf(path, sizeof path, "%s/short.gif", folder);
+  uint8_t *rgb = calloc(3, 32 * 32 * 3);
+  for (int i = 0; rgb && i < 3; i++) rgb[i * 32 * 32 * 3] = (uint8_t)(100 * i);
+  EXPECT(clip_write(path, rgb, 3, 32, 32, (ClipRate){8, 1}, NULL, &err), "%s", err.text);
+  free(rgb);
+  for (int i = 0; i < COUNT_OF(wrong); i++) {
+    char command[400];
+    snprintf(command, sizeof command, GENERATE "%s", wrong[i].args);
+    EXPECT_STATUS(wrong[i].status, command, wrong[i].why);
+  }
+  expect_shell("! ls w.png w.gif w.st 2>/dev/null");
+}
+
+TEST("scores of each task stand beside those of true renderings and shuffled conditions") {
+  REQUIRE(have_kit(), "");
+  EXPECT_STATUS(0, "score --models models --weights kit.st --task s2v --count 8 --json --sheet sheet.png", "\"task\": \"s2v\", \"count\": 8");
+  EXPECT_HAS(output, "\"true\": {\"thing\": 100.00, \"place\": 100.00, \"background\": 100.00, \"motion\": 100.00, \"moves\": 100.00, \"all\": 100.00}");
+  EXPECT_HAS(output, "\"frozen\": {\"thing\": ");
+  EXPECT_STATUS(0, "score --models models --weights kit.st --task i2i --count 4 --json", "\"seen\": ");
+  EXPECT_STATUS(0, "score --models models --weights kit.st --task tv2v --count 4", "| first frame, standing still |");
+  EXPECT_STATUS(0, "score --models models --weights kit.st --task v2t --count 4 --json", "\"shuffled\": {");
+  EXPECT_STATUS(2, "score --models models --weights kit.st --task t2t", "is none of t2i, s2i");
+}
+
+TEST_MAIN()
