@@ -16,7 +16,7 @@ typedef struct ScoreArgs {
   KitArgs kit;
   int64_t count, seed, top_k, things;
   double temperature, top_p, guidance;
-  const char *task, *sheet, *features, *data, *pictures;
+  const char *task, *sheet, *segment, *features, *data, *pictures;
   bool json, no_drawings, seen;
 } ScoreArgs;
 
@@ -29,6 +29,7 @@ typedef struct ScoreCommand {
   Kit kit;
   World *world;
   const ScoreTask *task;
+  ScoreNetworks networks;
   Scores scores;
   Likeness likeness;
   Painter painter;
@@ -82,16 +83,18 @@ static void print_table(const ScoreCommand *c) {
   printf("| %s, %" PRId64 " %s |", c->task->name, s->count, c->a->seen ? "seen pairs" : "held-out pairs");
   for (int k = 0; k < SLOT_COLUMNS; k++)
     if (has_column(c, k)) printf(" %s |", columns[k].name);
-  printf("\n|---|");
+  printf("%s%s\n|---|", s->has_accuracy ? " pixels |" : "", s->has_frechet ? " Frechet distance |" : "");
   for (int k = 0; k < SLOT_COLUMNS; k++)
     if (has_column(c, k)) printf("---|");
-  putchar('\n');
+  printf("%s%s\n", s->has_accuracy ? "---|" : "", s->has_frechet ? "---|" : "");
   for (int i = 0; i < SCORE_ROWS; i++) {
     if (!s->has[i]) continue;
     printf("| %s |", name[i]);
     for (int k = 0; k < SLOT_COLUMNS; k++)
       if (has_column(c, k)) printf(" %.1f %% |", percent(value_of(&s->row[i], k), s->row[i].slots.n));
-    putchar('\n');
+    if (s->has_accuracy) printf(" %.4f |", s->row[i].accuracy);
+    if (s->has_frechet && i != SCORE_SHUFFLED) printf(" %.3f |", s->row[i].frechet);
+    puts(s->has_frechet && i == SCORE_SHUFFLED ? " |" : "");
   }
   const ScoreRow *drawn = &s->row[SCORE_DRAWN];
   if (s->has[SCORE_DRAWN] && drawn->n_seen)
@@ -115,6 +118,8 @@ static void print_json(const ScoreCommand *c) {
       printf("%s\"%s\": %.2f", is_first ? "" : ", ", columns[k].key, percent(value_of(r, k), r->slots.n));
       is_first = false;
     }
+    if (s->has_accuracy) printf(", \"pixels\": %.6f", r->accuracy);
+    if (s->has_frechet && i != SCORE_SHUFFLED) printf(", \"frechet\": %.6g", r->frechet);
     if (r->n_seen) printf(", \"seen\": %d, \"thing_seen\": %.2f", r->n_seen, percent(r->thing_seen, r->n_seen));
     printf("}");
   }
@@ -143,6 +148,8 @@ static bool score(ScoreCommand *c, Arena *arena, Error *err) {
   ScoreRequest r = {.task = c->task, .world = c->world, .split = a->seen ? WORLD_VALIDATION : WORLD_HELD_OUT, .threads = (int)threads,
                     .count = a->count, .draws = !a->no_drawings, .seed = (uint64_t)a->seed,
                     .sample = {(float)a->temperature, (int)a->top_k, (float)a->top_p}, .guidance = (float)a->guidance};
+  if (a->segment || a->features) r.networks = &c->networks;
+  if (r.networks && !score_networks_open(&c->networks, &c->target.synth, a->segment, a->features, err)) return false;
   if (!score_kit(&c->kit, &r, arena, &c->scores, err) || (a->sheet && !write_sheet(c, arena, err))) return false;
   if (a->json) print_json(c);
   else print_table(c);
@@ -229,6 +236,8 @@ static bool score_features(ScoreCommand *c, Arena *arena, Error *err) {
 /* ---- the command ---- */
 
 static bool check_features(const ScoreArgs *a, Error *err) {
+  const char *given = a->seen ? "--seen" : a->no_drawings ? "--no-drawings" : a->sheet ? "--sheet" : a->things ? "--things" : NULL;
+  if (given) return error_set(err, ERROR_USAGE, "%s has no effect beside --features without --task", given);
   if (!a->data) return error_set(err, ERROR_ARGUMENT, "--features needs --data SPEC to compare with");
   if ((a->kit.weights != NULL) + (a->pictures != NULL) + (a->kit.vq_weights != NULL) != 1)
     return error_set(err, ERROR_ARGUMENT,
@@ -242,7 +251,7 @@ static bool check_features(const ScoreArgs *a, Error *err) {
 
 static bool check(void *ctx, Error *err) {
   ScoreArgs *a = ((ScoreCommand *)ctx)->a;
-  if (a->features) return check_features(a, err);
+  if (a->features && !a->task) return check_features(a, err);
   if (!(((ScoreCommand *)ctx)->task = score_task(a->task ? a->task : "t2i")))
     return error_set(err, ERROR_USAGE, "--task %s: is none of t2i, s2i, i2i, ti2i, t2v, s2v, v2v, tv2v, i2t, v2t", a->task);
   if (a->count > 4096) return error_set(err, ERROR_ARGUMENT, "--count %" PRId64 ": at most 4096 captions", a->count);
@@ -258,7 +267,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   ScoreCommand *c = ctx;
   KitSpec spec;
   if (!cli_kit(&c->a->kit, &spec, err) || !cli_target_open(&c->a->kit.model, &c->target, err)) return false;
-  if (c->a->features) return score_features(c, arena, err);
+  if (c->a->features && !c->a->task) return score_features(c, arena, err);
   return open_kit(c, &spec, arena, err) && open_world(c, arena, err) && score(c, arena, err);
 }
 
@@ -267,6 +276,7 @@ static void run_done(void *ctx) {
   kit_close(&c->kit);
   world_close(c->world);
   likeness_close(&c->likeness);
+  score_networks_close(&c->networks);
   painter_close(&c->painter);
   single_close(&c->codec);
   dataset_close(c->data);
@@ -280,17 +290,17 @@ int cli_score(int argc, char **argv) {
   const Arg arg[] = {
       {"--count", ARG_INT, "N", "captions (256); of pictures (10000)", &a.count, 2, 1000000},
       ARG_SAMPLING(&a, NULL, "--no-drawings"),
-      {"--features", ARG_TEXT, "FILE", "weights of a classifier: compare by its features instead", &a.features, 0, 0},
+      {"--features", ARG_TEXT, "FILE", "weights of a classifier: compare by its features instead, or with --task too", &a.features, 0, 0},
       {"--data", ARG_TEXT, "SPEC", "the pictures to compare with (as train's); of tasks the world, world:OPTIONS (the weights')", &a.data, 0, 0},
       {"--pictures", ARG_TEXT, "SPEC", "the pictures to compare, in place of drawings", &a.pictures, 0, 0,
        .with = "--features", .without = "--weights"},
-      {"--task", ARG_TEXT, "NAME", "t2i, s2i, i2i, ti2i, t2v, s2v, v2v, tv2v, i2t or v2t (t2i)", &a.task, 0, 0, .without = "--features"},
-      {"--things", ARG_INT, "N", "of the world (as trained)", &a.things, 0, 4096, .without = "--features"},
-      {"--sheet", ARG_PNG, "FILE.png", "rows of truths, reconstructions and drawings", &a.sheet, 0, 0,
-       .without = "--features"},
-      {"--seen", ARG_FLAG, NULL, "captions of pairs that training shows, instead of held-out ones", &a.seen, 0, 0,
-       .without = "--features"},
-      {"--no-drawings", ARG_FLAG, NULL, "score the autoencoder only", &a.no_drawings, 0, 0, .without = "--features"},
+      {"--task", ARG_TEXT, "NAME", "t2i, s2i, i2i, ti2i, t2v, s2v, v2v, tv2v, i2t or v2t (t2i)", &a.task, 0, 0},
+      {"--segment", ARG_TEXT, "FILE", "weights of a network that says what pixels show: compared with the scenes' labels", &a.segment, 0,
+       0, .with = "--task"},
+      {"--things", ARG_INT, "N", "of the world (as trained)", &a.things, 0, 4096},
+      {"--sheet", ARG_PNG, "FILE.png", "rows of truths, reconstructions and drawings", &a.sheet, 0, 0},
+      {"--seen", ARG_FLAG, NULL, "captions of pairs that training shows, instead of held-out ones", &a.seen, 0, 0},
+      {"--no-drawings", ARG_FLAG, NULL, "score the autoencoder only", &a.no_drawings, 0, 0},
       ARG_WEIGHTS(&a.kit, NULL),
       ARG_VQ_WEIGHTS(&a.kit),
       ARG_TOKENS(&a.kit.tokens),

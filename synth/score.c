@@ -32,6 +32,7 @@ typedef struct Scoring {
   size_t bytes;                 /* of a frame */
   Judgement *judged;            /* [count] of the row at hand */
   Judge **judge;                /* [threads] */
+  Moments others;               /* features of other scenes; n 0: not yet measured */
   Arena *arena;
   Scores *out;
   Error *err;
@@ -96,21 +97,15 @@ static bool is_seen(const Scoring *s, const Scene *scene) {
 typedef struct JudgeCall {
   const Scoring *s;
   const uint8_t *rgb;
-  bool is_frozen;
 } JudgeCall;
 
 static void judge_body(void *ctx, int64_t begin, int64_t end, int thread) {
   const JudgeCall *c = ctx;
   const Scoring *s = c->s;
-  size_t clip = s->bytes * (size_t)s->frames;
-  uint8_t *still = c->is_frozen ? mem_alloc(clip) : NULL;
   for (int64_t i = begin; i < end; i++) {
-    const uint8_t *rgb = c->rgb + (size_t)i * clip;
-    for (int f = 0; still && f < s->frames; f++) memcpy(still + (size_t)f * s->bytes, rgb, s->bytes);
-    if (still) rgb = still;
+    const uint8_t *rgb = c->rgb + (size_t)i * s->bytes * (size_t)s->frames;
     s->judged[i] = s->frames > 1 ? judge_clip(s->judge[thread], rgb) : judge_picture(s->judge[thread], rgb);
   }
-  mem_free(still);
 }
 
 /* Judgement i against the scene `rotate` places on. */
@@ -127,14 +122,58 @@ static void count_row(Scoring *s, int row, const Scene *scene, int64_t rotate) {
   }
 }
 
+/* ---- networks ---- */
+
+/* Labels of the scenes' frames [count][frames, size, size]. */
+static uint16_t *labels_of(const Scoring *s, const Scene *scene) {
+  size_t pixels = (size_t)(s->kit->size * s->kit->size);
+  uint16_t *labels = ARENA_ARRAY(s->arena, uint16_t, (size_t)(s->r->count * s->frames) * pixels);
+  uint8_t *rgb = arena_alloc(s->arena, s->bytes);
+  for (int64_t i = 0; i < s->r->count * s->frames; i++)
+    world_render(s->r->world, &scene[i / s->frames], (int)(i % s->frames), rgb, labels + (size_t)i * pixels);
+  return labels;
+}
+
+/* Features of true renderings of other scenes, which all rows are compared with. */
+static bool measure_others(Scoring *s) {
+  uint8_t *rgb = arena_alloc(s->arena, s->bytes * (size_t)s->frames);
+  s->others = moments_new(s->arena, score_networks_width(s->r->networks));
+  for (int64_t i = 0; i < s->r->count; i++) {
+    Scene scene = world_scene(s->r->world, s->r->split, (uint64_t)(s->r->count + i));
+    for (int f = 0; f < s->frames; f++) world_render(s->r->world, &scene, f, rgb + (size_t)f * s->bytes, NULL);
+    if (!score_networks_features(s->r->networks, rgb, 1, s->frames, s->kit->size, &s->others, s->err)) return false;
+  }
+  return true;
+}
+
+static bool ask_networks(Scoring *s, int row, const uint8_t *rgb, const Scene *scene) {
+  ScoreNetworks *n = s->r->networks;
+  ScoreRow *out = &s->out->row[row];
+  int64_t frames = s->r->count * s->frames;
+  if (!n) return true;
+  if (n->segment.f && !score_networks_accuracy(n, rgb, labels_of(s, scene), frames, s->kit->size, &out->accuracy, s->err)) return false;
+  if (!n->features.f) return true;
+  Moments m = moments_new(s->arena, score_networks_width(n));
+  return (s->others.n || measure_others(s)) && score_networks_features(n, rgb, s->r->count, s->frames, s->kit->size, &m, s->err) &&
+         frechet_distance(&s->others, &m, s->arena, &out->frechet, s->err);
+}
+
+/* Clips whose first frame stands still. */
+static uint8_t *frozen(const Scoring *s, const uint8_t *rgb) {
+  uint8_t *out = arena_alloc(s->arena, s->bytes * (size_t)(s->r->count * s->frames));
+  for (int64_t i = 0; i < s->r->count * s->frames; i++) memcpy(out + (size_t)i * s->bytes, rgb + (size_t)(i / s->frames * s->frames) * s->bytes, s->bytes);
+  return out;
+}
+
 static bool judge_row(Scoring *s, int row, const uint8_t *rgb, const Scene *scene) {
-  JudgeCall c = {s, rgb, row == SCORE_FROZEN};
+  if (row == SCORE_FROZEN) rgb = frozen(s, rgb);
+  JudgeCall c = {s, rgb};
   Pool *pool = pool_new(s->r->threads, s->err);
   if (!pool) return false;
   pool_run(pool, judge_body, &c, s->r->count, 1);
   pool_free(pool);
   count_row(s, row, scene, 0);
-  return true;
+  return ask_networks(s, row, rgb, scene);
 }
 
 /* ---- the autoencoder ---- */
@@ -257,6 +296,15 @@ static bool draw(Scoring *s, KitRequest *r, int32_t *tokens) {
   return true;
 }
 
+/* The drawings' classes against each other's labels. */
+static bool ask_shuffled(Scoring *s) {
+  int64_t n = s->r->count;
+  Scene *scene = ARENA_ARRAY(s->arena, Scene, n);
+  for (int64_t i = 0; i < n; i++) scene[i] = s->wanted[(i + n / 2 + 1) % n];
+  return score_networks_accuracy(s->r->networks, s->out->rgb[SCORE_DRAWN], labels_of(s, scene), n * s->frames, s->kit->size,
+                                 &s->out->row[SCORE_SHUFFLED].accuracy, s->err);
+}
+
 static bool score_drawings(Scoring *s) {
   int64_t n = s->r->count;
   Kit *k = s->kit;
@@ -269,6 +317,7 @@ static bool score_drawings(Scoring *s) {
   if (!is_decoded && !codec_decode(&k->codec[CODEC_IMAGE], tokens, n * s->frames, s->out->rgb[SCORE_DRAWN], s->err)) return false;
   if (!judge_row(s, SCORE_DRAWN, s->out->rgb[SCORE_DRAWN], s->wanted)) return false;
   count_row(s, SCORE_SHUFFLED, s->wanted, n / 2 + 1);
+  if (s->out->has_accuracy && !ask_shuffled(s)) return false;
   return s->frames == 1 || judge_row(s, SCORE_FROZEN, s->out->rgb[SCORE_TRUE], s->wanted);
 }
 
@@ -306,6 +355,8 @@ bool score_kit(Kit *k, const ScoreRequest *r, Arena *a, Scores *out, Error *err)
   if (r->draws && has != s.frames)
     return error_set(err, ERROR_ARGUMENT, "%s: the world's clips have %d frames, the model's %lld", r->task->name, s.frames, (long long)has);
   *out = (Scores){.count = r->count, .size = k->size, .frames = s.frames};
+  out->has_accuracy = r->networks && r->networks->segment.f;
+  out->has_frechet = r->networks && r->networks->features.f;
   make_scenes(&s);
   bool ok = r->draws && k->draws_words ? score_captions(&s)
                                        : open_judges(&s) && score_autoencoder(&s) && (!r->draws || score_drawings(&s));

@@ -8,6 +8,7 @@
 
 #include "media/judge.h"
 #include "synth/kit.h"
+#include "synth/score_networks.h"
 
 /* What of a scene is given to the drawing. */
 typedef enum ScoreGiven {
@@ -33,6 +34,7 @@ typedef struct ScoreRequest {
   int64_t count;                /* scenes, at least 1 */
   bool draws;                   /* else the autoencoder alone is scored */
   int threads;                  /* that judge */
+  ScoreNetworks *networks;      /* whose figures are wanted, too; NULL: none */
   uint64_t seed;                /* of the drawings, as the rest */
   NuwaSampling sample;
   float guidance;
@@ -44,12 +46,15 @@ enum { SCORE_TRUE, SCORE_REBUILT, SCORE_DRAWN, SCORE_PIXELS, SCORE_SHUFFLED = SC
 typedef struct ScoreRow {
   SlotScore slots;
   int moves;                    /* of clips: that show some motion of the world */
+  double accuracy;              /* share of pixels that show what the scene's labels say; of networks alone */
+  double frechet;               /* distance of features from those of true renderings of other scenes */
   int n_seen, thing_seen;       /* of GIVEN_UPPER: scenes of which a third of the thing is given, and of these the thing kept */
 } ScoreRow;
 
 typedef struct Scores {
   int64_t count;
   ScoreRow row[SCORE_ROWS];
+  bool has_accuracy, has_frechet;
   bool has[SCORE_ROWS];         /* of captions only those drawn, and shuffled */
   double psnr, psnr_box;        /* dB, of reconstructions: over all pixels, and over the things' boxes */
   NuwaGenerateStats stats;      /* of drawing */

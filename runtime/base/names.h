@@ -14,6 +14,7 @@
 #define TASK_NONE "none_image"  /* image f32 [B, h, w, 1 or 3] in [-1, 1] from random numbers alone */
 #define TASK_CLASS "class_image" /* the same of a class i32 [B] */
 #define FUNC_FEATURES "features" /* of a classifier: image to features f32 [B, n] */
+#define FUNC_SEGMENT "segment"  /* of a judge: image to labels i32 [B, h, w], what each pixel shows */
 #define FUNC_IMAGE_FEATURES "image_features" /* of a model of likeness: image to features f32 [B, n] */
 #define FUNC_TEXT_FEATURES "text_features"   /* text to features that these are compared with */
 #define PORT_IMAGE "image"      /* f32 [B, h, w, 3] in [-1, 1] */
