@@ -11,6 +11,7 @@
 #include "runtime/base/names.h"
 #include "synth/given.h"
 #include "synth/painter.h"
+#include "synth/preview.h"
 #include "synth/ranking.h"
 #include "synth/sketch.h"
 #include "synth/task.h"
@@ -22,7 +23,7 @@ typedef struct GenerateArgs {
   Painter painter;
   Ranking ranking;
   Replay replayed;
-  const char *text, *sketch, *image, *video, *mask, *task, *rebuilt, *out, *sheet, *tokens_out, *order, *replay, *by;
+  const char *text, *sketch, *image, *video, *mask, *task, *rebuilt, *out, *sheet, *tokens_out, *order, *replay, *by, *preview;
   int64_t given_frames, fps, best, seed, top_k, count, first, class;
   double temperature, top_p, guidance;
   bool json;
@@ -48,6 +49,7 @@ typedef struct GenerateCommand {
   Given given;
   int32_t *tokens;   /* [count][positions] */
   uint8_t *rgb;      /* room for the pictures of one part, or where they are kept of all */
+  Preview preview;
   double *likeness;  /* [count] to the caption, of what is chosen among */
 } GenerateCommand;
 
@@ -192,6 +194,11 @@ static bool finish(GenerateCommand *d, const NuwaGenerateStats *stats, int64_t d
   return true;
 }
 
+/* The first of those that are drawn at once. */
+static bool show_step(void *ctx, const int32_t *tokens, int64_t first, int64_t n) {
+  return preview_show(&((GenerateCommand *)ctx)->preview, tokens);
+}
+
 enum { AT_ONCE = 16 };   /* drawings, so that the first ones are soon there */
 
 static bool completes(const GenerateArgs *a) { return a->image || a->video; }
@@ -250,7 +257,12 @@ static bool draw(Kit *k, GenerateArgs *a, Arena *arena, Error *err) {
   d.tokens = ARENA_ARRAY(arena, int32_t, a->count * k->positions);
   d.rgb = arena_alloc(arena, (size_t)((keeps_all(a) ? a->count : most) * k->grid[0] * k->size * k->size * 3));
   NuwaGenerateStats stats;
-  return set_recipe(&d, err) && (!a->replay || replay_check(&a->replayed, &d.recipe, err)) && kit_generate(k, &r, d.tokens, &stats, &done, err) && finish(&d, &stats, done, err);
+  if (a->preview && !preview_open(&d.preview, k, a->preview, stderr, err)) return false;
+  if (a->preview) r.step = show_step;
+  bool ok = set_recipe(&d, err) && (!a->replay || replay_check(&a->replayed, &d.recipe, err)) && kit_generate(k, &r, d.tokens, &stats, &done, err) && finish(&d, &stats, done, err);
+  if (d.preview.err.code != ERROR_NONE) ok = (*err = d.preview.err, false);
+  preview_close(&d.preview);
+  return ok;
 }
 
 /* Whether the model may draw by a plain function: the shipped one does not. */
@@ -394,6 +406,8 @@ int cli_generate(int argc, char **argv) {
       {"-o", ARG_OUT, "FILE", "the picture (.png) or clip (.gif, .webp, .mp4); with --count N: FILE-0001.png, ...", &a.out, 0, 0},
       {"--sheet", ARG_PNG, "FILE.png", "all that is drawn in one picture, a row a clip", &a.sheet, 0, 0},
       {"--fps", ARG_INT, "N", "frames a second of a clip (8)", &a.fps, 1, 1000, .shapes = RECIPE_FPS, .with = "-o"},
+      {"--preview", ARG_TEXT, "DIR|terminal", "what is drawn after each step: DIR/step-0001.png, ..., or in a terminal that shows pictures",
+       &a.preview, 0, 0, DRAWS},
       {"--replay", ARG_TEXT, "FILE", "draw by the recipe in a picture or clip: the same bytes", &a.replay, 0, 0, .with = "-o"},
       {"--tokens-out", ARG_OUT, "FILE", "the tokens, as safetensors", &a.tokens_out, 0, 0},
       {"--count", ARG_INT, "N", "pictures (1)", &a.count, 1, 65536, DRAWS},

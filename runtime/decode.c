@@ -246,6 +246,21 @@ static bool draw_chunk(Drawing *r, int64_t begin, int64_t end) {
   return atomic_load(&r->nan_at) == INT64_MAX;
 }
 
+/* Tokens of positions [begin, end) of the order, for who looks on. */
+static void tell_so_far(const Drawing *r, int64_t begin, int64_t end) {
+  const DecodeOrder *o = &r->s->order;
+  int64_t N = o->positions;
+  for (int64_t sample = 0; r->g->so_far && sample < r->g->count; sample++)
+    for (int64_t i = begin; i < end; i++)
+      r->g->so_far[sample * N + o->position[i]] = r->tokens[sample * N + o->position[i]];
+}
+
+static void begin_so_far(const Drawing *r) {
+  int64_t N = r->s->order.positions;
+  for (int64_t i = 0; r->g->so_far && i < r->g->count * N; i++)
+    r->g->so_far[i] = r->g->given && r->g->given[i % N] ? r->tokens[i] : -1;
+}
+
 static bool is_all_zero(const uint8_t *x, size_t n) { return n > 0 && x[0] == 0 && memcmp(x, x + 1, n - 1) == 0; }
 
 /* A caption has its start at least.  A caller who knows nothing of the mask, or forgets the half for the null condition,
@@ -271,6 +286,7 @@ bool nuwa_generate(NuwaSession *s, const NuwaGenerate *g, int32_t *tokens, NuwaG
   DecodeOrder *o = &s->order;
   write_given(&r);
   begin_stops(&r);
+  begin_so_far(&r);
   for (int64_t i = 0; g->chance && i < g->count * o->positions; i++) g->chance[i] = 1;
   double t0 = now_ms();
   if (r.d->prologue >= 0 && !nuwa_run(s, r.d->prologue, r.streams, 0)) return nuwa_check(s, err);
@@ -287,6 +303,7 @@ bool nuwa_generate(NuwaSession *s, const NuwaGenerate *g, int32_t *tokens, NuwaG
     for (int64_t at = begin, to; at < end; at = to, calls++) {
       to = at + most < end ? at + most : end;
       if (!draw_chunk(&r, at, to)) return nuwa_check(s, err) && refuse_nan(&r, err);
+      tell_so_far(&r, at, to);
       if (progress && !progress(ctx, to, o->positions))
         return error_set(err, ERROR_CANCELLED, "drawing was stopped after %lld of %lld positions", (long long)to,
                          (long long)o->positions);

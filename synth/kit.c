@@ -277,6 +277,7 @@ typedef struct SampleRange {
   const SynthTarget *target;
   const KitRequest *r;
   int64_t first, count;          /* of the request's samples */
+  int32_t *so_far;               /* [count][positions]; NULL: nobody looks on */
 } SampleRange;
 
 static bool is_cancelled(const SynthTarget *t) { return t->is_cancelled && t->is_cancelled(t->ctx); }
@@ -285,6 +286,7 @@ static bool pass_progress(void *ctx, int64_t done, int64_t total) {
   const SampleRange *p = ctx;
   if (p->target->progress)
     p->target->progress(p->target->ctx, p->first * total + p->count * done, p->r->count * total);
+  if (p->so_far && !p->r->step(p->r->ctx, p->so_far, p->first, p->count)) return false;
   return !is_cancelled(p->target);
 }
 
@@ -364,6 +366,7 @@ static bool draw_part(Kit *k, NuwaSession *s, NuwaGenerate *g, SampleRange *p, i
   if (p->count > p->r->count - p->first) p->count = p->r->count - p->first;
   g->count = p->count;
   g->first = p->r->first + p->first;
+  g->so_far = p->so_far;
   g->given_tokens = p->r->given ? p->r->given_tokens + p->first * k->positions : NULL;
   g->chance = p->r->chance ? p->r->chance + p->first * k->positions : NULL;
   if (!fill_conditions(k, s, p, err) ||
@@ -382,6 +385,8 @@ bool kit_generate(Kit *k, const KitRequest *r, int32_t *tokens, NuwaGenerateStat
   *out_done = 0;
   if (!check_conditions(k, r, err)) return false;
   g.given_tokens = r->given_tokens;
+  if (r->step && !(p.so_far = mem_alloc(sizeof *p.so_far * (size_t)(p.count * k->positions))))
+    return error_set(err, ERROR_MEMORY, "a preview: out of memory");
   NuwaSession *s = open_generating(k, &g, err);
   bool ok = s && nuwa_load_weights(s, k->drawer.weights, true, err);
   *stats = (NuwaGenerateStats){0};
@@ -391,5 +396,6 @@ bool kit_generate(Kit *k, const KitRequest *r, int32_t *tokens, NuwaGenerateStat
   }
   if (!ok && s && err->code == ERROR_CANCELLED) ok = true;   /* in the middle of a part, which is lost */
   nuwa_session_close(s);
+  mem_free(p.so_far);
   return ok;
 }

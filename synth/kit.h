@@ -60,6 +60,9 @@ typedef struct KitRequest {
   float *chance;                /* [count][positions] as of NuwaGenerate; NULL: not wanted */
   const uint8_t *given;         /* [positions] or NULL */
   const int32_t *given_tokens;  /* [count][positions] */
+  /* Called after each step of drawing with the tokens of samples [first, first + n) of the request, -1 where there is none
+   * yet; may be NULL. */
+  bool (*step)(void *ctx, const int32_t *tokens, int64_t first, int64_t n);
   /* Called when samples [first, first + n) of the request are drawn; may be NULL. */
   bool (*finished)(void *ctx, int64_t first, int64_t n, Error *err);
   void *ctx;

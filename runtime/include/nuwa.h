@@ -232,6 +232,8 @@ typedef struct NuwaGenerate {
   const int32_t *given_tokens;   /* [count][S*H*W] */
   float *chance;                 /* [count][S*H*W] written: of each drawn token the probability that the logits, guided, give
                                   * it at temperature 1; 1 for tokens that are given or behind a stop.  NULL: not wanted */
+  int32_t *so_far;               /* [count][S*H*W] written before each call of progress: the tokens that are given or drawn by
+                                  * then, -1 where there is none yet.  NULL: not wanted */
 } NuwaGenerate;
 
 typedef struct NuwaGenerateStats {

@@ -158,6 +158,51 @@ TEST("captions are drawn of pictures and clips, each word with its probability")
   EXPECT_STATUS(2, "describe scene/000000.png --seed 3", "--seed");
 }
 
+TEST("a preview shows every step, and the last one is the drawing") {
+  REQUIRE(have_kit(), "");
+  EXPECT_STATUS(0, GENERATE "--video scene/000000.webp --given-frames 6 --count 2 -o p.webp --preview steps --json", "\"steps\": ");
+  int steps = atoi(strstr(output, "\"steps\": ") + 9), n;
+  char command[200], path[200];
+  snprintf(command, sizeof command, "test $(ls steps | wc -l) = %d && test -e steps/step-%04d.png", steps, steps);
+  expect_shell(command);
+  Image last = {0};
+  Error err;
+  snprintf(path, sizeof path, "%s/steps/step-%04d.png", folder, steps);
+  uint8_t *clip = read_frames("p-0001.webp", &n);
+  bool ok = image_read(path, &last, &err) && n == 8;
+  EXPECT(ok && last.width == 8 * 65 + 1, "%s", err.text);
+  /* The sheet is twice as large, with a gap of one pixel; the frames drawn are those of the clip. */
+  for (int y = 0; ok && y < 32; y++)
+    for (int x = 0; x < 32; x++)
+      EXPECT(memcmp(last.rgb + 3 * ((1 + 2 * y) * last.width + 1 + 7 * 65 + 2 * x), clip + 3 * (7 * 1024 + y * 32 + x), 3) == 0, "%d %d", x, y);
+  image_done(&last);
+  free(clip);
+  EXPECT_STATUS(1, GENERATE CAPTION "-o w.png --preview kit.st", "kit.st/step-0001.png");
+}
+
+TEST("the drawings most like the caption are kept, the best first, each with its own recipe") {
+  REQUIRE(have_kit(), "");
+  REQUIRE(shell("mkdir -p models/metrics && cp " MODELS_DIR "/metrics/*.lua models/metrics/") == 0, "%s", output);
+  EXPECT_STATUS(0, "train models/metrics/clip.lua --models models -D size=32 -D patch=16 -D width=16 -D heads=2 -D layers=1 "
+                   "-D text_width=16 -D text_heads=2 -D text_layers=1 -D embed=8 -D vocab=560 -D text_tokens=24 -D most_pairs=4 "
+                   "--bpe merges " WORLD "--batch 2 --steps 1 --out clip.st", "");
+  EXPECT_STATUS(0, GENERATE CAPTION "--task text_image --count 5 --seed 3 -o all.png", "");
+  EXPECT_STATUS(0, GENERATE CAPTION "--task text_image --count 5 --seed 3 --best 2 --by clip.st -o best.png --sheet best_sheet.png", "1. sample ");
+  int sample[2];
+  double likeness[2];
+  const char *at = strstr(output, "1. sample ");
+  int found = at ? sscanf(at, "1. sample %d: %lf\n2. sample %d: %lf", &sample[0], &likeness[0], &sample[1], &likeness[1]) : 0;
+  REQUIRE(found == 4, "%s", output);
+  EXPECT(likeness[0] >= likeness[1] && sample[0] != sample[1], "%g %g", likeness[0], likeness[1]);
+  char command[200];
+  for (int i = 0; i < 2; i++) {
+    snprintf(command, sizeof command, "cmp best-000%d.png all-000%d.png", i + 1, sample[i] + 1);
+    expect_shell(command);
+  }
+  expect_shell("! test -e best-0003.png && test -e best_sheet.png");
+  EXPECT_STATUS(2, GENERATE CAPTION "-o w.png --count 2 --best 3 --by clip.st", "there are not so many");
+}
+
 TEST("a stop token is for lines of words, and one of the vocabulary") {
   REQUIRE(have_kit(), "");
   EXPECT_STATUS(0, "inspect models/nuwa.lua --models models -D tasks=image_text -D grid_h=4 -D grid_w=4 -D grid_s=1 -D text_tokens=24 "
