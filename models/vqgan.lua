@@ -27,6 +27,7 @@ local o = options {
                                                 -- its last level looks at each place alone; or its own pixels alone
   commitment = 0.25,
   -- How it is trained.
+  part = one_of { "all", "decoder" },     -- the decoder alone: codes stay what they are, for models that draw them
   loss = one_of { "square", "taming" },   -- squared differences alone; or absolute ones and a discriminator
   codebook_weight = 1.0,
   perceptual = one_of { "none", "lpips", "classifier" },  -- whose weights --weights-of loss.perceptual_loss=FILE gives
@@ -128,7 +129,7 @@ local function autoencoder(image)
   local z = encoder(image)
   local found = nn.nearest_code(z, codebook)
   local quantised = gather(codebook, found)
-  if is_training() and o.window > 0 then nn.revive("quantize", codebook, z, found, o.window) end
+  if is_training() and o.window > 0 and o.part == "all" then nn.revive("quantize", codebook, z, found, o.window) end
   return decoder(z + detach(quantised - z)),
          mean_square(quantised - detach(z)) + o.commitment * mean_square(z - detach(quantised))
 end
@@ -156,6 +157,9 @@ local function label_loss(x)
 end
 
 local rate = o.schedule == "cosine" and optim.cosine(o.lr, o.warmup, 0.1) or optim.constant(o.lr, o.warmup)
+
+local decoder_params = { "^decoder%.", "^post_quant_conv%." }
+local trained = o.part == "all" and { "^encoder%.", "^decoder%.", "quant_conv%.", "^quantize%." } or decoder_params
 
 local function adam(f, params)
   return optim.adam(f, { params = params, lr = rate, beta1 = 0.5, beta2 = 0.9, clip = o.clip, weight_decay = o.weight_decay })
@@ -186,7 +190,7 @@ local function taming()
   end)
 
   return taming_loss, {
-    { "autoencoder", adam(taming_loss, { "^encoder%.", "^decoder%.", "quant_conv%.", "^quantize%." }) },
+    { "autoencoder", adam(taming_loss, trained) },
     { "discriminator", adam(disc_loss, "^loss%.discriminator%."), from = o.disc_start + 1 },
   }
 end
@@ -196,7 +200,7 @@ if o.loss == "taming" then
   loss, train = taming()
 else
   loss = is_labels and fn({ labels = map }, label_loss) or fn({ image = picture }, square_loss)
-  train = { { "main", optim.adamw(loss, { lr = rate, clip = o.clip, weight_decay = o.weight_decay }) } }
+  train = { { "main", optim.adamw(loss, { params = trained, lr = rate, clip = o.clip, weight_decay = o.weight_decay }) } }
 end
 
 local of = is_labels and { name = "labels", type = map, channels = function(x) return one_hot(x, o.classes) end, made = argmax }
