@@ -28,7 +28,7 @@ local o = options {
   commitment = 0.25,
   -- How it is trained.
   part = one_of { "all", "decoder" },     -- the decoder alone: codes stay what they are, for models that draw them
-  loss = one_of { "square", "taming" },   -- squared differences alone; or absolute ones and a discriminator
+  loss = one_of { "square", "taming" },   -- squared differences; or absolute ones and a discriminator
   codebook_weight = 1.0,
   perceptual = one_of { "none", "lpips", "classifier" },  -- whose weights --weights-of loss.perceptual_loss=FILE gives
   perceptual_weight = 1.0, perceptual_channels = 32,      -- of the classifier's first convolution
@@ -38,13 +38,11 @@ local o = options {
   window = 50,              -- steps after which codes without use are put on vectors of the batch; 0: never
 }
 
-if o.loss ~= "taming" and o.perceptual ~= "none" then
-  error('perceptual = "' .. o.perceptual .. '" is part of loss = "taming"; loss is "' .. o.loss .. '"')
-end
 
 local is_labels = o.of == "labels"
 if is_labels and o.classes < 2 then error('of = "labels" needs classes, how many labels there are') end
 if not is_labels and o.classes ~= 0 then error('classes is of maps of labels: of = "labels"') end
+if is_labels and o.perceptual ~= "none" then error("perceptual is of pictures") end
 if is_labels and o.loss == "taming" then error('loss = "taming" is of pictures; labels have their cross-entropy') end
 local channels = is_labels and o.classes or o.colours
 
@@ -134,10 +132,17 @@ local function autoencoder(image)
          mean_square(quantised - detach(z)) + o.commitment * mean_square(z - detach(quantised))
 end
 
+-- The perceptual distance of two pictures, averaged; nil without one.
+local function perceptual_loss(x, y)
+  return o.perceptual ~= "none"
+    and mean(perceptual[o.perceptual]("loss.perceptual_loss", x, y, { channels = o.perceptual_channels })) or nil
+end
+
 local function square_loss(x)
   local image, quant_loss = autoencoder(x.image)
-  local mse = mean_square(image - x.image)
-  return { loss = mse + quant_loss, mse = mse }
+  local mse, p_loss = mean_square(image - x.image), perceptual_loss(x.image, image)
+  local nll_loss = p_loss and mse + o.perceptual_weight * p_loss or mse
+  return { loss = nll_loss + quant_loss, mse = mse, p_loss = p_loss }
 end
 
 -- ---- taming's VQLPIPSWithDiscriminator ----
@@ -169,8 +174,7 @@ end
 local function taming()
   local taming_loss = fn({ image = picture, step = i32() }, function(x)
     local image, quant_loss = autoencoder(x.image)
-    local p_loss = o.perceptual ~= "none"
-      and mean(perceptual[o.perceptual]("loss.perceptual_loss", x.image, image, { channels = o.perceptual_channels }))
+    local p_loss = perceptual_loss(x.image, image)
     local l1 = mean(abs(x.image - image))
     local nll_loss = p_loss and l1 + o.perceptual_weight * p_loss or l1
     local g_loss = -mean(discriminator(image))
@@ -179,7 +183,7 @@ local function taming()
     if is_training() then d_weight = patchgan.adaptive_weight(nll_loss, g_loss, last_layer) * o.disc_weight end
     local disc_factor = patchgan.adopted(o.disc_factor, x.step, o.disc_start)
     return { loss = nll_loss + d_weight * disc_factor * g_loss + o.codebook_weight * quant_loss, quant_loss = quant_loss,
-             nll_loss = nll_loss, rec_loss = nll_loss, p_loss = p_loss or nil, d_weight = d_weight,
+             nll_loss = nll_loss, rec_loss = nll_loss, p_loss = p_loss, d_weight = d_weight,
              disc_factor = disc_factor, g_loss = g_loss, mse = mean_square(image - x.image) }
   end)
 
