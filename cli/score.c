@@ -254,6 +254,9 @@ static bool check(void *ctx, Error *err) {
   if (a->features && !a->task) return check_features(a, err);
   if (!(((ScoreCommand *)ctx)->task = score_task(a->task ? a->task : "t2i")))
     return error_set(err, ERROR_USAGE, "--task %s: is none of t2i, s2i, i2i, ti2i, t2v, s2v, v2v, tv2v, i2t, v2t", a->task);
+  WorldOptions world;
+  if (a->data && !dataset_world_options(a->data, &world, err))
+    return error_prefix(err, "--data, without --features the world whose scenes are scored");
   if (a->count > 4096) return error_set(err, ERROR_ARGUMENT, "--count %" PRId64 ": at most 4096 captions", a->count);
   if (!a->count) a->count = CAPTIONS;
   if (a->temperature == 0.0 && (a->top_k || a->top_p != 1.0))

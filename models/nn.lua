@@ -587,10 +587,11 @@ function nn.nearest_code(x, codebook)
   return reshape(argmax(score), shape)
 end
 
--- Puts rows of a codebook [n, d] that no vector used for `window` steps on vectors of the batch, drawn at random; all of
--- them, as long as the codebook is what { uniform = 1 / n } made it.  vectors [..., d], codes i32 [...] as nearest_code gives
--- them.  For the body of a training step.  Gives u8 [n]: which rows were.
-function nn.revive(name, codebook, vectors, codes, window)
+-- Puts rows of a codebook [n, d] that no vector used for `window` steps on vectors of the batch; all of them, as long as the
+-- codebook is what { uniform = 1 / n } made it.  vectors [..., d], codes i32 [...] as nearest_code gives them.  A row takes the
+-- vector that is farthest from its code among `among` (1) drawn at random: with more, rows go where they are needed most.
+-- For the body of a training step.  Gives u8 [n]: which rows were.
+function nn.revive(name, codebook, vectors, codes, window, among)
   name = full(name)
   local n, d = codebook.shape[1], codebook.shape[2]
   local rows = detach(reshape(vectors, -1, d))
@@ -601,8 +602,19 @@ function nn.revive(name, codebook, vectors, codes, window)
   local is_fresh = le(max(abs(codebook)), 1 / n)
   local is_dead = maximum(le(window, since), broadcast(is_fresh, n))
   update(idle, select(is_dead, since * 0, since))
-  local place = uniform(f32(n), name .. ".revive") * cast(sum(one), f32)
-  local fresh = gather(rows, cast(floor(place), i32))
+  local function draw(stream) return cast(floor(uniform(f32(n), stream) * cast(sum(one), f32)), i32) end
+  local place = draw(name .. ".revive")
+  if (among or 1) > 1 then
+    local apart = rows - detach(gather(codebook, reshape(codes, -1)))
+    local errors = reshape(sum(apart * apart, { -1, keep = true }), -1, 1)
+    local worst = reshape(gather(errors, place), n)
+    for i = 2, among do
+      local other = draw(name .. ".revive." .. i)
+      local error = reshape(gather(errors, other), n)
+      place, worst = select(lt(worst, error), other, place), maximum(worst, error)
+    end
+  end
+  local fresh = gather(rows, place)
   update(codebook, select(reshape(is_dead, n, 1), fresh, updated(codebook)))
   return is_dead
 end
@@ -610,9 +622,9 @@ end
 -- Puts the rows of a codebook [n, d] on the averages of the vectors that use them: each step a share 1 - decay (0.99)
 -- of the count and the sum of this batch's.  A row that no vector of the batch uses stays.  options: decay, and window,
 -- that of nn.revive (none).  For the body of a training step, whose loss then is the commitment alone; see nn.revive
--- for the rest. van den Oord, Vinyals, Kavukcuoglu: Neural Discrete Representation Learning, 2017, appendix A.1.
+-- for the rest (options.among, too). van den Oord, Vinyals, Kavukcuoglu: Neural Discrete Representation Learning, 2017, appendix A.1.
 function nn.average_codes(name, codebook, vectors, codes, options)
-  options = checked("average_codes", options, "decay window")
+  options = checked("average_codes", options, "decay window among")
   local decay, n, d = options.decay or 0.99, codebook.shape[1], codebook.shape[2]
   local place, rows = reshape(codes, -1), detach(reshape(vectors, -1, d))
   local count = state(full(name) .. ".cluster_size", f32(n), { shared = true })
@@ -624,7 +636,7 @@ function nn.average_codes(name, codebook, vectors, codes, options)
   local average = summed / reshape(select(lt(0, uses), counted, 1), n, 1)
   update(codebook, select(is_used, average, updated(codebook)))
   if options.window then
-    local is_dead = nn.revive(name, codebook, vectors, codes, options.window)
+    local is_dead = nn.revive(name, codebook, vectors, codes, options.window, options.among)
     counted, summed = select(is_dead, 0, counted), select(reshape(is_dead, n, 1), 0, summed)
   end
   update(count, counted)

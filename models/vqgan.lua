@@ -36,6 +36,8 @@ local o = options {
   disc_loss = one_of { "hinge", "vanilla" },
   lr = 1e-3, schedule = one_of { "cosine", "constant" }, warmup = 0.05, clip = 1.0, weight_decay = 0.0,
   window = 50,              -- steps after which codes without use are put on vectors of the batch; 0: never
+  among = 1,                -- of so many vectors the one farthest from its code
+  codes_by = one_of { "gradient", "average" },  -- what moves codes: the loss, as in taming, or averages of their vectors
 }
 
 
@@ -127,9 +129,13 @@ local function autoencoder(image)
   local z = encoder(image)
   local found = nn.nearest_code(z, codebook)
   local quantised = gather(codebook, found)
-  if is_training() and o.window > 0 and o.part == "all" then nn.revive("quantize", codebook, z, found, o.window) end
-  return decoder(z + detach(quantised - z)),
-         mean_square(quantised - detach(z)) + o.commitment * mean_square(z - detach(quantised))
+  local by_average = o.codes_by == "average"
+  if is_training() and o.part == "all" then
+    if by_average then nn.average_codes("quantize", codebook, z, found, { window = o.window > 0 and o.window or nil, among = o.among })
+    elseif o.window > 0 then nn.revive("quantize", codebook, z, found, o.window, o.among) end
+  end
+  local commitment = o.commitment * mean_square(z - detach(quantised))
+  return decoder(z + detach(quantised - z)), by_average and commitment or mean_square(quantised - detach(z)) + commitment
 end
 
 -- The perceptual distance of two pictures, averaged; nil without one.
@@ -164,7 +170,8 @@ end
 local rate = o.schedule == "cosine" and optim.cosine(o.lr, o.warmup, 0.1) or optim.constant(o.lr, o.warmup)
 
 local decoder_params = { "^decoder%.", "^post_quant_conv%." }
-local trained = o.part == "all" and { "^encoder%.", "^decoder%.", "quant_conv%.", "^quantize%." } or decoder_params
+local all_params = { "^encoder%.", "^decoder%.", "quant_conv%.", o.codes_by == "gradient" and "^quantize%." or nil }
+local trained = o.part == "all" and all_params or decoder_params
 
 local function adam(f, params)
   return optim.adam(f, { params = params, lr = rate, beta1 = 0.5, beta2 = 0.9, clip = o.clip, weight_decay = o.weight_decay })

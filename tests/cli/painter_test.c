@@ -133,7 +133,7 @@ TEST("pictures are as far from others as their features are, and not from themse
   EXPECT_STATUS(1, SCORE "--vq-weights p.safetensors", "p.safetensors: its model needs a function \"reconstruct\"");
   EXPECT_STATUS(2, SCORE, "--features compares drawings of --weights FILE, or what the autoencoder of --vq-weights FILE makes of the data, "
                           "or --pictures SPEC: give one of the three");
-  EXPECT_STATUS(2, "score --data data.safetensors", "--data has no effect without --features");
+  EXPECT_STATUS(2, "score --data data.safetensors", "data.safetensors is no world: world, or world:OPTIONS");
   EXPECT_STATUS(2, SCORE "--pictures data.safetensors --seed 3", "--seed has no effect without --weights");
   EXPECT_STATUS(2, SCORE "--pictures data.safetensors --vq-weights none", "give one of the three");
   EXPECT_STATUS(2, SCORE "--pictures data.safetensors --seen", "--seen has no effect beside --features");
