@@ -18,7 +18,7 @@
 
 static const char about[] =
     "Shows a data set: how many examples, which fields of which sizes, and what was left out.  SPEC is one of\n"
-    "  world, world:clips,size=64,things=64  the training world (the default); options single, two, clips (what is said\n"
+    "  world, world:clips,size=64,things=64  the training world (the default); options single, two, clips, pairs (what is said\n"
     "                                        twice is twice as likely), recolour, sized, textured, things, size,\n"
     "                                        thing_min, thing_max, jitter, seed\n"
     "  FOLDER, FOLDER:fps=8,short=hold\n"
@@ -81,7 +81,7 @@ static WorldSplit part_of(const DataCommand *c) {
 
 static int frames_of(const DataCommand *c) {
   if (!c->world) return c->a.frames;
-  return world_options(c->world)->kinds & WORLD_CLIPS ? WORLD_FRAMES : 1;
+  return world_options(c->world)->kinds & WORLD_MOVING ? WORLD_FRAMES : 1;
 }
 
 static int size_of(const DataCommand *c) { return c->world ? world_options(c->world)->size : c->a.size; }
@@ -413,7 +413,7 @@ static bool write_all(DataCommand *c, Error *err) {
   const DataArgs *a = &c->a;
   if ((a->bpe || a->captions) && !has_captions(c))
     return error_set(err, ERROR_USAGE, "%s: %s has no captions", a->bpe ? "--bpe" : "--captions", a->spec);
-  if (a->judge && world_options(c->world)->kinds & WORLD_TWO)
+  if (a->judge && world_options(c->world)->kinds & (WORLD_TWO | WORLD_PAIRS))
     return error_set(err, ERROR_USAGE, "--judge: judges single things only");
   if (a->bpe && !train_bpe(c, err)) return false;
   if (a->sheet && !write_sheet(c, err)) return false;

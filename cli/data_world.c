@@ -32,7 +32,7 @@ static void list_names(const World *w, NameList out[NAME_LISTS]) {
                                       {"backgrounds", world_background_count(w), background_name},
                                       {"places", WORLD_PLACES, place_name},
                                       {"colours", kinds & WORLD_RECOLOUR ? WORLD_RECOLOURS : 0, colour_name},
-                                      {"motions", kinds & WORLD_CLIPS ? MOTION_COUNT - 1 : 0, motion_name}};
+                                      {"motions", kinds & WORLD_MOVING ? MOTION_COUNT - 1 : 0, motion_name}};
   memcpy(out, lists, sizeof lists);
 }
 

@@ -133,7 +133,7 @@ static bool open_world(ScoreCommand *c, Arena *arena, Error *err) {
   const char *spec = c->a->data ? c->a->data : weights_file_recipe_text(arena, weights, RECIPE_DATA);
   if (!spec || (!c->a->data && strncmp(spec, "world", 5) != 0)) spec = "world";
   if (!error_asked(dataset_world_options(spec, &w, err), err)) return false;
-  w.kinds &= ~(unsigned)(WORLD_SINGLE | WORLD_TWO | WORLD_CLIPS);
+  w.kinds &= ~(unsigned)(WORLD_SINGLE | WORLD_TWO | WORLD_MOVING);
   w.kinds |= score_task_is_clip(c->task) ? WORLD_CLIPS : WORLD_SINGLE;
   if (!c->a->data && w.size != c->kit.size) w.size = (int)c->kit.size;
   if (c->a->things > 0) w.things = (int)c->a->things;

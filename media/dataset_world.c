@@ -118,6 +118,7 @@ static const struct {
 } kinds[] = {{"single", WORLD_SINGLE},
              {"two", WORLD_TWO},
              {"clips", WORLD_CLIPS},
+             {"pairs", WORLD_PAIRS},
              {"recolour", WORLD_RECOLOUR},
              {"sized", WORLD_SIZED},
              {"textured", WORLD_TEXTURED}};
@@ -165,7 +166,7 @@ static bool read_options(const char *text, WorldOptions *o, Error *err) {
       while (k < COUNT_OF(kinds) && (strlen(kinds[k].name) != n || memcmp(kinds[k].name, p, n) != 0)) k++;
       if (k == COUNT_OF(kinds))
         return error_set(err, ERROR_ARGUMENT,
-                         "world: \"%.*s\" is none of single, two, clips, recolour, sized, textured, and no NAME=NUMBER", (int)n,
+                         "world: \"%.*s\" is none of single, two, clips, pairs, recolour, sized, textured, and no NAME=NUMBER", (int)n,
                          p);
       if (kinds[k].kind & said && k < WORLD_SCENE_KINDS) o->weight[k]++;
       said |= kinds[k].kind;

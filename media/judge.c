@@ -74,7 +74,7 @@ static int most_paths(const World *w) {
 }
 
 static void fill_paths(Judge *j) {
-  bool moves = (world_options(j->world)->kinds & WORLD_CLIPS) != 0;
+  bool moves = (world_options(j->world)->kinds & WORLD_MOVING) != 0;
   j->n_stills = j->n_paths = list_paths(j->world, MOTION_NONE, j->path);
   for (int m = 1; moves && m < MOTION_COUNT; m++) j->n_paths += list_paths(j->world, (Motion)m, j->path + j->n_paths);
 }

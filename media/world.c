@@ -43,7 +43,7 @@ void world_options_init(WorldOptions *o) {
                       .jitter = 0,
                       .held_out = 8,
                       .kinds = WORLD_SINGLE,
-                      .weight = {1, 1, 1},
+                      .weight = {1, 1, 1, 1},
                       .seed = 1};
 }
 
@@ -105,7 +105,7 @@ static bool check_geometry(const WorldOptions *o, Error *err) {
                      "world: things of %d pixels and a jitter of %d leave no three places on %d pixels: "
                      "(size - thing - jitter) / 2 must exceed jitter",
                      o->thing_max, o->jitter, o->size);
-  if ((o->kinds & WORLD_TWO) && 2 * o->thing_min > o->size)
+  if ((o->kinds & (WORLD_TWO | WORLD_PAIRS)) && 2 * o->thing_min > o->size)
     return error_set(err, ERROR_ARGUMENT, "world: two things of %d pixels do not fit side by side on %d",
                      o->thing_min, o->size);
   return true;
@@ -116,7 +116,7 @@ static bool check_options(const WorldOptions *o, Error *err) {
   if (o->held_out < 2 || o->held_out > WORLD_COLOURS)
     return error_set(err, ERROR_ARGUMENT, "world: one pair in %d held out; 2 to %d are possible", o->held_out,
                      WORLD_COLOURS);
-  if (!(o->kinds & (WORLD_SINGLE | WORLD_TWO | WORLD_CLIPS)) || o->kinds > 63)
+  if (!(o->kinds & (WORLD_SINGLE | WORLD_TWO | WORLD_MOVING)) || o->kinds > 127)
     return error_set(err, ERROR_ARGUMENT, "world: kinds %u names no kind of scene", o->kinds);
   for (int k = 0; k < WORLD_SCENE_KINDS; k++)
     if (o->weight[k] < 1 || o->weight[k] > 99)
@@ -137,7 +137,7 @@ static uint32_t hash_name(const char *s) {
 
 /* Every sprite of the world in one block: still ones of every size, and turned ones of the sizes drawn. */
 static bool allocate_sprites(World *w, int capacity, Error *err) {
-  bool clips = (w->options.kinds & WORLD_CLIPS) != 0;
+  bool clips = (w->options.kinds & WORLD_MOVING) != 0;
   w->size_lo = clips ? w->options.thing_min / 2 : w->options.thing_min;
   w->size_hi = w->options.thing_max;
   size_t n = (size_t)capacity, sizes = (size_t)(w->size_hi - w->size_lo + 1), per_thing = 0;
@@ -244,7 +244,8 @@ void world_digest(const World *w, char out[65]) {
                    o->thing_max, o->jitter, o->held_out, o->kinds, (unsigned long long)o->seed);
   sha256_init(&h);
   sha256_update(&h, numbers, (size_t)n);
-  if (o->weight[0] != 1 || o->weight[1] != 1 || o->weight[2] != 1) sha256_update(&h, o->weight, sizeof o->weight);
+  for (int k = 0; k < WORLD_SCENE_KINDS; k++)
+    if (o->weight[k] != 1) sha256_update(&h, (int[2]){k, o->weight[k]}, sizeof(int[2]));
   for (int i = 0; i < w->things; i++) sha256_update(&h, w->names[i], strlen(w->names[i]) + 1);
   sha256_update(&h, w->pixels, w->pixel_bytes);
   sha256_done(&h, digest);

@@ -57,7 +57,7 @@ enum {
   WORLD_CAPTION_BYTES = 256, /* room for any caption and its NUL */
   WORLD_SIZE_STEP = 2,       /* things are thing_min, thing_min + 2, ... thing_max pixels large */
   WORLD_DEFAULT_THINGS = 64,
-  WORLD_SCENE_KINDS = 3,
+  WORLD_SCENE_KINDS = 4,
 };
 
 enum {
@@ -84,6 +84,8 @@ enum {
   WORLD_RECOLOUR = 8, /* "a blue apple" */
   WORLD_SIZED = 16,   /* "a little apple", "a big apple" */
   WORLD_TEXTURED = 32, /* "a striped background" among the others */
+  WORLD_PAIRS = 64,    /* a kind of scene: two things that do not touch, of which the first moves, WORLD_FRAMES frames */
+  WORLD_MOVING = WORLD_CLIPS | WORLD_PAIRS,
 };
 
 typedef struct WorldOptions {
@@ -93,7 +95,7 @@ typedef struct WorldOptions {
   int jitter;               /* a thing stands 0..jitter pixels off on each axis */
   int held_out;             /* one pair in this many is held out, 2..WORLD_COLOURS */
   unsigned kinds;           /* WORLD_SINGLE | ... */
-  int weight[WORLD_SCENE_KINDS]; /* of the kinds single, two, clips that are there: 1..99 */
+  int weight[WORLD_SCENE_KINDS]; /* of the kinds single, two, clips, pairs that are there: 1..99 */
   uint64_t seed;
   const char *names_path; /* emoji-test.txt; NULL: Debian's place */
   const char *font_path;  /* NotoColorEmoji.ttf; NULL: looked for under /usr/share/fonts */

@@ -134,7 +134,8 @@ static void add_word(WordSet *s, const char *text, size_t len) {
 /* Scene i of a list that shows every thing on every background in every phrasing, and goes through the rest. */
 static Scene word_scene(const World *w, int i) {
   unsigned kinds = w->options.kinds;
-  Scene s = {.n_things = kinds & WORLD_TWO && (i % 2 || kinds == WORLD_TWO) ? 2 : 1,
+  bool has_one = kinds & (WORLD_SINGLE | WORLD_CLIPS), has_two = kinds & (WORLD_TWO | WORLD_PAIRS);
+  Scene s = {.n_things = has_two && (i % 2 || !has_one) ? 2 : 1,
              .phrasing = i % WORLD_PHRASINGS,
              .background = i / WORLD_PHRASINGS % world_background_count(w)};
   int thing = i / (WORLD_PHRASINGS * world_background_count(w));
@@ -143,7 +144,7 @@ static Scene word_scene(const World *w, int i) {
                              .colour = kinds & WORLD_RECOLOUR ? i % (WORLD_RECOLOURS + 1) - 1 : -1,
                              .size_word = kinds & WORLD_SIZED ? i / 2 % 3 - 1 : 0,
                              .place = i % WORLD_PLACES};
-  if (kinds & WORLD_CLIPS && s.n_things == 1) s.motion = (Motion)(i / 3 % MOTION_COUNT);
+  if (kinds & (s.n_things == 1 ? WORLD_CLIPS : WORLD_PAIRS)) s.motion = (Motion)(i / 3 % MOTION_COUNT);
   return s;
 }
 

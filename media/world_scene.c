@@ -114,27 +114,34 @@ static bool settle_pair(const World *w, Scene *s) {
   return a->thing != b->thing;
 }
 
+/* Of two things that stand; of two of which the first moves a path must be free, too. */
+static bool is_free(const Scene *s) {
+  int columns = s->part[0].place % 3 - s->part[1].place % 3;
+  return s->motion != MOTION_BOUNCE || columns * columns == 4;
+}
+
 static unsigned draw_kind(const World *w, Lots *l) {
+  static const unsigned kinds[WORLD_SCENE_KINDS] = {WORLD_SINGLE, WORLD_TWO, WORLD_CLIPS, WORLD_PAIRS};
   int n = 0, k = 0;
   for (int i = 0; i < WORLD_SCENE_KINDS; i++)
-    if (w->options.kinds >> i & 1) n += w->options.weight[i];
+    if (w->options.kinds & kinds[i]) n += w->options.weight[i];
   int lot = lots_below(l, n);
-  while (!(w->options.kinds >> k & 1) || (lot -= w->options.weight[k]) >= 0) k++;
-  return 1u << k;
+  while (!(w->options.kinds & kinds[k]) || (lot -= w->options.weight[k]) >= 0) k++;
+  return kinds[k];
 }
 
 static bool draw_scene(const World *w, Lots *l, Scene *s) {
   unsigned kind = draw_kind(w, l);
   *s = (Scene){.n_things = 1, .phrasing = lots_below(l, WORLD_PHRASINGS), .background = lots_below(l, world_background_count(w))};
   draw_thing(w, l, s->background, &s->part[0]);
-  if (kind == WORLD_CLIPS) {
+  if (kind & WORLD_MOVING) {
     s->motion = (Motion)(1 + lots_below(l, MOTION_COUNT - 1));
     world_settle_motion(s);
   }
-  if (kind == WORLD_TWO) {
+  if (kind & (WORLD_TWO | WORLD_PAIRS)) {
     draw_thing(w, l, s->background, &s->part[1]);
     s->n_things = 2;
-    return settle_pair(w, s);
+    return settle_pair(w, s) && is_free(s);
   }
   return true;
 }

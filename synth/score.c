@@ -50,9 +50,8 @@ static Scene with_other_thing(const World *w, const Scene *s, int64_t i) {
   return out;
 }
 
-/* Another motion that may begin as this clip does: with the thing where it is, as large as it is.  The same scene where
- * there is none. */
-static Scene with_other_motion(const World *w, const Scene *s, int64_t i) {
+/* Another motion that may begin as this clip does: with the thing where it is, as large as it is.  False where there is none. */
+static bool with_other_motion(const World *w, const Scene *s, int64_t i, Scene *out) {
   int x, y, size, ox, oy, osize, n = 0;
   Scene found[MOTION_COUNT * WORLD_PLACES];
   world_box(w, s, 0, 0, &x, &y, &size);
@@ -66,7 +65,8 @@ static Scene with_other_motion(const World *w, const Scene *s, int64_t i) {
       if (m != (int)s->motion && !is_turn && world_scene_is_settled(&o) && abs(ox - x) <= 2 && abs(oy - y) <= 2 && osize == size)
         found[n++] = o;
     }
-  return n ? found[i % n] : *s;
+  if (n) *out = found[i % n];
+  return n > 0;
 }
 
 static void make_scenes(Scoring *s) {
@@ -76,11 +76,12 @@ static void make_scenes(Scoring *s) {
   s->wanted = ARENA_ARRAY(s->arena, Scene, n);
   s->judged = ARENA_ARRAY(s->arena, Judgement, n);
   for (int i = 0; i < SCORE_PIXELS; i++) s->out->rgb[i] = arena_alloc(s->arena, s->bytes * (size_t)(n * s->frames));
+  bool changes = s->r->task->given == GIVEN_FIRST_FRAME && strcmp(s->r->task->condition, PORT_TEXT) == 0;
+  uint64_t number = 0;
   for (int64_t i = 0; i < n; i++) {
-    s->scene[i] = s->wanted[i] = world_scene(w, s->r->split, (uint64_t)i);
+    do s->scene[i] = s->wanted[i] = world_scene(w, s->r->split, number++);
+    while (changes && !with_other_motion(w, &s->scene[i], i, &s->wanted[i]));
     if (s->r->task->given == GIVEN_SURROUNDING) s->wanted[i] = with_other_thing(w, &s->scene[i], i);
-    bool changes = s->r->task->given == GIVEN_FIRST_FRAME && strcmp(s->r->task->condition, PORT_TEXT) == 0;
-    if (changes) s->wanted[i] = with_other_motion(w, &s->scene[i], i);
     for (int f = 0; f < s->frames; f++) world_render(w, &s->scene[i], f, pixels_of(s, SCORE_TRUE, i) + (size_t)f * s->bytes, NULL);
   }
 }

@@ -138,6 +138,46 @@ TEST("with all kinds of scenes the rule holds for every kind of pair") {
   world_close(w);
 }
 
+/* n captions of a world, there and back. */
+static void parse_back(World *w, uint64_t n) {
+  char text[WORLD_CAPTION_BYTES];
+  Error err;
+  for (uint64_t i = 0; i < n; i++) {
+    Scene s = world_scene(w, i % 2 ? WORLD_TRAIN : WORLD_HELD_OUT, i), t;
+    int len = world_caption(w, &s, text);
+    EXPECT(len == (int)strlen(text) && len < WORLD_CAPTION_BYTES - 1, "%d", len);
+    REQUIRE(world_parse_caption(w, text, &t, &err), "%s: %s", text, err.text);
+    EXPECT(t.n_things == s.n_things && t.background == s.background && t.motion == s.motion &&
+               t.phrasing == s.phrasing,
+           "%s", text);
+    for (int k = 0; k < s.n_things; k++)
+      EXPECT(t.part[k].thing == s.part[k].thing && t.part[k].place == s.part[k].place &&
+                 t.part[k].colour == s.part[k].colour && t.part[k].size_word == s.part[k].size_word,
+             "%s", text);
+  }
+}
+
+TEST("of a pair the first moves and the second is never in its way") {
+  World *w = open_world(48, WORLD_PAIRS);
+  REQUIRE(w, "");
+  int motions[MOTION_COUNT] = {0};
+  for (uint64_t i = 0; i < 4000; i++) {
+    Scene s = world_scene(w, i % 2 ? WORLD_TRAIN : WORLD_HELD_OUT, i);
+    EXPECT(s.n_things == 2 && world_scene_frames(&s) == WORLD_FRAMES && world_scene_is_settled(&s), "scene %d", (int)i);
+    motions[s.motion]++;
+    for (int f = 0; f < WORLD_FRAMES; f++) {
+      int x[2], y[2], size[2];
+      for (int k = 0; k < 2; k++) world_box(w, &s, k, f, &x[k], &y[k], &size[k]);
+      bool apart = x[0] + size[0] <= x[1] || x[1] + size[1] <= x[0] || y[0] + size[0] <= y[1] || y[1] + size[1] <= y[0];
+      EXPECT(apart, "scene %d, %s, frame %d", (int)i, world_motion_name(s.motion), f);
+    }
+  }
+  for (int m = 1; m < MOTION_COUNT; m++)
+    EXPECT(motions[m] > 100 || m == MOTION_DIAGONAL, "%s: %d of 4000", world_motion_name((Motion)m), motions[m]);
+  parse_back(w, 400);
+  world_close(w);
+}
+
 TEST("things, backgrounds, places, sizes and phrasings are spread evenly") {
   World *w = open_world(64, WORLD_SINGLE);
   REQUIRE(w, "");
@@ -236,25 +276,6 @@ TEST("motions do what their names say") {
     }
   EXPECT(off < size * size * 3 / 50, "%d values differ", off);
   world_close(w);
-}
-
-/* n captions of a world, there and back. */
-static void parse_back(World *w, uint64_t n) {
-  char text[WORLD_CAPTION_BYTES];
-  Error err;
-  for (uint64_t i = 0; i < n; i++) {
-    Scene s = world_scene(w, i % 2 ? WORLD_TRAIN : WORLD_HELD_OUT, i), t;
-    int len = world_caption(w, &s, text);
-    EXPECT(len == (int)strlen(text) && len < WORLD_CAPTION_BYTES - 1, "%d", len);
-    REQUIRE(world_parse_caption(w, text, &t, &err), "%s: %s", text, err.text);
-    EXPECT(t.n_things == s.n_things && t.background == s.background && t.motion == s.motion &&
-               t.phrasing == s.phrasing,
-           "%s", text);
-    for (int k = 0; k < s.n_things; k++)
-      EXPECT(t.part[k].thing == s.part[k].thing && t.part[k].place == s.part[k].place &&
-                 t.part[k].colour == s.part[k].colour && t.part[k].size_word == s.part[k].size_word,
-             "%s", text);
-  }
 }
 
 TEST("captions parse back into the slots they were made from") {
