@@ -80,7 +80,7 @@ static void make_scenes(Scoring *s) {
   uint64_t number = 0;
   for (int64_t i = 0; i < n; i++) {
     do s->scene[i] = s->wanted[i] = world_scene(w, s->r->split, number++);
-    while (changes && !with_other_motion(w, &s->scene[i], i, &s->wanted[i]));
+    while (changes && !with_other_motion(w, &s->scene[i], i, &s->wanted[i]) && number < 1000 * (uint64_t)n);
     if (s->r->task->given == GIVEN_SURROUNDING) s->wanted[i] = with_other_thing(w, &s->scene[i], i);
     for (int f = 0; f < s->frames; f++) world_render(w, &s->scene[i], f, pixels_of(s, SCORE_TRUE, i) + (size_t)f * s->bytes, NULL);
   }
