@@ -24,7 +24,7 @@ local o = options {
   text_mask = true,                                         -- nothing attends to what a caption is filled up with
   -- How it is trained.
   lr = 1e-3, schedule = one_of { "cosine", "constant" }, warmup = 0.05, clip = 1.0, weight_decay = 0.0,
-  null_condition = 0.0,    -- share of examples that go without their condition, for guidance
+  null_text = 0.0,         -- share of examples that go without their condition, text or sketch, for guidance
   noise = 0.0,             -- of each example's codes, a share drawn from [0, noise) is read as random ones
 }
 
@@ -251,8 +251,8 @@ end
 
 -- Some examples lose their condition: the decoder learns what is likely without one.
 local function drop(task, x)
-  if o.null_condition == 0 or not (task.condition == "text" or task.condition == "sketch") then return x end
-  local lost = lt(uniform(f32(batch, 1), "null." .. task.name), o.null_condition)
+  if o.null_text == 0 or not (task.condition == "text" or task.condition == "sketch") then return x end
+  local lost = lt(uniform(f32(batch, 1), "null." .. task.name), o.null_text)
   if task.condition == "sketch" then x.labels_tokens = select(reshape(lost, batch, 1, 1, 1), null_code, x.labels_tokens) end
   if task.condition == "text" then
     x.text = select(lost, null_word, x.text)

@@ -38,7 +38,7 @@ for precision in f32 bf16; do
   "$nuwa" train models/vqgan.lua $vq --precision $precision --steps 4 --batch 4 --log "$scratch/log" --out "$scratch/vq" 2>/dev/null
   sed -E 's/"(step_s|seconds|rate|wall)[^,}]*//g' "$scratch/log/metrics.jsonl" | grep -oE '"(loss|mse)": ?[-0-9.e]+' | say "losses of vqgan, $precision"
   rm -rf "$scratch/log"
-  "$nuwa" train models/nuwa.lua $small -D codebook=128 -D vocab=848 --bpe "$scratch/merges.txt" -D null_condition=0.1 -D noise=0.5 --vq-weights "$scratch/vq" \
+  "$nuwa" train models/nuwa.lua $small -D codebook=128 -D vocab=848 --bpe "$scratch/merges.txt" -D null_text=0.1 -D noise=0.5 --vq-weights "$scratch/vq" \
     --precision $precision --steps 4 --batch 4 --log "$scratch/log" --out "$scratch/drawer" 2>/dev/null
   grep -oE '"loss": ?[-0-9.e]+' "$scratch/log/metrics.jsonl" | say "losses of nuwa, $precision"
 done

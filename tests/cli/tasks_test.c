@@ -23,7 +23,7 @@ static bool have_kit(void) {
         nuwa("data world:clips,size=32,things=8 --out scene --count 2 --maps --clips webp") == 0 &&
         nuwa("train models/nuwa.lua --models models -D tasks=" TASKS " -D task_weights=1,0,0,0,0,1,0,1 -D grid_s=8 -D grid_h=4 "
              "-D grid_w=4 -D dim=16 -D heads=2 -D encoder_layers=1 -D decoder_layers=1 -D codebook=16 -D text_tokens=24 "
-             "-D vocab=560 -D null_condition=0.5 -D noise=0.5 --bpe merges --tokens image=image.st --tokens labels=labels.st " WORLD
+             "-D vocab=560 -D null_text=0.5 -D noise=0.5 --bpe merges --tokens image=image.st --tokens labels=labels.st " WORLD
              "--batch 2 --steps 2 --out kit.st") == 0;
   EXPECT(has, "%s", output);
   return has;

@@ -36,6 +36,20 @@ static inline void read_defines(Demo *d) {
   }
 }
 
+/* The Lua files that the weights carry. */
+typedef struct SourceCall {
+  Arena *arena;
+  const char *text;
+  SourceMap *out;
+  Error *err;
+  bool ok;
+} SourceCall;
+
+static inline void read_demo_source(void *ctx) {
+  SourceCall *c = ctx;
+  c->ok = c->text ? source_read(c->arena, c->text, c->out, c->err) : error_set(c->err, ERROR_FORMAT, "the weights carry no source");
+}
+
 static inline bool open_demo(Demo *d, const char *weights, DType precision, int64_t samples) {
   char path[1000];
   *d = (Demo){.precision = precision, .samples = samples};
@@ -43,10 +57,15 @@ static inline bool open_demo(Demo *d, const char *weights, DType precision, int6
   if (!(d->weights = safetensors_open(path, &d->err))) return false;
   read_defines(d);
   const char *model = safetensors_metadata(d->weights, "model");
-  if (strcmp(model, "nuwa.lua") == 0) d->define[d->n_define++] = (Define){"text_mask", "false"};   /* they are older */
-  ModelOptions o = {.define = d->define, .n_define = d->n_define, .models_dir = MODELS_DIR};
+  SourceMap source;
+  Arena *arena = arena_new();
+  SourceCall call = {arena, safetensors_metadata(d->weights, "source"), &source, &d->err, false};
+  if (!arena || !arena_protect(arena, read_demo_source, &call, &d->err) || !call.ok) return false;
+  ModelOptions o = {.define = d->define, .n_define = d->n_define, .source = &source};
   snprintf(path, sizeof path, "%s/%s", MODELS_DIR, model);
-  return (d->model = model_load(path, &o, &d->err)) != NULL;
+  d->model = model_load(path, &o, &d->err);
+  arena_free(arena);
+  return d->model != NULL;
 }
 
 static inline void close_plan(Demo *d) {
