@@ -14,7 +14,7 @@
 
 typedef struct ScoreArgs {
   KitArgs kit;
-  int64_t count, seed, top_k, things;
+  int64_t count, draws, seed, top_k, things;
   double temperature, top_p, guidance;
   const char *task, *sheet, *segment, *features, *data, *pictures;
   bool json, no_drawings, seen;
@@ -78,7 +78,7 @@ static int value_of(const ScoreRow *r, int column) { return *(const int *)((cons
 
 static void print_table(const ScoreCommand *c) {
   static const char *const name[SCORE_ROWS] = {"true renderings", "VQ reconstructions", "drawings", "shuffled conditions",
-                                               "first frame, standing still"};
+                                               "first frame, standing still", "best of the draws"};
   const Scores *s = &c->scores;
   printf("| %s, %" PRId64 " %s |", c->task->name, s->count, c->a->seen ? "seen pairs" : "held-out pairs");
   for (int k = 0; k < SLOT_COLUMNS; k++)
@@ -104,7 +104,7 @@ static void print_table(const ScoreCommand *c) {
 }
 
 static void print_json(const ScoreCommand *c) {
-  static const char *const key[SCORE_ROWS] = {"true", "vq", "drawn", "shuffled", "frozen"};
+  static const char *const key[SCORE_ROWS] = {"true", "vq", "drawn", "shuffled", "frozen", "best"};
   const Scores *s = &c->scores;
   printf("{\"task\": \"%s\", \"count\": %" PRId64, c->task->name, s->count);
   if (s->has[SCORE_REBUILT]) printf(", \"psnr\": %.4f, \"psnr_box\": %.4f", s->psnr, s->psnr_box);
@@ -146,7 +146,7 @@ static bool score(ScoreCommand *c, Arena *arena, Error *err) {
   const ScoreArgs *a = c->a;
   int64_t threads = a->kit.model.threads ? a->kit.model.threads : pool_count_processors();
   ScoreRequest r = {.task = c->task, .world = c->world, .split = a->seen ? WORLD_VALIDATION : WORLD_HELD_OUT, .threads = (int)threads,
-                    .count = a->count, .draws = !a->no_drawings, .seed = (uint64_t)a->seed,
+                    .count = a->count, .draws = !a->no_drawings, .draws_of_each = a->draws, .seed = (uint64_t)a->seed,
                     .sample = {(float)a->temperature, (int)a->top_k, (float)a->top_p}, .guidance = (float)a->guidance};
   if (a->segment || a->features) r.networks = &c->networks;
   if (r.networks && !score_networks_open(&c->networks, &c->target.synth, a->segment, a->features, err)) return false;
@@ -288,10 +288,12 @@ static void run_done(void *ctx) {
 }
 
 int cli_score(int argc, char **argv) {
-  ScoreArgs a = {.temperature = 1.0, .top_p = 1.0, .guidance = 1.0};
+  ScoreArgs a = {.draws = 1, .temperature = 1.0, .top_p = 1.0, .guidance = 1.0};
   ScoreCommand s = {.a = &a};
   const Arg arg[] = {
       {"--count", ARG_INT, "N", "captions (256); of pictures (10000)", &a.count, 2, 1000000},
+      {"--draws", ARG_INT, "N", "of each scene; beside the first one the nearest to the truth is judged (1)", &a.draws, 1, 1024, .with = "--task",
+       .without = "--no-drawings"},
       ARG_SAMPLING(&a, NULL, "--no-drawings"),
       {"--features", ARG_TEXT, "FILE", "weights of a classifier: compare by its features instead, or with --task too", &a.features, 0, 0},
       {"--data", ARG_TEXT, "SPEC", "the pictures to compare with (as train's); of tasks the world, world:OPTIONS (the weights')", &a.data, 0, 0},

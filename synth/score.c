@@ -272,12 +272,14 @@ static void restore(const Scoring *s, int64_t i, const uint8_t *unknown) {
     if (!unknown[p]) memcpy(to + 3 * p, from + 3 * p, 3);
 }
 
-/* Scenes whose known part is the same positions are drawn at once. */
-static bool draw(Scoring *s, KitRequest *r, int32_t *tokens) {
+/* Scenes whose known part is the same positions are drawn at once; all as pixels. */
+static bool draw(Scoring *s, const KitRequest *r, int32_t *tokens) {
   Kit *k = s->kit;
   int64_t n = s->r->count, unknowns = s->frames * k->size * k->size, done, at = 0;
-  bool is_given = s->r->task->given != GIVEN_NOTHING;
-  if (!is_given) return kit_generate(k, r, tokens, &s->out->stats, &done, s->err);
+  uint8_t *rgb = s->out->rgb[SCORE_DRAWN];
+  if (s->r->task->given == GIVEN_NOTHING)
+    return kit_generate(k, r, tokens, &s->out->stats, &done, s->err) &&
+           codec_decode(&k->codec[CODEC_IMAGE], tokens, n * s->frames, rgb, s->err);
   uint8_t *unknown = arena_alloc(s->arena, (size_t)(n * unknowns)), *given = arena_alloc(s->arena, (size_t)(n * k->positions));
   int32_t *known = ARENA_ARRAY(s->arena, int32_t, n * k->positions);
   for (int64_t i = 0; i < n; i++)
@@ -286,13 +288,13 @@ static bool draw(Scoring *s, KitRequest *r, int32_t *tokens) {
     KitRequest part = *r;
     for (to = at + 1; to < n && memcmp(given + at * k->positions, given + to * k->positions, (size_t)k->positions) == 0;) to++;
     part.count = to - at;
-    part.first = at;
+    part.first = r->first + at;
     part.text = r->text ? r->text + at : NULL;
     part.given = given + at * k->positions;
     part.given_tokens = known + at * k->positions;
     if (!kit_generate(k, &part, tokens + at * k->positions, &s->out->stats, &done, s->err)) return false;
   }
-  if (!codec_decode(&k->codec[CODEC_IMAGE], tokens, n * s->frames, s->out->rgb[SCORE_DRAWN], s->err)) return false;
+  if (!codec_decode(&k->codec[CODEC_IMAGE], tokens, n * s->frames, rgb, s->err)) return false;
   for (int64_t i = 0; i < n; i++) restore(s, i, unknown + i * unknowns);
   return true;
 }
@@ -306,6 +308,34 @@ static bool ask_shuffled(Scoring *s) {
                                  &s->out->row[SCORE_SHUFFLED].accuracy, s->err);
 }
 
+/* Keeps of each scene the drawing nearest to the truth, in best. */
+static void keep_nearest(const Scoring *s, double *error, uint8_t *best, bool is_first) {
+  size_t clip = s->bytes * (size_t)s->frames;
+  for (int64_t i = 0; i < s->r->count; i++) {
+    const uint8_t *x = pixels_of(s, SCORE_TRUE, i), *y = pixels_of(s, SCORE_DRAWN, i);
+    double sum = 0;
+    for (size_t k = 0; k < clip; k++) sum += (double)((x[k] - y[k]) * (x[k] - y[k]));
+    if (!is_first && sum >= error[i]) continue;
+    error[i] = sum;
+    memcpy(best + (size_t)i * clip, y, clip);
+  }
+}
+
+/* The first of its drawings is there; afterwards it is again. */
+static bool score_best(Scoring *s, KitRequest *r, int32_t *tokens) {
+  size_t bytes = s->bytes * (size_t)(s->r->count * s->frames);
+  double *error = ARENA_ARRAY(s->arena, double, s->r->count);
+  uint8_t *best = arena_alloc(s->arena, bytes), *first = arena_copy(s->arena, s->out->rgb[SCORE_DRAWN], bytes);
+  keep_nearest(s, error, best, true);
+  for (int64_t i = 1; i < s->r->draws_of_each; i++) {
+    r->first = i * s->r->count;
+    if (!draw(s, r, tokens)) return false;
+    keep_nearest(s, error, best, false);
+  }
+  memcpy(s->out->rgb[SCORE_DRAWN], first, bytes);
+  return judge_row(s, SCORE_BEST, best, s->wanted);
+}
+
 static bool score_drawings(Scoring *s) {
   int64_t n = s->r->count;
   Kit *k = s->kit;
@@ -314,12 +344,11 @@ static bool score_drawings(Scoring *s) {
   if (k->codes_input && !sketch_codes(s, &r.codes)) return false;
   int32_t *tokens = ARENA_ARRAY(s->arena, int32_t, n * k->positions);
   if (!draw(s, &r, tokens)) return false;
-  bool is_decoded = s->r->task->given != GIVEN_NOTHING;
-  if (!is_decoded && !codec_decode(&k->codec[CODEC_IMAGE], tokens, n * s->frames, s->out->rgb[SCORE_DRAWN], s->err)) return false;
   if (!judge_row(s, SCORE_DRAWN, s->out->rgb[SCORE_DRAWN], s->wanted)) return false;
   count_row(s, SCORE_SHUFFLED, s->wanted, n / 2 + 1);
   if (s->out->has_accuracy && !ask_shuffled(s)) return false;
-  return s->frames == 1 || judge_row(s, SCORE_FROZEN, s->out->rgb[SCORE_TRUE], s->wanted);
+  return (s->frames == 1 || judge_row(s, SCORE_FROZEN, s->out->rgb[SCORE_TRUE], s->wanted)) &&
+         (s->r->draws_of_each == 1 || score_best(s, &r, tokens));
 }
 
 /* ---- captions ---- */

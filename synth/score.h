@@ -2,7 +2,8 @@
  *
  * The judge (media/judge.h) sees pixels only.  It judges the true renderings of scenes (which bounds what can be scored), their
  * reconstructions by the autoencoder, one drawing for each scene, the drawings against each other's scenes (chance), and of
- * clips the first frame, standing still.  Captions that are drawn are read back into slots instead. */
+ * clips the first frame, standing still; where several are drawn for a scene, also of these the one nearest to the truth.
+ * Captions that are drawn are read back into slots instead. */
 #ifndef NUWA_SYNTH_SCORE_H
 #define NUWA_SYNTH_SCORE_H
 
@@ -33,6 +34,7 @@ typedef struct ScoreRequest {
   WorldSplit split;             /* whose scenes: pairs kept from training, or unseen scenes of pairs that it shows */
   int64_t count;                /* scenes, at least 1 */
   bool draws;                   /* else the autoencoder alone is scored */
+  int64_t draws_of_each;        /* scene, at least 1: the first is judged, and the one whose pixels are nearest to the truth */
   int threads;                  /* that judge */
   ScoreNetworks *networks;      /* whose figures are wanted, too; NULL: none */
   uint64_t seed;                /* of the drawings, as the rest */
@@ -40,7 +42,7 @@ typedef struct ScoreRequest {
   float guidance;
 } ScoreRequest;
 
-enum { SCORE_TRUE, SCORE_REBUILT, SCORE_DRAWN, SCORE_PIXELS, SCORE_SHUFFLED = SCORE_PIXELS, SCORE_FROZEN, SCORE_ROWS };
+enum { SCORE_TRUE, SCORE_REBUILT, SCORE_DRAWN, SCORE_PIXELS, SCORE_SHUFFLED = SCORE_PIXELS, SCORE_FROZEN, SCORE_BEST, SCORE_ROWS };
 
 /* How many of n show what they should, and what else is asked. */
 typedef struct ScoreRow {

@@ -283,7 +283,8 @@ TEST("scores of each task stand beside those of true renderings and shuffled con
   EXPECT_HAS(output, "\"true\": {\"thing\": 100.00, \"place\": 100.00, \"background\": 100.00, \"motion\": 100.00, \"moves\": 100.00, \"all\": 100.00}");
   EXPECT_HAS(output, "\"frozen\": {\"thing\": ");
   EXPECT_STATUS(0, "score --models models --weights kit.st --task i2i --count 4 --json", "\"seen\": ");
-  EXPECT_STATUS(0, "score --models models --weights kit.st --task tv2v --count 4", "| first frame, standing still |");
+  EXPECT_STATUS(0, "score --models models --weights kit.st --task tv2v --count 4 --draws 2", "| first frame, standing still |");
+  EXPECT_HAS(output, "| best of the draws |");
   EXPECT_STATUS(0, "score --models models --weights kit.st --task v2t --count 4 --json", "\"shuffled\": {");
   EXPECT_STATUS(2, "score --models models --weights kit.st --task t2t", "is none of t2i, s2i");
 }
