@@ -176,6 +176,10 @@ static bool set_recipe(GenerateCommand *d, Error *err) {
   char sketch[65];
   if (a->sketch && !sketch_digest(a->sketch, d->arena, sketch, err)) return false;
   if (a->sketch) recipe_set_text(&d->recipe, RECIPE_SKETCH_BYTES, sketch);
+  ClipFormat format;
+  char encoder[64] = "";
+  if (a->out && clip_format_of(a->out, &format) && !clip_encoder(format, encoder, err)) return false;
+  if (*encoder) recipe_set_text(&d->recipe, RECIPE_ENCODER, encoder);
   return args_recipe(a->arg, a->n_arg, &d->recipe, err) &&
          (!a->video || recipe_set_file(&d->recipe, RECIPE_VIDEO_BYTES, a->video, err)) && (!a->image || recipe_set_file(&d->recipe, RECIPE_IMAGE_BYTES, a->image, err)) &&
          (!a->mask || given_is_word(a->mask) || recipe_set_file(&d->recipe, RECIPE_MASK_BYTES, a->mask, err));

@@ -31,6 +31,10 @@ bool clip_encode(ClipFormat format, const uint8_t *rgb, int n, int width, int he
 bool clip_write(const char *path, const uint8_t *rgb, int n, int width, int height, ClipRate rate, const char *text,
                 Error *err);
 
+/* What encodes MP4, "libavcodec 59.37.100": another version may give other bytes.  Of the other formats "", their pixels are
+ * coded without loss.  NULL with err set where it cannot be loaded. */
+const char *clip_encoder(ClipFormat format, char out[64], Error *err);
+
 /* The text that clip_encode put into a GIF, WebP or MP4 (its content says which), heap-allocated; `where` names the
  * bytes in errors.  NULL with err->code ERROR_NONE when there is none; files that are damaged before it are refused.
  */

@@ -93,3 +93,11 @@ bool clip_encode_mp4(const ClipFrames *f, Buffer *out, Error *err) {
   done(&m);
   return ok;
 }
+
+const char *clip_encoder(ClipFormat format, char out[64], Error *err) {
+  const Ffmpeg *ff = format == CLIP_MP4 ? ffmpeg_load(err) : NULL;
+  if (format == CLIP_MP4 && !ff) return NULL;
+  unsigned v = ff ? ff->avcodec_version() : 0;
+  snprintf(out, 64, ff ? "libavcodec %u.%u.%u" : "", v >> 16, v >> 8 & 255, v & 255);
+  return out;
+}

@@ -30,6 +30,7 @@
   F(avutil, av_pix_fmt_desc_get)                                                                                     \
   F(avutil, av_strdup)                                                                                               \
   F(avutil, av_strerror)                                                                                             \
+  F(avcodec, avcodec_version)                                                                                        \
   F(avcodec, av_packet_alloc)                                                                                        \
   F(avcodec, av_packet_free)                                                                                         \
   F(avcodec, av_packet_rescale_ts)                                                                                   \

@@ -68,6 +68,7 @@ enum {
   X(VIDEO_BYTES, "video_sha256",      RECIPE_DRAWING)                                                                \
   X(GIVEN_FRAMES, "given_frames",     RECIPE_DRAWING)                                                                \
   X(FPS,         "fps",               RECIPE_DRAWING)                                                                \
+  X(ENCODER,     "encoder",           RECIPE_DRAWING)                                                                \
   X(IMAGE,       "image",             RECIPE_DRAWING)                                                                \
   X(IMAGE_BYTES, "image_sha256",      RECIPE_DRAWING)                                                                \
   X(MASK,        "mask",              RECIPE_DRAWING)                                                                \
