@@ -211,7 +211,7 @@ static bool measure_others(ScoreCommand *c, int64_t *n, Arena *arena, Moments *o
 static bool score_features(ScoreCommand *c, Arena *arena, Error *err) {
   const ScoreArgs *a = c->a;
   int64_t n = a->count ? a->count : PICTURES, n_data = n;
-  const char *what = a->pictures ? "pictures" : a->kit.vq_weights ? "reconstructions" : "drawings";
+  const char *what = a->pictures ? NULL : a->kit.vq_weights ? "reconstructions" : "drawings";
   Moments data, others;
   double distance;
   if (!likeness_open(&c->likeness, &c->target.synth, &(ModelSpec){0}, a->features, err) ||
@@ -224,6 +224,7 @@ static bool score_features(ScoreCommand *c, Arena *arena, Error *err) {
   if (n < 2 || n_data < 2)
     return error_set(err, ERROR_ARGUMENT, "%s: a distribution needs two pictures at least", n < 2 ? a->pictures : a->data);
   if (!frechet_distance(&data, &others, arena, &distance, err)) return false;
+  if (!what) what = c->likeness.image->rank == 5 ? "clips" : "pictures";
   if (a->json)
     printf("{\"frechet\": %.6g, \"pictures\": %" PRId64 ", \"data\": %" PRId64 ", \"features\": %" PRId64 "}\n", distance, n,
            n_data, data.d);

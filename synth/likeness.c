@@ -6,17 +6,28 @@
 
 #include "runtime/base/names.h"
 
+/* f32 [B, s, height, width, 1 or 3], of constant sizes. */
+static bool is_clip(const PlanTensor *t) {
+  PlanTensor frame = *t;
+  if (t->rank != 5 || !dim_is_const(t->dim[1]) || t->dim[1].c < 1) return false;
+  frame.rank = 4;
+  memmove(&frame.dim[1], &frame.dim[2], 3 * sizeof *frame.dim);
+  return single_is_picture(&frame);
+}
+
 static bool check_ports(Likeness *l, const char *weights, Error *err) {
   const PlanFunction *f = l->features.f;
   if (!f) return error_set(err, ERROR_ARGUMENT, "%s: its model has no function \"%s\"", weights, FUNC_FEATURES);
   l->image = plan_find_input(f, PORT_IMAGE);
+  if (!l->image) l->image = plan_find_input(f, PORT_VIDEO);
   l->vector = plan_find_output(f, PORT_FEATURES);
-  bool ok = f->n_in == 1 && l->image && single_is_picture(l->image) && l->vector && l->vector->dtype == DTYPE_F32 &&
+  bool ok = f->n_in == 1 && l->image && (single_is_picture(l->image) || is_clip(l->image)) && l->vector && l->vector->dtype == DTYPE_F32 &&
             l->vector->rank == 2 && dim_equal(l->vector->dim[0], (Dim){.b = 1}) && dim_is_const(l->vector->dim[1]) &&
             l->vector->dim[1].c >= 1 && l->vector->dim[1].c <= FRECHET_MAX_D;
   return ok || error_set(err, ERROR_ARGUMENT,
-                         "%s: \"%s\" must take %s f32[batch, h, w, 1 or 3] and give %s f32[batch, n], n up to %d",
-                         weights, FUNC_FEATURES, PORT_IMAGE, PORT_FEATURES, FRECHET_MAX_D);
+                         "%s: \"%s\" must take %s f32[batch, h, w, 1 or 3], or %s f32[batch, s, h, w, 1 or 3], and give %s "
+                         "f32[batch, n], n up to %d",
+                         weights, FUNC_FEATURES, PORT_IMAGE, PORT_VIDEO, PORT_FEATURES, FRECHET_MAX_D);
 }
 
 bool likeness_open(Likeness *l, const SynthTarget *t, const ModelSpec *m, const char *weights, Error *err) {
@@ -30,7 +41,7 @@ void likeness_close(Likeness *l) {
   *l = (Likeness){0};
 }
 
-static void *port(const Likeness *l) { return nuwa_input(l->features.session, l->features.function, PORT_IMAGE); }
+static void *port(const Likeness *l) { return nuwa_input(l->features.session, l->features.function, l->image->name); }
 
 /* What is in the port by now. */
 static bool add(Likeness *l, int64_t n, Moments *m, Error *err) {
@@ -49,8 +60,8 @@ static uint64_t spread(const Dataset *d, uint64_t i, uint64_t n) {
 
 /* Pictures at, at + 1, ... of the n of a data set, as features see them, to `to`. */
 static bool fill(const Likeness *l, const Dataset *d, int64_t at, int64_t n, float *to, Error *err) {
-  DataWant want = {.name = PORT_IMAGE, .dtype = DTYPE_F32, .rank = 3};
-  for (int i = 0; i < 3; i++) want.dim[i] = l->image->dim[i + 1].c;
+  DataWant want = {.name = l->image->name, .dtype = DTYPE_F32, .rank = l->image->rank - 1};
+  for (int i = 0; i < want.rank; i++) want.dim[i] = l->image->dim[i + 1].c;
   if (!dataset_match(d, NULL, &want, err)) return false;
   for (int64_t i = 0; i < part(n, at); i++) {
     want.out = (uint8_t *)to + (size_t)i * data_want_bytes(&want);

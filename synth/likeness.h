@@ -1,6 +1,7 @@
 /* How like a data set's pictures are those that a model draws, what an autoencoder makes of them, or those of another data
  * set: the Frechet distance of
- * what a classifier's function "features" (image f32 [B, h, w, 1 or 3] to features f32 [B, n]) tells of both. */
+ * what a classifier's function "features" (image f32 [B, h, w, 1 or 3], or of clips video f32 [B, s, h, w, 1 or 3], to features
+ * f32 [B, n]) tells of both. */
 #ifndef NUWA_SYNTH_LIKENESS_H
 #define NUWA_SYNTH_LIKENESS_H
 
