@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stddef.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "runtime/base/names.h"
@@ -16,7 +17,7 @@ typedef struct ScoreArgs {
   KitArgs kit;
   int64_t count, draws, seed, top_k, things;
   double temperature, top_p, guidance;
-  const char *task, *sheet, *segment, *features, *data, *pictures;
+  const char *task, *sheet, *segment, *features, *data, *pictures, *real, *drawn, *by;
   bool json, no_drawings, seen;
 } ScoreArgs;
 
@@ -44,7 +45,7 @@ static const char about[] =
     "another thing in its place, t2v and s2v clips, whose motion is judged, too, v2v and tv2v clips whose first frame is\n"
     "given, tv2v with the caption of another motion; i2t and v2t captions, whose slots are read.\n"
     "With --features: the Frechet distance of the features that a classifier tells of --data and of drawings of\n"
-    "--weights, or of --pictures.";
+    "--weights, or of --pictures; --real and --drawn --by NAME are the same of two folders.";
 
 static bool write_sheet(const ScoreCommand *c, Arena *arena, Error *err) {
   Image sheet = {0};
@@ -208,13 +209,30 @@ static bool measure_others(ScoreCommand *c, int64_t *n, Arena *arena, Moments *o
   return likeness_of_drawings(&c->likeness, &c->painter, (uint64_t)a->seed, *n, arena, out, err);
 }
 
+/* --by FILE, or a network of models/metrics by its name, NAME=FILE or with weights among the shipped ones. */
+static bool find_network(ScoreCommand *c, ModelSpec *m, Arena *arena, Error *err) {
+  ScoreArgs *a = c->a;
+  if (!a->by || access(a->by, R_OK) == 0) return a->features = a->by ? a->by : a->features, true;
+  size_t n = strcspn(a->by, "=");
+  const char *path = cli_find_model(arena, &a->kit.model, arena_printf(arena, "metrics/%.*s.lua", (int)n, a->by));
+  if (access(path, R_OK) != 0)
+    return error_set(err, ERROR_ARGUMENT, "--by %s: is neither a weights file nor a network of models/metrics (%s)", a->by, path);
+  m->path = path;
+  a->features = a->by[n] ? a->by + n + 1
+                         : cli_find_model(arena, &a->kit.model, arena_printf(arena, "weights/%.*s.safetensors", (int)n, a->by));
+  return access(a->features, R_OK) == 0 ||
+         error_set(err, ERROR_ARGUMENT, "--by %s: its weights %s are not there; give --by %.*s=FILE (docs/metrics.md says how to get them)",
+                   a->by, a->features, (int)n, a->by);
+}
+
 static bool score_features(ScoreCommand *c, Arena *arena, Error *err) {
   const ScoreArgs *a = c->a;
   int64_t n = a->count ? a->count : PICTURES, n_data = n;
   const char *what = a->pictures ? NULL : a->kit.vq_weights ? "reconstructions" : "drawings";
   Moments data, others;
   double distance;
-  if (!likeness_open(&c->likeness, &c->target.synth, &(ModelSpec){0}, a->features, err) ||
+  ModelSpec network = {0};
+  if (!find_network(c, &network, arena, err) || !likeness_open(&c->likeness, &c->target.synth, &network, a->features, err) ||
       !(c->data = open_data(a->data, &n_data, err)) ||
       !likeness_of_data(&c->likeness, c->data, n_data, arena, &data, err))
     return false;
@@ -252,6 +270,8 @@ static bool check_features(const ScoreArgs *a, Error *err) {
 
 static bool check(void *ctx, Error *err) {
   ScoreArgs *a = ((ScoreCommand *)ctx)->a;
+  if (a->by && !a->drawn) return error_set(err, ERROR_USAGE, "--by compares --real SPEC with --drawn SPEC: give both");
+  if (a->by) a->features = a->by, a->data = a->real, a->pictures = a->drawn;
   if (a->features && !a->task) return check_features(a, err);
   if (!(((ScoreCommand *)ctx)->task = score_task(a->task ? a->task : "t2i")))
     return error_set(err, ERROR_USAGE, "--task %s: is none of t2i, s2i, i2i, ti2i, t2v, s2v, v2v, tv2v, i2t, v2t", a->task);
@@ -303,6 +323,10 @@ int cli_score(int argc, char **argv) {
       {"--task", ARG_TEXT, "NAME", "t2i, s2i, i2i, ti2i, t2v, s2v, v2v, tv2v, i2t or v2t (t2i)", &a.task, 0, 0},
       {"--segment", ARG_TEXT, "FILE", "weights of a network that says what pixels show: compared with the scenes' labels", &a.segment, 0,
        0, .with = "--task"},
+      {"--real", ARG_TEXT, "SPEC", "pictures or clips that are compared with --drawn", &a.real, 0, 0, .with = "--by", .without = "--data"},
+      {"--drawn", ARG_TEXT, "SPEC", "those that are compared", &a.drawn, 0, 0, .with = "--by", .without = "--pictures"},
+      {"--by", ARG_TEXT, "NAME|FILE", "by this network's features: inception, i3d, NAME=FILE, or weights", &a.by, 0, 0,
+       .with = "--real", .without = "--features|--task"},
       {"--things", ARG_INT, "N", "of the world (as trained)", &a.things, 0, 4096},
       {"--sheet", ARG_PNG, "FILE.png", "rows of truths, reconstructions and drawings", &a.sheet, 0, 0},
       {"--seen", ARG_FLAG, NULL, "captions of pairs that training shows, instead of held-out ones", &a.seen, 0, 0},

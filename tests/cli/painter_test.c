@@ -108,6 +108,14 @@ TEST("pictures are as far from others as their features are, and not from themse
 #define SCORE "score --models models --features p.safetensors --data data.safetensors --json "
   EXPECT_STATUS(0, SCORE "--pictures data.safetensors", "\"pictures\": 24, \"data\": 24, \"features\": 8}");
   EXPECT(number_after("\"frechet\": ") < 1e-6, "%g from themselves", number_after("\"frechet\": "));
+#define TWO "score --models models --real data.safetensors --drawn data.safetensors --json --by "
+  EXPECT_STATUS(0, TWO "p.safetensors", "\"pictures\": 24, \"data\": 24, \"features\": 8}");
+  EXPECT(number_after("\"frechet\": ") < 1e-6, "%g from themselves", number_after("\"frechet\": "));
+  EXPECT(shell("mkdir -p models/metrics && cp " MODELS_DIR "/metrics/inception.lua models/metrics/") == 0, "%s", output);
+  EXPECT_STATUS(1, TWO "inception", "its weights models/weights/inception.safetensors are not there; give --by inception=FILE");
+  EXPECT_STATUS(1, TWO "inception=p.safetensors", "p.safetensors");
+  EXPECT_STATUS(1, TWO "none", "is neither a weights file nor a network of models/metrics");
+  EXPECT_STATUS(2, "score --real data.safetensors --by p.safetensors", "--by compares --real SPEC with --drawn SPEC: give both");
   /* Eight equal features, whose means are 5 x 11.5 greys apart, and whose variances are those of 0 ... 23, 50, times
    * 10^2 and 5^2: 8 (2 / 255)^2 5^2 (11.5^2 + 50). */
   EXPECT_STATUS(0, SCORE "--pictures darker.safetensors", "\"pictures\": 24, \"data\": 24");
