@@ -17,7 +17,7 @@ typedef struct ScoreArgs {
   KitArgs kit;
   int64_t count, draws, seed, top_k, things;
   double temperature, top_p, guidance;
-  const char *task, *sheet, *segment, *features, *data, *pictures, *real, *drawn, *by;
+  const char *task, *sheet, *segment, *features, *data, *pictures, *real, *drawn, *by, *similarity;
   bool json, no_drawings, seen;
 } ScoreArgs;
 
@@ -31,6 +31,7 @@ typedef struct ScoreCommand {
   World *world;
   const ScoreTask *task;
   ScoreNetworks networks;
+  Ranking similarity;
   Scores scores;
   Likeness likeness;
   Painter painter;
@@ -84,16 +85,18 @@ static void print_table(const ScoreCommand *c) {
   printf("| %s, %" PRId64 " %s |", c->task->name, s->count, c->a->seen ? "seen pairs" : "held-out pairs");
   for (int k = 0; k < SLOT_COLUMNS; k++)
     if (has_column(c, k)) printf(" %s |", columns[k].name);
-  printf("%s%s\n|---|", s->has_accuracy ? " pixels |" : "", s->has_frechet ? " Frechet distance |" : "");
+  bool has_similarity = c->a->similarity != NULL;
+  printf("%s%s%s\n|---|", s->has_accuracy ? " pixels |" : "", has_similarity ? " similarity |" : "", s->has_frechet ? " Frechet distance |" : "");
   for (int k = 0; k < SLOT_COLUMNS; k++)
     if (has_column(c, k)) printf("---|");
-  printf("%s%s\n", s->has_accuracy ? "---|" : "", s->has_frechet ? "---|" : "");
+  printf("%s%s%s\n", s->has_accuracy ? "---|" : "", has_similarity ? "---|" : "", s->has_frechet ? "---|" : "");
   for (int i = 0; i < SCORE_ROWS; i++) {
     if (!s->has[i]) continue;
     printf("| %s |", name[i]);
     for (int k = 0; k < SLOT_COLUMNS; k++)
       if (has_column(c, k)) printf(" %.1f %% |", percent(value_of(&s->row[i], k), s->row[i].slots.n));
     if (s->has_accuracy) printf(" %.4f |", s->row[i].accuracy);
+    if (has_similarity) printf(" %.4f |", s->row[i].similarity);
     if (s->has_frechet && i != SCORE_SHUFFLED) printf(" %.3f |", s->row[i].frechet);
     puts(s->has_frechet && i == SCORE_SHUFFLED ? " |" : "");
   }
@@ -120,6 +123,7 @@ static void print_json(const ScoreCommand *c) {
       is_first = false;
     }
     if (s->has_accuracy) printf(", \"pixels\": %.6f", r->accuracy);
+    if (c->a->similarity) printf(", \"similarity\": %.6f", r->similarity);
     if (s->has_frechet && i != SCORE_SHUFFLED) printf(", \"frechet\": %.6g", r->frechet);
     if (r->n_seen) printf(", \"seen\": %d, \"thing_seen\": %.2f", r->n_seen, percent(r->thing_seen, r->n_seen));
     printf("}");
@@ -150,6 +154,7 @@ static bool score(ScoreCommand *c, Arena *arena, Error *err) {
                     .count = a->count, .draws = !a->no_drawings, .draws_of_each = a->draws, .seed = (uint64_t)a->seed,
                     .sample = {(float)a->temperature, (int)a->top_k, (float)a->top_p}, .guidance = (float)a->guidance};
   if (a->segment || a->features) r.networks = &c->networks;
+  if (a->similarity && !ranking_open(r.similarity = &c->similarity, &c->target.synth, a->similarity, err)) return false;
   if (r.networks && !score_networks_open(&c->networks, &c->target.synth, a->segment, a->features, err)) return false;
   if (!score_kit(&c->kit, &r, arena, &c->scores, err) || (a->sheet && !write_sheet(c, arena, err))) return false;
   if (a->json) print_json(c);
@@ -301,6 +306,7 @@ static void run_done(void *ctx) {
   world_close(c->world);
   likeness_close(&c->likeness);
   score_networks_close(&c->networks);
+  ranking_close(&c->similarity);
   painter_close(&c->painter);
   single_close(&c->codec);
   dataset_close(c->data);
@@ -321,6 +327,8 @@ int cli_score(int argc, char **argv) {
       {"--pictures", ARG_TEXT, "SPEC", "the pictures to compare, in place of drawings", &a.pictures, 0, 0,
        .with = "--features", .without = "--weights"},
       {"--task", ARG_TEXT, "NAME", "t2i, s2i, i2i, ti2i, t2v, s2v, v2v, tv2v, i2t or v2t (t2i)", &a.task, 0, 0},
+      {"--similarity", ARG_TEXT, "FILE", "weights of models/metrics/clip.lua: how like the captions they are", &a.similarity, 0, 0,
+       .with = "--task"},
       {"--segment", ARG_TEXT, "FILE", "weights of a network that says what pixels show: compared with the scenes' labels", &a.segment, 0,
        0, .with = "--task"},
       {"--real", ARG_TEXT, "SPEC", "pictures or clips that are compared with --drawn", &a.real, 0, 0, .with = "--by", .without = "--data"},

@@ -147,10 +147,26 @@ static bool measure_others(Scoring *s) {
   return true;
 }
 
+/* Each to the caption of the scene `rotate` places on. */
+static bool ask_similarity(Scoring *s, int row, const uint8_t *rgb, const Scene *scene, int64_t rotate) {
+  char caption[WORLD_CAPTION_BYTES];
+  double sum = 0, one;
+  int64_t n = s->r->count;
+  for (int64_t i = 0; i < n; i++) {
+    world_caption(s->r->world, &scene[(i + rotate) % n], caption);
+    if (!ranking_compare(s->r->similarity, caption, rgb + (size_t)(i * s->frames) * s->bytes, 1, s->frames, s->kit->size, &one, s->err))
+      return false;
+    sum += one;
+  }
+  s->out->row[row].similarity = sum / (double)n;
+  return true;
+}
+
 static bool ask_networks(Scoring *s, int row, const uint8_t *rgb, const Scene *scene) {
   ScoreNetworks *n = s->r->networks;
   ScoreRow *out = &s->out->row[row];
   int64_t frames = s->r->count * s->frames;
+  if (s->r->similarity && !ask_similarity(s, row, rgb, scene, 0)) return false;
   if (!n) return true;
   if (n->segment.f && !score_networks_accuracy(n, rgb, labels_of(s, scene), frames, s->kit->size, &out->accuracy, s->err)) return false;
   if (!n->features.f) return true;
@@ -347,6 +363,7 @@ static bool score_drawings(Scoring *s) {
   if (!judge_row(s, SCORE_DRAWN, s->out->rgb[SCORE_DRAWN], s->wanted)) return false;
   count_row(s, SCORE_SHUFFLED, s->wanted, n / 2 + 1);
   if (s->out->has_accuracy && !ask_shuffled(s)) return false;
+  if (s->r->similarity && !ask_similarity(s, SCORE_SHUFFLED, s->out->rgb[SCORE_DRAWN], s->wanted, n / 2 + 1)) return false;
   return (s->frames == 1 || judge_row(s, SCORE_FROZEN, s->out->rgb[SCORE_TRUE], s->wanted)) &&
          (s->r->draws_of_each == 1 || score_best(s, &r, tokens));
 }

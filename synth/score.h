@@ -9,6 +9,7 @@
 
 #include "media/judge.h"
 #include "synth/kit.h"
+#include "synth/ranking.h"
 #include "synth/score_networks.h"
 
 /* What of a scene is given to the drawing. */
@@ -37,6 +38,7 @@ typedef struct ScoreRequest {
   int64_t draws_of_each;        /* scene, at least 1: the first is judged, and the one whose pixels are nearest to the truth */
   int threads;                  /* that judge */
   ScoreNetworks *networks;      /* whose figures are wanted, too; NULL: none */
+  Ranking *similarity;          /* that says how like their captions they are; NULL: not asked */
   uint64_t seed;                /* of the drawings, as the rest */
   NuwaSampling sample;
   float guidance;
@@ -49,6 +51,7 @@ typedef struct ScoreRow {
   SlotScore slots;
   int moves;                    /* of clips: that show some motion of the world */
   double accuracy;              /* share of pixels that show what the scene's labels say; of networks alone */
+  double similarity;            /* to the scenes' captions, mean (of clips over frames, too) */
   double frechet;               /* distance of features from those of true renderings of other scenes */
   int n_seen, thing_seen;       /* of GIVEN_UPPER: scenes of which a third of the thing is given, and of these the thing kept */
 } ScoreRow;

@@ -113,7 +113,7 @@ TEST("pictures are as far from others as their features are, and not from themse
   EXPECT(number_after("\"frechet\": ") < 1e-6, "%g from themselves", number_after("\"frechet\": "));
   EXPECT(shell("mkdir -p models/metrics && cp " MODELS_DIR "/metrics/inception.lua models/metrics/") == 0, "%s", output);
   EXPECT_STATUS(1, TWO "inception", "its weights models/weights/inception.safetensors are not there; give --by inception=FILE");
-  EXPECT_STATUS(1, TWO "inception=p.safetensors", "p.safetensors");
+  EXPECT_STATUS(1, TWO "inception=p.safetensors", "models/metrics/inception.lua");
   EXPECT_STATUS(1, TWO "none", "is neither a weights file nor a network of models/metrics");
   EXPECT_STATUS(2, "score --real data.safetensors --by p.safetensors", "--by compares --real SPEC with --drawn SPEC: give both");
   /* Eight equal features, whose means are 5 x 11.5 greys apart, and whose variances are those of 0 ... 23, 50, times
