@@ -204,6 +204,16 @@ static bool write_frames(const DataCommand *c, int i, const uint8_t *rgb, int fr
   return ok;
 }
 
+/* Before anything is written. */
+static bool check_maps(const DataCommand *c, Error *err) {
+  enum { PALETTE = 256 };
+  int64_t size = size_of(c);
+  DataWant want = {.name = PORT_LABELS, .dtype = DTYPE_I32, .rank = 2, .dim = {size, size}};
+  if (c->world && world_thing_count(c->world) >= PALETTE)
+    return error_set(err, ERROR_LIMIT, "--maps: a palette has %d labels, this world %d things", PALETTE, world_thing_count(c->world));
+  return error_asked(dataset_match(c->data, NULL, &want, err), err);
+}
+
 /* What its pixels show: a PNG, of a clip a folder of them. */
 static bool write_maps(const DataCommand *c, int i, int frames, Error *err) {
   int size = size_of(c);
@@ -288,6 +298,7 @@ static bool write_folder(const DataCommand *c, Error *err) {
   Tables t = {{0}, {0}};
   if (is_in_the_data(c))
     return error_set(err, ERROR_ARGUMENT, "--out %s lies in the data set itself: another folder is needed", out);
+  if (c->a.maps && !check_maps(c, err)) return false;
   if (mkdir(out, 0777) && errno != EEXIST) return error_set(err, ERROR_IO, "%s: %s", out, strerror(errno));
   bool ok = true;
   for (int i = 0; ok && i < c->count; i++) ok = write_example(c, i, &t, err);
@@ -484,7 +495,7 @@ int cli_data(int argc, char **argv) {
        &a->out, 0, 0},
       {"--clips", ARG_CHOICE, "gif|webp|mp4", "clips in --out as such files, not as strips of their frames", &a->clips, 0, 0,
        .with = "--out"},
-      {"--maps", ARG_FLAG, NULL, "their maps of labels, too: NNNNNN.labels.png, of clips a folder NNNNNN.maps", &a->maps, 0, 0,
+      {"--maps", ARG_FLAG, NULL, "their maps of labels, too: NNNNNN.labels.png, of clips NNNNNN.maps/, for --sketch", &a->maps, 0, 0,
        .with = "--out"},
       {"--captions", ARG_OUT, "FILE", "the captions, one a line (-: standard output, and no numbers)", &a->captions,
        0, 0},

@@ -41,8 +41,8 @@ static bool open_kit(DescribeArgs *a, Arena *arena, Error *err) {
   if (err->code != ERROR_NONE) return false;
   spec.task = a->task ? a->task : is_clip ? "video_text" : "image_text";
   if (!task_is_listed(tasks, spec.task))
-    return error_set(err, ERROR_ARGUMENT, "%s is a %s, and the model has no task %s; it has %s", a->file, is_clip ? "clip" : "picture",
-                     spec.task, *tasks ? tasks : "none");
+    return error_set(err, ERROR_ARGUMENT, "%s%s the model has no task %s; it has %s", a->file,
+                     a->task ? ":" : is_clip ? " is a clip, and" : " is a picture, and", spec.task, *tasks ? tasks : "none");
   return kit_open(&a->open, &a->target.synth, &spec, true, 8, err) &&
          ((a->open.draws_words && a->open.codes_input) ||
           error_set(err, ERROR_ARGUMENT, "--task %s draws no words of pictures", spec.task));
@@ -79,6 +79,12 @@ static World *open_world(void) {
   o.things = 0;
   o.kinds |= WORLD_TEXTURED;
   return world_open(&o, &ignored);
+}
+
+static bool check(void *ctx, Error *err) {
+  const DescribeArgs *a = ctx;
+  return a->temperature > 0 || (!a->top_k && a->top_p == 1 && !a->seed) ||
+         error_set(err, ERROR_USAGE, "--seed, --top-k and --top-p have no effect at --temperature 0, which takes the likeliest word");
 }
 
 static bool run(void *ctx, Arena *arena, Error *err) {
@@ -120,6 +126,6 @@ int cli_describe(int argc, char **argv) {
       {"--json", ARG_FLAG, NULL, "print words, slots and probabilities as JSON", &a.json, 0, 0},
   };
   const Command c = {.name = "describe", .usage = "FILE [options]", .about = about, .arg = arg, .n_arg = COUNT_OF(arg),
-                     .model = &a.file, .target = &a.kit.model, .ctx = &a, .run = run, .done = run_done};
+                     .model = &a.file, .target = &a.kit.model, .ctx = &a, .check = check, .run = run, .done = run_done};
   return cli_command(&c, argc, argv);
 }

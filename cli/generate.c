@@ -38,12 +38,13 @@ static const char about[] =
     "Where the model draws by a plain function of its `tasks` (GAN, VAE), it draws of random numbers, and of a class where it\n"
     "has some.  --reconstruct writes what the autoencoder makes of the whole picture.\n"
     "The weights name the model, its options and the text encoder; without --weights the shipped ones are used.\n"
-    "PNG files carry the recipe (model, weights, seed, options) as text \"nuwa\".";
+    "Files carry the recipe (model, weights, seed, options), by which --replay draws them again.";
 
 /* What is drawn, and where it goes. */
 typedef struct GenerateCommand {
   const GenerateArgs *a;
   Kit *kit;
+  const char *task;  /* that was chosen; NULL: the model has none */
   Arena *arena;
   Recipe recipe;
   Given given;
@@ -126,16 +127,26 @@ static bool choose_best(GenerateCommand *d, int64_t *io_n, Error *err) {
   return true;
 }
 
+enum { SHEET_COLUMNS = 8, SHEET_GAP = 2, SHEET_ZOOM = 2 };
+
+static int sheet_columns(const Kit *k, int64_t n) { return (int)(k->grid[0] > 1 ? k->grid[0] : n < SHEET_COLUMNS ? n : SHEET_COLUMNS); }
+
+static bool check_sheet(const Kit *k, int64_t n, Error *err) {
+  int64_t tile = SHEET_ZOOM * k->size + SHEET_GAP, columns = sheet_columns(k, n), rows = (n * k->grid[0] + columns - 1) / columns;
+  return rows * tile + SHEET_GAP <= IMAGE_MAX_SIDE ||
+         error_set(err, ERROR_USAGE, "--sheet: %" PRId64 " drawings make %" PRId64 " rows; at most %" PRId64 " fit a picture", n, rows,
+                   (IMAGE_MAX_SIDE - SHEET_GAP) / tile);
+}
+
 /* All that is drawn in one picture: pictures in rows of at most SHEET_COLUMNS, of clips a row each. */
 static bool write_sheet(GenerateCommand *d, int64_t n, Error *err) {
-  enum { SHEET_COLUMNS = 8, GAP = 2, ZOOM = 2 };
   const GenerateArgs *a = d->a;
   int64_t frames = d->kit->grid[0];
-  int columns = (int)(frames > 1 ? frames : n < SHEET_COLUMNS ? n : SHEET_COLUMNS), size = (int)d->kit->size;
+  int columns = sheet_columns(d->kit, n), size = (int)d->kit->size;
   Image sheet = {0};
   recipe_set_int(&d->recipe, RECIPE_SAMPLE, a->first);
-  ImageText text = {RECIPE_KEY, recipe_print(&d->recipe, RECIPE_DRAWING)};
-  bool ok = image_sheet(d->rgb, (int)(n * frames), size, size, columns, GAP, ZOOM, &sheet, err) &&
+  ImageText text = {"nuwa sheet", recipe_print(&d->recipe, RECIPE_DRAWING)};   /* of many: nothing to replay */
+  bool ok = image_sheet(d->rgb, (int)(n * frames), size, size, columns, SHEET_GAP, SHEET_ZOOM, &sheet, err) &&
             image_write_png(a->sheet, &sheet, &text, 1, err);
   image_done(&sheet);
   return ok;
@@ -172,7 +183,6 @@ static bool set_recipe(GenerateCommand *d, Error *err) {
   const GenerateArgs *a = d->a;
   d->recipe.arena = d->arena;
   kit_recipe(d->kit, &d->recipe);
-  if (a->class >= 0) recipe_set_int(&d->recipe, RECIPE_CLASS, a->class);
   char sketch[65];
   if (a->sketch && !sketch_digest(a->sketch, d->arena, sketch, err)) return false;
   if (a->sketch) recipe_set_text(&d->recipe, RECIPE_SKETCH_BYTES, sketch);
@@ -180,8 +190,10 @@ static bool set_recipe(GenerateCommand *d, Error *err) {
   char encoder[64] = "";
   if (a->out && clip_format_of(a->out, &format) && !clip_encoder(format, encoder, err)) return false;
   if (*encoder) recipe_set_text(&d->recipe, RECIPE_ENCODER, encoder);
-  return args_recipe(a->arg, a->n_arg, &d->recipe, err) &&
-         (!a->video || recipe_set_file(&d->recipe, RECIPE_VIDEO_BYTES, a->video, err)) && (!a->image || recipe_set_file(&d->recipe, RECIPE_IMAGE_BYTES, a->image, err)) &&
+  bool ok = args_recipe(a->arg, a->n_arg, &d->recipe, err);
+  if (a->class < 0) d->recipe.value[RECIPE_CLASS] = NULL;
+  if (d->task) recipe_set_text(&d->recipe, RECIPE_TASK, d->task);
+  return ok && (!a->video || recipe_set_file(&d->recipe, RECIPE_VIDEO_BYTES, a->video, err)) && (!a->image || recipe_set_file(&d->recipe, RECIPE_IMAGE_BYTES, a->image, err)) &&
          (!a->mask || given_is_word(a->mask) || recipe_set_file(&d->recipe, RECIPE_MASK_BYTES, a->mask, err));
 }
 
@@ -241,11 +253,11 @@ static bool read_conditions(GenerateCommand *d, KitRequest *r, Error *err) {
   return true;
 }
 
-static bool draw(Kit *k, GenerateArgs *a, Arena *arena, Error *err) {
+static bool draw(Kit *k, GenerateArgs *a, const char *task, Arena *arena, Error *err) {
   if (a->rebuilt && !write_rebuilt(k, a, arena, err)) return false;
   if (!wants_drawings(a)) return true;
   if (!check_conditions(k, a, err)) return false;
-  GenerateCommand d = {.a = a, .kit = k, .arena = arena};
+  GenerateCommand d = {.a = a, .kit = k, .task = task, .arena = arena};
   int64_t most = a->count < AT_ONCE ? a->count : AT_ONCE, done;
   KitRequest r = {.count = a->count,
                   .first = a->first,
@@ -261,7 +273,8 @@ static bool draw(Kit *k, GenerateArgs *a, Arena *arena, Error *err) {
   d.tokens = ARENA_ARRAY(arena, int32_t, a->count * k->positions);
   d.rgb = arena_alloc(arena, (size_t)((keeps_all(a) ? a->count : most) * k->grid[0] * k->size * k->size * 3));
   NuwaGenerateStats stats;
-  if (a->preview && !preview_open(&d.preview, k, a->preview, stderr, err)) return false;
+  if (a->sheet && !check_sheet(k, a->best ? a->best : a->count, err)) return false;
+  if (a->preview && !preview_open(&d.preview, k, a->preview, stderr, err)) return preview_close(&d.preview), false;
   if (a->preview) r.step = show_step;
   bool ok = set_recipe(&d, err) && (!a->replay || replay_check(&a->replayed, &d.recipe, err)) && kit_generate(k, &r, d.tokens, &stats, &done, err) && finish(&d, &stats, done, err);
   if (d.preview.err.code != ERROR_NONE) ok = (*err = d.preview.err, false);
@@ -310,7 +323,14 @@ static bool check_plain(const GenerateArgs *a, Error *err) {
                       : a->image  ? "--image"
                       : a->video  ? "--video"
                       : a->task   ? "--task"
+                      : a->sheet  ? "--sheet"
+                      : a->preview ? "--preview"
+                      : a->kit.tokens.n ? "--tokens"
+                      : a->kit.vq_weights ? "--vq-weights"
                       : a->tokens_out ? "--tokens-out" : NULL;
+  ClipFormat format;
+  if (a->out && clip_format_of(a->out, &format))
+    return error_set(err, ERROR_USAGE, "-o %s: %s draws pictures: .png", a->out, a->painter.single.name);
   if (given) return error_set(err, ERROR_USAGE, has_no, given, a->painter.single.name, fn, "nothing of the kind");
   bool samples = a->temperature != 1.0 || a->top_k || a->top_p != 1.0 || a->guidance != 1.0 ||
                  strcmp(a->order, "wavefront") != 0;
@@ -339,6 +359,7 @@ static bool draw_plain(GenerateArgs *a, Arena *arena, Error *err) {
   painter_recipe(p, &d.recipe);
   recipe_set_int(&d.recipe, RECIPE_SEED, a->seed);
   if (p->classes) recipe_set_int(&d.recipe, RECIPE_CLASS, a->class);
+  if (a->replay && !replay_check(&a->replayed, &d.recipe, err)) return false;
   for (int i = 0; i < PAINTER_PART; i++) class[i] = (int32_t)a->class;
   for (int64_t at = 0; at < a->count; at += PAINTER_PART) {
     int64_t n = a->count - at < PAINTER_PART ? a->count - at : PAINTER_PART;
@@ -372,7 +393,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   if (wants_drawings(a) && !choose_task(a, &spec, arena, err)) return false;
   return kit_open(&a->open, &a->target.synth, &spec, wants_drawings(a), a->count < AT_ONCE ? a->count : AT_ONCE,
                   err) &&
-         draw(&a->open, a, arena, err);
+         draw(&a->open, a, spec.task, arena, err);
 }
 
 static void run_done(void *ctx) {
@@ -383,14 +404,16 @@ static void run_done(void *ctx) {
   cli_target_close(&a->target);
 }
 
+#define NOT_AGAIN .without = "--replay"   /* the recipe says it */
 #define DRAWS .with = "-o|--tokens-out|--sheet|--replay"   /* of no effect on a reconstruction alone */
 
 int cli_generate(int argc, char **argv) {
   GenerateArgs a = {
       .order = "wavefront", .count = 1, .class = PAINTER_NO_CLASS, .temperature = 1.0, .top_p = 1.0, .guidance = 1.0};
   const Arg arg[] = {
-      {"--text", ARG_TEXT, "CAPTION", "what to draw", &a.text, 0, 0, .shapes = RECIPE_TEXT, DRAWS},
-      {"--class", ARG_INT, "N", "which class to draw, of a model that has some", &a.class, 0, INT32_MAX, DRAWS},
+      {"--text", ARG_TEXT, "CAPTION", "what to draw", &a.text, 0, 0, .shapes = RECIPE_TEXT, DRAWS, NOT_AGAIN},
+      {"--class", ARG_INT, "N", "which class to draw, of a model that has some", &a.class, 0, INT32_MAX, .shapes = RECIPE_CLASS, DRAWS,
+       NOT_AGAIN},
       {"--sketch", ARG_TEXT, "FILE", "what to draw: a PNG of labels, for clips a folder of them", &a.sketch, 0, 0,
        .shapes = RECIPE_SKETCH, DRAWS},
       {"--image", ARG_TEXT, "FILE", "a picture to complete (PNG, JPEG, WebP), or the first frame of a clip", &a.image, 0, 0,
@@ -402,26 +425,26 @@ int cli_generate(int argc, char **argv) {
        "pixels",
        &a.mask, 0, 0, .shapes = RECIPE_MASK, .with = "--image|--video"},
       {"--given-frames", ARG_INT, "N", "the first N frames of --video are known", &a.given_frames, 1, 4096,
-       .shapes = RECIPE_GIVEN_FRAMES, .with = "--video"},
+       .shapes = RECIPE_GIVEN_FRAMES, .with = "--video", NOT_AGAIN},
       {"--task", ARG_TEXT, "NAME", "of the model's tasks: text_image, sketch_video, ...", &a.task, 0, 0, .shapes = RECIPE_TASK,
-       DRAWS},
+       DRAWS, NOT_AGAIN},
       {"--reconstruct", ARG_PNG, "FILE.png", "--image through the autoencoder and back", &a.rebuilt, 0, 0,
        .with = "--image"},
       {"-o", ARG_OUT, "FILE", "the picture (.png) or clip (.gif, .webp, .mp4); with --count N: FILE-0001.png, ...", &a.out, 0, 0},
       {"--sheet", ARG_PNG, "FILE.png", "all that is drawn in one picture, a row a clip", &a.sheet, 0, 0},
-      {"--fps", ARG_INT, "N", "frames a second of a clip (8)", &a.fps, 1, 1000, .shapes = RECIPE_FPS, .with = "-o"},
+      {"--fps", ARG_INT, "N", "frames a second of a clip (8)", &a.fps, 1, 1000, .shapes = RECIPE_FPS, .with = "-o", NOT_AGAIN},
       {"--preview", ARG_TEXT, "DIR|terminal", "what is drawn after each step: DIR/step-0001.png, ..., or in a terminal that shows pictures",
        &a.preview, 0, 0, DRAWS},
       {"--replay", ARG_TEXT, "FILE", "draw by the recipe in a picture or clip: the same bytes", &a.replay, 0, 0, .with = "-o"},
       {"--tokens-out", ARG_OUT, "FILE", "the tokens, as safetensors", &a.tokens_out, 0, 0},
-      {"--count", ARG_INT, "N", "pictures (1)", &a.count, 1, 65536, DRAWS},
+      {"--count", ARG_INT, "N", "pictures (1)", &a.count, 1, 65536, DRAWS, NOT_AGAIN},
       {"--first", ARG_INT, "N", "number of the first; the recipe in a PNG tells it as \"sample\" (0)", &a.first, 0,
-       UINT32_MAX - 65536.0, DRAWS},
+       UINT32_MAX - 65536.0, DRAWS, NOT_AGAIN},
       {"--best", ARG_INT, "K", "of these keep the K that are most like the caption, the best first", &a.best, 1, 65536, .with = "--text"},
       {"--by", ARG_TEXT, "FILE", "weights of the model that says how like they are (models/metrics/clip.lua)", &a.by, 0, 0, .with = "--text"},
-      ARG_SAMPLING(&a, "-o|--tokens-out|--sheet", NULL),
+      ARG_SAMPLING(&a, "-o|--tokens-out|--sheet", "--replay"),
       {"--order", ARG_CHOICE, "wavefront|raster", "of decoding; the same tokens come out", &a.order, 0, 0,
-       .shapes = RECIPE_ORDER, DRAWS},
+       .shapes = RECIPE_ORDER, DRAWS, NOT_AGAIN},
       ARG_WEIGHTS(&a.kit, NULL),
       {"--vq", ARG_TEXT, "MODEL", "the autoencoder: a Lua file or a bundle", &a.kit.vq.path, 0, 0},
       ARG_VQ_WEIGHTS(&a.kit),

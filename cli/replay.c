@@ -31,6 +31,10 @@ static bool is_choice(const char *words, const char *value) {
   return false;
 }
 
+/* Input files may lie elsewhere by now: what is named beside --replay is where, and its bytes are compared. */
+static bool is_input(RecipeField f) { return f == RECIPE_IMAGE || f == RECIPE_VIDEO || f == RECIPE_SKETCH || f == RECIPE_MASK; }
+static bool is_moved(const Arg *a) { return is_input(a->shapes) && *(const char *const *)a->to; }
+
 static bool set_option(const Arg *a, const char *value, Error *err) {
   char *end = NULL;
   double x = strtod(value, &end);
@@ -72,20 +76,37 @@ bool replay_read(const char *path, const Arg *arg, int n, KitArgs *kit, int64_t 
   mem_free(text);
   if (!json_read_object(a, out->recipe, &list, &fields, err)) return error_prefix(err, "--replay %s", path);
   for (const Arg *o = arg; o < arg + n; o++) {
-    const char *value = o->shapes == RECIPE_NONE ? NULL : text_of(list, fields, o->shapes);
+    const char *value = o->shapes == RECIPE_NONE || is_moved(o) ? NULL : text_of(list, fields, o->shapes);
     if (value && !set_option(o, value, err)) return error_prefix(err, "--replay %s", path);
   }
   const char *sample = text_of(list, fields, RECIPE_SAMPLE), *precision = text_of(list, fields, RECIPE_PRECISION);
   if (sample) *out_sample = strtoll(sample, NULL, 10);
+  if (*out_sample < 0 || *out_sample > UINT32_MAX - 65536ll)
+    return error_set(err, ERROR_FORMAT, "--replay %s: the recipe's sample %s is out of range", path, sample);
   if (precision && !kit->model.precision) kit->model.precision = precision;
   return find_weights(path, list, fields, kit, a, err);
 }
 
-static bool is_sample(const char *name) { return strcmp(name, recipe_name(RECIPE_SAMPLE)) == 0; }
+/* Which sample it is follows from the recipe, and where files lie does not count; a mask that is no file is its name. */
+static bool is_told(const char *name) {
+  RecipeField f = recipe_field(name);
+  return f == RECIPE_SAMPLE || (is_input(f) && f != RECIPE_MASK);
+}
+static bool is_told_or_mask(const char *name) { return is_told(name) || recipe_field(name) == RECIPE_MASK; }
 
-bool replay_check(const Replay *r, const Recipe *now, Error *err) {
+bool replay_check(const Replay *r, Recipe *now, Error *err) {
+  static const RecipeField inputs[] = {RECIPE_IMAGE, RECIPE_VIDEO, RECIPE_SKETCH, RECIPE_MASK};
   JsonDifference d;
-  if (!json_compare(now->arena, r->recipe, recipe_print(now, RECIPE_DRAWING), is_sample, &d, err)) return false;
+  JsonField *list;
+  int n;
+  if (!json_compare(now->arena, r->recipe, recipe_print(now, RECIPE_DRAWING),
+                    now->value[RECIPE_MASK_BYTES] ? is_told_or_mask : is_told, &d, err) ||
+      !json_read_object(now->arena, r->recipe, &list, &n, err))
+    return false;
+  for (int i = 0; i < COUNT_OF(inputs); i++) {
+    const char *path = text_of(list, n, inputs[i]);
+    if (path) recipe_set_text(now, inputs[i], path);
+  }
   return !d.name || error_set(err, ERROR_ARGUMENT, "--replay %s: its %s%s is %.200s, here it is %.200s: the bytes would be others", r->file,
                               d.within, d.name, d.theirs, d.ours);
 }

@@ -12,7 +12,7 @@ typedef struct Replay {
  * seed it was.  Weights that kit does not name are looked for by digest, beside the file and among the shipped ones. */
 bool replay_read(const char *path, const Arg *arg, int n, KitArgs *kit, int64_t *out_sample, Arena *a, Replay *out, Error *err);
 /* Whether the recipe of what is about to be drawn is the file's: another input file, other weights or another device give
- * other bytes, and are refused by name. */
-bool replay_check(const Replay *r, const Recipe *now, Error *err);
+ * other bytes, and are refused by name.  Input files that lie elsewhere by now keep the paths that they had. */
+bool replay_check(const Replay *r, Recipe *now, Error *err);
 
 #endif

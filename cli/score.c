@@ -280,6 +280,9 @@ static bool check(void *ctx, Error *err) {
   if (a->features && !a->task) return check_features(a, err);
   if (!(((ScoreCommand *)ctx)->task = score_task(a->task ? a->task : "t2i")))
     return error_set(err, ERROR_USAGE, "--task %s: is none of t2i, s2i, i2i, ti2i, t2v, s2v, v2v, tv2v, i2t, v2t", a->task);
+  const char *network = a->segment ? "--segment" : a->features ? "--features" : a->similarity ? "--similarity" : a->sheet ? "--sheet" : a->draws > 1 ? "--draws" : NULL;
+  if (network && strcmp(((ScoreCommand *)ctx)->task->target, PORT_TEXT) == 0)
+    return error_set(err, ERROR_USAGE, "%s has no effect with --task %s, which draws captions", network, a->task);
   WorldOptions world;
   if (a->data && !dataset_world_options(a->data, &world, err))
     return error_prefix(err, "--data, without --features the world whose scenes are scored");

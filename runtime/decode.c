@@ -25,7 +25,6 @@ typedef struct Drawing {
   int32_t *slots;         /* [positions] or NULL */
   const float *logits;    /* [rows][vocab] */
   const int32_t *chunk;   /* positions of the call in progress */
-  _Atomic int64_t drawn;  /* tokens */
   _Atomic int64_t nan_at; /* the least raster position * count + sample whose logits hold NaN; INT64_MAX: none */
 } Drawing;
 
@@ -156,12 +155,20 @@ static bool all_stopped(const Drawing *r, int64_t begin) {
   return last < least;
 }
 
-static void fill_stopped(Drawing *r, int64_t begin) {
-  const DecodeOrder *o = &r->s->order;
-  for (int64_t i = begin; i < o->positions; i++)
-    for (int64_t sample = 0; sample < r->g->count; sample++)
-      if (!r->g->given || !r->g->given[o->position[i]])
-        r->tokens[sample * o->positions + o->position[i]] = (int32_t)r->d->stop;
+/* Behind its stop a sample has nothing else, whatever was drawn in the same wave.  The tokens that count. */
+static int64_t finish_stops(Drawing *r) {
+  int64_t N = r->s->order.positions, counted = 0;
+  for (int64_t sample = 0; sample < r->g->count; sample++)
+    for (int64_t p = 0; p < N; p++) {
+      if (r->g->given && r->g->given[p]) continue;
+      if (p <= stopped_at(r, sample)) {
+        counted++;
+        continue;
+      }
+      r->tokens[sample * N + p] = (int32_t)r->d->stop;
+      if (r->g->chance) r->g->chance[sample * N + p] = 1;
+    }
+  return counted;
 }
 
 static bool holds_nan(const float *x, int n) {
@@ -212,7 +219,6 @@ static void draw_items(void *ctx, int64_t begin, int64_t end, int thread) {
     int32_t token = sampler_draw(logits, vocab, &r->g->sample, philox_uniform(random.word[0]), scratch);
     put_token(r, sample, p, token);
     if (r->g->chance) r->g->chance[sample * s->order.positions + p] = chance_of(logits, vocab, token);
-    atomic_fetch_add_explicit(&r->drawn, 1, memory_order_relaxed);
   }
 }
 
@@ -294,10 +300,7 @@ bool nuwa_generate(NuwaSession *s, const NuwaGenerate *g, int32_t *tokens, NuwaG
   int64_t most = s->options.rows / r.streams, calls = 0;
   for (int64_t wave = 0; wave < o->n_wave; wave++) {
     int64_t begin = o->wave_begin[wave], end = o->wave_begin[wave + 1];
-    if (r.d->has_stop && all_stopped(&r, begin)) {
-      fill_stopped(&r, begin);
-      break;
-    }
+    if (r.d->has_stop && all_stopped(&r, begin)) break;
     order_take_slots(o, wave);
     /* Cutting a wave in raster order is safe: causal keys never come later in raster order than their query. */
     for (int64_t at = begin, to; at < end; at = to, calls++) {
@@ -310,9 +313,10 @@ bool nuwa_generate(NuwaSession *s, const NuwaGenerate *g, int32_t *tokens, NuwaG
     }
     order_release_slots(o, wave);
   }
+  int64_t counted = finish_stops(&r);
   memcpy(tokens, r.tokens, sizeof *tokens * (size_t)(g->count * o->positions));
   if (stats)
-    *stats = (NuwaGenerateStats){.steps = calls, .tokens = atomic_load(&r.drawn), .live = o->slots, .prologue_ms = t1 - t0,
+    *stats = (NuwaGenerateStats){.steps = calls, .tokens = counted, .live = o->slots, .prologue_ms = t1 - t0,
                                  .step_ms = now_ms() - t1};
   return true;
 }

@@ -1,7 +1,6 @@
 /* See given.h. */
 #include "synth/given.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,10 +18,18 @@ static int word_of(const char *mask) {
   return i < COUNT_OF(words) ? i : -1;
 }
 
-/* "X,Y,WIDTH,HEIGHT" */
+/* "X,Y,WIDTH,HEIGHT"; what is larger than any picture stands as that. */
 static bool read_box(const char *mask, int box[4]) {
-  int n = 0, got = sscanf(mask, "%d,%d,%d,%d%n", &box[0], &box[1], &box[2], &box[3], &n);
-  return got == 4 && !mask[n] && strspn(mask, "0123456789,") == strlen(mask);
+  const char *p = mask;
+  for (int i = 0; i < 4; i++) {
+    char *end;
+    if (*p < '0' || *p > '9') return false;
+    long long x = strtoll(p, &end, 10);
+    box[i] = x > IMAGE_MAX_SIDE ? IMAGE_MAX_SIDE + 1 : (int)x;
+    if (*end != (i < 3 ? ',' : 0)) return false;
+    p = end + (i < 3);
+  }
+  return true;
 }
 
 bool given_is_word(const char *mask) {
@@ -38,14 +45,6 @@ static bool fit(const Kit *k, const Image *picture, uint8_t *rgb, Error *err) {
   memcpy(rgb, fitted.rgb, (size_t)(3 * k->size * k->size));
   image_done(&fitted);
   return true;
-}
-
-bool given_read_picture(const Kit *k, Arena *a, const char *path, uint8_t **out_rgb, Error *err) {
-  Image picture = {0};
-  *out_rgb = arena_alloc(a, (size_t)(3 * k->size * k->size));
-  bool ok = image_read(path, &picture, err) && fit(k, &picture, *out_rgb, err);
-  image_done(&picture);
-  return ok;
 }
 
 /* Frames as they are stored, or none at their end; the shape of the first one. */
@@ -82,6 +81,25 @@ static bool read_frames(const Kit *k, Frames *f, int64_t most, uint8_t *rgb, int
     if (*out_n == most) return ok;
     ++*out_n;
   }
+  return ok;
+}
+
+/* A picture, or the first frame of a clip. */
+static bool read_picture(const char *path, Image *out, Error *err) {
+  Frames f;
+  Error of_clip = {0};
+  if (image_read(path, out, err)) return true;
+  if (err->code != ERROR_FORMAT) return false;
+  bool ok = frames_open(&f, path, &of_clip) && clip_next(f.clip, out, &of_clip);
+  frames_close(&f);
+  return ok;
+}
+
+bool given_read_picture(const Kit *k, Arena *a, const char *path, uint8_t **out_rgb, Error *err) {
+  Image picture = {0};
+  *out_rgb = arena_alloc(a, (size_t)(3 * k->size * k->size));
+  bool ok = read_picture(path, &picture, err) && fit(k, &picture, *out_rgb, err);
+  image_done(&picture);
   return ok;
 }
 
@@ -150,22 +168,27 @@ static void take_mask(const Image *fitted, uint8_t *unknown) {
     unknown[i] = fitted->rgb[3 * i] + fitted->rgb[3 * i + 1] + fitted->rgb[3 * i + 2] >= 3 * 128;
 }
 
-/* The box in the file's pixels, as a mask of its shape that goes where its picture went. */
+/* Where pixel edge `at` of a file's axis goes, of which `part` pixels in the middle become `size`; rounded down, or up. */
+static int edge_of(int64_t at, int whole, int part, int size, bool up) {
+  int64_t inside = at - (whole - part) / 2, scaled = inside * size;
+  int64_t floor = scaled >= 0 ? scaled / part : -((-scaled + part - 1) / part);
+  int64_t out = floor + (up && floor * part != scaled);
+  return (int)(out < 0 ? 0 : out > size ? size : out);
+}
+
+/* The box in the file's pixels, where its picture went.  A pixel that it touches is unknown. */
 static bool mask_of_box(const Reading *r, const int box[4], uint8_t *unknown) {
-  Image whole = {0}, fitted = {0};
-  int side = (int)r->k->size;
+  int side = (int)r->k->size, part_w, part_h;
   bool inside = box[2] > 0 && box[3] > 0 && box[0] <= r->width - box[2] && box[1] <= r->height - box[3];
   if (!inside)
     return error_set(r->err, ERROR_ARGUMENT, "--mask %s: the box X,Y,WIDTH,HEIGHT must lie in the picture, %d x %d", r->spec->mask,
                      r->width, r->height);
-  bool ok = image_init(&whole, r->width, r->height, r->err);
-  for (int y = box[1]; ok && y < box[1] + box[3]; y++) memset(whole.rgb + 3 * ((size_t)y * (size_t)r->width + (size_t)box[0]), 255, 3 * (size_t)box[2]);
-  ok = ok && image_fit(&whole, side, side, &fitted, r->err);
-  /* A pixel that the box touches is unknown. */
-  for (int i = 0; ok && i < side * side; i++) unknown[i] = fitted.rgb[3 * i] > 0;
-  image_done(&whole);
-  image_done(&fitted);
-  return ok;
+  image_fit_part(r->width, r->height, side, side, &part_w, &part_h);
+  int x0 = edge_of(box[0], r->width, part_w, side, false), x1 = edge_of(box[0] + box[2], r->width, part_w, side, true);
+  int y0 = edge_of(box[1], r->height, part_h, side, false), y1 = edge_of(box[1] + box[3], r->height, part_h, side, true);
+  for (int y = y0; y < y1; y++)
+    for (int x = x0; x < x1; x++) unknown[y * side + x] = 1;
+  return true;
 }
 
 /* The mask goes where its picture goes: cropped and resized alike. */
@@ -198,9 +221,14 @@ static bool mask_of_file(const Reading *r) {
     ok = ok && image_fit(&frame, side, side, &fitted, r->err);
     if (ok) take_mask(&fitted, r->g->unknown + (size_t)i * pixels);
     image_done(&fitted);
-    image_done(&frame);
+    if (!is_picture) image_done(&frame);
   }
   image_done(&frame);
+  if (ok && !is_picture && (clip_next(f.clip, &frame, r->err) || r->err->code != ERROR_NONE)) {
+    ok = r->err->code == ERROR_NONE ? error_set(r->err, ERROR_ARGUMENT, "--mask %s has more than %lld frames, which the model makes", mask,
+                                                (long long)r->g->frames) : false;
+    image_done(&frame);
+  }
   if (!is_picture) frames_close(&f);
   return ok;
 }
@@ -242,7 +270,7 @@ static bool check_mask(const Reading *r) {
 /* The picture, as the first of the frames. */
 static bool read_image(Reading *r) {
   Image picture = {0};
-  bool ok = image_read(r->spec->image, &picture, r->err) && fit(r->k, &picture, r->g->rgb, r->err);
+  bool ok = read_picture(r->spec->image, &picture, r->err) && fit(r->k, &picture, r->g->rgb, r->err);
   r->width = picture.width;
   r->height = picture.height;
   r->known = 1;

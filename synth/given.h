@@ -24,7 +24,7 @@ typedef struct Given {
   int32_t *tokens;    /* [positions] */
 } Given;
 
-/* Reads a picture for a kit and fits it to its size. rgb [size, size, 3] in a. */
+/* Reads a picture, or the first frame of a clip, for a kit and fits it to its size. rgb [size, size, 3] in a. */
 bool given_read_picture(const Kit *k, Arena *a, const char *path, uint8_t **out_rgb, Error *err);
 /* The first frames of a clip, at most `most`, fitted: rgb [*out_n, size, size, 3] in a; *out_all: it has no more. */
 bool given_read_clip(const Kit *k, Arena *a, const char *path, int64_t most, uint8_t **out_rgb, int64_t *out_n, bool *out_all,

@@ -133,6 +133,9 @@ static bool open_codec(OpenCall *c, CodecKind kind) {
     if (w && !codec_find(&from, kind, w, k->drawer.where, &spec.weights, c->err)) return false;
     if (!spec.weights) spec.weights = weights_file_shipped(k->arena, k->target, shipped[kind]);
   }
+  k->codes_target = *k->target;   /* codes are what they are, whatever the model computes in, as in training */
+  k->codes_target.compile.precision = DTYPE_F32;
+  from.target = &k->codes_target;
   return codec_open(&k->codec[kind], &from, kind, &spec, c->samples, c->err);
 }
 

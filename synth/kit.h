@@ -30,7 +30,8 @@ typedef struct Kit {
   int64_t codes_grid[3];
   int64_t grid[3], positions;   /* of what is drawn */
   bool draws_words;             /* else codes of pictures */
-  const SynthTarget *target;    /* of all sessions */
+  const SynthTarget *target;    /* of the drawer's sessions, */
+  SynthTarget codes_target;     /* and of the codecs' */
 } Kit;
 
 /* Loads everything, or the codec of images alone (draws false); `samples`: pictures a codec takes at once, 0: it only

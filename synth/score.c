@@ -247,7 +247,12 @@ static bool sketch_codes(const Scoring *s, const int32_t **out) {
   uint8_t *rgb = arena_alloc(s->arena, s->bytes);
   for (int64_t i = 0; i < n; i++) {
     world_render(s->r->world, &s->scene[i / s->frames], (int)(i % s->frames), rgb, map);
-    for (size_t k = 0; k < pixels; k++) labels[(size_t)i * pixels + k] = map[k];
+    for (size_t k = 0; k < pixels; k++) {
+      labels[(size_t)i * pixels + k] = map[k];
+      if (c->channels && map[k] >= c->channels)
+        return error_set(s->err, ERROR_ARGUMENT, "the world has label %d, the autoencoder of labels knows 0 to %lld", map[k],
+                         (long long)c->channels - 1);
+    }
   }
   *out = codes;
   return codec_encode_frames(c, labels, n, codes, s->err);
@@ -319,7 +324,7 @@ static bool draw(Scoring *s, const KitRequest *r, int32_t *tokens) {
 static bool ask_shuffled(Scoring *s) {
   int64_t n = s->r->count;
   Scene *scene = ARENA_ARRAY(s->arena, Scene, n);
-  for (int64_t i = 0; i < n; i++) scene[i] = s->wanted[(i + n / 2 + 1) % n];
+  for (int64_t i = 0; i < n; i++) scene[i] = s->wanted[(i + (n + 1) / 2) % n];
   return score_networks_accuracy(s->r->networks, s->out->rgb[SCORE_DRAWN], labels_of(s, scene), n * s->frames, s->kit->size,
                                  &s->out->row[SCORE_SHUFFLED].accuracy, s->err);
 }
@@ -361,9 +366,9 @@ static bool score_drawings(Scoring *s) {
   int32_t *tokens = ARENA_ARRAY(s->arena, int32_t, n * k->positions);
   if (!draw(s, &r, tokens)) return false;
   if (!judge_row(s, SCORE_DRAWN, s->out->rgb[SCORE_DRAWN], s->wanted)) return false;
-  count_row(s, SCORE_SHUFFLED, s->wanted, n / 2 + 1);
+  count_row(s, SCORE_SHUFFLED, s->wanted, (n + 1) / 2);
   if (s->out->has_accuracy && !ask_shuffled(s)) return false;
-  if (s->r->similarity && !ask_similarity(s, SCORE_SHUFFLED, s->out->rgb[SCORE_DRAWN], s->wanted, n / 2 + 1)) return false;
+  if (s->r->similarity && !ask_similarity(s, SCORE_SHUFFLED, s->out->rgb[SCORE_DRAWN], s->wanted, (n + 1) / 2)) return false;
   return (s->frames == 1 || judge_row(s, SCORE_FROZEN, s->out->rgb[SCORE_TRUE], s->wanted)) &&
          (s->r->draws_of_each == 1 || score_best(s, &r, tokens));
 }
@@ -381,7 +386,7 @@ static bool score_captions(Scoring *s) {
     s->judged[i] = (Judgement){.scene = read};
   }
   count_row(s, SCORE_DRAWN, s->scene, 0);
-  count_row(s, SCORE_SHUFFLED, s->scene, n / 2 + 1);
+  count_row(s, SCORE_SHUFFLED, s->scene, (n + 1) / 2);
   return true;
 }
 
@@ -411,13 +416,16 @@ bool score_kit(Kit *k, const ScoreRequest *r, Arena *a, Scores *out, Error *err)
   return ok;
 }
 
+enum { GAP = 2, ZOOM = 2 };
+
 bool score_sheet(const Scores *s, int columns, Arena *a, Image *out, Error *err) {
   if (s->frames > 1) columns = 1;
-  int64_t n = s->count / columns * columns, tiles = n * s->frames;
+  int64_t most = (IMAGE_MAX_SIDE - GAP) / (ZOOM * s->size + GAP) / SCORE_PIXELS * columns;   /* scenes that fit */
+  int64_t n = (s->count < most ? s->count : most) / columns * columns, tiles = n * s->frames;
   int wide = (int)(columns * s->frames);
   size_t row = (size_t)(s->size * s->size * 3) * (size_t)wide;
   uint8_t *rgb = arena_alloc(a, SCORE_PIXELS * row * (size_t)(n / columns)), *at = rgb;
   for (int64_t i = 0; i < n / columns; i++)
     for (int k = 0; k < SCORE_PIXELS; k++, at += row) memcpy(at, s->rgb[k] + (size_t)i * row, row);
-  return image_sheet(rgb, (int)(SCORE_PIXELS * tiles), (int)s->size, (int)s->size, wide, 2, 2, out, err);
+  return image_sheet(rgb, (int)(SCORE_PIXELS * tiles), (int)s->size, (int)s->size, wide, GAP, ZOOM, out, err);
 }

@@ -70,7 +70,7 @@ typedef struct Scores {
 /* Everything in a (call inside arena_protect). */
 bool score_kit(Kit *k, const ScoreRequest *r, Arena *a, Scores *out, Error *err);
 /* Rows of truth, reconstruction and drawing, `columns` scenes wide (at most count), for the scenes that fill their
- * rows; of clips a scene is a row of its frames.  image_done frees it. */
+ * rows, as many as fit a picture; of clips a scene is a row of its frames.  image_done frees it. */
 bool score_sheet(const Scores *s, int columns, Arena *a, Image *out, Error *err);
 
 #endif

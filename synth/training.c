@@ -238,7 +238,7 @@ void training_encoders(const Training *t, Encoder out[ENCODER_KINDS]) {
   static const int kind[ENCODER_KINDS] = {[ENCODER_IMAGE] = CODEC_IMAGE, [ENCODER_LABELS] = CODEC_LABELS};
   for (int i = 0; i < ENCODER_KINDS; i++) {
     const Codec *c = &t->codec[kind[i]];
-    out[i] = (Encoder){c->session, c->opened.plan, c->encode};
+    out[i] = (Encoder){c->session, c->opened.plan, c->encode, kind[i] == CODEC_LABELS ? c->channels : 0};
   }
 }
 

@@ -101,6 +101,7 @@ static bool add_want(Source *s, Inputs *in, const PlanFunction *f, const PlanTen
   for (int i = 0; i < s->o.n_ids; i++)
     if (s->o.ids[i].function == in->function && strcmp(s->o.ids[i].input, t->name) == 0)
       w.ids = s->o.ids[i].ids, w.ignored = s->o.ids[i].ignored;
+  if (input.encoder == ENCODER_LABELS) w.ids = s->o.encoder[ENCODER_LABELS].labels;
   if (!dataset_match(data_of(s, in->function), s->o.bpe, &w, err))
     return error_prefix(err, "input \"%s\" of \"%s\"", t->name, f->name);
   int at = find_want(&s->wants[in->is_evaluation], &w);

@@ -20,6 +20,7 @@ typedef struct Encoder {
   NuwaSession *session; /* with its weights, for `batch` samples */
   const Plan *plan;     /* NULL: there is none */
   int function;
+  int64_t labels;       /* that an encoder of maps knows; 0: unknown */
 } Encoder;
 
 /* What ids an input of a function takes, as in a DataWant. */

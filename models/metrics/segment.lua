@@ -1,5 +1,5 @@
 -- Which class each pixel of a picture shows: the network by which drawings are compared with the sketches that they were drawn
--- of (`nuwa score --labels-by`): detected pixel accuracy.  A small U-Net (Ronneberger, Fischer, Brox, 2015), with batch norm.
+-- of (`nuwa score --segment`): detected pixel accuracy.  A small U-Net (Ronneberger, Fischer, Brox, 2015), with batch norm.
 
 local nn, optim = require "nn", require "optim"
 

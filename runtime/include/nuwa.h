@@ -250,8 +250,8 @@ typedef bool NuwaProgress(void *ctx, int64_t done, int64_t total);
 NUWA_API bool nuwa_generate_needs(const NuwaPlan *p, const NuwaGenerate *g, int64_t *out_slots, int64_t *out_rows,
                                   NuwaError *err);
 /* Runs prologue (inputs were written through nuwa_input; a "text_mask" that is 0 for a whole text is refused) and all
- * steps; tokens [count][S*H*W]: a sample that has drawn its decode's stop token, or was given it, has nothing else behind
- * that.  progress and stats may be NULL.  When progress stops it, err says NUWA_ERROR_CANCELLED,
+ * steps; tokens [count][S*H*W]: a sample that has drawn its decode's stop token, or was given it, has nothing but it
+ * and what is given behind that.  progress and stats may be NULL.  When progress stops it, err says NUWA_ERROR_CANCELLED,
  * tokens and stats are not written, and the session is as good as before. */
 NUWA_API bool nuwa_generate(NuwaSession *s, const NuwaGenerate *g, int32_t *tokens, NuwaGenerateStats *stats,
                             NuwaProgress *progress, void *ctx, NuwaError *err);

@@ -140,6 +140,15 @@ TEST("a recipe in each kind of file draws the same bytes again, and refuses othe
   expect_shell("cp scene/000001.labels.png s.png && cp s.maps/003.labels.png s.maps/004.labels.png");
   EXPECT_STATUS(1, GENERATE "--replay s1.png -o s3.png", "sketch_sha256");
   EXPECT_STATUS(1, GENERATE "--replay s1.gif -o s3.gif", "sketch_sha256");
+  expect_shell("mkdir -p far && cp scene/000000.labels.png far/moved.png");
+  EXPECT_STATUS(0, GENERATE "--replay s1.png --sketch far/moved.png -o s4.png", "");
+  expect_shell("cmp s1.png s4.png");
+  EXPECT_STATUS(2, GENERATE "--replay r-0001.gif --seed 8 -o s3.gif", "--seed");
+  EXPECT_STATUS(2, GENERATE "--replay r-0001.gif " CAPTION "-o s3.gif", "--text");
+  EXPECT_STATUS(0, GENERATE "--replay r-0001.gif -o frames.png", "");
+  expect_shell("test -e frames-0008.png && ! test -e frames-0009.png");
+  EXPECT_STATUS(0, GENERATE CAPTION "--task text_image --count 3 --sheet many.png", "");
+  EXPECT_STATUS(1, GENERATE "--replay many.png -o s3.png", "holds no recipe");
   EXPECT_STATUS(1, GENERATE "--replay scene/000000.png -o s3.png", "holds no recipe");
   EXPECT_STATUS(1, GENERATE "--replay kit.st -o s3.png", "holds no recipe");
   expect_shell("! test -e s3.png && ! test -e s3.gif");
@@ -235,6 +244,8 @@ TEST("wrong input to a task gets a clear error, and nothing is written") {
       {1, "--image scene/000000.png --mask black.png -o w.png", "hides nothing"},
       {1, "--image scene/000000.png --mask white.png -o w.png", "hides all"},
       {1, "--image scene/000000.png --mask 0,0,32,33 -o w.png", "must lie in the picture, 32 x 32"},
+      {1, "--image scene/000000.png --mask 4294967295,0,2,2 -o w.png", "must lie in the picture, 32 x 32"},
+      {1, "--image scene/000000.png --mask 0,0,0,5 -o w.png", "must lie in the picture, 32 x 32"},
       {1, "--image black.png --mask thing -o w.png", "no thing is found"},
       {1, "--video scene/000000.webp --mask wide.png --task none_video -o w.gif", "they must have the same shape"},
       {2, "--video scene/000000.webp -o w.gif", "--given-frames N, --mask, or both"},
@@ -287,6 +298,10 @@ TEST("scores of each task stand beside those of true renderings and shuffled con
   EXPECT_HAS(output, "| best of the draws |");
   EXPECT_STATUS(0, "score --models models --weights kit.st --task v2t --count 4 --json", "\"shuffled\": {");
   EXPECT_STATUS(2, "score --models models --weights kit.st --task t2t", "is none of t2i, s2i");
+  EXPECT_STATUS(2, "score --models models --weights kit.st --task i2t --segment kit.st", "--segment has no effect with --task i2t");
+  EXPECT_STATUS(1, "score --models models --weights kit.st --task s2i --count 9 --things 30", "the autoencoder of labels knows 0 to 8");
+  EXPECT_STATUS(2, "train models/nuwa.lua --models models --weights kit.st --data world:single,size=32,things=60 --batch 8 --steps 2",
+                "labels");
 }
 
 TEST_MAIN()
