@@ -18,11 +18,13 @@
 
 static const char about[] =
     "Shows a data set: how many examples, which fields of which sizes, and what was left out.  SPEC is one of\n"
-    "  world, world:clips,size=64,things=64  the training world (the default); options single, two, clips, pairs (what is said\n"
+    "  world, world:clips,size=64,things=64  the training world (the default); options single, two, clips, pairs "
+    "(what is said\n"
     "                                        twice is twice as likely), recolour, sized, textured, things, size,\n"
     "                                        thing_min, thing_max, jitter, seed\n"
     "  FOLDER, FOLDER:fps=8,short=hold\n"
-    "                     pictures (PNG, JPEG, WebP) and clips (GIF, MP4, WebM, animated WebP ..., or NAME.frames/, a "
+    "                     pictures (PNG, JPEG, WebP) and clips (GIF, MP4, WebM, animated WebP ..., or NAME.frames/, "
+    "a "
     "folder of\n"
     "                     pictures), with NAME.txt, captions.txt or metadata.jsonl as captions, NAME.labels.png as "
     "maps of\n"
@@ -188,8 +190,8 @@ static bool example_path(const DataCommand *c, int i, const char *ending, char p
 }
 
 /* Its frames: a clip, or side by side in a picture, which has its caption under the key "caption". */
-static bool write_frames(const DataCommand *c, int i, const uint8_t *rgb, int frames, const Buffer *caption, char path[EXAMPLE_PATH],
-                         Error *err) {
+static bool write_frames(const DataCommand *c, int i, const uint8_t *rgb, int frames, const Buffer *caption,
+                         char path[EXAMPLE_PATH], Error *err) {
   enum { RATE = 8 };
   int size = size_of(c);
   Image strip = {0};
@@ -210,7 +212,8 @@ static bool check_maps(const DataCommand *c, Error *err) {
   int64_t size = size_of(c);
   DataWant want = {.name = PORT_LABELS, .dtype = DTYPE_I32, .rank = 2, .dim = {size, size}};
   if (c->world && world_thing_count(c->world) >= PALETTE)
-    return error_set(err, ERROR_LIMIT, "--maps: a palette has %d labels, this world %d things", PALETTE, world_thing_count(c->world));
+    return error_set(err, ERROR_LIMIT, "--maps: a palette has %d labels, this world %d things", PALETTE,
+                     world_thing_count(c->world));
   return error_asked(dataset_match(c->data, NULL, &want, err), err);
 }
 
@@ -218,7 +221,10 @@ static bool check_maps(const DataCommand *c, Error *err) {
 static bool write_maps(const DataCommand *c, int i, int frames, Error *err) {
   int size = size_of(c);
   int64_t area = (int64_t)size * size;
-  DataWant want = {.name = PORT_LABELS, .dtype = DTYPE_I32, .rank = frames > 1 ? 3 : 2, .dim = {frames > 1 ? frames : size, size, size}};
+  DataWant want = {.name = PORT_LABELS,
+                   .dtype = DTYPE_I32,
+                   .rank = frames > 1 ? 3 : 2,
+                   .dim = {frames > 1 ? frames : size, size, size}};
   char path[EXAMPLE_PATH], ending[32];
   if (!error_asked(dataset_match(c->data, NULL, &want, err), err)) return false;
   int32_t *labels = want.out = mem_alloc(data_want_bytes(&want));
@@ -228,7 +234,8 @@ static bool write_maps(const DataCommand *c, int i, int frames, Error *err) {
   for (int f = 0; ok && f < frames; f++) {
     for (int64_t k = 0; k < area; k++) map[k] = (uint16_t)labels[f * area + k];
     snprintf(ending, sizeof ending, frames > 1 ? ".maps/%03d.labels.png" : ".labels.png", f);
-    ok = example_path(c, i, ending, path, err) && (frames == 1 || file_make_folders(path, err)) && image_write_labels(path, map, size, size, err);
+    ok = example_path(c, i, ending, path, err) && (frames == 1 || file_make_folders(path, err)) &&
+         image_write_labels(path, map, size, size, err);
   }
   mem_free(labels);
   mem_free(map);
@@ -282,7 +289,8 @@ static bool real_path(const char *path, char out[PATH_MAX]) {
   return true;
 }
 
-/* Pictures written among those of the data set would replace them, or be in it.  What stands behind a colon are options. */
+/* Pictures written among those of the data set would replace them, or be in it.  What stands behind a colon are
+ * options. */
 static bool is_in_the_data(const DataCommand *c) {
   char path[PATH_MAX], data[PATH_MAX], out[PATH_MAX];
   const char *spec = c->a.spec ? c->a.spec : "", *colon = strrchr(spec, ':');
@@ -363,8 +371,9 @@ static void print_json(const DataCommand *c) {
   }
   if (c->vocab) printf(", \"vocab\": %d, \"merges\": %d, \"longest_text\": %d", c->vocab, c->merges, c->longest_text);
   if (s->n)
-    printf(", \"judged\": {\"scenes\": %d, \"thing\": %d, \"place\": %d, \"background\": %d, \"colour\": %d, \"motion\": %d, \"all\": %d}", s->n,
-           s->thing, s->place, s->background, s->colour, s->motion, s->all);
+    printf(", \"judged\": {\"scenes\": %d, \"thing\": %d, \"place\": %d, \"background\": %d, \"colour\": %d, "
+           "\"motion\": %d, \"all\": %d}",
+           s->n, s->thing, s->place, s->background, s->colour, s->motion, s->all);
   printf("}\n");
 }
 
@@ -399,8 +408,8 @@ static void print_text(const DataCommand *c) {
   if (c->vocab)
     printf("vocabulary of %d (%d merges), the longest caption has %d tokens\n", c->vocab, c->merges, c->longest_text);
   if (s->n)
-    printf("judged right, of %d true renderings: thing %d, place %d, background %d, colour %d, motion %d, all %d\n", s->n,
-           s->thing, s->place, s->background, s->colour, s->motion, s->all);
+    printf("judged right, of %d true renderings: thing %d, place %d, background %d, colour %d, motion %d, all %d\n",
+           s->n, s->thing, s->place, s->background, s->colour, s->motion, s->all);
 }
 
 /* ---- the command ---- */
@@ -487,24 +496,25 @@ int cli_data(int argc, char **argv) {
       {"--size", ARG_INT32, "N",
        "pictures of N x N pixels in --sheet and --out, of data that have others than the world's (64)", &a->size, 1,
        1024, .with = "--sheet|--out"},
-      {"--frames", ARG_INT32, "N", "of clips in a row in --sheet and --out, of data other than the world (1: the first)",
-       &a->frames, 1, 64, .with = "--sheet|--out"},
+      {"--frames", ARG_INT32, "N",
+       "of clips in a row in --sheet and --out, of data other than the world (1: the first)", &a->frames, 1, 64,
+       .with = "--sheet|--out"},
       {"--columns", ARG_INT32, "N", "of the sheet (8)", &a->columns, 1, 1000, .with = "--sheet"},
       {"--zoom", ARG_INT32, "N", "of the sheet (3)", &a->zoom, 1, 64, .with = "--sheet"},
-      {"--out", ARG_FOLDER, "DIR", "each as DIR/NNNNNN.png with its caption inside, and tables of captions: a data set",
-       &a->out, 0, 0},
-      {"--clips", ARG_CHOICE, "gif|webp|mp4", "clips in --out as such files, not as strips of their frames", &a->clips, 0, 0,
-       .with = "--out"},
-      {"--maps", ARG_FLAG, NULL, "their maps of labels, too: NNNNNN.labels.png, of clips NNNNNN.maps/, for --sketch", &a->maps, 0, 0,
-       .with = "--out"},
+      {"--out", ARG_FOLDER, "DIR",
+       "each as DIR/NNNNNN.png with its caption inside, and tables of captions: a data set", &a->out, 0, 0},
+      {"--clips", ARG_CHOICE, "gif|webp|mp4", "clips in --out as such files, not as strips of their frames",
+       &a->clips, 0, 0, .with = "--out"},
+      {"--maps", ARG_FLAG, NULL, "their maps of labels, too: NNNNNN.labels.png, of clips NNNNNN.maps/, for --sketch",
+       &a->maps, 0, 0, .with = "--out"},
       {"--captions", ARG_OUT, "FILE", "the captions, one a line (-: standard output, and no numbers)", &a->captions,
        0, 0},
       {"--bpe", ARG_OUT, "FILE", "merges of a byte-pair encoder trained on captions of 20000 examples", &a->bpe, 0,
        0},
       {"--vocab", ARG_INT32, "N", "its largest vocabulary (1024)", &a->vocab, BPE_BYTES + 2,
        BPE_BYTES + 2 + BPE_MAX_MERGES, .with = "--bpe"},
-      {"--model", ARG_TEXT, "MODEL.lua", "shows what would be fed to its inputs, or which nothing feeds", &a->model.path,
-       0, 0, .without = "--json"},
+      {"--model", ARG_TEXT, "MODEL.lua", "shows what would be fed to its inputs, or which nothing feeds",
+       &a->model.path, 0, 0, .without = "--json"},
       {"-D", ARG_DEFINE, "NAME=VALUE", "an option of it", &a->model.defines, 0, 0, .with = "--model"},
       {"--models", ARG_TEXT, "DIR", "shipped Lua models, where require looks too", &a->model.models_dir, 0, 0,
        .with = "--model"},

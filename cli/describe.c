@@ -15,10 +15,11 @@ typedef struct DescribeArgs {
   bool json;
 } DescribeArgs;
 
-static const char about[] =
-    "Prints a caption of a picture (PNG, JPEG, WebP) or of a clip (GIF, MP4, WebM, WebP ...) that a model with a task image_text\n"
-    "or video_text draws, word by word; the likeliest one unless a temperature is given.  With --json also each word's\n"
-    "probability, and where the caption is one of the world's, its slots and theirs.";
+static const char about[] = "Prints a caption of a picture (PNG, JPEG, WebP) or of a clip (GIF, MP4, WebM, WebP ...) "
+                            "that a model with a task image_text\n"
+                            "or video_text draws, word by word; the likeliest one unless a temperature is given.  "
+                            "With --json also each word's\n"
+                            "probability, and where the caption is one of the world's, its slots and theirs.";
 
 /* The picture, or as many frames as the model reads. */
 static bool read_file(const DescribeArgs *a, Arena *arena, uint8_t **rgb, Error *err) {
@@ -28,8 +29,8 @@ static bool read_file(const DescribeArgs *a, Arena *arena, uint8_t **rgb, Error 
   if (frames == 1) return given_read_picture(k, arena, a->file, rgb, err);
   if (!given_read_clip(k, arena, a->file, frames, rgb, &n, &all, err)) return false;
   return (n == frames && all) ||
-         error_set(err, ERROR_ARGUMENT, "%s has %s%lld frame%s, the model reads clips of %lld", a->file, all ? "" : "more than ",
-                   (long long)n, n == 1 ? "" : "s", (long long)frames);
+         error_set(err, ERROR_ARGUMENT, "%s has %s%lld frame%s, the model reads clips of %lld", a->file,
+                   all ? "" : "more than ", (long long)n, n == 1 ? "" : "s", (long long)frames);
 }
 
 static bool open_kit(DescribeArgs *a, Arena *arena, Error *err) {
@@ -42,7 +43,10 @@ static bool open_kit(DescribeArgs *a, Arena *arena, Error *err) {
   spec.task = a->task ? a->task : is_clip ? "video_text" : "image_text";
   if (!task_is_listed(tasks, spec.task))
     return error_set(err, ERROR_ARGUMENT, "%s%s the model has no task %s; it has %s", a->file,
-                     a->task ? ":" : is_clip ? " is a clip, and" : " is a picture, and", spec.task, *tasks ? tasks : "none");
+                     a->task   ? ":"
+                     : is_clip ? " is a clip, and"
+                               : " is a picture, and",
+                     spec.task, *tasks ? tasks : "none");
   return kit_open(&a->open, &a->target.synth, &spec, true, 8, err) &&
          ((a->open.draws_words && a->open.codes_input) ||
           error_set(err, ERROR_ARGUMENT, "--task %s draws no words of pictures", spec.task));
@@ -84,7 +88,8 @@ static World *open_world(void) {
 static bool check(void *ctx, Error *err) {
   const DescribeArgs *a = ctx;
   return a->temperature > 0 || (!a->top_k && a->top_p == 1 && !a->seed) ||
-         error_set(err, ERROR_USAGE, "--seed, --top-k and --top-p have no effect at --temperature 0, which takes the likeliest word");
+         error_set(err, ERROR_USAGE,
+                   "--seed, --top-k and --top-p have no effect at --temperature 0, which takes the likeliest word");
 }
 
 static bool run(void *ctx, Arena *arena, Error *err) {
@@ -117,8 +122,10 @@ int cli_describe(int argc, char **argv) {
   const Arg arg[] = {
       {"--task", ARG_CHOICE, "image_text|video_text", "which; else as the file is", &a.task, 0, 0},
       {"--temperature", ARG_REAL, "X", "0: the likeliest word (0)", &a.temperature, 0, 100},
-      {"--top-k", ARG_INT, "K", "draw among the K likeliest, 0: all (0)", &a.top_k, 0, 1 << 20, .with = "--temperature"},
-      {"--top-p", ARG_REAL, "P", "draw among the likeliest that hold the share P (1)", &a.top_p, 0, 1, .with = "--temperature"},
+      {"--top-k", ARG_INT, "K", "draw among the K likeliest, 0: all (0)", &a.top_k, 0, 1 << 20,
+       .with = "--temperature"},
+      {"--top-p", ARG_REAL, "P", "draw among the likeliest that hold the share P (1)", &a.top_p, 0, 1,
+       .with = "--temperature"},
       {"--seed", ARG_INT, "N", "of what is drawn (0)", &a.seed, 0, 9.0e15, .with = "--temperature"},
       ARG_WEIGHTS(&a.kit, NULL),
       ARG_VQ_WEIGHTS(&a.kit),

@@ -23,7 +23,8 @@ typedef struct GenerateArgs {
   Painter painter;
   Ranking ranking;
   Replay replayed;
-  const char *text, *sketch, *image, *video, *mask, *task, *rebuilt, *out, *sheet, *tokens_out, *order, *replay, *by, *preview;
+  const char *text, *sketch, *image, *video, *mask, *task, *rebuilt, *out, *sheet, *tokens_out, *order, *replay, *by,
+      *preview;
   int64_t given_frames, fps, best, seed, top_k, count, first, class;
   double temperature, top_p, guidance;
   bool json;
@@ -32,10 +33,14 @@ typedef struct GenerateArgs {
 } GenerateArgs;
 
 static const char about[] =
-    "Draws COUNT pictures or clips of a caption, of a sketch, or of nothing.  With --image and --mask it completes a picture,\n"
-    "the masked part of which is unknown, with --video and --given-frames or --mask a clip; with a caption it redraws\n"
-    "that part to fit it.  What is drawn follows from what is given and from the ending of OUT, unless --task names it.\n"
-    "Where the model draws by a plain function of its `tasks` (GAN, VAE), it draws of random numbers, and of a class where it\n"
+    "Draws COUNT pictures or clips of a caption, of a sketch, or of nothing.  With --image and --mask it completes a "
+    "picture,\n"
+    "the masked part of which is unknown, with --video and --given-frames or --mask a clip; with a caption it "
+    "redraws\n"
+    "that part to fit it.  What is drawn follows from what is given and from the ending of OUT, unless --task names "
+    "it.\n"
+    "Where the model draws by a plain function of its `tasks` (GAN, VAE), it draws of random numbers, and of a class "
+    "where it\n"
     "has some.  --reconstruct writes what the autoencoder makes of the whole picture.\n"
     "The weights name the model, its options and the text encoder; without --weights the shipped ones are used.\n"
     "Files carry the recipe (model, weights, seed, options), by which --replay draws them again.";
@@ -58,8 +63,10 @@ typedef struct GenerateCommand {
 static bool write_rebuilt(Kit *k, const GenerateArgs *a, Arena *arena, Error *err) {
   int32_t *codes = ARENA_ARRAY(arena, int32_t, k->grid[1] * k->grid[2]);
   Image picture = {.width = (int)k->size, .height = (int)k->size};
-  return given_read_picture(k, arena, a->image, &picture.rgb, err) && codec_encode(&k->codec[CODEC_IMAGE], picture.rgb, 1, codes, err) &&
-         codec_decode(&k->codec[CODEC_IMAGE], codes, 1, picture.rgb, err) && image_write_png(a->rebuilt, &picture, NULL, 0, err);
+  return given_read_picture(k, arena, a->image, &picture.rgb, err) &&
+         codec_encode(&k->codec[CODEC_IMAGE], picture.rgb, 1, codes, err) &&
+         codec_decode(&k->codec[CODEC_IMAGE], codes, 1, picture.rgb, err) &&
+         image_write_png(a->rebuilt, &picture, NULL, 0, err);
 }
 
 /* ---- output ---- */
@@ -90,7 +97,8 @@ static bool write_sample(GenerateCommand *d, int64_t i, int64_t sample, const ui
   for (int f = 0; ok && f < frames; f++) {
     Image picture = {size, size, (uint8_t *)(uintptr_t)rgb + 3 * f * size * size};
     ImageText text = {RECIPE_KEY, recipe};
-    ok = image_write_png(picture_path(d->arena, a->out, (first + i) * frames + f, count * frames), &picture, &text, 1, err);
+    ok = image_write_png(picture_path(d->arena, a->out, (first + i) * frames + f, count * frames), &picture, &text, 1,
+                         err);
   }
   return ok;
 }
@@ -102,8 +110,10 @@ static bool write_pictures(void *ctx, int64_t first, int64_t n, Error *err) {
   int64_t frames = d->kit->grid[0], bytes = d->kit->size * d->kit->size * 3;
   uint8_t *rgb = keeps_all(a) ? d->rgb + first * frames * bytes : d->rgb;
   if (!a->out && !a->sheet) return true;
-  if (!codec_decode(&d->kit->codec[CODEC_IMAGE], d->tokens + first * d->kit->positions, n * frames, rgb, err)) return false;
-  for (int64_t i = 0; d->given.rgb && i < n * frames; i++) given_restore(d->kit, &d->given, i % frames, rgb + i * bytes);
+  if (!codec_decode(&d->kit->codec[CODEC_IMAGE], d->tokens + first * d->kit->positions, n * frames, rgb, err))
+    return false;
+  for (int64_t i = 0; d->given.rgb && i < n * frames; i++)
+    given_restore(d->kit, &d->given, i % frames, rgb + i * bytes);
   for (int64_t i = 0; a->out && !a->best && i < n; i++)
     if (!write_sample(d, first + i, a->first + first + i, rgb + i * frames * bytes, err)) return false;
   return true;
@@ -116,7 +126,8 @@ static bool choose_best(GenerateCommand *d, int64_t *io_n, Error *err) {
   int64_t *order = ARENA_ARRAY(d->arena, int64_t, n);
   uint8_t *all = arena_copy(d->arena, d->rgb, (size_t)(n * bytes));
   d->likeness = ARENA_ARRAY(d->arena, double, n);
-  if (!ranking_compare((Ranking *)(uintptr_t)&a->ranking, a->text, all, n, frames, d->kit->size, d->likeness, err)) return false;
+  if (!ranking_compare((Ranking *)(uintptr_t)&a->ranking, a->text, all, n, frames, d->kit->size, d->likeness, err))
+    return false;
   ranking_order(d->likeness, n, order);
   *io_n = n < a->best ? n : a->best;
   for (int64_t i = 0; i < *io_n; i++) {
@@ -129,12 +140,16 @@ static bool choose_best(GenerateCommand *d, int64_t *io_n, Error *err) {
 
 enum { SHEET_COLUMNS = 8, SHEET_GAP = 2, SHEET_ZOOM = 2 };
 
-static int sheet_columns(const Kit *k, int64_t n) { return (int)(k->grid[0] > 1 ? k->grid[0] : n < SHEET_COLUMNS ? n : SHEET_COLUMNS); }
+static int sheet_columns(const Kit *k, int64_t n) {
+  return (int)(k->grid[0] > 1 ? k->grid[0] : n < SHEET_COLUMNS ? n : SHEET_COLUMNS);
+}
 
 static bool check_sheet(const Kit *k, int64_t n, Error *err) {
-  int64_t tile = SHEET_ZOOM * k->size + SHEET_GAP, columns = sheet_columns(k, n), rows = (n * k->grid[0] + columns - 1) / columns;
+  int64_t tile = SHEET_ZOOM * k->size + SHEET_GAP, columns = sheet_columns(k, n),
+          rows = (n * k->grid[0] + columns - 1) / columns;
   return rows * tile + SHEET_GAP <= IMAGE_MAX_SIDE ||
-         error_set(err, ERROR_USAGE, "--sheet: %" PRId64 " drawings make %" PRId64 " rows; at most %" PRId64 " fit a picture", n, rows,
+         error_set(err, ERROR_USAGE,
+                   "--sheet: %" PRId64 " drawings make %" PRId64 " rows; at most %" PRId64 " fit a picture", n, rows,
                    (IMAGE_MAX_SIDE - SHEET_GAP) / tile);
 }
 
@@ -193,7 +208,8 @@ static bool set_recipe(GenerateCommand *d, Error *err) {
   bool ok = args_recipe(a->arg, a->n_arg, &d->recipe, err);
   if (a->class < 0) d->recipe.value[RECIPE_CLASS] = NULL;
   if (d->task) recipe_set_text(&d->recipe, RECIPE_TASK, d->task);
-  return ok && (!a->video || recipe_set_file(&d->recipe, RECIPE_VIDEO_BYTES, a->video, err)) && (!a->image || recipe_set_file(&d->recipe, RECIPE_IMAGE_BYTES, a->image, err)) &&
+  return ok && (!a->video || recipe_set_file(&d->recipe, RECIPE_VIDEO_BYTES, a->video, err)) &&
+         (!a->image || recipe_set_file(&d->recipe, RECIPE_IMAGE_BYTES, a->image, err)) &&
          (!a->mask || given_is_word(a->mask) || recipe_set_file(&d->recipe, RECIPE_MASK_BYTES, a->mask, err));
 }
 
@@ -222,9 +238,12 @@ static bool completes(const GenerateArgs *a) { return a->image || a->video; }
 /* What draws of text or of a class needs to be told of which; a picture or clip is completed without words, too. */
 static bool check_conditions(const Kit *k, GenerateArgs *a, Error *err) {
   bool draws_of_sketch = k->codes_input && strcmp(k->codes_input, PORT_LABELS_TOKENS) == 0;
-  if (k->text_tokens && !a->text && !completes(a)) return error_set(err, ERROR_USAGE, "give --text CAPTION, or --image and --mask");
-  if (!k->text_tokens && a->text) return error_set(err, ERROR_USAGE, "--text has no effect: the model draws of no text");
-  if (a->sketch && !draws_of_sketch) return error_set(err, ERROR_USAGE, "--sketch has no effect: the model draws of no sketch");
+  if (k->text_tokens && !a->text && !completes(a))
+    return error_set(err, ERROR_USAGE, "give --text CAPTION, or --image and --mask");
+  if (!k->text_tokens && a->text)
+    return error_set(err, ERROR_USAGE, "--text has no effect: the model draws of no text");
+  if (a->sketch && !draws_of_sketch)
+    return error_set(err, ERROR_USAGE, "--sketch has no effect: the model draws of no sketch");
   return !k->draws_words || error_set(err, ERROR_USAGE, "captions are drawn by nuwa describe FILE");
 }
 
@@ -276,7 +295,8 @@ static bool draw(Kit *k, GenerateArgs *a, const char *task, Arena *arena, Error 
   if (a->sheet && !check_sheet(k, a->best ? a->best : a->count, err)) return false;
   if (a->preview && !preview_open(&d.preview, k, a->preview, stderr, err)) return preview_close(&d.preview), false;
   if (a->preview) r.step = show_step;
-  bool ok = set_recipe(&d, err) && (!a->replay || replay_check(&a->replayed, &d.recipe, err)) && kit_generate(k, &r, d.tokens, &stats, &done, err) && finish(&d, &stats, done, err);
+  bool ok = set_recipe(&d, err) && (!a->replay || replay_check(&a->replayed, &d.recipe, err)) &&
+            kit_generate(k, &r, d.tokens, &stats, &done, err) && finish(&d, &stats, done, err);
   if (d.preview.err.code != ERROR_NONE) ok = (*err = d.preview.err, false);
   preview_close(&d.preview);
   return ok;
@@ -291,7 +311,8 @@ static bool check(void *ctx, Error *err) {
   GenerateArgs *a = ctx;
   if (!wants_drawings(a) && !a->rebuilt)
     return error_set(err, ERROR_ARGUMENT,
-                     "nothing to write: give -o FILE.png (or .gif, .webp, .mp4), --sheet FILE.png, --tokens-out FILE.safetensors or --reconstruct "
+                     "nothing to write: give -o FILE.png (or .gif, .webp, .mp4), --sheet FILE.png, --tokens-out "
+                     "FILE.safetensors or --reconstruct "
                      "FILE.png");
   ClipFormat format;
   bool is_clip = a->out && clip_format_of(a->out, &format);
@@ -301,9 +322,13 @@ static bool check(void *ctx, Error *err) {
   if (!a->fps) a->fps = is_clip ? 8 : 0;
   if (a->class >= 0 && !may_be_plain(a))
     return error_set(err, ERROR_ARGUMENT, "--class is for models that draw of classes: give --weights");
-  if (!a->best != !a->by) return error_set(err, ERROR_USAGE, "--best K and --by FILE go together: how many, and what says which");
-  if (a->best > a->count) return error_set(err, ERROR_USAGE, "--best %" PRId64 " of --count %" PRId64 ": there are not so many", a->best, a->count);
-  if (a->image && a->video) return error_set(err, ERROR_ARGUMENT, "--image and --video exclude each other: give what is known");
+  if (!a->best != !a->by)
+    return error_set(err, ERROR_USAGE, "--best K and --by FILE go together: how many, and what says which");
+  if (a->best > a->count)
+    return error_set(err, ERROR_USAGE, "--best %" PRId64 " of --count %" PRId64 ": there are not so many", a->best,
+                     a->count);
+  if (a->image && a->video)
+    return error_set(err, ERROR_ARGUMENT, "--image and --video exclude each other: give what is known");
   if (a->mask && !wants_drawings(a))
     return error_set(err, ERROR_ARGUMENT, "--mask has no effect without -o or --tokens-out");
   if (a->temperature == 0.0 && (a->top_k || a->top_p != 1.0))
@@ -364,7 +389,8 @@ static bool draw_plain(GenerateArgs *a, Arena *arena, Error *err) {
   for (int64_t at = 0; at < a->count; at += PAINTER_PART) {
     int64_t n = a->count - at < PAINTER_PART ? a->count - at : PAINTER_PART;
     if (cli_is_interrupted(NULL))
-      return error_set(err, ERROR_CANCELLED, "interrupted: %" PRId64 " of %" PRId64 " drawings are written", at, a->count);
+      return error_set(err, ERROR_CANCELLED, "interrupted: %" PRId64 " of %" PRId64 " drawings are written", at,
+                       a->count);
     if (!painter_draw(p, (uint64_t)a->seed, a->first + at, n, class, rgb, err) ||
         !write_plain(&d, a->first + at, n, rgb, err))
       return false;
@@ -373,17 +399,25 @@ static bool draw_plain(GenerateArgs *a, Arena *arena, Error *err) {
 }
 
 static bool choose_task(const GenerateArgs *a, KitSpec *spec, Arena *arena, Error *err) {
-  const TaskWish wish = {.task = a->task, .has_text = a->text, .has_sketch = a->sketch, .has_class = a->class >= 0, .is_sketch_clip = a->sketch && sketch_is_clip(a->sketch),
-                         .has_image = a->image, .has_video = a->video, .out = a->out};
+  const TaskWish wish = {.task = a->task,
+                         .has_text = a->text,
+                         .has_sketch = a->sketch,
+                         .has_class = a->class >= 0,
+                         .is_sketch_clip = a->sketch && sketch_is_clip(a->sketch),
+                         .has_image = a->image,
+                         .has_video = a->video,
+                         .out = a->out};
   const char *tasks;
-  return kit_list_tasks(&a->target.synth, spec, arena, &tasks, err) && task_choose(tasks, &wish, arena, &spec->task, err);
+  return kit_list_tasks(&a->target.synth, spec, arena, &tasks, err) &&
+         task_choose(tasks, &wish, arena, &spec->task, err);
 }
 
 static bool run(void *ctx, Arena *arena, Error *err) {
   GenerateArgs *a = ctx;
   KitSpec spec;
   cli_catch_interrupts();
-  if (a->replay && !replay_read(a->replay, a->arg, a->n_arg, &a->kit, &a->first, arena, &a->replayed, err)) return false;
+  if (a->replay && !replay_read(a->replay, a->arg, a->n_arg, &a->kit, &a->first, arena, &a->replayed, err))
+    return false;
   if (!cli_kit(&a->kit, &spec, err) || !cli_target_open(&a->kit.model, &a->target, err)) return false;
   if (may_be_plain(a) && wants_drawings(a) &&
       !painter_open(&a->painter, &a->target.synth, &spec.model, a->kit.weights, a->class, err))
@@ -412,36 +446,43 @@ int cli_generate(int argc, char **argv) {
       .order = "wavefront", .count = 1, .class = PAINTER_NO_CLASS, .temperature = 1.0, .top_p = 1.0, .guidance = 1.0};
   const Arg arg[] = {
       {"--text", ARG_TEXT, "CAPTION", "what to draw", &a.text, 0, 0, .shapes = RECIPE_TEXT, DRAWS, NOT_AGAIN},
-      {"--class", ARG_INT, "N", "which class to draw, of a model that has some", &a.class, 0, INT32_MAX, .shapes = RECIPE_CLASS, DRAWS,
-       NOT_AGAIN},
+      {"--class", ARG_INT, "N", "which class to draw, of a model that has some", &a.class, 0, INT32_MAX,
+       .shapes = RECIPE_CLASS, DRAWS, NOT_AGAIN},
       {"--sketch", ARG_TEXT, "FILE", "what to draw: a PNG of labels, for clips a folder of them", &a.sketch, 0, 0,
        .shapes = RECIPE_SKETCH, DRAWS},
-      {"--image", ARG_TEXT, "FILE", "a picture to complete (PNG, JPEG, WebP), or the first frame of a clip", &a.image, 0, 0,
-       .shapes = RECIPE_IMAGE},
-      {"--video", ARG_TEXT, "FILE", "a clip to complete (GIF, MP4, WebM, WebP ...)", &a.video, 0, 0, .shapes = RECIPE_VIDEO,
-       DRAWS},
+      {"--image", ARG_TEXT, "FILE", "a picture to complete (PNG, JPEG, WebP), or the first frame of a clip", &a.image,
+       0, 0, .shapes = RECIPE_IMAGE},
+      {"--video", ARG_TEXT, "FILE", "a clip to complete (GIF, MP4, WebM, WebP ...)", &a.video, 0, 0,
+       .shapes = RECIPE_VIDEO, DRAWS},
       {"--mask", ARG_TEXT, "FILE|WORD|BOX",
-       "the unknown part: a picture or clip (light is unknown), lower, upper, left, right, center, thing, all, or X,Y,WIDTH,HEIGHT in "
+       "the unknown part: a picture or clip (light is unknown), lower, upper, left, right, center, thing, all, or "
+       "X,Y,WIDTH,HEIGHT in "
        "pixels",
        &a.mask, 0, 0, .shapes = RECIPE_MASK, .with = "--image|--video"},
       {"--given-frames", ARG_INT, "N", "the first N frames of --video are known", &a.given_frames, 1, 4096,
        .shapes = RECIPE_GIVEN_FRAMES, .with = "--video", NOT_AGAIN},
-      {"--task", ARG_TEXT, "NAME", "of the model's tasks: text_image, sketch_video, ...", &a.task, 0, 0, .shapes = RECIPE_TASK,
-       DRAWS, NOT_AGAIN},
+      {"--task", ARG_TEXT, "NAME", "of the model's tasks: text_image, sketch_video, ...", &a.task, 0, 0,
+       .shapes = RECIPE_TASK, DRAWS, NOT_AGAIN},
       {"--reconstruct", ARG_PNG, "FILE.png", "--image through the autoencoder and back", &a.rebuilt, 0, 0,
        .with = "--image"},
-      {"-o", ARG_OUT, "FILE", "the picture (.png) or clip (.gif, .webp, .mp4); with --count N: FILE-0001.png, ...", &a.out, 0, 0},
+      {"-o", ARG_OUT, "FILE", "the picture (.png) or clip (.gif, .webp, .mp4); with --count N: FILE-0001.png, ...",
+       &a.out, 0, 0},
       {"--sheet", ARG_PNG, "FILE.png", "all that is drawn in one picture, a row a clip", &a.sheet, 0, 0},
-      {"--fps", ARG_INT, "N", "frames a second of a clip (8)", &a.fps, 1, 1000, .shapes = RECIPE_FPS, .with = "-o", NOT_AGAIN},
-      {"--preview", ARG_TEXT, "DIR|terminal", "what is drawn after each step: DIR/step-0001.png, ..., or in a terminal that shows pictures",
-       &a.preview, 0, 0, DRAWS},
-      {"--replay", ARG_TEXT, "FILE", "draw by the recipe in a picture or clip: the same bytes", &a.replay, 0, 0, .with = "-o"},
+      {"--fps", ARG_INT, "N", "frames a second of a clip (8)", &a.fps, 1, 1000, .shapes = RECIPE_FPS, .with = "-o",
+       NOT_AGAIN},
+      {"--preview", ARG_TEXT, "DIR|terminal",
+       "what is drawn after each step: DIR/step-0001.png, ..., or in a terminal that shows pictures", &a.preview, 0,
+       0, DRAWS},
+      {"--replay", ARG_TEXT, "FILE", "draw by the recipe in a picture or clip: the same bytes", &a.replay, 0, 0,
+       .with = "-o"},
       {"--tokens-out", ARG_OUT, "FILE", "the tokens, as safetensors", &a.tokens_out, 0, 0},
       {"--count", ARG_INT, "N", "pictures (1)", &a.count, 1, 65536, DRAWS, NOT_AGAIN},
       {"--first", ARG_INT, "N", "number of the first; the recipe in a PNG tells it as \"sample\" (0)", &a.first, 0,
        UINT32_MAX - 65536.0, DRAWS, NOT_AGAIN},
-      {"--best", ARG_INT, "K", "of these keep the K that are most like the caption, the best first", &a.best, 1, 65536, .with = "--text"},
-      {"--by", ARG_TEXT, "FILE", "weights of the model that says how like they are (models/metrics/clip.lua)", &a.by, 0, 0, .with = "--text"},
+      {"--best", ARG_INT, "K", "of these keep the K that are most like the caption, the best first", &a.best, 1,
+       65536, .with = "--text"},
+      {"--by", ARG_TEXT, "FILE", "weights of the model that says how like they are (models/metrics/clip.lua)", &a.by,
+       0, 0, .with = "--text"},
       ARG_SAMPLING(&a, "-o|--tokens-out|--sheet", "--replay"),
       {"--order", ARG_CHOICE, "wavefront|raster", "of decoding; the same tokens come out", &a.order, 0, 0,
        .shapes = RECIPE_ORDER, DRAWS, NOT_AGAIN},

@@ -16,7 +16,9 @@ static char *find_recipe(const char *path, Error *err) {
   char *text = image_find_text(map.data, map.len, path, RECIPE_KEY, &none);
   if (!text) text = clip_find_text(map.data, map.len, path, err);
   file_unmap(&map);
-  if (!text) error_set(err, ERROR_ARGUMENT, "--replay %s: the file holds no recipe: it is a PNG, GIF, WebP or MP4 that nuwa generate wrote", path);
+  if (!text)
+    error_set(err, ERROR_ARGUMENT,
+              "--replay %s: the file holds no recipe: it is a PNG, GIF, WebP or MP4 that nuwa generate wrote", path);
   return text;
 }
 
@@ -32,7 +34,9 @@ static bool is_choice(const char *words, const char *value) {
 }
 
 /* Input files may lie elsewhere by now: what is named beside --replay is where, and its bytes are compared. */
-static bool is_input(RecipeField f) { return f == RECIPE_IMAGE || f == RECIPE_VIDEO || f == RECIPE_SKETCH || f == RECIPE_MASK; }
+static bool is_input(RecipeField f) {
+  return f == RECIPE_IMAGE || f == RECIPE_VIDEO || f == RECIPE_SKETCH || f == RECIPE_MASK;
+}
 static bool is_moved(const Arg *a) { return is_input(a->shapes) && *(const char *const *)a->to; }
 
 static bool set_option(const Arg *a, const char *value, Error *err) {
@@ -44,7 +48,8 @@ static bool set_option(const Arg *a, const char *value, Error *err) {
   else if (a->kind == ARG_REAL && is_number) *(double *)a->to = x;
   /* A number that was not given stands in a recipe as 0. */
   else if (a->kind != ARG_INT || strcmp(value, "0") != 0)
-    return error_set(err, ERROR_FORMAT, "the recipe's %s \"%s\" is no value of %s", recipe_name(a->shapes), value, a->name);
+    return error_set(err, ERROR_FORMAT, "the recipe's %s \"%s\" is no value of %s", recipe_name(a->shapes), value,
+                     a->name);
   return true;
 }
 
@@ -61,13 +66,14 @@ static bool find_weights(const char *path, const JsonField *list, int n, KitArgs
   t.models_dir = cli_models_dir(&kit->model, models);
   if (kit->weights || !digest || (kit->model.path && models_is_bundle(kit->model.path))) return true;
   kit->weights = weights_file_find(a, &t, digest, path);
-  return kit->weights ||
-         error_set(err, ERROR_ARGUMENT,
-                   "--replay %s: drawn with weights of the SHA-256 %s, which are neither beside it nor among the shipped ones: give --weights",
-                   path, digest);
+  return kit->weights || error_set(err, ERROR_ARGUMENT,
+                                   "--replay %s: drawn with weights of the SHA-256 %s, which are neither beside it "
+                                   "nor among the shipped ones: give --weights",
+                                   path, digest);
 }
 
-bool replay_read(const char *path, const Arg *arg, int n, KitArgs *kit, int64_t *out_sample, Arena *a, Replay *out, Error *err) {
+bool replay_read(const char *path, const Arg *arg, int n, KitArgs *kit, int64_t *out_sample, Arena *a, Replay *out,
+                 Error *err) {
   char *text = find_recipe(path, err);
   JsonField *list;
   int fields;
@@ -87,7 +93,8 @@ bool replay_read(const char *path, const Arg *arg, int n, KitArgs *kit, int64_t 
   return find_weights(path, list, fields, kit, a, err);
 }
 
-/* Which sample it is follows from the recipe, and where files lie does not count; a mask that is no file is its name. */
+/* Which sample it is follows from the recipe, and where files lie does not count; a mask that is no file is its name.
+ */
 static bool is_told(const char *name) {
   RecipeField f = recipe_field(name);
   return f == RECIPE_SAMPLE || (is_input(f) && f != RECIPE_MASK);
@@ -107,6 +114,7 @@ bool replay_check(const Replay *r, Recipe *now, Error *err) {
     const char *path = text_of(list, n, inputs[i]);
     if (path) recipe_set_text(now, inputs[i], path);
   }
-  return !d.name || error_set(err, ERROR_ARGUMENT, "--replay %s: its %s%s is %.200s, here it is %.200s: the bytes would be others", r->file,
-                              d.within, d.name, d.theirs, d.ours);
+  return !d.name || error_set(err, ERROR_ARGUMENT,
+                              "--replay %s: its %s%s is %.200s, here it is %.200s: the bytes would be others",
+                              r->file, d.within, d.name, d.theirs, d.ours);
 }

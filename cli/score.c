@@ -1,5 +1,5 @@
-/* `nuwa score`: how well a kit draws what captions say, slot by slot (synth/score.h), as a table and a sheet; or how like a
- * data set's pictures others are by a classifier's features (synth/likeness.h). */
+/* `nuwa score`: how well a kit draws what captions say, slot by slot (synth/score.h), as a table and a sheet; or how
+ * like a data set's pictures others are by a classifier's features (synth/likeness.h). */
 #include <inttypes.h>
 #include <stddef.h>
 #include <string.h>
@@ -40,10 +40,14 @@ typedef struct ScoreCommand {
 } ScoreCommand;
 
 static const char about[] =
-    "Draws one picture for each of COUNT captions of scenes with held-out pairs and has a judge that sees only the pictures\n"
-    "find thing, place, background, and colour.  Beside it: the judge on true renderings, on their reconstructions, and on\n"
-    "drawings paired with other captions.  --task names another task: s2i of sketches, i2i the lower half of a picture, ti2i\n"
-    "another thing in its place, t2v and s2v clips, whose motion is judged, too, v2v and tv2v clips whose first frame is\n"
+    "Draws one picture for each of COUNT captions of scenes with held-out pairs and has a judge that sees only the "
+    "pictures\n"
+    "find thing, place, background, and colour.  Beside it: the judge on true renderings, on their reconstructions, "
+    "and on\n"
+    "drawings paired with other captions.  --task names another task: s2i of sketches, i2i the lower half of a "
+    "picture, ti2i\n"
+    "another thing in its place, t2v and s2v clips, whose motion is judged, too, v2v and tv2v clips whose first "
+    "frame is\n"
     "given, tv2v with the caption of another motion; i2t and v2t captions, whose slots are read.\n"
     "With --features: the Frechet distance of the features that a classifier tells of --data and of drawings of\n"
     "--weights, or of --pictures; --real and --drawn --by NAME are the same of two folders.";
@@ -79,14 +83,16 @@ static bool has_column(const ScoreCommand *c, int i) {
 static int value_of(const ScoreRow *r, int column) { return *(const int *)((const char *)r + columns[column].at); }
 
 static void print_table(const ScoreCommand *c) {
-  static const char *const name[SCORE_ROWS] = {"true renderings", "VQ reconstructions", "drawings", "shuffled conditions",
-                                               "first frame, standing still", "best of the draws"};
+  static const char *const name[SCORE_ROWS] = {
+      "true renderings",     "VQ reconstructions",          "drawings",
+      "shuffled conditions", "first frame, standing still", "best of the draws"};
   const Scores *s = &c->scores;
   printf("| %s, %" PRId64 " %s |", c->task->name, s->count, c->a->seen ? "seen pairs" : "held-out pairs");
   for (int k = 0; k < SLOT_COLUMNS; k++)
     if (has_column(c, k)) printf(" %s |", columns[k].name);
   bool has_similarity = c->a->similarity != NULL;
-  printf("%s%s%s\n|---|", s->has_accuracy ? " pixels |" : "", has_similarity ? " similarity |" : "", s->has_frechet ? " Frechet distance |" : "");
+  printf("%s%s%s\n|---|", s->has_accuracy ? " pixels |" : "", has_similarity ? " similarity |" : "",
+         s->has_frechet ? " Frechet distance |" : "");
   for (int k = 0; k < SLOT_COLUMNS; k++)
     if (has_column(c, k)) printf("---|");
   printf("%s%s%s\n", s->has_accuracy ? "---|" : "", has_similarity ? "---|" : "", s->has_frechet ? "---|" : "");
@@ -102,7 +108,8 @@ static void print_table(const ScoreCommand *c) {
   }
   const ScoreRow *drawn = &s->row[SCORE_DRAWN];
   if (s->has[SCORE_DRAWN] && drawn->n_seen)
-    printf("\nwhere a third of the thing is given (%d): thing %.1f %%\n", drawn->n_seen, percent(drawn->thing_seen, drawn->n_seen));
+    printf("\nwhere a third of the thing is given (%d): thing %.1f %%\n", drawn->n_seen,
+           percent(drawn->thing_seen, drawn->n_seen));
   if (s->has[SCORE_REBUILT])
     printf("\nreconstruction of unseen scenes: %.2f dB, over the thing's box %.2f dB\n", s->psnr, s->psnr_box);
 }
@@ -143,16 +150,24 @@ static bool open_world(ScoreCommand *c, Arena *arena, Error *err) {
   if (!c->a->data && w.size != c->kit.size) w.size = (int)c->kit.size;
   if (c->a->things > 0) w.things = (int)c->a->things;
   if (w.size != c->kit.size)
-    return error_set(err, ERROR_ARGUMENT, "--data %s: pictures of %d pixels, the model's have %" PRId64, spec, w.size, c->kit.size);
+    return error_set(err, ERROR_ARGUMENT, "--data %s: pictures of %d pixels, the model's have %" PRId64, spec, w.size,
+                     c->kit.size);
   return error_asked((c->world = world_open(&w, err)) != NULL, err);
 }
 
 static bool score(ScoreCommand *c, Arena *arena, Error *err) {
   const ScoreArgs *a = c->a;
   int64_t threads = a->kit.model.threads ? a->kit.model.threads : pool_count_processors();
-  ScoreRequest r = {.task = c->task, .world = c->world, .split = a->seen ? WORLD_VALIDATION : WORLD_HELD_OUT, .threads = (int)threads,
-                    .count = a->count, .draws = !a->no_drawings, .draws_of_each = a->draws, .seed = (uint64_t)a->seed,
-                    .sample = {(float)a->temperature, (int)a->top_k, (float)a->top_p}, .guidance = (float)a->guidance};
+  ScoreRequest r = {.task = c->task,
+                    .world = c->world,
+                    .split = a->seen ? WORLD_VALIDATION : WORLD_HELD_OUT,
+                    .threads = (int)threads,
+                    .count = a->count,
+                    .draws = !a->no_drawings,
+                    .draws_of_each = a->draws,
+                    .seed = (uint64_t)a->seed,
+                    .sample = {(float)a->temperature, (int)a->top_k, (float)a->top_p},
+                    .guidance = (float)a->guidance};
   if (a->segment || a->features) r.networks = &c->networks;
   if (a->similarity && !ranking_open(r.similarity = &c->similarity, &c->target.synth, a->similarity, err)) return false;
   if (r.networks && !score_networks_open(&c->networks, &c->target.synth, a->segment, a->features, err)) return false;
@@ -172,7 +187,8 @@ static bool open_kit(ScoreCommand *c, KitSpec *spec, Arena *arena, Error *err) {
   if (!*tasks) spec->task = NULL;
   else if (!task_is_listed(tasks, spec->task) && t->given == GIVEN_UPPER) spec->task = "text_image";
   if (spec->task && !task_is_listed(tasks, spec->task))
-    return error_set(err, ERROR_USAGE, "--task %s needs a model with the task %s; it has %s", t->name, spec->task, tasks);
+    return error_set(err, ERROR_USAGE, "--task %s needs a model with the task %s; it has %s", t->name, spec->task,
+                     tasks);
   return kit_open(&c->kit, &c->target.synth, spec, true, KIT_PART, err);
 }
 
@@ -189,7 +205,8 @@ static Dataset *open_data(const char *spec, int64_t *n, Error *err) {
   const DatasetOptions o = {.whole = true, .in_order = true, .warn = warn};
   Dataset *d = dataset_open(spec, &o, err);
   if (!error_asked(d != NULL, err)) return NULL;
-  if (!dataset_is_endless(d) && dataset_count(d, WORLD_TRAIN) < (uint64_t)*n) *n = (int64_t)dataset_count(d, WORLD_TRAIN);
+  if (!dataset_is_endless(d) && dataset_count(d, WORLD_TRAIN) < (uint64_t)*n)
+    *n = (int64_t)dataset_count(d, WORLD_TRAIN);
   return d;
 }
 
@@ -221,13 +238,17 @@ static bool find_network(ScoreCommand *c, ModelSpec *m, Arena *arena, Error *err
   size_t n = strcspn(a->by, "=");
   const char *path = cli_find_model(arena, &a->kit.model, arena_printf(arena, "metrics/%.*s.lua", (int)n, a->by));
   if (access(path, R_OK) != 0)
-    return error_set(err, ERROR_ARGUMENT, "--by %s: is neither a weights file nor a network of models/metrics (%s)", a->by, path);
+    return error_set(err, ERROR_ARGUMENT, "--by %s: is neither a weights file nor a network of models/metrics (%s)",
+                     a->by, path);
   m->path = path;
-  a->features = a->by[n] ? a->by + n + 1
-                         : cli_find_model(arena, &a->kit.model, arena_printf(arena, "weights/%.*s.safetensors", (int)n, a->by));
+  a->features =
+      a->by[n] ? a->by + n + 1
+               : cli_find_model(arena, &a->kit.model, arena_printf(arena, "weights/%.*s.safetensors", (int)n, a->by));
   return access(a->features, R_OK) == 0 ||
-         error_set(err, ERROR_ARGUMENT, "--by %s: its weights %s are not there; give --by %.*s=FILE (docs/metrics.md says how to get them)",
-                   a->by, a->features, (int)n, a->by);
+         error_set(
+             err, ERROR_ARGUMENT,
+             "--by %s: its weights %s are not there; give --by %.*s=FILE (docs/metrics.md says how to get them)",
+             a->by, a->features, (int)n, a->by);
 }
 
 static bool score_features(ScoreCommand *c, Arena *arena, Error *err) {
@@ -237,7 +258,8 @@ static bool score_features(ScoreCommand *c, Arena *arena, Error *err) {
   Moments data, others;
   double distance;
   ModelSpec network = {0};
-  if (!find_network(c, &network, arena, err) || !likeness_open(&c->likeness, &c->target.synth, &network, a->features, err) ||
+  if (!find_network(c, &network, arena, err) ||
+      !likeness_open(&c->likeness, &c->target.synth, &network, a->features, err) ||
       !(c->data = open_data(a->data, &n_data, err)) ||
       !likeness_of_data(&c->likeness, c->data, n_data, arena, &data, err))
     return false;
@@ -245,12 +267,13 @@ static bool score_features(ScoreCommand *c, Arena *arena, Error *err) {
   if (!measure_others(c, &n, arena, &others, err))
     return false;
   if (n < 2 || n_data < 2)
-    return error_set(err, ERROR_ARGUMENT, "%s: a distribution needs two pictures at least", n < 2 ? a->pictures : a->data);
+    return error_set(err, ERROR_ARGUMENT, "%s: a distribution needs two pictures at least",
+                     n < 2 ? a->pictures : a->data);
   if (!frechet_distance(&data, &others, arena, &distance, err)) return false;
   if (!what) what = c->likeness.image->rank == 5 ? "clips" : "pictures";
   if (a->json)
-    printf("{\"frechet\": %.6g, \"pictures\": %" PRId64 ", \"data\": %" PRId64 ", \"features\": %" PRId64 "}\n", distance, n,
-           n_data, data.d);
+    printf("{\"frechet\": %.6g, \"pictures\": %" PRId64 ", \"data\": %" PRId64 ", \"features\": %" PRId64 "}\n",
+           distance, n, n_data, data.d);
   else
     printf("Frechet distance of %" PRId64 " features: %.3f (%" PRId64 " %s, %" PRId64 " of %s)\n", data.d, distance, n,
            what, n_data, a->data);
@@ -260,7 +283,11 @@ static bool score_features(ScoreCommand *c, Arena *arena, Error *err) {
 /* ---- the command ---- */
 
 static bool check_features(const ScoreArgs *a, Error *err) {
-  const char *given = a->seen ? "--seen" : a->no_drawings ? "--no-drawings" : a->sheet ? "--sheet" : a->things ? "--things" : NULL;
+  const char *given = a->seen          ? "--seen"
+                      : a->no_drawings ? "--no-drawings"
+                      : a->sheet       ? "--sheet"
+                      : a->things      ? "--things"
+                                       : NULL;
   if (given) return error_set(err, ERROR_USAGE, "%s has no effect beside --features without --task", given);
   if (!a->data) return error_set(err, ERROR_ARGUMENT, "--features needs --data SPEC to compare with");
   if ((a->kit.weights != NULL) + (a->pictures != NULL) + (a->kit.vq_weights != NULL) != 1)
@@ -268,7 +295,8 @@ static bool check_features(const ScoreArgs *a, Error *err) {
                      "--features compares drawings of --weights FILE, or what the autoencoder of --vq-weights FILE "
                      "makes of the data, or --pictures SPEC: give one of the three");
   if (a->temperature != 1.0 || a->top_k || a->top_p != 1.0 || a->guidance != 1.0)
-    return error_set(err, ERROR_ARGUMENT, "what is said of sampling has no effect with --features: no tokens are drawn");
+    return error_set(err, ERROR_ARGUMENT,
+                     "what is said of sampling has no effect with --features: no tokens are drawn");
   return a->kit.weights || !a->seed ||
          error_set(err, ERROR_ARGUMENT, "--seed has no effect without --weights: nothing is drawn");
 }
@@ -279,8 +307,14 @@ static bool check(void *ctx, Error *err) {
   if (a->by) a->features = a->by, a->data = a->real, a->pictures = a->drawn;
   if (a->features && !a->task) return check_features(a, err);
   if (!(((ScoreCommand *)ctx)->task = score_task(a->task ? a->task : "t2i")))
-    return error_set(err, ERROR_USAGE, "--task %s: is none of t2i, s2i, i2i, ti2i, t2v, s2v, v2v, tv2v, i2t, v2t", a->task);
-  const char *network = a->segment ? "--segment" : a->features ? "--features" : a->similarity ? "--similarity" : a->sheet ? "--sheet" : a->draws > 1 ? "--draws" : NULL;
+    return error_set(err, ERROR_USAGE, "--task %s: is none of t2i, s2i, i2i, ti2i, t2v, s2v, v2v, tv2v, i2t, v2t",
+                     a->task);
+  const char *network = a->segment      ? "--segment"
+                        : a->features   ? "--features"
+                        : a->similarity ? "--similarity"
+                        : a->sheet      ? "--sheet"
+                        : a->draws > 1  ? "--draws"
+                                        : NULL;
   if (network && strcmp(((ScoreCommand *)ctx)->task->target, PORT_TEXT) == 0)
     return error_set(err, ERROR_USAGE, "%s has no effect with --task %s, which draws captions", network, a->task);
   WorldOptions world;
@@ -322,22 +356,27 @@ int cli_score(int argc, char **argv) {
   ScoreCommand s = {.a = &a};
   const Arg arg[] = {
       {"--count", ARG_INT, "N", "captions (256); of pictures (10000)", &a.count, 2, 1000000},
-      {"--draws", ARG_INT, "N", "of each scene; beside the first one the nearest to the truth is judged (1)", &a.draws, 1, 1024, .with = "--task",
-       .without = "--no-drawings"},
+      {"--draws", ARG_INT, "N", "of each scene; beside the first one the nearest to the truth is judged (1)",
+       &a.draws, 1, 1024, .with = "--task", .without = "--no-drawings"},
       ARG_SAMPLING(&a, NULL, "--no-drawings"),
-      {"--features", ARG_TEXT, "FILE", "weights of a classifier: compare by its features instead, or with --task too", &a.features, 0, 0},
-      {"--data", ARG_TEXT, "SPEC", "the pictures to compare with (as train's); of tasks the world, world:OPTIONS (the weights')", &a.data, 0, 0},
+      {"--features", ARG_TEXT, "FILE", "weights of a classifier: compare by its features instead, or with --task too",
+       &a.features, 0, 0},
+      {"--data", ARG_TEXT, "SPEC",
+       "the pictures to compare with (as train's); of tasks the world, world:OPTIONS (the weights')", &a.data, 0, 0},
       {"--pictures", ARG_TEXT, "SPEC", "the pictures to compare, in place of drawings", &a.pictures, 0, 0,
        .with = "--features", .without = "--weights"},
       {"--task", ARG_TEXT, "NAME", "t2i, s2i, i2i, ti2i, t2v, s2v, v2v, tv2v, i2t or v2t (t2i)", &a.task, 0, 0},
-      {"--similarity", ARG_TEXT, "FILE", "weights of models/metrics/clip.lua: how like the captions they are", &a.similarity, 0, 0,
+      {"--similarity", ARG_TEXT, "FILE", "weights of models/metrics/clip.lua: how like the captions they are",
+       &a.similarity, 0, 0, .with = "--task"},
+      {"--segment", ARG_TEXT, "FILE",
+       "weights of a network that says what pixels show: compared with the scenes' labels", &a.segment, 0, 0,
        .with = "--task"},
-      {"--segment", ARG_TEXT, "FILE", "weights of a network that says what pixels show: compared with the scenes' labels", &a.segment, 0,
-       0, .with = "--task"},
-      {"--real", ARG_TEXT, "SPEC", "pictures or clips that are compared with --drawn", &a.real, 0, 0, .with = "--by", .without = "--data"},
-      {"--drawn", ARG_TEXT, "SPEC", "those that are compared", &a.drawn, 0, 0, .with = "--by", .without = "--pictures"},
-      {"--by", ARG_TEXT, "NAME|FILE", "by this network's features: inception, i3d, NAME=FILE, or weights", &a.by, 0, 0,
-       .with = "--real", .without = "--features|--task"},
+      {"--real", ARG_TEXT, "SPEC", "pictures or clips that are compared with --drawn", &a.real, 0, 0, .with = "--by",
+       .without = "--data"},
+      {"--drawn", ARG_TEXT, "SPEC", "those that are compared", &a.drawn, 0, 0, .with = "--by",
+       .without = "--pictures"},
+      {"--by", ARG_TEXT, "NAME|FILE", "by this network's features: inception, i3d, NAME=FILE, or weights", &a.by, 0,
+       0, .with = "--real", .without = "--features|--task"},
       {"--things", ARG_INT, "N", "of the world (as trained)", &a.things, 0, 4096},
       {"--sheet", ARG_PNG, "FILE.png", "rows of truths, reconstructions and drawings", &a.sheet, 0, 0},
       {"--seen", ARG_FLAG, NULL, "captions of pairs that training shows, instead of held-out ones", &a.seen, 0, 0},

@@ -1,5 +1,5 @@
-/* Least squares among renderings.  With B a background and R a rendering on it, R = B outside of the thing's box, so that the
- * squared distance of R from the pixels X is that of B plus, over the box, (X - R)^2 - (X - B)^2. */
+/* Least squares among renderings.  With B a background and R a rendering on it, R = B outside of the thing's box, so
+ * that the squared distance of R from the pixels X is that of B plus, over the box, (X - R)^2 - (X - B)^2. */
 #include "media/judge.h"
 
 #include <stdlib.h>
@@ -47,7 +47,9 @@ struct Judge {
 /* ---- paths ---- */
 
 static bool spans_x(Motion m) { return m == MOTION_LEFT || m == MOTION_RIGHT || m == MOTION_DIAGONAL; }
-static bool spans_y(Motion m) { return m == MOTION_UP || m == MOTION_DOWN || m == MOTION_DIAGONAL || m == MOTION_BOUNCE; }
+static bool spans_y(Motion m) {
+  return m == MOTION_UP || m == MOTION_DOWN || m == MOTION_DIAGONAL || m == MOTION_BOUNCE;
+}
 
 /* Calls for every place, jitter and size that makes a difference to a motion; their number. */
 static int list_paths(const World *w, Motion m, Path *out) {
@@ -290,7 +292,8 @@ Judgement judge_clip(Judge *j, const uint8_t *rgb) { return judge(j, rgb, WORLD_
 
 void judge_count(const Judgement *got, const Scene *want, SlotScore *score) {
   const SceneThing *a = &got->scene.part[0], *b = &want->part[0];
-  bool thing = a->thing == b->thing, place = a->place == b->place, background = got->scene.background == want->background;
+  bool thing = a->thing == b->thing, place = a->place == b->place,
+       background = got->scene.background == want->background;
   bool colour = a->colour == b->colour, motion = got->scene.motion == want->motion;
   score->n++;
   score->thing += thing;

@@ -93,14 +93,16 @@ void codec_close(Codec *c) {
   *c = (Codec){0};
 }
 
-bool codec_find(const OpenedFrom *from, CodecKind kind, const Safetensors *w, const char *beside, const char **out, Error *err) {
+bool codec_find(const OpenedFrom *from, CodecKind kind, const Safetensors *w, const char *beside, const char **out,
+                Error *err) {
   const char *digest = weights_file_recipe_text(from->arena, w, codec_fields(kind).digest);
   *out = digest ? weights_file_find(from->arena, from->target, digest, beside) : NULL;
   return *out || !digest ||
-         error_set(err, ERROR_ARGUMENT,
-                   "%s was trained with an autoencoder%s whose weights have the SHA-256 %s; neither beside it nor among "
-                   "the shipped weights is such a file: give --tokens %s=FILE",
-                   beside, kind == CODEC_IMAGE ? "" : " of labels", digest, codec_name(kind));
+         error_set(
+             err, ERROR_ARGUMENT,
+             "%s was trained with an autoencoder%s whose weights have the SHA-256 %s; neither beside it nor among "
+             "the shipped weights is such a file: give --tokens %s=FILE",
+             beside, kind == CODEC_IMAGE ? "" : " of labels", digest, codec_name(kind));
 }
 
 void codec_recipe(const Codec *c, Recipe *r) {
@@ -135,7 +137,8 @@ bool codec_decode_frames(const Codec *c, const int32_t *codes, int64_t n, void *
     some = n - at < most ? n - at : most;
     memcpy(nuwa_input(c->session, c->decode, PORT_CODES), codes + at * grid, sizeof *codes * (size_t)(some * grid));
     if (!nuwa_run(c->session, c->decode, some, 0)) return nuwa_check(c->session, err);
-    memcpy((char *)frames + (size_t)at * bytes, nuwa_output(c->session, c->decode, codec_name(c->kind)), (size_t)some * bytes);
+    memcpy((char *)frames + (size_t)at * bytes, nuwa_output(c->session, c->decode, codec_name(c->kind)),
+           (size_t)some * bytes);
   }
   return true;
 }

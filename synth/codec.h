@@ -37,14 +37,15 @@ typedef struct Codec {
   int64_t codes;        /* that there are; 0: it does not say */
 } Codec;
 
-/* Opens the weights of spec, or with none those that the bundle embeds; `samples` are taken at once, 0: without a session.
- * False with err set; close it either way. */
+/* Opens the weights of spec, or with none those that the bundle embeds; `samples` are taken at once, 0: without a
+ * session. False with err set; close it either way. */
 bool codec_open(Codec *c, const OpenedFrom *from, CodecKind kind, const CodecSpec *spec, int64_t samples, Error *err);
 void codec_close(Codec *c);
 static inline bool codec_is_open(const Codec *c) { return c->opened.plan != NULL; }
-/* The weights file that a codec's digest in the recipe of w names, beside `beside` or among the shipped ones.  *out NULL: the
- * recipe names none.  In the arena.  False with err set when it names one that is not there. */
-bool codec_find(const OpenedFrom *from, CodecKind kind, const Safetensors *w, const char *beside, const char **out, Error *err);
+/* The weights file that a codec's digest in the recipe of w names, beside `beside` or among the shipped ones.  *out
+ * NULL: the recipe names none.  In the arena.  False with err set when it names one that is not there. */
+bool codec_find(const OpenedFrom *from, CodecKind kind, const Safetensors *w, const char *beside, const char **out,
+                Error *err);
 /* Digest, source and options of its model into a recipe. */
 void codec_recipe(const Codec *c, Recipe *r);
 

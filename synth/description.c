@@ -61,15 +61,17 @@ static bool read_caption(const Reading *r, const int32_t *tokens, const float *c
   return text_of(r, tokens, n, &d->caption);
 }
 
-bool description_make(Kit *k, Arena *a, const uint8_t *rgb, int64_t n, uint64_t seed, NuwaSampling sample, Description *out,
-                      Error *err) {
+bool description_make(Kit *k, Arena *a, const uint8_t *rgb, int64_t n, uint64_t seed, NuwaSampling sample,
+                      Description *out, Error *err) {
   int64_t frames = k->codes_grid[0], grid = k->codes_grid[1] * k->codes_grid[2], done;
   BUG_IF(!k->draws_words || !k->codes_input, "a kit that draws no words of codes");
   int32_t *codes = ARENA_ARRAY(a, int32_t, n * frames * grid), *tokens = ARENA_ARRAY(a, int32_t, n * k->positions);
   float *chance = ARENA_ARRAY(a, float, n * k->positions);
-  KitRequest r = {.class = -1, .codes = codes, .count = n, .seed = seed, .sample = sample, .guidance = 1, .chance = chance};
+  KitRequest r = {
+      .class = -1, .codes = codes, .count = n, .seed = seed, .sample = sample, .guidance = 1, .chance = chance};
   NuwaGenerateStats stats;
-  if (!codec_encode(&k->codec[CODEC_IMAGE], rgb, n * frames, codes, err) || !kit_generate(k, &r, tokens, &stats, &done, err))
+  if (!codec_encode(&k->codec[CODEC_IMAGE], rgb, n * frames, codes, err) ||
+      !kit_generate(k, &r, tokens, &stats, &done, err))
     return false;
   if (done < n) return error_set(err, ERROR_CANCELLED, "interrupted");
   Reading reading = {k, a, err};
@@ -115,7 +117,8 @@ int description_slots(const Description *d, const World *w, Arena *a, Descriptio
   int at = find_words(d, thing, 0), colour = t->colour >= 0 ? at - 1 : -1;
   add_slot(d, "thing", thing, at, out, &n);
   if (colour >= 0) add_slot(d, "colour", world_colour_name(t->colour), colour, out, &n);
-  if (s.motion != MOTION_NONE) add_slot(d, "motion", world_motion_name(s.motion), find_words(d, world_motion_name(s.motion), 0), out, &n);
+  if (s.motion != MOTION_NONE)
+    add_slot(d, "motion", world_motion_name(s.motion), find_words(d, world_motion_name(s.motion), 0), out, &n);
   add_slot(d, "place", world_place_name(t->place), find_words(d, world_place_name(t->place), at < 0 ? 0 : at), out, &n);
   int behind = find_words(d, ground, 0);
   if (behind >= 0 && behind == colour) behind = find_words(d, ground, behind + 1);

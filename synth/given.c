@@ -64,7 +64,8 @@ static void frames_close(Frames *f) {
   file_unmap(&f->map);
 }
 
-static bool read_frames(const Kit *k, Frames *f, int64_t most, uint8_t *rgb, int64_t *out_n, bool *out_all, Error *err) {
+static bool read_frames(const Kit *k, Frames *f, int64_t most, uint8_t *rgb, int64_t *out_n, bool *out_all,
+                        Error *err) {
   size_t bytes = (size_t)(3 * k->size * k->size);
   bool ok = true;
   *out_n = 0;
@@ -103,8 +104,8 @@ bool given_read_picture(const Kit *k, Arena *a, const char *path, uint8_t **out_
   return ok;
 }
 
-bool given_read_clip(const Kit *k, Arena *a, const char *path, int64_t most, uint8_t **out_rgb, int64_t *out_n, bool *out_all,
-                     Error *err) {
+bool given_read_clip(const Kit *k, Arena *a, const char *path, int64_t most, uint8_t **out_rgb, int64_t *out_n,
+                     bool *out_all, Error *err) {
   Frames f;
   *out_rgb = arena_alloc(a, (size_t)(3 * k->size * k->size * most));
   bool ok = frames_open(&f, path, err) && read_frames(k, &f, most, *out_rgb, out_n, out_all, err);
@@ -168,7 +169,8 @@ static void take_mask(const Image *fitted, uint8_t *unknown) {
     unknown[i] = fitted->rgb[3 * i] + fitted->rgb[3 * i + 1] + fitted->rgb[3 * i + 2] >= 3 * 128;
 }
 
-/* Where pixel edge `at` of a file's axis goes, of which `part` pixels in the middle become `size`; rounded down, or up. */
+/* Where pixel edge `at` of a file's axis goes, of which `part` pixels in the middle become `size`; rounded down, or
+ * up. */
 static int edge_of(int64_t at, int whole, int part, int size, bool up) {
   int64_t inside = at - (whole - part) / 2, scaled = inside * size;
   int64_t floor = scaled >= 0 ? scaled / part : -((-scaled + part - 1) / part);
@@ -181,11 +183,12 @@ static bool mask_of_box(const Reading *r, const int box[4], uint8_t *unknown) {
   int side = (int)r->k->size, part_w, part_h;
   bool inside = box[2] > 0 && box[3] > 0 && box[0] <= r->width - box[2] && box[1] <= r->height - box[3];
   if (!inside)
-    return error_set(r->err, ERROR_ARGUMENT, "--mask %s: the box X,Y,WIDTH,HEIGHT must lie in the picture, %d x %d", r->spec->mask,
-                     r->width, r->height);
+    return error_set(r->err, ERROR_ARGUMENT, "--mask %s: the box X,Y,WIDTH,HEIGHT must lie in the picture, %d x %d",
+                     r->spec->mask, r->width, r->height);
   image_fit_part(r->width, r->height, side, side, &part_w, &part_h);
   int x0 = edge_of(box[0], r->width, part_w, side, false), x1 = edge_of(box[0] + box[2], r->width, part_w, side, true);
-  int y0 = edge_of(box[1], r->height, part_h, side, false), y1 = edge_of(box[1] + box[3], r->height, part_h, side, true);
+  int y0 = edge_of(box[1], r->height, part_h, side, false),
+      y1 = edge_of(box[1] + box[3], r->height, part_h, side, true);
   for (int y = y0; y < y1; y++)
     for (int x = x0; x < x1; x++) unknown[y * side + x] = 1;
   return true;
@@ -203,7 +206,9 @@ static bool mask_of_file(const Reading *r) {
   if (!is_picture && !frames_open(&f, mask, r->err)) {
     frames_close(&f);
     if (none.code == ERROR_IO) *r->err = none;
-    return error_prefix(r->err, "--mask (a picture or clip, a box X,Y,WIDTH,HEIGHT, or lower, upper, left, right, center, thing, all)");
+    return error_prefix(
+        r->err,
+        "--mask (a picture or clip, a box X,Y,WIDTH,HEIGHT, or lower, upper, left, right, center, thing, all)");
   }
   for (int64_t i = 0; ok && i < r->g->frames; i++) {
     if (is_picture && i > 0) {
@@ -212,12 +217,13 @@ static bool mask_of_file(const Reading *r) {
     }
     if (!is_picture && !(ok = clip_next(f.clip, &frame, r->err))) {
       if (r->err->code == ERROR_NONE)
-        error_set(r->err, ERROR_ARGUMENT, "--mask %s has %lld frames, the model makes %lld", mask, (long long)i, (long long)r->g->frames);
+        error_set(r->err, ERROR_ARGUMENT, "--mask %s has %lld frames, the model makes %lld", mask, (long long)i,
+                  (long long)r->g->frames);
       break;
     }
     ok = (int64_t)frame.width * r->height == (int64_t)frame.height * r->width ||
-         error_set(r->err, ERROR_ARGUMENT, "--mask %s is %d x %d, its picture %d x %d: they must have the same shape", mask,
-                   frame.width, frame.height, r->width, r->height);
+         error_set(r->err, ERROR_ARGUMENT, "--mask %s is %d x %d, its picture %d x %d: they must have the same shape",
+                   mask, frame.width, frame.height, r->width, r->height);
     ok = ok && image_fit(&frame, side, side, &fitted, r->err);
     if (ok) take_mask(&fitted, r->g->unknown + (size_t)i * pixels);
     image_done(&fitted);
@@ -225,8 +231,10 @@ static bool mask_of_file(const Reading *r) {
   }
   image_done(&frame);
   if (ok && !is_picture && (clip_next(f.clip, &frame, r->err) || r->err->code != ERROR_NONE)) {
-    ok = r->err->code == ERROR_NONE ? error_set(r->err, ERROR_ARGUMENT, "--mask %s has more than %lld frames, which the model makes", mask,
-                                                (long long)r->g->frames) : false;
+    ok = r->err->code == ERROR_NONE
+             ? error_set(r->err, ERROR_ARGUMENT, "--mask %s has more than %lld frames, which the model makes", mask,
+                         (long long)r->g->frames)
+             : false;
     image_done(&frame);
   }
   if (!is_picture) frames_close(&f);
@@ -246,7 +254,8 @@ static bool make_mask(const Reading *r) {
       mask_of_word(word, size, unknown);
     } else if (f < r->known && !mask_of_thing(r->g->rgb + 3 * f * pixels, size, unknown)) {
       return error_set(r->err, ERROR_ARGUMENT,
-                       "--mask thing: frame %lld has nothing but colours of its border: no thing is found", (long long)f);
+                       "--mask thing: frame %lld has nothing but colours of its border: no thing is found",
+                       (long long)f);
     }
   }
   return true;
@@ -289,10 +298,12 @@ static bool read_video(Reading *r) {
   frames_close(&f);
   if (!ok) return false;
   if (s->mask && (r->known < frames || !all))
-    return error_set(r->err, ERROR_ARGUMENT, "--video %s has %s%lld frames, the model makes %lld: with --mask they must be as many",
-                     s->video, all ? "" : "more than ", (long long)r->known, (long long)frames);
-  return r->known >= wanted || error_set(r->err, ERROR_ARGUMENT, "--video %s has %lld frames, --given-frames wants %lld", s->video,
-                                         (long long)r->known, (long long)wanted);
+    return error_set(r->err, ERROR_ARGUMENT,
+                     "--video %s has %s%lld frames, the model makes %lld: with --mask they must be as many", s->video,
+                     all ? "" : "more than ", (long long)r->known, (long long)frames);
+  return r->known >= wanted ||
+         error_set(r->err, ERROR_ARGUMENT, "--video %s has %lld frames, --given-frames wants %lld", s->video,
+                   (long long)r->known, (long long)wanted);
 }
 
 static bool check_spec(const Reading *r) {
@@ -301,12 +312,14 @@ static bool check_spec(const Reading *r) {
   if (s->video && frames == 1)
     return error_set(r->err, ERROR_USAGE, "--video is for clips, this task draws pictures: give --image");
   if (s->given_frames >= frames)
-    return error_set(r->err, ERROR_USAGE, "--given-frames %lld: the model makes %lld frames, of which 1 to %lld can be given",
+    return error_set(r->err, ERROR_USAGE,
+                     "--given-frames %lld: the model makes %lld frames, of which 1 to %lld can be given",
                      (long long)s->given_frames, (long long)frames, (long long)frames - 1);
   if (s->video && !s->mask && !s->given_frames)
     return error_set(r->err, ERROR_USAGE, "--video needs --given-frames N, --mask, or both: what of it is known");
   if (s->image && frames > 1 && s->given_frames > 1)
-    return error_set(r->err, ERROR_USAGE, "--given-frames %lld: --image is one frame; give --video", (long long)s->given_frames);
+    return error_set(r->err, ERROR_USAGE, "--given-frames %lld: --image is one frame; give --video",
+                     (long long)s->given_frames);
   return s->mask || frames > 1 || error_set(r->err, ERROR_USAGE, "--image and --mask go together");
 }
 
@@ -315,7 +328,8 @@ static void limit_frames(Reading *r) {
   int64_t pixels = r->k->size * r->k->size;
   const GivenSpec *s = r->spec;
   for (int64_t f = 0; f < r->g->frames; f++) {
-    bool is_known = f < (s->image && !s->mask ? 1 : s->given_frames), is_unknown = f >= r->known || (!s->mask && !is_known);
+    bool is_known = f < (s->image && !s->mask ? 1 : s->given_frames),
+         is_unknown = f >= r->known || (!s->mask && !is_known);
     if (is_known || is_unknown) memset(r->g->unknown + f * pixels, is_unknown, (size_t)pixels);
   }
 }
@@ -335,7 +349,8 @@ bool given_read(Kit *k, Arena *a, const GivenSpec *spec, Given *g, Error *err) {
                .unknown = arena_alloc(a, (size_t)(frames * pixels)), .given = arena_alloc(a, (size_t)k->positions),
                .tokens = ARENA_ARRAY(a, int32_t, k->positions)};
   Reading r = {k, a, spec, g, .err = err};
-  if (!check_spec(&r) || !(spec->video ? read_video(&r) : read_image(&r)) || (spec->mask && !make_mask(&r))) return false;
+  if (!check_spec(&r) || !(spec->video ? read_video(&r) : read_image(&r)) || (spec->mask && !make_mask(&r)))
+    return false;
   limit_frames(&r);
   if (!check_mask(&r)) return false;
   uint8_t *painted = arena_copy(a, g->rgb, (size_t)(3 * frames * pixels));

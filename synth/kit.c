@@ -59,7 +59,8 @@ static bool find_grid(Kit *k, const PlanDecode *d, Error *err) {
   if ((k->draws_words = d->has_stop)) return true;
   if (image->grid[0] != d->grid[1] || image->grid[1] != d->grid[2])
     return error_set(err, ERROR_ARGUMENT, "the autoencoder makes %lldx%lld codes, the generating model %lldx%lld",
-                     (long long)image->grid[0], (long long)image->grid[1], (long long)d->grid[1], (long long)d->grid[2]);
+                     (long long)image->grid[0], (long long)image->grid[1], (long long)d->grid[1],
+                     (long long)d->grid[2]);
   if (image->codes && image->codes != d->vocab)
     return error_set(err, ERROR_ARGUMENT, "the autoencoder has %lld codes, the generating model draws from %lld",
                      (long long)image->codes, (long long)d->vocab);
@@ -88,7 +89,8 @@ static bool open_bpe(Kit *k, Error *err) {
   if (!k->bpe || !k->draws_words) return k->bpe != NULL;
   const PlanDecode *d = &k->drawer.plan->decode[k->decode];
   return d->stop == bpe_vocab(k->bpe) - 1 ||
-         error_set(err, ERROR_ARGUMENT, "the model's captions end with token %lld, those of the weights' text encoder with %d",
+         error_set(err, ERROR_ARGUMENT,
+                   "the model's captions end with token %lld, those of the weights' text encoder with %d",
                    (long long)d->stop, bpe_vocab(k->bpe) - 1);
 }
 
@@ -120,8 +122,8 @@ static OpenedFrom from_of(const OpenCall *c) {
   return (OpenedFrom){c->k->arena, c->k->target, c->k->bundle, c->spec.model.path};
 }
 
-/* The codec that was named; else that of the application; else the one that the generating model was trained with, by its
- * digest; else the shipped one. */
+/* The codec that was named; else that of the application; else the one that the generating model was trained with, by
+ * its digest; else the shipped one. */
 static bool open_codec(OpenCall *c, CodecKind kind) {
   static const char *const shipped[CODEC_KINDS] = {SHIPPED_IMAGE, SHIPPED_LABELS};
   Kit *k = c->k;
@@ -164,7 +166,8 @@ static bool open_weights(OpenCall *c) {
 static bool check_pair(const OpenCall *c) {
   Recipe have = {.arena = c->k->arena};
   for (int i = 0; i < CODEC_KINDS; i++)
-    if (codec_is_open(&c->k->codec[i])) recipe_set_text(&have, codec_fields((CodecKind)i).digest, c->k->codec[i].opened.digest);
+    if (codec_is_open(&c->k->codec[i]))
+      recipe_set_text(&have, codec_fields((CodecKind)i).digest, c->k->codec[i].opened.digest);
   return recipe_check_pair(safetensors_metadata(c->k->drawer.weights, META_RECIPE), &have, c->err) ||
          error_prefix(c->err, "%s", c->k->drawer.where);
 }
@@ -174,7 +177,8 @@ static bool open_generator(OpenCall *c) {
   OpenedFrom from = from_of(c);
   const char *name = c->spec.task ? arena_printf(k->arena, FUNC_TASKS ".%s", c->spec.task) : FUNC_DECODE;
   bool takes_bundle = k->bundle && nuwa_bundle_plan(k->bundle, BUNDLE_DRAWER);
-  return check_pair(c) && opened_plan(&k->drawer, &from, BUNDLE_DRAWER, &c->spec.model, takes_bundle, &name, 1, c->err) &&
+  return check_pair(c) &&
+         opened_plan(&k->drawer, &from, BUNDLE_DRAWER, &c->spec.model, takes_bundle, &name, 1, c->err) &&
          find_generator(k, name, c->err) && open_bpe(k, c->err);
 }
 
@@ -186,9 +190,10 @@ static bool open_condition(OpenCall *c) {
   if (kind == CODEC_LABELS && (!open_codec(c, kind) || !check_pair(c))) return false;
   const Codec *codec = &k->codec[kind];
   return (codec->grid[0] == k->codes_grid[1] && codec->grid[1] == k->codes_grid[2]) ||
-         error_set(c->err, ERROR_ARGUMENT, "the autoencoder of %s makes %lldx%lld codes, the generating model reads %lldx%lld",
-                   codec_name(kind), (long long)codec->grid[0], (long long)codec->grid[1], (long long)k->codes_grid[1],
-                   (long long)k->codes_grid[2]);
+         error_set(c->err, ERROR_ARGUMENT,
+                   "the autoencoder of %s makes %lldx%lld codes, the generating model reads %lldx%lld",
+                   codec_name(kind), (long long)codec->grid[0], (long long)codec->grid[1],
+                   (long long)k->codes_grid[1], (long long)k->codes_grid[2]);
 }
 
 static void open_body(void *ctx) {
@@ -218,7 +223,8 @@ typedef struct ListCall {
 
 static void add_task(ListCall *c, const char *name) {
   size_t n = strlen(FUNC_TASKS ".");
-  if (strncmp(name, FUNC_TASKS ".", n) == 0) c->list = arena_printf(c->arena, "%s%s%s", c->list, *c->list ? " " : "", name + n);
+  if (strncmp(name, FUNC_TASKS ".", n) == 0)
+    c->list = arena_printf(c->arena, "%s%s%s", c->list, *c->list ? " " : "", name + n);
 }
 
 static void list_of_bundle(ListCall *c) {
@@ -233,8 +239,10 @@ static void list_of_model(ListCall *c) {
   ModelSpec m = c->spec->model;
   const char *path = c->spec->weights ? c->spec->weights : weights_file_shipped(c->arena, c->target, SHIPPED_DRAWER);
   Safetensors *w = safetensors_open(path, c->err);
-  Model *model = w && weights_file_complete(c->arena, c->target, &m, w, path, c->err) && !(!m.source && models_is_bundle(m.path))
-                     ? models_load(c->target, &m, c->err) : NULL;
+  Model *model =
+      w && weights_file_complete(c->arena, c->target, &m, w, path, c->err) && !(!m.source && models_is_bundle(m.path))
+          ? models_load(c->target, &m, c->err)
+          : NULL;
   for (int i = 0; model && i < model->n_decode; i++) add_task(c, model->decode[i].name);
   c->ok = model || (w && !m.source && m.path && models_is_bundle(m.path));
   model_free(model);
@@ -293,8 +301,8 @@ static bool pass_progress(void *ctx, int64_t done, int64_t total) {
   return !is_cancelled(p->target);
 }
 
-/* A condition of none: as the model was trained without one.  By the module's field null_condition = "token" that is a text of
- * zeros under a mask of ones and codes of -1; else an empty text. */
+/* A condition of none: as the model was trained without one.  By the module's field null_condition = "token" that is
+ * a text of zeros under a mask of ones and codes of -1; else an empty text. */
 static bool has_null_token(const Kit *k) { return plan_text(k->drawer.plan, PLAN_TEXT_FIELD MODEL_NULL) != NULL; }
 
 static int64_t streams_of(const SampleRange *p) { return p->r->guidance != 1.0f ? 2 * p->count : p->count; }
@@ -342,10 +350,12 @@ static bool check_conditions(const Kit *k, const KitRequest *r, Error *err) {
                                 : "the generating model draws of no class",
                      (long long)k->classes - 1);
   if (!r->codes != !k->codes_input)
-    return error_set(err, ERROR_ARGUMENT, "the generating model draws of %s", k->codes_input ? k->codes_input : "no codes");
+    return error_set(err, ERROR_ARGUMENT, "the generating model draws of %s",
+                     k->codes_input ? k->codes_input : "no codes");
   bool is_guided = (k->text_tokens && !k->classes) || (k->codes_input && has_null_token(k) && !k->draws_words);
   return r->guidance == 1.0f || is_guided ||
-         error_set(err, ERROR_ARGUMENT, "guidance is between a text and none: the generating model has no such condition");
+         error_set(err, ERROR_ARGUMENT,
+                   "guidance is between a text and none: the generating model has no such condition");
 }
 
 static NuwaSession *open_generating(const Kit *k, const NuwaGenerate *g, Error *err) {
@@ -363,8 +373,8 @@ static void add_stats(NuwaGenerateStats *sum, const NuwaGenerateStats *part) {
   sum->step_ms += part->step_ms;
 }
 
-static bool draw_part(Kit *k, NuwaSession *s, NuwaGenerate *g, SampleRange *p, int32_t *tokens, NuwaGenerateStats *stats,
-                      Error *err) {
+static bool draw_part(Kit *k, NuwaSession *s, NuwaGenerate *g, SampleRange *p, int32_t *tokens,
+                      NuwaGenerateStats *stats, Error *err) {
   NuwaGenerateStats part;
   if (p->count > p->r->count - p->first) p->count = p->r->count - p->first;
   g->count = p->count;

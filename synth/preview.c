@@ -1,5 +1,5 @@
-/* See preview.h.  Kitty's protocol takes a PNG in base 64; sixels are six pixels high strips of one colour each, after a
- * palette, here of 6 x 6 x 6 colours. */
+/* See preview.h.  Kitty's protocol takes a PNG in base 64; sixels are six pixels high strips of one colour each,
+ * after a palette, here of 6 x 6 x 6 colours. */
 #include "synth/preview.h"
 
 #include <stdlib.h>
@@ -18,12 +18,15 @@ static bool says(const char *name, const char *part) {
 }
 
 static bool find_terminal(Preview *p, Error *err) {
-  if (getenv("KITTY_WINDOW_ID") || says("TERM", "kitty") || says("TERM_PROGRAM", "ghostty") || says("TERM_PROGRAM", "WezTerm"))
+  if (getenv("KITTY_WINDOW_ID") || says("TERM", "kitty") || says("TERM_PROGRAM", "ghostty") ||
+      says("TERM_PROGRAM", "WezTerm"))
     return p->kind = PREVIEW_KITTY, true;
-  if (says("TERM", "sixel") || says("TERM", "foot") || says("TERM", "mlterm") || says("TERM", "contour") || says("TERM", "vt340"))
+  if (says("TERM", "sixel") || says("TERM", "foot") || says("TERM", "mlterm") || says("TERM", "contour") ||
+      says("TERM", "vt340"))
     return p->kind = PREVIEW_SIXEL, true;
   return error_set(err, ERROR_ARGUMENT,
-                   "--preview terminal: by TERM and TERM_PROGRAM this one shows no pictures (kitty, WezTerm, ghostty, foot, mlterm "
+                   "--preview terminal: by TERM and TERM_PROGRAM this one shows no pictures (kitty, WezTerm, "
+                   "ghostty, foot, mlterm "
                    "and others do); give a folder");
 }
 
@@ -105,7 +108,8 @@ static void put_sixel(const Image *im, FILE *to) {
   for (int i = 0; i < COLOURS; i++) fprintf(to, "#%d;2;%d;%d;%d", i, i / 36 * 20, i / 6 % 6 * 20, i % 6 * 20);
   for (int y = 0; y < im->height; y += 6) {
     bool there[COLOURS] = {false};
-    for (int k = y * im->width; k < (y + 6 < im->height ? y + 6 : im->height) * im->width; k++) there[cube_of(im->rgb + 3 * k)] = true;
+    for (int k = y * im->width; k < (y + 6 < im->height ? y + 6 : im->height) * im->width; k++)
+      there[cube_of(im->rgb + 3 * k)] = true;
     for (int i = 0; i < COLOURS; i++)
       if (there[i]) put_strip(im, y, i, to);
     putc('-', to);
@@ -144,7 +148,8 @@ bool preview_show(Preview *p, const int32_t *tokens) {
   const Kit *k = p->kit;
   Image sheet = {0};
   char path[4200];
-  bool ok = decode(p, tokens) && image_sheet(p->rgb, (int)k->grid[0], (int)k->size, (int)k->size, (int)k->grid[0], GAP, ZOOM, &sheet, &p->err);
+  bool ok = decode(p, tokens) && image_sheet(p->rgb, (int)k->grid[0], (int)k->size, (int)k->size, (int)k->grid[0],
+                                             GAP, ZOOM, &sheet, &p->err);
   p->steps++;
   snprintf(path, sizeof path, "%s/step-%04lld.png", p->folder, (long long)p->steps);
   ok = ok && (p->kind == PREVIEW_FILES ? image_write_png(path, &sheet, NULL, 0, &p->err) : put_picture(p, &sheet));

@@ -13,20 +13,23 @@ static const PlanTensor *features_of(const Single *s) { return s->f ? plan_find_
 
 static bool check(const Ranking *r, const char *weights, Error *err) {
   const PlanTensor *a = r->vector[0], *b = r->vector[1];
-  bool ok = r->picture && single_is_picture(r->picture) && r->words && r->words->rank == 2 && dim_is_const(r->words->dim[1]) && a && b &&
-            a->rank == 2 && b->rank == 2 && a->dtype == DTYPE_F32 && b->dtype == DTYPE_F32 && dim_is_const(a->dim[1]) &&
-            dim_equal(a->dim[1], b->dim[1]);
-  return ok || error_set(err, ERROR_ARGUMENT,
-                         "%s is no model of likeness: it must have \"" FUNC_IMAGE_FEATURES "\" of image f32[B,h,w,3] and "
-                         "\"" FUNC_TEXT_FEATURES "\" of text i32[B,n], with features f32[B,m] alike (models/metrics/clip.lua)",
-                         weights);
+  bool ok = r->picture && single_is_picture(r->picture) && r->words && r->words->rank == 2 &&
+            dim_is_const(r->words->dim[1]) && a && b && a->rank == 2 && b->rank == 2 && a->dtype == DTYPE_F32 &&
+            b->dtype == DTYPE_F32 && dim_is_const(a->dim[1]) && dim_equal(a->dim[1], b->dim[1]);
+  return ok ||
+         error_set(err, ERROR_ARGUMENT,
+                   "%s is no model of likeness: it must have \"" FUNC_IMAGE_FEATURES "\" of image f32[B,h,w,3] and "
+                   "\"" FUNC_TEXT_FEATURES
+                   "\" of text i32[B,n], with features f32[B,m] alike (models/metrics/clip.lua)",
+                   weights);
 }
 
 bool ranking_open(Ranking *r, const SynthTarget *t, const char *weights, Error *err) {
   static const char *const of_image[] = {FUNC_IMAGE_FEATURES}, *const of_text[] = {FUNC_TEXT_FEATURES};
   const ModelSpec none = {0};
   *r = (Ranking){0};
-  if (!single_open(&r->image, t, &none, weights, of_image, 1, AT_ONCE, err) || !single_open(&r->text, t, &none, weights, of_text, 1, 1, err))
+  if (!single_open(&r->image, t, &none, weights, of_image, 1, AT_ONCE, err) ||
+      !single_open(&r->text, t, &none, weights, of_text, 1, 1, err))
     return false;
   r->picture = r->image.f ? plan_find_input(r->image.f, PORT_IMAGE) : NULL;
   r->words = r->text.f ? plan_find_input(r->text.f, PORT_TEXT) : NULL;
@@ -68,8 +71,8 @@ static bool put_frames(const Ranking *r, const uint8_t *rgb, int64_t n, int64_t 
   return true;
 }
 
-bool ranking_compare(Ranking *r, const char *text, const uint8_t *rgb, int64_t n, int64_t frames, int64_t size, double *out,
-                     Error *err) {
+bool ranking_compare(Ranking *r, const char *text, const uint8_t *rgb, int64_t n, int64_t frames, int64_t size,
+                     double *out, Error *err) {
   Single *s = &r->image;
   int64_t m = r->vector[0]->dim[1].c;
   if (!read_text(r, text, err)) return false;
@@ -77,11 +80,13 @@ bool ranking_compare(Ranking *r, const char *text, const uint8_t *rgb, int64_t n
   memset(out, 0, (size_t)n * sizeof *out);
   for (int64_t at = 0, some; at < n * frames; at += some) {
     some = n * frames - at < AT_ONCE ? n * frames - at : AT_ONCE;
-    if (!put_frames(r, rgb + (size_t)(3 * size * size * at), some, size, nuwa_input(s->session, s->function, PORT_IMAGE), err) ||
+    if (!put_frames(r, rgb + (size_t)(3 * size * size * at), some, size,
+                    nuwa_input(s->session, s->function, PORT_IMAGE), err) ||
         !single_run(s, some, err))
       return false;
     const float *v = nuwa_output(s->session, s->function, PORT_FEATURES);
-    for (int64_t i = 0; i < some * m; i++) out[(at + i / m) / frames] += (double)v[i] * (double)of_text[i % m] / (double)frames;
+    for (int64_t i = 0; i < some * m; i++)
+      out[(at + i / m) / frames] += (double)v[i] * (double)of_text[i % m] / (double)frames;
   }
   return true;
 }

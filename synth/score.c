@@ -22,7 +22,9 @@ const ScoreTask *score_task(const char *name) {
   return NULL;
 }
 
-bool score_task_is_clip(const ScoreTask *t) { return strcmp(t->target, PORT_VIDEO) == 0 || strcmp(t->condition, PORT_VIDEO) == 0; }
+bool score_task_is_clip(const ScoreTask *t) {
+  return strcmp(t->target, PORT_VIDEO) == 0 || strcmp(t->condition, PORT_VIDEO) == 0;
+}
 
 typedef struct Scoring {
   Kit *kit;
@@ -40,7 +42,9 @@ typedef struct Scoring {
 
 /* ---- scenes ---- */
 
-static uint8_t *pixels_of(const Scoring *s, int row, int64_t i) { return s->out->rgb[row] + (size_t)i * (size_t)s->frames * s->bytes; }
+static uint8_t *pixels_of(const Scoring *s, int row, int64_t i) {
+  return s->out->rgb[row] + (size_t)i * (size_t)s->frames * s->bytes;
+}
 
 /* Another thing of the world in the same place, with its own colours. */
 static Scene with_other_thing(const World *w, const Scene *s, int64_t i) {
@@ -50,7 +54,8 @@ static Scene with_other_thing(const World *w, const Scene *s, int64_t i) {
   return out;
 }
 
-/* Another motion that may begin as this clip does: with the thing where it is, as large as it is.  False where there is none. */
+/* Another motion that may begin as this clip does: with the thing where it is, as large as it is.  False where there
+ * is none. */
 static bool with_other_motion(const World *w, const Scene *s, int64_t i, Scene *out) {
   int x, y, size, ox, oy, osize, n = 0;
   Scene found[MOTION_COUNT * WORLD_PLACES];
@@ -62,7 +67,8 @@ static bool with_other_motion(const World *w, const Scene *s, int64_t i, Scene *
       o.part[0].place = place;
       world_box(w, &o, 0, 0, &ox, &oy, &osize);
       bool is_turn = m == MOTION_TURN || s->motion == MOTION_TURN;   /* which are drawn smaller */
-      if (m != (int)s->motion && !is_turn && world_scene_is_settled(&o) && abs(ox - x) <= 2 && abs(oy - y) <= 2 && osize == size)
+      if (m != (int)s->motion && !is_turn && world_scene_is_settled(&o) && abs(ox - x) <= 2 && abs(oy - y) <= 2 &&
+          osize == size)
         found[n++] = o;
     }
   if (n) *out = found[i % n];
@@ -82,7 +88,8 @@ static void make_scenes(Scoring *s) {
     do s->scene[i] = s->wanted[i] = world_scene(w, s->r->split, number++);
     while (changes && !with_other_motion(w, &s->scene[i], i, &s->wanted[i]) && number < 1000 * (uint64_t)n);
     if (s->r->task->given == GIVEN_SURROUNDING) s->wanted[i] = with_other_thing(w, &s->scene[i], i);
-    for (int f = 0; f < s->frames; f++) world_render(w, &s->scene[i], f, pixels_of(s, SCORE_TRUE, i) + (size_t)f * s->bytes, NULL);
+    for (int f = 0; f < s->frames; f++)
+      world_render(w, &s->scene[i], f, pixels_of(s, SCORE_TRUE, i) + (size_t)f * s->bytes, NULL);
   }
 }
 
@@ -154,7 +161,8 @@ static bool ask_similarity(Scoring *s, int row, const uint8_t *rgb, const Scene 
   int64_t n = s->r->count;
   for (int64_t i = 0; i < n; i++) {
     world_caption(s->r->world, &scene[(i + rotate) % n], caption);
-    if (!ranking_compare(s->r->similarity, caption, rgb + (size_t)(i * s->frames) * s->bytes, 1, s->frames, s->kit->size, &one, s->err))
+    if (!ranking_compare(s->r->similarity, caption, rgb + (size_t)(i * s->frames) * s->bytes, 1, s->frames,
+                         s->kit->size, &one, s->err))
       return false;
     sum += one;
   }
@@ -168,17 +176,21 @@ static bool ask_networks(Scoring *s, int row, const uint8_t *rgb, const Scene *s
   int64_t frames = s->r->count * s->frames;
   if (s->r->similarity && !ask_similarity(s, row, rgb, scene, 0)) return false;
   if (!n) return true;
-  if (n->segment.f && !score_networks_accuracy(n, rgb, labels_of(s, scene), frames, s->kit->size, &out->accuracy, s->err)) return false;
+  if (n->segment.f &&
+      !score_networks_accuracy(n, rgb, labels_of(s, scene), frames, s->kit->size, &out->accuracy, s->err))
+    return false;
   if (!n->features.f) return true;
   Moments m = moments_new(s->arena, score_networks_width(n));
-  return (s->others.n || measure_others(s)) && score_networks_features(n, rgb, s->r->count, s->frames, s->kit->size, &m, s->err) &&
+  return (s->others.n || measure_others(s)) &&
+         score_networks_features(n, rgb, s->r->count, s->frames, s->kit->size, &m, s->err) &&
          frechet_distance(&s->others, &m, s->arena, &out->frechet, s->err);
 }
 
 /* Clips whose first frame stands still. */
 static uint8_t *frozen(const Scoring *s, const uint8_t *rgb) {
   uint8_t *out = arena_alloc(s->arena, s->bytes * (size_t)(s->r->count * s->frames));
-  for (int64_t i = 0; i < s->r->count * s->frames; i++) memcpy(out + (size_t)i * s->bytes, rgb + (size_t)(i / s->frames * s->frames) * s->bytes, s->bytes);
+  for (int64_t i = 0; i < s->r->count * s->frames; i++)
+    memcpy(out + (size_t)i * s->bytes, rgb + (size_t)(i / s->frames * s->frames) * s->bytes, s->bytes);
   return out;
 }
 
@@ -216,7 +228,8 @@ static bool score_autoencoder(Scoring *s) {
   const Codec *c = &s->kit->codec[CODEC_IMAGE];
   int64_t n = s->r->count * s->frames;
   int32_t *codes = ARENA_ARRAY(s->arena, int32_t, n * c->grid[0] * c->grid[1]);
-  if (!codec_encode(c, s->out->rgb[SCORE_TRUE], n, codes, s->err) || !codec_decode(c, codes, n, s->out->rgb[SCORE_REBUILT], s->err))
+  if (!codec_encode(c, s->out->rgb[SCORE_TRUE], n, codes, s->err) ||
+      !codec_decode(c, codes, n, s->out->rgb[SCORE_REBUILT], s->err))
     return false;
   measure_errors(s);
   return judge_row(s, SCORE_TRUE, s->out->rgb[SCORE_TRUE], s->scene) &&
@@ -242,7 +255,8 @@ static bool sketch_codes(const Scoring *s, const int32_t **out) {
   int64_t n = s->r->count * s->frames;
   if (c->height != s->kit->size || c->width != s->kit->size)
     return error_set(s->err, ERROR_ARGUMENT, "the autoencoder of labels has other sizes than the pictures");
-  int32_t *labels = ARENA_ARRAY(s->arena, int32_t, (size_t)n * pixels), *codes = ARENA_ARRAY(s->arena, int32_t, n * c->grid[0] * c->grid[1]);
+  int32_t *labels = ARENA_ARRAY(s->arena, int32_t, (size_t)n * pixels),
+          *codes = ARENA_ARRAY(s->arena, int32_t, n * c->grid[0] * c->grid[1]);
   uint16_t *map = ARENA_ARRAY(s->arena, uint16_t, pixels);
   uint8_t *rgb = arena_alloc(s->arena, s->bytes);
   for (int64_t i = 0; i < n; i++) {
@@ -250,8 +264,8 @@ static bool sketch_codes(const Scoring *s, const int32_t **out) {
     for (size_t k = 0; k < pixels; k++) {
       labels[(size_t)i * pixels + k] = map[k];
       if (c->channels && map[k] >= c->channels)
-        return error_set(s->err, ERROR_ARGUMENT, "the world has label %d, the autoencoder of labels knows 0 to %lld", map[k],
-                         (long long)c->channels - 1);
+        return error_set(s->err, ERROR_ARGUMENT, "the world has label %d, the autoencoder of labels knows 0 to %lld",
+                         map[k], (long long)c->channels - 1);
     }
   }
   *out = codes;
@@ -266,7 +280,9 @@ static void mark_unknown(const Scoring *s, const Scene *scene, uint8_t *unknown)
   for (int i = 0; i < s->frames * size * size; i++) {
     int px = i % size, py = i / size % size, frame = i / (size * size);
     bool in_box = px >= x && px < x + side && py >= y && py < y + side;
-    unknown[i] = s->r->task->given == GIVEN_UPPER ? py >= size / 2 : s->r->task->given == GIVEN_SURROUNDING ? in_box : frame > 0;
+    unknown[i] = s->r->task->given == GIVEN_UPPER         ? py >= size / 2
+                 : s->r->task->given == GIVEN_SURROUNDING ? in_box
+                                                          : frame > 0;
   }
 }
 
@@ -301,13 +317,16 @@ static bool draw(Scoring *s, const KitRequest *r, int32_t *tokens) {
   if (s->r->task->given == GIVEN_NOTHING)
     return kit_generate(k, r, tokens, &s->out->stats, &done, s->err) &&
            codec_decode(&k->codec[CODEC_IMAGE], tokens, n * s->frames, rgb, s->err);
-  uint8_t *unknown = arena_alloc(s->arena, (size_t)(n * unknowns)), *given = arena_alloc(s->arena, (size_t)(n * k->positions));
+  uint8_t *unknown = arena_alloc(s->arena, (size_t)(n * unknowns)),
+          *given = arena_alloc(s->arena, (size_t)(n * k->positions));
   int32_t *known = ARENA_ARRAY(s->arena, int32_t, n * k->positions);
   for (int64_t i = 0; i < n; i++)
     if (!give(s, i, unknown + i * unknowns, given + i * k->positions, known + i * k->positions)) return false;
   for (int64_t to; at < n; at = to) {
     KitRequest part = *r;
-    for (to = at + 1; to < n && memcmp(given + at * k->positions, given + to * k->positions, (size_t)k->positions) == 0;) to++;
+    for (to = at + 1;
+         to < n && memcmp(given + at * k->positions, given + to * k->positions, (size_t)k->positions) == 0;)
+      to++;
     part.count = to - at;
     part.first = r->first + at;
     part.text = r->text ? r->text + at : NULL;
@@ -325,8 +344,8 @@ static bool ask_shuffled(Scoring *s) {
   int64_t n = s->r->count;
   Scene *scene = ARENA_ARRAY(s->arena, Scene, n);
   for (int64_t i = 0; i < n; i++) scene[i] = s->wanted[(i + (n + 1) / 2) % n];
-  return score_networks_accuracy(s->r->networks, s->out->rgb[SCORE_DRAWN], labels_of(s, scene), n * s->frames, s->kit->size,
-                                 &s->out->row[SCORE_SHUFFLED].accuracy, s->err);
+  return score_networks_accuracy(s->r->networks, s->out->rgb[SCORE_DRAWN], labels_of(s, scene), n * s->frames,
+                                 s->kit->size, &s->out->row[SCORE_SHUFFLED].accuracy, s->err);
 }
 
 /* Keeps of each scene the drawing nearest to the truth, in best. */
@@ -368,7 +387,8 @@ static bool score_drawings(Scoring *s) {
   if (!judge_row(s, SCORE_DRAWN, s->out->rgb[SCORE_DRAWN], s->wanted)) return false;
   count_row(s, SCORE_SHUFFLED, s->wanted, (n + 1) / 2);
   if (s->out->has_accuracy && !ask_shuffled(s)) return false;
-  if (s->r->similarity && !ask_similarity(s, SCORE_SHUFFLED, s->out->rgb[SCORE_DRAWN], s->wanted, (n + 1) / 2)) return false;
+  if (s->r->similarity && !ask_similarity(s, SCORE_SHUFFLED, s->out->rgb[SCORE_DRAWN], s->wanted, (n + 1) / 2))
+    return false;
   return (s->frames == 1 || judge_row(s, SCORE_FROZEN, s->out->rgb[SCORE_TRUE], s->wanted)) &&
          (s->r->draws_of_each == 1 || score_best(s, &r, tokens));
 }
@@ -378,7 +398,8 @@ static bool score_drawings(Scoring *s) {
 static bool score_captions(Scoring *s) {
   int64_t n = s->r->count;
   Description *d = ARENA_ARRAY(s->arena, Description, n);
-  if (!description_make(s->kit, s->arena, s->out->rgb[SCORE_TRUE], n, s->r->seed, s->r->sample, d, s->err)) return false;
+  if (!description_make(s->kit, s->arena, s->out->rgb[SCORE_TRUE], n, s->r->seed, s->r->sample, d, s->err))
+    return false;
   for (int64_t i = 0; i < n; i++) {
     Error ignored;
     Scene read = {.part = {{.thing = -1, .colour = -2, .place = -1}}, .background = -1, .motion = MOTION_COUNT};
@@ -405,7 +426,8 @@ bool score_kit(Kit *k, const ScoreRequest *r, Arena *a, Scores *out, Error *err)
   BUG_IF(world_options(r->world)->size != k->size, "a world of other pictures than the kit's");
   int64_t has = k->draws_words ? k->codes_grid[0] : k->grid[0];
   if (r->draws && has != s.frames)
-    return error_set(err, ERROR_ARGUMENT, "%s: the world's clips have %d frames, the model's %lld", r->task->name, s.frames, (long long)has);
+    return error_set(err, ERROR_ARGUMENT, "%s: the world's clips have %d frames, the model's %lld", r->task->name,
+                     s.frames, (long long)has);
   *out = (Scores){.count = r->count, .size = k->size, .frames = s.frames};
   out->has_accuracy = r->networks && r->networks->segment.f;
   out->has_frechet = r->networks && r->networks->features.f;

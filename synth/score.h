@@ -1,9 +1,9 @@
 /* How well a kit does a task on scenes of the world, slot by slot.
  *
- * The judge (media/judge.h) sees pixels only.  It judges the true renderings of scenes (which bounds what can be scored), their
- * reconstructions by the autoencoder, one drawing for each scene, the drawings against each other's scenes (chance), and of
- * clips the first frame, standing still; where several are drawn for a scene, also of these the one nearest to the truth.
- * Captions that are drawn are read back into slots instead. */
+ * The judge (media/judge.h) sees pixels only.  It judges the true renderings of scenes (which bounds what can be
+ * scored), their reconstructions by the autoencoder, one drawing for each scene, the drawings against each other's
+ * scenes (chance), and of clips the first frame, standing still; where several are drawn for a scene, also of these
+ * the one nearest to the truth. Captions that are drawn are read back into slots instead. */
 #ifndef NUWA_SYNTH_SCORE_H
 #define NUWA_SYNTH_SCORE_H
 
@@ -31,11 +31,12 @@ bool score_task_is_clip(const ScoreTask *t); /* whether its scenes move */
 
 typedef struct ScoreRequest {
   const ScoreTask *task;        /* that the kit was opened for */
-  const World *world;           /* of single things, of clips where the task's scenes move, in pictures of the kit's size */
+  const World *world; /* of single things, of clips where the task's scenes move, in pictures of the kit's size */
   WorldSplit split;             /* whose scenes: pairs kept from training, or unseen scenes of pairs that it shows */
   int64_t count;                /* scenes, at least 1 */
   bool draws;                   /* else the autoencoder alone is scored */
-  int64_t draws_of_each;        /* scene, at least 1: the first is judged, and the one whose pixels are nearest to the truth */
+  int64_t
+      draws_of_each; /* scene, at least 1: the first is judged, and the one whose pixels are nearest to the truth */
   int threads;                  /* that judge */
   ScoreNetworks *networks;      /* whose figures are wanted, too; NULL: none */
   Ranking *similarity;          /* that says how like their captions they are; NULL: not asked */
@@ -44,7 +45,16 @@ typedef struct ScoreRequest {
   float guidance;
 } ScoreRequest;
 
-enum { SCORE_TRUE, SCORE_REBUILT, SCORE_DRAWN, SCORE_PIXELS, SCORE_SHUFFLED = SCORE_PIXELS, SCORE_FROZEN, SCORE_BEST, SCORE_ROWS };
+enum {
+  SCORE_TRUE,
+  SCORE_REBUILT,
+  SCORE_DRAWN,
+  SCORE_PIXELS,
+  SCORE_SHUFFLED = SCORE_PIXELS,
+  SCORE_FROZEN,
+  SCORE_BEST,
+  SCORE_ROWS
+};
 
 /* How many of n show what they should, and what else is asked. */
 typedef struct ScoreRow {
@@ -53,7 +63,8 @@ typedef struct ScoreRow {
   double accuracy;              /* share of pixels that show what the scene's labels say; of networks alone */
   double similarity;            /* to the scenes' captions, mean (of clips over frames, too) */
   double frechet;               /* distance of features from those of true renderings of other scenes */
-  int n_seen, thing_seen;       /* of GIVEN_UPPER: scenes of which a third of the thing is given, and of these the thing kept */
+  int n_seen,
+      thing_seen; /* of GIVEN_UPPER: scenes of which a third of the thing is given, and of these the thing kept */
 } ScoreRow;
 
 typedef struct Scores {
@@ -63,7 +74,8 @@ typedef struct Scores {
   bool has[SCORE_ROWS];         /* of captions only those drawn, and shuffled */
   double psnr, psnr_box;        /* dB, of reconstructions: over all pixels, and over the things' boxes */
   NuwaGenerateStats stats;      /* of drawing */
-  int64_t size, frames;         /* of pictures or clips; rgb [count][frames, size, size, 3] of the first three rows, black if not drawn */
+  int64_t size, frames; /* of pictures or clips; rgb [count][frames, size, size, 3] of the first three rows, black if
+                           not drawn */
   uint8_t *rgb[SCORE_PIXELS];
 } Scores;
 

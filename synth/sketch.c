@@ -31,7 +31,8 @@ static bool list_files(const char *path, Arena *a, FileList *out, Error *err) {
   DIR *d = opendir(path);
   if (!d) return error_set(err, ERROR_IO, "%s: the folder cannot be read", path);
   for (struct dirent *e; (e = readdir(d));)
-    if (e->d_name[0] != '.' && file_has_ending(e->d_name, ".png")) ARENA_PUSH(a, out->path, out->n, out->cap, arena_printf(a, "%s/%s", path, e->d_name));
+    if (e->d_name[0] != '.' && file_has_ending(e->d_name, ".png"))
+      ARENA_PUSH(a, out->path, out->n, out->cap, arena_printf(a, "%s/%s", path, e->d_name));
   closedir(d);
   if (out->n) qsort(out->path, (size_t)out->n, sizeof *out->path, by_name);
   return out->n || error_set(err, ERROR_ARGUMENT, "--sketch %s: the folder has no PNG files, one for each frame", path);
@@ -40,10 +41,11 @@ static bool list_files(const char *path, Arena *a, FileList *out, Error *err) {
 static bool check_labels(const Codec *c, const char *path, const int32_t *labels, Error *err) {
   for (int64_t i = 0; i < c->height * c->width; i++)
     if (c->channels && labels[i] >= c->channels)
-      return error_set(err, ERROR_ARGUMENT,
-                       "--sketch %s: label %d at row %lld, column %lld; the model knows 0 to %lld (a palette's index, or grey as "
-                       "it is stored, is the label)",
-                       path, labels[i], (long long)(i / c->width), (long long)(i % c->width), (long long)c->channels - 1);
+      return error_set(
+          err, ERROR_ARGUMENT,
+          "--sketch %s: label %d at row %lld, column %lld; the model knows 0 to %lld (a palette's index, or grey as "
+          "it is stored, is the label)",
+          path, labels[i], (long long)(i / c->width), (long long)(i % c->width), (long long)c->channels - 1);
   return true;
 }
 
@@ -66,8 +68,10 @@ bool sketch_read(Kit *k, Arena *a, const char *path, int32_t **out_codes, Error 
   FileList list;
   if (!list_files(path, a, &list, err)) return false;
   if (list.n != frames)
-    return error_set(err, ERROR_ARGUMENT, frames == 1 ? "--sketch %s has %d maps, a picture is drawn of one: a PNG"
-                                                      : "--sketch %s has %d map%s, the clip that is drawn %lld frames: a folder of so many PNGs",
+    return error_set(err, ERROR_ARGUMENT,
+                     frames == 1
+                         ? "--sketch %s has %d maps, a picture is drawn of one: a PNG"
+                         : "--sketch %s has %d map%s, the clip that is drawn %lld frames: a folder of so many PNGs",
                      path, list.n, list.n == 1 ? "" : "s", (long long)frames);
   int32_t *labels = ARENA_ARRAY(a, int32_t, frames * pixels);
   *out_codes = ARENA_ARRAY(a, int32_t, frames * c->grid[0] * c->grid[1]);

@@ -38,17 +38,20 @@ static bool check_conditions(const char *tasks, const TaskWish *w, Error *err) {
                    w->has_image ? "--image" : "--video");
 }
 
-/* The task of that condition and target that the model has; also of text without a caption, and of clips for pictures. */
+/* The task of that condition and target that the model has; also of text without a caption, and of clips for
+ * pictures. */
 static const char *find(const char *tasks, const char *condition, const char *target, bool completes, Arena *a) {
   const char *name = arena_printf(a, "%s_%s", condition, target);
   if (task_is_listed(tasks, name)) return name;
-  if (completes && strcmp(condition, "none") == 0 && task_is_listed(tasks, name = arena_printf(a, "text_%s", target))) return name;
+  if (completes && strcmp(condition, "none") == 0 && task_is_listed(tasks, name = arena_printf(a, "text_%s", target)))
+    return name;
   return NULL;
 }
 
 static bool check_named(const char *tasks, const TaskWish *w, Error *err) {
   if (!task_is_listed(tasks, w->task))
-    return error_set(err, ERROR_USAGE, "--task %s: the model has %s%s", w->task, *tasks ? "the tasks " : "no tasks, but one drawing", tasks);
+    return error_set(err, ERROR_USAGE, "--task %s: the model has %s%s", w->task,
+                     *tasks ? "the tasks " : "no tasks, but one drawing", tasks);
   const char *condition = condition_of(w);
   size_t n = strlen(condition);
   bool fits = strncmp(w->task, condition, n) == 0 && w->task[n] == '_';
@@ -56,10 +59,15 @@ static bool check_named(const char *tasks, const TaskWish *w, Error *err) {
     return error_set(err, ERROR_USAGE, "--task %s, but what is given is %s", w->task,
                      strcmp(condition, "none") == 0 ? "no condition" : condition);
   const char *target = target_of(w), *its = strchr(w->task, '_') + 1;
-  bool may_be_frames = target && strcmp(target, PORT_IMAGE) == 0 && strcmp(its, PORT_VIDEO) == 0;   /* a picture a frame */
+  bool may_be_frames =
+      target && strcmp(target, PORT_IMAGE) == 0 && strcmp(its, PORT_VIDEO) == 0; /* a picture a frame */
   return !target || strcmp(target, its) == 0 || may_be_frames ||
-         error_set(err, ERROR_USAGE, "--task %s gives a%s, and %s is for a%s", w->task, its[0] == 'i' ? " picture" : " clip",
-                   w->has_video ? "--video" : w->is_sketch_clip ? "--sketch" : w->out, target[0] == 'i' ? " picture" : " clip");
+         error_set(err, ERROR_USAGE, "--task %s gives a%s, and %s is for a%s", w->task,
+                   its[0] == 'i' ? " picture" : " clip",
+                   w->has_video        ? "--video"
+                   : w->is_sketch_clip ? "--sketch"
+                                       : w->out,
+                   target[0] == 'i' ? " picture" : " clip");
 }
 
 bool task_choose(const char *tasks, const TaskWish *w, Arena *a, const char **out, Error *err) {
@@ -69,12 +77,14 @@ bool task_choose(const char *tasks, const TaskWish *w, Arena *a, const char **ou
   if (!*tasks) return true;
   const char *target = target_of(w), *condition = condition_of(w);
   bool completes = w->has_image || w->has_video;
-  const char *image = find(tasks, condition, PORT_IMAGE, completes, a), *video = find(tasks, condition, PORT_VIDEO, completes, a);
+  const char *image = find(tasks, condition, PORT_IMAGE, completes, a),
+             *video = find(tasks, condition, PORT_VIDEO, completes, a);
   if (!target && image && video)
     return error_set(err, ERROR_USAGE, "a picture or a clip?  Name the task: --task %s or --task %s", image, video);
   if (target && strcmp(target, PORT_VIDEO) == 0) *out = video;
   else *out = image ? image : video;
-  return *out || error_set(err, ERROR_USAGE, "the model draws %s; of %s%s nothing, for which it would need %s_%s", tasks,
-                           strcmp(condition, "none") == 0 ? "no condition" : condition, target ? target[0] == 'i' ? " a picture" : " a clip" : "",
-                           condition, target ? target : PORT_IMAGE);
+  return *out || error_set(err, ERROR_USAGE, "the model draws %s; of %s%s nothing, for which it would need %s_%s",
+                           tasks, strcmp(condition, "none") == 0 ? "no condition" : condition,
+                           target ? target[0] == 'i' ? " a picture" : " a clip" : "", condition,
+                           target ? target : PORT_IMAGE);
 }

@@ -16,9 +16,9 @@ typedef struct TaskWish {
 
 /* Whether a name is one of those that spaces separate. */
 bool task_is_listed(const char *tasks, const char *name);
-/* tasks: those of the model, with spaces between.  *out in a: one of them, or NULL for the model's `decode` where it has none.
- * What the wish says of conditions must fit; a task "none_*" that the model lacks is one of text without a caption.  False with err
- * set, ERROR_USAGE: the model does not draw that, or two conditions exclude each other. */
+/* tasks: those of the model, with spaces between.  *out in a: one of them, or NULL for the model's `decode` where it
+ * has none. What the wish says of conditions must fit; a task "none_*" that the model lacks is one of text without a
+ * caption.  False with err set, ERROR_USAGE: the model does not draw that, or two conditions exclude each other. */
 bool task_choose(const char *tasks, const TaskWish *w, Arena *a, const char **out, Error *err);
 
 #endif

@@ -1,4 +1,5 @@
-/* All tasks of one model: text, sketches, pictures and clips in; pictures, clips and captions out, as a user meets them. */
+/* All tasks of one model: text, sketches, pictures and clips in; pictures, clips and captions out, as a user meets
+ * them. */
 #include "media/clip.h"
 #include "media/clip_write.h"
 #include "media/image.h"
@@ -6,25 +7,31 @@
 #include "tests/cli/commands.h"
 
 #define WORLD "--data world:single,clips,size=32,things=8 "
-#define SMALL "-D size=32 -D multipliers=1,1,1,1 -D channels=8 -D blocks=1 -D attention= -D middle_attention=false -D latent=8 -D width=4 "
+#define SMALL                                                                                                        \
+  "-D size=32 -D multipliers=1,1,1,1 -D channels=8 -D blocks=1 -D attention= -D middle_attention=false -D latent=8 " \
+  "-D width=4 "
 #define CODES "-D codebook=16 -D norm=place -D sees=patch --batch 2 --steps 2 "
 #define TASKS "text_image,text_video,none_image,none_video,sketch_image,sketch_video,image_text,video_text"
 #define GENERATE "generate --models models --weights kit.st "
 #define CAPTION "--text 'a fox at the left on a red background' "
 
-/* kit.st with its codecs image.st and labels.st beside it; scene/000000.png, .labels.png: a picture, scene/000000.webp, .maps: a
- * clip, and what they show. */
+/* kit.st with its codecs image.st and labels.st beside it; scene/000000.png, .labels.png: a picture,
+ * scene/000000.webp, .maps: a clip, and what they show. */
 static bool have_kit(void) {
   static bool has;
   if (has) return true;
-  has = nuwa("train models/vqgan.lua --models models " SMALL CODES WORLD "--out image.st") == 0 &&
-        nuwa("train models/vqgan.lua --models models -D of=labels -D classes=9 " SMALL CODES WORLD "--out labels.st") == 0 &&
-        nuwa("data world:single,size=32,things=8 --out scene --count 2 --maps --bpe merges --vocab 560") == 0 &&
-        nuwa("data world:clips,size=32,things=8 --out scene --count 2 --maps --clips webp") == 0 &&
-        nuwa("train models/nuwa.lua --models models -D tasks=" TASKS " -D task_weights=1,0,0,0,0,1,0,1 -D grid_s=8 -D grid_h=4 "
-             "-D grid_w=4 -D dim=16 -D heads=2 -D encoder_layers=1 -D decoder_layers=1 -D codebook=16 -D text_tokens=24 "
-             "-D vocab=560 -D null_text=0.5 -D noise=0.5 --bpe merges --tokens image=image.st --tokens labels=labels.st " WORLD
-             "--batch 2 --steps 2 --out kit.st") == 0;
+  has =
+      nuwa("train models/vqgan.lua --models models " SMALL CODES WORLD "--out image.st") == 0 &&
+      nuwa("train models/vqgan.lua --models models -D of=labels -D classes=9 " SMALL CODES WORLD "--out labels.st") ==
+          0 &&
+      nuwa("data world:single,size=32,things=8 --out scene --count 2 --maps --bpe merges --vocab 560") == 0 &&
+      nuwa("data world:clips,size=32,things=8 --out scene --count 2 --maps --clips webp") == 0 &&
+      nuwa(
+          "train models/nuwa.lua --models models -D tasks=" TASKS
+          " -D task_weights=1,0,0,0,0,1,0,1 -D grid_s=8 -D grid_h=4 "
+          "-D grid_w=4 -D dim=16 -D heads=2 -D encoder_layers=1 -D decoder_layers=1 -D codebook=16 -D text_tokens=24 "
+          "-D vocab=560 -D null_text=0.5 -D noise=0.5 --bpe merges --tokens image=image.st --tokens "
+          "labels=labels.st " WORLD "--batch 2 --steps 2 --out kit.st") == 0;
   EXPECT(has, "%s", output);
   return has;
 }
@@ -99,14 +106,16 @@ static bool is_unknown(int task, int frame, int x, int y) {
 }
 
 TEST("what is known comes out as it went in, and the rest does not") {
-  static const char *const command[] = {GENERATE "--image scene/000000.png --mask lower -o known.png",
-                                        GENERATE "--video scene/000000.webp --given-frames 3 --task none_video -o known.webp",
-                                        GENERATE "--video scene/000000.webp --mask 8,8,16,16 --task none_video -o known.webp"};
+  static const char *const command[] = {
+      GENERATE "--image scene/000000.png --mask lower -o known.png",
+      GENERATE "--video scene/000000.webp --given-frames 3 --task none_video -o known.webp",
+      GENERATE "--video scene/000000.webp --mask 8,8,16,16 --task none_video -o known.webp"};
   REQUIRE(have_kit(), "");
   for (int t = 0; t < COUNT_OF(command); t++) {
     int n, m, changed = 0, kept = 0;
     EXPECT_STATUS(0, command[t], "");
-    uint8_t *before = read_frames(t ? "scene/000000.webp" : "scene/000000.png", &n), *after = read_frames(t ? "known.webp" : "known.png", &m);
+    uint8_t *before = read_frames(t ? "scene/000000.webp" : "scene/000000.png", &n),
+            *after = read_frames(t ? "known.webp" : "known.png", &m);
     EXPECT(n == m && n == (t ? 8 : 1), "%d and %d frames", n, m);
     for (int i = 0; i < n * 32 * 32; i++) {
       bool unknown = is_unknown(t, i / 1024, i % 32, i / 32 % 32), same = memcmp(before + 3 * i, after + 3 * i, 3) == 0;
@@ -125,9 +134,11 @@ TEST("a recipe in each kind of file draws the same bytes again, and refuses othe
   static const char *const endings[] = {"gif", "webp", "mp4"};
   char command[400];
   for (int i = 0; i < COUNT_OF(endings); i++) {
-    snprintf(command, sizeof command, GENERATE CAPTION "--task text_video --seed 7 --count 2 --top-k 5 --temperature 0.9 -o r.%s", endings[i]);
+    snprintf(command, sizeof command,
+             GENERATE CAPTION "--task text_video --seed 7 --count 2 --top-k 5 --temperature 0.9 -o r.%s", endings[i]);
     EXPECT_STATUS(0, command, "");
-    snprintf(command, sizeof command, "generate --models models --replay r-0002.%s -o again.%s", endings[i], endings[i]);
+    snprintf(command, sizeof command, "generate --models models --replay r-0002.%s -o again.%s", endings[i],
+             endings[i]);
     EXPECT_STATUS(0, command, "");
     snprintf(command, sizeof command, "cmp r-0002.%s again.%s", endings[i], endings[i]);
     expect_shell(command);
@@ -169,7 +180,8 @@ TEST("captions are drawn of pictures and clips, each word with its probability")
 
 TEST("a preview shows every step, and the last one is the drawing") {
   REQUIRE(have_kit(), "");
-  EXPECT_STATUS(0, GENERATE "--video scene/000000.webp --given-frames 6 --count 2 -o p.webp --preview steps --json", "\"steps\": ");
+  EXPECT_STATUS(0, GENERATE "--video scene/000000.webp --given-frames 6 --count 2 -o p.webp --preview steps --json",
+                "\"steps\": ");
   int steps = atoi(strstr(output, "\"steps\": ") + 9), n;
   char command[200], path[200];
   snprintf(command, sizeof command, "test $(ls steps | wc -l) = %d && test -e steps/step-%04d.png", steps, steps);
@@ -183,7 +195,9 @@ TEST("a preview shows every step, and the last one is the drawing") {
   /* The sheet is twice as large, with a gap of one pixel; the frames drawn are those of the clip. */
   for (int y = 0; ok && y < 32; y++)
     for (int x = 0; x < 32; x++)
-      EXPECT(memcmp(last.rgb + 3 * ((1 + 2 * y) * last.width + 1 + 7 * 65 + 2 * x), clip + 3 * (7 * 1024 + y * 32 + x), 3) == 0, "%d %d", x, y);
+      EXPECT(memcmp(last.rgb + 3 * ((1 + 2 * y) * last.width + 1 + 7 * 65 + 2 * x),
+                    clip + 3 * (7 * 1024 + y * 32 + x), 3) == 0,
+             "%d %d", x, y);
   image_done(&last);
   free(clip);
   EXPECT_STATUS(1, GENERATE CAPTION "-o w.png --preview kit.st", "kit.st/step-0001.png");
@@ -192,15 +206,22 @@ TEST("a preview shows every step, and the last one is the drawing") {
 TEST("the drawings most like the caption are kept, the best first, each with its own recipe") {
   REQUIRE(have_kit(), "");
   REQUIRE(shell("mkdir -p models/metrics && cp " MODELS_DIR "/metrics/*.lua models/metrics/") == 0, "%s", output);
-  EXPECT_STATUS(0, "train models/metrics/clip.lua --models models -D size=32 -D patch=16 -D width=16 -D heads=2 -D layers=1 "
-                   "-D text_width=16 -D text_heads=2 -D text_layers=1 -D embed=8 -D vocab=560 -D text_tokens=24 -D most_pairs=4 "
-                   "--bpe merges " WORLD "--batch 2 --steps 1 --out clip.st", "");
+  EXPECT_STATUS(
+      0,
+      "train models/metrics/clip.lua --models models -D size=32 -D patch=16 -D width=16 -D heads=2 -D layers=1 "
+      "-D text_width=16 -D text_heads=2 -D text_layers=1 -D embed=8 -D vocab=560 -D text_tokens=24 -D most_pairs=4 "
+      "--bpe merges " WORLD "--batch 2 --steps 1 --out clip.st",
+      "");
   EXPECT_STATUS(0, GENERATE CAPTION "--task text_image --count 5 --seed 3 -o all.png", "");
-  EXPECT_STATUS(0, GENERATE CAPTION "--task text_image --count 5 --seed 3 --best 2 --by clip.st -o best.png --sheet best_sheet.png", "1. sample ");
+  EXPECT_STATUS(0,
+                GENERATE CAPTION
+                "--task text_image --count 5 --seed 3 --best 2 --by clip.st -o best.png --sheet best_sheet.png",
+                "1. sample ");
   int sample[2];
   double likeness[2];
   const char *at = strstr(output, "1. sample ");
-  int found = at ? sscanf(at, "1. sample %d: %lf\n2. sample %d: %lf", &sample[0], &likeness[0], &sample[1], &likeness[1]) : 0;
+  int found =
+      at ? sscanf(at, "1. sample %d: %lf\n2. sample %d: %lf", &sample[0], &likeness[0], &sample[1], &likeness[1]) : 0;
   REQUIRE(found == 4, "%s", output);
   EXPECT(likeness[0] >= likeness[1] && sample[0] != sample[1], "%g %g", likeness[0], likeness[1]);
   char command[200];
@@ -214,11 +235,16 @@ TEST("the drawings most like the caption are kept, the best first, each with its
 
 TEST("a stop token is for lines of words, and one of the vocabulary") {
   REQUIRE(have_kit(), "");
-  EXPECT_STATUS(0, "inspect models/nuwa.lua --models models -D tasks=image_text -D grid_h=4 -D grid_w=4 -D grid_s=1 -D text_tokens=24 "
-                   "-D vocab=560 --fn tasks.image_text --schedule", "23 steps for 23 tokens (23 x 1 x 1)");
-  write_text("stop.lua", "return module { d = decode(fn({ tokens = i32(2, 3, 3) }, function(x) return { logits = shift(gather(param("
-                         "'t', f32(9, 9), { normal = 1 }), x.tokens), { s = -1, h = 0, w = 0 }, param('s', f32(9), 'zeros')) } end), "
-                         "{ tokens = 'tokens', logits = 'logits', stop = 3 }) }\n");
+  EXPECT_STATUS(0,
+                "inspect models/nuwa.lua --models models -D tasks=image_text -D grid_h=4 -D grid_w=4 -D grid_s=1 -D "
+                "text_tokens=24 "
+                "-D vocab=560 --fn tasks.image_text --schedule",
+                "23 steps for 23 tokens (23 x 1 x 1)");
+  write_text(
+      "stop.lua",
+      "return module { d = decode(fn({ tokens = i32(2, 3, 3) }, function(x) return { logits = shift(gather(param("
+      "'t', f32(9, 9), { normal = 1 }), x.tokens), { s = -1, h = 0, w = 0 }, param('s', f32(9), 'zeros')) } end), "
+      "{ tokens = 'tokens', logits = 'logits', stop = 3 }) }\n");
   EXPECT_STATUS(1, "inspect stop.lua", "stop is for grids with h = w = 1, not i32[2,3,3]");
   expect_shell("sed -i 's/i32(2, 3, 3)/i32(6, 1, 1)/; s/stop = 3/stop = 9/' stop.lua");
   EXPECT_STATUS(1, "inspect stop.lua", "stop = 9 is no token: there are 0 to 8");
@@ -230,8 +256,10 @@ TEST("wrong input to a task gets a clear error, and nothing is written") {
     const char *args, *why;
   } wrong[] = {
       {2, CAPTION "--sketch scene/000000.labels.png -o w.png", "--sketch and --text exclude each other"},
-      {2, "--image scene/000000.png --video scene/000000.webp --mask left -o w.gif", "--image and --video exclude each other"},
-      {2, "--sketch scene/000000.labels.png --image scene/000000.png --mask left -o w.png", "--sketch and --image exclude each other"},
+      {2, "--image scene/000000.png --video scene/000000.webp --mask left -o w.gif",
+       "--image and --video exclude each other"},
+      {2, "--sketch scene/000000.labels.png --image scene/000000.png --mask left -o w.png",
+       "--sketch and --image exclude each other"},
       {1, "--sketch scene/000000.png -o w.png", "a map of labels is grey or has a palette"},
       {2, "--sketch scene/000000.maps --task sketch_image -o w.png", "gives a picture, and --sketch is for a clip"},
       {1, "--sketch scene/000000.labels.png -o w.gif", "has 1 map, the clip that is drawn 8 frames"},
@@ -290,17 +318,24 @@ TEST("wrong input to a task gets a clear error, and nothing is written") {
 
 TEST("scores of each task stand beside those of true renderings and shuffled conditions") {
   REQUIRE(have_kit(), "");
-  EXPECT_STATUS(0, "score --models models --weights kit.st --task s2v --count 8 --json --sheet sheet.png", "\"task\": \"s2v\", \"count\": 8");
-  EXPECT_HAS(output, "\"true\": {\"thing\": 100.00, \"place\": 100.00, \"background\": 100.00, \"motion\": 100.00, \"moves\": 100.00, \"all\": 100.00}");
+  EXPECT_STATUS(0, "score --models models --weights kit.st --task s2v --count 8 --json --sheet sheet.png",
+                "\"task\": \"s2v\", \"count\": 8");
+  EXPECT_HAS(output, "\"true\": {\"thing\": 100.00, \"place\": 100.00, \"background\": 100.00, \"motion\": 100.00, "
+                     "\"moves\": 100.00, \"all\": 100.00}");
   EXPECT_HAS(output, "\"frozen\": {\"thing\": ");
   EXPECT_STATUS(0, "score --models models --weights kit.st --task i2i --count 4 --json", "\"seen\": ");
-  EXPECT_STATUS(0, "score --models models --weights kit.st --task tv2v --count 4 --draws 2", "| first frame, standing still |");
+  EXPECT_STATUS(0, "score --models models --weights kit.st --task tv2v --count 4 --draws 2",
+                "| first frame, standing still |");
   EXPECT_HAS(output, "| best of the draws |");
   EXPECT_STATUS(0, "score --models models --weights kit.st --task v2t --count 4 --json", "\"shuffled\": {");
   EXPECT_STATUS(2, "score --models models --weights kit.st --task t2t", "is none of t2i, s2i");
-  EXPECT_STATUS(2, "score --models models --weights kit.st --task i2t --segment kit.st", "--segment has no effect with --task i2t");
-  EXPECT_STATUS(1, "score --models models --weights kit.st --task s2i --count 9 --things 30", "the autoencoder of labels knows 0 to 8");
-  EXPECT_STATUS(2, "train models/nuwa.lua --models models --weights kit.st --data world:single,size=32,things=60 --batch 8 --steps 2",
+  EXPECT_STATUS(2, "score --models models --weights kit.st --task i2t --segment kit.st",
+                "--segment has no effect with --task i2t");
+  EXPECT_STATUS(1, "score --models models --weights kit.st --task s2i --count 9 --things 30",
+                "the autoencoder of labels knows 0 to 8");
+  EXPECT_STATUS(2,
+                "train models/nuwa.lua --models models --weights kit.st --data world:single,size=32,things=60 "
+                "--batch 8 --steps 2",
                 "labels");
 }
 

@@ -1,5 +1,5 @@
-/* Words drawn, on models/nuwa.lua's captions of pictures made small: with a stop token a sample is what it is without one up
- * to the first stop, and nothing but stops behind it. */
+/* Words drawn, on models/nuwa.lua's captions of pictures made small: with a stop token a sample is what it is without
+ * one up to the first stop, and nothing but stops behind it. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,9 +15,9 @@ static const ObjectStore keep = {rig_keep_get, rig_keep_put, &kept};
 
 /* The model with its stop, or the same without. */
 static Plan *open_plan(bool stops, Error *err) {
-  const Define define[] = {{"tasks", "image_text"}, {"dim", "16"},   {"heads", "2"},       {"encoder_layers", "1"}, {"decoder_layers", "1"},
-                           {"codebook", "5"},       {"vocab", "7"},  {"text_tokens", "9"}, {"grid_s", "1"},         {"grid_h", "2"},
-                           {"grid_w", "2"}};
+  const Define define[] = {{"tasks", "image_text"}, {"dim", "16"},     {"heads", "2"}, {"encoder_layers", "1"},
+                           {"decoder_layers", "1"}, {"codebook", "5"}, {"vocab", "7"}, {"text_tokens", "9"},
+                           {"grid_s", "1"},         {"grid_h", "2"},   {"grid_w", "2"}};
   const ModelOptions o = {.define = define, .n_define = COUNT_OF(define), .models_dir = MODELS_DIR};
   const char *fn = "tasks.image_text";
   const CompileOptions c = {.function = &fn, .n_function = 1, .isa = isa_best(), .threads = 2, .store = &keep};
@@ -64,8 +64,13 @@ static bool draw(bool stops, int threads, const uint8_t *given, const int32_t *g
   Error err = {0};
   Plan *p = open_plan(stops, &err);
   NuwaSession *s = p ? open_session(p, threads, &err) : NULL;
-  const NuwaGenerate g = {.count = COUNT, .seed = 11, .guidance = 1, .sample = {.temperature = 1, .top_p = 1}, .given = given,
-                          .given_tokens = given_tokens, .chance = out->chance};
+  const NuwaGenerate g = {.count = COUNT,
+                          .seed = 11,
+                          .guidance = 1,
+                          .sample = {.temperature = 1, .top_p = 1},
+                          .given = given,
+                          .given_tokens = given_tokens,
+                          .chance = out->chance};
   bool ok = s && nuwa_generate(s, &g, out->tokens, &out->stats, NULL, NULL, &err);
   EXPECT(ok, "%s", err.text);
   EXPECT(!p || p->decode[0].has_stop == stops, "stop");
@@ -85,19 +90,22 @@ static void check(const Drawn *free_of, const Drawn *got, const uint8_t *given) 
       bool is_given = given && given[i];
       EXPECT(t[i] == (i > n && !is_given ? STOP : a[i]), "sample %d, word %d: %d", b, i, t[i]);
       drawn += i <= n && !is_given;
-      EXPECT(i <= n && !is_given ? got->chance[b * WORDS + i] > 0 && got->chance[b * WORDS + i] < 1 : got->chance[b * WORDS + i] == 1,
+      EXPECT(i <= n && !is_given ? got->chance[b * WORDS + i] > 0 && got->chance[b * WORDS + i] < 1
+                                 : got->chance[b * WORDS + i] == 1,
              "sample %d, word %d: %g", b, i, (double)got->chance[b * WORDS + i]);
     }
     longest = n + 1 > longest ? n + 1 : longest;
   }
   EXPECT(stopped > 1, "%d of %d samples stop before the end", stopped, COUNT);
   EXPECT(got->stats.tokens == drawn, "%d tokens, not %d", (int)got->stats.tokens, drawn);
-  EXPECT(given || got->stats.steps == (longest < WORDS ? longest : WORDS), "%d steps for %d words", (int)got->stats.steps, longest);
+  EXPECT(given || got->stats.steps == (longest < WORDS ? longest : WORDS), "%d steps for %d words",
+         (int)got->stats.steps, longest);
 }
 
 TEST("behind its stop a sample has nothing else, uncounted, and drawing ends with the longest") {
   static Drawn free_of, one, two;
-  REQUIRE(draw(false, 1, NULL, NULL, &free_of) && draw(true, 1, NULL, NULL, &one) && draw(true, 2, NULL, NULL, &two), "");
+  REQUIRE(draw(false, 1, NULL, NULL, &free_of) && draw(true, 1, NULL, NULL, &one) && draw(true, 2, NULL, NULL, &two),
+          "");
   check(&free_of, &one, NULL);
   EXPECT(memcmp(one.tokens, two.tokens, sizeof one.tokens) == 0, "other tokens with two threads");
   EXPECT(free_of.stats.tokens == COUNT * WORDS && free_of.stats.steps == WORDS, "%d", (int)free_of.stats.tokens);
