@@ -161,10 +161,18 @@ end
 
 local map = i32(batch, o.size, o.size)
 
+-- Of each class the pixels that both maps give it over those that one of them does, weighed by how many it has.
+local function frequency_weighted_iou(found, labels)
+  local x, y = one_hot(found, o.classes), one_hot(labels, o.classes)
+  local both, there = sum(x * y, { 0, 1, 2 }), sum(y, { 0, 1, 2 })
+  return sum(there * both / maximum(sum(x, { 0, 1, 2 }) + there - both, 1)) / sum(there)
+end
+
 local function label_loss(x)
   local logits, quant_loss = autoencoder(one_hot(x.labels, o.classes))
-  local error = nn.cross_entropy(logits, x.labels)
-  return { loss = error + quant_loss, error = error, accuracy = mean(cast(eq(argmax(logits), x.labels), f32)) }
+  local error, found = nn.cross_entropy(logits, x.labels), argmax(logits)
+  return { loss = error + quant_loss, error = error, accuracy = mean(cast(eq(found, x.labels), f32)),
+           iou = not is_training() and frequency_weighted_iou(found, x.labels) or nil }
 end
 
 local rate = o.schedule == "cosine" and optim.cosine(o.lr, o.warmup, 0.1) or optim.constant(o.lr, o.warmup)
