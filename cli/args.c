@@ -101,7 +101,7 @@ static void list_push(Arena *arena, ArgList *list, const char *text) {
   list->item = grown;
 }
 
-static bool read_value(Arena *arena, const Arg *a, const char *text, Error *err) {
+bool args_read_value(Arena *arena, const Arg *a, const char *text, Error *err) {
   switch (a->kind) {
   case ARG_FLAG: *(bool *)a->to = true; return true;
   case ARG_TEXT:
@@ -134,7 +134,7 @@ static bool read_option(const Command *c, int argc, char **argv, int *i, bool *g
   if (given[a - c->arg] && a->kind != ARG_LIST && a->kind != ARG_DEFINE && a->kind != ARG_VARIANTS)
     return error_set(err, ERROR_USAGE, "%s is given twice", a->name);
   given[a - c->arg] = true;
-  return read_value(arena, a, value, err);
+  return args_read_value(arena, a, value, err);
 }
 
 /* ---- options without effect ---- */

@@ -105,6 +105,8 @@ typedef struct Command {
 
 typedef enum ArgResult { ARGS_OK, ARGS_HELP, ARGS_WRONG } ArgResult;
 
+/* Sets what an option points to from its value's text, as the command line does; lists grow in the arena. */
+bool args_read_value(Arena *arena, const Arg *a, const char *text, Error *err);
 /* Fills what the table points to, and words with what is no option; values are kept as pointers into argv. ARGS_HELP:
  * help was printed.  ARGS_WRONG: err was set.  given (zeroes at first) tells which options were there.  Lists are
  * allocated from `a` (call inside arena_protect). */

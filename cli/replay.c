@@ -22,35 +22,15 @@ static char *find_recipe(const char *path, Error *err) {
   return text;
 }
 
-/* Whether an option's value is one of its words. */
-static bool is_choice(const char *words, const char *value) {
-  size_t n = strlen(value);
-  for (const char *p = words; *p;) {
-    size_t len = strcspn(p, "|");
-    if (len == n && memcmp(p, value, n) == 0) return true;
-    p += len + (p[len] == '|');
-  }
-  return false;
-}
-
 /* Input files may lie elsewhere by now: what is named beside --replay is where, and its bytes are compared. */
 static bool is_input(RecipeField f) {
   return f == RECIPE_IMAGE || f == RECIPE_VIDEO || f == RECIPE_SKETCH || f == RECIPE_MASK;
 }
 static bool is_moved(const Arg *a) { return is_input(a->shapes) && *(const char *const *)a->to; }
 
-static bool set_option(const Arg *a, const char *value, Error *err) {
-  char *end = NULL;
-  double x = strtod(value, &end);
-  bool is_number = end != value && !*end && x >= a->lo && x <= a->hi;
-  if (a->kind == ARG_TEXT || (a->kind == ARG_CHOICE && is_choice(a->value, value))) *(const char **)a->to = value;
-  else if (a->kind == ARG_INT && is_number) *(int64_t *)a->to = strtoll(value, NULL, 10);
-  else if (a->kind == ARG_REAL && is_number) *(double *)a->to = x;
-  /* A number that was not given stands in a recipe as 0. */
-  else if (a->kind != ARG_INT || strcmp(value, "0") != 0)
-    return error_set(err, ERROR_FORMAT, "the recipe's %s \"%s\" is no value of %s", recipe_name(a->shapes), value,
-                     a->name);
-  return true;
+/* A whole number that was not given stands in a recipe as 0. */
+static bool set_option(Arena *arena, const Arg *a, const char *value, Error *err) {
+  return (a->kind == ARG_INT && strcmp(value, "0") == 0) || args_read_value(arena, a, value, err);
 }
 
 static const char *text_of(const JsonField *list, int n, RecipeField field) {
@@ -83,7 +63,7 @@ bool replay_read(const char *path, const Arg *arg, int n, KitArgs *kit, int64_t 
   if (!json_read_object(a, out->recipe, &list, &fields, err)) return error_prefix(err, "--replay %s", path);
   for (const Arg *o = arg; o < arg + n; o++) {
     const char *value = o->shapes == RECIPE_NONE || is_moved(o) ? NULL : text_of(list, fields, o->shapes);
-    if (value && !set_option(o, value, err)) return error_prefix(err, "--replay %s", path);
+    if (value && !set_option(a, o, value, err)) return error_prefix(err, "--replay %s", path);
   }
   const char *sample = text_of(list, fields, RECIPE_SAMPLE), *precision = text_of(list, fields, RECIPE_PRECISION);
   if (sample) *out_sample = strtoll(sample, NULL, 10);

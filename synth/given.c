@@ -343,21 +343,26 @@ static void tokens_of_pixels(const Kit *k, const uint8_t *unknown, uint8_t *give
       if (unknown[y * size + x]) given[y * h / size * w + x * w / size] = 0;
 }
 
+bool given_encode(const Kit *k, Arena *a, Given *g, Error *err) {
+  int64_t pixels = k->size * k->size, codes = k->grid[1] * k->grid[2];
+  uint8_t *painted = arena_copy(a, g->rgb, (size_t)(3 * g->frames * pixels));
+  g->given = arena_alloc(a, (size_t)k->positions);
+  g->tokens = ARENA_ARRAY(a, int32_t, k->positions);
+  for (int64_t i = 0; i < g->frames * pixels; i++)
+    if (g->unknown[i]) memset(painted + 3 * i, GREY, 3);
+  for (int64_t f = 0; f < g->frames; f++) tokens_of_pixels(k, g->unknown + f * pixels, g->given + f * codes);
+  return codec_encode(&k->codec[CODEC_IMAGE], painted, g->frames, g->tokens, err);
+}
+
 bool given_read(Kit *k, Arena *a, const GivenSpec *spec, Given *g, Error *err) {
-  int64_t frames = k->grid[0], pixels = k->size * k->size, codes = k->grid[1] * k->grid[2];
+  int64_t frames = k->grid[0], pixels = k->size * k->size;
   *g = (Given){.frames = frames, .rgb = arena_alloc(a, (size_t)(3 * frames * pixels)),
-               .unknown = arena_alloc(a, (size_t)(frames * pixels)), .given = arena_alloc(a, (size_t)k->positions),
-               .tokens = ARENA_ARRAY(a, int32_t, k->positions)};
+               .unknown = arena_alloc(a, (size_t)(frames * pixels))};
   Reading r = {k, a, spec, g, .err = err};
   if (!check_spec(&r) || !(spec->video ? read_video(&r) : read_image(&r)) || (spec->mask && !make_mask(&r)))
     return false;
   limit_frames(&r);
-  if (!check_mask(&r)) return false;
-  uint8_t *painted = arena_copy(a, g->rgb, (size_t)(3 * frames * pixels));
-  for (int64_t i = 0; i < frames * pixels; i++)
-    if (g->unknown[i]) memset(painted + 3 * i, GREY, 3);
-  for (int64_t f = 0; f < frames; f++) tokens_of_pixels(k, g->unknown + f * pixels, g->given + f * codes);
-  return codec_encode(&k->codec[CODEC_IMAGE], painted, frames, g->tokens, err);
+  return check_mask(&r) && given_encode(k, a, g, err);
 }
 
 void given_restore(const Kit *k, const Given *g, int64_t f, uint8_t *rgb) {

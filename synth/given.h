@@ -33,6 +33,8 @@ bool given_read_clip(const Kit *k, Arena *a, const char *path, int64_t most, uin
 bool given_is_word(const char *mask);
 /* All in a. */
 bool given_read(Kit *k, Arena *a, const GivenSpec *spec, Given *out, Error *err);
+/* Codes of what is known: given and tokens from frames, rgb and unknown.  In a. */
+bool given_encode(const Kit *k, Arena *a, Given *g, Error *err);
 /* Puts the known pixels of frame f back into a drawing [size, size, 3]. */
 void given_restore(const Kit *k, const Given *g, int64_t f, uint8_t *rgb);
 

@@ -7,6 +7,7 @@
 #include "runtime/base/names.h"
 #include "runtime/base/pool.h"
 #include "synth/description.h"
+#include "synth/given.h"
 
 static const ScoreTask tasks[] = {
     {"t2i", "text", "image", GIVEN_NOTHING},       {"s2i", "sketch", "image", GIVEN_NOTHING},
@@ -32,6 +33,7 @@ typedef struct Scoring {
   Scene *scene, *wanted;        /* [count] what is given, and what is to be drawn */
   int frames;
   size_t bytes;                 /* of a frame */
+  Given *given;                 /* [count]; NULL: not made, or nothing is given */
   Judgement *judged;            /* [count] of the row at hand */
   Judge **judge;                /* [threads] */
   Moments others;               /* features of other scenes; n 0: not yet measured */
@@ -286,56 +288,57 @@ static void mark_unknown(const Scoring *s, const Scene *scene, uint8_t *unknown)
   }
 }
 
-/* Known pixels as tokens, as given.h says. */
-static bool give(const Scoring *s, int64_t i, uint8_t *unknown, uint8_t *given, int32_t *tokens) {
-  Kit *k = s->kit;
-  int64_t size = k->size, n = s->frames * size * size;
-  uint8_t *painted = arena_copy(s->arena, pixels_of(s, SCORE_TRUE, i), (size_t)(3 * n));
-  mark_unknown(s, &s->scene[i], unknown);
-  memset(given, 1, (size_t)k->positions);
-  for (int64_t p = 0; p < n; p++) {
-    int64_t x = p % size, y = p / size % size, f = p / (size * size);
-    if (!unknown[p]) continue;
-    memset(painted + 3 * p, 128, 3);
-    given[(f * k->grid[1] + y * k->grid[1] / size) * k->grid[2] + x * k->grid[2] / size] = 0;
+/* What is given of each scene, once for all its drawings. */
+static bool make_given(Scoring *s) {
+  int64_t pixels = s->frames * s->kit->size * s->kit->size;
+  s->given = ARENA_ARRAY(s->arena, Given, s->r->count);
+  for (int64_t i = 0; i < s->r->count; i++) {
+    Given *g = &s->given[i];
+    *g = (Given){.frames = s->frames, .rgb = pixels_of(s, SCORE_TRUE, i), .unknown = arena_alloc(s->arena, (size_t)pixels)};
+    mark_unknown(s, &s->scene[i], g->unknown);
+    if (!given_encode(s->kit, s->arena, g, s->err)) return false;
   }
-  return codec_encode(&k->codec[CODEC_IMAGE], painted, s->frames, tokens, s->err);
+  return true;
 }
 
-static void restore(const Scoring *s, int64_t i, const uint8_t *unknown) {
-  uint8_t *to = pixels_of(s, SCORE_DRAWN, i);
-  const uint8_t *from = pixels_of(s, SCORE_TRUE, i);
-  for (int64_t p = 0; p < s->frames * s->kit->size * s->kit->size; p++)
-    if (!unknown[p]) memcpy(to + 3 * p, from + 3 * p, 3);
+/* Scenes from `at` on whose known part is the same positions; where they end. */
+static int64_t alike_from(const Scoring *s, int64_t at) {
+  size_t positions = (size_t)s->kit->positions;
+  int64_t to = at + 1;
+  while (to < s->r->count && memcmp(s->given[at].given, s->given[to].given, positions) == 0) to++;
+  return to;
 }
 
-/* Scenes whose known part is the same positions are drawn at once; all as pixels. */
-static bool draw(Scoring *s, const KitRequest *r, int32_t *tokens) {
-  Kit *k = s->kit;
-  int64_t n = s->r->count, unknowns = s->frames * k->size * k->size, done, at = 0;
-  uint8_t *rgb = s->out->rgb[SCORE_DRAWN];
-  if (s->r->task->given == GIVEN_NOTHING)
-    return kit_generate(k, r, tokens, &s->out->stats, &done, s->err) &&
-           codec_decode(&k->codec[CODEC_IMAGE], tokens, n * s->frames, rgb, s->err);
-  uint8_t *unknown = arena_alloc(s->arena, (size_t)(n * unknowns)),
-          *given = arena_alloc(s->arena, (size_t)(n * k->positions));
-  int32_t *known = ARENA_ARRAY(s->arena, int32_t, n * k->positions);
-  for (int64_t i = 0; i < n; i++)
-    if (!give(s, i, unknown + i * unknowns, given + i * k->positions, known + i * k->positions)) return false;
-  for (int64_t to; at < n; at = to) {
+/* Of scenes alike in what is known, as tokens. */
+static bool draw_given(Scoring *s, const KitRequest *r, int32_t *tokens) {
+  int64_t positions = s->kit->positions, done;
+  int32_t *known = ARENA_ARRAY(s->arena, int32_t, s->r->count * positions);
+  for (int64_t i = 0; i < s->r->count; i++)
+    memcpy(known + i * positions, s->given[i].tokens, sizeof *known * (size_t)positions);
+  for (int64_t at = 0, to; at < s->r->count; at = to) {
     KitRequest part = *r;
-    for (to = at + 1;
-         to < n && memcmp(given + at * k->positions, given + to * k->positions, (size_t)k->positions) == 0;)
-      to++;
+    to = alike_from(s, at);
     part.count = to - at;
     part.first = r->first + at;
     part.text = r->text ? r->text + at : NULL;
-    part.given = given + at * k->positions;
-    part.given_tokens = known + at * k->positions;
-    if (!kit_generate(k, &part, tokens + at * k->positions, &s->out->stats, &done, s->err)) return false;
+    part.given = s->given[at].given;
+    part.given_tokens = known + at * positions;
+    if (!kit_generate(s->kit, &part, tokens + at * positions, &s->out->stats, &done, s->err)) return false;
   }
-  if (!codec_decode(&k->codec[CODEC_IMAGE], tokens, n * s->frames, rgb, s->err)) return false;
-  for (int64_t i = 0; i < n; i++) restore(s, i, unknown + i * unknowns);
+  return true;
+}
+
+/* One drawing of each scene, as pixels. */
+static bool draw(Scoring *s, const KitRequest *r, int32_t *tokens) {
+  Kit *k = s->kit;
+  int64_t n = s->r->count, done;
+  bool is_given = s->r->task->given != GIVEN_NOTHING;
+  if (is_given && !s->given && !make_given(s)) return false;
+  if (!(is_given ? draw_given(s, r, tokens) : kit_generate(k, r, tokens, &s->out->stats, &done, s->err)) ||
+      !codec_decode(&k->codec[CODEC_IMAGE], tokens, n * s->frames, s->out->rgb[SCORE_DRAWN], s->err))
+    return false;
+  for (int64_t i = 0; is_given && i < n * s->frames; i++)
+    given_restore(k, &s->given[i / s->frames], i % s->frames, s->out->rgb[SCORE_DRAWN] + (size_t)i * s->bytes);
   return true;
 }
 
