@@ -21,7 +21,7 @@ static const char about[] =
     "  world, world:clips,size=64,things=64  the training world (the default); options single, two, clips, pairs "
     "(what is said\n"
     "                                        twice is twice as likely), recolour, sized, textured, things, size,\n"
-    "                                        thing_min, thing_max, jitter, seed\n"
+    "                                        thing_min, thing_max, jitter, align, seed\n"
     "  FOLDER, FOLDER:fps=8,short=hold\n"
     "                     pictures (PNG, JPEG, WebP) and clips (GIF, MP4, WebM, animated WebP ..., or NAME.frames/, "
     "a "

@@ -45,8 +45,8 @@ void data_world_print_json(const World *w) {
     for (int i = 0; i < list[k].n; i++) printf("%s\"%s\"", i ? ", " : "", list[k].name(w, i));
     printf("], ");
   }
-  printf("\"size\": %d, \"thing_min\": %d, \"thing_max\": %d, \"jitter\": %d, \"seed\": %" PRIu64, o->size,
-         o->thing_min, o->thing_max, o->jitter, o->seed);
+  printf("\"size\": %d, \"thing_min\": %d, \"thing_max\": %d, \"jitter\": %d, \"align\": %d, \"seed\": %" PRIu64, o->size,
+         o->thing_min, o->thing_max, o->jitter, o->align, o->seed);
   printf(", \"pairs\": %d, \"held_out_pairs\": %d", world_thing_count(w) * world_background_count(w), count_held_out(w));
 }
 

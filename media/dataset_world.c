@@ -132,7 +132,8 @@ static bool set_number(const char *name, size_t name_bytes, const char *value, s
                  {"size", &o->size, 16, 1024},
                  {"thing_min", &o->thing_min, 14, 256},
                  {"thing_max", &o->thing_max, 14, 256},
-                 {"jitter", &o->jitter, 0, 64}};
+                 {"jitter", &o->jitter, 0, 64},
+                 {"align", &o->align, 1, 64}};
   char text[24], *end;
   bool is_number = n > 0 && n < sizeof text && strspn(value, "0123456789") >= n;
   if (is_number) memcpy(text, value, n), text[n] = 0;
@@ -150,7 +151,7 @@ static bool set_number(const char *name, size_t name_bytes, const char *value, s
     *numbers[i].to = (int)x;
     return true;
   }
-  return error_set(err, ERROR_ARGUMENT, "world: \"%.*s\" is none of things, size, thing_min, thing_max, jitter, seed",
+  return error_set(err, ERROR_ARGUMENT, "world: \"%.*s\" is none of things, size, thing_min, thing_max, jitter, align, seed",
                    (int)name_bytes, name);
 }
 

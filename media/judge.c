@@ -54,14 +54,15 @@ static bool spans_y(Motion m) {
 /* Calls for every place, jitter and size that makes a difference to a motion; their number. */
 static int list_paths(const World *w, Motion m, Path *out) {
   const WorldOptions *o = world_options(w);
-  int n = 0, jitter_x = spans_x(m) ? 0 : o->jitter, jitter_y = spans_y(m) ? 0 : o->jitter;
+  int n = 0, sizes = world_size_count(w);
+  int steps_x = spans_x(m) ? 1 : world_jitter_steps(w), steps_y = spans_y(m) ? 1 : world_jitter_steps(w);
   for (int place = 0; place < WORLD_PLACES; place++) {
     Scene s = {.n_things = 1, .motion = m, .part = {{.colour = -1, .place = place}}};
     world_settle_motion(&s);
-    for (int k = 0; s.part[0].place == place && k < world_size_count(w) * (jitter_x + 1) * (jitter_y + 1); k++) {
-      s.part[0].size = o->thing_min + WORLD_SIZE_STEP * (k % world_size_count(w));
-      s.part[0].dx = k / world_size_count(w) % (jitter_x + 1);
-      s.part[0].dy = k / world_size_count(w) / (jitter_x + 1);
+    for (int k = 0; s.part[0].place == place && k < sizes * steps_x * steps_y; k++) {
+      s.part[0].size = o->thing_min + WORLD_SIZE_STEP * (k % sizes);
+      s.part[0].dx = o->align * (k / sizes % steps_x);
+      s.part[0].dy = o->align * (k / sizes / steps_x);
       if (out) out[n] = (Path){.scene = s};
       n++;
     }

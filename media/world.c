@@ -41,6 +41,7 @@ void world_options_init(WorldOptions *o) {
                       .thing_min = 16,
                       .thing_max = 16,
                       .jitter = 0,
+                      .align = 1,
                       .held_out = 8,
                       .kinds = WORLD_SINGLE,
                       .weight = {1, 1, 1, 1},
@@ -72,8 +73,8 @@ const uint8_t *world_background_rgb(int background, int x, int y) {
   if (background < WORLD_COLOURS) return colour_values[background];
   int texture = background - WORLD_COLOURS;
   const bool is_second[WORLD_TEXTURES] = {
-      [TEXTURE_STRIPED] = (x + y) % 12 < 6,
-      [TEXTURE_CHECKERED] = (x / 6 + y / 6) % 2 == 1,
+      [TEXTURE_STRIPED] = (x + y) % 8 < 4,
+      [TEXTURE_CHECKERED] = (x / 8 + y / 8) % 2 == 1,
       [TEXTURE_BRICK] = y % 8 == 7 || (x + y / 8 % 2 * 8) % 16 == 15,
       [TEXTURE_STARRY] = is_star(x, y),
   };
@@ -89,8 +90,11 @@ const Sprite *world_sprite(const World *w, int thing, int size) {
   return &w->still[(size_t)thing * (size_t)(w->size_hi - w->size_lo + 1) + (size_t)(size - w->size_lo)];
 }
 
+int world_jitter_steps(const World *w) { return w->options.jitter / w->options.align + 1; }
+
 int world_axis_position(const World *w, int size, int cell, int offset) {
-  return (w->options.size - size - w->options.jitter) * cell / 2 + offset;
+  int align = w->options.align;
+  return (w->options.size - size - w->options.jitter) * cell / 2 / align * align + offset;
 }
 
 static bool check_geometry(const WorldOptions *o, Error *err) {
@@ -105,6 +109,11 @@ static bool check_geometry(const WorldOptions *o, Error *err) {
                      "world: things of %d pixels and a jitter of %d leave no three places on %d pixels: "
                      "(size - thing - jitter) / 2 must exceed jitter",
                      o->thing_max, o->jitter, o->size);
+  if (o->align < 1 || o->align > 64 || o->jitter % o->align != 0)
+    return error_set(err, ERROR_ARGUMENT, "world: things at multiples of %d pixels, and a jitter of %d; 1 to 64, and the jitter a multiple of it",
+                     o->align, o->jitter);
+  if (room / 2 < o->align)
+    return error_set(err, ERROR_ARGUMENT, "world: at multiples of %d pixels things of %d have no three places on %d", o->align, o->thing_max, o->size);
   if ((o->kinds & (WORLD_TWO | WORLD_PAIRS)) && 2 * o->thing_min > o->size)
     return error_set(err, ERROR_ARGUMENT, "world: two things of %d pixels do not fit side by side on %d",
                      o->thing_min, o->size);
@@ -246,6 +255,7 @@ void world_digest(const World *w, char out[65]) {
   sha256_update(&h, numbers, (size_t)n);
   for (int k = 0; k < WORLD_SCENE_KINDS; k++)
     if (o->weight[k] != 1) sha256_update(&h, (int[2]){k, o->weight[k]}, sizeof(int[2]));
+  if (o->align != 1) sha256_update(&h, &o->align, sizeof o->align);
   for (int i = 0; i < w->things; i++) sha256_update(&h, w->names[i], strlen(w->names[i]) + 1);
   sha256_update(&h, w->pixels, w->pixel_bytes);
   sha256_done(&h, digest);

@@ -92,7 +92,8 @@ typedef struct WorldOptions {
   int things;               /* the first n of the fixed order of media/things.def; 0 = all there are */
   int size;                 /* of a picture, in pixels */
   int thing_min, thing_max; /* longer side of a thing, in pixels */
-  int jitter;               /* a thing stands 0..jitter pixels off on each axis */
+  int jitter;               /* a thing stands 0..jitter pixels off on each axis; a multiple of align */
+  int align;                /* things stand and move at multiples of so many pixels: where codes of pictures begin */
   int held_out;             /* one pair in this many is held out, 2..WORLD_COLOURS */
   unsigned kinds;           /* WORLD_SINGLE | ... */
   int weight[WORLD_SCENE_KINDS]; /* of the kinds single, two, clips, pairs that are there: 1..99 */
@@ -124,7 +125,7 @@ typedef struct SceneThing {
   int size_word; /* -1 "little", 1 "big", 0 unsaid */
   int place;
   int size;   /* pixels */
-  int dx, dy; /* 0..jitter */
+  int dx, dy; /* 0..jitter, multiples of align */
 } SceneThing;
 
 typedef struct Scene {
@@ -170,7 +171,7 @@ int world_caption(const World *w, const Scene *s, char *out);
 void world_words(const World *w, Buffer *out);
 
 /* Reads a caption of the grammar (world_caption.c states it) back into slots; case, commas and a final full stop do
- * not matter.  What a caption does not say is filled in with thing_min, dx = dy = jitter / 2. */
+ * not matter.  What a caption does not say is filled in with thing_min and the middle dx and dy. */
 bool world_parse_caption(const World *w, const char *text, Scene *out, Error *err);
 
 #endif

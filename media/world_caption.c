@@ -229,8 +229,8 @@ static int take_thing(In *in) {
 
 static bool parse_what(In *in, SceneThing *t, Error *err) {
   const WorldOptions *o = &in->w->options;
-  int sizes = world_size_count(in->w);
-  *t = (SceneThing){.thing = -1, .colour = -1, .size = o->thing_min, .dx = o->jitter / 2, .dy = o->jitter / 2};
+  int sizes = world_size_count(in->w), middle = o->align * ((world_jitter_steps(in->w) - 1) / 2);
+  *t = (SceneThing){.thing = -1, .colour = -1, .size = o->thing_min, .dx = middle, .dy = middle};
   take_article(in);
   t->thing = take_thing(in);
   if (t->thing >= 0) return true;

@@ -59,6 +59,7 @@ void world_recolour_pixel(const uint8_t p[3], int alpha, const uint8_t *colour, 
 void world_blend_pixel(const uint8_t *rgb, int alpha, uint8_t *q);
 /* Where a moving thing's path spans an axis, its place is the middle there (of a bounce the bottom). */
 void world_settle_motion(Scene *s);
+int world_jitter_steps(const World *w); /* offsets there are on an axis, of options.align pixels each */
 /* First pixel on one axis of a thing in cell 0..2. */
 int world_axis_position(const World *w, int size, int cell, int offset);
 

@@ -56,8 +56,8 @@ static void draw_thing(const World *w, Lots *l, int background, SceneThing *t) {
   *t = (SceneThing){.thing = lots_below(l, w->things), .colour = -1, .place = lots_below(l, WORLD_PLACES)};
   int sizes = world_size_count(w);
   t->size = o->thing_min + WORLD_SIZE_STEP * lots_below(l, sizes);
-  t->dx = lots_below(l, o->jitter + 1);
-  t->dy = lots_below(l, o->jitter + 1);
+  t->dx = o->align * lots_below(l, world_jitter_steps(w));
+  t->dy = o->align * lots_below(l, world_jitter_steps(w));
   if ((o->kinds & WORLD_RECOLOUR) && lots_below(l, 2)) {
     int colour = lots_below(l, WORLD_RECOLOURS);
     if (colour != background && can_recolour(w, t->thing, colour)) t->colour = colour;
@@ -165,28 +165,34 @@ static int glide(int a, int b, int frame) {
   return (a * (WORLD_FRAMES - 1 - frame) + b * frame) / (WORLD_FRAMES - 1);
 }
 
+/* The multiple of options.align that is next to it; of two the greater one. */
+static int aligned(const World *w, int x) {
+  int align = w->options.align;
+  return (x + align / 2) / align * align;
+}
+
 void world_box(const World *w, const Scene *s, int part, int frame, int *x, int *y, int *size) {
   static const int height[WORLD_FRAMES] = {0, 12, 16, 12, 0, 12, 16, 12}; /* of a bounce, in sixteenths */
   const SceneThing *t = &s->part[part];
-  int far = w->options.size - t->size, small = t->size / 2;
+  int align = w->options.align, far = (w->options.size - t->size) / align * align, small = t->size / 2;
   *size = t->size;
   *x = world_axis_position(w, t->size, t->place % 3, t->dx);
   *y = world_axis_position(w, t->size, t->place / 3, t->dy);
   switch (part == 0 ? s->motion : MOTION_NONE) {
   case MOTION_LEFT:
-    *x = glide(far, 0, frame);
+    *x = aligned(w, glide(far, 0, frame));
     break;
   case MOTION_RIGHT:
-    *x = glide(0, far, frame);
+    *x = aligned(w, glide(0, far, frame));
     break;
   case MOTION_UP:
-    *y = glide(far, 0, frame);
+    *y = aligned(w, glide(far, 0, frame));
     break;
   case MOTION_DOWN:
-    *y = glide(0, far, frame);
+    *y = aligned(w, glide(0, far, frame));
     break;
   case MOTION_DIAGONAL:
-    *x = *y = glide(0, far, frame);
+    *x = *y = aligned(w, glide(0, far, frame));
     break;
   case MOTION_GROW:
     *size = glide(small, t->size, frame);
@@ -195,7 +201,7 @@ void world_box(const World *w, const Scene *s, int part, int frame, int *x, int 
     *size = glide(t->size, small, frame);
     break;
   case MOTION_BOUNCE:
-    *y = far - far * height[frame] / 16;
+    *y = aligned(w, far - far * height[frame] / 16);
     break;
   default:
     break;

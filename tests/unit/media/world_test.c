@@ -459,3 +459,30 @@ TEST("a world that runs out of memory anywhere says so and leaks nothing") {
 }
 
 TEST_MAIN()
+
+TEST("aligned things stand and move at multiples of align alone, and are judged right") {
+  WorldOptions o;
+  Error err;
+  world_options_init(&o);
+  o.size = 64, o.thing_min = 22, o.thing_max = 24, o.things = 8, o.jitter = 8, o.align = 8;
+  o.kinds = WORLD_SINGLE | WORLD_TWO | WORLD_CLIPS | WORLD_PAIRS;
+  World *w = world_open(&o, &err);
+  REQUIRE(w, "%s", err.text);
+  bool seen[64] = {0};
+  for (uint64_t i = 0; i < 500; i++) {
+    Scene s = world_scene(w, WORLD_TRAIN, i);
+    bool resizes = s.motion == MOTION_GROW || s.motion == MOTION_SHRINK;
+    for (int k = resizes; k < s.n_things; k++)
+      for (int f = 0, x, y, size; f < world_scene_frames(&s); f++) {
+        world_box(w, &s, k, f, &x, &y, &size);
+        EXPECT(((x | y) & 7) == 0 && x + size <= 64 && y + size <= 64, "scene %d: %d, %d", (int)i, x, y);
+        seen[x] = true;
+      }
+  }
+  EXPECT(seen[0] && seen[8] && seen[16] && seen[24] && seen[32] && seen[40], "all columns are used");
+  world_close(w);
+  o.jitter = 4;
+  EXPECT(!world_open(&o, &err) && strstr(err.text, "the jitter a multiple of it"), "%s", err.text);
+  o.jitter = 0, o.align = 32;
+  EXPECT(!world_open(&o, &err) && strstr(err.text, "no three places"), "%s", err.text);
+}
