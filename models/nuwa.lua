@@ -26,6 +26,8 @@ local o = options {
   lr = 1e-3, schedule = one_of { "cosine", "constant" }, warmup = 0.05, clip = 1.0, weight_decay = 0.0,
   null_text = 0.0,         -- share of examples that go without their condition, text or sketch, for guidance
   noise = 0.0,             -- of each example's codes, a share drawn from [0, noise) is read as random ones
+  describe = one_of { "all", "still" },   -- which first frames of clips image_text learns the captions of: a caption that
+                                          -- says what moves is not that of a picture; still: where all frames have the same codes
 }
 
 local small = { normal = 0.02 }
@@ -278,10 +280,17 @@ local function word_targets(x)
   return tokens, cast(o.text_mask and rest(x.text_mask) or ne(tokens, 0), f32)
 end
 
+-- f32 [b, 1, 1, 1], 1 for clips whose frames are all alike.
+local function is_still(clip)
+  local moves = ne(slice(clip, 1, 1, o.grid_s), slice(clip, 1, 0, o.grid_s - 1))
+  return 1 - max(cast(moves, f32), { 1, 2, 3, keep = true })
+end
+
 local function task_loss(task, x)
   x = example_of(task, x)
   if task.target == "text" then
     local tokens, counts = word_targets(x)
+    if o.describe == "still" and task.condition == "image" and x.video_tokens then counts = counts * is_still(x.video_tokens) end
     return sum(cross_entropy(decoder(task, tokens, x), tokens) * counts) / maximum(sum(counts), 1)
   end
   local tokens = task.target == "video" and x.video_tokens or x.image_tokens
