@@ -35,11 +35,13 @@ static const char about[] =
     "Inputs of its functions are fed by name: image, video, text, labels, class, tokens, and arrays by their own.\n"
     "Learning rates and other numbers are options of the model (-D lr=3e-4).\n"
     "A killed run goes on from its checkpoint with --resume, bit for bit as if nothing had happened.\n"
-    "Without --out and --checkpoint (to measure, say) a warning tells that nothing is kept.\n";
+    "Without --out and --checkpoint (to measure, say) a warning tells that nothing is kept.\n"
+    "With --steps 0 it writes the weights that the training would begin with, in little memory.\n";
 
 static void args_init(TrainArgs *a) {
   *a = (TrainArgs){.store = "f32"};
   training_args_init(&a->of, "train");
+  a->of.least_steps = 0;
 }
 
 /* The options, to be read into a; their number. */
@@ -95,6 +97,7 @@ static bool open_training(TrainCommand *t, Arena *arena, Error *err) {
   if (!training_args_spec(&t->a.of, arena, &t->target.synth, s, err)) return false;
   s->evaluates = t->a.of.loop.evaluate_every > 0;
   s->shows = s->evaluates && t->a.of.loop.log;
+  s->begins = t->a.of.loop.steps == 0;
   if (!training_args_open(&t->a.of, s, err)) return false;
   training_args_say_notes(s);
   fprintf(stderr, "compiling the steps of training\n");
@@ -162,7 +165,7 @@ static bool train(TrainCommand *t, Error *err) {
   bool ok = training_run(&t->training, &loop, err);
   Error of_page = {0};
   progress_end(&t->progress);
-  if (ok) fprintf(stderr, "steps waited for data %.1f %% of the time\n", 100.0 * waiting);
+  if (ok && loop.steps) fprintf(stderr, "steps waited for data %.1f %% of the time\n", 100.0 * waiting);
   bool has_page = finish_page(t, ok, err, &of_page);
   if (ok && t->done < last_step(a)) return say_interrupted(t, err);
   if (ok && a->profile) print_profile(t);
@@ -177,6 +180,14 @@ static bool check(void *ctx, Error *err) {
     return error_set(err, ERROR_ARGUMENT, "--checkpoint %s: must be a file, which is replaced again and again",
                      o->checkpoint);
   const char *report = ((TrainCommand *)ctx)->a.report;
+  const char *idle = o->steps              ? NULL
+                     : o->checkpoint       ? "--checkpoint"
+                     : o->evaluate_every   ? "--eval"
+                     : o->log              ? "--log"
+                     : report              ? "--report"
+                     : ((TrainCommand *)ctx)->a.profile ? "--profile"
+                                           : NULL;
+  if (idle) return error_set(err, ERROR_USAGE, "%s has no effect with --steps 0, which only writes --out", idle);
   if (report && file_is_stream(report))
     return error_set(err, ERROR_ARGUMENT, "--report %s: must be a file, which is replaced again and again", report);
   return o->stop <= o->steps || error_set(err, ERROR_ARGUMENT, "--stop %lld has no effect: --steps %lld come first",

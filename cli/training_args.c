@@ -14,13 +14,13 @@ static void warn(void *command, const char *text) {
 }
 
 void training_args_init(TrainingArgs *a, const char *command) {
-  *a = (TrainingArgs){.spec_of_data = "world", .data = {.warn = warn, .warn_ctx = (void *)(uintptr_t)command}};
+  *a = (TrainingArgs){.spec_of_data = "world", .least_steps = 1, .data = {.warn = warn, .warn_ctx = (void *)(uintptr_t)command}};
   training_init(&a->spec, &a->loop);
 }
 
 int training_args_list(TrainingArgs *a, const char *with_eval, Arg *out) {
   const Arg args[] = {
-      {"--steps", ARG_INT, "N", "of the whole run (1000)", &a->loop.steps, 1, INT32_MAX, .shapes = RECIPE_STEPS},
+      {"--steps", ARG_INT, "N", "of the whole run (1000)", &a->loop.steps, (double)a->least_steps, INT32_MAX, .shapes = RECIPE_STEPS},
       {"--batch", ARG_INT, "N", "examples a step (32)", &a->spec.batch, 1, 65536, .shapes = RECIPE_BATCH},
       {"--seed", ARG_INT, "N", "of initial weights, and of all that steps draw (0)", &a->seed, 0, 9e15,
        .shapes = RECIPE_SEED},

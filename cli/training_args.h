@@ -14,7 +14,7 @@ typedef struct TrainingArgs {
   const char *vq_weights;
   ArgList fresh;
   const char *spec_of_data, *spec_of_eval, *merges;
-  int64_t seed;
+  int64_t seed, least_steps;   /* that may be asked for (1) */
   const char *like;        /* weights that fill what nobody says otherwise: options of the model, autoencoder, text encoder */
   Safetensors *like_file;  /* NULL: none, or not open */
   char cache[CLI_PATH_BYTES];

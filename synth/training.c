@@ -35,9 +35,18 @@ static bool open_codecs(Training *t, Error *err) {
   return ok;
 }
 
+static bool has_evaluate(const Training *t) {
+  Error ignored;
+  return model_find(t->model, FUNC_EVALUATE, &ignored) != NULL;
+}
+
+/* Where no step is wanted the evaluation stands for the entries, which takes what they take, but less memory. */
+static bool only_begins(const Training *t) { return t->spec.begins && has_evaluate(t); }
+
 /* The entries alone, and the evaluation where it is wanted. */
 static CompileOptions compile_options(const Training *t) {
   static const char *const evaluate[] = {FUNC_EVALUATE};
+  if (only_begins(t)) return (CompileOptions){.function = evaluate, .n_function = 1};
   return (CompileOptions){.function = evaluate, .n_function = t->spec.evaluates, .train = true, .raw = t->spec.raw};
 }
 
@@ -135,7 +144,7 @@ static void say_what_stays_random(const Training *t) {
   for (int i = 0; i < t->plan->n_param; i++) {
     const PlanParam *p = &t->plan->param[i];
     if (t->spec.weights && !weights_file_is_like(p->type.name, t->spec.fresh, t->spec.n_fresh)) continue;
-    bool is_random = p->init > 1;   /* neither zeros nor ones */
+    bool is_random = p->init > 1 && !t->spec.begins;   /* neither zeros nor ones */
     if (is_random && !p->is_updated && !is_of_part(t, p->type.name) && n++ == 0) first = p->type.name;
   }
   if (n > 0)
@@ -156,11 +165,6 @@ static bool refuse_evaluation(const Training *t, Error *err) {
   return error_set(err, ERROR_USAGE, "%s: --eval needs a function in its module:  evaluate = loss", t->model->path);
 }
 
-static bool has_evaluate(const Training *t) {
-  Error ignored;
-  return model_find(t->model, FUNC_EVALUATE, &ignored) != NULL;
-}
-
 static bool check_module(const Training *t, Error *err) {
   const Model *m = t->model;
   if (!m->n_train)
@@ -175,8 +179,9 @@ static bool check_module(const Training *t, Error *err) {
 static void list_entries(Training *t) {
   const Model *m = t->model;
   t->entry = ARENA_ARRAY(t->arena, TrainEntry, m->n_train);
+  const char *stands_in = only_begins(t) ? FUNC_EVALUATE : NULL;
   for (int i = 0; i < m->n_train; i++)
-    t->entry[i] = (TrainEntry){m->train[i].name, plan_find_function(t->plan, m->train[i].func->name), m->train[i].from,
+    t->entry[i] = (TrainEntry){m->train[i].name, plan_find_function(t->plan, stands_in ? stands_in : m->train[i].func->name), m->train[i].from,
                                m->train[i].to, m->train[i].every};
   t->evaluate = t->spec.evaluates ? plan_find_function(t->plan, FUNC_EVALUATE) : -1;
 }
@@ -310,6 +315,7 @@ static bool call(TrainingCall *c, void (*body)(void *)) {
 bool training_open(Training *t, const SynthTarget *target, const TrainingSpec *spec, Error *err) {
   *t = (Training){.arena = arena_new(), .target = target, .spec = *spec, .evaluate = -1};
   if (!t->arena) return error_set(err, ERROR_MEMORY, "out of memory");
+  if (spec->begins) t->spec.batch = 1;
   return call(&(TrainingCall){.t = t, .err = err}, open_body);
 }
 
@@ -389,6 +395,7 @@ static void say_what_makes_no_step(const Training *t, int64_t steps) {
 
 bool training_run(Training *t, const TrainOptions *loop, Error *err) {
   TrainOptions o = *loop;
+  if (t->spec.begins) return true;
   say_what_makes_no_step(t, loop->steps);
   TrainSource source = source_interface(t->source);
   o.batch = t->spec.batch;

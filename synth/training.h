@@ -24,6 +24,7 @@ typedef struct TrainingSpec {
   uint64_t seed;                /* of initial weights, and of all that a step draws */
   bool raw;                     /* evaluate and write the params themselves, not their averages */
   bool evaluates;               /* the model's `evaluate` is wanted, and refused where there is none, nor anything to show */
+  bool begins;                  /* no step is wanted, only the weights to begin with: there is no room for steps */
   bool shows;                   /* its evaluations show what the model makes (showing.h) in the log */
 } TrainingSpec;
 /* Sets the loop as it is when nobody says otherwise: 1000 steps of 32. */

@@ -291,6 +291,18 @@ TEST("words that the model never read are named, and captions that are cut") {
   EXPECT_HAS(output, "purple");
 }
 
+TEST("--steps 0 writes the weights that a training begins with, whole, and they draw") {
+  REQUIRE(have_kit(), "");
+#define BEGIN "train models/nuwa.lua --models models " DRAWER " --vq-weights vq.safetensors --seed 4 -D lr=0 "
+  EXPECT_STATUS(0, BEGIN "--steps 0 --out begin.safetensors", "");
+  EXPECT_STATUS(0, BEGIN "--batch 1 --steps 1 --out after.safetensors", "");
+  EXPECT_STATUS(0, "generate --models models --weights begin.safetensors --text \"a panda\" -o begin.png --tokens-out begin.tokens", "");
+  EXPECT_STATUS(0, "generate --models models --weights after.safetensors --text \"a panda\" -o after.png --tokens-out after.tokens", "");
+  EXPECT(shell("cmp begin.tokens after.tokens") == 0, "%s", output);
+  EXPECT_STATUS(2, BEGIN "--steps 0 --out x --log x.log", "--log has no effect with --steps 0");
+  EXPECT_STATUS(2, "ablate models/nuwa.lua --models models --steps 0", "--steps");
+}
+
 TEST("options without effect are refused, with what would be right") {
   REQUIRE(have_kit(), "");
   EXPECT_STATUS(2, "train models/vq.lua --every 5", "--every has no effect without --checkpoint");
