@@ -20,7 +20,7 @@ typedef struct NameList {
 } NameList;
 
 static const char *thing_name(const World *w, int i) { return world_thing_name(w, i); }
-static const char *colour_name(const World *w, int i) { return world_colour_name(i); }
+static const char *recolour_name(const World *w, int i) { return world_colour_name(world_recolour(w, i)); }
 static const char *background_name(const World *w, int i) { return world_background_name(i); }
 static const char *place_name(const World *w, int i) { return world_place_name(i); }
 static const char *motion_name(const World *w, int i) { return world_motion_name((Motion)(i + 1)); }
@@ -31,7 +31,7 @@ static void list_names(const World *w, NameList out[NAME_LISTS]) {
   const NameList lists[NAME_LISTS] = {{"things", world_thing_count(w), thing_name},
                                       {"backgrounds", world_background_count(w), background_name},
                                       {"places", WORLD_PLACES, place_name},
-                                      {"colours", kinds & WORLD_RECOLOUR ? WORLD_RECOLOURS : 0, colour_name},
+                                      {"colours", world_recolour_count(w), recolour_name},
                                       {"motions", kinds & WORLD_MOVING ? MOTION_COUNT - 1 : 0, motion_name}};
   memcpy(out, lists, sizeof lists);
 }
@@ -45,8 +45,8 @@ void data_world_print_json(const World *w) {
     for (int i = 0; i < list[k].n; i++) printf("%s\"%s\"", i ? ", " : "", list[k].name(w, i));
     printf("], ");
   }
-  printf("\"size\": %d, \"thing_min\": %d, \"thing_max\": %d, \"jitter\": %d, \"align\": %d, \"seed\": %" PRIu64, o->size,
-         o->thing_min, o->thing_max, o->jitter, o->align, o->seed);
+  printf("\"size\": %d, \"thing_min\": %d, \"thing_max\": %d, \"size_step\": %d, \"jitter\": %d, \"align\": %d, \"seed\": %" PRIu64, o->size,
+         o->thing_min, o->thing_max, o->size_step, o->jitter, o->align, o->seed);
   printf(", \"pairs\": %d, \"held_out_pairs\": %d", world_thing_count(w) * world_background_count(w), count_held_out(w));
 }
 

@@ -4,6 +4,7 @@
 
 #include "media/dataset_internal.h"
 #include "runtime/base/names.h"
+#include "runtime/base/philox.h"
 
 typedef struct WorldData {
   Dataset base;
@@ -15,12 +16,19 @@ static const World *world_of(const Dataset *d) { return ((const WorldData *)d)->
 
 /* ---- reading ---- */
 
+/* Which frame of a clip is its picture. */
+static int frame_of_picture(const World *w, const Scene *s, const DataExample *e) {
+  bool any = (world_options(w)->kinds & WORLD_ANY_FRAME) && world_scene_frames(s) > 1;
+  uint32_t lot = philox(world_options(w)->seed, (uint32_t)e->number, (uint32_t)e->part << 30 | 0x3fffffff, STREAM_DATA).word[0];
+  return any ? (int)(lot % WORLD_FRAMES) : 0;
+}
+
 /* A still scene repeats its frame. */
-static bool read_frame(const World *w, const Scene *s, int frame, uint8_t *rgb, uint16_t *labels,
+static bool read_frame(const World *w, const Scene *s, int first, int frame, uint8_t *rgb, uint16_t *labels,
                        const DataWant *want, int n, int64_t at, Error *err) {
   int size = world_options(w)->size, height, width;
   Image im = {size, size, rgb};
-  world_render(w, s, world_scene_frames(s) > 1 ? frame : 0, rgb, labels);
+  world_render(w, s, world_scene_frames(s) > 1 ? first + frame : 0, rgb, labels);
   for (int i = 0; i < n; i++) {
     DataFit fit = want[i].field->fit;
     if ((fit != FIT_PICTURE && fit != FIT_LABELS) || data_want_frames(&want[i], &height, &width) <= frame) continue;
@@ -51,7 +59,8 @@ static bool world_read(const Dataset *d, const DataExample *e, const DataWant *w
   uint8_t *rgb = mem_alloc(pixels * 3);
   uint16_t *labels = has_labels ? mem_alloc(pixels * sizeof *labels) : NULL;
   bool ok = (rgb && (labels || !has_labels)) || error_set(err, ERROR_MEMORY, "a scene: out of memory");
-  for (int f = 0; ok && f < frames; f++) ok = read_frame(w, &s, f, rgb, labels, want, n, at, err);
+  int first = frames == 1 ? frame_of_picture(w, &s, e) : 0;
+  for (int f = 0; ok && f < frames; f++) ok = read_frame(w, &s, first, f, rgb, labels, want, n, at, err);
   mem_free(rgb);
   mem_free(labels);
   return ok;
@@ -121,7 +130,8 @@ static const struct {
              {"pairs", WORLD_PAIRS},
              {"recolour", WORLD_RECOLOUR},
              {"sized", WORLD_SIZED},
-             {"textured", WORLD_TEXTURED}};
+             {"textured", WORLD_TEXTURED},
+             {"any_frame", WORLD_ANY_FRAME}};
 
 static bool set_number(const char *name, size_t name_bytes, const char *value, size_t n, WorldOptions *o,
                        Error *err) {
@@ -133,7 +143,9 @@ static bool set_number(const char *name, size_t name_bytes, const char *value, s
                  {"thing_min", &o->thing_min, 14, 256},
                  {"thing_max", &o->thing_max, 14, 256},
                  {"jitter", &o->jitter, 0, 64},
-                 {"align", &o->align, 1, 64}};
+                 {"align", &o->align, 1, 64},
+                 {"size_step", &o->size_step, 1, 64},
+                 {"recolours", &o->recolours, 1, WORLD_RECOLOURS}};
   char text[24], *end;
   bool is_number = n > 0 && n < sizeof text && strspn(value, "0123456789") >= n;
   if (is_number) memcpy(text, value, n), text[n] = 0;
@@ -151,7 +163,7 @@ static bool set_number(const char *name, size_t name_bytes, const char *value, s
     *numbers[i].to = (int)x;
     return true;
   }
-  return error_set(err, ERROR_ARGUMENT, "world: \"%.*s\" is none of things, size, thing_min, thing_max, jitter, align, seed",
+  return error_set(err, ERROR_ARGUMENT, "world: \"%.*s\" is none of things, size, thing_min, thing_max, jitter, align, size_step, recolours, seed",
                    (int)name_bytes, name);
 }
 

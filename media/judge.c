@@ -60,7 +60,7 @@ static int list_paths(const World *w, Motion m, Path *out) {
     Scene s = {.n_things = 1, .motion = m, .part = {{.colour = -1, .place = place}}};
     world_settle_motion(&s);
     for (int k = 0; s.part[0].place == place && k < sizes * steps_x * steps_y; k++) {
-      s.part[0].size = o->thing_min + WORLD_SIZE_STEP * (k % sizes);
+      s.part[0].size = o->thing_min + o->size_step * (k % sizes);
       s.part[0].dx = o->align * (k / sizes % steps_x);
       s.part[0].dy = o->align * (k / sizes / steps_x);
       if (out) out[n] = (Path){.scene = s};
@@ -262,12 +262,13 @@ static void try_colour(Judge *j, Scene s, const Path *path, int n_paths, int ste
 /* The best scene on one background; *io_best is replaced where it is better. */
 static void try_ground(Judge *j, const Ground *g, Path *path, Candidate *io_best) {
   int n_paths = find_paths(j, g->background, path), n = 0, step = j->frames > 1 ? 3 : 1;
-  int colours = world_options(j->world)->kinds & WORLD_RECOLOUR ? WORLD_RECOLOURS : 0;
   Candidate best[MOST_FINE];
   Scene s = {.background = g->background};
   for (s.part[0].thing = 0; s.part[0].thing < world_thing_count(j->world); s.part[0].thing++)
-    for (s.part[0].colour = -1; s.part[0].colour < colours; s.part[0].colour++)
+    for (int k = -1; k < world_recolour_count(j->world); k++) {
+      s.part[0].colour = world_recolour(j->world, k);
       if (s.part[0].colour != g->background) try_colour(j, s, path, n_paths, step, best, &n);
+    }
   for (int i = 0; i < n; i++) {
     double error = g->error;
     j->n_tinted = 0;

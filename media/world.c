@@ -40,6 +40,8 @@ void world_options_init(WorldOptions *o) {
                       .size = 32,
                       .thing_min = 16,
                       .thing_max = 16,
+                      .size_step = 2,
+                      .recolours = WORLD_RECOLOURS,
                       .jitter = 0,
                       .align = 1,
                       .held_out = 8,
@@ -84,7 +86,10 @@ const uint8_t *world_background_rgb(int background, int x, int y) {
 const char *world_place_name(int place) { return place_names[place]; }
 const char *world_motion_name(Motion m) { return motion_names[m]; }
 
-int world_size_count(const World *w) { return (w->options.thing_max - w->options.thing_min) / WORLD_SIZE_STEP + 1; }
+int world_size_count(const World *w) { return (w->options.thing_max - w->options.thing_min) / w->options.size_step + 1; }
+
+int world_recolour_count(const World *w) { return w->options.kinds & WORLD_RECOLOUR ? w->options.recolours : 0; }
+int world_recolour(const World *w, int i) { return i < 0 ? -1 : i * WORLD_RECOLOURS / w->options.recolours; }
 
 const Sprite *world_sprite(const World *w, int thing, int size) {
   return &w->still[(size_t)thing * (size_t)(w->size_hi - w->size_lo + 1) + (size_t)(size - w->size_lo)];
@@ -103,6 +108,8 @@ static bool check_geometry(const WorldOptions *o, Error *err) {
   if (o->thing_min < 14 || o->thing_max < o->thing_min || o->thing_max > 256)
     return error_set(err, ERROR_ARGUMENT, "world: things of %d to %d pixels; at least 14 and at most 256",
                      o->thing_min, o->thing_max);
+  if (o->size_step < 1 || (o->thing_max - o->thing_min) % o->size_step != 0)
+    return error_set(err, ERROR_ARGUMENT, "world: sizes from %d to %d in steps of %d: the last is missed", o->thing_min, o->thing_max, o->size_step);
   int room = o->size - o->thing_max - o->jitter;
   if (o->jitter < 0 || o->jitter > 64 || room / 2 <= o->jitter)
     return error_set(err, ERROR_ARGUMENT,
@@ -125,8 +132,10 @@ static bool check_options(const WorldOptions *o, Error *err) {
   if (o->held_out < 2 || o->held_out > WORLD_COLOURS)
     return error_set(err, ERROR_ARGUMENT, "world: one pair in %d held out; 2 to %d are possible", o->held_out,
                      WORLD_COLOURS);
-  if (!(o->kinds & (WORLD_SINGLE | WORLD_TWO | WORLD_MOVING)) || o->kinds > 127)
+  if (!(o->kinds & (WORLD_SINGLE | WORLD_TWO | WORLD_MOVING)) || o->kinds > 255)
     return error_set(err, ERROR_ARGUMENT, "world: kinds %u names no kind of scene", o->kinds);
+  if (o->recolours < 1 || o->recolours > WORLD_RECOLOURS)
+    return error_set(err, ERROR_ARGUMENT, "world: %d recolours; 1 to %d are possible", o->recolours, WORLD_RECOLOURS);
   for (int k = 0; k < WORLD_SCENE_KINDS; k++)
     if (o->weight[k] < 1 || o->weight[k] > 99)
       return error_set(err, ERROR_ARGUMENT, "world: a kind of weight %d; 1 to 99 are possible", o->weight[k]);
@@ -151,7 +160,7 @@ static bool allocate_sprites(World *w, int capacity, Error *err) {
   w->size_hi = w->options.thing_max;
   size_t n = (size_t)capacity, sizes = (size_t)(w->size_hi - w->size_lo + 1), per_thing = 0;
   for (int s = w->size_lo; s <= w->size_hi; s++) per_thing += (size_t)(s * s);
-  for (int s = w->options.thing_min; clips && s <= w->size_hi; s += WORLD_SIZE_STEP)
+  for (int s = w->options.thing_min; clips && s <= w->size_hi; s += w->options.size_step)
     per_thing += (size_t)(s * s * TURN_STEPS);
   w->names = mem_alloc(n * sizeof *w->names);
   w->hashes = mem_alloc(n * sizeof *w->hashes);
@@ -180,7 +189,7 @@ static uint8_t *add_thing(World *w, const ThingName *t, const GlyphBitmap *g, ui
     sprite_draw(g, s, sprite);
   }
   for (int k = 0; w->turned && k < world_size_count(w) * TURN_STEPS; k++) {
-    int size = w->options.thing_min + k / TURN_STEPS * WORLD_SIZE_STEP;
+    int size = w->options.thing_min + k / TURN_STEPS * w->options.size_step;
     Sprite *sprite = &w->turned[(size_t)i * (size_t)world_size_count(w) * TURN_STEPS + (size_t)k];
     *sprite = sprite_take(&free_pixels, size);
     sprite_draw_turned(g, size, k % TURN_STEPS, sprite);
@@ -255,7 +264,9 @@ void world_digest(const World *w, char out[65]) {
   sha256_update(&h, numbers, (size_t)n);
   for (int k = 0; k < WORLD_SCENE_KINDS; k++)
     if (o->weight[k] != 1) sha256_update(&h, (int[2]){k, o->weight[k]}, sizeof(int[2]));
-  if (o->align != 1) sha256_update(&h, &o->align, sizeof o->align);
+  const int more[3][2] = {{o->align, 1}, {o->size_step, 2}, {o->recolours, WORLD_RECOLOURS}};
+  for (int k = 0; k < COUNT_OF(more); k++)
+    if (more[k][0] != more[k][1]) sha256_update(&h, (int[2]){WORLD_SCENE_KINDS + k, more[k][0]}, sizeof(int[2]));
   for (int i = 0; i < w->things; i++) sha256_update(&h, w->names[i], strlen(w->names[i]) + 1);
   sha256_update(&h, w->pixels, w->pixel_bytes);
   sha256_done(&h, digest);

@@ -55,7 +55,6 @@ enum {
   WORLD_FRAMES = 8, /* of a clip */
   WORLD_PHRASINGS = 4,
   WORLD_CAPTION_BYTES = 256, /* room for any caption and its NUL */
-  WORLD_SIZE_STEP = 2,       /* things are thing_min, thing_min + 2, ... thing_max pixels large */
   WORLD_DEFAULT_THINGS = 64,
   WORLD_SCENE_KINDS = 4,
 };
@@ -85,13 +84,16 @@ enum {
   WORLD_SIZED = 16,   /* "a little apple", "a big apple" */
   WORLD_TEXTURED = 32, /* "a striped background" among the others */
   WORLD_PAIRS = 64,    /* a kind of scene: two things that do not touch, of which the first moves, WORLD_FRAMES frames */
+  WORLD_ANY_FRAME = 128, /* as data: pictures of clips are any of their frames, not the first */
   WORLD_MOVING = WORLD_CLIPS | WORLD_PAIRS,
 };
 
 typedef struct WorldOptions {
   int things;               /* the first n of the fixed order of media/things.def; 0 = all there are */
   int size;                 /* of a picture, in pixels */
-  int thing_min, thing_max; /* longer side of a thing, in pixels */
+  int thing_min, thing_max; /* longer side of a thing, in pixels; between them in steps of */
+  int size_step;            /* so many (2) */
+  int recolours;            /* colours a thing can have beside its own, 1..WORLD_RECOLOURS, evenly among these */
   int jitter;               /* a thing stands 0..jitter pixels off on each axis; a multiple of align */
   int align;                /* things stand and move at multiples of so many pixels: where codes of pictures begin */
   int held_out;             /* one pair in this many is held out, 2..WORLD_COLOURS */
@@ -113,6 +115,8 @@ int world_thing_count(const World *w);
 const char *world_thing_name(const World *w, int thing);
 const char *world_colour_name(int colour);
 const uint8_t *world_colour_rgb(int colour);
+int world_recolour_count(const World *w); /* 0 without WORLD_RECOLOUR */
+int world_recolour(const World *w, int i); /* the colour of i in 0..count-1; -1 of -1 */
 int world_background_count(const World *w);
 const char *world_background_name(int background);
 const uint8_t *world_background_rgb(int background, int x, int y); /* of a pixel */

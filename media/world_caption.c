@@ -141,7 +141,7 @@ static Scene word_scene(const World *w, int i) {
   int thing = i / (WORLD_PHRASINGS * world_background_count(w));
   for (int k = 0; k < s.n_things; k++)
     s.part[k] = (SceneThing){.thing = thing,
-                             .colour = kinds & WORLD_RECOLOUR ? i % (WORLD_RECOLOURS + 1) - 1 : -1,
+                             .colour = world_recolour(w, i % (world_recolour_count(w) + 1) - 1),
                              .size_word = kinds & WORLD_SIZED ? i / 2 % 3 - 1 : 0,
                              .place = i % WORLD_PLACES};
   if (kinds & (s.n_things == 1 ? WORLD_CLIPS : WORLD_PAIRS)) s.motion = (Motion)(i / 3 % MOTION_COUNT);
@@ -235,7 +235,7 @@ static bool parse_what(In *in, SceneThing *t, Error *err) {
   t->thing = take_thing(in);
   if (t->thing >= 0) return true;
   t->size_word = take(in, "little") ? -1 : take(in, "big") ? 1 : 0;
-  if (t->size_word > 0) t->size += WORLD_SIZE_STEP * (sizes - 1);
+  if (t->size_word > 0) t->size += o->size_step * (sizes - 1);
   t->thing = take_thing(in);
   if (t->thing >= 0) return true;
   t->colour = take_colour(in, WORLD_RECOLOURS);

@@ -55,16 +55,16 @@ static void draw_thing(const World *w, Lots *l, int background, SceneThing *t) {
   const WorldOptions *o = &w->options;
   *t = (SceneThing){.thing = lots_below(l, w->things), .colour = -1, .place = lots_below(l, WORLD_PLACES)};
   int sizes = world_size_count(w);
-  t->size = o->thing_min + WORLD_SIZE_STEP * lots_below(l, sizes);
+  t->size = o->thing_min + o->size_step * lots_below(l, sizes);
   t->dx = o->align * lots_below(l, world_jitter_steps(w));
   t->dy = o->align * lots_below(l, world_jitter_steps(w));
   if ((o->kinds & WORLD_RECOLOUR) && lots_below(l, 2)) {
-    int colour = lots_below(l, WORLD_RECOLOURS);
+    int colour = world_recolour(w, lots_below(l, world_recolour_count(w)));
     if (colour != background && can_recolour(w, t->thing, colour)) t->colour = colour;
   }
   if ((o->kinds & WORLD_SIZED) && sizes > 1 && lots_below(l, 2)) {
     t->size_word = lots_below(l, 2) ? 1 : -1;
-    t->size = t->size_word > 0 ? o->thing_min + WORLD_SIZE_STEP * (sizes - 1) : o->thing_min;
+    t->size = t->size_word > 0 ? o->thing_min + o->size_step * (sizes - 1) : o->thing_min;
   }
 }
 
@@ -227,7 +227,7 @@ void world_blend_pixel(const uint8_t *rgb, int alpha, uint8_t *q) {
 const Sprite *world_part_sprite(const World *w, const Scene *s, int part, int frame, int size) {
   const SceneThing *t = &s->part[part];
   if (part != 0 || s->motion != MOTION_TURN) return world_sprite(w, t->thing, size);
-  int drawn = (t->size - w->options.thing_min) / WORLD_SIZE_STEP;
+  int drawn = (t->size - w->options.thing_min) / w->options.size_step;
   return &w->turned[((size_t)t->thing * (size_t)world_size_count(w) + (size_t)drawn) * TURN_STEPS + (size_t)frame];
 }
 

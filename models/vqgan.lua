@@ -13,6 +13,8 @@ local o = options {
   colours = 3,              -- channels of a picture
   classes = 0,              -- labels there are, of maps of labels
   channels = 128,
+  patch = 1,                -- pixels of a side that are one place from the first layer to the last (as in ViT-VQGAN, Yu et
+                            -- al. 2022): all layers are coarse ones then, which is far less work
   multipliers = "1,1,2,2,4",-- channels of each level over `channels`; each level but the last halves the size
   blocks = 2,               -- residual blocks a level (the decoder has one more)
   attention = "21",         -- sizes at which blocks are followed by attention; "" for none
@@ -52,10 +54,10 @@ local multipliers, attention_sizes = nn.whole_numbers("multipliers", o.multiplie
 for _, size in ipairs(nn.whole_numbers("attention", o.attention)) do attention_sizes[size] = true end
 local levels = #multipliers
 local factor = 1 << (levels - 1)
-if levels == 0 or o.size % factor ~= 0 then
-  error("size " .. o.size .. " must be a multiple of " .. factor .. ", which " .. levels .. " multipliers make")
+if levels == 0 or o.size % (o.patch * factor) ~= 0 then
+  error("size " .. o.size .. " must be a multiple of " .. o.patch * factor .. ", which " .. levels .. " multipliers and the patch make")
 end
-local grid = o.size // factor
+local grid = o.size // (o.patch * factor)
 if o.sees ~= "picture" and (o.norm ~= "place" or o.middle_attention or #o.attention > 0) then
   error('sees = "' .. o.sees .. '" wants norm = "place", attention = "" and middle_attention = false: the others look around')
 end
@@ -81,8 +83,22 @@ local function middle(x, layer)
   end)
 end
 
+-- [b, size, size, channels] -> [b, size / patch, size / patch, patch^2 * channels], and back.
+local side = o.size // o.patch
+local function folded(x)
+  if o.patch == 1 then return x end
+  x = transpose(reshape(x, x.shape[1], side, o.patch, side, o.patch, channels), 0, 1, 3, 2, 4, 5)
+  return reshape(x, x.shape[1], side, side, o.patch * o.patch * channels)
+end
+local function unfolded(x)
+  if o.patch == 1 then return x end
+  x = transpose(reshape(x, x.shape[1], side, side, o.patch, o.patch, channels), 0, 1, 3, 2, 4, 5)
+  return reshape(x, x.shape[1], o.size, o.size, channels)
+end
+
 -- [b, size, size, channels] -> [b, grid, grid, width]
 local function encoder(x)
+  x = folded(x)
   x = nn.scope("encoder", function()
     x = nn.conv("conv_in", x, o.channels, { size = encoder_layer.size })
     for level = 0, levels - 1 do
@@ -109,7 +125,7 @@ local function decoder(z)
         if level > 0 then x = nn.upsample("upsample", x) end
       end)
     end
-    return nn.conv("conv_out", norm_silu("norm_out", x), channels)
+    return unfolded(nn.conv("conv_out", norm_silu("norm_out", x), o.patch * o.patch * channels))
   end)
 end
 

@@ -140,6 +140,32 @@ TEST("clips have eight frames, stills among them stand still, and an image is th
   close_fixture(&f);
 }
 
+TEST("with any_frame a picture of a clip is one of its frames, the same each time, and its map of labels is of that frame") {
+  Fixture f;
+  REQUIRE(open_fixture(&f, "world:clips,any_frame"), "");
+  static uint8_t picture[N * VALUES], again[VALUES];
+  static int32_t map[N * VALUES / 3];
+  static uint16_t labels[VALUES / 3];
+  DataWant want[] = {{"image", DTYPE_U8, 3, {32, 32, 3}, picture}, {"labels", DTYPE_I32, 2, {32, 32}, map}};
+  REQUIRE(fill(&f, WORLD_TRAIN, 0, N, want, 2), "");
+  bool used[WORLD_FRAMES] = {0};
+  for (int i = 0; i < N; i++) {
+    Scene s = world_scene(f.world, WORLD_TRAIN, (uint64_t)i);
+    int frame = 0, is_like = 0;
+    for (; frame < WORLD_FRAMES && !is_like; frame++) {
+      world_render(f.world, &s, frame, again, labels);
+      is_like = !memcmp(again, picture + i * VALUES, VALUES);
+      for (int k = 0; k < VALUES / 3 && is_like; k++) is_like = map[i * VALUES / 3 + k] == labels[k];
+    }
+    EXPECT(is_like, "example %d", i);
+    used[frame - 1] = true;
+  }
+  int n = 0;
+  for (int i = 0; i < WORLD_FRAMES; i++) n += used[i];
+  EXPECT(n >= 5, "%d of 8 frames", n);
+  close_fixture(&f);
+}
+
 TEST("running out of memory is reported") {
   Fixture f;
   REQUIRE(open_fixture(&f, "world"), "");

@@ -486,3 +486,28 @@ TEST("aligned things stand and move at multiples of align alone, and are judged 
   o.jitter = 0, o.align = 32;
   EXPECT(!world_open(&o, &err) && strstr(err.text, "no three places"), "%s", err.text);
 }
+
+TEST("sizes step as asked, and things are recoloured in the colours asked for alone") {
+  WorldOptions o;
+  Error err;
+  world_options_init(&o);
+  o.size = 64, o.thing_min = 16, o.thing_max = 24, o.size_step = 8, o.recolours = 4, o.things = 8;
+  o.kinds = WORLD_SINGLE | WORLD_CLIPS | WORLD_RECOLOUR;
+  World *w = world_open(&o, &err);
+  REQUIRE(w, "%s", err.text);
+  int sizes[2] = {0}, colours[1 + WORLD_COLOURS] = {0}, n_colours = 0;
+  for (uint64_t i = 0; i < 400; i++) {
+    SceneThing t = world_scene(w, WORLD_TRAIN, i).part[0];
+    EXPECT(t.size == 16 || t.size == 24, "%d", t.size);
+    sizes[t.size == 24]++;
+    n_colours += colours[1 + t.colour]++ == 0;
+  }
+  EXPECT(sizes[0] > 150 && sizes[1] > 150, "%d, %d", sizes[0], sizes[1]);
+  EXPECT(n_colours == 5 && colours[0] && colours[1 + COLOUR_RED] && colours[1 + COLOUR_YELLOW] && colours[1 + COLOUR_CYAN] &&
+             colours[1 + COLOUR_PURPLE], "%d colours", n_colours);
+  world_close(w);
+  o.size_step = 3;
+  EXPECT(!world_open(&o, &err) && strstr(err.text, "the last is missed"), "%s", err.text);
+  o.size_step = 8, o.recolours = 9;
+  EXPECT(!world_open(&o, &err) && strstr(err.text, "1 to 8"), "%s", err.text);
+}
