@@ -21,6 +21,8 @@ local o = options {
   latent = 256,             -- channels before quantisation
   width = 256,              -- of a code
   codebook = 12288,
+  levels = "",              -- "9,9,7,7": codes are a lattice of so many values along each dimension, with nothing to learn (FSQ,
+                            -- Mentzer et al. 2023); codebook and width are then their product and their number
   groups = 32,
   norm = one_of { "group", "place" },   -- taming's group norm, or statistics of each place alone: codes then say what
                                         -- is at their place, whatever the rest of the picture shows
@@ -111,7 +113,8 @@ local function encoder(x)
     x = middle(x, last_layer)
     return nn.conv("conv_out", norm_silu("norm_out", x), o.latent, { size = last_layer.size })
   end)
-  return nn.conv("quant_conv", x, o.width, { size = 1 })
+  x = nn.conv("quant_conv", x, o.width, { size = 1 })
+  return o.levels == "" and x or tanh(x)
 end
 
 -- [b, grid, grid, width] -> [b, size, size, channels]
@@ -129,7 +132,23 @@ local function decoder(z)
   end)
 end
 
-local codebook = param("quantize.embedding.weight", f32(o.codebook, o.width), { uniform = 1 / o.codebook })
+-- All points of a lattice in [-1, 1]: f32 [codebook, width]; the first dimension counts fastest.
+local function lattice(levels)
+  local columns, basis = {}, 1
+  for i, n in ipairs(levels) do
+    if n < 2 then error("levels: at least 2 along each dimension, not " .. n) end
+    local digit = iota(i32(o.codebook, 1), 0) // basis % n
+    columns[i], basis = cast(digit, f32) * (2 / (n - 1)) - 1, basis * n
+  end
+  if basis ~= o.codebook or #levels ~= o.width then
+    error("levels = " .. o.levels .. " are codebook = " .. basis .. " and width = " .. #levels .. ", not " .. o.codebook .. " and " .. o.width)
+  end
+  return concat(columns, 1)
+end
+
+local is_lattice = o.levels ~= ""
+local codebook = is_lattice and lattice(nn.whole_numbers("levels", o.levels))
+  or param("quantize.embedding.weight", f32(o.codebook, o.width), { uniform = 1 / o.codebook })
 
 local function as_grid(codes) return reshape(codes, codes.shape[1], 1, grid, grid) end
 local function as_picture(codes) return reshape(codes, codes.shape[1], grid, grid) end
@@ -145,6 +164,7 @@ local function autoencoder(image)
   local z = encoder(image)
   local found = nn.nearest_code(z, codebook)
   local quantised = gather(codebook, found)
+  if is_lattice then return decoder(z + detach(quantised - z)), fill(0, f32()) end
   local by_average = o.codes_by == "average"
   if is_training() and o.part == "all" then
     if by_average then nn.average_codes("quantize", codebook, z, found, { window = o.window > 0 and o.window or nil, among = o.among })
@@ -194,7 +214,7 @@ end
 local rate = o.schedule == "cosine" and optim.cosine(o.lr, o.warmup, 0.1) or optim.constant(o.lr, o.warmup)
 
 local decoder_params = { "^decoder%.", "^post_quant_conv%." }
-local all_params = { "^encoder%.", "^decoder%.", "quant_conv%.", o.codes_by == "gradient" and "^quantize%." or nil }
+local all_params = { "^encoder%.", "^decoder%.", "quant_conv%.", o.codes_by == "gradient" and not is_lattice and "^quantize%." or nil }
 local trained = o.part == "all" and all_params or decoder_params
 
 local function adam(f, params)
