@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "cli/ablate_scores.h"
 #include "cli/ablate_table.h"
 #include "cli/cli.h"
 #include "cli/progress.h"
@@ -11,14 +12,17 @@
 #include "media/report/plot.h"
 #include "runtime/base/file.h"
 #include "runtime/base/names.h"
+#include "runtime/base/pool.h"
 #include "synth/ablation.h"
 #include "synth/drawing_cost.h"
+#include "synth/score_figures.h"
 
 typedef struct AblateArgs {
   TrainingArgs of;
   DefineList defines;          /* an option given several times makes variants */
   const char *variants, *runs, *csv, *report;
   int64_t seeds, eval;
+  AblateScores scores;
   bool json, only_drawing;
 } AblateArgs;
 
@@ -66,8 +70,16 @@ static void end_run(void *ctx, const AblationVariant *v, uint64_t seed, const Er
   fputc('\n', stderr);
 }
 
+static bool measure_run(void *ctx, const TrainingSpec *spec, const char *weights, Metric **out, int *out_n,
+                        Error *err) {
+  AblateCommand *c = ctx;
+  progress_end(&c->progress);
+  return ablate_scores_measure(&c->a.scores, spec, weights, c->arena, out, out_n, err);
+}
+
 static void report(void *ctx, const TrainReport *r) { progress_show(&((AblateCommand *)ctx)->progress, r); }
 
+/* All but those of scores. */
 static int list_args(AblateArgs *a, Arg out[ARGS_MAX]) {
   int n = training_args_list(&a->of, NULL, out);
   const Arg args[] = {
@@ -93,6 +105,11 @@ static int list_args(AblateArgs *a, Arg out[ARGS_MAX]) {
   return n + COUNT_OF(args);
 }
 
+static int list_all_args(AblateArgs *a, Arg out[ARGS_MAX]) {
+  int n = list_args(a, out);
+  return n + ablate_scores_list(&a->scores, out + n);
+}
+
 /* Runs that are done are of the same data. */
 static bool set_data_digest(AblateCommand *c, Error *err) {
   TrainingSpec spec = c->spec.training;
@@ -108,6 +125,7 @@ static bool set_recipe(AblateCommand *c, Error *err) {
   const TrainingArgs *of = &c->a.of;
   c->recipe = (Recipe){.arena = c->arena};
   if (!args_recipe(arg, list_args(&c->a, arg), &c->recipe, err) ||
+      !ablate_scores_recipe(&c->a.scores, &c->recipe, err) ||
       !recipe_set_files(&c->recipe, RECIPE_PARTS, of->parts.item, of->parts.n, err))
     return false;
   if (of->spec.raw) recipe_set_int(&c->recipe, RECIPE_RAW, 1);
@@ -130,6 +148,7 @@ static bool open_spec(AblateCommand *c, Error *err) {
                          &c->spec.n_variant, err))
     return false;
   c->spec.variant = variant;
+  if (a->scores.tasks.n) c->spec.measure = measure_run;
   a->of.model.defines = (DefineList){shared, n_shared};
   return training_args_spec(&a->of, c->arena, &c->target.synth, &c->spec.training, err) && set_recipe(c, err);
 }
@@ -144,6 +163,21 @@ static bool check_eval(AblateCommand *c, Error *err) {
   c->spec.loop.evaluate_every = c->a.eval ? c->a.eval : c->spec.loop.steps;
   model_free(model);
   return ok;
+}
+
+/* Before anything is trained; what is wrong with a variant by itself is told later. */
+static bool open_scores(AblateCommand *c, Error *err) {
+  AblateArgs *a = &c->a;
+  for (int v = 0; v < c->spec.n_variant && a->scores.tasks.n; v++) {
+    ModelSpec m = ablation_model(&c->spec, v);
+    Error ignored;
+    Model *model = models_load(&c->target.synth, &m, &ignored);
+    bool ok = !model || ablate_scores_check_model(&a->scores, model, c->arena, err);
+    model_free(model);
+    if (!ok) return error_prefix(err, "%s", c->spec.variant[v].name);
+  }
+  int threads = a->of.model.threads ? (int)a->of.model.threads : pool_count_processors();
+  return !a->scores.tasks.n || ablate_scores_open(&a->scores, &c->target.synth, threads, err);
 }
 
 /* Of the variants that draw; a run that failed says by itself what its variant lacks. */
@@ -223,7 +257,8 @@ static void list_columns(const AblateCommand *c, Columns *l) {
   for (int64_t i = 0; c->result && i < c->spec.n_variant * c->spec.seeds; i++)
     for (int k = 0; k < c->result[i].n_metric; k++) {
       const char *name = c->result[i].metric[k].name;
-      add_column(l, name, 4, progress_is_loss(name));
+      const ScoreFigure *f = score_figure_of_metric(name);
+      add_column(l, name, f ? f->digits : 4, f ? f->less_is_better : progress_is_loss(name));
     }
   if (c->result) {
     add_column(l, per_second, 1, false);
@@ -329,11 +364,15 @@ static bool count_missing(const AblateCommand *c, Error *err) {
   return !failed || error_set(err, ERROR_ARGUMENT, "%d runs failed, the first: %s", failed, first->why.text);
 }
 
+static bool check(void *ctx, Error *err) { return ablate_scores_check(&((AblateCommand *)ctx)->a.scores, err); }
+
 static bool run(void *ctx, Arena *arena, Error *err) {
   AblateCommand *c = ctx;
   cli_catch_interrupts();
   c->arena = arena;
-  if (!cli_target_open(&c->a.of.model, &c->target, err) || !open_spec(c, err) || !check_eval(c, err)) return false;
+  if (!cli_target_open(&c->a.of.model, &c->target, err) || !open_spec(c, err) || !check_eval(c, err) ||
+      !open_scores(c, err))
+    return false;
   if (!c->a.only_drawing) {
     c->result = ARENA_ARRAY(arena, AblationResult, c->spec.n_variant * c->spec.seeds);
     if (!ablation_train(&c->spec, c->result, err)) return false;
@@ -344,6 +383,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
 static void run_done(void *ctx) {
   AblateCommand *c = ctx;
   training_args_done(&c->a.of);
+  ablate_scores_close(&c->a.scores);
   cli_target_close(&c->target);
 }
 
@@ -351,8 +391,9 @@ int cli_ablate(int argc, char **argv) {
   AblateCommand a = {.a = {.seeds = 1}};
   Arg arg[ARGS_MAX];
   training_args_init(&a.a.of, "ablate");
+  ablate_scores_init(&a.a.scores);
   const Command c = {.name = "ablate", .usage = "MODEL.lua [-D NAME=VALUE]... [options]", .about = about, .arg = arg,
-                     .n_arg = list_args(&a.a, arg), .model = &a.a.of.model.path, .target = &a.a.of.model, .ctx = &a,
-                     .run = run, .done = run_done};
+                     .n_arg = list_all_args(&a.a, arg), .model = &a.a.of.model.path, .target = &a.a.of.model, .ctx = &a,
+                     .check = check, .run = run, .done = run_done};
   return cli_command(&c, argc, argv);
 }

@@ -276,9 +276,7 @@ static bool check(void *ctx, Error *err) {
     return error_prefix(err, "--data, without --features the world whose scenes are scored");
   if (a->count > 4096) return error_set(err, ERROR_ARGUMENT, "--count %" PRId64 ": at most 4096 captions", a->count);
   if (!a->count) a->count = CAPTIONS;
-  if (a->temperature == 0.0 && (a->top_k || a->top_p != 1.0))
-    return error_set(err, ERROR_ARGUMENT, "--top-k and --top-p have no effect at --temperature 0, which takes the "
-                                          "likeliest token");
+  if (!cli_check_chance(a->temperature, a->top_k, a->top_p, err)) return false;
   return !a->sheet || a->count >= SHEET_COLUMNS ||
          error_set(err, ERROR_ARGUMENT, "--sheet needs --count %d at least", SHEET_COLUMNS);
 }

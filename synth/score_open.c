@@ -12,8 +12,7 @@ bool score_choose_task(const ScoreTask *t, const char *tasks, Arena *a, const ch
   *out = *tasks ? arena_printf(a, "%s_%s", t->condition, t->target) : NULL;
   if (*out && !task_is_listed(tasks, *out) && t->given == GIVEN_UPPER) *out = "text_image";
   return !*out || task_is_listed(tasks, *out) ||
-         error_set(err, ERROR_USAGE, "--task %s needs a model with the task %s; it has %s", t->name, *out,
-                   tasks);
+         error_set(err, ERROR_USAGE, "%s needs a model with the task %s; it has %s", t->name, *out, tasks);
 }
 
 bool score_open_kit(Kit *k, const SynthTarget *target, const KitSpec *spec, const ScoreTask *t, Arena *a, Error *err) {
