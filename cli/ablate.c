@@ -20,7 +20,7 @@
 typedef struct AblateArgs {
   TrainingArgs of;
   DefineList defines;          /* an option given several times makes variants */
-  const char *variants, *runs, *csv, *report;
+  const char *variants, *runs, *csv, *report, *figure, *figure_of;
   int64_t seeds, eval;
   AblateScores scores;
   bool json, only_drawing;
@@ -42,7 +42,8 @@ static const char about[] =
     "and what drawing takes.  -D given several times makes a variant of each value, several such options their product;\n"
     "--variants names a Lua file that returns a list of tables of options, { \"NAME\", encoder = \"full\" }.\n"
     "Every run has a folder in --runs: one that was killed goes on, one that is done stays, and any number of processes,\n"
-    "on several machines too, share the work.  Its weights stay there.\n";
+    "on several machines too, share the work.  Its weights stay there.  With --score NAME what they draw is scored, too, as\n"
+    "by nuwa score --task NAME, and the figures are metrics of the run: s2v.all, s2v.frechet.\n";
 
 /* ---- what is trained ---- */
 
@@ -98,6 +99,10 @@ static int list_args(AblateArgs *a, Arg out[ARGS_MAX]) {
        &a->only_drawing, 0, 0},
       {"--csv", ARG_OUT, "FILE", "the table as CSV", &a->csv, 0, 0},
       {"--report", ARG_OUT, "FILE.html", "the table as a page", &a->report, 0, 0},
+      {"--figure", ARG_OUT, "FILE.svg",
+       "variants as points, a metric against the time that drawing takes; also in --report", &a->figure, 0, 0, .without = "--only-drawing"},
+      {"--figure-of", ARG_TEXT, "METRIC", "which (the first Frechet distance, else the first score, else a loss)",
+       &a->figure_of, 0, 0, .with = "--figure|--report", .without = "--only-drawing"},
       {"--json", ARG_FLAG, NULL, "the table as JSON on stdout; else it is markdown", &a->json, 0, 0},
   };
   BUG_IF(n + COUNT_OF(args) > ARGS_MAX, "too many options");
@@ -178,6 +183,20 @@ static bool open_scores(AblateCommand *c, Error *err) {
   }
   int threads = a->of.model.threads ? (int)a->of.model.threads : pool_count_processors();
   return !a->scores.tasks.n || ablate_scores_open(&a->scores, &c->target.synth, threads, err);
+}
+
+/* Where nothing draws, there is no time to show. */
+static bool check_figure(AblateCommand *c, Error *err) {
+  bool draws = !c->a.figure;
+  for (int v = 0; v < c->spec.n_variant && !draws; v++) {
+    ModelSpec m = ablation_model(&c->spec, v);
+    Error ignored;
+    Model *model = models_load(&c->target.synth, &m, &ignored);
+    draws = model && model_find_decode(model, FUNC_DECODE, &ignored);
+    model_free(model);
+  }
+  return draws || error_set(err, ERROR_USAGE, "--figure: %s draws nothing token by token (decode)",
+                            c->spec.training.model.path);
 }
 
 /* Of the variants that draw; a run that failed says by itself what its variant lacks. */
@@ -286,6 +305,50 @@ static FigureTable make_table(const AblateCommand *c) {
   return (FigureTable){row, l.column, figure, rows, l.n};
 }
 
+/* ---- the figure ---- */
+
+static int find_column(const FigureTable *t, const char *name) {
+  for (int i = 0; i < t->n_column; i++)
+    if (strcmp(t->column[i].name, name) == 0) return i;
+  return -1;
+}
+
+/* The first Frechet distance, else the first score, else a loss; -1: none of these. */
+static int usual_column(const FigureTable *t) {
+  static const char *const losses[] = {METRIC_HELD_OUT PORT_LOSS, METRIC_VALIDATION PORT_LOSS, PORT_LOSS};
+  int score = -1, loss = -1;
+  for (int i = t->n_column - 1; i >= 0; i--)
+    if (score_figure_of_metric(t->column[i].name)) score = i;
+  for (int i = 0; i < t->n_column; i++)
+    if (score_figure_of_metric(t->column[i].name) == score_figure(FIGURE_FRECHET)) return i;
+  for (int i = 0; i < COUNT_OF(losses) && loss < 0; i++) loss = find_column(t, losses[i]);
+  return score >= 0 ? score : loss;
+}
+
+/* Without points where no run is done. */
+static bool make_figure(const AblateCommand *c, const FigureTable *t, PlotPoints *out, Error *err) {
+  int y = c->a.figure_of ? find_column(t, c->a.figure_of) : usual_column(t), x = find_column(t, ms);
+  *out = (PlotPoints){.title = "Variants against the time of drawing", .x_name = ms};
+  if (c->a.figure_of && y < 0) {
+    const char *all = t->column[0].name;
+    for (int i = 1; i < t->n_column; i++) all = arena_printf(c->arena, "%s, %s", all, t->column[i].name);
+    return error_set(err, ERROR_ARGUMENT, "--figure-of %s: is none of %s", c->a.figure_of, all);
+  }
+  if (x < 0 || y < 0) return true;
+  PlotPoint *point = ARENA_ARRAY(c->arena, PlotPoint, t->n_row);
+  for (int r = 0; r < t->n_row; r++) {
+    const Figure *of = &t->figure[r * t->n_column];
+    point[r] = (PlotPoint){t->row[r], of[x].mean, of[y].mean, of[y].deviation};
+  }
+  out->title = arena_printf(c->arena, "%s%s against the time of drawing", t->column[y].name,
+                            t->column[y].less_is_better ? " (less is better)" : "");
+  out->point = point;
+  out->n = t->n_row;
+  return true;
+}
+
+/* ---- the page ---- */
+
 /* The curves of a metric, one a variant: of its first run. */
 static void plot_metric(const AblateCommand *c, const LogCurves *logs, const char *metric, Buffer *out) {
   PlotSeries series[PLOT_MAX_SERIES];
@@ -297,21 +360,23 @@ static void plot_metric(const AblateCommand *c, const LogCurves *logs, const cha
   if (n) plot_lines(out, &(Plot){.title = metric, .x_name = "step", .series = series, .n_series = n});
 }
 
-/* Of the losses: what the runs were told of each step, and what evaluations gave. */
-static bool print_curves(const AblateCommand *c, Buffer *out, Error *err) {
+/* Variants against each other; then of the losses: what the runs were told of each step, and what evaluations gave. */
+static bool print_plots(const AblateCommand *c, const PlotPoints *figure, Buffer *out, Error *err) {
   static const char *const metrics[] = {PORT_LOSS, METRIC_VALIDATION PORT_LOSS, METRIC_HELD_OUT PORT_LOSS};
   LogCurves *logs = ARENA_ARRAY(c->arena, LogCurves, c->spec.n_variant);
   bool ok = true;
   for (int v = 0; v < c->spec.n_variant && ok; v++)
     ok = log_read_curves(&logs[v], ablation_log(&c->spec, &c->spec.variant[v], c->spec.seed), err);
   page_figures_begin(out);
+  if (figure->n) plot_points(out, figure);
   for (int i = 0; i < COUNT_OF(metrics) && ok; i++) plot_metric(c, logs, metrics[i], out);
   page_figures_end(out);
   for (int v = 0; v < c->spec.n_variant; v++) log_curves_done(&logs[v]);
   return ok;
 }
 
-static bool print_page(const AblateCommand *c, const FigureTable *t, Buffer *out, Error *err) {
+static bool print_page(const AblateCommand *c, const FigureTable *t, const PlotPoints *figure, Buffer *out,
+                       Error *err) {
   PageFact *fact = ARENA_ARRAY(c->arena, PageFact, RECIPE_COUNT);
   int n = 0;
   page_begin(out, "nuwa ablate", c->spec.training.model.path);
@@ -320,7 +385,7 @@ static bool print_page(const AblateCommand *c, const FigureTable *t, Buffer *out
     if (c->result[i].state == RUN_FAILED)
       page_text(out, arena_printf(c->arena, "%s, seed %" PRIu64 ": %s", c->spec.variant[i / c->spec.seeds].name,
                                   c->spec.seed + (uint64_t)(i % c->spec.seeds), c->result[i].why.text));
-  if (c->result && !print_curves(c, out, err)) return false;
+  if (c->result && !print_plots(c, figure, out, err)) return false;
   page_heading(out, "What the runs share");
   for (RecipeField f = 1; f < RECIPE_COUNT; f++)
     if (c->recipe.value[f]) fact[n++] = (PageFact){recipe_name(f), c->recipe.value[f]};
@@ -337,12 +402,16 @@ static bool write_text(const char *path, Buffer *text, Error *err) {
 
 static bool show(const AblateCommand *c, Error *err) {
   FigureTable t = make_table(c);
-  Buffer shown = {0}, csv = {0}, page = {0};
+  PlotPoints figure;
+  Buffer shown = {0}, csv = {0}, page = {0}, svg = {0};
   if (c->a.json) figures_print_json(&t, &shown);
   else figures_print_markdown(&t, &shown);
   if (c->a.csv) figures_print_csv(&t, &csv);
   bool ok = write_text("-", &shown, err) && (!c->a.csv || write_text(c->a.csv, &csv, err)) &&
-            (!c->a.report || (print_page(c, &t, &page, err) && write_text(c->a.report, &page, err)));
+            make_figure(c, &t, &figure, err);
+  if (ok && c->a.figure) plot_points_file(&svg, &figure);
+  ok = ok && (!c->a.figure || write_text(c->a.figure, &svg, err)) &&
+       (!c->a.report || (print_page(c, &t, &figure, &page, err) && write_text(c->a.report, &page, err)));
   buffer_done(&page);
   return ok;
 }
@@ -371,7 +440,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   cli_catch_interrupts();
   c->arena = arena;
   if (!cli_target_open(&c->a.of.model, &c->target, err) || !open_spec(c, err) || !check_eval(c, err) ||
-      !open_scores(c, err))
+      !check_figure(c, err) || !open_scores(c, err))
     return false;
   if (!c->a.only_drawing) {
     c->result = ARENA_ARRAY(arena, AblationResult, c->spec.n_variant * c->spec.seeds);

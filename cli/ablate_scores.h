@@ -31,8 +31,8 @@ bool ablate_scores_open(AblateScores *s, const SynthTarget *t, int threads, Erro
 void ablate_scores_close(AblateScores *s);
 /* Whether a model draws what the tasks ask for.  In a. */
 bool ablate_scores_check_model(const AblateScores *s, const Model *model, Arena *a, Error *err);
-/* Scores weights that the spec trained as `nuwa score --task NAME --weights FILE` does; metrics in a.  Says on stderr what came
- * of each task. */
+/* Scores weights that the spec trained as `nuwa score --task NAME --weights FILE` does; metrics in a.  Says on stderr what
+ * came of each task. */
 bool ablate_scores_measure(const AblateScores *s, const TrainingSpec *spec, const char *weights, Arena *a,
                            Metric **out, int *out_n, Error *err);
 

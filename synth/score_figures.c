@@ -58,7 +58,8 @@ int score_metrics(const Scores *s, Arena *a, Metric out[SCORE_FIGURES]) {
   int n = 0;
   for (ScoreFigureId i = 0; i < SCORE_FIGURES; i++)
     if (score_has_figure(s, i))
-      out[n++] = (Metric){arena_printf(a, "%s.%s", s->task->name, figures[i].key), score_figure_value(s, SCORE_DRAWN, i)};
+      out[n++] = (Metric){arena_printf(a, "%s.%s", s->task->name, figures[i].key),
+                          score_figure_value(s, SCORE_DRAWN, i)};
   return n;
 }
 

@@ -33,7 +33,8 @@ World *score_open_world(const Kit *k, const ScoreTask *t, const char *data, int6
   if (!data && w.size != k->size) w.size = (int)k->size;
   if (things > 0) w.things = (int)things;
   if (w.size != k->size) {
-    error_set(err, ERROR_ARGUMENT, "--data %s: pictures of %d pixels, the model's have %" PRId64, spec, w.size, k->size);
+    error_set(err, ERROR_ARGUMENT, "--data %s: pictures of %d pixels, the model's have %" PRId64, spec, w.size,
+              k->size);
     return NULL;
   }
   World *world = world_open(&w, err);
