@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "cli/ablate_scores.h"
 #include "cli/ablate_table.h"
 #include "cli/cli.h"
 #include "cli/progress.h"
@@ -11,14 +12,17 @@
 #include "media/report/plot.h"
 #include "runtime/base/file.h"
 #include "runtime/base/names.h"
+#include "runtime/base/pool.h"
 #include "synth/ablation.h"
 #include "synth/drawing_cost.h"
+#include "synth/score_figures.h"
 
 typedef struct AblateArgs {
   TrainingArgs of;
   DefineList defines;          /* an option given several times makes variants */
-  const char *variants, *runs, *csv, *report;
+  const char *variants, *runs, *csv, *report, *figure, *figure_of;
   int64_t seeds, eval;
+  AblateScores scores;
   bool json, only_drawing;
 } AblateArgs;
 
@@ -38,7 +42,8 @@ static const char about[] =
     "and what drawing takes.  -D given several times makes a variant of each value, several such options their product;\n"
     "--variants names a Lua file that returns a list of tables of options, { \"NAME\", encoder = \"full\" }.\n"
     "Every run has a folder in --runs: one that was killed goes on, one that is done stays, and any number of processes,\n"
-    "on several machines too, share the work.  Its weights stay there.\n";
+    "on several machines too, share the work.  Its weights stay there.  With --score NAME what they draw is scored, too, as\n"
+    "by nuwa score --task NAME, and the figures are metrics of the run: s2v.all, s2v.frechet.\n";
 
 /* ---- what is trained ---- */
 
@@ -66,8 +71,16 @@ static void end_run(void *ctx, const AblationVariant *v, uint64_t seed, const Er
   fputc('\n', stderr);
 }
 
+static bool measure_run(void *ctx, const TrainingSpec *spec, const char *weights, Metric **out, int *out_n,
+                        Error *err) {
+  AblateCommand *c = ctx;
+  progress_end(&c->progress);
+  return ablate_scores_measure(&c->a.scores, spec, weights, c->arena, out, out_n, err);
+}
+
 static void report(void *ctx, const TrainReport *r) { progress_show(&((AblateCommand *)ctx)->progress, r); }
 
+/* All but those of scores. */
 static int list_args(AblateArgs *a, Arg out[ARGS_MAX]) {
   int n = training_args_list(&a->of, NULL, out);
   const Arg args[] = {
@@ -86,11 +99,21 @@ static int list_args(AblateArgs *a, Arg out[ARGS_MAX]) {
        &a->only_drawing, 0, 0},
       {"--csv", ARG_OUT, "FILE", "the table as CSV", &a->csv, 0, 0},
       {"--report", ARG_OUT, "FILE.html", "the table as a page", &a->report, 0, 0},
+      {"--figure", ARG_OUT, "FILE.svg",
+       "variants as points, a metric against the time that drawing takes; also in --report", &a->figure, 0, 0,
+       .without = "--only-drawing"},
+      {"--figure-of", ARG_TEXT, "METRIC", "which (the first Frechet distance, else the first score, else a loss)",
+       &a->figure_of, 0, 0, .with = "--figure|--report", .without = "--only-drawing"},
       {"--json", ARG_FLAG, NULL, "the table as JSON on stdout; else it is markdown", &a->json, 0, 0},
   };
   BUG_IF(n + COUNT_OF(args) > ARGS_MAX, "too many options");
   memcpy(out + n, args, sizeof args);
   return n + COUNT_OF(args);
+}
+
+static int list_all_args(AblateArgs *a, Arg out[ARGS_MAX]) {
+  int n = list_args(a, out);
+  return n + ablate_scores_list(&a->scores, out + n);
 }
 
 /* Runs that are done are of the same data. */
@@ -108,6 +131,7 @@ static bool set_recipe(AblateCommand *c, Error *err) {
   const TrainingArgs *of = &c->a.of;
   c->recipe = (Recipe){.arena = c->arena};
   if (!args_recipe(arg, list_args(&c->a, arg), &c->recipe, err) ||
+      !ablate_scores_recipe(&c->a.scores, &c->recipe, err) ||
       !recipe_set_files(&c->recipe, RECIPE_PARTS, of->parts.item, of->parts.n, err))
     return false;
   if (of->spec.raw) recipe_set_int(&c->recipe, RECIPE_RAW, 1);
@@ -130,6 +154,7 @@ static bool open_spec(AblateCommand *c, Error *err) {
                          &c->spec.n_variant, err))
     return false;
   c->spec.variant = variant;
+  if (a->scores.tasks.n) c->spec.measure = measure_run;
   a->of.model.defines = (DefineList){shared, n_shared};
   return training_args_spec(&a->of, c->arena, &c->target.synth, &c->spec.training, err) && set_recipe(c, err);
 }
@@ -144,6 +169,35 @@ static bool check_eval(AblateCommand *c, Error *err) {
   c->spec.loop.evaluate_every = c->a.eval ? c->a.eval : c->spec.loop.steps;
   model_free(model);
   return ok;
+}
+
+/* Before anything is trained; what is wrong with a variant by itself is told later. */
+static bool open_scores(AblateCommand *c, Error *err) {
+  AblateArgs *a = &c->a;
+  for (int v = 0; v < c->spec.n_variant && a->scores.tasks.n; v++) {
+    ModelSpec m = ablation_model(&c->spec, v);
+    Error ignored;
+    Model *model = models_load(&c->target.synth, &m, &ignored);
+    bool ok = !model || ablate_scores_check_model(&a->scores, model, c->arena, err);
+    model_free(model);
+    if (!ok) return error_prefix(err, "%s", c->spec.variant[v].name);
+  }
+  int threads = a->of.model.threads ? (int)a->of.model.threads : pool_count_processors();
+  return !a->scores.tasks.n || ablate_scores_open(&a->scores, &c->target.synth, threads, err);
+}
+
+/* Where nothing draws, there is no time to show. */
+static bool check_figure(AblateCommand *c, Error *err) {
+  bool draws = !c->a.figure;
+  for (int v = 0; v < c->spec.n_variant && !draws; v++) {
+    ModelSpec m = ablation_model(&c->spec, v);
+    Error ignored;
+    Model *model = models_load(&c->target.synth, &m, &ignored);
+    draws = model && model_find_decode(model, FUNC_DECODE, &ignored);
+    model_free(model);
+  }
+  return draws || error_set(err, ERROR_USAGE, "--figure: %s draws nothing token by token (decode)",
+                            c->spec.training.model.path);
 }
 
 /* Of the variants that draw; a run that failed says by itself what its variant lacks. */
@@ -223,7 +277,8 @@ static void list_columns(const AblateCommand *c, Columns *l) {
   for (int64_t i = 0; c->result && i < c->spec.n_variant * c->spec.seeds; i++)
     for (int k = 0; k < c->result[i].n_metric; k++) {
       const char *name = c->result[i].metric[k].name;
-      add_column(l, name, 4, progress_is_loss(name));
+      const ScoreFigure *f = score_figure_of_metric(name);
+      add_column(l, name, f ? f->digits : 4, f ? f->less_is_better : progress_is_loss(name));
     }
   if (c->result) {
     add_column(l, per_second, 1, false);
@@ -251,6 +306,50 @@ static FigureTable make_table(const AblateCommand *c) {
   return (FigureTable){row, l.column, figure, rows, l.n};
 }
 
+/* ---- the figure ---- */
+
+static int find_column(const FigureTable *t, const char *name) {
+  for (int i = 0; i < t->n_column; i++)
+    if (strcmp(t->column[i].name, name) == 0) return i;
+  return -1;
+}
+
+/* The first Frechet distance, else the first score, else a loss; -1: none of these. */
+static int usual_column(const FigureTable *t) {
+  static const char *const losses[] = {METRIC_HELD_OUT PORT_LOSS, METRIC_VALIDATION PORT_LOSS, PORT_LOSS};
+  int score = -1, loss = -1;
+  for (int i = t->n_column - 1; i >= 0; i--)
+    if (score_figure_of_metric(t->column[i].name)) score = i;
+  for (int i = 0; i < t->n_column; i++)
+    if (score_figure_of_metric(t->column[i].name) == score_figure(FIGURE_FRECHET)) return i;
+  for (int i = 0; i < COUNT_OF(losses) && loss < 0; i++) loss = find_column(t, losses[i]);
+  return score >= 0 ? score : loss;
+}
+
+/* Without points where no run is done. */
+static bool make_figure(const AblateCommand *c, const FigureTable *t, PlotPoints *out, Error *err) {
+  int y = c->a.figure_of ? find_column(t, c->a.figure_of) : usual_column(t), x = find_column(t, ms);
+  *out = (PlotPoints){.title = "Variants against the time of drawing", .x_name = ms};
+  if (c->a.figure_of && y < 0) {
+    const char *all = t->column[0].name;
+    for (int i = 1; i < t->n_column; i++) all = arena_printf(c->arena, "%s, %s", all, t->column[i].name);
+    return error_set(err, ERROR_ARGUMENT, "--figure-of %s: is none of %s", c->a.figure_of, all);
+  }
+  if (x < 0 || y < 0) return true;
+  PlotPoint *point = ARENA_ARRAY(c->arena, PlotPoint, t->n_row);
+  for (int r = 0; r < t->n_row; r++) {
+    const Figure *of = &t->figure[r * t->n_column];
+    point[r] = (PlotPoint){t->row[r], of[x].mean, of[y].mean, of[y].deviation};
+  }
+  out->title = arena_printf(c->arena, "%s%s against the time of drawing", t->column[y].name,
+                            t->column[y].less_is_better ? " (less is better)" : "");
+  out->point = point;
+  out->n = t->n_row;
+  return true;
+}
+
+/* ---- the page ---- */
+
 /* The curves of a metric, one a variant: of its first run. */
 static void plot_metric(const AblateCommand *c, const LogCurves *logs, const char *metric, Buffer *out) {
   PlotSeries series[PLOT_MAX_SERIES];
@@ -262,21 +361,23 @@ static void plot_metric(const AblateCommand *c, const LogCurves *logs, const cha
   if (n) plot_lines(out, &(Plot){.title = metric, .x_name = "step", .series = series, .n_series = n});
 }
 
-/* Of the losses: what the runs were told of each step, and what evaluations gave. */
-static bool print_curves(const AblateCommand *c, Buffer *out, Error *err) {
+/* Variants against each other; then of the losses: what the runs were told of each step, and what evaluations gave. */
+static bool print_plots(const AblateCommand *c, const PlotPoints *figure, Buffer *out, Error *err) {
   static const char *const metrics[] = {PORT_LOSS, METRIC_VALIDATION PORT_LOSS, METRIC_HELD_OUT PORT_LOSS};
   LogCurves *logs = ARENA_ARRAY(c->arena, LogCurves, c->spec.n_variant);
   bool ok = true;
   for (int v = 0; v < c->spec.n_variant && ok; v++)
     ok = log_read_curves(&logs[v], ablation_log(&c->spec, &c->spec.variant[v], c->spec.seed), err);
   page_figures_begin(out);
+  if (figure->n) plot_points(out, figure);
   for (int i = 0; i < COUNT_OF(metrics) && ok; i++) plot_metric(c, logs, metrics[i], out);
   page_figures_end(out);
   for (int v = 0; v < c->spec.n_variant; v++) log_curves_done(&logs[v]);
   return ok;
 }
 
-static bool print_page(const AblateCommand *c, const FigureTable *t, Buffer *out, Error *err) {
+static bool print_page(const AblateCommand *c, const FigureTable *t, const PlotPoints *figure, Buffer *out,
+                       Error *err) {
   PageFact *fact = ARENA_ARRAY(c->arena, PageFact, RECIPE_COUNT);
   int n = 0;
   page_begin(out, "nuwa ablate", c->spec.training.model.path);
@@ -285,7 +386,7 @@ static bool print_page(const AblateCommand *c, const FigureTable *t, Buffer *out
     if (c->result[i].state == RUN_FAILED)
       page_text(out, arena_printf(c->arena, "%s, seed %" PRIu64 ": %s", c->spec.variant[i / c->spec.seeds].name,
                                   c->spec.seed + (uint64_t)(i % c->spec.seeds), c->result[i].why.text));
-  if (c->result && !print_curves(c, out, err)) return false;
+  if (c->result && !print_plots(c, figure, out, err)) return false;
   page_heading(out, "What the runs share");
   for (RecipeField f = 1; f < RECIPE_COUNT; f++)
     if (c->recipe.value[f]) fact[n++] = (PageFact){recipe_name(f), c->recipe.value[f]};
@@ -302,12 +403,16 @@ static bool write_text(const char *path, Buffer *text, Error *err) {
 
 static bool show(const AblateCommand *c, Error *err) {
   FigureTable t = make_table(c);
-  Buffer shown = {0}, csv = {0}, page = {0};
+  PlotPoints figure;
+  Buffer shown = {0}, csv = {0}, page = {0}, svg = {0};
   if (c->a.json) figures_print_json(&t, &shown);
   else figures_print_markdown(&t, &shown);
   if (c->a.csv) figures_print_csv(&t, &csv);
   bool ok = write_text("-", &shown, err) && (!c->a.csv || write_text(c->a.csv, &csv, err)) &&
-            (!c->a.report || (print_page(c, &t, &page, err) && write_text(c->a.report, &page, err)));
+            make_figure(c, &t, &figure, err);
+  if (ok && c->a.figure) plot_points_file(&svg, &figure);
+  ok = ok && (!c->a.figure || write_text(c->a.figure, &svg, err)) &&
+       (!c->a.report || (print_page(c, &t, &figure, &page, err) && write_text(c->a.report, &page, err)));
   buffer_done(&page);
   return ok;
 }
@@ -329,11 +434,15 @@ static bool count_missing(const AblateCommand *c, Error *err) {
   return !failed || error_set(err, ERROR_ARGUMENT, "%d runs failed, the first: %s", failed, first->why.text);
 }
 
+static bool check(void *ctx, Error *err) { return ablate_scores_check(&((AblateCommand *)ctx)->a.scores, err); }
+
 static bool run(void *ctx, Arena *arena, Error *err) {
   AblateCommand *c = ctx;
   cli_catch_interrupts();
   c->arena = arena;
-  if (!cli_target_open(&c->a.of.model, &c->target, err) || !open_spec(c, err) || !check_eval(c, err)) return false;
+  if (!cli_target_open(&c->a.of.model, &c->target, err) || !open_spec(c, err) || !check_eval(c, err) ||
+      !check_figure(c, err) || !open_scores(c, err))
+    return false;
   if (!c->a.only_drawing) {
     c->result = ARENA_ARRAY(arena, AblationResult, c->spec.n_variant * c->spec.seeds);
     if (!ablation_train(&c->spec, c->result, err)) return false;
@@ -344,6 +453,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
 static void run_done(void *ctx) {
   AblateCommand *c = ctx;
   training_args_done(&c->a.of);
+  ablate_scores_close(&c->a.scores);
   cli_target_close(&c->target);
 }
 
@@ -351,8 +461,9 @@ int cli_ablate(int argc, char **argv) {
   AblateCommand a = {.a = {.seeds = 1}};
   Arg arg[ARGS_MAX];
   training_args_init(&a.a.of, "ablate");
+  ablate_scores_init(&a.a.scores);
   const Command c = {.name = "ablate", .usage = "MODEL.lua [-D NAME=VALUE]... [options]", .about = about, .arg = arg,
-                     .n_arg = list_args(&a.a, arg), .model = &a.a.of.model.path, .target = &a.a.of.model, .ctx = &a,
-                     .run = run, .done = run_done};
+                     .n_arg = list_all_args(&a.a, arg), .model = &a.a.of.model.path, .target = &a.a.of.model, .ctx = &a,
+                     .check = check, .run = run, .done = run_done};
   return cli_command(&c, argc, argv);
 }

@@ -194,7 +194,10 @@ ArgResult args_parse(const Command *c, int argc, char **argv, Arena *arena, ArgL
   return ARGS_OK;
 }
 
-static bool is_file(RecipeField f) { return f == RECIPE_VQ || f == RECIPE_BPE || f == RECIPE_START; }
+static bool is_file(RecipeField f) {
+  return f == RECIPE_VQ || f == RECIPE_BPE || f == RECIPE_START || f == RECIPE_SEGMENT || f == RECIPE_FEATURES ||
+         f == RECIPE_SIMILARITY;
+}
 
 /* The words of a list, with spaces between; NULL: none. */
 static const char *join(Arena *arena, const ArgList *list) {

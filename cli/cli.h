@@ -205,9 +205,7 @@ bool cli_codecs(const DefineList *tokens, const ModelArgs *vq, const char *vq_we
    &(kit)->vq_weights, 0, 0}
 #define ARG_TOKENS(list)                                                                                             \
   {"--tokens", ARG_DEFINE, "NAME=FILE", "weights of the autoencoder of image (as --vq-weights), or of labels", list, 0, 0}
-#define ARG_SAMPLING(a, is_with, is_without)                                                                         \
-  {"--seed", ARG_INT, "N", "of the drawings (0)", &(a)->seed, 0, 9.0e15, .shapes = RECIPE_SEED, .with = is_with,     \
-   .without = is_without},                                                                                           \
+#define ARG_CHANCE(a, is_with, is_without)                                                                           \
   {"--temperature", ARG_REAL, "X", "0: the likeliest token (1)", &(a)->temperature, 0, 100,                          \
    .shapes = RECIPE_TEMPERATURE, .with = is_with, .without = is_without},                                            \
   {"--top-k", ARG_INT, "N", "only the N likeliest; 0: all (0)", &(a)->top_k, 0, 1 << 30, .shapes = RECIPE_TOP_K,     \
@@ -216,5 +214,12 @@ bool cli_codecs(const DefineList *tokens, const ModelArgs *vq, const char *vq_we
    .shapes = RECIPE_TOP_P, .with = is_with, .without = is_without},                                                  \
   {"--guidance", ARG_REAL, "X", "classifier-free guidance; 1: none (1)", &(a)->guidance, -1000, 1000,                \
    .shapes = RECIPE_GUIDANCE, .with = is_with, .without = is_without}
+#define ARG_SAMPLING(a, is_with, is_without)                                                                         \
+  {"--seed", ARG_INT, "N", "of the drawings (0)", &(a)->seed, 0, 9.0e15, .shapes = RECIPE_SEED, .with = is_with,     \
+   .without = is_without},                                                                                           \
+  ARG_CHANCE(a, is_with, is_without)
+
+/* Whether what is said of chance goes together. */
+bool cli_check_chance(double temperature, int64_t top_k, double top_p, Error *err);
 
 #endif

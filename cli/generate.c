@@ -331,10 +331,7 @@ static bool check(void *ctx, Error *err) {
     return error_set(err, ERROR_ARGUMENT, "--image and --video exclude each other: give what is known");
   if (a->mask && !wants_drawings(a))
     return error_set(err, ERROR_ARGUMENT, "--mask has no effect without -o or --tokens-out");
-  if (a->temperature == 0.0 && (a->top_k || a->top_p != 1.0))
-    return error_set(err, ERROR_ARGUMENT, "--top-k and --top-p have no effect at --temperature 0, which takes the "
-                                          "likeliest token");
-  return true;
+  return cli_check_chance(a->temperature, a->top_k, a->top_p, err);
 }
 
 /* ---- a model that draws by a plain function ---- */

@@ -87,6 +87,12 @@ bool cli_kit(const KitArgs *a, KitSpec *out, Error *err) {
   return cli_codecs(&a->tokens, &a->vq, a->vq_weights, out->codec, err);
 }
 
+bool cli_check_chance(double temperature, int64_t top_k, double top_p, Error *err) {
+  return temperature != 0.0 || (!top_k && top_p == 1.0) ||
+         error_set(err, ERROR_ARGUMENT, "--top-k and --top-p have no effect at --temperature 0, which takes the "
+                                        "likeliest token");
+}
+
 /* ---- the target ---- */
 
 static void say(void *ctx, const char *text) {

@@ -1,7 +1,7 @@
 /* `nuwa score`: how well a kit draws what captions say, slot by slot (synth/score.h), as a table and a sheet; or how
  * like a data set's pictures others are by a classifier's features (synth/likeness.h). */
 #include <inttypes.h>
-#include <stddef.h>
+#include <math.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -9,8 +9,8 @@
 #include "runtime/base/names.h"
 #include "runtime/base/pool.h"
 #include "synth/likeness.h"
-#include "synth/score.h"
-#include "synth/task.h"
+#include "synth/score_figures.h"
+#include "synth/score_open.h"
 #include "synth/weights_file.h"
 
 typedef struct ScoreArgs {
@@ -60,27 +60,17 @@ static bool write_sheet(const ScoreCommand *c, Arena *arena, Error *err) {
   return ok;
 }
 
-static double percent(int part, int n) { return n ? 100.0 * part / n : 0.0; }
+static double percent_seen(const ScoreRow *r) { return 100.0 * r->thing_seen / r->n_seen; }
 
-/* A slot, and what a row says of it; a task asks for some of them. */
-typedef struct Column {
-  const char *name, *key;
-  size_t at;
-} Column;
-#define SLOT(name, key, field) {name, key, offsetof(ScoreRow, slots) + offsetof(SlotScore, field)}
-static const Column columns[] = {SLOT("thing", "thing", thing), SLOT("place", "place", place),
-                                 SLOT("background", "background", background), SLOT("colour", "colour", colour),
-                                 SLOT("motion", "motion", motion), {"some motion", "moves", offsetof(ScoreRow, moves)},
-                                 SLOT("all", "all", all)};
-enum { COLUMN_COLOUR = 3, COLUMN_MOTION, COLUMN_MOVES, SLOT_COLUMNS = COUNT_OF(columns) };
-
-static bool has_column(const ScoreCommand *c, int i) {
-  bool is_clip = score_task_is_clip(c->task), draws_words = strcmp(c->task->target, PORT_TEXT) == 0;
-  if (i == COLUMN_COLOUR) return world_options(c->world)->kinds & WORLD_RECOLOUR;
-  return i == COLUMN_MOTION ? is_clip : i != COLUMN_MOVES || (is_clip && !draws_words);
+static void print_cells(const Scores *s, int row) {
+  for (ScoreFigureId i = 0; i < SCORE_FIGURES; i++) {
+    const ScoreFigure *f = score_figure(i);
+    double x = score_figure_value(s, row, i);
+    if (!score_has_figure(s, i)) continue;
+    if (isnan(x)) printf(" |");
+    else printf(" %.*f%s |", f->digits, x, f->unit);
+  }
 }
-
-static int value_of(const ScoreRow *r, int column) { return *(const int *)((const char *)r + columns[column].at); }
 
 static void print_table(const ScoreCommand *c) {
   static const char *const name[SCORE_ROWS] = {
@@ -88,28 +78,21 @@ static void print_table(const ScoreCommand *c) {
       "shuffled conditions", "first frame, standing still", "best of the draws"};
   const Scores *s = &c->scores;
   printf("| %s, %" PRId64 " %s |", c->task->name, s->count, c->a->seen ? "seen pairs" : "held-out pairs");
-  for (int k = 0; k < SLOT_COLUMNS; k++)
-    if (has_column(c, k)) printf(" %s |", columns[k].name);
-  bool has_similarity = c->a->similarity != NULL;
-  printf("%s%s%s\n|---|", s->has_accuracy ? " pixels |" : "", has_similarity ? " similarity |" : "",
-         s->has_frechet ? " Frechet distance |" : "");
-  for (int k = 0; k < SLOT_COLUMNS; k++)
-    if (has_column(c, k)) printf("---|");
-  printf("%s%s%s\n", s->has_accuracy ? "---|" : "", has_similarity ? "---|" : "", s->has_frechet ? "---|" : "");
+  for (ScoreFigureId i = 0; i < SCORE_FIGURES; i++)
+    if (score_has_figure(s, i)) printf(" %s |", score_figure(i)->name);
+  printf("\n|---|");
+  for (ScoreFigureId i = 0; i < SCORE_FIGURES; i++)
+    if (score_has_figure(s, i)) printf("---|");
+  puts("");
   for (int i = 0; i < SCORE_ROWS; i++) {
     if (!s->has[i]) continue;
     printf("| %s |", name[i]);
-    for (int k = 0; k < SLOT_COLUMNS; k++)
-      if (has_column(c, k)) printf(" %.1f %% |", percent(value_of(&s->row[i], k), s->row[i].slots.n));
-    if (s->has_accuracy) printf(" %.4f |", s->row[i].accuracy);
-    if (has_similarity) printf(" %.4f |", s->row[i].similarity);
-    if (s->has_frechet && i != SCORE_SHUFFLED) printf(" %.3f |", s->row[i].frechet);
-    puts(s->has_frechet && i == SCORE_SHUFFLED ? " |" : "");
+    print_cells(s, i);
+    puts("");
   }
   const ScoreRow *drawn = &s->row[SCORE_DRAWN];
   if (s->has[SCORE_DRAWN] && drawn->n_seen)
-    printf("\nwhere a third of the thing is given (%d): thing %.1f %%\n", drawn->n_seen,
-           percent(drawn->thing_seen, drawn->n_seen));
+    printf("\nwhere a third of the thing is given (%d): thing %.1f %%\n", drawn->n_seen, percent_seen(drawn));
   if (s->has[SCORE_REBUILT])
     printf("\nreconstruction of unseen scenes: %.2f dB, over the thing's box %.2f dB\n", s->psnr, s->psnr_box);
 }
@@ -121,38 +104,19 @@ static void print_json(const ScoreCommand *c) {
   if (s->has[SCORE_REBUILT]) printf(", \"psnr\": %.4f, \"psnr_box\": %.4f", s->psnr, s->psnr_box);
   for (int i = 0; i < SCORE_ROWS; i++) {
     const ScoreRow *r = &s->row[i];
-    bool is_first = true;
+    const char *between = "";
     if (!s->has[i]) continue;
     printf(", \"%s\": {", key[i]);
-    for (int k = 0; k < SLOT_COLUMNS; k++) {
-      if (!has_column(c, k)) continue;
-      printf("%s\"%s\": %.2f", is_first ? "" : ", ", columns[k].key, percent(value_of(r, k), r->slots.n));
-      is_first = false;
+    for (ScoreFigureId k = 0; k < SCORE_FIGURES; k++) {
+      double x = score_figure_value(s, i, k);
+      if (!score_has_figure(s, k) || isnan(x)) continue;
+      printf("%s\"%s\": %.*f", between, score_figure(k)->key, score_figure(k)->exact_digits, x);
+      between = ", ";
     }
-    if (s->has_accuracy) printf(", \"pixels\": %.6f", r->accuracy);
-    if (c->a->similarity) printf(", \"similarity\": %.6f", r->similarity);
-    if (s->has_frechet && i != SCORE_SHUFFLED) printf(", \"frechet\": %.6g", r->frechet);
-    if (r->n_seen) printf(", \"seen\": %d, \"thing_seen\": %.2f", r->n_seen, percent(r->thing_seen, r->n_seen));
+    if (r->n_seen) printf(", \"seen\": %d, \"thing_seen\": %.2f", r->n_seen, percent_seen(r));
     printf("}");
   }
   printf("}\n");
-}
-
-/* The world that the weights were trained on, unless --data says another; of scenes as the task wants them. */
-static bool open_world(ScoreCommand *c, Arena *arena, Error *err) {
-  WorldOptions w;
-  const Safetensors *weights = c->kit.drawer.weights ? c->kit.drawer.weights : c->kit.codec[CODEC_IMAGE].opened.weights;
-  const char *spec = c->a->data ? c->a->data : weights_file_recipe_text(arena, weights, RECIPE_DATA);
-  if (!spec || (!c->a->data && strncmp(spec, "world", 5) != 0)) spec = "world";
-  if (!error_asked(dataset_world_options(spec, &w, err), err)) return false;
-  w.kinds &= ~(unsigned)(WORLD_SINGLE | WORLD_TWO | WORLD_MOVING);
-  w.kinds |= score_task_is_clip(c->task) ? WORLD_CLIPS : WORLD_SINGLE;
-  if (!c->a->data && w.size != c->kit.size) w.size = (int)c->kit.size;
-  if (c->a->things > 0) w.things = (int)c->a->things;
-  if (w.size != c->kit.size)
-    return error_set(err, ERROR_ARGUMENT, "--data %s: pictures of %d pixels, the model's have %" PRId64, spec, w.size,
-                     c->kit.size);
-  return error_asked((c->world = world_open(&w, err)) != NULL, err);
 }
 
 static bool score(ScoreCommand *c, Arena *arena, Error *err) {
@@ -177,19 +141,11 @@ static bool score(ScoreCommand *c, Arena *arena, Error *err) {
   return true;
 }
 
-/* The model's task; of models without tasks their decode. */
-static bool open_kit(ScoreCommand *c, KitSpec *spec, Arena *arena, Error *err) {
-  const ScoreTask *t = c->task;
-  const char *tasks;
-  if (c->a->no_drawings) return kit_open(&c->kit, &c->target.synth, spec, false, KIT_PART, err);
-  if (!kit_list_tasks(&c->target.synth, spec, arena, &tasks, err)) return false;
-  spec->task = arena_printf(arena, "%s_%s", t->condition, t->target);
-  if (!*tasks) spec->task = NULL;
-  else if (!task_is_listed(tasks, spec->task) && t->given == GIVEN_UPPER) spec->task = "text_image";
-  if (spec->task && !task_is_listed(tasks, spec->task))
-    return error_set(err, ERROR_USAGE, "--task %s needs a model with the task %s; it has %s", t->name, spec->task,
-                     tasks);
-  return kit_open(&c->kit, &c->target.synth, spec, true, KIT_PART, err);
+static bool open(ScoreCommand *c, const KitSpec *spec, Arena *arena, Error *err) {
+  const ScoreArgs *a = c->a;
+  return (a->no_drawings ? kit_open(&c->kit, &c->target.synth, spec, false, KIT_PART, err)
+                         : score_open_kit(&c->kit, &c->target.synth, spec, c->task, arena, err)) &&
+         (c->world = score_open_world(&c->kit, c->task, a->data, a->things, arena, err));
 }
 
 /* ---- by features ---- */
@@ -306,9 +262,7 @@ static bool check(void *ctx, Error *err) {
   if (a->by && !a->drawn) return error_set(err, ERROR_USAGE, "--by compares --real SPEC with --drawn SPEC: give both");
   if (a->by) a->features = a->by, a->data = a->real, a->pictures = a->drawn;
   if (a->features && !a->task) return check_features(a, err);
-  if (!(((ScoreCommand *)ctx)->task = score_task(a->task ? a->task : "t2i")))
-    return error_set(err, ERROR_USAGE, "--task %s: is none of t2i, s2i, i2i, ti2i, t2v, s2v, v2v, tv2v, i2t, v2t",
-                     a->task);
+  if (!(((ScoreCommand *)ctx)->task = score_task_asked("--task", a->task ? a->task : "t2i", err))) return false;
   const char *network = a->segment      ? "--segment"
                         : a->features   ? "--features"
                         : a->similarity ? "--similarity"
@@ -322,9 +276,7 @@ static bool check(void *ctx, Error *err) {
     return error_prefix(err, "--data, without --features the world whose scenes are scored");
   if (a->count > 4096) return error_set(err, ERROR_ARGUMENT, "--count %" PRId64 ": at most 4096 captions", a->count);
   if (!a->count) a->count = CAPTIONS;
-  if (a->temperature == 0.0 && (a->top_k || a->top_p != 1.0))
-    return error_set(err, ERROR_ARGUMENT, "--top-k and --top-p have no effect at --temperature 0, which takes the "
-                                          "likeliest token");
+  if (!cli_check_chance(a->temperature, a->top_k, a->top_p, err)) return false;
   return !a->sheet || a->count >= SHEET_COLUMNS ||
          error_set(err, ERROR_ARGUMENT, "--sheet needs --count %d at least", SHEET_COLUMNS);
 }
@@ -334,7 +286,7 @@ static bool run(void *ctx, Arena *arena, Error *err) {
   KitSpec spec;
   if (!cli_kit(&c->a->kit, &spec, err) || !cli_target_open(&c->a->kit.model, &c->target, err)) return false;
   if (c->a->features && !c->a->task) return score_features(c, arena, err);
-  return open_kit(c, &spec, arena, err) && open_world(c, arena, err) && score(c, arena, err);
+  return open(c, &spec, arena, err) && score(c, arena, err);
 }
 
 static void run_done(void *ctx) {

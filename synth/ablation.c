@@ -153,12 +153,15 @@ typedef struct Run {
   AblationResult *result;
   const char *folder;
   Lease *lease;
-  Metric *last;              /* [n_last] in the arena: of the last report that counts */
+  Metric *last;              /* [n_last] in the arena: of the last report that counts, and what else was measured */
   int n_last;
   double samples_per_s;
+  size_t session_bytes;
 } Run;
 
 static const char *path_in(const Run *r, const char *name) { return arena_printf(r->s->arena, "%s/%s", r->folder, name); }
+
+static const char *weights_path(const Run *r) { return path_in(r, "weights.safetensors"); }
 
 static void on_report(void *ctx, const TrainReport *t) {
   Run *r = ctx;
@@ -222,13 +225,13 @@ static const char *identity(Run *r, Error *err) {
   return recipe_print(&recipe, RECIPE_RUN | RECIPE_MEASURE);
 }
 
-static bool write_result(const Run *r, const char *recipe, size_t session_bytes, Error *err) {
+static bool write_result(const Run *r, const char *recipe, Error *err) {
   Buffer text = {0};
   buffer_printf(&text, "{\"variant\": ");
   json_print_text(&text, r->variant->name);
   buffer_printf(&text, ", \"seed\": %" PRIu64 ", \"recipe\": %s, \"samples_per_s\": ", r->spec.seed, recipe);
   json_print_real(&text, r->samples_per_s > 0 ? r->samples_per_s : NAN);   /* the last process made no step */
-  buffer_printf(&text, ", \"session_bytes\": %zu, \"metrics\": {", session_bytes);
+  buffer_printf(&text, ", \"session_bytes\": %zu, \"metrics\": {", r->session_bytes);
   for (int i = 0; i < r->n_last; i++) {
     buffer_printf(&text, i ? ", " : "");
     json_print_text(&text, r->last[i].name);
@@ -278,7 +281,7 @@ static bool read_result(Run *r, const char *want, Error *err) {
 }
 
 /* What a run says of itself, to the others as to its own later processes: the lease is ours. */
-static bool train_opened(Run *r, Training *t, const char *recipe, Error *err) {
+static bool train_opened(Run *r, Training *t, Error *err) {
   Recipe chosen = *r->s->recipe;
   TrainOptions loop = r->s->loop;
   int64_t done = 0;
@@ -297,20 +300,40 @@ static bool train_opened(Run *r, Training *t, const char *recipe, Error *err) {
   if (!training_recipe(t, &chosen, err) || !training_run(t, &loop, err)) return false;
   if (done < loop.steps || !lease_renew(r->lease))
     return error_set(err, ERROR_CANCELLED, "interrupted after step %" PRId64 ", from which the run goes on", done);
-  if (!training_write(t, path_in(r, "weights.safetensors"), false, err) || !read_metrics(r, err) ||
-      !write_result(r, recipe, nuwa_session_bytes(t->session), err))
-    return false;
-  unlink(loop.checkpoint);
-  return true;
+  r->session_bytes = nuwa_session_bytes(t->session);
+  return training_write(t, weights_path(r), false, err) && read_metrics(r, err);
 }
 
-static bool train_leased(Run *r, const char *recipe, Error *err) {
+static bool train_leased(Run *r, Error *err) {
   Training t = {0};
   bool ok = r->s->open_data(r->s->ctx, &r->spec, err) && training_open(&t, r->s->target, &r->spec, err) &&
-            train_opened(r, &t, recipe, err);
+            train_opened(r, &t, err);
   training_close(&t);
   r->s->close_data(r->s->ctx, &r->spec);
   return ok;
+}
+
+static bool measure(Run *r, Error *err) {
+  const AblationSpec *s = r->s;
+  Metric *more;
+  int n;
+  if (!s->measure) return true;
+  if (!s->measure(s->ctx, &r->spec, weights_path(r), &more, &n, err)) return false;
+  Metric *all = ARENA_ARRAY(s->arena, Metric, r->n_last + n);
+  if (r->n_last) memcpy(all, r->last, sizeof *all * (size_t)r->n_last);
+  if (n) memcpy(all + r->n_last, more, sizeof *all * (size_t)n);
+  r->last = all;
+  r->n_last += n;
+  return true;
+}
+
+/* The checkpoint of the last step stays until all is measured: a run that is killed before goes on from there. */
+static bool finish(Run *r, const char *recipe, Error *err) {
+  if (!measure(r, err)) return false;
+  if (!lease_renew(r->lease)) return error_set(err, ERROR_CANCELLED, "another process has taken the run");
+  if (!write_result(r, recipe, err)) return false;
+  unlink(path_in(r, "checkpoint"));
+  return true;
 }
 
 /* What the folder's log and checkpoint are of, with what is measured, which a checkpoint does not say. */
@@ -345,7 +368,7 @@ static bool run(Run *r, Error *err) {
   bool ok = is_done || err->code == ERROR_NONE, is_lost = false;
   if (ok && !is_done) {
     if (s->begin) s->begin(s->ctx, r->variant, r->spec.seed);
-    ok = claim_folder(r, recipe, err) && train_leased(r, recipe, err);
+    ok = claim_folder(r, recipe, err) && train_leased(r, err) && finish(r, recipe, err);
     is_lost = !ok && err->code == ERROR_CANCELLED && !lease_is_held(r->lease);
     if (s->end) s->end(s->ctx, r->variant, r->spec.seed, ok || ends_all(err) ? NULL : err);
     if (ok) ok = read_result(r, recipe, err);

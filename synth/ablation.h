@@ -5,7 +5,7 @@
  *     lease, lock            while somebody trains it (lease.h)
  *     checkpoint, log/       of train_run: a run that was killed goes on, in whatever process
  *     weights.safetensors    what was trained
- *     result.json            written last: the run is done
+ *     result.json            written last, with what was measured of the weights: the run is done
  */
 #ifndef NUWA_SYNTH_ABLATION_H
 #define NUWA_SYNTH_ABLATION_H
@@ -43,6 +43,9 @@ typedef struct AblationSpec {
   void (*begin)(void *ctx, const AblationVariant *v, uint64_t seed);             /* may be NULL */
   /* err: why the run failed, while others go on; NULL: it did not.  May be NULL. */
   void (*end)(void *ctx, const AblationVariant *v, uint64_t seed, const Error *err);
+  /* What else is measured of a run, by the weights that its spec has trained: metrics behind those of the last step, in the
+   * arena.  May be NULL. */
+  bool (*measure)(void *ctx, const TrainingSpec *spec, const char *weights, Metric **out, int *out_n, Error *err);
   bool (*is_cancelled)(void *ctx);
   void (*report)(void *ctx, const TrainReport *r);
   void *ctx;
@@ -54,7 +57,8 @@ typedef enum RunState { RUN_OPEN, RUN_DONE, RUN_ELSEWHERE, RUN_FAILED } RunState
 typedef struct AblationResult {
   RunState state;
   Error why;                 /* RUN_FAILED */
-  const Metric *metric;      /* [n_metric] of the last evaluation, or where there is none of the last step */
+  const Metric *metric;      /* [n_metric] of the last evaluation, or where there is none of the last step; then what else
+                              * was measured */
   int n_metric;
   double samples_per_s;
   int64_t session_bytes;

@@ -221,16 +221,10 @@ typedef struct ListCall {
   bool ok;
 } ListCall;
 
-static void add_task(ListCall *c, const char *name) {
-  size_t n = strlen(FUNC_TASKS ".");
-  if (strncmp(name, FUNC_TASKS ".", n) == 0)
-    c->list = arena_printf(c->arena, "%s%s%s", c->list, *c->list ? " " : "", name + n);
-}
-
 static void list_of_bundle(ListCall *c) {
   NuwaBundle *b = nuwa_bundle_open(c->spec->model.path, c->err);
   const Plan *p = b ? nuwa_bundle_plan(b, BUNDLE_DRAWER) : NULL;
-  for (int i = 0; p && i < p->n_decode; i++) add_task(c, p->decode[i].name);
+  for (int i = 0; p && i < p->n_decode; i++) c->list = models_add_task(c->arena, c->list, p->decode[i].name);
   c->ok = b != NULL;
   nuwa_bundle_close(b);
 }
@@ -243,7 +237,7 @@ static void list_of_model(ListCall *c) {
       w && weights_file_complete(c->arena, c->target, &m, w, path, c->err) && !(!m.source && models_is_bundle(m.path))
           ? models_load(c->target, &m, c->err)
           : NULL;
-  for (int i = 0; model && i < model->n_decode; i++) add_task(c, model->decode[i].name);
+  if (model) c->list = models_list_tasks(model, c->arena);
   c->ok = model || (w && !m.source && m.path && models_is_bundle(m.path));
   model_free(model);
   safetensors_close(w);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "runtime/base/names.h"
 #include "runtime/bundle.h"
 
 void synth_say(const SynthTarget *t, const char *fmt, ...) {
@@ -194,4 +195,16 @@ static void check_weights(void *ctx) {
 bool models_check_weights(const Model *model, const Safetensors *w, Error *err) {
   WeightsCheck c = {model, w, err, false};
   return arena_protect(model->graph->arena, check_weights, &c, err) && c.ok;
+}
+
+const char *models_add_task(Arena *a, const char *list, const char *decode) {
+  size_t n = strlen(FUNC_TASKS ".");
+  if (strncmp(decode, FUNC_TASKS ".", n) != 0) return list;
+  return arena_printf(a, "%s%s%s", list, *list ? " " : "", decode + n);
+}
+
+const char *models_list_tasks(const Model *model, Arena *a) {
+  const char *list = "";
+  for (int i = 0; i < model->n_decode; i++) list = models_add_task(a, list, model->decode[i].name);
+  return list;
 }

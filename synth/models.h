@@ -59,6 +59,10 @@ Plan *models_open_plan(const SynthTarget *t, const ModelSpec *m, const char *con
 NuwaSession *models_open_session(const SynthTarget *t, const Plan *p, int64_t samples, int64_t rows,
                                  int64_t ring_slots, Error *err);
 
+/* The names in its `tasks` with spaces between; "" where it has none.  In a (call inside arena_protect). */
+const char *models_list_tasks(const Model *model, Arena *a);
+/* Such a list with the task whose decode has that name; without, where that is none. */
+const char *models_add_task(Arena *a, const char *list, const char *decode);
 /* Every param of the model, sorted by name.  In the graph's arena (call inside arena_protect). */
 Node **models_params(const Model *model, int *out_n);
 /* Fails when the file holds a tensor that is no param of the model. */

@@ -53,13 +53,18 @@ enum {
   X(BATCH,       "batch",             RECIPE_RUN)                                                                    \
   X(RAW,         "raw",               RECIPE_MEASURE)                                                                \
   X(EVAL_BATCHES, "eval_batches",     RECIPE_MEASURE)                                                                \
+  X(SCORES,      "scores",            RECIPE_MEASURE)                                                                \
+  X(SCORE_COUNT, "score_count",       RECIPE_MEASURE)                                                                \
+  X(SEGMENT,     "segment_sha256",    RECIPE_MEASURE)                                                                \
+  X(FEATURES,    "features_sha256",   RECIPE_MEASURE)                                                                \
+  X(SIMILARITY,  "similarity_sha256", RECIPE_MEASURE)                                                                \
   X(SEED,        "seed",              RECIPE_BOTH)                                                                   \
   X(SAMPLE,      "sample",            RECIPE_DRAWING)                                                                \
   X(CLASS,       "class",             RECIPE_DRAWING)                                                                \
-  X(TEMPERATURE, "temperature",       RECIPE_DRAWING)                                                                \
-  X(TOP_K,       "top_k",             RECIPE_DRAWING)                                                                \
-  X(TOP_P,       "top_p",             RECIPE_DRAWING)                                                                \
-  X(GUIDANCE,    "guidance",          RECIPE_DRAWING)                                                                \
+  X(TEMPERATURE, "temperature",       RECIPE_DRAWING | RECIPE_MEASURE)                                               \
+  X(TOP_K,       "top_k",             RECIPE_DRAWING | RECIPE_MEASURE)                                               \
+  X(TOP_P,       "top_p",             RECIPE_DRAWING | RECIPE_MEASURE)                                               \
+  X(GUIDANCE,    "guidance",          RECIPE_DRAWING | RECIPE_MEASURE)                                               \
   X(ORDER,       "order",             RECIPE_DRAWING)                                                                \
   X(TASK,        "task",              RECIPE_DRAWING)                                                                \
   X(SKETCH,      "sketch",            RECIPE_DRAWING)                                                                \

@@ -23,6 +23,13 @@ const ScoreTask *score_task(const char *name) {
   return NULL;
 }
 
+const ScoreTask *score_task_asked(const char *option, const char *name, Error *err) {
+  const ScoreTask *t = score_task(name);
+  if (t) return t;
+  error_set(err, ERROR_USAGE, "%s %s: is none of t2i, s2i, i2i, ti2i, t2v, s2v, v2v, tv2v, i2t, v2t", option, name);
+  return NULL;
+}
+
 bool score_task_is_clip(const ScoreTask *t) {
   return strcmp(t->target, PORT_VIDEO) == 0 || strcmp(t->condition, PORT_VIDEO) == 0;
 }
@@ -109,10 +116,15 @@ typedef struct JudgeCall {
   const uint8_t *rgb;
 } JudgeCall;
 
+static bool is_cancelled(const Scoring *s) {
+  const SynthTarget *t = s->kit->target;
+  return t->is_cancelled && t->is_cancelled(t->ctx);
+}
+
 static void judge_body(void *ctx, int64_t begin, int64_t end, int thread) {
   const JudgeCall *c = ctx;
   const Scoring *s = c->s;
-  for (int64_t i = begin; i < end; i++) {
+  for (int64_t i = begin; i < end && !is_cancelled(s); i++) {
     const uint8_t *rgb = c->rgb + (size_t)i * s->bytes * (size_t)s->frames;
     s->judged[i] = s->frames > 1 ? judge_clip(s->judge[thread], rgb) : judge_picture(s->judge[thread], rgb);
   }
@@ -203,6 +215,7 @@ static bool judge_row(Scoring *s, int row, const uint8_t *rgb, const Scene *scen
   if (!pool) return false;
   pool_run(pool, judge_body, &c, s->r->count, 1);
   pool_free(pool);
+  if (is_cancelled(s)) return error_set(s->err, ERROR_CANCELLED, "interrupted while drawings were judged");
   count_row(s, row, scene, 0);
   return ask_networks(s, row, rgb, scene);
 }
@@ -309,9 +322,15 @@ static int64_t alike_from(const Scoring *s, int64_t at) {
   return to;
 }
 
+static bool generate(Scoring *s, const KitRequest *r, int32_t *tokens) {
+  int64_t done;
+  return kit_generate(s->kit, r, tokens, &s->out->stats, &done, s->err) &&
+         (done == r->count || error_set(s->err, ERROR_CANCELLED, "interrupted while scenes were drawn"));
+}
+
 /* Of scenes alike in what is known, as tokens. */
 static bool draw_given(Scoring *s, const KitRequest *r, int32_t *tokens) {
-  int64_t positions = s->kit->positions, done;
+  int64_t positions = s->kit->positions;
   int32_t *known = ARENA_ARRAY(s->arena, int32_t, s->r->count * positions);
   for (int64_t i = 0; i < s->r->count; i++)
     memcpy(known + i * positions, s->given[i].tokens, sizeof *known * (size_t)positions);
@@ -323,7 +342,7 @@ static bool draw_given(Scoring *s, const KitRequest *r, int32_t *tokens) {
     part.text = r->text ? r->text + at : NULL;
     part.given = s->given[at].given;
     part.given_tokens = known + at * positions;
-    if (!kit_generate(s->kit, &part, tokens + at * positions, &s->out->stats, &done, s->err)) return false;
+    if (!generate(s, &part, tokens + at * positions)) return false;
   }
   return true;
 }
@@ -331,10 +350,10 @@ static bool draw_given(Scoring *s, const KitRequest *r, int32_t *tokens) {
 /* One drawing of each scene, as pixels. */
 static bool draw(Scoring *s, const KitRequest *r, int32_t *tokens) {
   Kit *k = s->kit;
-  int64_t n = s->r->count, done;
+  int64_t n = s->r->count;
   bool is_given = s->r->task->given != GIVEN_NOTHING;
   if (is_given && !s->given && !make_given(s)) return false;
-  if (!(is_given ? draw_given(s, r, tokens) : kit_generate(k, r, tokens, &s->out->stats, &done, s->err)) ||
+  if (!(is_given ? draw_given(s, r, tokens) : generate(s, r, tokens)) ||
       !codec_decode(&k->codec[CODEC_IMAGE], tokens, n * s->frames, s->out->rgb[SCORE_DRAWN], s->err))
     return false;
   for (int64_t i = 0; is_given && i < n * s->frames; i++)
@@ -388,6 +407,7 @@ static bool score_drawings(Scoring *s) {
   int32_t *tokens = ARENA_ARRAY(s->arena, int32_t, n * k->positions);
   if (!draw(s, &r, tokens)) return false;
   if (!judge_row(s, SCORE_DRAWN, s->out->rgb[SCORE_DRAWN], s->wanted)) return false;
+  if (s->r->only_draws) return true;
   count_row(s, SCORE_SHUFFLED, s->wanted, (n + 1) / 2);
   if (s->out->has_accuracy && !ask_shuffled(s)) return false;
   if (s->r->similarity && !ask_similarity(s, SCORE_SHUFFLED, s->out->rgb[SCORE_DRAWN], s->wanted, (n + 1) / 2))
@@ -410,7 +430,7 @@ static bool score_captions(Scoring *s) {
     s->judged[i] = (Judgement){.scene = read};
   }
   count_row(s, SCORE_DRAWN, s->scene, 0);
-  count_row(s, SCORE_SHUFFLED, s->scene, (n + 1) / 2);
+  if (!s->r->only_draws) count_row(s, SCORE_SHUFFLED, s->scene, (n + 1) / 2);
   return true;
 }
 
@@ -431,12 +451,16 @@ bool score_kit(Kit *k, const ScoreRequest *r, Arena *a, Scores *out, Error *err)
   if (r->draws && has != s.frames)
     return error_set(err, ERROR_ARGUMENT, "%s: the world's clips have %d frames, the model's %lld", r->task->name,
                      s.frames, (long long)has);
-  *out = (Scores){.count = r->count, .size = k->size, .frames = s.frames};
-  out->has_accuracy = r->networks && r->networks->segment.f;
-  out->has_frechet = r->networks && r->networks->features.f;
+  bool is_judged = r->networks && !k->draws_words;
+  *out = (Scores){.task = r->task, .count = r->count, .size = k->size, .frames = s.frames};
+  out->has_colours = world_options(r->world)->kinds & WORLD_RECOLOUR;
+  out->has_accuracy = is_judged && r->networks->segment.f;
+  out->has_similarity = r->similarity && !k->draws_words;
+  out->has_frechet = is_judged && r->networks->features.f;
   make_scenes(&s);
-  bool ok = r->draws && k->draws_words ? score_captions(&s)
-                                       : open_judges(&s) && score_autoencoder(&s) && (!r->draws || score_drawings(&s));
+  bool ok = r->draws && k->draws_words
+                ? score_captions(&s)
+                : open_judges(&s) && (r->only_draws || score_autoencoder(&s)) && (!r->draws || score_drawings(&s));
   for (int i = 0; s.judge && i < r->threads; i++) judge_free(s.judge[i]);
   return ok;
 }

@@ -27,6 +27,8 @@ typedef struct ScoreTask {
 } ScoreTask;
 /* t2i, s2i, i2i, ti2i, t2v, s2v, v2v, tv2v, i2t, v2t; NULL: there is none of that name. */
 const ScoreTask *score_task(const char *name);
+/* The same of an option's value; NULL after err was set. */
+const ScoreTask *score_task_asked(const char *option, const char *name, Error *err);
 bool score_task_is_clip(const ScoreTask *t); /* whether its scenes move */
 
 typedef struct ScoreRequest {
@@ -35,6 +37,7 @@ typedef struct ScoreRequest {
   WorldSplit split;             /* whose scenes: pairs kept from training, or unseen scenes of pairs that it shows */
   int64_t count;                /* scenes, at least 1 */
   bool draws;                   /* else the autoencoder alone is scored */
+  bool only_draws;              /* the row SCORE_DRAWN, and no others: a fifth of the time of judging clips */
   int64_t
       draws_of_each; /* scene, at least 1: the first is judged, and the one whose pixels are nearest to the truth */
   int threads;                  /* that judge */
@@ -68,9 +71,10 @@ typedef struct ScoreRow {
 } ScoreRow;
 
 typedef struct Scores {
+  const ScoreTask *task;
   int64_t count;
   ScoreRow row[SCORE_ROWS];
-  bool has_accuracy, has_frechet;
+  bool has_colours, has_accuracy, has_similarity, has_frechet;   /* in these; score_figures.h lists all */
   bool has[SCORE_ROWS];         /* of captions only those drawn, and shuffled */
   double psnr, psnr_box;        /* dB, of reconstructions: over all pixels, and over the things' boxes */
   NuwaGenerateStats stats;      /* of drawing */
@@ -79,7 +83,7 @@ typedef struct Scores {
   uint8_t *rgb[SCORE_PIXELS];
 } Scores;
 
-/* Everything in a (call inside arena_protect). */
+/* Everything in a (call inside arena_protect).  ERROR_CANCELLED where the kit's target cancels. */
 bool score_kit(Kit *k, const ScoreRequest *r, Arena *a, Scores *out, Error *err);
 /* Rows of truth, reconstruction and drawing, `columns` scenes wide (at most count), for the scenes that fill their
  * rows, as many as fit a picture; of clips a scene is a row of its frames.  image_done frees it. */

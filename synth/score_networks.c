@@ -74,6 +74,11 @@ bool score_networks_accuracy(ScoreNetworks *n, const uint8_t *rgb, const uint16_
   return true;
 }
 
+bool score_networks_see(const ScoreNetworks *n, int64_t frames) {
+  const PlanTensor *in = n->features.f ? features_input(&n->features) : NULL;
+  return in && (in->rank != 5 || in->dim[1].c == frames);
+}
+
 int64_t score_networks_width(const ScoreNetworks *n) {
   return n->features.f ? plan_find_output(n->features.f, PORT_FEATURES)->dim[1].c : 0;
 }

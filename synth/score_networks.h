@@ -20,6 +20,9 @@ bool score_networks_accuracy(ScoreNetworks *n, const uint8_t *rgb, const uint16_
                              Error *err);
 /* Adds the features of n pictures, or clips of `frames`: rgb [n, frames, size, size, 3].  A network of pictures sees each frame. */
 bool score_networks_features(ScoreNetworks *n, const uint8_t *rgb, int64_t count, int64_t frames, int64_t size, Moments *out, Error *err);
+/* Whether there are features of drawings of so many frames: a network of pictures sees each, one of clips those of its own
+ * length. */
+bool score_networks_see(const ScoreNetworks *n, int64_t frames);
 /* Of a vector; 0: there is no such network. */
 int64_t score_networks_width(const ScoreNetworks *n);
 

@@ -7,9 +7,11 @@
 
 #include "runtime/base/utf8.h"
 
+#define VARIABLE(i, colour) "--s" #i ":" colour ";"
+
 static const char head_style[] =
-    ":root{color-scheme:light dark;--back:#fff;--card:#f7f8f9;--text:#1b1f24;--faint:#5c6670;--line:#d9dee3;--best:#e2f1e6;"
-    "--s0:#0067b1;--s1:#c24a00;--s2:#00805c;--s3:#a3348c;--s4:#8a6a00;--s5:#4b5563;--s6:#6a4cc4;--s7:#b3123f}\n"
+    ":root{color-scheme:light dark;--back:#fff;--card:#f7f8f9;--text:" PAGE_TEXT ";--faint:" PAGE_FAINT ";--line:" PAGE_LINE
+    ";--best:#e2f1e6;" PAGE_SERIES(VARIABLE) "}\n"
     "@media(prefers-color-scheme:dark){:root{--back:#14171a;--card:#1c2024;--text:#e4e7ea;--faint:#9aa4ae;--line:#343b42;"
     "--best:#1d3a28;--s0:#5ab4f0;--s1:#ff9a52;--s2:#3fd0a0;--s3:#ec9bd6;--s4:#e3cf57;--s5:#b4bec8;--s6:#b3a0ff;--s7:#ff8aa5}}\n"
     "*{box-sizing:border-box}\n"
@@ -35,7 +37,7 @@ static const char head_style[] =
     ".plot figcaption{font-weight:600}figcaption{font-size:14px}.picture figcaption{color:var(--faint)}\n"
     ".plot svg{display:block;width:100%;height:auto;font:12px system-ui,-apple-system,\"Segoe UI\",Roboto,\"DejaVu Sans\",sans-serif;"
     "font-variant-numeric:tabular-nums}\n"
-    ".plot text{fill:var(--faint)}.grid{stroke:var(--line);stroke-width:1}\n"
+    ".plot text{fill:var(--faint)}.plot .name{fill:var(--text)}.grid{stroke:var(--line);stroke-width:1}\n"
     ".l{fill:none;stroke:var(--c);stroke-width:1.8;stroke-linejoin:round;stroke-linecap:round}.b{fill:var(--c);opacity:.2}\n"
     ".m{fill:var(--card);stroke:var(--c);stroke-width:1.6}.f{fill:var(--c)}\n"
     ".legend{display:flex;flex-wrap:wrap;gap:.1rem 1.1rem;margin:.35rem 0 0;padding:0;list-style:none;font-size:13px}\n"

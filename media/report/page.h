@@ -9,6 +9,13 @@
 
 #include "runtime/base/memory.h"
 
+/* Colours of light mode, for what has no style sheet: --text, --faint and --line, and those of series, --s0 to --s7. */
+#define PAGE_TEXT "#1b1f24"
+#define PAGE_FAINT "#5c6670"
+#define PAGE_LINE "#d9dee3"
+#define PAGE_SERIES(X)                                                                                               \
+  X(0, "#0067b1") X(1, "#c24a00") X(2, "#00805c") X(3, "#a3348c") X(4, "#8a6a00") X(5, "#4b5563") X(6, "#6a4cc4") X(7, "#b3123f")
+
 /* Text as HTML shows it, in elements and in quoted attributes: markup is escaped; bytes that are no UTF-8 and control
  * characters but tabs and line ends become replacement characters. */
 void page_escape(Buffer *out, const char *text);

@@ -1,4 +1,4 @@
-/* Plots as SVG inside a page (page.h): lines over a shared axis, and bars.
+/* Plots as SVG inside a page (page.h): lines over a shared axis, bars, and points.
  *
  * Each is a <figure> with its title, ticks at 1, 2, 5 times powers of ten, and a legend below that tells every series by
  * colour and by mark or dash, with its last value.  Width follows the page.  Nothing that a number can be breaks a plot:
@@ -37,6 +37,24 @@ typedef struct PlotBars {
   int n;
 } PlotBars;
 void plot_bars(Buffer *out, const PlotBars *p);
+
+/* Points in a plane, each with its name beside it. */
+typedef struct PlotPoint {
+  const char *name;
+  double x, y;
+  double deviation; /* a bar from y - deviation to y + deviation; NAN: none */
+} PlotPoint;
+
+enum { PLOT_MAX_POINTS = 64 }; /* more are left out by the note */
+
+typedef struct PlotPoints {
+  const char *title, *x_name;
+  const PlotPoint *point;
+  int n;
+} PlotPoints;
+void plot_points(Buffer *out, const PlotPoints *p);
+/* The same as an SVG file of its own, in light mode, for papers and slides. */
+void plot_points_file(Buffer *out, const PlotPoints *p);
 
 /* ---- axes ---- */
 

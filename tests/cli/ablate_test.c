@@ -222,6 +222,30 @@ TEST("variants of which one is not evaluated, one draws nothing and one has a wr
   EXPECT_HAS(output, "| wrong | - | ");
 }
 
+TEST("options of scores and figures without effect are refused before anything is trained") {
+  static const struct {
+    const char *options, *says;
+  } wrong[] = {{"--score t2z", "--score t2z: is none of t2i, s2i, i2i, ti2i, t2v, s2v, v2v, tv2v, i2t, v2t"},
+               {"--score t2i --score t2i", "--score t2i is given twice"},
+               {"--score t2i --only-drawing", "--score has no effect beside --only-drawing"},
+               {"--score i2t --segment w", "--segment has no effect with --score i2t, which draws captions"},
+               {"--segment w", "--segment has no effect without --score"},
+               {"--score-count 8", "--score-count has no effect without --score"},
+               {"--guidance 2", "--guidance has no effect without --score"},
+               {"--score t2i --temperature 0 --top-k 3", "--top-k and --top-p have no effect at --temperature 0"},
+               {"--score t2i", "model: --score: it draws nothing token by token (decode)"},
+               {"--figure f.svg", "--figure: m.lua draws nothing token by token (decode)"},
+               {"--figure f.svg --only-drawing", "--figure has no effect beside --only-drawing"},
+               {"--figure-of loss", "--figure-of has no effect without --figure or --report"}};
+  make_model();
+  for (int i = 0; i < COUNT_OF(wrong); i++) {
+    char command[300];
+    snprintf(command, sizeof command, ABLATE "--runs refused %s", wrong[i].options);
+    EXPECT_STATUS(2, command, wrong[i].says);
+  }
+  expect_shell("! ls refused/* f.svg 2>/dev/null");
+}
+
 /* The bytes of keys and values of NN, which decodes 16 tokens in 7 steps. */
 static long long kv_bytes(const char *precision) {
   char command[500];

@@ -1,5 +1,7 @@
 /* All tasks of one model: text, sketches, pictures and clips in; pictures, clips and captions out, as a user meets
  * them. */
+#include <math.h>
+
 #include "media/clip.h"
 #include "media/clip_write.h"
 #include "media/image.h"
@@ -337,6 +339,43 @@ TEST("scores of each task stand beside those of true renderings and shuffled con
                 "train models/nuwa.lua --models models --weights kit.st --data world:single,size=32,things=60 "
                 "--batch 8 --steps 2",
                 "labels");
+}
+
+#define SWEEP                                                                                                        \
+  "ablate models/nuwa.lua --models models -D tasks=sketch_video,sketch_image -D grid_s=8 -D grid_h=4 -D grid_w=4 -D dim=8 "     \
+  "-D heads=1 -D encoder_layers=1 -D decoder_layers=1 -D codebook=16 -D decoder=full -D decoder=nearby --tokens "    \
+  "image=image.st --tokens labels=labels.st " WORLD "--batch 2 --steps 2 "
+#define SCORED "--score s2v --score s2i --score-count 4 --temperature 0.7 "
+
+TEST("scores of tasks are metrics of a sweep's runs, as `score` has them of the weights") {
+  REQUIRE(have_kit() && nuwa("train " MODELS_DIR "/metrics/features.lua --models models -D size=32 -D frames=8 -D channels=2 -D levels=2 "
+                             "-D features=4 -D vocab=560 --bpe merges --data world:clips,size=32,things=8 --batch 2 --steps 1 "
+                             "--out features.st") == 0, "%s", output);
+  /* A run that is trained, and ends before it is scored. */
+  expect_shell("mkdir -p runs/decoder=nearby-seed0/weights.safetensors");
+  EXPECT_STATUS(1, SWEEP SCORED "--features features.st", "1 runs failed");
+  expect_shell("rmdir runs/decoder=nearby-seed0/weights.safetensors");
+  EXPECT_STATUS(0, SWEEP SCORED "--features features.st --csv t.csv --figure f.svg --report t.html", "decoder=nearby, seed 0");
+  EXPECT(!strstr(output, "step 2/2"), "%s", output);
+  expect_shell("head -1 t.csv | grep -o 's2v.*,samples'");
+  EXPECT_HAS(output, "s2v.thing,s2v.place,s2v.background,s2v.motion,s2v.moves,s2v.all,s2v.frechet,"
+                     "s2i.thing,s2i.place,s2i.background,s2i.all,samples");
+  expect_shell("grep -q '>s2v.frechet (less is better) against' f.svg && grep -q '>decoder=nearby</text>' f.svg && "
+               "grep -q 'against the time of drawing</figcaption>' t.html");
+  double mine = NAN, theirs = NAN;
+  expect_shell("grep -o 's2v.frechet.*' runs/decoder=nearby-seed0/result.json");
+  if (sscanf(output, "s2v.frechet\": %lf", &mine) != 1) mine = NAN;
+  EXPECT_STATUS(0, "score --models models --weights runs/decoder=nearby-seed0/weights.safetensors --tokens image=image.st --tokens "
+                   "labels=labels.st --task s2v --count 4 --temperature 0.7 --features features.st --json", "\"drawn\": {");
+  const char *row = strstr(output, "\"drawn\": {"), *at = row ? strstr(row, "\"frechet\": ") : NULL;
+  if (!at || sscanf(at, "\"frechet\": %lf", &theirs) != 1) theirs = NAN;
+  EXPECT(fabs(mine - theirs) < 1e-6, "%g and %g", mine, theirs);
+  EXPECT_STATUS(1, SWEEP SCORED "--features features.st --guidance 2", "its guidance is 1, this run's is 2");
+  EXPECT_STATUS(1, SWEEP SCORED, "its features_sha256 is");
+  EXPECT_STATUS(1, SWEEP, "its scores is s2v s2i, this run's is not set");
+  EXPECT_STATUS(2, SWEEP "--score t2v", "decoder=full: --score: t2v needs a model with the task text_video; it has");
+  EXPECT_STATUS(2, SWEEP "--score s2i --features features.st",
+                "--features features.st: sees clips of other lengths than any task of --score draws");
 }
 
 TEST_MAIN()

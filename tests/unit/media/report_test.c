@@ -39,6 +39,38 @@ TEST("text shows as it is and means nothing to a browser") {
   buffer_done(&b);
 }
 
+/* Where a name of the file stands. */
+static void find_name(const char *svg, const char *name, double *x, double *y) {
+  char end[24];
+  snprintf(end, sizeof end, ">%s</text>", name);
+  const char *at = strstr(svg, end);
+  *x = *y = NAN;
+  while (at && at > svg && *at != '<') at--;
+  int read = at ? sscanf(at, "<text class=\"name\" x=\"%lf\" y=\"%lf\"", x, y) : 0;
+  EXPECT(read == 2, "%s in %s", name, svg);
+}
+
+TEST("points have their names beside them, apart where points lie close, and bars of their deviations") {
+  const PlotPoint point[] = {{"FF", 100, 40, 2}, {"NF", 99, 40.1, NAN}, {"<b>", 20, 30, NAN}, {"none", NAN, 1, NAN}};
+  Buffer b = {0};
+  double x, y, other_x, other_y;
+  plot_points_file(&b, &(PlotPoints){hostile, "ms", point, 4});
+  REQUIRE(!b.failed && strncmp(b.data, "<svg xmlns=", 11) == 0, "%s", b.data);
+  EXPECT_LACKS(b.data, "<script");
+  EXPECT_LACKS(b.data, "<b>");
+  EXPECT_LACKS(b.data, "var(--line)");
+  EXPECT_LACKS(b.data, "nan");
+  EXPECT_HAS(b.data, ">1 without a number</text>");
+  find_name(b.data, "FF", &x, &y);
+  find_name(b.data, "NF", &other_x, &other_y);
+  EXPECT(fabs(x - other_x) > 14 || fabs(y - other_y) > 12, "%g %g and %g %g", x, y, other_x, other_y);
+  EXPECT(count(b.data, "class=\"m\"") == 3 && count(b.data, "class=\"l\"") == 1, "%s", b.data);
+  buffer_done(&b);
+  plot_points(&b, &(PlotPoints){.title = "empty", .x_name = "ms"});
+  EXPECT_HAS(b.data, "empty <small>(no values yet)</small>");
+  buffer_done(&b);
+}
+
 TEST("a page of hostile texts holds no script, fetches nothing, and closes what it opens") {
   const char *cell[] = {hostile, hostile};
   const PageColumn column[] = {{hostile, false}, {hostile, true}};
@@ -57,6 +89,7 @@ TEST("a page of hostile texts holds no script, fetches nothing, and closes what 
   page_picture(&b, &(PagePicture){"x", 1, 8, 8, hostile});
   plot_lines(&b, &(Plot){hostile, hostile, &s, 1, PLOT_AUTO});
   plot_bars(&b, &(PlotBars){hostile, hostile, &one, 1});
+  plot_points(&b, &(PlotPoints){hostile, hostile, &(PlotPoint){hostile, 1, 1, 1}, 1});
   page_figures_end(&b);
   page_end(&b);
   REQUIRE(!b.failed, "");
