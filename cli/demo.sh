@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 nuwa=${NUWA:-build/nuwa}
 caption=${1:-a panda at the top right on a blue background}
 out=${NUWA_DEMO_OUT:-out/demo}
-world=textured,recolour,size=64,things=48,thing_min=22,thing_max=24,jitter=8,align=8
+world=textured,recolour,size=64,things=48,thing_min=24,thing_max=24,jitter=8,align=8,recolours=4
 rm -rf "$out"
 mkdir -p "$out"
 page=$out/index.html

@@ -11,7 +11,7 @@ local o = options {
   of = one_of { "image", "labels" },
   size = 336,               -- pixels on a side
   colours = 3,              -- channels of a picture
-  classes = 0,              -- labels there are, of maps of labels
+  classes = 0,              -- labels there are, of maps of labels; of pictures: those that label_weight is of
   channels = 128,
   patch = 1,                -- pixels of a side that are one place from the first layer to the last (as in ViT-VQGAN, Yu et
                             -- al. 2022): all layers are coarse ones then, which is far less work
@@ -21,8 +21,6 @@ local o = options {
   latent = 256,             -- channels before quantisation
   width = 256,              -- of a code
   codebook = 12288,
-  levels = "",              -- "9,9,7,7": codes are a lattice of so many values along each dimension, with nothing to learn (FSQ,
-                            -- Mentzer et al. 2023); codebook and width are then their product and their number
   groups = 32,
   norm = one_of { "group", "place" },   -- taming's group norm, or statistics of each place alone: codes then say what
                                         -- is at their place, whatever the rest of the picture shows
@@ -34,6 +32,8 @@ local o = options {
   part = one_of { "all", "decoder" },     -- the decoder alone: codes stay what they are, for models that draw them
   loss = one_of { "square", "taming" },   -- squared differences; or absolute ones and a discriminator
   codebook_weight = 1.0,
+  label_weight = 0.0,       -- of pictures: of the cross-entropy of what their pixels show, told from the codes, which then
+                            -- tell things apart where squared differences alone see colours
   perceptual = one_of { "none", "lpips", "classifier" },  -- whose weights --weights-of loss.perceptual_loss=FILE gives
   perceptual_weight = 1.0, perceptual_channels = 32,      -- of the classifier's first convolution
   disc_start = 250001, disc_factor = 1.0, disc_weight = 0.8, disc_num_layers = 3, disc_ndf = 64,
@@ -47,7 +47,11 @@ local o = options {
 
 local is_labels = o.of == "labels"
 if is_labels and o.classes < 2 then error('of = "labels" needs classes, how many labels there are') end
-if not is_labels and o.classes ~= 0 then error('classes is of maps of labels: of = "labels"') end
+local is_guided = not is_labels and o.label_weight > 0
+if is_guided and o.classes < 2 then error("label_weight needs classes, how many labels there are") end
+if is_labels and o.label_weight > 0 then error("label_weight is of pictures") end
+if is_guided and o.loss == "taming" then error("label_weight is beside squared differences") end
+if not is_labels and not is_guided and o.classes ~= 0 then error('classes is of maps of labels, of = "labels", or of label_weight') end
 if is_labels and o.perceptual ~= "none" then error("perceptual is of pictures") end
 if is_labels and o.loss == "taming" then error('loss = "taming" is of pictures; labels have their cross-entropy') end
 local channels = is_labels and o.classes or o.colours
@@ -113,8 +117,7 @@ local function encoder(x)
     x = middle(x, last_layer)
     return nn.conv("conv_out", norm_silu("norm_out", x), o.latent, { size = last_layer.size })
   end)
-  x = nn.conv("quant_conv", x, o.width, { size = 1 })
-  return o.levels == "" and x or tanh(x)
+  return nn.conv("quant_conv", x, o.width, { size = 1 })
 end
 
 -- [b, grid, grid, width] -> [b, size, size, channels]
@@ -128,27 +131,13 @@ local function decoder(z)
         if level > 0 then x = nn.upsample("upsample", x) end
       end)
     end
-    return unfolded(nn.conv("conv_out", norm_silu("norm_out", x), o.patch * o.patch * channels))
+    x = norm_silu("norm_out", x)
+    local image = unfolded(nn.conv("conv_out", x, o.patch * o.patch * channels))
+    return image, x
   end)
 end
 
--- All points of a lattice in [-1, 1]: f32 [codebook, width]; the first dimension counts fastest.
-local function lattice(levels)
-  local columns, basis = {}, 1
-  for i, n in ipairs(levels) do
-    if n < 2 then error("levels: at least 2 along each dimension, not " .. n) end
-    local digit = iota(i32(o.codebook, 1), 0) // basis % n
-    columns[i], basis = cast(digit, f32) * (2 / (n - 1)) - 1, basis * n
-  end
-  if basis ~= o.codebook or #levels ~= o.width then
-    error("levels = " .. o.levels .. " are codebook = " .. basis .. " and width = " .. #levels .. ", not " .. o.codebook .. " and " .. o.width)
-  end
-  return concat(columns, 1)
-end
-
-local is_lattice = o.levels ~= ""
-local codebook = is_lattice and lattice(nn.whole_numbers("levels", o.levels))
-  or param("quantize.embedding.weight", f32(o.codebook, o.width), { uniform = 1 / o.codebook })
+local codebook = param("quantize.embedding.weight", f32(o.codebook, o.width), { uniform = 1 / o.codebook })
 
 local function as_grid(codes) return reshape(codes, codes.shape[1], 1, grid, grid) end
 local function as_picture(codes) return reshape(codes, codes.shape[1], grid, grid) end
@@ -164,14 +153,27 @@ local function autoencoder(image)
   local z = encoder(image)
   local found = nn.nearest_code(z, codebook)
   local quantised = gather(codebook, found)
-  if is_lattice then return decoder(z + detach(quantised - z)), fill(0, f32()) end
+  local made, seen = decoder(z + detach(quantised - z))
   local by_average = o.codes_by == "average"
   if is_training() and o.part == "all" then
     if by_average then nn.average_codes("quantize", codebook, z, found, { window = o.window > 0 and o.window or nil, among = o.among })
     elseif o.window > 0 then nn.revive("quantize", codebook, z, found, o.window, o.among) end
   end
   local commitment = o.commitment * mean_square(z - detach(quantised))
-  return decoder(z + detach(quantised - z)), by_average and commitment or mean_square(quantised - detach(z)) + commitment
+  return made, by_average and commitment or mean_square(quantised - detach(z)) + commitment, seen
+end
+
+-- Cross-entropy of the labels i32 [b, size, size] of two rows and columns of each place (of one pixel: its own), told from
+-- the decoder's last features: what the codes of the picture know.
+local function guidance(seen, labels)
+  local n = o.patch > 1 and 2 or 1
+  local step = o.patch // n
+  local logits = nn.conv("loss.labels", seen, n * n * o.classes, { size = 1 })
+  local side = seen.shape[2]
+  logits = transpose(reshape(logits, logits.shape[1], side, side, n, n, o.classes), 0, 1, 3, 2, 4, 5)
+  local first = step // 2
+  labels = slice(slice(labels, 1, first, o.size, step), 2, first, o.size, step)
+  return nn.cross_entropy(reshape(logits, logits.shape[1], side * n, side * n, o.classes), labels)
 end
 
 -- The perceptual distance of two pictures, averaged; nil without one.
@@ -181,10 +183,12 @@ local function perceptual_loss(x, y)
 end
 
 local function square_loss(x)
-  local image, quant_loss = autoencoder(x.image)
+  local image, quant_loss, seen = autoencoder(x.image)
   local mse, p_loss = mean_square(image - x.image), perceptual_loss(x.image, image)
   local nll_loss = p_loss and mse + o.perceptual_weight * p_loss or mse
-  return { loss = nll_loss + quant_loss, mse = mse, p_loss = p_loss }
+  local label_loss = is_guided and guidance(seen, x.labels) or nil
+  if is_guided then nll_loss = nll_loss + o.label_weight * label_loss end
+  return { loss = nll_loss + quant_loss, mse = mse, p_loss = p_loss, label_loss = label_loss }
 end
 
 -- ---- taming's VQLPIPSWithDiscriminator ----
@@ -214,7 +218,8 @@ end
 local rate = o.schedule == "cosine" and optim.cosine(o.lr, o.warmup, 0.1) or optim.constant(o.lr, o.warmup)
 
 local decoder_params = { "^decoder%.", "^post_quant_conv%." }
-local all_params = { "^encoder%.", "^decoder%.", "quant_conv%.", o.codes_by == "gradient" and not is_lattice and "^quantize%." or nil }
+local all_params = { "^encoder%.", "^decoder%.", "quant_conv%.", o.codes_by == "gradient" and "^quantize%." or nil }
+if is_guided then table.insert(all_params, "^loss%.labels%.") end
 local trained = o.part == "all" and all_params or decoder_params
 
 local function adam(f, params)
@@ -254,7 +259,7 @@ local loss, train
 if o.loss == "taming" then
   loss, train = taming()
 else
-  loss = is_labels and fn({ labels = map }, label_loss) or fn({ image = picture }, square_loss)
+  loss = is_labels and fn({ labels = map }, label_loss) or fn({ image = picture, labels = is_guided and map or nil }, square_loss)
   train = { { "main", optim.adamw(loss, { params = trained, lr = rate, clip = o.clip, weight_decay = o.weight_decay }) } }
 end
 
@@ -262,7 +267,7 @@ local of = is_labels and { name = "labels", type = map, channels = function(x) r
   or { name = "image", type = picture, channels = function(x) return x end, made = function(x) return x end }
 
 local function encoded(x) return nn.nearest_code(encoder(of.channels(x[of.name])), codebook) end
-local function decoded(found) return of.made(decoder(gather(codebook, found))) end
+local function decoded(found) return of.made((decoder(gather(codebook, found)))) end
 
 return module {
   size = o.size, grid = grid, codebook = o.codebook, classes = is_labels and o.classes or nil,

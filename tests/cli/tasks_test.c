@@ -47,6 +47,31 @@ static Safetensors *open_tokens(const char *name) {
   return w;
 }
 
+#define PATCHES                                                                                                      \
+  "train models/vqgan.lua --models models -D size=32 -D patch=4 -D multipliers=1,1 -D channels=8 -D groups=2 "       \
+  "-D blocks=1 -D attention= -D middle_attention=false -D latent=8 -D norm=place -D sees=patch --batch 2 --steps 2 "
+
+TEST("an autoencoder of patches learns what its pixels show; trained on, its decoder alone moves, and codes stay") {
+  open_folder();
+  EXPECT_STATUS(0, PATCHES "-D width=4 -D codebook=16 -D label_weight=0.5 -D classes=9 " WORLD "--out patches.st --json", "loss");
+  EXPECT_STATUS(0, PATCHES "-D width=4 -D codebook=16 -D part=decoder --weights patches.st --ignore 'loss.*' -D label_weight=0 -D classes=0 " WORLD
+                "--out sharper.st", "");
+  Safetensors *a = open_tokens("patches.st"), *b = open_tokens("sharper.st");
+  int same = 0, moved = 0;
+  for (int i = 0; a && b && i < safetensors_count(b); i++) {
+    const TensorView *y = safetensors_get(b, i), *x = safetensors_find(a, y->name);
+    bool is_decoder = strncmp(y->name, "decoder", 7) == 0 || strncmp(y->name, "post_quant", 10) == 0;
+    EXPECT(x && (memcmp(x->data, y->data, y->bytes) == 0 || is_decoder), "%s", y->name);
+    same += !is_decoder;
+    moved += x && memcmp(x->data, y->data, y->bytes) != 0;
+  }
+  EXPECT(same > 10 && moved > 10, "%d, %d", same, moved);
+  if (a) safetensors_close(a);
+  if (b) safetensors_close(b);
+  EXPECT_STATUS(1, PATCHES "-D label_weight=1 " WORLD, "label_weight needs classes");
+  EXPECT_STATUS(1, "inspect models/vqgan.lua -D size=36 -D patch=4 -D multipliers=1,1", "size 36 must be a multiple of 8");
+}
+
 static const struct Given {
   const char *task, *args;
 } drawn[] = {
