@@ -45,7 +45,8 @@ void kit_recipe(const Kit *k, Recipe *r);
 
 enum { KIT_PART = 64 };          /* most samples that are drawn at once, and pictures that the autoencoder takes */
 
-/* Says which words of a caption the weights' captions never had, and where it is cut because it is too long. */
+/* Says which words of a caption the weights' captions never had, and where it is cut because it is too long; refuses one that is
+ * in another language. */
 bool kit_check_caption(const Kit *k, const char *text, Error *err);
 
 typedef struct KitRequest {

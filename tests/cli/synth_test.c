@@ -286,6 +286,11 @@ TEST("words that the model never read are named, and captions that are cut") {
   EXPECT_STATUS(0, "generate --models models --weights kit.safetensors --text "
                    "'a panda at the bottom right on purple' -o words.png",
                 "the caption has 30 tokens, the model reads 22: it is cut after \"a panda at the bottom right\"");
+  EXPECT_STATUS(1, "generate --models models --weights kit.safetensors --text 一只红色的狐狸 -o words.png",
+                "know no word of \"一只红色的狐狸\": nuwa data lists what there is");
+  EXPECT_STATUS(0, "generate --models models --weights kit.safetensors --text 'a 狐狸狐狸狐狸狐狸狐狸狐狸狐狸狐狸狐狸 on red' -o words.png",
+                "it is cut after \"a 狐狸");
+  EXPECT(strstr(output, "狐\"") || strstr(output, "狸\""), "cut within a character: %s", output);
   EXPECT_STATUS(0, "data", "panda");
   EXPECT_HAS(output, "top left");
   EXPECT_HAS(output, "purple");
