@@ -75,7 +75,8 @@ static void print_cells(const Scores *s, int row) {
 static void print_table(const ScoreCommand *c) {
   static const char *const name[SCORE_ROWS] = {
       "true renderings",     "VQ reconstructions",          "drawings",
-      "shuffled conditions", "first frame, standing still", "best of the draws"};
+      "shuffled conditions", "first frame, standing still", "best of the draws",
+      "of the draws that most like its caption"};
   const Scores *s = &c->scores;
   printf("| %s, %" PRId64 " %s |", c->task->name, s->count, c->a->seen ? "seen pairs" : "held-out pairs");
   for (ScoreFigureId i = 0; i < SCORE_FIGURES; i++)
@@ -98,7 +99,7 @@ static void print_table(const ScoreCommand *c) {
 }
 
 static void print_json(const ScoreCommand *c) {
-  static const char *const key[SCORE_ROWS] = {"true", "vq", "drawn", "shuffled", "frozen", "best"};
+  static const char *const key[SCORE_ROWS] = {"true", "vq", "drawn", "shuffled", "frozen", "best", "likest"};
   const Scores *s = &c->scores;
   printf("{\"task\": \"%s\", \"count\": %" PRId64, c->task->name, s->count);
   if (s->has[SCORE_REBUILT]) printf(", \"psnr\": %.4f, \"psnr_box\": %.4f", s->psnr, s->psnr_box);

@@ -168,16 +168,19 @@ static bool measure_others(Scoring *s) {
   return true;
 }
 
+/* How like a scene's caption a clip or picture is, with the network that ranks. */
+static bool likeness_of(const Scoring *s, const Scene *scene, const uint8_t *rgb, double *out) {
+  char caption[WORLD_CAPTION_BYTES];
+  world_caption(s->r->world, scene, caption);
+  return ranking_compare(s->r->similarity, caption, rgb, 1, s->frames, s->kit->size, out, s->err);
+}
+
 /* Each to the caption of the scene `rotate` places on. */
 static bool ask_similarity(Scoring *s, int row, const uint8_t *rgb, const Scene *scene, int64_t rotate) {
-  char caption[WORLD_CAPTION_BYTES];
   double sum = 0, one;
   int64_t n = s->r->count;
   for (int64_t i = 0; i < n; i++) {
-    world_caption(s->r->world, &scene[(i + rotate) % n], caption);
-    if (!ranking_compare(s->r->similarity, caption, rgb + (size_t)(i * s->frames) * s->bytes, 1, s->frames,
-                         s->kit->size, &one, s->err))
-      return false;
+    if (!likeness_of(s, &scene[(i + rotate) % n], rgb + (size_t)(i * s->frames) * s->bytes, &one)) return false;
     sum += one;
   }
   s->out->row[row].similarity = sum / (double)n;
@@ -370,32 +373,56 @@ static bool ask_shuffled(Scoring *s) {
                                  s->kit->size, &s->out->row[SCORE_SHUFFLED].accuracy, s->err);
 }
 
-/* Keeps of each scene the drawing nearest to the truth, in best. */
-static void keep_nearest(const Scoring *s, double *error, uint8_t *best, bool is_first) {
+/* Of each scene the best drawing so far, by distance from the truth or by likeness to the caption. */
+typedef struct Kept {
+  int row;
+  double *cost;   /* [count] */
+  uint8_t *rgb;   /* [count][frames, size, size, 3] */
+} Kept;
+
+static Kept kept_of(const Scoring *s, int row) {
+  size_t bytes = s->bytes * (size_t)(s->r->count * s->frames);
+  return (Kept){row, ARENA_ARRAY(s->arena, double, s->r->count), arena_alloc(s->arena, bytes)};
+}
+
+static bool cost_of(const Scoring *s, int row, int64_t i, double *out) {
+  const uint8_t *x = pixels_of(s, SCORE_TRUE, i), *y = pixels_of(s, SCORE_DRAWN, i);
+  double sum = 0, likeness;
+  if (row == SCORE_LIKEST) return likeness_of(s, &s->wanted[i], y, &likeness) && (*out = -likeness, true);
+  for (size_t k = 0; k < s->bytes * (size_t)s->frames; k++) sum += (double)((x[k] - y[k]) * (x[k] - y[k]));
+  *out = sum;
+  return true;
+}
+
+static bool keep_better(const Scoring *s, Kept *k, bool is_first) {
   size_t clip = s->bytes * (size_t)s->frames;
   for (int64_t i = 0; i < s->r->count; i++) {
-    const uint8_t *x = pixels_of(s, SCORE_TRUE, i), *y = pixels_of(s, SCORE_DRAWN, i);
-    double sum = 0;
-    for (size_t k = 0; k < clip; k++) sum += (double)((x[k] - y[k]) * (x[k] - y[k]));
-    if (!is_first && sum >= error[i]) continue;
-    error[i] = sum;
-    memcpy(best + (size_t)i * clip, y, clip);
+    double cost;
+    if (!cost_of(s, k->row, i, &cost)) return false;
+    if (!is_first && cost >= k->cost[i]) continue;
+    k->cost[i] = cost;
+    memcpy(k->rgb + (size_t)i * clip, pixels_of(s, SCORE_DRAWN, i), clip);
   }
+  return true;
 }
 
 /* The first of its drawings is there; afterwards it is again. */
 static bool score_best(Scoring *s, KitRequest *r, int32_t *tokens) {
   size_t bytes = s->bytes * (size_t)(s->r->count * s->frames);
-  double *error = ARENA_ARRAY(s->arena, double, s->r->count);
-  uint8_t *best = arena_alloc(s->arena, bytes), *first = arena_copy(s->arena, s->out->rgb[SCORE_DRAWN], bytes);
-  keep_nearest(s, error, best, true);
-  for (int64_t i = 1; i < s->r->draws_of_each; i++) {
+  uint8_t *first = arena_copy(s->arena, s->out->rgb[SCORE_DRAWN], bytes);
+  Kept kept[2] = {kept_of(s, SCORE_BEST)};
+  int n = 1;
+  if (s->r->similarity) kept[n++] = kept_of(s, SCORE_LIKEST);
+  for (int64_t i = 0; i < s->r->draws_of_each; i++) {
     r->first = i * s->r->count;
-    if (!draw(s, r, tokens)) return false;
-    keep_nearest(s, error, best, false);
+    if (i > 0 && !draw(s, r, tokens)) return false;
+    for (int k = 0; k < n; k++)
+      if (!keep_better(s, &kept[k], i == 0)) return false;
   }
   memcpy(s->out->rgb[SCORE_DRAWN], first, bytes);
-  return judge_row(s, SCORE_BEST, best, s->wanted);
+  for (int k = 0; k < n; k++)
+    if (!judge_row(s, kept[k].row, kept[k].rgb, s->wanted)) return false;
+  return true;
 }
 
 static bool score_drawings(Scoring *s) {

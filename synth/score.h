@@ -3,7 +3,7 @@
  * The judge (media/judge.h) sees pixels only.  It judges the true renderings of scenes (which bounds what can be
  * scored), their reconstructions by the autoencoder, one drawing for each scene, the drawings against each other's
  * scenes (chance), and of clips the first frame, standing still; where several are drawn for a scene, also of these
- * the one nearest to the truth. Captions that are drawn are read back into slots instead. */
+ * the one nearest to the truth, and the one most like its caption. Captions that are drawn are read back into slots instead. */
 #ifndef NUWA_SYNTH_SCORE_H
 #define NUWA_SYNTH_SCORE_H
 
@@ -55,7 +55,8 @@ enum {
   SCORE_PIXELS,
   SCORE_SHUFFLED = SCORE_PIXELS,
   SCORE_FROZEN,
-  SCORE_BEST,
+  SCORE_BEST,    /* where several are drawn of a scene: that nearest to the truth, */
+  SCORE_LIKEST,  /* and that most like the caption, by the network of similarity */
   SCORE_ROWS
 };
 

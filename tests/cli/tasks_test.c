@@ -260,6 +260,20 @@ TEST("the drawings most like the caption are kept, the best first, each with its
   EXPECT_STATUS(2, GENERATE CAPTION "-o w.png --count 2 --best 3 --by clip.st", "there are not so many");
 }
 
+static double similarity_of(const char *row) {
+  const char *at = strstr(output, row), *value = at ? strstr(at, "\"similarity\": ") : NULL;
+  return value ? strtod(value + strlen("\"similarity\": "), NULL) : NAN;
+}
+
+TEST("of several drawings of a scene the one most like its caption is judged, and is more like it than the first") {
+  REQUIRE(have_kit() && shell("test -e clip.st") == 0, "the sentence before makes clip.st");
+  EXPECT_STATUS(0, "score --models models --weights kit.st --task t2i --count 4 --draws 4 --similarity clip.st --json", "\"likest\": {");
+  double first = similarity_of("\"drawn\": {"), likest = similarity_of("\"likest\": {");
+  EXPECT(likest > first, "%g, %g", first, likest);
+  EXPECT_STATUS(0, "score --models models --weights kit.st --task t2i --count 4 --draws 1 --similarity clip.st --json", "\"drawn\": {");
+  EXPECT(similarity_of("\"drawn\": {") == first && !strstr(output, "likest"), "%s", output);
+}
+
 TEST("a stop token is for lines of words, and one of the vocabulary") {
   REQUIRE(have_kit(), "");
   EXPECT_STATUS(0,
