@@ -39,7 +39,8 @@ run() {
   say "</pre>"
   $nuwa "$@" >>"$page.log" 2>&1 || { tail -3 "$page.log" >&2; return 1; }
 }
-generate() { run generate ${NUWA_DEMO_WEIGHTS:+--weights "$NUWA_DEMO_WEIGHTS"} --temperature 0.7 --guidance 1.5 --count 4 "$@"; }
+generate() { run generate ${NUWA_DEMO_WEIGHTS:+--weights "$NUWA_DEMO_WEIGHTS"} --temperature 0.7 --count 4 "$@"; }
+guided() { generate --guidance 1.5 "$@"; }   # where there is a condition to be guided by
 
 cat >"$page" <<'HTML'
 <!DOCTYPE html><meta charset="utf-8"><title>nuwa: eight tasks and their inverses</title>
@@ -61,13 +62,13 @@ HTML
 
 begin "Text to picture (T2I)"
 words "$caption"
-generate --text "$caption" -o "$out/t2i.png"
+guided --text "$caption" -o "$out/t2i.png"
 drawings "$out"/t2i-*.png
 end
 
 begin "Sketch to picture (S2I)"
 image "$map" "the sketch: what each pixel shows"
-generate --sketch "$map" -o "$out/s2i.png"
+guided --sketch "$map" -o "$out/s2i.png"
 drawings "$out"/s2i-*.png
 end
 
@@ -81,20 +82,20 @@ begin "Picture changed by a caption (TI2I)"
 changed="a guitar at the center on a purple background"
 image "$picture" "given: all but the thing"
 words "$changed"
-generate --image "$picture" --mask thing --text "$changed" -o "$out/ti2i.png"
+guided --image "$picture" --mask thing --text "$changed" -o "$out/ti2i.png"
 drawings "$out"/ti2i-*.png
 end
 
 begin "Text to clip (T2V)"
 moving="a fox moving left at the top on a green background"
 words "$moving"
-generate --text "$moving" -o "$out/t2v.gif"
+guided --text "$moving" -o "$out/t2v.gif"
 drawings "$out"/t2v-*.gif
 end
 
 begin "Sketch to clip (S2V)"
 for frame in 000 002 005 007; do image "$maps/$frame.labels.png" "frame ${frame#00} of the sketch"; done
-generate --sketch "$maps" -o "$out/s2v.gif"
+guided --sketch "$maps" -o "$out/s2v.gif"
 drawings "$out"/s2v-*.gif
 end
 
@@ -108,7 +109,7 @@ begin "Clip continued by a caption (TV2V)"
 image "$clip" "given: its first frame"
 other="a cyan snail shrinking at the top left on a blue background"
 words "$other"
-generate --video "$clip" --given-frames 1 --text "$other" -o "$out/tv2v.gif"
+guided --video "$clip" --given-frames 1 --text "$other" -o "$out/tv2v.gif"
 drawings "$out"/tv2v-*.gif
 end
 

@@ -163,10 +163,10 @@ local function autoencoder(image)
   return made, by_average and commitment or mean_square(quantised - detach(z)) + commitment, seen
 end
 
--- Cross-entropy of the labels i32 [b, size, size] of two rows and columns of each place (of one pixel: its own), told from
--- the decoder's last features: what the codes of the picture know.
+-- Cross-entropy of the labels i32 [b, size, size] of two rows and columns of each place (of an odd patch: its middle), told
+-- from the decoder's last features: what the codes of the picture know.
 local function guidance(seen, labels)
-  local n = o.patch > 1 and 2 or 1
+  local n = o.patch % 2 == 0 and 2 or 1
   local step = o.patch // n
   local logits = nn.conv("loss.labels", seen, n * n * o.classes, { size = 1 })
   local side = seen.shape[2]
