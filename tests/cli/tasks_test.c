@@ -72,6 +72,17 @@ TEST("an autoencoder of patches learns what its pixels show; trained on, its dec
   EXPECT_STATUS(1, "inspect models/vqgan.lua -D size=36 -D patch=4 -D multipliers=1,1", "size 36 must be a multiple of 8");
 }
 
+TEST("captions of pictures are learned from clips that stand still alone where that is asked for") {
+  REQUIRE(have_kit(), "");
+#define MOVING                                                                                                       \
+  "train models/nuwa.lua --models models -D tasks=text_video,image_text -D grid_s=8 -D grid_h=4 -D grid_w=4 -D dim=16 " \
+  "-D heads=2 -D encoder_layers=1 -D decoder_layers=1 -D codebook=16 -D text_tokens=24 -D vocab=560 --bpe merges "   \
+  "--tokens image=image.st --data world:clips,size=32,things=8 --batch 2 --steps 1 "
+  EXPECT_STATUS(0, MOVING "--log moving.log", "");
+  EXPECT_STATUS(0, MOVING "-D describe=still --log still.log", "");
+  expect_shell("grep -q '\"image_text\": [1-9]' moving.log/metrics.jsonl && grep -q '\"image_text\": 0[,}]' still.log/metrics.jsonl");
+}
+
 static const struct Given {
   const char *task, *args;
 } drawn[] = {
