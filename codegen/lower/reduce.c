@@ -186,7 +186,11 @@ static int gpu_unroll(const Group *g, int costly) {
   return n < 2 ? 2 : n > 16 ? 16 : n;
 }
 
-enum { KEPT_ELEMS = 16384 };   /* of a row whose costly values are kept, at most */
+enum {
+  KEPT = 3,                  /* costly values of a row, at most */
+  KEPT_ELEMS = 16384,        /* of a row that has some, at most */
+  SHARED_BYTES = 96 << 10    /* of a GPU's block at most, as for products */
+};
 
 /* How many kept elements lie behind the last reduced axis; false: none, or their number is not affine. */
 static bool columns_of(const Group *g, Dim *out) {
@@ -197,17 +201,25 @@ static bool columns_of(const Group *g, Dim *out) {
   return from < domain->rank && type_elems_range(domain, from, domain->rank, out);
 }
 
-static bool keeps_rows(const Group *g) {
+/* Elements of a row whose costly values can be kept; 0: they cannot. */
+static int64_t kept_elems(const Group *g) {
   const Node *first = first_reduction(g);
   int64_t n = 1;
   for (int i = 0; i < first->in[0]->type.rank; i++) {
     Dim d = first->in[0]->type.dim[i];
     if (!(axes_of(first) >> i & 1)) continue;
-    if (!dim_is_const(d) || d.c > KEPT_ELEMS) return false;
+    if (!dim_is_const(d) || d.c > KEPT_ELEMS) return 0;
     n *= d.c;
-    if (n > KEPT_ELEMS) return false;
+    if (n > KEPT_ELEMS) return 0;
   }
-  return n > 0;
+  return n;
+}
+
+/* How many there is room for: a GPU's block has the rows of all its items in shared memory. */
+static int most_kept(const Group *g, const Target *t) {
+  int64_t elems = kept_elems(g), row = CUDA_ITEMS * (int64_t)sizeof(float) * elems;
+  if (!elems) return 0;
+  return target_is_gpu(t) && SHARED_BYTES / row < KEPT ? (int)(SHARED_BYTES / row) : KEPT;
 }
 
 bool reduce_params(Arena *a, const Group *g, const Target *t, Params *out, Error *err) {
@@ -217,7 +229,7 @@ bool reduce_params(Arena *a, const Group *g, const Target *t, Params *out, Error
   *p = (ReduceParams){.vectors = 1, .start_unroll = 1, .end_unroll = 1, .grain = GRAIN_ELEMS};
   if (!first_reduction(g)) return error_set(err, ERROR_MODEL, "a reduction group without a reduction");
   p->columns = columns_of(g, &inner) && (!dim_is_const(inner) || inner.c >= LANES / 2);
-  p->kept = p->columns || !keeps_rows(g) ? 0 : 3;
+  p->kept = p->columns ? 0 : most_kept(g, t);
   if (target_is_gpu(t)) p->unroll = gpu_unroll(g, costly);
   else p->unroll = costly > 1 || g->n_node > 24 ? 1 : costly || g->n_node > 8 ? 2 : 4;
   if (p->columns && target_is_gpu(t)) {
@@ -237,9 +249,12 @@ int reduce_params_refuse(const Group *g, const Target *t, const Params *params, 
     return params_refuse(PARAM_AT(ReduceParams, columns), err, "it must be 0: no kept axis stands behind the reduced ones");
   if (p->vectors > 1 && !has_vectors)
     return params_refuse(PARAM_AT(ReduceParams, vectors), err, "it must be 1 but for columns on a CPU");
-  if (p->kept && (p->columns || !keeps_rows(g)))
+  if (p->kept && (p->columns || !kept_elems(g)))
     return params_refuse(PARAM_AT(ReduceParams, kept), err, "it must be 0: values are kept of rows of 1 to %d elements, "
                          "not of columns", (int)KEPT_ELEMS);
+  if (p->kept > most_kept(g, t))
+    return params_refuse(PARAM_AT(ReduceParams, kept), err, "a block's %d rows of %lld elements have room for %d in %d bytes "
+                         "of shared memory", (int)CUDA_ITEMS, (long long)kept_elems(g), most_kept(g, t), (int)SHARED_BYTES);
   if (p->start_unroll > 1 && !has_vectors)
     return params_refuse(PARAM_AT(ReduceParams, start_unroll), err, "it must be 1 but for columns on a CPU");
   if (p->end_unroll > 1 && !has_vectors)

@@ -225,6 +225,36 @@ TEST("contract: the default of filter gradients is legal from few channels to th
     }
 }
 
+static void shape_body(void *ctx) {
+  Trial *t = ctx;
+  Params p;
+  Program *program = pass_fuse(t->c.func);
+  if (!program || program->n_group != 1 || !params_default(t->arena, &program->group[0], &t->target, &p, &t->c.err)) return;
+  Kernel *k = lower_group(t->arena, &program->group[0], &t->target, &p, "k", &t->c.err);
+  t->ok = k != NULL;
+  if (!k) return;
+  EXPECT(cuda_shape(k).shared_bytes <= 96 << 10, "%lld bytes\n%s", (long long)cuda_shape(k).shared_bytes, t->c.text);
+  if (p.reduce.kept++ == 3) return;
+  EXPECT(!params_is_legal(&program->group[0], &t->target, &p, &t->c.err), "more is legal than the default keeps\n%s", t->c.text);
+  EXPECT_HAS(t->c.err.text, "parameters of reduce: kept=");
+}
+
+TEST("reduce: what a GPU's block keeps of its rows has room in shared memory, however long they are") {
+  for (int n = 1; n < 20000; n += 1 + n / 8) {
+    char text[900];
+    snprintf(text, sizeof text, "func @f(%%x: f32[B,%d]) {\n  %%1 = exp(%%x) : f32[B,%d]\n  %%2 = sum(%%1) {axes=[1]} : f32[B]\n"
+             "  %%3 = reshape(%%2) : f32[B,1]\n  %%4 = broadcast(%%3) : f32[B,%d]\n  %%5 = log(%%1) : f32[B,%d]\n"
+             "  %%6 = exp(%%5) : f32[B,%d]\n  %%7 = add(%%6, %%1) : f32[B,%d]\n  %%8 = mul(%%7, %%4) : f32[B,%d]\n"
+             "  %%9 = sum(%%6) {axes=[1]} : f32[B]\n  return y = %%8, z = %%9\n}\n", n, n, n, n, n, n, n);
+    Trial t = {.c = {.text = text}, .target = target_cuda(80), .arena = arena_new()};
+    t.c.graph = graph_new(&t.c.err);
+    REQUIRE(arena_protect(t.c.graph->arena, check_parse, &t.c, &t.c.err) && t.c.func, "%s", t.c.err.text);
+    EXPECT(arena_protect(t.arena, shape_body, &t, &t.c.err) && t.ok, "%d elements: %s", n, t.c.err.text);
+    arena_free(t.arena);
+    check_done(&t.c);
+  }
+}
+
 static void refuse_body(void *ctx) {
   Trial *t = ctx;
   Program *p = pass_fuse(t->c.func);
