@@ -37,7 +37,9 @@ typedef struct GpuKernels {
 typedef struct GpuModel {
   const char *name;          /* "demo" */
   const char *path;          /* of the Lua file */
-  const char *weights;       /* its options are those that these weights were trained with; NULL: the defaults */
+  const char *weights;       /* its text and options are those that these weights carry; NULL: the file's, the defaults */
+  const Define *define;      /* values in their place */
+  int n_define;
   const char *models_dir;
   bool train;                /* with the training step of its function "loss" */
   DType precision;           /* as CompileOptions have it */

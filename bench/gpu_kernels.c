@@ -18,31 +18,38 @@ void gpu_kernels_close(GpuKernels *g) {
   *g = (GpuKernels){0};
 }
 
-/* ---- options of weights ---- */
+/* ---- what weights carry ---- */
 
 typedef struct DefineLines {
   Define *item;
   int n, cap;
 } DefineLines;
 
-/* "name=value" a line. */
+static bool is_defined(const DefineLines *d, const char *name) {
+  for (int i = 0; i < d->n; i++)
+    if (strcmp(d->item[i].name, name) == 0) return true;
+  return false;
+}
+
+/* "name=value" a line; of a name that there is, the value stays. */
 static void read_options(Arena *a, const char *text, DefineLines *out) {
   for (const char *line = text ? text : ""; *line;) {
     int n = (int)strcspn(line, "\n"), eq = (int)strcspn(line, "=");
     if (eq < n) {
       Define d = {arena_printf(a, "%.*s", eq, line), arena_printf(a, "%.*s", n - eq - 1, line + eq + 1)};
-      ARENA_PUSH(a, out->item, out->n, out->cap, d);
+      if (!is_defined(out, d.name)) ARENA_PUSH(a, out->item, out->n, out->cap, d);
     }
     line += n + (line[n] == '\n');
   }
 }
 
-static bool load_options(Arena *a, const char *weights, DefineLines *out, Error *err) {
-  if (!weights) return true;
-  Safetensors *w = safetensors_open(weights, err);
-  if (w) read_options(a, safetensors_metadata(w, META_OPTIONS), out);
+static bool load_weights(Arena *a, const char *path, DefineLines *options, SourceMap *source, Error *err) {
+  Safetensors *w = safetensors_open(path, err);
+  const char *text = w ? safetensors_metadata(w, META_SOURCE) : NULL;
+  if (w) read_options(a, safetensors_metadata(w, META_OPTIONS), options);
+  bool ok = text ? source_read(a, text, source, err) : w && error_set(err, ERROR_FORMAT, "%s carries no source", path);
   safetensors_close(w);
-  return w != NULL;
+  return ok;
 }
 
 /* ---- the list ---- */
@@ -111,9 +118,12 @@ static void add_body(void *ctx) {
   Add *a = ctx;
   Arena *arena = a->g->arena;
   DefineLines options = {0};
+  SourceMap source = {0};
   a->name = arena_strdup(arena, a->m->name);
-  if (!load_options(arena, a->m->weights, &options, a->err)) return;
-  ModelOptions mo = {.define = options.item, .n_define = options.n, .models_dir = a->m->models_dir};
+  for (int i = 0; i < a->m->n_define; i++) ARENA_PUSH(arena, options.item, options.n, options.cap, a->m->define[i]);
+  if (a->m->weights && !load_weights(arena, a->m->weights, &options, &source, a->err)) return;
+  ModelOptions mo = {.define = options.item, .n_define = options.n, .models_dir = a->m->models_dir,
+                     .source = a->m->weights ? &source : NULL};
   a->model = model_load(a->m->path, &mo, a->err);
   if (!a->model) return;
   a->g->model[a->g->n_model++] = a->model;
@@ -127,12 +137,13 @@ bool gpu_kernels_add(GpuKernels *g, const GpuModel *m, Error *err) {
 }
 
 bool gpu_kernels_add_demo(GpuKernels *g, const char *models_dir, DType precision, Error *err) {
-  static const char *const name[] = {"nuwa", "vqgan"}, *const weights[] = {SHIPPED_DRAWER, SHIPPED_IMAGE};
+  static const char *const name[] = {"nuwa", "vqgan"}, *const of[] = {SHIPPED_DRAWER, SHIPPED_IMAGE};
   for (int i = 0; i < COUNT_OF(name); i++) {
-    char path[1024], options[1024];
-    const GpuModel m = {name[i], path, options, models_dir, precision == DTYPE_F32, precision};
+    char path[1024], weights[1024];
+    const GpuModel m = {.name = name[i], .path = path, .weights = weights, .models_dir = models_dir,
+                        .train = precision == DTYPE_F32, .precision = precision};
     snprintf(path, sizeof path, "%s/%s.lua", models_dir, name[i]);
-    snprintf(options, sizeof options, "%s/weights/%s.safetensors", models_dir, weights[i]);
+    snprintf(weights, sizeof weights, "%s/weights/%s.safetensors", models_dir, of[i]);
     if (!gpu_kernels_add(g, &m, err)) return false;
   }
   return true;

@@ -106,7 +106,7 @@ static bool stays_inside(const char *name) {
 
 static bool find_model(Arena *a, const SynthTarget *t, ModelSpec *m, const Safetensors *w, const char *path,
                        Error *err) {
-  const char *model = safetensors_metadata(w, WEIGHTS_MODEL), *source = safetensors_metadata(w, WEIGHTS_SOURCE);
+  const char *model = safetensors_metadata(w, WEIGHTS_MODEL), *source = safetensors_metadata(w, META_SOURCE);
   if (!model)
     return error_set(err, ERROR_ARGUMENT, "%s does not say which model it is for; name its file", path);
   if (!stays_inside(model))
@@ -312,7 +312,7 @@ int weights_file_describe(Arena *a, const WeightsMeta *m, MetadataEntry out[WEIG
   int n = 0;
   out[n++] = (MetadataEntry){META_FORMAT, "nuwa-weights"};
   out[n++] = (MetadataEntry){WEIGHTS_MODEL, arena_strdup(a, slash ? slash + 1 : m->model->path)};
-  out[n++] = (MetadataEntry){WEIGHTS_SOURCE, arena_take_buffer(a, &source)};
+  out[n++] = (MetadataEntry){META_SOURCE, arena_take_buffer(a, &source)};
   out[n++] = (MetadataEntry){META_OPTIONS, print_options(a, &m->model->options)};
   if (m->merges) out[n++] = (MetadataEntry){WEIGHTS_BPE, m->merges};
   if (m->words) out[n++] = (MetadataEntry){WEIGHTS_WORDS, m->words};

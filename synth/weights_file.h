@@ -8,9 +8,8 @@
 #include "synth/models.h"
 #include "synth/recipe.h"
 
-/* Keys of the metadata, beside META_FORMAT, META_OPTIONS and META_RECIPE. */
+/* Keys of the metadata, beside META_FORMAT, META_OPTIONS, META_SOURCE and META_RECIPE. */
 #define WEIGHTS_MODEL "model"       /* the main file's name in the source; in old files among the shipped models */
-#define WEIGHTS_SOURCE "source"     /* {"nuwa.lua": text, ...}: all Lua files */
 #define WEIGHTS_BPE "bpe"           /* merges of the text encoder; only where the model reads text */
 #define WEIGHTS_WORDS "words"       /* of the captions it was trained on, with spaces between */
 #define WEIGHTS_DIGEST "file_sha256"   /* in a bundle: of the file that they were taken from */

@@ -58,6 +58,7 @@
 
 #define META_FORMAT "format"
 #define META_OPTIONS "options"            /* of weights: their model's, "name=value" a line */
+#define META_SOURCE "source"              /* of weights: {"nuwa.lua": text, ...}, all Lua files of their model */
 #define META_RECIPE "recipe"              /* JSON: all that shaped what the file holds */
 
 #endif

@@ -28,7 +28,7 @@ static bool open_all(void) {
   Error *err = &all.err;
   CudaFactsOptions o = {.arch = {80, 90}, .n_arch = test_is_long ? ARCHS : 1, .together = KERNELS_TOGETHER,
                         .threads = IS_SANITIZED ? 1 : pool_count_processors(), .nvrtc = all.nvrtc};
-  const GpuModel paper = {"nuwa, paper scale", MODELS_DIR "/nuwa.lua", NULL, MODELS_DIR, false};
+  const GpuModel paper = {.name = "nuwa, paper scale", .path = MODELS_DIR "/nuwa.lua", .models_dir = MODELS_DIR};
   if (!gpu_kernels_open(&all.kernels, err) || !gpu_kernels_add_demo(&all.kernels, MODELS_DIR, DTYPE_BF16, err) ||
       (test_is_long && !gpu_kernels_add_demo(&all.kernels, MODELS_DIR, DTYPE_F32, err)))
     return false;
