@@ -6,10 +6,11 @@
 #ifndef TEST_DEMO_H
 #define TEST_DEMO_H
 
+#include "runtime/base/names.h"
 #include "tests/gpu/pair.h"
 #include "tests/test.h"
 
-enum { DEMO_DEFINES = 40, DEMO_OUTPUTS = 8 };
+enum { DEMO_DEFINES = 64, DEMO_OUTPUTS = 8 };
 
 /* ---- the models ---- */
 
@@ -20,11 +21,53 @@ typedef struct Demo {
   int64_t samples;
   Plan *plan;
   NuwaSession *session;
+  RigData data;
+  int64_t codebook, labels_codebook, vocab, words;   /* codes and tokens of text there are, tokens of a text; 0: none */
   Define define[DEMO_DEFINES];
   int n_define;
   char *options;
   Error err;
 } Demo;
+
+/* ---- data ---- */
+
+static inline double fit(void *ctx, const char *name, int64_t i, double x) {
+  const Demo *d = ctx;
+  if (strcmp(name, PORT_TEXT) == 0) return (double)((i * i * 5 + 1) % d->vocab);
+  if (strcmp(name, PORT_TEXT_MASK) == 0) return i % d->words < d->words * 3 / 4;
+  if (strcmp(name, PORT_LABELS_TOKENS) == 0) return (double)((i * 53 + i / 7) % d->labels_codebook);
+  bool is_code = strcmp(name, PORT_TOKENS) == 0 || strcmp(name, PORT_IMAGE_TOKENS) == 0 || strcmp(name, PORT_CODES) == 0;
+  if (is_code) return (double)((i * 37 + i / 9) % d->codebook);
+  if (strcmp(name, PORT_IMAGE) == 0) return 0.5 + 0.4 * sin((double)i * 0.013) * cos((double)(i % 96) * 0.07);
+  if (strcmp(name, PORT_STEP) == 0) return 50;
+  if (strcmp(name, PORT_STEPS) == 0) return 100;
+  return x;
+}
+
+static inline int64_t field_of(const Demo *d, const char *name) {
+  const Value *v = model_field(d->model, name);
+  return v ? v->integer : 0;
+}
+
+static inline void prepare_data(Demo *d) {
+  d->data = (RigData){3, fit, d};
+  d->codebook = field_of(d, "codebook");
+  d->labels_codebook = field_of(d, "labels_codebook");
+  d->vocab = field_of(d, "vocab");
+  d->words = field_of(d, "text_tokens");
+}
+
+/* Fills what a function of the plan reads. */
+static inline void fill_inputs(Demo *d, int function) {
+  const PlanFunction *pf = &d->plan->function[function];
+  for (int i = 0; i < pf->n_in; i++) {
+    int64_t n = 0;
+    plan_tensor_elems(&pf->in[i], d->samples, 1, &n);
+    rig_fill(&d->data, pf->in[i].name, pf->in[i].dtype, n, nuwa_input(d->session, function, pf->in[i].name));
+  }
+}
+
+/* ---- opening ---- */
 
 /* "name=value" a line, as `nuwa train` writes them. */
 static inline void read_defines(Demo *d) {
@@ -65,6 +108,7 @@ static inline bool open_demo(Demo *d, const char *weights, DType precision, int6
   snprintf(path, sizeof path, "%s/%s", MODELS_DIR, model);
   d->model = model_load(path, &o, &d->err);
   arena_free(arena);
+  if (d->model) prepare_data(d);
   return d->model != NULL;
 }
 
@@ -82,19 +126,6 @@ static inline void close_demo(Demo *d) {
   free(d->options);
 }
 
-/* ---- data ---- */
-
-static inline double fit(void *ctx, const char *name, int64_t i, double x) {
-  if (strcmp(name, "text") == 0) return (double)((i * i * 5 + 1) % 848);
-  bool is_code = strcmp(name, "tokens") == 0 || strcmp(name, "codes") == 0;
-  if (is_code) return (double)((i * 37 + i / 9) % 512);
-  if (strcmp(name, "image") == 0) return 0.5 + 0.4 * sin((double)i * 0.013) * cos((double)(i % 96) * 0.07);
-  if (strcmp(name, "step") == 0) return 50;
-  if (strcmp(name, "steps") == 0) return 100;
-  return x;
-}
-static const RigData data = {3, fit, NULL};
-
 /* ---- the interpreter ---- */
 
 static const char decided_name[] = "decided";   /* an input: what the device decided */
@@ -104,7 +135,7 @@ typedef struct Reference {
   Arena *arena;
   const char *name;             /* of the function */
   const int32_t *decided;       /* decisions to take as they are, or NULL */
-  const int32_t *text, *tokens; /* instead of the data's, or NULL */
+  const int32_t *text, *tokens; /* instead of the data's, or NULL; of a text the mask too */
   Func *f;                      /* what was computed; where decisions were given their scores are the last output */
   Node *scores;
   Tensor out[DEMO_OUTPUTS], *update;
@@ -113,9 +144,12 @@ typedef struct Reference {
 
 static inline const int32_t *given_input(const Reference *r, const char *name) {
   if (strcmp(name, decided_name) == 0) return r->decided;
-  if (strcmp(name, "text") == 0) return r->text;
-  return strcmp(name, "tokens") == 0 ? r->tokens : NULL;
+  if (strcmp(name, PORT_TEXT) == 0 || strcmp(name, PORT_TEXT_MASK) == 0) return r->text;
+  return strcmp(name, PORT_TOKENS) == 0 ? r->tokens : NULL;
 }
+
+/* A mask has 1 for the tokens of its text. */
+static inline double given_value(DType t, int32_t x) { return t == DTYPE_U8 ? x != 0 : x; }
 
 static inline const Tensor *read_leaf(void *ctx, const Node *leaf, Error *err) {
   Reference *r = ctx;
@@ -130,9 +164,9 @@ static inline const Tensor *read_leaf(void *ctx, const Node *leaf, Error *err) {
   if (leaf->op == OP_STATE) return t;   /* as a session begins */
   if (leaf->op == OP_PARAM && !v) return error_set(err, ERROR_ARGUMENT, "no weight %s", name), NULL;
   void *values = given || v ? NULL : arena_alloc(r->arena, (size_t)n * dtype_bytes(t->dtype));
-  if (values) rig_fill(&data, name, t->dtype, n, values);
+  if (values) rig_fill(&r->d->data, name, t->dtype, n, values);
   for (int64_t i = 0; i < n; i++)
-    t->data[i] = given ? given[i] : v ? rig_load(v->dtype, v->data, i) : rig_load(t->dtype, values, i);
+    t->data[i] = given ? given_value(t->dtype, given[i]) : v ? rig_load(v->dtype, v->data, i) : rig_load(t->dtype, values, i);
   return t;
 }
 

@@ -87,7 +87,7 @@ static void append_kept(Demo *d, bool is_param, Buffer *out) {
 static bool run_functions(Demo *d, Buffer *out) {
   for (int f = 0; f < d->plan->n_function; f++) {
     if (d->plan->function[f].is_prepare) continue;
-    rig_run(d->session, d->plan, f, &data, d->samples, 1);
+    rig_run(d->session, d->plan, f, &d->data, d->samples, 1);
     if (!nuwa_check(d->session, &d->err)) return false;
     append_ports(d, f, out);
   }
@@ -98,10 +98,9 @@ static bool run_functions(Demo *d, Buffer *out) {
 
 static bool draw(Demo *d, Buffer *out) {
   const PlanDecode *pd = &d->plan->decode[0];
-  const PlanTensor *text = &d->plan->function[pd->prologue].in[0];
   int32_t *tokens = calloc((size_t)(d->samples * plan_positions(pd)), sizeof *tokens);
   NuwaGenerate g = {.count = d->samples, .guidance = 1, .seed = 5, .sample = {.temperature = 1, .top_p = 1}};
-  rig_fill(&data, text->name, DTYPE_I32, d->samples * text->dim[1].c, nuwa_input(d->session, pd->prologue, text->name));
+  fill_inputs(d, pd->prologue);
   bool ok = nuwa_generate(d->session, &g, tokens, NULL, NULL, NULL, &d->err);
   buffer_append(out, tokens, sizeof *tokens * (size_t)(d->samples * plan_positions(pd)));
   buffer_append(out, nuwa_output(d->session, pd->step, "logits"), sizeof(float) * (size_t)pd->vocab);
@@ -143,17 +142,17 @@ static CompileOptions training(void) {
 }
 
 TEST("any legal parameters of all kernels give the bits of the defaults: the drawer's functions and a training step") {
-  try_choices(&(Trial){"demo", training(), DTYPE_F32, run_functions, 1});
+  try_choices(&(Trial){SHIPPED_DRAWER, training(), DTYPE_F32, run_functions, 1});
 }
 
 static const char *const codes[] = {"encode", "decode"};
 
 TEST("and the autoencoder's encode and decode, in bf16") {
-  try_choices(&(Trial){"demo_vq", {.isa = isa_best(), .function = codes, .n_function = 2}, DTYPE_BF16, run_functions, 1});
+  try_choices(&(Trial){SHIPPED_IMAGE, {.isa = isa_best(), .function = codes, .n_function = 2}, DTYPE_BF16, run_functions, 1});
 }
 
 TEST("and the tokens that the drawer's steps give") {
-  try_choices(&(Trial){"demo", {.isa = isa_best()}, DTYPE_F32, draw, 1});
+  try_choices(&(Trial){SHIPPED_DRAWER, {.isa = isa_best()}, DTYPE_F32, draw, 1});
 }
 
 LONG_TEST("many choices for every instruction set here, in f32 and bf16") {
@@ -163,17 +162,17 @@ LONG_TEST("many choices for every instruction set here, in f32 and bf16") {
       CompileOptions o = training(), steps = {.isa = isa};
       o.isa = isa;
       DType precision = bf16 ? DTYPE_BF16 : DTYPE_F32;
-      try_choices(&(Trial){"demo", o, precision, run_functions, 5});
-      try_choices(&(Trial){"demo_vq", o, precision, run_functions, 5});
-      try_choices(&(Trial){"demo", steps, precision, draw, 10});
+      try_choices(&(Trial){SHIPPED_DRAWER, o, precision, run_functions, 5});
+      try_choices(&(Trial){SHIPPED_IMAGE, o, precision, run_functions, 5});
+      try_choices(&(Trial){SHIPPED_DRAWER, steps, precision, draw, 10});
     }
   }
 }
 
 LONG_TEST("and on a GPU, in f32: the autoencoder's encode and decode, and the drawer's steps") {
   NEED_NVRTC();
-  try_choices(&(Trial){"demo_vq", {.device = PLAN_CUDA, .function = codes, .n_function = 2}, DTYPE_F32, run_functions, 3});
-  try_choices(&(Trial){"demo", {.device = PLAN_CUDA}, DTYPE_F32, draw, 3});
+  try_choices(&(Trial){SHIPPED_IMAGE, {.device = PLAN_CUDA, .function = codes, .n_function = 2}, DTYPE_F32, run_functions, 3});
+  try_choices(&(Trial){SHIPPED_DRAWER, {.device = PLAN_CUDA}, DTYPE_F32, draw, 3});
 }
 
 TEST_MAIN()

@@ -59,11 +59,7 @@ static void check_function(Demo *d, const char *name) {
   int f = plan_find_function(d->plan, name);
   REQUIRE(f >= 0, "no function %s", name);
   const PlanFunction *pf = &d->plan->function[f];
-  for (int i = 0; i < pf->n_in; i++) {
-    int64_t n = 0;
-    plan_tensor_elems(&pf->in[i], d->samples, 1, &n);
-    rig_fill(&data, pf->in[i].name, pf->in[i].dtype, n, nuwa_input(d->session, f, pf->in[i].name));
-  }
+  fill_inputs(d, f);
   REQUIRE(nuwa_run(d->session, f, d->samples, 1) || nuwa_check(d->session, &d->err), "%s", d->err.text);
   Reference r = {.d = d, .name = name, .decided = nuwa_output(d->session, f, "codes")};
   double worst = 0, tolerance = tolerance_of(d->precision);
@@ -109,10 +105,8 @@ static void check_drawing(Demo *d) {
   int64_t positions = pd->grid[0] * pd->grid[1] * pd->grid[2], n = d->samples * positions;
   Drawing w = {d, positions, pd->vocab, 0, malloc(sizeof(float) * (size_t)(n * pd->vocab))};
   int32_t *tokens = malloc(sizeof *tokens * (size_t)n);
-  const PlanTensor *text = &d->plan->function[pd->prologue].in[0];
   NuwaGenerate g = {.count = d->samples, .guidance = 1};
-  rig_fill(&data, text->name, DTYPE_I32, d->samples * text->dim[1].c,
-           nuwa_input(d->session, pd->prologue, text->name));
+  fill_inputs(d, pd->prologue);
   bool ok = nuwa_generate(d->session, &g, tokens, NULL, keep_logits, &w, &d->err);
   EXPECT(ok, "%s", d->err.text);
   Reference r = {.d = d, .name = "decode", .tokens = tokens};
@@ -131,7 +125,7 @@ static void check_drawer_steps(DType precision, int64_t samples) {
   static const char *const decode = "decode";
   CompileOptions steps = {.function = &decode, .n_function = 1};
   Demo d;
-  bool ok = open_demo(&d, "demo", precision, samples) && open_plan(&d, steps, samples * 64);
+  bool ok = open_demo(&d, SHIPPED_DRAWER, precision, samples) && open_plan(&d, steps, samples * 64);
   EXPECT(ok, "%s", d.err.text);
   if (ok) check_drawing(&d);
   close_demo(&d);
@@ -157,29 +151,29 @@ TEST("the drawer's prologue and steps are the interpreter's, in f32") {
 
 TEST("the autoencoder's encode and decode are the interpreter's, in f32") {
   NEED_NVRTC();
-  check_functions("demo_vq", DTYPE_F32, 1, autoencoder, 2);
+  check_functions(SHIPPED_IMAGE, DTYPE_F32, 1, autoencoder, 2);
 }
 
 LONG_TEST("the drawer's prologue and steps, all at once, its loss and a training step are the interpreter's, in f32") {
   NEED_NVRTC();
   check_drawer_steps(DTYPE_F32, 2);
-  check_functions("demo", DTYPE_F32, 2, drawer, COUNT_OF(drawer));
+  check_functions(SHIPPED_DRAWER, DTYPE_F32, 2, drawer, COUNT_OF(drawer));
 }
 
 LONG_TEST("and in bf16") {
   NEED_NVRTC();
   check_drawer_steps(DTYPE_BF16, 1);
-  check_functions("demo", DTYPE_BF16, 1, drawer, COUNT_OF(drawer));
+  check_functions(SHIPPED_DRAWER, DTYPE_BF16, 1, drawer, COUNT_OF(drawer));
 }
 
 LONG_TEST("the autoencoder's encode, decode, reconstruct, loss and a training step are the interpreter's, in f32") {
   NEED_NVRTC();
-  check_functions("demo_vq", DTYPE_F32, 2, autoencoder, COUNT_OF(autoencoder));
+  check_functions(SHIPPED_IMAGE, DTYPE_F32, 2, autoencoder, COUNT_OF(autoencoder));
 }
 
 LONG_TEST("those in bf16 too") {
   NEED_NVRTC();
-  check_functions("demo_vq", DTYPE_BF16, 1, autoencoder, COUNT_OF(autoencoder));
+  check_functions(SHIPPED_IMAGE, DTYPE_BF16, 1, autoencoder, COUNT_OF(autoencoder));
 }
 
 TEST_MAIN()
