@@ -1,4 +1,4 @@
-/* Whole models in the demo's sizes: drawing in both orders, and steps of training, on invented inputs. */
+/* Whole models of small pictures: drawing in both orders, and steps of training, on invented inputs. */
 #include "bench/bench.h"
 #include "runtime/base/names.h"
 
@@ -8,7 +8,7 @@
 
 enum { MAX_DEFINES = 16 };
 
-/* The pictures of the demo: 32 x 32 pixels, 8 x 8 codes. */
+/* 32 x 32 pixels, 8 x 8 codes. */
 static const Define autoencoder[] = {
     {"size", "32"}, {"channels", "32"}, {"multipliers", "1,2,2"}, {"blocks", "1"}, {"attention", ""},
     {"latent", "64"}, {"width", "64"}, {"codebook", "512"}, {"groups", "8"},
@@ -171,11 +171,11 @@ static bool decode_both(Bench *b, const char *prefix, const char *model, const D
   return true;
 }
 
-static const char demo_size[] = "8x8 codes, d 192, 2 + 6 layers";
+static const char small_size[] = "8x8 codes, d 192, 2 + 6 layers";
 
 bool bench_decoding(Bench *b, Error *err) {
-  return decode_both(b, "decode", demo_size, LIST(transformer), 1, err) &&
-         decode_both(b, "decode", demo_size, LIST(transformer), 16, err);
+  return decode_both(b, "decode", small_size, LIST(transformer), 1, err) &&
+         decode_both(b, "decode", small_size, LIST(transformer), 16, err);
 }
 
 /* ---- on a GPU ---- */
@@ -206,6 +206,6 @@ bool bench_gpu_models(Bench *b, Error *err) {
   for (int i = 0; i < COUNT_OF(cases); i++)
     if (!train_case(b, &cases[i], err)) return false;
   for (int64_t count = 1; count <= 64; count *= 8)
-    if (!decode_both(b, "gpu.decode", demo_size, LIST(transformer), count, err)) return false;
+    if (!decode_both(b, "gpu.decode", small_size, LIST(transformer), count, err)) return false;
   return true;
 }
