@@ -99,7 +99,7 @@ bool ablate_scores_check_model(const AblateScores *s, const Model *model, Arena 
 /* ---- one task of a run ---- */
 
 typedef struct TaskScoring {
-  const AblateScores *of;
+  AblateScores *of;
   const ScoreTask *task;
   KitSpec spec;
   Arena *arena;              /* of all its pictures: gone before the next task */
@@ -112,7 +112,7 @@ typedef struct TaskScoring {
 
 static void score_body(void *ctx) {
   TaskScoring *c = ctx;
-  const AblateScores *s = c->of;
+  AblateScores *s = c->of;
   ScoreNetworks networks = s->networks;
   if (!uses_features(s, c->task)) networks.features = (Single){0};
   if (!score_open_kit(&c->kit, s->target, &c->spec, c->task, c->arena, c->err) ||
@@ -127,7 +127,7 @@ static void score_body(void *ctx) {
                           .draws_of_each = 1,
                           .threads = s->threads,
                           .networks = &networks,
-                          .similarity = s->similarity ? (Ranking *)(uintptr_t)&s->ranking : NULL,
+                          .similarity = s->similarity ? &s->ranking : NULL,
                           .sample = {(float)s->temperature, (int)s->top_k, (float)s->top_p},
                           .guidance = (float)s->guidance};
   c->ok = score_kit(&c->kit, &r, c->arena, &c->scores, c->err);
@@ -145,7 +145,7 @@ static void say_scores(const Scores *s) {
   fputc('\n', stderr);
 }
 
-static bool score_task_of(const AblateScores *s, const ScoreTask *t, const KitSpec *spec, Arena *a, Metric *out,
+static bool score_task_of(AblateScores *s, const ScoreTask *t, const KitSpec *spec, Arena *a, Metric *out,
                           int *n, Error *err) {
   TaskScoring c = {.of = s, .task = t, .spec = *spec, .arena = arena_new(), .err = err};
   bool ok = c.arena ? arena_protect(c.arena, score_body, &c, err) && c.ok
@@ -159,7 +159,7 @@ static bool score_task_of(const AblateScores *s, const ScoreTask *t, const KitSp
   return true;
 }
 
-bool ablate_scores_measure(const AblateScores *s, const TrainingSpec *spec, const char *weights, Arena *a,
+bool ablate_scores_measure(AblateScores *s, const TrainingSpec *spec, const char *weights, Arena *a,
                            Metric **out, int *out_n, Error *err) {
   KitSpec kit = {.weights = weights};
   memcpy(kit.codec, spec->codec, sizeof kit.codec);

@@ -33,7 +33,7 @@ void ablate_scores_close(AblateScores *s);
 bool ablate_scores_check_model(const AblateScores *s, const Model *model, Arena *a, Error *err);
 /* Scores weights that the spec trained as `nuwa score --task NAME --weights FILE` does; metrics in a.  Says on stderr what
  * came of each task. */
-bool ablate_scores_measure(const AblateScores *s, const TrainingSpec *spec, const char *weights, Arena *a,
+bool ablate_scores_measure(AblateScores *s, const TrainingSpec *spec, const char *weights, Arena *a,
                            Metric **out, int *out_n, Error *err);
 
 #endif
