@@ -29,6 +29,7 @@ bool llvm_print(const Kernel *k, const Target *t, bool assembly, Buffer *out, Er
  * --fmad=false --ftz=true.  Parameters: the argument buffers in order, 16-aligned, then long long B, R, items.  Launch
  * as cuda_shape says. */
 enum { CUDA_ITEMS = 8, CUDA_THREADS = CUDA_ITEMS * LANES };   /* of kernels whose items have one group */
+enum { CUDA_SHARED_BYTES = 96 << 10 };   /* of a block at most, so that every GPU from sm_75 on but the first has room */
 typedef struct CudaShape {
   int items;              /* a block executes: launch ceil(items of the kernel / items) blocks */
   int threads;            /* of a block */

@@ -188,8 +188,7 @@ static int gpu_unroll(const Group *g, int costly) {
 
 enum {
   KEPT = 3,                  /* costly values of a row, at most */
-  KEPT_ELEMS = 16384,        /* of a row that has some, at most */
-  SHARED_BYTES = 96 << 10    /* of a GPU's block at most, as for products */
+  KEPT_ELEMS = 16384         /* of a row that has some, at most */
 };
 
 /* How many kept elements lie behind the last reduced axis; false: none, or their number is not affine. */
@@ -219,7 +218,7 @@ static int64_t kept_elems(const Group *g) {
 static int most_kept(const Group *g, const Target *t) {
   int64_t elems = kept_elems(g), row = CUDA_ITEMS * (int64_t)sizeof(float) * elems;
   if (!elems) return 0;
-  return target_is_gpu(t) && SHARED_BYTES / row < KEPT ? (int)(SHARED_BYTES / row) : KEPT;
+  return target_is_gpu(t) && CUDA_SHARED_BYTES / row < KEPT ? (int)(CUDA_SHARED_BYTES / row) : KEPT;
 }
 
 bool reduce_params(Arena *a, const Group *g, const Target *t, Params *out, Error *err) {
@@ -254,7 +253,7 @@ int reduce_params_refuse(const Group *g, const Target *t, const Params *params, 
                          "not of columns", (int)KEPT_ELEMS);
   if (p->kept > most_kept(g, t))
     return params_refuse(PARAM_AT(ReduceParams, kept), err, "a block's %d rows of %lld elements have room for %d in %d bytes "
-                         "of shared memory", (int)CUDA_ITEMS, (long long)kept_elems(g), most_kept(g, t), (int)SHARED_BYTES);
+                         "of shared memory", (int)CUDA_ITEMS, (long long)kept_elems(g), most_kept(g, t), (int)CUDA_SHARED_BYTES);
   if (p->start_unroll > 1 && !has_vectors)
     return params_refuse(PARAM_AT(ReduceParams, start_unroll), err, "it must be 1 but for columns on a CPU");
   if (p->end_unroll > 1 && !has_vectors)

@@ -12,7 +12,6 @@
 enum {
   CHUNK_BYTES = 40 << 10,     /* of all slots, by default */
   LIST_BYTES = 32 << 10,      /* of a block's lists of whole windows */
-  SHARED_BYTES = 96 << 10,    /* of a block at most, as for products */
   WIDE_THREADS = 512, NARROW_THREADS = 768,   /* of a multiprocessor: 128 and 80 registers each */
   MAX_RESIDENT = 16,
   BLOCK_COST = 16             /* what a block costs by itself, in rows of the box */
@@ -162,7 +161,7 @@ static bool plan(Block *e, const AttendGpuParams *p) {
   choose_patch(e, p->block_m);
   e->groups = (int)((patch_groups(e) + 1) / 2 * 2);   /* whole warps */
   plan_chunks(e, p->tile_k);
-  return block_bytes(e) <= SHARED_BYTES;
+  return block_bytes(e) <= CUDA_SHARED_BYTES;
 }
 
 /* Blocks of a multiprocessor that leave enough registers: without a number the compiler spills to use fewer. */
@@ -234,7 +233,7 @@ int attend_blocks_refuse(Attention *a, const Target *t, const AttendGpuParams *p
   if (p->stream && !a->is_forward) return ATTEND_GPU_REFUSE(stream, "gradients make scores once");
   if (!plan(&e, p))
     return ATTEND_GPU_REFUSE(tile_k, "a block takes %lld bytes of shared memory, more than %d",
-                             (long long)block_bytes(&e), SHARED_BYTES);
+                             (long long)block_bytes(&e), CUDA_SHARED_BYTES);
   if (p->stages > 1 && !target_has_async_copies(t))
     return ATTEND_GPU_REFUSE(stages, "sm_%d has no asynchronous copies", t->capability);
   if (p->resident * e.groups * LANES > most_threads && p->resident)

@@ -6,7 +6,6 @@
 enum {
   PAIR = 2,                /* groups that multiply matrix tiles together */
   MAX_TILES = 16,          /* of theirs; each takes 8 registers of a thread */
-  SHARED_BYTES = 96 << 10, /* of a block at most, so that every GPU from sm_75 on but the first has room */
   RESIDENT_THREADS = 2048, RESIDENT_BYTES = 160 << 10,   /* of a multiprocessor's blocks together */
   BLOCK_BYTES = 1 << 10    /* that a block takes beside what it asks for */
 };
@@ -194,9 +193,9 @@ static int refuse_room(const GpuNest *e, Error *err) {
     if (reach >= 0x1p31)
       return params_refuse(FIELD(tile_k), err, "a block reads from %g elements; offsets in it have 31 bits", reach);
   }
-  if (bytes > SHARED_BYTES)
+  if (bytes > CUDA_SHARED_BYTES)
     return params_refuse(FIELD(stages), err, "%d stages and results need %lld bytes of shared memory, there are %d",
-                         e->params.stages, (long long)bytes, (int)SHARED_BYTES);
+                         e->params.stages, (long long)bytes, (int)CUDA_SHARED_BYTES);
   return refuse_resident(e, bytes, err);
 }
 

@@ -233,7 +233,7 @@ static void shape_body(void *ctx) {
   Kernel *k = lower_group(t->arena, &program->group[0], &t->target, &p, "k", &t->c.err);
   t->ok = k != NULL;
   if (!k) return;
-  EXPECT(cuda_shape(k).shared_bytes <= 96 << 10, "%lld bytes\n%s", (long long)cuda_shape(k).shared_bytes, t->c.text);
+  EXPECT(cuda_shape(k).shared_bytes <= CUDA_SHARED_BYTES, "%lld bytes\n%s", (long long)cuda_shape(k).shared_bytes, t->c.text);
   if (p.reduce.kept++ == 3) return;
   EXPECT(!params_is_legal(&program->group[0], &t->target, &p, &t->c.err), "more is legal than the default keeps\n%s", t->c.text);
   EXPECT_HAS(t->c.err.text, "parameters of reduce: kept=");
