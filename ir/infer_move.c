@@ -25,21 +25,21 @@ bool infer_reshape(Infer *c) {
     if (dim_equal(from, to)) return true;
     dim_print(to, tt);
   }
-  type_print(c->out, type, sizeof type);
-  return infer_refuse(c, "the number of elements changes", "to %s: %s vs %s", type, dim_print(from, tf), tt);
+  return infer_refuse(c, "the number of elements changes", "to %s: %s vs %s", type_print(c->out, type, sizeof type),
+                      dim_print(from, tf), tt);
 }
 
 bool infer_broadcast(Infer *c) {
   if (!given_shape(c)) return false;
   const Type *x = &c->in[0]->type;
   char type[TYPE_TEXT], tx[DIM_TEXT], to[DIM_TEXT];
-  type_print(c->out, type, sizeof type);
   int extra = c->out->rank - x->rank;
-  if (extra < 0) return infer_refuse(c, "cannot broadcast to a lower rank", "to %s", type);
+  if (extra < 0)
+    return infer_refuse(c, "cannot broadcast to a lower rank", "to %s", type_print(c->out, type, sizeof type));
   for (int i = 0; i < x->rank; i++)
     if (!dim_is_one(x->dim[i]) && !dim_equal(x->dim[i], c->out->dim[i + extra]))
-      return infer_refuse(c, "cannot broadcast", "to %s, axis %d: %s vs %s", type, i + extra,
-                          dim_print(x->dim[i], tx), dim_print(c->out->dim[i + extra], to));
+      return infer_refuse(c, "cannot broadcast", "to %s, axis %d: %s vs %s", type_print(c->out, type, sizeof type),
+                          i + extra, dim_print(x->dim[i], tx), dim_print(c->out->dim[i + extra], to));
   return true;
 }
 
