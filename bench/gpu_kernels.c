@@ -136,14 +136,25 @@ bool gpu_kernels_add(GpuKernels *g, const GpuModel *m, Error *err) {
   return (arena_protect(g->arena, add_body, &a, err) && a.ok) || error_prefix(err, "%s", m->name);
 }
 
+/* Tasks share most kernels: these draw pictures, clips and captions, and train pictures and captions.  Of the autoencoder
+ * all is trained, and by no other network. */
+static const struct {
+  const char *name, *weights;
+  Define define[3];
+  int n_define;
+} demo[] = {
+    {"nuwa", SHIPPED_DRAWER, {{"tasks", "text_image,sketch_video,image_text"}, {"task_weights", "1,0,1"}}, 2},
+    {"vqgan", SHIPPED_IMAGE, {{"part", "all"}, {"codes_by", "gradient"}, {"perceptual", "none"}}, 3},
+};
+
 bool gpu_kernels_add_demo(GpuKernels *g, const char *models_dir, DType precision, Error *err) {
-  static const char *const name[] = {"nuwa", "vqgan"}, *const of[] = {SHIPPED_DRAWER, SHIPPED_IMAGE};
-  for (int i = 0; i < COUNT_OF(name); i++) {
+  for (int i = 0; i < COUNT_OF(demo); i++) {
     char path[1024], weights[1024];
-    const GpuModel m = {.name = name[i], .path = path, .weights = weights, .models_dir = models_dir,
-                        .train = precision == DTYPE_F32, .precision = precision};
-    snprintf(path, sizeof path, "%s/%s.lua", models_dir, name[i]);
-    snprintf(weights, sizeof weights, "%s/weights/%s.safetensors", models_dir, of[i]);
+    const GpuModel m = {.name = demo[i].name, .path = path, .weights = weights, .define = demo[i].define,
+                        .n_define = demo[i].n_define, .models_dir = models_dir, .train = precision == DTYPE_F32,
+                        .precision = precision};
+    snprintf(path, sizeof path, "%s/%s.lua", models_dir, demo[i].name);
+    snprintf(weights, sizeof weights, "%s/weights/%s.safetensors", models_dir, demo[i].weights);
     if (!gpu_kernels_add(g, &m, err)) return false;
   }
   return true;

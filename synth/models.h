@@ -40,7 +40,7 @@ void synth_say(const SynthTarget *t, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* Whether the path names a bundle rather than a Lua file. */
 bool models_is_bundle(const char *path);
-/* The path of a file of the shipped models ("nuwa.lua", "weights/demo.safetensors").  In a. */
+/* The path of a file of the shipped models ("nuwa.lua", "weights/nuwa.safetensors").  In a. */
 const char *models_find(Arena *a, const SynthTarget *t, const char *file);
 /* Sets or replaces an option's value.  In a. */
 void models_define(Arena *a, ModelSpec *m, const char *name, const char *value);

@@ -30,8 +30,8 @@
 #define PORT_LABELS_TOKENS "labels_tokens" /* i32 [B, s, h, w]: of maps of labels */
 #define PORT_LOSS "loss"        /* f32, a scalar */
 #define PORT_FEATURES "features" /* f32 [B, n]: what is known of a picture */
-#define SHIPPED_DRAWER "demo"   /* models/weights/NAME.safetensors: of the generating model, */
-#define SHIPPED_IMAGE "demo_vq" /* and of its autoencoder, */
+#define SHIPPED_DRAWER "nuwa"   /* models/weights/NAME.safetensors: of the generating model, */
+#define SHIPPED_IMAGE "image"   /* of the autoencoder of its pictures, */
 #define SHIPPED_LABELS "labels" /* and of that of maps of labels */
 
 /* ---- between the compiler and what runs its bundles ---- */

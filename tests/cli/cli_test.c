@@ -142,7 +142,7 @@ TEST("reconstructing and scoring without drawings take the autoencoder's weights
   EXPECT_STATUS(0, "score --models models --vq-weights vq.safetensors --no-drawings --count 8", "VQ reconstructions");
   EXPECT(!strstr(output, "| drawings"), "%s", output);
   EXPECT_STATUS(1, "score --models models --vq-weights vq.safetensors --count 8",
-                "models/weights/demo.safetensors");
+                "models/weights/nuwa.safetensors");
 }
 
 static bool has_kit;

@@ -10,7 +10,7 @@ enum { POSITIONS = 64, MOST_WORDS = 64, MOST = 3 };
 /* The tokens of `count` drawings, most likely token first. */
 static bool draw(const char *options, int count, int32_t *tokens) {
   char args[1000], path[100];
-  snprintf(args, sizeof args, "generate --models " MODELS_DIR " --text '" CAPTION "' --temperature 0 "
+  snprintf(args, sizeof args, "generate --models " MODELS_DIR " --task text_image --text '" CAPTION "' --temperature 0 "
            "--count %d --tokens-out t %s", count, options);
   EXPECT_STATUS(0, args, "tokens a picture in");
   snprintf(path, sizeof path, "%s/t", folder);

@@ -1,6 +1,6 @@
-/* Every function of the demo's models, as large as they are shipped and with their weights, on the emulated device
- * against the interpreter: in f32 to 1e-4 of the largest value, in bf16 (on both sides) to 2e-2.  Products are the
- * cuBLASLt stand-in's where the rule gives them to the library. */
+/* Functions of the demo's models (demo.h says of which tasks), as large as they are shipped and with their weights, on the
+ * emulated device against the interpreter: in f32 to 1e-4 of the largest value, in bf16 (on both sides) to 2e-2.  Products
+ * are the cuBLASLt stand-in's where the rule gives them to the library. */
 #include "tests/gpu/demo.h"
 
 static double tolerance_of(DType precision) { return precision == DTYPE_BF16 ? 2e-2 : 1e-4; }
