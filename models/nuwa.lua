@@ -25,7 +25,8 @@ local o = options {
   -- How it is trained.
   lr = 1e-3, schedule = one_of { "cosine", "constant" }, warmup = 0.05, clip = 1.0, weight_decay = 0.0,
   null_text = 0.0,         -- share of examples that go without their condition, text or sketch, for guidance
-  noise = 0.0,             -- of each example's codes, a share drawn from [0, noise) is read as random ones
+  noise = 0.0,             -- of every other example's codes, a share drawn from [0, noise) is read as random ones, by the
+                           -- decoder and by the encoder of what is described
   describe = one_of { "all", "still" },   -- which first frames of clips image_text learns the captions of: a caption that
                                           -- says what moves is not that of a picture; still: where all frames have the same codes
 }
@@ -251,24 +252,30 @@ local function example_of(task, x)
            labels_tokens = is_picture and first_frame(x.labels_tokens) or x.labels_tokens }
 end
 
--- Some examples lose their condition: the decoder learns what is likely without one.
-local function drop(task, x)
-  if o.null_text == 0 or not (task.condition == "text" or task.condition == "sketch") then return x end
-  local lost = lt(uniform(f32(batch, 1), "null." .. task.name), o.null_text)
-  if task.condition == "sketch" then x.labels_tokens = select(reshape(lost, batch, 1, 1, 1), null_code, x.labels_tokens) end
+-- u8 [b, 1]: which examples lose their condition; the decoder learns what is likely without one.
+local function is_dropped(task)
+  if task.condition == "none" then return fill(1, u8(batch, 1)) end
+  if o.null_text == 0 then return nil end
+  return lt(uniform(f32(batch, 1), "null." .. task.name), o.null_text)
+end
+
+local function drop(task, x, dropped)
+  if task.condition == "sketch" then x.labels_tokens = select(reshape(dropped, batch, 1, 1, 1), null_code, x.labels_tokens) end
   if task.condition == "text" then
-    x.text = select(lost, null_word, x.text)
-    x.text_mask = x.text_mask and select(lost, fill(1, u8()), x.text_mask)
+    x.text = select(dropped, null_word, x.text)
+    x.text_mask = x.text_mask and select(dropped, fill(1, u8()), x.text_mask)
   end
   return x
 end
 
--- What the decoder reads has errors in it: one that cannot trust what was drawn so far looks at the condition for every
--- token, not for the first few of a thing only.
-local function disturb(task, tokens)
+-- What is read has errors in it: a decoder that cannot always trust what was drawn so far looks at the condition for every
+-- token, not for the first few of a thing only; one who describes tells a thing from all of its codes. Half of the examples
+-- have none, and none has where the condition is dropped: what is there is all that tells then what comes.
+local function disturb(task, tokens, dropped)
   if o.noise == 0 then return tokens end
   local name, shape = "noise." .. task.name, tokens.shape
-  local share = uniform(f32(batch, 1, 1, 1), name .. ".share") * o.noise
+  local share = maximum(2 * uniform(f32(batch, 1, 1, 1), name .. ".share") - 1, 0) * o.noise
+  if dropped then share = select(reshape(dropped, batch, 1, 1, 1), 0, share) end
   local code = uniform(f32(shape), name .. ".code") * o.codebook
   return select(lt(uniform(f32(shape), name .. ".place"), share), cast(floor(code), i32), tokens)
 end
@@ -291,11 +298,19 @@ local function task_loss(task, x)
   if task.target == "text" then
     local tokens, counts = word_targets(x)
     if o.describe == "still" and task.condition == "image" and x.video_tokens then counts = counts * is_still(x.video_tokens) end
+    if is_training() then
+      local read = task.condition .. "_tokens"
+      x[read] = disturb(task, x[read])
+    end
     return sum(cross_entropy(decoder(task, tokens, x), tokens) * counts) / maximum(sum(counts), 1)
   end
   local tokens = task.target == "video" and x.video_tokens or x.image_tokens
   local seen = tokens
-  if is_training() then seen, x = disturb(task, tokens), drop(task, x) end
+  if is_training() then
+    local dropped = is_dropped(task)
+    seen = disturb(task, tokens, dropped)
+    if dropped then x = drop(task, x, dropped) end
+  end
   return nn.cross_entropy(decoder(task, seen, x), tokens)
 end
 
