@@ -105,10 +105,10 @@ bool codec_find(const OpenedFrom *from, CodecKind kind, const Safetensors *w, co
              beside, kind == CODEC_IMAGE ? "" : " of labels", digest, codec_name(kind));
 }
 
-void codec_recipe(const Codec *c, Recipe *r) {
+void codec_recipe(const Codec *c, const char *digest, Recipe *r) {
   CodecFields f = codec_fields(c->kind);
   recipe_set_plan_model(r, f.source, f.options, c->opened.plan);
-  recipe_set_text(r, f.digest, c->opened.digest);
+  recipe_set_text(r, f.digest, digest);
 }
 
 /* ---- frames and codes ---- */

@@ -46,8 +46,9 @@ static inline bool codec_is_open(const Codec *c) { return c->opened.plan != NULL
  * NULL: the recipe names none.  In the arena.  False with err set when it names one that is not there. */
 bool codec_find(const OpenedFrom *from, CodecKind kind, const Safetensors *w, const char *beside, const char **out,
                 Error *err);
-/* Digest, source and options of its model into a recipe. */
-void codec_recipe(const Codec *c, Recipe *r);
+/* Source and options of its model into a recipe, and a digest: of drawings that of its file, of trainings, which read codes
+ * alone, that of its codes. */
+void codec_recipe(const Codec *c, const char *digest, Recipe *r);
 
 /* Any number n of frames, as the functions take and give them: image f32 or labels i32.  codes i32 [n][grid]. */
 bool codec_encode_frames(const Codec *c, const void *frames, int64_t n, int32_t *codes, Error *err);

@@ -167,7 +167,7 @@ static bool check_pair(const OpenCall *c) {
   Recipe have = {.arena = c->k->arena};
   for (int i = 0; i < CODEC_KINDS; i++)
     if (codec_is_open(&c->k->codec[i]))
-      recipe_set_text(&have, codec_fields((CodecKind)i).digest, c->k->codec[i].opened.digest);
+      recipe_set_text(&have, codec_fields((CodecKind)i).digest, c->k->codec[i].opened.codes);
   return recipe_check_pair(safetensors_metadata(c->k->drawer.weights, META_RECIPE), &have, c->err) ||
          error_prefix(c->err, "%s", c->k->drawer.where);
 }
@@ -272,7 +272,7 @@ void kit_recipe(const Kit *k, Recipe *r) {
   recipe_set_plan(r, k->drawer.plan);
   recipe_set_text(r, RECIPE_WEIGHTS, k->drawer.digest);
   for (int i = 0; i < CODEC_KINDS; i++)
-    if (codec_is_open(&k->codec[i])) codec_recipe(&k->codec[i], r);
+    if (codec_is_open(&k->codec[i])) codec_recipe(&k->codec[i], k->codec[i].opened.digest, r);
 }
 
 /* ---- drawing ---- */

@@ -23,6 +23,8 @@ bool opened_weights(Opened *o, const OpenedFrom *from, const char *part, const c
     if (of_file) snprintf(o->digest, sizeof o->digest, "%s", of_file);
     else sha256_hex(bundle_digest(from->bundle, p), o->digest);
   }
+  const char *codes = o->weights ? safetensors_metadata(o->weights, WEIGHTS_CODES) : NULL;
+  snprintf(o->codes, sizeof o->codes, "%s", codes ? codes : o->digest);
   return o->weights && weights_file_check_finite(o->weights, o->where, err);
 }
 

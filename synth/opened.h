@@ -8,6 +8,7 @@ typedef struct Opened {
   const char *path;      /* the weights file; NULL: they are of the bundle */
   const char *where;     /* that, or the bundle's: for messages */
   char digest[65];       /* SHA-256 of the weights file */
+  char codes[65];        /* that, or of the file whose codes these weights make (WEIGHTS_CODES) */
   Safetensors *weights;
   const Plan *plan;
   Plan *owned;           /* the plan, where it is not the bundle's */

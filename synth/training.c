@@ -5,6 +5,7 @@
 
 #include "runtime/base/convert.h"
 #include "runtime/base/names.h"
+#include "synth/codes_kept.h"
 #include "synth/divergence.h"
 #include "synth/showing.h"
 #include "synth/weights_file.h"
@@ -57,7 +58,7 @@ static bool check_pair(Training *t, const Safetensors *w, Error *err) {
   const char *merges = safetensors_metadata(w, WEIGHTS_BPE);
   Buffer ours = {0};
   for (int k = 0; k < CODEC_KINDS; k++)
-    if (codec_is_open(&t->codec[k])) codec_recipe(&t->codec[k], &have);
+    if (codec_is_open(&t->codec[k])) codec_recipe(&t->codec[k], t->codec[k].opened.codes, &have);
   if (!recipe_check_pair(safetensors_metadata(w, META_RECIPE), &have, err)) return false;
   if (!merges || !t->spec.bpe) return true;
   bool ok = bpe_serialise(t->spec.bpe, &ours, err);
@@ -124,7 +125,7 @@ static bool load_start(Training *t, Error *err) {
   if ((!path || t->spec.n_fresh) && !nuwa_init_weights(t->session, t->spec.seed)) return nuwa_check(t->session, err);
   if (!path) return true;
   Safetensors *w = weights_file_open(t->target, path, err);
-  bool ok = w && ((check_pair(t, w, err) && load_values(t, w, err)) || error_prefix(err, "%s", path));
+  bool ok = w && ((check_pair(t, w, err) && load_values(t, w, err) && codes_note_start(t, w, path, err)) || error_prefix(err, "%s", path));
   safetensors_close(w);
   return ok;
 }
@@ -360,7 +361,7 @@ static void recipe_body(void *ctx) {
   recipe_set_text(&r, RECIPE_DATA_DIGEST, dataset_digest(t->spec.data));
   if (t->spec.eval_data) recipe_set_text(&r, RECIPE_EVAL_DIGEST, dataset_digest(t->spec.eval_data));
   for (int k = 0; k < CODEC_KINDS; k++)
-    if (codec_is_open(&t->codec[k])) codec_recipe(&t->codec[k], &r);
+    if (codec_is_open(&t->codec[k])) codec_recipe(&t->codec[k], t->codec[k].opened.codes, &r);
   if (!recipe_set_files(&r, RECIPE_PARTS, t->spec.part, t->spec.n_part, c->err)) return;
   c->t->recipe = recipe_print(&r, RECIPE_RUN);
   c->ok = true;
@@ -471,9 +472,9 @@ static void write_body(void *ctx) {
       meta.words = arena_take_buffer(t->arena, &words);
     }
   }
+  if ((!t->spec.raw && !use_averages(t, c->err)) || !codes_are_kept(t, c->as_bf16, &meta.codes, c->err)) return;
   int n = weights_file_describe(t->arena, &meta, entry);
-  c->ok = (t->spec.raw || use_averages(t, c->err)) &&
-          weights_write(t->session, t->plan, t->kept, t->n_kept, c->path, c->as_bf16, entry, n, c->err);
+  c->ok = weights_write(t->session, t->plan, t->kept, t->n_kept, c->path, c->as_bf16, entry, n, c->err);
 }
 
 bool training_write(Training *t, const char *path, bool as_bf16, Error *err) {

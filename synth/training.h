@@ -32,6 +32,18 @@ void training_init(TrainingSpec *spec, TrainOptions *loop);
 
 typedef struct Showing Showing;
 
+/* The params of an autoencoder's `encode` as a training began with them (codes_kept.h). */
+typedef struct CodesParam {
+  const char *name;
+  float *value;                 /* [n] */
+  int64_t n;
+} CodesParam;
+typedef struct CodesStart {
+  CodesParam *param;            /* [n] */
+  int n;                        /* 0: there is no such function, or no weights to begin with */
+  const char *of;               /* digest of the file whose codes they make */
+} CodesStart;
+
 typedef struct Training {
   Arena *arena;
   const SynthTarget *target;
@@ -47,6 +59,7 @@ typedef struct Training {
   const char *recipe;           /* JSON, of a run; NULL before training_recipe */
   TensorView *kept;             /* [n_kept] of the weights to begin with: params that no step reads, but another function does */
   int n_kept;
+  CodesStart codes;
 } Training;
 
 /* The target must outlive t.  False with err set; ERROR_USAGE where the model lacks what is asked for.  Close t

@@ -51,18 +51,29 @@ static bool looks_like_weights(const char *path) {
   return is && head[8] == '{' && n <= (uint64_t)st.st_size - 8;
 }
 
+static bool has_codes_of(const char *path, const char *digest) {
+  Error ignored;
+  Safetensors *w = safetensors_open(path, &ignored);
+  const char *codes = w ? safetensors_metadata(w, WEIGHTS_CODES) : NULL;
+  bool has = codes && strcmp(codes, digest) == 0;
+  safetensors_close(w);
+  return has;
+}
+
+/* Of several files of those codes the first by name. */
 static const char *find_in_folder(Arena *a, const char *folder, const char *digest) {
   DIR *dir = opendir(folder);
-  for (struct dirent *e; dir && (e = readdir(dir));) {
+  const char *is = NULL, *like = NULL;
+  for (struct dirent *e; dir && !is && (e = readdir(dir));) {
     char path[4096], have[65];
     Error ignored;
     if (snprintf(path, sizeof path, "%s/%s", folder, e->d_name) >= (int)sizeof path || !looks_like_weights(path)) continue;
-    if (!weights_file_digest(path, have, &ignored) || strcmp(have, digest) != 0) continue;
-    closedir(dir);
-    return arena_strdup(a, path);
+    if (!weights_file_digest(path, have, &ignored)) continue;
+    if (strcmp(have, digest) == 0) is = arena_strdup(a, path);
+    else if ((!like || strcmp(path, like) < 0) && has_codes_of(path, digest)) like = arena_strdup(a, path);
   }
   if (dir) closedir(dir);
-  return NULL;
+  return is ? is : like;
 }
 
 const char *weights_file_find(Arena *a, const SynthTarget *t, const char *digest, const char *beside) {
@@ -317,5 +328,6 @@ int weights_file_describe(Arena *a, const WeightsMeta *m, MetadataEntry out[WEIG
   if (m->merges) out[n++] = (MetadataEntry){WEIGHTS_BPE, m->merges};
   if (m->words) out[n++] = (MetadataEntry){WEIGHTS_WORDS, m->words};
   if (m->recipe) out[n++] = (MetadataEntry){META_RECIPE, m->recipe};
+  if (m->codes) out[n++] = (MetadataEntry){WEIGHTS_CODES, m->codes};
   return n;
 }

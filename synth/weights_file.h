@@ -12,6 +12,7 @@
 #define WEIGHTS_MODEL "model"       /* the main file's name in the source; in old files among the shipped models */
 #define WEIGHTS_BPE "bpe"           /* merges of the text encoder; only where the model reads text */
 #define WEIGHTS_WORDS "words"       /* of the captions it was trained on, with spaces between */
+#define WEIGHTS_CODES "codes_sha256"   /* of an autoencoder that makes the codes of another, to the bit: the other's file (codes_kept.h) */
 #define WEIGHTS_DIGEST "file_sha256"   /* in a bundle: of the file that they were taken from */
 
 /* The weights that are used when none are named: models/weights/NAME.safetensors of the shipped models.  In a. */
@@ -20,8 +21,8 @@ const char *weights_file_shipped(Arena *a, const SynthTarget *t, const char *nam
 Safetensors *weights_file_open(const SynthTarget *t, const char *path, Error *err);
 /* SHA-256 of a file, in hexadecimal. */
 bool weights_file_digest(const char *path, char out[65], Error *err);
-/* The file of that digest beside the file `beside` (may be NULL), else among the shipped weights.  In a; NULL when
- * there is none. */
+/* The file of that digest, else one whose codes are that file's, beside the file `beside` (may be NULL), else among the
+ * shipped weights.  In a; NULL when there is none. */
 const char *weights_file_find(Arena *a, const SynthTarget *t, const char *digest, const char *beside);
 /* A text of the recipe in weights' metadata; NULL when they do not say.  In a. */
 const char *weights_file_recipe_text(Arena *a, const Safetensors *w, RecipeField field);
@@ -49,9 +50,9 @@ bool weights_file_embed(const Safetensors *w, const Plan *p, const char *digest,
 
 typedef struct WeightsMeta {
   const Model *model;
-  const char *merges, *words, *recipe;   /* may be NULL */
+  const char *merges, *words, *recipe, *codes;   /* may be NULL */
 } WeightsMeta;
-enum { WEIGHTS_META = 7 };
+enum { WEIGHTS_META = 8 };
 /* The metadata of weights.  Texts in a (call inside arena_protect); the number of entries. */
 int weights_file_describe(Arena *a, const WeightsMeta *m, MetadataEntry out[WEIGHTS_META]);
 

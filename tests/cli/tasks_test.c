@@ -72,6 +72,49 @@ TEST("an autoencoder of patches learns what its pixels show; trained on, its dec
   EXPECT_STATUS(1, "inspect models/vqgan.lua -D size=36 -D patch=4 -D multipliers=1,1", "size 36 must be a multiple of 8");
 }
 
+#define DECODER(start) "train models/vqgan.lua --models models " SMALL CODES WORLD "-D part=decoder --weights " start " "
+
+/* What `grep` finds of the metadata of a weights file: whose codes it makes. */
+static bool names_codes_of(const char *name, const char *of) {
+  char command[400];
+  snprintf(command, sizeof command, "grep -aq \"\\\"codes_sha256\\\":\\\"$(sha256sum <%s | cut -c1-64)\\\"\" %s", of, name);
+  return shell(command) == 0;
+}
+
+TEST("an autoencoder whose decoder was trained on goes with the models that draw its codes") {
+  REQUIRE(have_kit(), "");
+  EXPECT_STATUS(0, DECODER("image.st") "--out sharper.st", "");
+  EXPECT_STATUS(0, DECODER("sharper.st") "--seed 3 --out sharpest.st", "");
+  EXPECT(names_codes_of("sharper.st", "image.st") && names_codes_of("sharpest.st", "image.st"), "%s", output);
+  EXPECT_STATUS(0, GENERATE CAPTION "--task text_image -o first.png --tokens-out first.st", "");
+  EXPECT_STATUS(0, GENERATE CAPTION "--task text_image -o other.png --tokens image=sharpest.st --tokens-out other.st", "");
+  EXPECT(shell("cmp first.st other.st") == 0 && shell("cmp -s first.png other.png") == 1, "the same codes, other pixels");
+  EXPECT_STATUS(0, GENERATE "--replay other.png --tokens image=sharpest.st -o again.png", "");
+  EXPECT(shell("cmp other.png again.png") == 0, "%s", output);
+  EXPECT_STATUS(1, GENERATE "--replay other.png -o again.png", "vq_sha256");
+}
+
+TEST("models trained on from the codes of either autoencoder name those, and find the one that is there") {
+  REQUIRE(have_kit() && shell("test -e sharper.st") == 0, "");
+  EXPECT_STATUS(0, "train models/nuwa.lua --models models --weights kit.st --tokens image=sharper.st --tokens labels=labels.st " WORLD "--batch 2 --steps 1 --out on.st", "");
+  EXPECT_STATUS(0, "generate --models models --weights on.st --tokens image=image.st " CAPTION "--task text_image -o on.png", "");
+  REQUIRE(shell("mkdir -p alone && cp on.st sharper.st labels.st alone && cp sharpest.st alone/zz.st") == 0, "%s", output);
+  EXPECT_STATUS(0, "generate --models models --weights alone/on.st " CAPTION "--task text_image -o found.png", "");
+  EXPECT_STATUS(0, "generate --models models --weights on.st --tokens image=sharper.st " CAPTION "--task text_image -o said.png", "");
+  EXPECT(shell("cmp found.png said.png") == 0, "of several the first by name");
+}
+
+TEST("codes that moved are others: with all of it trained, or rounded where they were not") {
+  REQUIRE(have_kit(), "");
+  EXPECT_STATUS(0, "train models/vqgan.lua --models models " SMALL CODES WORLD "--weights image.st --out moved.st", "");
+  EXPECT_STATUS(1, GENERATE CAPTION "--task text_image --tokens image=moved.st -o no.png", "they were trained with vq_sha256 \"");
+  EXPECT_STATUS(0, DECODER("image.st") "--store bf16 --out rounded.st", "");
+  EXPECT_STATUS(1, GENERATE CAPTION "--task text_image --tokens image=rounded.st -o no.png", "they were trained with vq_sha256 \"");
+  EXPECT_STATUS(0, DECODER("rounded.st") "--store bf16 --out finer.st", "");
+  EXPECT(names_codes_of("finer.st", "rounded.st"), "%s", output);
+  EXPECT(shell("test -e no.png") == 1, "a picture of the wrong codes");
+}
+
 TEST("captions of pictures are learned from clips that stand still alone where that is asked for") {
   REQUIRE(have_kit(), "");
 #define MOVING                                                                                                       \
