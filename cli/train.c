@@ -36,7 +36,7 @@ static const char about[] =
     "Learning rates and other numbers are options of the model (-D lr=3e-4).\n"
     "A killed run goes on from its checkpoint with --resume, bit for bit as if nothing had happened.\n"
     "Without --out and --checkpoint (to measure, say) a warning tells that nothing is kept.\n"
-    "With --steps 0 it writes the weights that the training would begin with, in little memory.\n";
+    "With --steps 0 it writes the weights that the training would begin with, in little memory; no example is read.\n";
 
 static void args_init(TrainArgs *a) {
   *a = (TrainArgs){.store = "f32"};

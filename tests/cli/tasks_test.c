@@ -47,6 +47,15 @@ static Safetensors *open_tokens(const char *name) {
   return w;
 }
 
+TEST("weights to begin with need no examples: data may lack what the steps would read") {
+#define OF_CLIPS                                                                                                     \
+  "train " MODELS_DIR "/metrics/features.lua --models models -D size=32 -D frames=5 -D channels=2 -D levels=2 "       \
+  "-D features=4 -D vocab=560 --bpe merges --data world:single,size=32,things=8 --batch 2 "
+  REQUIRE(have_kit(), "");
+  EXPECT_STATUS(2, OF_CLIPS "--steps 1 --out early.st", "[5, 32, 32, 3]");
+  EXPECT_STATUS(0, OF_CLIPS "--steps 0 --out early.st", "");
+}
+
 #define PATCHES                                                                                                      \
   "train models/vqgan.lua --models models -D size=32 -D patch=4 -D multipliers=1,1 -D channels=8 -D groups=2 "       \
   "-D blocks=1 -D attention= -D middle_attention=false -D latent=8 -D norm=place -D sees=patch --batch 2 --steps 2 "
