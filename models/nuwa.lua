@@ -17,6 +17,7 @@ local o = options {
   sketch_h = 0, sketch_w = 0,                               -- of sketches, as many frames as what is drawn; 0: as grid_h, grid_w
   stencil = one_of { "local", "left", "raster" },
   causal = one_of { "raster", "past" },
+  copy = false,            -- of clips: how likely a code is also follows from where it was, around the place, a frame before
   dim = 1280, heads = 20,
   encoder_layers = 12, decoder_layers = 24,
   codebook = 12288, sketch_codebook = 0,                    -- 0: as codebook
@@ -182,6 +183,49 @@ local function code_input(tokens)
   return nn.positions("position", x, small)
 end
 
+-- ---- what moves ----
+
+-- A thing that moves is its codes of the frame before at another place.  Attention learns such copies slowly; as in pointer
+-- networks (See et al. 2017) they are said outright: each of the places around, a frame before, has a gate, which is added
+-- to the logit of the code there; and beside its tokens a place reads which of the ways what it was predicted from went.
+
+local ways = {}   -- offsets to the places around, a frame before
+for h = -1, 1 do
+  for w = -1, 1 do ways[#ways + 1] = { s = -1, h = h, w = w } end
+end
+
+-- i32 [b, s, h, w] -> [b, s, h, w, 1]: the code at another place; off the grid `outside`, which no code is.
+local function code_at(tokens, delta, outside)
+  local b, s, h, w = table.unpack(tokens.shape)
+  return shift(reshape(tokens, b, s, h, w, 1), delta, fill(outside, i32(1)))
+end
+
+-- -> f32 [b, s, h, w, 3 * #ways]: whether the token on the left came each of the ways, that above, and what would come now.
+local function ways_gone(tokens)
+  local gone = {}
+  local function came(from, way)
+    local before = { s = from.s + way.s, h = from.h + way.h, w = from.w + way.w }
+    gone[#gone + 1] = cast(eq(code_at(tokens, from, -1), code_at(tokens, before, -2)), f32)
+  end
+  for _, way in ipairs(ways) do
+    came({ s = 0, h = 0, w = -1 }, way)
+    came({ s = 0, h = -1, w = 0 }, way)
+    came(way, way)
+  end
+  return concat(gone, 4)
+end
+
+-- logits [b, s, h, w, codebook], of y [b, s, h, w, dim], with the gates of the codes that may be copied.  These are tens where
+-- one way is sure, and are to be learned as fast as what is about 1.
+local function with_copies(logits, y, gone, tokens)
+  local gates = 10 * nn.linear("copy.gates", concat({ y, gone }, 4), #ways, { init = "zeros" })
+  local codes = iota(i32(o.codebook), 0)
+  for i, way in ipairs(ways) do
+    logits = logits + select(eq(code_at(tokens, way, -1), codes), slice(gates, 4, i - 1, i), 0)
+  end
+  return logits
+end
+
 -- A caption is drawn word by word: i32 [b, words, 1, 1] -> [b, words, 1, 1, dim]
 local function word_input(tokens)
   local seen = shift(nn.embedding("words.embedding", tokens, o.vocab, o.dim, small), { s = -1, h = 0, w = 0 },
@@ -195,6 +239,9 @@ local function decoder(task, tokens, x)
   local is_text = task.target == "text"
   return nn.scope("decoder", function()
     local y = is_text and word_input(tokens) or code_input(tokens)
+    local copies = o.copy and not is_text and tokens.shape[2] > 1
+    local gone = copies and ways_gone(tokens)
+    if copies then y = y + nn.linear("copy.ways", gone, o.dim) end
     local self = is_text and attend_options("full", nil, "raster") or attend_options(o.decoder, extent, o.causal)
     for i = 0, o.decoder_layers - 1 do
       y = nn.block("layer." .. i, y, condition, {
@@ -202,7 +249,8 @@ local function decoder(task, tokens, x)
     end
     y = nn.layer_norm("norm", y)
     if is_text then return nn.linear("words.logits", y, o.vocab, { init = small }) end
-    return nn.linear("logits", y, o.codebook, { init = small })
+    local logits = nn.linear("logits", y, o.codebook, { init = small })
+    return copies and with_copies(logits, y, gone, tokens) or logits
   end)
 end
 

@@ -32,7 +32,7 @@ static bool have_kit(void) {
           "train models/nuwa.lua --models models -D tasks=" TASKS
           " -D task_weights=1,0,0,0,0,1,0,1 -D grid_s=8 -D grid_h=4 "
           "-D grid_w=4 -D dim=16 -D heads=2 -D encoder_layers=1 -D decoder_layers=1 -D codebook=16 -D text_tokens=24 "
-          "-D vocab=560 -D null_text=0.5 -D noise=0.5 --bpe merges --tokens image=image.st --tokens "
+          "-D vocab=560 -D copy=true -D null_text=0.5 -D noise=0.5 --bpe merges --tokens image=image.st --tokens "
           "labels=labels.st " WORLD "--batch 2 --steps 2 --out kit.st") == 0;
   EXPECT(has, "%s", output);
   return has;
@@ -165,6 +165,48 @@ TEST("each of the eight tasks gives the same tokens in raster order as in waves"
     safetensors_close(a);
     safetensors_close(b);
   }
+}
+
+/* kit.st with a gate of copying open: what is at a place comes from the left of it, a frame before. */
+static bool write_moving(const char *name) {
+  enum { FROM_THE_LEFT = 3, WAYS = 9 };
+  char path[200];
+  Error err = {0};
+  float open[WAYS] = {0};
+  int n_meta;
+  Safetensors *w = open_tokens("kit.st");
+  int n = w ? safetensors_count(w) : 0;
+  TensorView *view = calloc((size_t)n + 1, sizeof *view);
+  bool has = false;
+  open[FROM_THE_LEFT] = 100;
+  for (int i = 0; i < n; i++) {
+    view[i] = *safetensors_get(w, i);
+    if (strcmp(view[i].name, "decoder.copy.gates.bias") != 0 || view[i].bytes != sizeof open) continue;
+    view[i].data = open;
+    has = true;
+  }
+  snprintf(path, sizeof path, "%s/%s", folder, name);
+  const MetadataEntry *meta = w ? safetensors_all_metadata(w, &n_meta) : NULL;
+  bool ok = has && safetensors_write(path, view, n, meta, n_meta, &err);
+  EXPECT(ok, "%s", err.text);
+  safetensors_close(w);
+  free(view);
+  return ok;
+}
+
+TEST("a clip whose codes are copied from the left moves to the right, from frame to frame") {
+  enum { FRAMES = 8, H = 4, W = 4 };
+  REQUIRE(have_kit() && write_moving("moving.st"), "");
+  EXPECT_STATUS(0, "generate --models models --weights moving.st --video scene/000000.webp --given-frames 1 --task none_video "
+                "-o moving.gif --tokens-out moves.st", "");
+  Safetensors *w = open_tokens("moves.st");
+  const TensorView *v = w ? safetensors_get(w, 0) : NULL;
+  REQUIRE(v && v->bytes == sizeof(int32_t[FRAMES][H][W]), "");
+  const int32_t (*code)[H][W] = v->data;
+  for (int s = 1; s < FRAMES; s++)
+    for (int h = 0; h < H; h++)
+      for (int x = 1; x < W; x++) EXPECT(code[s][h][x] == code[s - 1][h][x - 1], "frame %d, row %d, column %d", s, h, x);
+  safetensors_close(w);
 }
 
 /* Frames of a clip of the folder, or a picture as one: [*out_n, 32, 32, 3]. */
