@@ -16,7 +16,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/memory.h"
 
-/* 0 means the default: 256 MiB, 200 million instructions, 10 s. */
+/* 0 means the default: 256 MiB, 200 million instructions, 10 s of the processor's time. */
 typedef struct SandboxLimits {
   size_t memory_bytes;
   uint64_t instructions;

@@ -345,4 +345,22 @@ TEST("the default limits end a loop in seconds") {
   EXPECT(err.code == ERROR_LIMIT && load_seconds() - start < 12, "%.1f s: %s", load_seconds() - start, err.text);
 }
 
+/* A terminal that takes what is printed slowly, as a busy machine would. */
+static ssize_t write_slowly(void *ctx, const char *text, size_t n) {
+  nanosleep(&(struct timespec){.tv_nsec = 300000000}, NULL);
+  return (ssize_t)n;
+}
+
+TEST("the limit of time counts the model's own work, not what the machine does meanwhile") {
+  Error err = {0};
+  FILE *slow = fopencookie(NULL, "w", (cookie_io_functions_t){.write = write_slowly});
+  REQUIRE(slow && setvbuf(slow, NULL, _IOLBF, 4096) == 0, "");
+  Model *m = load_with("print('a')\nprint('b')\nfor i = 1, 1000000 do end\n"
+                       "return module { f = fn({ x = f32(2) }, function(x) return { y = -x.x } end) }",
+                       (ModelOptions){.limits.seconds = is_slow ? 5 : 0.5, .print_to = slow}, &err);
+  EXPECT(m, "%s", err.text);
+  model_free(m);
+  fclose(slow);
+}
+
 TEST_MAIN()
