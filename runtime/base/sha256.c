@@ -22,6 +22,15 @@ void sha256_init(Sha256 *s) {
 
 static uint32_t rotr(uint32_t x, int n) { return x >> n | x << (32 - n); }
 
+/* One round; the standard's a, b, ... h are h[first % 8], h[(first + 1) % 8], ... */
+static inline void sha256_round(uint32_t h[8], int first, uint32_t word) {
+  uint32_t a = h[first % 8], b = h[(first + 1) % 8], c = h[(first + 2) % 8];
+  uint32_t e = h[(first + 4) % 8], f = h[(first + 5) % 8], g = h[(first + 6) % 8];
+  uint32_t t1 = h[(first + 7) % 8] + (rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25)) + ((e & f) ^ (~e & g)) + word;
+  h[(first + 3) % 8] += t1;
+  h[(first + 7) % 8] = t1 + (rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+}
+
 static void sha256_block(uint32_t state[8], const uint8_t *p) {
   uint32_t w[64], h[8];
   for (int i = 0; i < 16; i++, p += 4)
@@ -32,14 +41,9 @@ static void sha256_block(uint32_t state[8], const uint8_t *p) {
     w[i] = w[i - 16] + s0 + w[i - 7] + s1;
   }
   memcpy(h, state, sizeof h);
-  for (int i = 0; i < 64; i++) {
-    uint32_t e = h[4], a = h[0];
-    uint32_t t1 = h[7] + (rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25)) + ((e & h[5]) ^ (~e & h[6])) + sha256_k[i] + w[i];
-    uint32_t t2 = (rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22)) + ((a & h[1]) ^ (a & h[2]) ^ (h[1] & h[2]));
-    memmove(h + 1, h, 7 * sizeof h[0]);
-    h[4] += t1;
-    h[0] = t1 + t2;
-  }
+  for (int i = 0; i < 64; i += 8)   /* the eight change places, not values: after eight rounds each is where it was */
+#pragma GCC unroll 8
+    for (int k = 0; k < 8; k++) sha256_round(h, 8 - k, sha256_k[i + k] + w[i + k]);
   for (int i = 0; i < 8; i++) state[i] += h[i];
 }
 
