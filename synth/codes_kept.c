@@ -5,15 +5,16 @@
 
 #include "runtime/base/convert.h"
 #include "runtime/base/names.h"
+#include "synth/tensors.h"
 #include "synth/weights_file.h"
 
-/* The values of a tensor in f32, which holds every float of a param exactly; NULL: it is none of floats. */
+/* The values of a tensor in f32, which holds every float of a param exactly; NULL: they do not convert. */
 static float *values_of(Arena *a, const TensorView *v, int64_t *out_n) {
   Error ignored;
   *out_n = 1;
   for (int k = 0; k < v->rank; k++) *out_n *= v->dim[k];
   float *values = arena_alloc(a, (size_t)*out_n * sizeof *values + 1);
-  return convert_is_possible(v, DTYPE_F32) && convert_tensor(v, DTYPE_F32, values, &ignored) ? values : NULL;
+  return convert_tensor(v, DTYPE_F32, values, &ignored) ? values : NULL;
 }
 
 bool codes_note_start(Training *t, const Safetensors *w, const char *path, Error *err) {
@@ -30,7 +31,7 @@ bool codes_note_start(Training *t, const Safetensors *w, const char *path, Error
     if (node[i]->op != OP_PARAM) continue;
     CodesParam *p = &start.param[start.n++];
     const TensorView *v = safetensors_find(w, node[i]->attrs.leaf.name);
-    if (!v || !(p->value = values_of(t->arena, v, &p->n))) return true;
+    if (!v || !tensors_fit(v, &node[i]->type) || !(p->value = values_of(t->arena, v, &p->n))) return true;   /* it begins anew */
     p->name = arena_strdup(t->arena, v->name);
   }
   t->codes = start;
@@ -45,8 +46,8 @@ static bool read_now(Training *t, const CodesParam *p, float *out, Error *err) {
     return true;
   }
   const PlanTensor *type = &t->plan->param[i].type;
-  TensorView now = {.name = p->name, .dtype = type->dtype, .stored = type->dtype == DTYPE_F32 ? STORED_F32 : STORED_BF16, .rank = 1, .dim = {p->n},
-                    .bytes = (size_t)p->n * dtype_bytes(type->dtype)};
+  TensorView now = {.name = p->name, .dtype = type->dtype, .stored = type->dtype == DTYPE_F32 ? STORED_F32 : STORED_BF16,
+                    .rank = 1, .dim = {p->n}, .bytes = (size_t)p->n * dtype_bytes(type->dtype)};
   void *bytes = arena_alloc(t->arena, now.bytes + 1);
   now.data = bytes;
   return nuwa_read_param(t->session, p->name, bytes, err) && convert_tensor(&now, DTYPE_F32, out, err);

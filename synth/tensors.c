@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ir/text.h"
+#include "runtime/base/convert.h"
 #include "train/trainer.h"
 
 void tensors_print_shape(const TensorView *v, char *out, size_t cap) {
@@ -109,4 +110,10 @@ bool tensors_view(const PlanTensor *t, const void *data, int64_t B, int64_t R, T
   *out = (TensorView){.name = t->name, .dtype = t->dtype, .rank = t->rank, .data = data, .bytes = (size_t)bytes};
   for (int i = 0; i < t->rank; i++) out->dim[i] = dim_value(t->dim[i], B, R);
   return true;
+}
+
+bool tensors_fit(const TensorView *v, const Type *type) {
+  bool fits = v->rank == type->rank && convert_is_possible(v, type->dtype);
+  for (int i = 0; fits && i < v->rank; i++) fits = v->dim[i] == type->dim[i].c;
+  return fits;
 }

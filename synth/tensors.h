@@ -18,4 +18,7 @@ bool tensors_bind(const PlanTensor *in, int n, const Safetensors *file, int64_t 
 /* A view of memory that holds t under B and R. */
 bool tensors_view(const PlanTensor *t, const void *data, int64_t B, int64_t R, TensorView *out, Error *err);
 
+/* Whether the values of v can be those of a param of that type: its shape, all of constants, and a type that converts. */
+bool tensors_fit(const TensorView *v, const Type *type);
+
 #endif

@@ -8,6 +8,7 @@
 #include "synth/codes_kept.h"
 #include "synth/divergence.h"
 #include "synth/showing.h"
+#include "synth/tensors.h"
 #include "synth/weights_file.h"
 #include "train/checkpoint.h"
 
@@ -93,13 +94,12 @@ static bool keep_rest(Training *t, const Safetensors *w, Error *err) {
                        .dtype = type->dtype,
                        .rank = type->rank,
                        .bytes = dtype_bytes(type->dtype)};
-    bool fits = v->rank == type->rank && convert_is_possible(v, type->dtype);
-    for (int k = 0; fits && k < v->rank; k++) {
-      fits = v->dim[k] == type->dim[k].c;
+    if (!tensors_fit(v, type))
+      return error_set(err, ERROR_ARGUMENT, "\"%s\" has another shape or type than the model's", name);
+    for (int k = 0; k < v->rank; k++) {
       kept.dim[k] = v->dim[k];
       kept.bytes *= (size_t)v->dim[k];
     }
-    if (!fits) return error_set(err, ERROR_ARGUMENT, "\"%s\" has another shape or type than the model's", name);
     void *values = arena_alloc(t->arena, kept.bytes + 1);
     if (!convert_tensor(v, type->dtype, values, err)) return false;
     kept.data = values;
@@ -125,7 +125,8 @@ static bool load_start(Training *t, Error *err) {
   if ((!path || t->spec.n_fresh) && !nuwa_init_weights(t->session, t->spec.seed)) return nuwa_check(t->session, err);
   if (!path) return true;
   Safetensors *w = weights_file_open(t->target, path, err);
-  bool ok = w && ((check_pair(t, w, err) && load_values(t, w, err) && codes_note_start(t, w, path, err)) || error_prefix(err, "%s", path));
+  bool ok = w && ((check_pair(t, w, err) && load_values(t, w, err) && codes_note_start(t, w, path, err)) ||
+                  error_prefix(err, "%s", path));
   safetensors_close(w);
   return ok;
 }

@@ -12,7 +12,7 @@
 #define WEIGHTS_MODEL "model"       /* the main file's name in the source; in old files among the shipped models */
 #define WEIGHTS_BPE "bpe"           /* merges of the text encoder; only where the model reads text */
 #define WEIGHTS_WORDS "words"       /* of the captions it was trained on, with spaces between */
-#define WEIGHTS_CODES "codes_sha256"   /* of an autoencoder that makes the codes of another, to the bit: the other's file (codes_kept.h) */
+#define WEIGHTS_CODES "codes_sha256"   /* of an autoencoder that makes another's codes: the other's file (codes_kept.h) */
 #define WEIGHTS_DIGEST "file_sha256"   /* in a bundle: of the file that they were taken from */
 
 /* The weights that are used when none are named: models/weights/NAME.safetensors of the shipped models.  In a. */

@@ -113,10 +113,17 @@ TEST("models trained on from the codes of either autoencoder name those, and fin
   EXPECT(shell("cmp found.png said.png") == 0, "of several the first by name");
 }
 
+#define OTHER_CODES                                                                                                  \
+  "train models/vqgan.lua --models models " SMALL WORLD "-D part=decoder -D norm=place -D sees=patch --batch 2 "       \
+  "--steps 1 --weights image.st --fresh 'quantize.*' "
+
 TEST("codes that moved are others: with all of it trained, or rounded where they were not") {
   REQUIRE(have_kit(), "");
   EXPECT_STATUS(0, "train models/vqgan.lua --models models " SMALL CODES WORLD "--weights image.st --out moved.st", "");
   EXPECT_STATUS(1, GENERATE CAPTION "--task text_image --tokens image=moved.st -o no.png", "they were trained with vq_sha256 \"");
+  EXPECT_STATUS(0, OTHER_CODES "-D codebook=64 --out more.st", "");
+  EXPECT_STATUS(0, OTHER_CODES "-D codebook=4 --out fewer.st", "");
+  EXPECT(shell("grep -aq codes_sha256 more.st fewer.st") == 1, "other codes under the old ones' name");
   EXPECT_STATUS(0, DECODER("image.st") "--store bf16 --out rounded.st", "");
   EXPECT_STATUS(1, GENERATE CAPTION "--task text_image --tokens image=rounded.st -o no.png", "they were trained with vq_sha256 \"");
   EXPECT_STATUS(0, DECODER("rounded.st") "--store bf16 --out finer.st", "");
